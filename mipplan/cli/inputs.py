@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 #: The names of shipped files end like this.
 _ENDINGS = {"pipelines": (".yaml",), "traces": (".csv.gz", ".csv")}
 #: A bare number given with one of these flags means seconds rather than milliseconds.
-_COARSE = ("--time-limit", "--timeout", "--from", "--to", "--windows", "--period", "--activation-delay")
+_COARSE = (
+    "--time-limit",
+    "--total-time",
+    "--timeout",
+    "--from",
+    "--to",
+    "--windows",
+    "--period",
+    "--activation-delay",
+)
 _BARE_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{0,12})?", re.ASCII)
 _LONG_UNITS = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{0,9})?) *(?P<unit>m|h)(in|ins|r|rs)?", re.ASCII)
 

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs
 from mipplan.cli.session import EXIT_DONE, EXIT_NOT_MET, Session
-from mipplan.core import Faults
+from mipplan.core import Fault, Faults
 
 profiles_app = typer.Typer(
     name="profiles",
@@ -32,20 +33,41 @@ def profiles(
     check: Annotated[
         bool, typer.Option("--check", help="List odd measurements instead; exit code 1 if one needs a look.")
     ] = False,
+    for_: Annotated[
+        Path | None,
+        flags.option("PLAN", "With --check: is it certified at the upper ends of intervals, too?", "--for"),
+    ] = None,
+    trace: Annotated[str | None, flags.option("FILE", "With --for: arrivals, or a shipped trace.")] = None,
     json: flags.Json = False,
 ) -> None:
     """Show hardware, prices and measured models of a profile folder, or what is odd in them; import more."""
     if context.invoked_subcommand is not None:
-        if profiles is not None or check or json:
+        if profiles is not None or check or for_ is not None or trace is not None or json:
             raise typer.BadParameter(f"flags belong behind {context.invoked_subcommand!r}")
         return
     with Session(context, json) as session:
         from mipplan.documents import shipped_folder
 
-        measured = inputs.read_profiles(profiles)
-        folder = str(shipped_folder() if profiles is None else profiles)
+        faults = Faults()
+        if (for_ is None) != (trace is None):
+            faults.add(Fault("--for", "goes with --trace: the plan is certified on it"))
+        if for_ is not None and not check:
+            faults.add(Fault("--for", "goes with --check"))
+        read = faults.take(lambda: inputs.read_profiles(profiles))
+        plan = faults.take(lambda: None if for_ is None else mp.Plan.load(for_))
+        arrivals = faults.take(
+            lambda: None if trace is None else inputs.read_trace(trace, None, None, 0, None, None)
+        )
+        faults.check()
+        measured, root = read.value, shipped_folder() if profiles is None else profiles
+        folder = str(root)
         if check:
-            examined = reporting.examination_report(measured, folder)
+            from mipplan.profiling import examine_for_plan, examine_records
+
+            further = examine_records(root, measured)
+            if plan.value is not None and arrivals.value is not None:
+                further += examine_for_plan(root, measured, plan.value, arrivals.value)
+            examined = reporting.examination_report(measured, folder, further)
             session.show(examined, reporting.show_examination)
             session.exit_code = EXIT_NOT_MET if examined.warnings else EXIT_DONE
             return

@@ -10,7 +10,15 @@ import typer
 import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags
-from mipplan.cli.inputs import axis_sizes, names_in, seconds_of
+from mipplan.cli.inputs import (
+    axis_sizes,
+    names_in,
+    optional_seconds,
+    read_pipeline,
+    read_trace,
+    seconds_of,
+    share_of,
+)
 from mipplan.cli.session import EXIT_NOT_MET, Session
 from mipplan.core import Faults, InputError
 
@@ -26,8 +34,39 @@ def profile(
         ),
     ],
     hardware: Annotated[str, flags.option("NAME", "Hardware type that this machine stands for.")],
-    batches: Annotated[str, flags.option("SIZES", "Batch sizes, such as 1,2,4,8.", "--batch")],
     out: Annotated[Path, flags.option("DIR", "Profile folder to write into; what it holds already is kept.")],
+    batches: Annotated[
+        str | None, flags.option("SIZES", "Batch sizes, such as 1,2,4,8: exactly these.", "--batch")
+    ] = None,
+    max_batch: Annotated[
+        int | None,
+        flags.option("N", "Choose sizes up to this one: 1, 2, 4, …, then where the latency bends."),
+    ] = None,
+    tolerance: Annotated[
+        str | None,
+        flags.option(
+            "SHARE", "Choose until straight lines between sizes are off by at most this; 5% by default."
+        ),
+    ] = None,
+    for_: Annotated[
+        str | None,
+        flags.option(
+            "FILE",
+            "Choose sizes that could change the cheapest plan: a pipeline, or a plan file (.json); with --trace.",
+            "--for",
+        ),
+    ] = None,
+    trace: Annotated[
+        str | None, flags.option("FILE", "With --for: arrivals, as for `mipplan plan`, or a shipped trace.")
+    ] = None,
+    expand: flags.Expand = None,
+    spread: flags.Spread = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    profiles: Annotated[
+        Path | None,
+        flags.option("DIR", "With --for PIPELINE: the other models and hardware; those in --out by default."),
+    ] = None,
     name: Annotated[
         str | None, flags.option("NAME", "What the model is called in the table; by default as MODEL is.")
     ] = None,
@@ -61,6 +100,9 @@ def profile(
         float, flags.option("SHARE", "Stop when P50 and P99 are known within this share.")
     ] = 0.05,
     time_limit: Annotated[str, flags.option("TIME", "Time for each batch size.")] = "60s",
+    total_time: Annotated[
+        str | None, flags.option("TIME", "Where sizes are chosen: time for all of them, such as 20min.")
+    ] = None,
     timeout: Annotated[str, flags.option("TIME", "Longest time one run may take.")] = "60s",
     disturbed: Annotated[
         str, typer.Option(help="Runs disturbed by other load: reject them, or keep them.")
@@ -68,12 +110,20 @@ def profile(
     again: Annotated[bool, typer.Option("--again", help="Measure anew what has been measured.")] = False,
     json: flags.Json = False,
 ) -> None:
-    """Measure the latency of a model for each batch size, and write it into a profile folder."""
+    """Measure the latency of a model by batch size, and write it into a profile folder."""
     with Session(context, json) as session:
         faults = Faults()
-        sizes = faults.take(lambda: _batch_sizes(batches))
+        sizes = faults.take(lambda: None if batches is None else _batch_sizes(batches))
+        off = faults.take(lambda: share_of("--tolerance", tolerance))
+        about = faults.take(lambda: None if for_ is None else _read_plan_or_pipeline(for_))
+        seed = about.value.seed if about and isinstance(about.value, mp.Plan) else 0
+        arrivals = faults.take(
+            lambda: None if trace is None else read_trace(trace, expand, spread, seed, start, end)
+        )
+        known = faults.take(lambda: None if profiles is None else mp.Profiles.read(profiles))
         sizes_of_axes = faults.take(lambda: axis_sizes(axes or ()))
         limit_s = faults.take(lambda: seconds_of("--time-limit", time_limit))
+        total_time_s = faults.take(lambda: optional_seconds("--total-time", total_time))
         timeout_s = faults.take(lambda: seconds_of("--timeout", timeout))
         faults.check()
         with session.progress(as_log=True) as progress:
@@ -81,6 +131,11 @@ def profile(
                 model,
                 hardware=hardware,
                 batches=sizes.value,
+                max_batch=max_batch,
+                tolerance=off.value,
+                for_=about.value,
+                trace=arrivals.value,
+                profiles=known.value,
                 out=out,
                 name=name,
                 kind=kind,
@@ -93,6 +148,7 @@ def profile(
                 latency=latency,
                 precision=precision,
                 time_limit_s=limit_s.value,
+                total_time_s=total_time_s.value,
                 timeout_s=timeout_s.value,
                 disturbed=disturbed,
                 again=again,
@@ -101,6 +157,11 @@ def profile(
         session.show(reporting.measurement_report(found, str(out)), reporting.show_measurement)
         if found.failures:
             session.exit_code = EXIT_NOT_MET
+
+
+def _read_plan_or_pipeline(name: str) -> mp.Plan | mp.Pipeline:
+    """Read what to measure for; a plan file is told by its ending."""
+    return mp.Plan.load(name) if name.endswith(".json") else read_pipeline(name)
 
 
 def _batch_sizes(text: str) -> list[int]:

@@ -2,6 +2,9 @@ from .disturbance import DisturbanceParams as DisturbanceParams
 from .disturbance import MachineLoad as MachineLoad
 from .disturbance import RunBlock as RunBlock
 from .disturbance import TimedRun as TimedRun
+from .lint import RecordLintParams as RecordLintParams
+from .lint import examine_for_plan as examine_for_plan
+from .lint import examine_records as examine_records
 from .machine import MachineRecord as MachineRecord
 from .measuring import BatchMeasurement as BatchMeasurement
 from .measuring import Ending as Ending

@@ -7,9 +7,10 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mipplan.core import (
     Fault,
@@ -24,7 +25,6 @@ from mipplan.core import (
     name_problem,
     shown,
 )
-from mipplan.profiles import batch_problem
 from mipplan.profiling.machine import read_machine
 from mipplan.profiling.measuring import (
     BatchMeasurement,
@@ -35,10 +35,26 @@ from mipplan.profiling.measuring import (
 from mipplan.profiling.record import MeasurementRecord, ProfileFolder
 from mipplan.profiling.replicas import Replicas, replicas_of
 from mipplan.profiling.result import LATENCIES, Measurement
+from mipplan.profiling.sizes import (
+    AdaptiveSizes,
+    InTime,
+    NamedSizes,
+    NextSize,
+    SizeRule,
+    check_sizes,
+)
 from mipplan.profiling.subjects import SUBJECTS, SubjectRequest, kind_of
 from mipplan.profiling.subjects.callables import CallableSubject, check_callable
 from mipplan.profiling.worker import Server
 
+if TYPE_CHECKING:  # only a measurement for a plan needs what plans
+    from mipplan.pipeline import Pipeline
+    from mipplan.profiles import Profiles
+    from mipplan.result import Plan
+    from mipplan.trace import Trace
+
+#: A straight line between measured sizes may be off by this, unless told otherwise.
+_TOLERANCE = 0.05
 #: More threads or replicas than this are a slip.
 _MOST_AT_ONCE = 1_024
 
@@ -47,7 +63,12 @@ def measure(
     model: str | os.PathLike[str] | Callable[[int], object],
     *,
     hardware: str,
-    batches: Sequence[int],
+    batches: Sequence[int] | None = None,
+    max_batch: int | None = None,
+    tolerance: float | None = None,
+    for_: Pipeline | Plan | None = None,
+    trace: Trace | None = None,
+    profiles: Profiles | None = None,
     out: str | os.PathLike[str] | None = None,
     name: str | None = None,
     kind: str | None = None,
@@ -60,6 +81,7 @@ def measure(
     latency: str = "p99",
     precision: float = 0.05,
     time_limit_s: float = 60.0,
+    total_time_s: float | None = None,
     timeout_s: float = 60.0,
     disturbed: str = "reject",
     again: bool = False,
@@ -80,8 +102,20 @@ def measure(
         this process, with the batch size.
     hardware : str
         Name of the hardware type that this machine, or the share of it that one replica gets, stands for.
-    batches : sequence of int
-        Batch sizes, in any order, each once.
+    batches : sequence of int, optional
+        Batch sizes, in any order, each once: exactly these are measured. Without them sizes are chosen as the ones
+        before come out: 1, 2, 4, …, then where a straight line between measured sizes may be off by most.
+    max_batch : int, optional
+        Where sizes are chosen, the largest of them.
+    tolerance : float, optional
+        … and stop when no straight line may be off by more than this share; 0.05 by default.
+    for_ : Pipeline or Plan, optional
+        Choose those sizes that could change the cheapest plan for this pipeline, or for what this plan was asked for,
+        and stop when none could (`docs/how-to/profile.md` says what is guaranteed).
+    trace : Trace, optional
+        With `for_`: the traffic to plan for.
+    profiles : Profiles, optional
+        With a pipeline: the other models and hardware; by default what is in `out`.
     out : path, optional
         Profile folder to write into; it is made if need be. What it holds already of this measurement is kept.
     name : str, optional
@@ -107,6 +141,9 @@ def measure(
         The intervals of P50 and P99 may reach this far from the quantile, as a share of it.
     time_limit_s : float
         Seconds for each batch size.
+    total_time_s : float, optional
+        Where sizes are chosen: seconds for all of them, those measured before included. A size that has begun is
+        finished.
     timeout_s : float
         Seconds that one run may take before it counts as failed; loading may take a minute in any case.
     disturbed : str
@@ -133,7 +170,10 @@ def measure(
             "model", "measuring needs Linux or another POSIX system: replicas are told over pipes"
         )
     faults = Faults()
-    sizes = faults.take(lambda: _checked_batches(batches))
+    faults.take(lambda: check_sizes(batches, max_batch, tolerance, total_time_s, for_ is not None))
+    for place, given in (("trace", trace), ("profiles", profiles)):
+        if given is not None and for_ is None:
+            faults.add(Fault(place, "goes with a pipeline or plan to measure for (for_, --for)"))
     faults.take(lambda: _check_numbers(threads, together, precision, timeout_s, axes or {}))
     faults.take(lambda: check_one_of("latency", latency, LATENCIES))
     faults.take(lambda: check_one_of("disturbed", disturbed, ("reject", "keep")))
@@ -158,6 +198,20 @@ def measure(
     )
     if folder is not None:
         folder.prepare(usd_per_hour)
+    rule: SizeRule
+    if batches is not None:
+        rule = NamedSizes(tuple(sorted(map(int, batches))))
+    elif for_ is None:
+        off = _TOLERANCE if tolerance is None else tolerance
+        rule = AdaptiveSizes(int(max_batch or 1), off, latency, limit_s.value, params.fewest_runs)
+    else:
+        from mipplan.profiling.sizes.plans import PlanSizes
+
+        root = None if folder is None else folder.root
+        others = (profiles, called, hardware, usd_per_hour, max_batch, root)
+        rule = PlanSizes.of(for_, trace, *others, latency, progress)
+    if total_time_s is not None:
+        rule = InTime(rule, total_time_s)
     with replicas_of(request, together, server) as replicas:
         progress(f"loading {called}")
         try:
@@ -174,8 +228,7 @@ def measure(
             else:
                 before.check_continues(record, str(folder.record_path))
                 record = replace(before, machine=record.machine)
-        run = _Run(record, replicas, params, progress, folder, latency, request)
-        return run.measure(sizes.value)
+        return _Run(record, replicas, params, progress, folder, latency, request, rule).measure()
 
 
 @dataclass
@@ -189,47 +242,63 @@ class _Run:
     folder: ProfileFolder | None
     latency: str
     request: SubjectRequest
+    rule: SizeRule
+    failures: dict[int, str] = field(default_factory=dict)
+    failed_s: dict[int, float] = field(default_factory=dict)  # How long each failure took.
+    ended: str = ""  # Why no other size was measured.
 
-    def measure(self, sizes: Sequence[int]) -> Measurement:
-        """Measure what is not there yet; what is found is written at once."""
-        failures: dict[int, str] = {}
-        missing = [batch for batch in sizes if batch not in self.record.batches]
-        for place, batch in enumerate(missing):
+    def measure(self) -> Measurement:
+        """Measure what the rule asks for and is not there yet; what is found is written at once."""
+        started_with = len(self.record.batches)
+        while isinstance(choice := self.rule.next(self.record.batches, self.failed_s), NextSize):
+            began_s = time.monotonic()
             try:
-                found = self._one(batch, place, len(missing))
+                found = self._one(choice, len(self.record.batches) - started_with + len(self.failures))
             except UnmeasuredError as error:
-                failures[batch] = str(error)
+                self._fail(choice.batch, str(error), began_s)
                 continue
             except InputError as error:  # there are no inputs of this size
-                failures[batch] = "; ".join(fault.message for fault in error.faults)
+                self._fail(choice.batch, "; ".join(fault.message for fault in error.faults), began_s)
                 continue
-            batches = {**self.record.batches, batch: found}
+            batches = {**self.record.batches, choice.batch: found}
             today = datetime.date.today().isoformat()
             self.record = replace(
                 self.record,
                 batches=dict(sorted(batches.items())),
-                days={**self.record.days, batch: today},
+                days={**self.record.days, choice.batch: today},
+                chosen={**self.record.chosen, choice.batch: choice.why},
             )
-            self._write(self._told(failures))
-        told = self._told(failures)
-        if not missing:  # perhaps another latency is asked for, or the table is gone
+            self._write(self._told())
+        self.ended = choice.why
+        told = self._told()
+        nothing_new = len(self.record.batches) == started_with
+        if nothing_new:  # perhaps another latency is asked for, or the table is gone
             self._write(told)
         return told
 
-    def _one(self, batch: int, place: int, count: int) -> BatchMeasurement:
-        label = f"batch {batch} ({place + 1} of {count})"
+    def _fail(self, batch: int, why: str, began_s: float) -> None:
+        self.failures[batch] = why
+        self.failed_s[batch] = time.monotonic() - began_s
+
+    def _one(self, choice: NextSize, done: int) -> BatchMeasurement:
+        is_named = isinstance(self.rule, NamedSizes)
+        ahead = f"{done + 1} of {'' if is_named else 'about '}{done + choice.left}"
+        label = f"batch {choice.batch} ({ahead}{'' if is_named else f'; {choice.why}'})"
         self.progress(f"{label}: preparing")
-        self.replicas.prepare(batch)
+        self.replicas.prepare(choice.batch)
+        # Sizes take as long as they may, or as those before where the rule has chosen them: then it is a guess anyway.
+        before = [] if is_named else [one.spent_s for one in self.record.batches.values()]
+        each_s = sum(before) / len(before) if before else self.params.time_limit_s
 
         def report(text: str, left_s: float) -> None:
-            rest_s = (count - place - 1) * self.params.time_limit_s
-            most = " at most" if rest_s else ""
+            rest_s = (choice.left - 1) * each_s
+            most = " at most" if rest_s and is_named else ""
             self.progress(f"{label}: {text}, about {format_seconds(left_s + rest_s)}{most} left")
 
-        report("first runs", self.params.time_limit_s)
-        return measure_batch(batch, self.replicas.observe, time.monotonic, self.params, report)
+        report("first runs", each_s)
+        return measure_batch(choice.batch, self.replicas.observe, time.monotonic, self.params, report)
 
-    def _told(self, failures: dict[int, str]) -> Measurement:
+    def _told(self) -> Measurement:
         record = self.record
         return Measurement(
             record.model,
@@ -240,29 +309,15 @@ class _Run:
             record.machine,
             record.batches,
             record.days,
-            dict(failures),
+            dict(self.failures),
             self.replicas.energy_from,
+            record.chosen,
+            self.ended,
         )
 
     def _write(self, told: Measurement) -> None:
         if self.folder is not None and told.batches:
             self.folder.write(self.record, told.table)
-
-
-def _checked_batches(batches: object) -> list[int]:
-    if isinstance(batches, str) or not isinstance(batches, Sequence) or not len(batches):
-        raise InputError.one("batches", f"expected batch sizes such as 1, 2, 4, 8, found {shown(batches)}")
-    faults = []
-    for place, batch in enumerate(batches):
-        problem = (
-            batch_problem(batch) if is_whole(batch) else f"expected a whole number, found {shown(batch)}"
-        )
-        if problem is not None:
-            faults.append(Fault("batches", problem))
-        elif batch in batches[:place]:
-            faults.append(Fault("batches", f"the batch size {batch} is given twice"))
-    InputError.raise_if(dict.fromkeys(faults))
-    return sorted(map(int, batches))
 
 
 def _check_numbers(

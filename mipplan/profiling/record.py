@@ -67,6 +67,7 @@ class BatchEntry(StrictEntry):
     memory_gib: float | None
     energy_j: float | None
     day: str
+    chosen: str = ""  # Older records do not say.
 
 
 class MachineEntry(StrictEntry):
@@ -104,6 +105,7 @@ class MeasurementRecord:
     machine: MachineRecord
     batches: dict[int, BatchMeasurement] = field(default_factory=dict)
     days: dict[int, str] = field(default_factory=dict)
+    chosen: dict[int, str] = field(default_factory=dict)  # Why each size was measured.
 
     def check_continues(self, other: MeasurementRecord, place: str) -> None:
         """Refuse to go on with measurements of something else.
@@ -236,7 +238,12 @@ class ProfileFolder:
             "together": record.together,
             "machine": asdict(record.machine),
             "batches": [
-                {**record.batches[batch].to_document(), "day": record.days[batch]} for batch in record.batches
+                {
+                    **record.batches[batch].to_document(),
+                    "day": record.days[batch],
+                    "chosen": record.chosen.get(batch, ""),
+                }
+                for batch in record.batches
             ],
         }
         write_text_atomically(self.record_path, json.dumps(document) + "\n")
@@ -274,7 +281,7 @@ def _file_name(name: str) -> str:
 def _record(entry: RecordEntry) -> MeasurementRecord:
     batches: dict[int, BatchMeasurement] = {}
     for one in entry.batches:
-        given = one.model_dump(exclude={"day"})
+        given = one.model_dump(exclude={"day", "chosen"})
         ranges: dict[str, Any] = {name: QuantileRange(**given[name]) for name in ("p50", "p99")}
         latency_ns = np.array(given["latency_ns"], dtype=np.int64)
         ending = Ending(given["ending"]) if given["ending"] in list(Ending) else Ending.TIME
@@ -289,4 +296,5 @@ def _record(entry: RecordEntry) -> MeasurementRecord:
         MachineRecord(**entry.machine.model_dump()),
         dict(sorted(batches.items())),
         {one.batch: one.day for one in entry.batches},
+        {one.batch: one.chosen for one in entry.batches},
     )

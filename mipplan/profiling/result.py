@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mipplan.core import InputError, Printable, Summary
@@ -43,6 +43,10 @@ class Measurement(Printable):
         Batch sizes that could not be measured, and why.
     energy_from : str
         What metered energy; empty if nothing did.
+    chosen : mapping of int to str
+        Why each of the batch sizes was measured: ``named``, ``doubling``, …
+    ended : str
+        Why no other size was; empty where all were named.
     """
 
     model: str
@@ -55,6 +59,8 @@ class Measurement(Printable):
     days: Mapping[int, str]
     failures: Mapping[int, str]
     energy_from: str = ""
+    chosen: Mapping[int, str] = field(default_factory=dict)
+    ended: str = ""
 
     @property
     def table(self) -> LatencyTable:
@@ -163,7 +169,10 @@ class Measurement(Printable):
     def _summary(self) -> Summary:
         return Summary(
             f"{self.model} on {self.hardware}: {self.machine}",
-            [("failed", f"batch {batch}: {why}") for batch, why in self.failures.items()],
+            [
+                *(("failed", f"batch {batch}: {why}") for batch, why in self.failures.items()),
+                ("ended", self.ended or None),
+            ],
             (">batch", ">P50", ">P99", "interval", ">CPU", ">runs"),
             ([str(batch), *told(found)] for batch, found in self.batches.items()),
             len(self.batches),

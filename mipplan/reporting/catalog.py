@@ -89,6 +89,7 @@ class MeasuredBatchReport(Report):
     ending: str
     spent_s: float
     day: str
+    chosen: str
 
 
 class MeasurementReport(Report):
@@ -106,6 +107,7 @@ class MeasurementReport(Report):
     batches: list[MeasuredBatchReport]
     failures: dict[str, str]
     energy_from: str
+    ended: str
     remarks: list[str]
     folder: str
 
@@ -158,16 +160,20 @@ def show_profiles(console: Console, report: ProfilesReport) -> None:
     show_notes(console, report.remarks)
 
 
-def examination_report(profiles: Profiles, folder: str) -> ExaminationReport:
-    """Describe everything odd in a profile folder."""
-    findings = examine(profiles)
+def examination_report(profiles: Profiles, folder: str, further: Sequence[Finding] = ()) -> ExaminationReport:
+    """Describe everything odd in a profile folder: in its tables, and what else was found."""
+    places = {key: place for place, key in enumerate(profiles.tables)}
+    findings = sorted(
+        (*examine(profiles), *further),
+        key=lambda one: (places[one.model, one.hardware], one.severity is Severity.NOTE),
+    )
     warnings = sum(finding.severity is Severity.WARNING for finding in findings)
     return ExaminationReport(
         folder=folder,
         tables=len(profiles.tables),
         warnings=warnings,
         notes=len(findings) - warnings,
-        findings=list(findings),
+        findings=findings,
     )
 
 
@@ -206,6 +212,7 @@ def measurement_report(measured: Measurement, folder: str) -> MeasurementReport:
                 p99_interval_ms=_interval_ms(found, "p99"),
                 runs=found.latency_ns.size,
                 day=measured.days[batch],
+                chosen=measured.chosen.get(batch, ""),
             )
             for batch, found in measured.batches.items()
         ],
@@ -244,6 +251,8 @@ def show_measurement(console: Console, report: MeasurementReport) -> None:
         show_parts(console, batches)
     for batch, why in report.failures.items():
         console.print(f"[red]batch {batch}[/red]: {escape(why)}")
+    if report.ended:
+        console.print(f"ended    {escape(report.ended)}")
     machine = report.machine
     threads = "default threads" if report.threads is None else counted(report.threads, "thread")
     state = [f"{machine.processor} ({machine.processors} CPUs)", machine.power or "", threads]

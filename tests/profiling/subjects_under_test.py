@@ -78,6 +78,23 @@ async def asynchronous(batch):
 number = 5
 
 
+def leaves_politely(batch):
+    sys.exit(3)
+
+
+def too_large(batch):
+    if batch > 2:
+        bytearray(1 << 62)
+
+
+def endless(batch):
+    endless(batch)
+
+
+def no_inputs(batch):
+    raise LookupError(f"no pages for {batch}")
+
+
 def threads(batch):
     if os.environ.get("OMP_NUM_THREADS") != "3":
         raise RuntimeError("threads were not set")
@@ -124,6 +141,9 @@ class OipServer(ThreadingHTTPServer):
         self.binary = binary
         self.asked: list[dict[str, Any]] = []
 
+    def handle_error(self, *_request: object) -> None:
+        """Print nothing when a client has gone: those that wait for a hanging server give up."""
+
     def url(self, model: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/v2/models/{model}"
 
@@ -147,6 +167,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self.say(404, {"error": "there is no model 'unknown'"})
         if name == "mute":
             return self.say(200, {"name": "mute"})
+        if name == "cut":
+            return self.say(200, b'{"name": "cut", "inputs": [{"na')
+        if name == "endless":
+            axis = {"name": "x", "datatype": "FP32", "shape": [-1, math.inf]}
+            return self.say(200, {"name": name, "inputs": [axis]})
         text = {"name": "t", "datatype": "BYTES", "shape": [-1]}
         image = {"name": "x", "datatype": "FP32", "shape": [-1, 3, -1 if name == "free" else 2]}
         return self.say(200, {"name": name, "inputs": [image, text], "outputs": []})
@@ -198,6 +223,10 @@ BEHAVIOURS: dict[str, Callable[[int], tuple[int, Any] | None]] = {
     "halves": lambda batch: _well(max(1, batch // 2)),
     "short": lambda batch: _outputs([batch, 3], [0.5] * 2 * batch),
     "nan": lambda batch: _outputs([batch], [math.nan] * batch),
+    "nan_shape": lambda batch: _outputs([math.nan, 2], [[0.5, 0.5]] * batch),  # type: ignore[list-item]
+    "infinite": lambda batch: _outputs([math.inf, 2], [[0.5, 0.5]] * batch),  # type: ignore[list-item]
+    "listed": lambda batch: (200, {"outputs": [{"name": "y", "shape": [batch], "parameters": [1]}]}),
+    "nested": lambda _batch: (200, b"[" * 100_000),
     "prose": lambda _batch: (200, b"<html>all is well</html>"),
     "empty": lambda _batch: (200, {"outputs": []}),
     "breaks": lambda _batch: None,

@@ -23,43 +23,9 @@ from mipplan.profiling import (
     measure_batch,
 )
 from mipplan.profiling.disturbance import find_disturbances
+from profiling.fake_latencies import QUIET, VirtualMachine
 
 PARAMS = MeasuringParams()
-QUIET = MachineLoad(steal=0.0, others=0.0)
-
-
-class VirtualMachine:
-    """Runs take what a function of their number says; the clock moves by that, and by the time between two runs."""
-
-    def __init__(
-        self,
-        latency_ns: Callable[[int], float],
-        load: Callable[[int], MachineLoad | None] = lambda _block: QUIET,
-        waited_ns: Callable[[int], int] = lambda _run: 0,
-        between_ns: int = 1_000,
-    ) -> None:
-        self.latency_ns = latency_ns
-        self.load = load
-        self.waited_ns = waited_ns
-        self.between_ns = between_ns
-        self.now_ns = 12_345
-        self.made = 0
-        self.blocks = 0
-        self.longest_ns = 0
-
-    def clock(self) -> float:
-        return self.now_ns / 1e9
-
-    def observe(self, for_s: float) -> RunBlock:
-        ends, runs = self.now_ns + for_s * 1e9, []
-        while not runs or self.now_ns < ends:
-            wall = max(1, round(self.latency_ns(self.made)))
-            runs.append(TimedRun(self.now_ns, wall, wall // 2, self.waited_ns(self.made), 0))
-            self.longest_ns = max(self.longest_ns, wall)
-            self.now_ns += wall + self.between_ns
-            self.made += 1
-        self.blocks += 1
-        return RunBlock(tuple(runs), self.load(self.blocks - 1), 0.5, 0.25)
 
 
 def drawn(shape: str, seed: int, scale_ns: float = 2e6) -> tuple[Callable[[int], float], float]:

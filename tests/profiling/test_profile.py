@@ -198,9 +198,10 @@ def test_measuring_goes_on_where_it_stopped() -> None:
     assert [row["batch"] for row in rows("p/models/sleepy.csv")] == ["1", "2", "4"]
 
 
-def test_a_killed_measurement_loses_only_the_batch_under_way() -> None:
+@pytest.mark.parametrize("sizes", [("--batch", "1,2"), ("--max-batch", "4")], ids=["named", "chosen"])
+def test_a_killed_measurement_loses_only_the_batch_under_way(sizes: tuple[str, str]) -> None:
     """Batch 2 hangs; when it is under way, batch 1 is written, and the next call goes on from there."""
-    arguments = ["profile", "served:hangs_at_2", "--batch", "1,2", "--out", "p", "--usd-per-hour", "1"]
+    arguments = ["profile", "served:hangs_at_2", *sizes, "--out", "p", "--usd-per-hour", "1"]
     quick = ["--hardware", "here", "--disturbed", "keep", "--time-limit", "2s"]
     process = subprocess.Popen([sys.executable, "-m", "mipplan", *arguments, *quick], start_new_session=True)
     for _ in range(1_200):
@@ -213,6 +214,98 @@ def test_a_killed_measurement_loses_only_the_batch_under_way() -> None:
     assert not list(Path("p").rglob("*.part"))
     found = mp.measure("served:hangs_at_2", batches=[1, 4], out="p", **QUICK)
     assert list(found.batches) == [1, 4]
+    assert found.chosen == {1: "named" if "--batch" in sizes else "the smallest", 4: "named"}
+
+
+def test_sizes_are_chosen_up_to_one_that_fails() -> None:
+    told: list[str] = []
+    found = mp.measure(
+        "served:fails_at_8",
+        max_batch=64,
+        out="p",
+        usd_per_hour=1,
+        tolerance=0.9,
+        progress=told.append,
+        **QUICK,
+    )
+    assert {1, 2, 4} <= found.batches.keys()
+    assert found.failures.keys() == {8}
+    assert "nothing is known above batch 4: batch 8 failed" in found.ended
+    assert "ended" in str(found)
+    assert told[1] == "batch 1 (1 of about 7; the smallest): preparing"
+    assert any(line.startswith("batch 8 (4 of about ") for line in told)
+    record = json.loads(Path("p/models/fails_at_8.here.json").read_text())
+    assert [one["chosen"] for one in record["batches"]][:3] == ["the smallest", "doubling", "doubling"]
+
+
+def test_what_was_chosen_is_not_measured_again() -> None:
+    first = mp.measure("served:sleepy", max_batch=2, out="p", usd_per_hour=1, **QUICK)
+    told: list[str] = []
+    again = mp.measure("served:sleepy", max_batch=2, out="p", progress=told.append, **QUICK)
+    assert told == ["loading sleepy"]
+    assert again.batches[2].latency_ns.tolist() == first.batches[2].latency_ns.tolist()
+    assert again.chosen == first.chosen == {1: "the smallest", 2: "doubling"}
+
+
+def test_the_time_for_all_sizes_is_kept() -> None:
+    found = mp.measure("served:sleepy", max_batch=64, out="p", usd_per_hour=1, total_time_s=1e-6, **QUICK)
+    assert list(found.batches) == [1]
+    assert "are spent, and the next size would have been 2 (doubling)" in found.ended
+
+
+def write_traffic() -> None:
+    Path("p.yaml").write_text("name: one\nslo: 2s\nstages:\n  a: {model: sleepy}\n")
+    Path("arrivals.csv").write_text("arrival_s\n" + "".join(f"{at / 10}\n" for at in range(50)))
+
+
+def test_sizes_are_chosen_for_a_pipeline_and_for_a_plan() -> None:
+    """Ten queries a second need no batch: one size tells, and the JSON document says why."""
+    write_traffic()
+    for_traffic = ("--trace", "arrivals.csv", "--max-batch", "8")
+    result = run(
+        "served:sleepy", "--for", "p.yaml", *for_traffic, "--out", "p", "--usd-per-hour", "0.5", "--json"
+    )
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    jsonschema.validate(document, MeasurementReport.model_json_schema())
+    assert [batch["batch"] for batch in document["batches"]] == [1]
+    assert document["ended"].startswith("no further batch size can make the plan cheaper than 0.5 $/h")
+    plan = CliRunner().invoke(
+        app,
+        ["plan", "p.yaml", "--profiles", "p", "--trace", "arrivals.csv", "--out", "plan.json", "--no-laws"],
+    )
+    assert plan.exit_code == 0, plan.output
+    again = run("served:sleepy", "--for", "plan.json", *for_traffic, "--out", "p")
+    assert again.exit_code == 0, again.output
+    assert "ended    no further batch size can make the plan cheaper" in again.stdout
+    assert "preparing" not in again.stderr  # all that is needed was there
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--batch: say which sizes to measure, such as 1, 2, 4, 8, or up to which to choose"),
+        (["--batch", "1,2", "--max-batch", "8"], "--max-batch: does not go with batch sizes that are named"),
+        (["--max-batch", "8", "--tolerance", "much"], "--tolerance: expected a share such as 10% or 0.1"),
+        (["--max-batch", "8", "--tolerance", "200%"], "--tolerance: expected a share such as 0.05, found 2"),
+        (["--max-batch", "8", "--total-time", "60"], "--total-time: '60' has no unit: write 60s"),
+        (["--max-batch", "8", "--trace", "arrivals.csv"], "goes with a pipeline or plan to measure for"),
+        (["--for", "p.yaml"], "trace: the plan is made on a trace: which one?"),
+        (["--for", "p.yaml", "--trace", "arrivals.csv"], "--max-batch: say up to which batch size"),
+        (["--for", "gone.json", "--trace", "arrivals.csv"], "gone.json"),
+        (["--for", "p.yaml", "--trace", "gone.csv"], "gone.csv"),
+        (
+            ["--for", "p.yaml", "--trace", "arrivals.csv", "--max-batch", "8", "--name", "other"],
+            "--name: no stage of one uses the model 'other' (used are sleepy): say its name",
+        ),
+    ],
+)
+def test_what_is_no_choice_is_told_before_anything_is_measured(arguments: list[str], message: str) -> None:
+    write_traffic()
+    result = run("served:sleepy", *arguments, "--out", "p", "--usd-per-hour", "1")
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.stderr.split())
+    assert "preparing" not in result.stderr
 
 
 def test_rows_of_others_stay() -> None:

@@ -94,7 +94,7 @@ class OipModel:
             for entry in document["inputs"]:
                 shape = tuple("" if size == -1 else int(size) for size in entry["shape"])
                 self._specs.append(TensorSpec(str(entry["name"]), _TYPES[entry["datatype"]], shape))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, OverflowError, TypeError, ValueError):  # JSON of Python knows infinity
             raise InputError.one(path, f"does not say what the model takes: {shown(document)}") from None
         self._make = input_maker(self._specs, request)
 
@@ -135,7 +135,7 @@ class OipModel:
             document = json.loads(body[: int(head)] if head else body)
             outputs = document["outputs"]
             found = [(str(out["name"]), [int(size) for size in out["shape"]], out) for out in outputs]
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (KeyError, OverflowError, RecursionError, TypeError, ValueError):
             raise SubjectError(f"the server's answer is no inference response: {shown(body[:80])}") from None
         if not found:
             raise SubjectError("the server's answer holds no output")
@@ -148,7 +148,7 @@ class OipModel:
             parameters = output.get("parameters")
             if data is None and isinstance(parameters, dict) and "binary_data_size" in parameters:
                 continue
-            flat = list(_flattened(data))
+            flat = _flattened(data)
             if len(flat) != math.prod(shape):
                 raise SubjectError(f"the output {name!r} holds {len(flat)} values, not the {shape} it says")
             if any(isinstance(value, float) and math.isnan(value) for value in flat):
@@ -195,8 +195,10 @@ class _Endpoint:
         try:
             status, body, _ = self._ask("GET", path, b"", {})
             document = json.loads(body) if status == 200 else None
-        except (SubjectError, ValueError) as error:
+        except SubjectError as error:
             raise InputError.one(path, f"{error}") from None
+        except (RecursionError, ValueError) as error:
+            raise InputError.one(path, f"the server's description is no JSON: {error}") from None
         if status != 200:
             raise InputError.one(path, f"the server answers {status}{_reason(body)}")
         if not isinstance(document, dict):
@@ -243,13 +245,17 @@ class _Endpoint:
         return {"server": self._server} if self._server else {}
 
 
-def _flattened(data: Any) -> Any:
-    """Values of a tensor; the protocol allows nested lists."""
-    if isinstance(data, list):
-        for entry in data:
-            yield from _flattened(entry)
-    elif data is not None:
-        yield data
+def _flattened(data: Any) -> list[Any]:
+    """Values of a tensor, in any order; the protocol allows nested lists."""
+    values: list[Any] = []
+    unread: list[Any] = [data]
+    while unread:
+        entry = unread.pop()
+        if isinstance(entry, list):
+            unread += entry
+        elif entry is not None:
+            values.append(entry)
+    return values
 
 
 def _reason(body: bytes) -> str:
