@@ -20,7 +20,7 @@ def costs(made: mp.Plan, trace: mp.Trace, time_limit_s: float | None = None) -> 
     return mp.guarantee_costs(made, trace, confidence=CONFIDENCE, time_limit_s=time_limit_s)
 
 
-@pytest.mark.parametrize("number", [0, 3])
+@pytest.mark.parametrize("number", [0, 5])
 def test_each_guarantee_costs_what_asking_for_it_finds(number: int) -> None:
     instance = planning_instance(number)
     asked = {
@@ -44,7 +44,7 @@ def test_plans_keep_what_their_guarantee_says() -> None:
     instance = hand_made()
     found = costs(instance.plan(), instance.trace)
     for name in ("timed", "replay", "reliable"):
-        assert mp.replay(found[name].plan, instance.trace).quantile(0.99) <= instance.slo_s
+        assert mp.replay(found[name].plan, instance.trace).quantile(0.99) <= instance.slo_ns / 1e9
     for name in ("eager", "paced", "timed"):
         certified = mp.certify(found[name].plan, instance.trace)
         assert certified.bound_ns <= instance.slo_ns, name
@@ -86,7 +86,7 @@ def test_what_does_not_go_with_what_was_asked_for_is_left_out() -> None:
 def test_traffic_that_cannot_be_resampled_has_no_price_of_reliability() -> None:
     instance = hand_made()
     short = mp.Trace.from_ns(instance.trace.arrival_ns[:15])
-    made = mp.plan(instance.pipeline, instance.profiles, short, slo_s=instance.slo_s)
+    made = mp.plan(instance.pipeline, instance.profiles, short, slo_s=instance.slo_ns / 1e9)
     assert list(costs(made, short)) == ["eager", "paced", "timed", "replay"]
 
 
