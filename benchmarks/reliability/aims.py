@@ -90,8 +90,8 @@ def _beside_rival(gamma: pd.DataFrame) -> Aim:
     return Aim(
         text,
         cost / float(rival["cost"]),
-        f"greedy, {rival['setting']}: keeps {rival['kept']:.1%} of the parts at {rival['cost']:.3f}; ours {kept:.1%} at "
-        f"{cost:.3f}",
+        f"greedy, {rival['setting']}: keeps {rival['kept']:.1%} of the parts at {rival['cost']:.3f}; "
+        f"ours {kept:.1%} at {cost:.3f}",
         most=MOST_OF_RIVAL,
     )
 

@@ -1,4 +1,4 @@
-"""Figures of the rows measured: cost beside greedy's, what tomorrow keeps of a plan, and whether intervals are right."""
+"""Figures of the rows: cost beside greedy's, what tomorrow keeps of a plan, and whether its interval was right."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def settings_of(table: pd.DataFrame) -> list[Setting]:
 
 
 def answers(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows that hold a plan; of ours those whose plan passed its test, since of the others it says that they did not."""
+    """Rows that hold a plan; of ours those whose plan passed its test: of the others it says that they did not."""
     passed = (rows["planner"] != OURS) | (rows["status"] == "feasible")
     return rows[rows["usd_per_hour"].notna() & passed]
 
@@ -94,8 +94,8 @@ def cheapest_as_reliable(found: pd.DataFrame, planner: str, share: float) -> pd.
 def tested(table: pd.DataFrame) -> pd.DataFrame:
     """Plans of ours with an interval, the share of parts that was observed, and how the two go together.
 
-    `inside`: the observed share lies in the stated interval. `agrees`: the stated interval meets the exact one (95 %) of
-    the observed share, which is what a few parts can say.
+    `inside`: the observed share lies in the stated interval. `agrees`: the stated interval meets the exact one (95 %)
+    of the observed share, which is what a few parts can say.
     """
     rows = table[
         (table["planner"] == OURS) & (table["test_scenarios"] > 0) & table["all_parts"].notna()

@@ -37,13 +37,13 @@ def measure_case(
     """
     begun = time.process_time()
     made = [(setting, *_timed(case, setting)) for setting in settings]
-    plans = {_choices(plan): setting.planner == OURS for setting, plan, _ in made if plan.choices}
-    for setting, plan, _ in made:
-        if setting.planner == OURS and plan.choices:
-            plans[_choices(plan)] = True
+    # Each plan once, in the order of the settings.
+    plans = dict.fromkeys(_choices(plan) for _, plan, _ in made if plan.choices)
+    ours = dict.fromkeys(
+        _choices(plan) for setting, plan, _ in made if plan.choices and setting.planner == OURS
+    )
     kept = _judge(case, list(plans), 0, case.parts[:parts])
-    own = [choices for choices, is_ours in plans.items() if is_ours]
-    more = _judge(case, own, parts, case.parts[parts:])
+    more = _judge(case, list(ours), parts, case.parts[parts:])
     rows = [_row(case, setting, plan, seconds, kept, more) for setting, plan, seconds in made]
     total = time.process_time() - begun
     return [{**row, "case_cpu_seconds": total} for row in rows]
@@ -66,7 +66,12 @@ def _judge(
 ) -> dict[Choices, list[bool]]:
     """Whether each plan keeps the objective on each part, the first of which has this number."""
     verdicts: dict[Choices, list[bool]] = {choices: [] for choices in plans}
-    judged = [mp.Plan.from_choices(case.pipeline, case.profiles, dict(choices)) for choices in plans]
+    if not plans:
+        return verdicts
+    judged = [
+        mp.Plan.from_choices(case.pipeline, case.profiles, dict(choices), slo_s=case.slo_s)
+        for choices in plans
+    ]
     for number, trace in enumerate(parts, first):
         found = mp.replay_many(
             judged,

@@ -65,18 +65,17 @@ def _points(rows: pd.DataFrame) -> list[str]:
             )
         )
     without = rows["case"].nunique() - len(greedy_costs(rows))
-    lines += [
-        "",
+    note = (
         "Costs are geometric means beside greedy's plan as it is, where both have one. Shares are over the cases where "
-        "greedy has a plan; a case without a plan keeps nothing, nor does one of ours that failed its test. \\* No other "
-        "setting of the planner is cheaper and keeps as much."
-        + (f" Greedy has no plan in {without} cases, which are left out." if without else ""),
-    ]
+        "greedy has a plan; a case without a plan keeps nothing, nor does one of ours that failed its test. "
+        "\\* No other setting of the planner is cheaper and keeps as much."
+    )
+    lines += ["", note + (f" Greedy has no plan in {without} cases, which are left out." if without else "")]
     return lines
 
 
 def _keys(found: pd.DataFrame) -> list[list[str]]:
-    return found[["planner", "setting"]].to_numpy().tolist()  # type: ignore[no-any-return]
+    return found[["planner", "setting"]].to_numpy().tolist()
 
 
 def _intervals(table: pd.DataFrame) -> list[str]:
@@ -109,12 +108,12 @@ def _intervals(table: pd.DataFrame) -> list[str]:
                 int(own["is_below"].sum()),
             )
         )
-    lines += [
-        "",
-        "*Observed* is the mean share of a plan's parts that it keeps. *Inside*: it lies in the plan's stated interval; *not "
-        "contradicted*: its own exact interval (95 %) meets the stated one, which is all that few parts can tell. Intervals "
-        "are about scenarios that are made of the sample; parts are tomorrow itself.",
-    ]
+    note = (
+        "*Observed* is the mean share of a plan's parts that it keeps. *Inside*: it lies in the plan's stated "
+        "interval; *not contradicted*: its own exact interval (95 %) meets the stated one, which is all that few "
+        "parts can tell. Intervals are about scenarios that are made of the sample; parts are tomorrow itself."
+    )
+    lines += ["", note]
     return lines
 
 
@@ -125,11 +124,11 @@ def _effort(table: pd.DataFrame, cases: int) -> list[str]:
     for confidence, seconds in ours:
         cells = (seconds.median(), seconds.quantile(0.9), seconds.max())
         lines.append(_row(f"{confidence:g}", *(f"{cell:.1f} s" for cell in cells)))
-    lines += [
-        "",
+    note = (
         f"All planners and all judging took {each.sum() / 3600:.2f} processor hours for {len(each)} cases, "
-        f"{each.mean():.0f} s each; at that rate all {cases} cases take {each.mean() * cases / 3600:.1f} hours.",
-    ]
+        f"{each.mean():.0f} s each; at that rate all {cases} cases take {each.mean() * cases / 3600:.1f} hours."
+    )
+    lines += ["", note]
     return lines
 
 

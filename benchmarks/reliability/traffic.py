@@ -1,8 +1,8 @@
-"""What plans are made on and judged on: the frozen comparison instances, and consecutive parts of every real recording.
+"""What plans are made on and judged on: the frozen comparison instances, and parts in a row of every real recording.
 
-Plans see one sample. They are judged on *parts* of tomorrow, one at a time: where arrivals are gamma the frozen held-out
-half and fresh draws of the same process; of a frozen instance on a recording its held-out half; of a real recording the
-parts of the same length that follow the sample.
+Plans see one sample. They are judged on *parts* of tomorrow, one at a time: where arrivals are gamma the frozen
+held-out half and fresh draws of the same process; of a frozen instance on a recording its held-out half; of a real
+recording the parts of the same length that follow the sample.
 """
 
 from __future__ import annotations
