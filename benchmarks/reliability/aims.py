@@ -11,10 +11,10 @@ from benchmarks.reliability.figures import (
     answers,
     cheapest_as_reliable,
     greedy_costs,
+    interval_rows,
     of_setting,
     points,
     ratios,
-    tested,
 )
 from benchmarks.reliability.planners import OURS, Setting
 from benchmarks.reliability.traffic import GAMMA, REAL
@@ -44,8 +44,8 @@ def find_aims(table: pd.DataFrame) -> list[Aim]:
         _kept(gamma),
         _beside_greedy(gamma),
         _beside_rival(gamma),
-        _calibrated(tested(gamma)),
-        _real(tested(real)),
+        _calibrated(interval_rows(gamma)),
+        _real(interval_rows(real)),
         _time(table),
     ]
 

@@ -91,7 +91,7 @@ def cheapest_as_reliable(found: pd.DataFrame, planner: str, share: float) -> pd.
 # --- stated intervals ------------------------------------------------------------------------------------------------
 
 
-def tested(table: pd.DataFrame) -> pd.DataFrame:
+def interval_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Plans of ours with an interval, the share of parts that was observed, and how the two go together.
 
     `inside`: the observed share lies in the stated interval. `agrees`: the stated interval meets the exact one (95 %)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from benchmarks.reliability.aims import judge_aims
-from benchmarks.reliability.figures import frontier, greedy_costs, points, tested
+from benchmarks.reliability.figures import frontier, greedy_costs, interval_rows, points
 from benchmarks.reliability.planners import OURS
 from benchmarks.reliability.traffic import GAMMA, REAL, RECORDED
 
@@ -79,7 +79,7 @@ def _keys(found: pd.DataFrame) -> list[list[str]]:
 
 
 def _intervals(table: pd.DataFrame) -> list[str]:
-    rows = tested(table)
+    rows = interval_rows(table)
     lines = _head(
         "traffic",
         "confidence",
