@@ -26,7 +26,7 @@ from mipplan.core import (
 from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed
 from mipplan.planner import PlanMaker, PlanningParams
 from mipplan.refinement import refine
-from mipplan.reliability import check_reliability, plan_reliably
+from mipplan.reliability import check_reliability, fewest_scenarios, plan_reliably
 from mipplan.result import (
     CertificateKind,
     Figures,
@@ -77,7 +77,8 @@ class GuaranteeCost:
         if plan.status is PlanStatus.INFEASIBLE:
             return "proven: there is none"
         if test is not None and test.scenarios:
-            said = f"kept {test.kept} of {test.scenarios} fresh scenarios"
+            is_whole = test.scenarios >= fewest_scenarios(test.confidence)
+            said = f"kept {test.kept} of {test.scenarios} {'fresh scenarios' if is_whole else 'so far'}"
             interval = f"{math.floor(100 * test.low)}–{math.ceil(100 * test.high)} %"
             return f"{said}, {interval}" if test.passed else f"failed its test: {said}"
         if plan.status is PlanStatus.UNKNOWN:

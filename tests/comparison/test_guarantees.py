@@ -131,6 +131,9 @@ def test_the_words_say_what_is_known() -> None:
     record = replace(made.provenance, reliability=failed)
     missed = status(made, PlanStatus.UNKNOWN, provenance=record)
     assert (missed.proof, missed.usd_per_hour) == ("failed its test: kept 40 of 59 fresh scenarios", None)
+    begun = replace(made.provenance, reliability=Reliability(0.95, scenarios=12, kept=12, low=0.719))
+    cut_short = status(made, PlanStatus.FEASIBLE, provenance=begun)
+    assert cut_short.proof == "kept 12 of 12 so far, 71–100 %"
 
 
 def test_bad_arguments_come_together() -> None:
