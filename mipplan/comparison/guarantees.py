@@ -34,7 +34,6 @@ from mipplan.result import (
     Plan,
     PlanStatus,
     Provenance,
-    RunClass,
     TraceReference,
 )
 from mipplan.trace import Trace
@@ -146,7 +145,7 @@ def _certified(law: DispatchLaw) -> Callable[[Question], Plan]:
             made.objective.under(dict.fromkeys(made.pipeline.stages, law), made.discipline),
             guarantee=Guarantee.TRACE if made.envelope is None else Guarantee.ENVELOPE,
             certificate=CertificateKind.CLASSIC,
-            runs=(made.runs or RunClass()) if made.discipline is Discipline.FIFO else None,
+            runs=made.runs if made.discipline is Discipline.FIFO else None,
         )
         # No reason is looked for where there is no plan.
         maker = PlanMaker(
@@ -217,6 +216,11 @@ def _has_no_budget(made: Plan) -> bool:
     return made.budget_microusd_per_hour is None
 
 
+def _is_certifiable(made: Plan) -> bool:
+    """Of fifo queues a certificate is priced for runs that were stated; replays state none."""
+    return _has_no_budget(made) and (made.discipline is not Discipline.FIFO or made.runs is not None)
+
+
 def _replays(made: Plan) -> bool:
     """Replays are of the trace as it is: no more traffic than that, and no arrival curve."""
     return _has_no_budget(made) and made.envelope is None and made.headroom == 1.0
@@ -246,7 +250,7 @@ GUARANTEES: Mapping[str, PricedGuarantee] = MappingProxyType(
         "eager": PricedGuarantee(
             "certified, eager",
             0.3,
-            _has_no_budget,
+            _is_certifiable,
             _runs(""),
             "a batch is slower than its table",
             _certified(DispatchLaw.EAGER),
@@ -254,7 +258,7 @@ GUARANTEES: Mapping[str, PricedGuarantee] = MappingProxyType(
         "paced": PricedGuarantee(
             "certified, paced",
             0.3,
-            _has_no_budget,
+            _is_certifiable,
             _runs(", paced"),
             "the same, or one is dispatched early",
             _certified(DispatchLaw.PACED),
@@ -324,7 +328,8 @@ def guarantee_costs(
         that law and all else as it was, but by the classic certificate. ``replay`` and ``reliable``: what it finds with
         that guarantee. No reason is looked for where there is no plan.
         Left out is what does not go with what was asked for: all with a budget; ``timed``, ``replay`` and ``reliable``
-        with headroom or an arrival curve; ``reliable`` where traffic or profiles are too scarce to draw scenarios from.
+        with headroom or an arrival curve; ``eager`` and ``paced`` beside a ``fifo`` plan that states no runs;
+        ``reliable`` where traffic or profiles are too scarce to draw scenarios from.
         After Ctrl-C: those that were complete.
 
     Raises

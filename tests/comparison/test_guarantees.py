@@ -81,6 +81,8 @@ def test_what_does_not_go_with_what_was_asked_for_is_left_out() -> None:
     found = costs(by_arrival, instance.trace)
     assert found["eager"].holds_for == "all stated runs of this trace"
     assert {cost.plan.discipline for cost in found.values()} == {"fifo"}
+    replayed = costs(instance.plan(discipline="fifo", guarantee="replay"), instance.trace)
+    assert list(replayed) == ["timed", "replay", "reliable"]
 
 
 def test_traffic_that_cannot_be_resampled_has_no_price_of_reliability() -> None:
