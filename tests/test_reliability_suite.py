@@ -285,6 +285,13 @@ def test_few_parts_can_contradict_an_interval_or_not() -> None:
     assert outcome(made_up(*seen), "real recordings") == (50.0, "missed by 40.0 %")
 
 
+def test_shares_of_few_parts_are_held_against_whole_parts() -> None:
+    stated = {"low": 0.979, "high": 0.99995, "all_parts": 40}
+    seen = [reliable(str(kept), 1.0, 4, all_kept=kept, **stated) for kept in (38, 39, 40)]
+    rows = interval_rows(made_up(*seen)).set_index("case")
+    assert list(rows.loc[["38", "39", "40"], "inside"]) == [False, True, True]
+
+
 def test_the_summary_says_how_much_of_it_ran() -> None:
     text = summarise(made_up(line("c", GREEDY, None, 0)), cases=278)
     assert text.startswith("3 of 278 cases ran (a part of them: no more than a look at how it goes): 3 gamma")
@@ -292,7 +299,9 @@ def test_the_summary_says_how_much_of_it_ran() -> None:
     assert "Greedy has no plan in 1 cases, which are left out." in text
     assert "| ours | confidence 0.95 * | 2 of 2 | 0.900 | 100.0% | 100.0% | 2.00 s |" in text
     assert "| gamma | 0.95 | 2 | 2 | 2 | 93.0%–100.0% | 97.0% | 100.0% | 100.0% | 0 |" in text
+    assert "instances where greedy has a plan | on this part: kept |" in text
     whole = summarise(made_up(), cases=2)
+    assert "instances where greedy has a plan | kept |" in whole
     assert whole.startswith("2 of 2 cases ran: 2 gamma")
 
 

@@ -28,12 +28,13 @@ LEAST_KEPT, MOST_OF_GREEDY, MOST_OF_RIVAL, LEAST_CALIBRATED = 95.0, 0.92, 0.85, 
 _NOT_MEASURED = float("nan")
 
 
-def judge_aims(table: pd.DataFrame) -> list[str]:
-    """Lines of a Markdown table."""
+def judge_aims(table: pd.DataFrame, *, is_whole: bool) -> list[str]:
+    """Lines of a Markdown table; verdicts on a part of the cases say so."""
     lines = ["| aim | found | over | outcome |", "|---" * 4 + "|"]
     for aim in find_aims(table):
         found = "–" if pd.isna(aim.found) else aim.unit.format(aim.found)
-        lines.append(f"| {aim.text} | {found} | {aim.over} | {aim.outcome} |")
+        part = "" if is_whole or pd.isna(aim.found) else "on this part: "
+        lines.append(f"| {aim.text} | {found} | {aim.over} | {part}{aim.outcome} |")
     return lines
 
 

@@ -94,8 +94,9 @@ def cheapest_as_reliable(found: pd.DataFrame, planner: str, share: float) -> pd.
 def interval_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Plans of ours with an interval, the share of parts that was observed, and how the two go together.
 
-    `inside`: the observed share lies in the stated interval. `agrees`: the stated interval meets the exact one (95 %)
-    of the observed share, which is what a few parts can say.
+    `inside`: the observed share lies in the stated interval, whose ends count as shares of so many parts: of a hundred
+    parts a share of 99.5 % cannot be observed, so it is 99 to 100 %. `agrees`: the stated interval meets the exact one
+    (95 %) of the observed share, which is what a few parts can say.
     """
     rows = table[
         (table["planner"] == OURS) & (table["test_scenarios"] > 0) & table["all_parts"].notna()
@@ -108,7 +109,8 @@ def interval_rows(table: pd.DataFrame) -> pd.DataFrame:
     lows, highs = (pd.Series([pair[side] for pair in own], index=rows.index, dtype=float) for side in (0, 1))
     return rows.assign(
         observed=observed,
-        inside=(rows["low"] <= observed) & (observed <= rows["high"]),
+        inside=(np.floor(rows["low"] * rows["all_parts"]) <= rows["all_kept"])
+        & (rows["all_kept"] <= np.ceil(rows["high"] * rows["all_parts"])),
         agrees=(rows["low"] <= highs) & (lows <= rows["high"]),
         is_below=observed < rows["low"],
     )

@@ -20,7 +20,8 @@ KINDS = {
 
 def summarise(table: pd.DataFrame, *, cases: int) -> str:
     """Summarise the rows of a run, of so many cases that there are."""
-    sections = [("Aims, and what became of them", judge_aims(table))]
+    is_whole = table["case"].nunique() == cases
+    sections = [("Aims, and what became of them", judge_aims(table, is_whole=is_whole))]
     for kind, title in KINDS.items():
         rows = table[table["kind"] == kind]
         if len(rows):
@@ -110,8 +111,8 @@ def _intervals(table: pd.DataFrame) -> list[str]:
         )
     note = (
         "*Observed* is the mean share of a plan's parts that it keeps. *Inside*: it lies in the plan's stated "
-        "interval; *not contradicted*: its own exact interval (95 %) meets the stated one, which is all that few "
-        "parts can tell. Intervals are about scenarios that are made of the sample; parts are tomorrow itself."
+        "interval, whose ends are rounded outwards to whole parts; *not contradicted*: its own exact interval (95 %) "
+        "meets the stated one, which is all that few parts can tell. Intervals are about scenarios that are made of the sample; parts are tomorrow itself."
     )
     lines += ["", note]
     return lines
