@@ -112,7 +112,8 @@ def _intervals(table: pd.DataFrame) -> list[str]:
     note = (
         "*Observed* is the mean share of a plan's parts that it keeps. *Inside*: it lies in the plan's stated "
         "interval, whose ends are rounded outwards to whole parts; *not contradicted*: its own exact interval (95 %) "
-        "meets the stated one, which is all that few parts can tell. Intervals are about scenarios that are made of the sample; parts are tomorrow itself."
+        "meets the stated one, which is all that few parts can tell. Intervals are about scenarios that are made of "
+        "the sample; parts are tomorrow itself."
     )
     lines += ["", note]
     return lines
