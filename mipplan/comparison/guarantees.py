@@ -31,9 +31,11 @@ from mipplan.result import (
     CertificateKind,
     Figures,
     Guarantee,
+    Limit,
     Plan,
     PlanStatus,
     Provenance,
+    RunClass,
     TraceReference,
 )
 from mipplan.trace import Trace
@@ -98,15 +100,13 @@ class Question:
     made: Plan  # The plan that was made for the objective, with or without choices.
     trace: Trace
     confidence: float  # Of the guarantee ``reliable``.
-    limits: SearchLimits
     found: Mapping[str, Plan] = field(default_factory=dict)  # Under the guarantees before.
+    limits: SearchLimits = field(default_factory=SearchLimits)
 
     @property
     def laws(self) -> Laws:
         """Laws of what replays: those of the plan, but nobody needs timers for a replay."""
-        if are_timed(self.made.laws):
-            return dict.fromkeys(self.made.pipeline.stages, DispatchLaw.EAGER)
-        return self.made.laws
+        return _alike(self.made, DispatchLaw.EAGER) if are_timed(self.made.laws) else self.made.laws
 
     @property
     def start(self) -> Plan:
@@ -120,6 +120,28 @@ class Question:
         left_s = self.limits.deadline.left_s(1e-3)
         return None if math.isinf(left_s) else left_s
 
+    def under(self, guarantee: Guarantee, laws: Laws, runs: RunClass | None = None) -> Plan:
+        """Return what was asked for under another guarantee and laws, without anything that came of it."""
+        made = self.made
+        objective = replace(
+            made.objective.under(laws, made.discipline),
+            guarantee=guarantee,
+            certificate=CertificateKind.CLASSIC,
+            runs=runs,
+        )
+        return replace(
+            made,
+            objective=objective,
+            choices={},
+            status=PlanStatus.UNKNOWN,
+            figures=Figures(lower_bound_microusd_per_hour=0),
+            provenance=Provenance(
+                TraceReference.of(self.trace), made.formulation, made.solver, sample=self.trace
+            ),
+            reason=None,
+            limit=None,
+        )
+
 
 @dataclass(frozen=True)
 class PricedGuarantee:
@@ -128,83 +150,56 @@ class PricedGuarantee:
     label: str  # What tables call it.
     share: float  # Of the time that is left when its turn comes; the last one has all of it.
     goes_with: Callable[[Plan], bool]  # Whether it can be asked for beside what a plan was asked for.
-    holds_for: Callable[[Plan], str]  # In a few words, of a plan under it; what voids it, in as few.
+    # In a few words, of a plan under it and the confidence asked for; what voids it, in as few.
+    holds_for: Callable[[Plan, float], str]
     void_if: str
-    price: Callable[[Question], Plan]
+    asked: Callable[[Question], Plan]  # What is asked for under it, as a plan without choices.
+    find: Callable[[Question, Plan], Plan]  # The cheapest plan for what is asked.
 
 
-# --- how each is priced ----------------------------------------------------------------------------------------------
+# --- what is asked, and how the cheapest plan is found ---------------------------------------------------------------
+
+
+def _alike(made: Plan, law: DispatchLaw) -> Laws:
+    return dict.fromkeys(made.pipeline.stages, law)
 
 
 def _certified(law: DispatchLaw) -> Callable[[Question], Plan]:
-    """Plan under a law, all stages alike, by the classic certificate: a sharp one takes too long for a glance."""
+    """All stages under one law, by the classic certificate: a sharp one takes too long for a glance."""
 
-    def price(asked: Question) -> Plan:
-        made = asked.made
-        objective = replace(
-            made.objective.under(dict.fromkeys(made.pipeline.stages, law), made.discipline),
-            guarantee=Guarantee.TRACE if made.envelope is None else Guarantee.ENVELOPE,
-            certificate=CertificateKind.CLASSIC,
-            runs=made.runs if made.discipline is Discipline.FIFO else None,
-        )
-        # No reason is looked for where there is no plan.
-        maker = PlanMaker(
-            _without_answer(replace(made, objective=objective), asked.trace),
-            asked.limits,
-            PlanningParams(diagnosis_s=0.0),
-        )
-        return maker.cheapest()
+    def asked(question: Question) -> Plan:
+        made = question.made
+        guarantee = Guarantee.TRACE if made.envelope is None else Guarantee.ENVELOPE
+        runs = made.runs if made.discipline is Discipline.FIFO else None
+        return question.under(guarantee, _alike(made, law), runs)
 
-    return price
+    return asked
 
 
-def _timed(asked: Question) -> Plan:
-    laws = dict.fromkeys(asked.made.pipeline.stages, DispatchLaw.TIMED)
-    return _refined(asked, laws)
+def _plan(question: Question, asked: Plan) -> Plan:
+    # No reason is looked for where there is no plan.
+    return PlanMaker(asked, question.limits, PlanningParams(diagnosis_s=0.0)).cheapest()
 
 
-def _replayed(asked: Question) -> Plan:
-    return _refined(asked, asked.laws)
-
-
-def _refined(asked: Question, laws: Laws) -> Plan:
+def _refine(question: Question, asked: Plan) -> Plan:
     return refine(
-        asked.start,
-        asked.trace,
-        dispatch={stage: law.value for stage, law in laws.items()},
-        discipline=asked.made.discipline.value,
-        margin_s=asked.made.margin_ns / NS_PER_S,
-        time_limit_s=asked.left_s,
-        progress=asked.limits.report,
+        question.start,
+        question.trace,
+        dispatch={stage: law.value for stage, law in asked.laws.items()},
+        discipline=asked.discipline.value,
+        margin_s=asked.margin_ns / NS_PER_S,
+        time_limit_s=question.left_s,
+        progress=question.limits.report,
     )
 
 
-def _reliable(asked: Question) -> Plan:
-    objective = replace(
-        asked.made.objective.under(asked.laws, asked.made.discipline),
-        guarantee=Guarantee.RELIABLE,
-        certificate=CertificateKind.CLASSIC,
-        runs=None,
-    )
+def _plan_reliably(question: Question, asked: Plan) -> Plan:
     return plan_reliably(
-        _without_answer(replace(asked.made, objective=objective), asked.trace),
-        [asked.trace],
-        asked.confidence,
-        time_limit_s=asked.left_s,
-        progress=asked.limits.report,
-    )
-
-
-def _without_answer(made: Plan, trace: Trace) -> Plan:
-    """Return what was asked for, with nothing of what came of it."""
-    return replace(
-        made,
-        choices={},
-        status=PlanStatus.UNKNOWN,
-        figures=Figures(lower_bound_microusd_per_hour=0),
-        provenance=Provenance(TraceReference.of(trace), made.formulation, made.solver, sample=trace),
-        reason=None,
-        limit=None,
+        asked,
+        [question.trace],
+        question.confidence,
+        time_limit_s=question.left_s,
+        progress=question.limits.report,
     )
 
 
@@ -226,8 +221,8 @@ def _replays(made: Plan) -> bool:
     return _has_no_budget(made) and made.envelope is None and made.headroom == 1.0
 
 
-def _runs(how: str) -> Callable[[Plan], str]:
-    def holds_for(plan: Plan) -> str:
+def _runs(how: str) -> Callable[[Plan, float], str]:
+    def holds_for(plan: Plan, _: float) -> str:
         if plan.envelope is not None:
             return f"all traffic inside the curve{how}"
         scope = "this trace" if plan.headroom == 1.0 else f"{plan.headroom:g} × this trace"
@@ -236,13 +231,10 @@ def _runs(how: str) -> Callable[[Plan], str]:
     return holds_for
 
 
-def _scenarios(plan: Plan) -> str:
-    confidence = _CONFIDENCE if plan.reliability is None else plan.reliability.confidence
-    return f"{100 * confidence:g} % of scenarios of tomorrow"
+def _scenarios(plan: Plan, confidence: float) -> str:
+    asked = confidence if plan.reliability is None else plan.reliability.confidence
+    return f"{100 * asked:g} % of scenarios of tomorrow"
 
-
-#: The share of scenarios that the reliable plan is to keep, unless another is asked for.
-_CONFIDENCE = 0.95
 
 #: In the order in which they are priced: later ones begin with the plans of those before.
 GUARANTEES: Mapping[str, PricedGuarantee] = MappingProxyType(
@@ -254,6 +246,7 @@ GUARANTEES: Mapping[str, PricedGuarantee] = MappingProxyType(
             _runs(""),
             "a batch is slower than its table",
             _certified(DispatchLaw.EAGER),
+            _plan,
         ),
         "paced": PricedGuarantee(
             "certified, paced",
@@ -262,6 +255,7 @@ GUARANTEES: Mapping[str, PricedGuarantee] = MappingProxyType(
             _runs(", paced"),
             "the same, or one is dispatched early",
             _certified(DispatchLaw.PACED),
+            _plan,
         ),
         "timed": PricedGuarantee(
             "certified, timed",
@@ -269,18 +263,26 @@ GUARANTEES: Mapping[str, PricedGuarantee] = MappingProxyType(
             _replays,
             _runs(", timed"),
             "the same, or one is released early",
-            _timed,
+            lambda question: question.under(Guarantee.REPLAY, _alike(question.made, DispatchLaw.TIMED)),
+            _refine,
         ),
         "replay": PricedGuarantee(
             "replay",
             0.3,
             _replays,
-            lambda _: "one run: the replay of this trace",
+            lambda *_: "one run: the replay of this trace",
             "anything differs from the replay",
-            _replayed,
+            lambda question: question.under(Guarantee.REPLAY, question.laws),
+            _refine,
         ),
         "reliable": PricedGuarantee(
-            "reliable", 1.0, _replays, _scenarios, "tomorrow is of another kind", _reliable
+            "reliable",
+            1.0,
+            _replays,
+            _scenarios,
+            "tomorrow is of another kind",
+            lambda question: question.under(Guarantee.RELIABLE, question.laws),
+            _plan_reliably,
         ),
     }
 )
@@ -299,7 +301,7 @@ def guarantee_costs(
     made: Plan,
     trace: Trace,
     *,
-    confidence: float = _CONFIDENCE,
+    confidence: float = 0.95,
     guarantees: Sequence[str] = tuple(GUARANTEES),
     time_limit_s: float | None = 6.0,
     progress: Callable[[str], None] | None = None,
@@ -347,24 +349,34 @@ def guarantee_costs(
     answer, found = guarantee_of(made), dict[str, Plan]()
     with interrupts_seen() as interrupts, suppress(KeyboardInterrupt):
         for name in names:
+            entry, question = GUARANTEES[name], Question(made, trace, confidence, found)
             if name == answer:
                 found[name] = made
                 continue
-            share = 1.0 if name == names[-1] else GUARANTEES[name].share
-            report(f"pricing the guarantee: {GUARANTEES[name].label}")
-            asked = Question(made, trace, confidence, SearchLimits(deadline.share(share), report), found)
+            asked = entry.asked(question)
+            # Analysing a long trace takes its time before any limit counts.
+            if deadline.is_over:
+                found[name] = replace(asked, limit=Limit.TIME)
+                continue
+            report(f"pricing the guarantee: {entry.label}")
+            limits = SearchLimits(deadline.share(1.0 if name == names[-1] else entry.share), report)
             # There may be too few queries to resample, or none that spans any time: then there is no such price.
             with suppress(InputError):
-                planned = GUARANTEES[name].price(asked)
+                planned = entry.find(replace(question, limits=limits), asked)
                 if interrupts:
                     break
                 found[name] = planned
-    return {name: _priced(name, made, plan) for name, plan in found.items()}
-
-
-def _priced(name: str, made: Plan, plan: Plan) -> GuaranteeCost:
-    entry = GUARANTEES[name]
-    return GuaranteeCost(name, entry.label, plan, plan is made, entry.holds_for(plan), entry.void_if)
+    return {
+        name: GuaranteeCost(
+            name,
+            GUARANTEES[name].label,
+            plan,
+            plan is made,
+            GUARANTEES[name].holds_for(plan, confidence),
+            GUARANTEES[name].void_if,
+        )
+        for name, plan in found.items()
+    }
 
 
 def _check_names(guarantees: Sequence[str]) -> None:

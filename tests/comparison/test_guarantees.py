@@ -102,6 +102,21 @@ def test_a_plan_that_is_not_known_to_keep_anything_has_no_price() -> None:
             assert cost.proof.startswith(("within ", "kept ", "found, "))
 
 
+def test_what_there_was_no_time_for_says_under_which_guarantee_it_was_asked() -> None:
+    instance = hand_made()
+    found = mp.guarantee_costs(instance.plan(), instance.trace, confidence=0.8, time_limit_s=1e-9)
+    assert list(found) == ALL
+    assert found["reliable"].holds_for == "80 % of scenarios of tomorrow"
+    assert {name: (cost.plan.guarantee, cost.plan.dispatch) for name, cost in found.items()} == {
+        "eager": ("trace", "eager"),
+        "paced": ("trace", "paced"),
+        "timed": ("replay", "timed"),
+        "replay": ("replay", "eager"),
+        "reliable": ("reliable", "eager"),
+    }
+    assert [cost.proof for cost in found.values()] == ["proven cheapest", *["not found in the time"] * 4]
+
+
 def status(made: mp.Plan, status: PlanStatus, **changed: object) -> mp.GuaranteeCost:
     """The cost of a plan that has become what no small search comes to."""
     plan = replace(made, status=status, **changed)  # type: ignore[arg-type]
