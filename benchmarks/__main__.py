@@ -12,6 +12,7 @@ BENCHMARKS = {
     "planning": "benchmarks.planning.run",
     "replay": "benchmarks.replay.run",
     "compare": "benchmarks.compare.run",
+    "reliability": "benchmarks.reliability.run",
     "solvers": "benchmarks.solvers.run",
     "resolve": "benchmarks.resolve.run",
     "tuner": "benchmarks.tuner.run",

@@ -17,6 +17,7 @@ RESULTS = {
     "compare": ("compare", "compare/machine.json"),
     "compare/ties.md": ("ties", "compare/ties.json"),
     "compare/shipped.md": ("shipped", "compare/shipped.json"),
+    "reliability": ("reliability", "reliability/machine.json"),
     "solvers": ("solvers", "solvers/machine.json"),
     "resolve": ("resolve", "resolve/machine.json"),
     "tuner": ("tuner", "tuner/machine.json"),

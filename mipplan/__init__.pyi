@@ -4,7 +4,9 @@ from . import serving as serving
 from . import solvers as solvers
 from .calculus import ArrivalCurve as ArrivalCurve
 from .certificate import Certificate as Certificate
+from .comparison import GuaranteeCost as GuaranteeCost
 from .comparison import compare as compare
+from .comparison import guarantee_costs as guarantee_costs
 from .core import Fault as Fault
 from .core import InputError as InputError
 from .core import MipplanError as MipplanError

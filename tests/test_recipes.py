@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import mipplan as mp
+from mipplan.comparison import GUARANTEES
 from mipplan.importers import FORMATS
 from mipplan.profiling import SUBJECTS
 from mipplan.replayer import ENGINES
@@ -55,6 +56,7 @@ def test_every_plug_point_has_a_recipe() -> None:
         "… a replay engine",
         "… a key of the pipeline file",
         "… an option of `plan`",
+        "… a guarantee with a price",
         "… a format of measurements",
         "… a hardware type or profiles",
     }
@@ -90,6 +92,11 @@ def test_policy_stands_in_all_places(name: str) -> None:
     assert missing("… an autoscaler policy", name, ("mipplan/tuner/policies/", "docs/api.md")) == []
     made = POLICIES[name]()
     assert variant or occurs(type(made).__name__, "mipplan/tuner/policies/")
+
+
+@pytest.mark.parametrize("name", GUARANTEES)
+def test_guarantee_with_a_price_stands_in_all_places(name: str) -> None:
+    assert missing("… a guarantee with a price", name) == []
 
 
 @pytest.mark.parametrize("name", SUBJECTS)

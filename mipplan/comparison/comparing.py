@@ -1,13 +1,9 @@
-"""Plans side by side: of all planners, judged on what they did not see, and of one planner under every law.
-
-`mipplan.compare` has every planner plan on the first part of a trace and judges it on that and on the rest.
-"""
+"""Plans of all planners side by side: made on the first part of a trace, judged on that and on the rest."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,12 +13,9 @@ import numpy as np
 from mipplan.baselines import coarse_grained, half_slo, inferline
 from mipplan.comparison.result import Comparison, ComparisonRow, Contender, Judgement
 from mipplan.core import (
-    NS_PER_S,
-    Deadline,
     Fault,
     InputError,
     Report,
-    SearchLimits,
     check_all,
     check_one_of,
     check_seed,
@@ -33,21 +26,12 @@ from mipplan.core import (
     suggestion,
 )
 from mipplan.options import check_names
-from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Pipeline, are_timed
-from mipplan.planner import PlanMaker, PlanningParams, plan
+from mipplan.pipeline import Discipline, Dispatch, Pipeline, are_timed
+from mipplan.planner import plan
 from mipplan.profiles import Profiles
 from mipplan.refinement import refine
 from mipplan.replayer import replay
-from mipplan.result import (
-    CertificateKind,
-    Effort,
-    Figures,
-    Guarantee,
-    Plan,
-    PlanStatus,
-    check_laws,
-    resolve_objective,
-)
+from mipplan.result import Effort, Plan, check_laws, resolve_objective
 from mipplan.trace import Trace, check_split, split_trace
 from mipplan.verification import certify
 
@@ -155,99 +139,6 @@ def compare(
     return Comparison(
         objective, discipline, float(split), drawn, planned_on, judged_on, tuple(rows), left_out
     )
-
-
-def plan_under_laws(
-    made: Plan,
-    trace: Trace,
-    *,
-    time_limit_s: float | None = 6.0,
-    progress: Callable[[str], None] | None = None,
-) -> dict[DispatchLaw, Plan]:
-    """Plan for the same objective under each dispatch law, all stages alike: what a law costs, and what it buys.
-
-    Parameters
-    ----------
-    made : Plan
-        By `mipplan.plan`, with or without choices. It stands for its own law.
-    trace : Trace
-        The one it was made for, before headroom.
-    time_limit_s : float or None
-        Wall-clock limit for all laws together.
-    progress : callable, optional
-        Called with one line of text as the work proceeds.
-
-    Returns
-    -------
-    dict of DispatchLaw to Plan
-        What `mipplan.plan` finds with that law and all else as it was, but by the classic certificate: searching by a
-        sharp one takes too long for a glance. `status` says as ever how much is proven; no reason is looked for.
-        Left out are laws that what was asked for does not go with: ``timed`` with headroom or inside an arrival
-        curve, all with a budget. After Ctrl-C: the laws that were complete.
-
-    Raises
-    ------
-    InputError
-        If the time limit is none.
-    """
-    deadline, report = Deadline.after(time_limit_s), progress or (lambda _: None)
-    laws = _laws_for(made)
-    found = {law: made for law in laws if law == made.dispatch}
-    with interrupts_seen() as interrupts, suppress(KeyboardInterrupt):
-        for law in laws:
-            if law not in found:
-                report(f"planning under {law} dispatch")
-                planned = _plan_under(law, made, trace, found, SearchLimits(deadline, report))
-                if interrupts:
-                    break
-                found[law] = planned
-    return {law: found[law] for law in laws if law in found}
-
-
-def _laws_for(made: Plan) -> list[DispatchLaw]:
-    """Laws that go with what a plan was asked to keep, in the order in which one can begin from another's plan."""
-    # What keeps a replay, or scenarios, is no measure of what a certificate costs under another law.
-    is_replayed = made.guarantee is Guarantee.REPLAY and not are_timed(made.laws)
-    if made.budget_microusd_per_hour is not None or is_replayed or made.guarantee is Guarantee.RELIABLE:
-        return []
-    by_replay = [DispatchLaw.TIMED] if made.envelope is None and made.headroom == 1.0 else []
-    return [DispatchLaw.EAGER, DispatchLaw.PACED, *by_replay]
-
-
-def _plan_under(
-    law: DispatchLaw, made: Plan, trace: Trace, found: Mapping[DispatchLaw, Plan], limits: SearchLimits
-) -> Plan:
-    if law is DispatchLaw.TIMED:
-        # A plan certified under eager dispatch replays within the objective, so it is one to begin with.
-        start = next((planned for planned in found.values() if planned.choices), made)
-        left_s, margin_s = limits.deadline.left_s(1e-3), made.margin_ns / NS_PER_S
-        return refine(
-            start,
-            trace,
-            dispatch=law,
-            margin_s=margin_s,
-            time_limit_s=None if math.isinf(left_s) else left_s,
-            progress=limits.report,
-        )
-    objective = replace(
-        made.objective.under(dict.fromkeys(made.pipeline.stages, law), made.discipline),
-        guarantee=Guarantee.TRACE if made.envelope is None else Guarantee.ENVELOPE,
-        certificate=CertificateKind.CLASSIC,
-        runs=made.runs if made.discipline is Discipline.FIFO else None,
-    )
-    asked = replace(
-        made,
-        objective=objective,
-        choices={},
-        status=PlanStatus.UNKNOWN,
-        figures=Figures(lower_bound_microusd_per_hour=0),
-        provenance=replace(made.provenance, sample=trace),
-        reason=None,
-        limit=None,
-    )
-    # The rest of the time is for what comes after it.
-    halved = replace(limits, deadline=limits.deadline.share(0.5))
-    return PlanMaker(asked, halved, PlanningParams(diagnosis_s=0.0)).cheapest()
 
 
 @dataclass(frozen=True)

@@ -166,13 +166,9 @@ class _Planning:
         best: Choices = self.asked.choices
         try:
             report(f"drawing {self._draws} scenarios from {len(self.source.traces)} trace(s)")
-            self._drawn = [
-                replace(made, seed=made.seed + draw)
-                for made in map(self.source.scenario, range(self._draws))
-                for draw in range(self.seeds)
-            ]
+            is_drawn = self._draw()
             search.scenarios += self._drawn
-            while self._choose(search, best):
+            while is_drawn and self._choose(search, best):
                 best = search.best
                 test = self._test(search)
                 if self.limits.deadline.is_over:
@@ -184,6 +180,16 @@ class _Planning:
         except KeyboardInterrupt:
             self._stopped = Limit.INTERRUPT
         return self._concluded(search)
+
+    def _draw(self) -> bool:
+        """Draw the scenarios to choose on; whether there was time for it, which long traces take."""
+        for number in range(self._draws):
+            if self.limits.deadline.is_over:
+                self._is_cut = True
+                return False
+            made = self.source.scenario(number)
+            self._drawn += [replace(made, seed=made.seed + draw) for draw in range(self.seeds)]
+        return True
 
     def _choose(self, search: ScenarioSearch, start: Choices) -> bool:
         """Find a plan that keeps all scenarios but those that no plan keeps; whether there is one."""

@@ -92,16 +92,6 @@ class ChoiceReport(Report):
     usd_per_hour: float
 
 
-class LawCostReport(Report):
-    """The cheapest plan under one dispatch law."""
-
-    status: str
-    limit: str | None
-    usd_per_hour: float | None
-    lower_bound_usd_per_hour: float | None
-    certificate_s: float | None
-
-
 class BucketReport(Report):
     """One token bucket of an arrival curve: at most ``burst + rate_rps·u`` queries in any window of u seconds."""
 
@@ -144,6 +134,23 @@ class ReliabilityReport(Report):
     noise: bool
     worst: WorstScenarioReport | None
     summary: str
+
+
+class GuaranteeCostReport(Report):
+    """What the objective costs under one guarantee."""
+
+    label: str
+    guarantee: str
+    dispatch: str
+    is_answer: bool
+    status: str
+    limit: str | None
+    usd_per_hour: float | None
+    lower_bound_usd_per_hour: float | None
+    certificate_s: float | None
+    proof: str
+    holds_for: str
+    void_if: str
 
 
 class StageReport(Report):
@@ -304,7 +311,7 @@ class PlanReport(Report):
     bound_s: float | None
     certificate_s: float | None
     choices: dict[str, ChoiceReport]
-    law_costs: dict[str, LawCostReport] | None
+    guarantee_costs: dict[str, GuaranteeCostReport] | None
     trace: TraceReport
     in_sample: bool = True
     replay: ReplayReport | None

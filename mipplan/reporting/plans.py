@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,6 +24,7 @@ from mipplan.reporting.documents import (
     FleetMemberReport,
     FleetReport,
     FleetSetReport,
+    GuaranteeCostReport,
     PlanReport,
     ReliabilityReport,
     ReplayReport,
@@ -39,9 +42,12 @@ from mipplan.reporting.text import (
     table,
     trace_text,
 )
-from mipplan.result import CertificateKind, Explanation, Plan, PlanStatus, ReplayResult, proof_text
+from mipplan.result import CertificateKind, Explanation, Plan, ReplayResult, proof_text
 from mipplan.trace import Trace
 from mipplan.verification import Verification
+
+if TYPE_CHECKING:
+    from mipplan.comparison import GuaranteeCost  # which loads all planners
 
 IN_SAMPLE = (
     "in-sample: planned and judged on the same trace; judge it on another one too (mipplan replay, verify)"
@@ -73,9 +79,9 @@ def plan_report(
     explanation: Explanation | None,
     remarks: list[str],
     plan_file: str | None,
-    under_laws: Mapping[DispatchLaw, Plan] | None = None,
+    costs: Mapping[str, GuaranteeCost] = MappingProxyType({}),
 ) -> PlanReport:
-    """Describe a plan made on `trace`, with its replay on the same trace and plans under each law if there are any."""
+    """Describe a plan made on `trace`, with its replay on the same trace and what other guarantees cost, if known."""
     if plan.runs is not None:
         which = "that of fifo queues" if plan.discipline is Discipline.FIFO else "a sharp one"
         remarks = [f"the certificate is {which}: it holds for runs where {plan.runs.text}", *remarks]
@@ -88,7 +94,7 @@ def plan_report(
         plan,
         envelope=buckets,
         choices=choice_reports(plan),
-        law_costs={law.value: made for law, made in under_laws.items()} if under_laws else None,
+        guarantee_costs={n: GuaranteeCostReport.of(cost, cost.plan) for n, cost in costs.items()} or None,
         trace=trace,
         replay=None if replayed is None else replayed.summary(plan.slo_s),
         explanation=None if explanation is None else explanation.lines(),
@@ -103,9 +109,7 @@ def show_plan(console: Console, report: PlanReport) -> None:
     console.print(f"[bold]{escape(report.pipeline)}[/bold] on {trace_text(report.trace)}")
     if not report.choices:
         console.print(f"\n[bold red]{report.status}[/bold red]: {escape(report.reason or '')}")
-        if costs := _law_figures(report):
-            console.print()
-            console.print(figures(costs))
+        _show_costs(console, report)
         return
     choices = table("stage", "hardware", ">batch", ">replicas", ">$/h")
     for stage, choice in report.choices.items():
@@ -127,6 +131,27 @@ def show_plan(console: Console, report: PlanReport) -> None:
     )
     notes = [*([] if proof is None else [proof]), *_law_notes(report), *report.remarks, IN_SAMPLE]
     show_notes(console, notes, [report.plan_file] if report.plan_file else [])
+    _show_costs(console, report)
+
+
+def _show_costs(console: Console, report: PlanReport) -> None:
+    """What the objective costs under each guarantee, what is known of that, and what each buys."""
+    costs = report.guarantee_costs or {}
+    if len(costs) < 2:
+        return
+    rows = table("guarantee", ">$/h", "proven or tested", "keeps the objective in", "void if")
+    usd = [cost.usd_per_hour for cost in costs.values() if cost.usd_per_hour is not None]
+    digits = 2 if min(usd, default=1.0) >= 1.0 else 4
+    for cost in costs.values():
+        label = f"{cost.label}{'*' if cost.is_answer else ''}"
+        price = "–" if cost.usd_per_hour is None else f"{cost.usd_per_hour:.{digits}f}"
+        rows.add_row(*(escape(cell) for cell in (label, price, cost.proof, cost.holds_for, cost.void_if)))
+    console.print()
+    console.print(rows)
+    is_sharp = report.certificate == CertificateKind.SHARP
+    others = "the others by the classic certificate, " if is_sharp else ""
+    answer = "* this plan; " if any(cost.is_answer for cost in costs.values()) else ""
+    console.print(f"{answer}{others}--guarantee and --dispatch choose, --no-costs leaves this table out")
 
 
 def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
@@ -141,7 +166,7 @@ def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
     else:
         proof = _proof(report, "proven cheapest")
         rows.append(("lower bound", f"{report.lower_bound_usd_per_hour:.4f} $/h  ({proof})"))
-        rows += [*_law_figures(report), ("objective", report.objective)]
+        rows.append(("objective", report.objective))
     if report.headroom != 1.0 or report.margin_s:
         margin = f", {seconds_text(report.margin_s)} of the objective kept back" if report.margin_s else ""
         rows.append(("headroom", f"{report.headroom:g} × the traffic{margin}"))
@@ -162,26 +187,6 @@ def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
         certificate = seconds_text(report.certificate_s)
         rows.append(("certificate", f"{certificate}  (proven for {scope}, {how})"))
     return rows if report.replay is None else rows + _replay_figures(report.replay)
-
-
-def _law_figures(report: PlanReport) -> list[tuple[str, str]]:
-    """What the cheapest plan under each law costs, at most where the search was stopped."""
-    costs = report.law_costs or {}
-    if len(costs) < 2:
-        return []
-    usd = {law: cost.usd_per_hour for law, cost in costs.items() if cost.usd_per_hour is not None}
-    digits = 2 if min(usd.values(), default=1.0) >= 1.0 else 4
-    shown = []
-    for law, cost in costs.items():
-        if law not in usd:
-            shown.append(f"{law} {'none' if cost.status == PlanStatus.INFEASIBLE else 'unknown'}")
-            continue
-        most = "" if cost.status == PlanStatus.OPTIMAL else "≤ "
-        unit = " $/h" if law == list(usd)[-1] else ""
-        shown.append(f"{law} {most}{usd[law]:.{digits}f}{unit}")
-    is_sharp = report.certificate == CertificateKind.SHARP
-    how = "others by the classic certificate" if is_sharp else "cheapest plan under each law"
-    return [("dispatch", f"{', '.join(shown)}  ({how}; --dispatch chooses)")]
 
 
 def _law_notes(report: PlanReport) -> list[str]:

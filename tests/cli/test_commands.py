@@ -60,7 +60,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return invoke
 
 
-PLAN = ("plan", "pipeline.yaml", "--trace", "trace.csv", "--profiles", "profiles")
+#: What other guarantees cost takes as long as it may, so tests that are about something else leave it out.
+WITH_COSTS = ("plan", "pipeline.yaml", "--trace", "trace.csv", "--profiles", "profiles")
+PLAN = (*WITH_COSTS, "--no-costs")
 
 
 def test_plan_prints_every_figure_and_that_it_is_in_sample(run: Run) -> None:
@@ -167,7 +169,7 @@ def test_a_reliable_plan_shows_its_test(run: Run) -> None:
     document = json.loads(run(*flags, "--json").stdout)
     jsonschema.validate(document, documents.PlanReport.model_json_schema())
     record = document["reliability"]
-    assert (document["guarantee"], document["law_costs"]) == ("reliable", None)
+    assert (document["guarantee"], document["guarantee_costs"]) == ("reliable", None)
     assert (record["scenarios"], len(record["blocks"]), record["passed"]) == (5, 2, True)
     assert record["drift"] == pytest.approx(0.0488, abs=1e-4)
     assert record["summary"] in " ".join(result.stdout.split())
@@ -287,43 +289,73 @@ def test_a_replay_says_whether_the_certificate_covers_it(run: Run) -> None:
             assert document["dispatch"] == ("eager" if "eager" in flags else "timed")
 
 
-def test_a_plan_says_what_each_law_costs(run: Run) -> None:
-    patient = (*PLAN, "--time-limit", "86400s")
+def price_of(shown: str, label: str) -> str:
+    """The price that the table of guarantees has beside a label."""
+    found = re.search(rf"^{re.escape(label)}\*? +(\S+) ", shown, re.MULTILINE)
+    assert found, shown
+    return found[1]
+
+
+def test_a_plan_ends_with_what_each_guarantee_costs(run: Run) -> None:
+    patient = (*WITH_COSTS, "--time-limit", "86400s")
     shown = run(*patient).stdout
     document = json.loads(run(*patient, "--json").stdout)
-    paced = json.loads(run(*patient, "--dispatch", "paced", "--json").stdout)
-    timed = json.loads(run(*patient, "--dispatch", "timed", "--json").stdout)
-    costs = document["law_costs"]
-    assert list(costs) == ["eager", "paced", "timed"]
-    for law, own in (("eager", document), ("paced", paced), ("timed", timed)):
-        assert costs[law] == {name: own[name] for name in costs[law]}
-        assert own["law_costs"] == costs
-    text = ", ".join(f"{law} {cost['usd_per_hour']:.4f}" for law, cost in costs.items())
-    assert f"dispatch     {text} $/h  (cheapest plan under each law; --dispatch chooses)" in shown
-    for flags in (("--no-laws",), ("--budget", "2.5")):
-        assert "(cheapest plan under each law" not in run(*PLAN, *flags).stdout
-        assert json.loads(run(*PLAN, *flags, "--json").stdout)["law_costs"] is None
-    for_fifo = (*patient, "--discipline", "fifo", "--runs", "0.9:1:settled")
-    dearer = json.loads(run(*for_fifo, "--json").stdout)["law_costs"]
-    assert list(dearer) == ["eager", "paced", "timed"]
-    assert all(dearer[law]["usd_per_hour"] >= costs[law]["usd_per_hour"] for law in ("eager", "paced"))
+    jsonschema.validate(document, documents.PlanReport.model_json_schema())
+    costs = document["guarantee_costs"]
+    assert list(costs) == ["eager", "paced", "timed", "replay", "reliable"]
+    assert [name for name, cost in costs.items() if cost["is_answer"]] == ["eager"]
+    asked = {
+        "eager": (),
+        "paced": ("--dispatch", "paced"),
+        "timed": ("--dispatch", "timed"),
+        "replay": ("--guarantee", "replay"),
+        "reliable": ("--guarantee", "reliable"),
+    }
+    for name, flags in asked.items():
+        own = json.loads(run(*PLAN, "--time-limit", "86400s", *flags, "--json").stdout)
+        assert {key: costs[name][key] for key in own if key in costs[name]} == {
+            key: own[key] for key in own if key in costs[name]
+        }
+        assert price_of(shown, costs[name]["label"]) == f"{own['usd_per_hour']:.4f}"
+        assert costs[name]["proof"] in shown
+    assert re.match(r"kept 5\d of 59 fresh scenarios, ", costs["reliable"]["proof"])
+    *_, last = shown.strip().splitlines()
+    assert last == "* this plan; --guarantee and --dispatch choose, --no-costs leaves this table out"
 
 
-def test_a_law_without_a_plan_or_a_proof_is_not_given_a_price(
+@pytest.mark.parametrize(
+    "flags", [("--no-costs",), ("--no-laws",), ("--budget", "2.5"), ("--trace", "other.csv")]
+)
+def test_the_table_is_left_out_where_it_is_not_wanted_or_has_no_meaning(
+    run: Run, flags: tuple[str, ...]
+) -> None:
+    reliable = ("--guarantee", "reliable", "--confidence", "0.5") if "--trace" in flags else ()
+    assert "certified, paced" not in run(*WITH_COSTS, *flags, *reliable).stdout
+    document = json.loads(run(*WITH_COSTS, *flags, *reliable, "--json").stdout)
+    assert document["guarantee_costs"] is None
+
+
+def test_a_guarantee_without_a_plan_or_a_proof_is_not_given_a_price(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient = (*PLAN, "--time-limit", "86400s")
+    patient = (*WITH_COSTS, "--time-limit", "86400s")
     none = run(*patient, "--slo", "1ms")
     assert none.exit_code == 1
-    assert "dispatch  eager none, paced none, timed none  (" in none.stdout
-    only_timed = run(*patient, "--slo", "8ms")
-    assert only_timed.exit_code == 1
-    assert "dispatch  eager none, paced none, timed 9.80 $/h  (" in only_timed.stdout
-    hurried = run(*PLAN, "--slo", "14ms", "--time-limit", "1ns")
-    assert re.search(r"dispatch  +eager ≤ [\d.]+, paced ≤ [\d.]+, timed ≤ [\d.]+ \$/h  \(", hurried.stdout)
+    for label in ("certified, eager", "certified, paced", "certified, timed", "replay"):
+        assert price_of(none.stdout, label) == "–"
+        assert re.search(rf"^{label}\*? +– +proven: there is none ", none.stdout, re.MULTILINE)
+    only_replayed = run(*patient, "--slo", "8ms").stdout
+    assert [price_of(only_replayed, f"certified, {law}") for law in ("eager", "paced", "timed")] == [
+        "–",
+        "–",
+        "9.80",
+    ]
+    hurried = run(*WITH_COSTS, "--slo", "14ms", "--time-limit", "1ns").stdout
+    assert "proven cheapest" not in hurried
+    assert re.search(r"^reliable +– +not (found|tested) in the time ", hurried, re.MULTILINE)
     monkeypatch.setattr("mipplan.planner.planning.find_first_plan", lambda instance, params: None)
-    nothing = run(*PLAN, "--time-limit", "1ns")
-    assert re.search(r"dispatch  eager unknown, paced unknown, timed (unknown|≤ )", nothing.stdout)
+    nothing = run(*WITH_COSTS, "--time-limit", "1ns").stdout
+    assert re.search(r"^certified, paced +– +not found in the time ", nothing, re.MULTILINE)
 
 
 def test_a_stagger_is_planned_for_remembered_and_replaced(run: Run) -> None:

@@ -18,7 +18,7 @@ from planning_instances import hand_made
 Run = Callable[..., Result]
 #: Every command that reads a trace, and where its document has what is to be known.
 COMMANDS = {
-    "plan": ("plan small.yaml --profiles profiles --no-laws --slo 5s", "remarks"),
+    "plan": ("plan small.yaml --profiles profiles --no-costs --slo 5s", "remarks"),
     "verify": ("verify plan.json", "remarks"),
     "compare": ("compare small.yaml --profiles profiles --slo 5s --planners half_slo,coarse_mean", "notes"),
     "tune": ("tune plan.json --policy static --split 0.5", "notes"),

@@ -251,3 +251,21 @@ def test_what_is_no_trace_is_refused(trace: object) -> None:
 def test_a_sample_too_short_is_refused() -> None:
     with pytest.raises(mp.InputError, match="too few to resample"):
         reliable(mp.Trace.from_ns(np.arange(15) * 1_000_000))
+
+
+def test_time_that_is_up_while_scenarios_are_drawn_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[int] = []
+    draw = ScenarioSource.scenario
+
+    def count(source: ScenarioSource, number: int, purpose: int = Purpose.CHOICE) -> object:
+        drawn.append(number)
+        return draw(source, number, purpose)
+
+    monkeypatch.setattr(ScenarioSource, "scenario", count)
+    plan = reliable(time_limit_s=1e-9)
+    assert not drawn
+    assert (plan.status, plan.limit, dict(plan.choices)) == (mp.PlanStatus.UNKNOWN, Limit.TIME, {})
+    assert plan.reason is not None
+    assert "the time was up before any plan was found" in plan.reason

@@ -1,0 +1,387 @@
+"""What an objective costs under each guarantee that is quick to price.
+
+One register, `GUARANTEES`: what each guarantee holds for, what voids it, which plans it goes with, and how the cheapest
+plan under it is found. A guarantee that comes later is one more entry.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from mipplan.core import (
+    NS_PER_S,
+    Deadline,
+    InputError,
+    SearchLimits,
+    check_all,
+    interrupts_seen,
+    listed,
+    shown,
+    suggestion,
+)
+from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed
+from mipplan.planner import PlanMaker, PlanningParams
+from mipplan.refinement import refine
+from mipplan.reliability import check_reliability, fewest_scenarios, plan_reliably
+from mipplan.result import (
+    CertificateKind,
+    Figures,
+    Guarantee,
+    Limit,
+    Plan,
+    PlanStatus,
+    Provenance,
+    RunClass,
+    TraceReference,
+)
+from mipplan.trace import Trace
+
+
+@dataclass(frozen=True)
+class GuaranteeCost:
+    """What an objective costs under one guarantee.
+
+    Attributes
+    ----------
+    name, label : str
+        Key of `GUARANTEES`, and what tables call it.
+    plan : Plan
+        The cheapest plan found, or none; `status` says how much is proven.
+    is_answer : bool
+        Whether it is the plan that the others stand beside.
+    holds_for, void_if : str
+        What the guarantee holds for, and what voids it, in a few words.
+    """
+
+    name: str
+    label: str
+    plan: Plan
+    is_answer: bool
+    holds_for: str
+    void_if: str
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """Its price; None where there is no plan, or one that is not known to keep what the guarantee says."""
+        if self.plan.status not in (PlanStatus.OPTIMAL, PlanStatus.FEASIBLE):
+            return None
+        return self.plan.usd_per_hour
+
+    @property
+    def proof(self) -> str:
+        """What is known of the price, in a few words: proven, within how much, tested how, or why there is none."""
+        plan, test = self.plan, self.plan.reliability
+        if plan.status is PlanStatus.INFEASIBLE:
+            return "proven: there is none"
+        if test is not None and test.scenarios:
+            is_whole = test.scenarios >= fewest_scenarios(test.confidence)
+            said = f"kept {test.kept} of {test.scenarios} {'fresh scenarios' if is_whole else 'so far'}"
+            interval = f"{math.floor(100 * test.low)}–{math.ceil(100 * test.high)} %"
+            return f"{said}, {interval}" if test.passed else f"failed its test: {said}"
+        if plan.status is PlanStatus.UNKNOWN:
+            missing = "not tested" if plan.choices else "not found"
+            return missing if plan.limit is None else f"{missing} in the time"
+        if plan.status is PlanStatus.OPTIMAL:
+            return "proven cheapest"
+        if not plan.lower_bound_microusd_per_hour or plan.gap is None:
+            return "found, nothing proven"
+        # Rounded up, to be true of the gap as it is: cheaper plans would cost at least the lower bound.
+        return f"within {math.ceil(round(1000 * plan.gap, 6)) / 10:g} % of the cheapest"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every entry of the register: the same objective, under its own guarantee."""
+
+    made: Plan  # The plan that was made for the objective, with or without choices.
+    trace: Trace
+    confidence: float  # Of the guarantee ``reliable``.
+    found: Mapping[str, Plan] = field(default_factory=dict)  # Under the guarantees before.
+    limits: SearchLimits = field(default_factory=SearchLimits)
+
+    @property
+    def laws(self) -> Laws:
+        """Laws of what replays: those of the plan, but nobody needs timers for a replay."""
+        return _alike(self.made, DispatchLaw.EAGER) if are_timed(self.made.laws) else self.made.laws
+
+    @property
+    def start(self) -> Plan:
+        """A plan to refine: one that is timed, or certified under eager dispatch, replays within the objective."""
+        known = (self.found.get(name, self.made) for name in ("timed", "eager", "paced"))
+        return next((plan for plan in known if plan.choices), self.made)
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds left; None without a limit."""
+        left_s = self.limits.deadline.left_s(1e-3)
+        return None if math.isinf(left_s) else left_s
+
+    def under(self, guarantee: Guarantee, laws: Laws, runs: RunClass | None = None) -> Plan:
+        """Return what was asked for under another guarantee and laws, without anything that came of it."""
+        made = self.made
+        objective = replace(
+            made.objective.under(laws, made.discipline),
+            guarantee=guarantee,
+            certificate=CertificateKind.CLASSIC,
+            runs=runs,
+        )
+        return replace(
+            made,
+            objective=objective,
+            choices={},
+            status=PlanStatus.UNKNOWN,
+            figures=Figures(lower_bound_microusd_per_hour=0),
+            provenance=Provenance(
+                TraceReference.of(self.trace), made.formulation, made.solver, sample=self.trace
+            ),
+            reason=None,
+            limit=None,
+        )
+
+
+@dataclass(frozen=True)
+class PricedGuarantee:
+    """An entry of the register."""
+
+    label: str  # What tables call it.
+    share: float  # Of the time that is left when its turn comes; the last one has all of it.
+    goes_with: Callable[[Plan], bool]  # Whether it can be asked for beside what a plan was asked for.
+    # In a few words, of a plan under it and the confidence asked for; what voids it, in as few.
+    holds_for: Callable[[Plan, float], str]
+    void_if: str
+    asked: Callable[[Question], Plan]  # What is asked for under it, as a plan without choices.
+    find: Callable[[Question, Plan], Plan]  # The cheapest plan for what is asked.
+
+
+# --- what is asked, and how the cheapest plan is found ---------------------------------------------------------------
+
+
+def _alike(made: Plan, law: DispatchLaw) -> Laws:
+    return dict.fromkeys(made.pipeline.stages, law)
+
+
+def _certified(law: DispatchLaw) -> Callable[[Question], Plan]:
+    """All stages under one law, by the classic certificate: a sharp one takes too long for a glance."""
+
+    def asked(question: Question) -> Plan:
+        made = question.made
+        guarantee = Guarantee.TRACE if made.envelope is None else Guarantee.ENVELOPE
+        runs = made.runs if made.discipline is Discipline.FIFO else None
+        return question.under(guarantee, _alike(made, law), runs)
+
+    return asked
+
+
+def _plan(question: Question, asked: Plan) -> Plan:
+    # No reason is looked for where there is no plan.
+    return PlanMaker(asked, question.limits, PlanningParams(diagnosis_s=0.0)).cheapest()
+
+
+def _refine(question: Question, asked: Plan) -> Plan:
+    return refine(
+        question.start,
+        question.trace,
+        dispatch={stage: law.value for stage, law in asked.laws.items()},
+        discipline=asked.discipline.value,
+        margin_s=asked.margin_ns / NS_PER_S,
+        time_limit_s=question.left_s,
+        progress=question.limits.report,
+    )
+
+
+def _plan_reliably(question: Question, asked: Plan) -> Plan:
+    return plan_reliably(
+        asked,
+        [question.trace],
+        question.confidence,
+        time_limit_s=question.left_s,
+        progress=question.limits.report,
+    )
+
+
+# --- the register ----------------------------------------------------------------------------------------------------
+
+
+def _has_no_budget(made: Plan) -> bool:
+    """A budget asks for the fastest plan, and there is no objective to be priced."""
+    return made.budget_microusd_per_hour is None
+
+
+def _is_certifiable(made: Plan) -> bool:
+    """Of fifo queues a certificate is priced for runs that were stated; replays state none."""
+    return _has_no_budget(made) and (made.discipline is not Discipline.FIFO or made.runs is not None)
+
+
+def _replays(made: Plan) -> bool:
+    """Replays are of the trace as it is: no more traffic than that, and no arrival curve."""
+    return _has_no_budget(made) and made.envelope is None and made.headroom == 1.0
+
+
+def _runs(how: str) -> Callable[[Plan, float], str]:
+    def holds_for(plan: Plan, _: float) -> str:
+        if plan.envelope is not None:
+            return f"all traffic inside the curve{how}"
+        scope = "this trace" if plan.headroom == 1.0 else f"{plan.headroom:g} × this trace"
+        return f"{'every run' if plan.runs is None else 'all stated runs'} of {scope}{how}"
+
+    return holds_for
+
+
+def _scenarios(plan: Plan, confidence: float) -> str:
+    asked = confidence if plan.reliability is None else plan.reliability.confidence
+    return f"{100 * asked:g} % of scenarios of tomorrow"
+
+
+#: In the order in which they are priced: later ones begin with the plans of those before.
+GUARANTEES: Mapping[str, PricedGuarantee] = MappingProxyType(
+    {
+        "eager": PricedGuarantee(
+            "certified, eager",
+            0.3,
+            _is_certifiable,
+            _runs(""),
+            "a batch is slower than its table",
+            _certified(DispatchLaw.EAGER),
+            _plan,
+        ),
+        "paced": PricedGuarantee(
+            "certified, paced",
+            0.3,
+            _is_certifiable,
+            _runs(", paced"),
+            "the same, or one is dispatched early",
+            _certified(DispatchLaw.PACED),
+            _plan,
+        ),
+        "timed": PricedGuarantee(
+            "certified, timed",
+            0.35,
+            _replays,
+            _runs(", timed"),
+            "the same, or one is released early",
+            lambda question: question.under(Guarantee.REPLAY, _alike(question.made, DispatchLaw.TIMED)),
+            _refine,
+        ),
+        "replay": PricedGuarantee(
+            "replay",
+            0.3,
+            _replays,
+            lambda *_: "one run: the replay of this trace",
+            "anything differs from the replay",
+            lambda question: question.under(Guarantee.REPLAY, question.laws),
+            _refine,
+        ),
+        "reliable": PricedGuarantee(
+            "reliable",
+            1.0,
+            _replays,
+            _scenarios,
+            "tomorrow is of another kind",
+            lambda question: question.under(Guarantee.RELIABLE, question.laws),
+            _plan_reliably,
+        ),
+    }
+)
+
+
+def guarantee_of(made: Plan) -> str | None:
+    """The entry that a plan is an answer under; None if its stages are dispatched by different laws."""
+    if made.guarantee is Guarantee.RELIABLE:
+        return "reliable"
+    if made.guarantee is Guarantee.REPLAY and not are_timed(made.laws):
+        return "replay"
+    return made.dispatch if made.dispatch in GUARANTEES else None
+
+
+def guarantee_costs(
+    made: Plan,
+    trace: Trace,
+    *,
+    confidence: float = 0.95,
+    guarantees: Sequence[str] = tuple(GUARANTEES),
+    time_limit_s: float | None = 6.0,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, GuaranteeCost]:
+    """Plan for the same objective under other guarantees: what each costs, and what it buys.
+
+    Parameters
+    ----------
+    made : Plan
+        By `mipplan.plan`, with or without choices. It stands for its own guarantee.
+    trace : Trace
+        The one it was made for, before headroom.
+    confidence : float
+        Of the guarantee ``reliable``; that of `made` if it is its own.
+    guarantees : sequence of str
+        Of `GUARANTEES`; all by default.
+    time_limit_s : float or None
+        Wall-clock limit for all of them together. The few replays that end a refinement come on top.
+    progress : callable, optional
+        Called with one line of text as the work proceeds.
+
+    Returns
+    -------
+    dict of str to GuaranteeCost
+        In the order of `GUARANTEES`. Certified, with all stages under one dispatch law: what `mipplan.plan` finds with
+        that law and all else as it was, but by the classic certificate. ``replay`` and ``reliable``: what it finds with
+        that guarantee. No reason is looked for where there is no plan.
+        Left out is what does not go with what was asked for: all with a budget; ``timed``, ``replay`` and ``reliable``
+        with headroom or an arrival curve; ``eager`` and ``paced`` beside a ``fifo`` plan that states no runs;
+        ``reliable`` where traffic or profiles are too scarce to draw scenarios from.
+        After Ctrl-C: those that were complete.
+
+    Raises
+    ------
+    InputError
+        Listing every bad argument.
+    """
+    check_all(
+        lambda: check_reliability(confidence, None, 1),
+        lambda: _check_names(guarantees),
+        lambda: Deadline.after(time_limit_s),
+    )
+    deadline, report = Deadline.after(time_limit_s), progress or (lambda _: None)
+    names = [name for name in GUARANTEES if name in guarantees and GUARANTEES[name].goes_with(made)]
+    answer, found = guarantee_of(made), dict[str, Plan]()
+    with interrupts_seen() as interrupts, suppress(KeyboardInterrupt):
+        for name in names:
+            entry, question = GUARANTEES[name], Question(made, trace, confidence, found)
+            if name == answer:
+                found[name] = made
+                continue
+            asked = entry.asked(question)
+            # Analysing a long trace takes its time before any limit counts.
+            if deadline.is_over:
+                found[name] = replace(asked, limit=Limit.TIME)
+                continue
+            report(f"pricing the guarantee: {entry.label}")
+            limits = SearchLimits(deadline.share(1.0 if name == names[-1] else entry.share), report)
+            # There may be too few queries to resample, or none that spans any time: then there is no such price.
+            with suppress(InputError):
+                planned = entry.find(replace(question, limits=limits), asked)
+                if interrupts:
+                    break
+                found[name] = planned
+    return {
+        name: GuaranteeCost(
+            name,
+            GUARANTEES[name].label,
+            plan,
+            plan is made,
+            GUARANTEES[name].holds_for(plan, confidence),
+            GUARANTEES[name].void_if,
+        )
+        for name, plan in found.items()
+    }
+
+
+def _check_names(guarantees: Sequence[str]) -> None:
+    known = list(GUARANTEES)
+    for name in guarantees:
+        if name not in GUARANTEES:
+            hint = suggestion(name, known) or f"; there are {listed(known)}"
+            raise InputError.one("guarantees", f"there is no {shown(name)}{hint}")
