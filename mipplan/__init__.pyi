@@ -13,10 +13,10 @@ from .core import MipplanError as MipplanError
 from .core import NoPlanError as NoPlanError
 from .core import SolverError as SolverError
 from .core import SolverUnavailableError as SolverUnavailableError
-from .exporters import Export as Export
-from .exporters import export as export
 from .driving import Drive as Drive
 from .driving import drive as drive
+from .exporters import Export as Export
+from .exporters import export as export
 from .fleet import FleetPlan as FleetPlan
 from .fleet import FleetStatus as FleetStatus
 from .fleet import plan_fleet as plan_fleet

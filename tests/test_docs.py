@@ -39,9 +39,8 @@ from mipplan.reporting import (
     catalog,
     comparisons,
     documents,
-    exports,
+    exchange,
     fragilities,
-    imports,
     operations,
     replays,
 )
@@ -65,8 +64,8 @@ HEADINGS: dict[type, str] = {
     fragilities.FragilityReport: "fragility",
     comparisons.TuneReport: "tune",
     documents.FleetReport: "fleet",
-    exports.ExportReport: "export",
-    exports.DepartureReport: "departure",
+    exchange.ExportReport: "export",
+    exchange.DepartureReport: "departure",
     catalog.MeasurementReport: "profile",
     catalog.MeasuredBatchReport: "measured batch size",
     MachineRecord: "machine",
@@ -82,8 +81,8 @@ HEADINGS: dict[type, str] = {
     operations.HopComparisonReport: "compared hop",
     catalog.ProfilesReport: "profiles",
     catalog.ExaminationReport: "profiles --check",
-    imports.ImportReport: "profiles import",
-    imports.PricesReport: "profiles prices",
+    exchange.ImportReport: "profiles import",
+    exchange.PricesReport: "profiles prices",
     catalog.SolversReport: "solvers",
     documents.ErrorReport: "error",
     documents.ChoiceReport: "choice",
@@ -115,8 +114,8 @@ HEADINGS: dict[type, str] = {
     documents.SloRelaxationReport: "relaxation",
     catalog.HardwareReport: "hardware",
     catalog.TableReport: "table",
-    imports.ImportedFileReport: "imported file",
-    imports.ImportedRowReport: "imported row",
+    exchange.ImportedFileReport: "imported file",
+    exchange.ImportedRowReport: "imported row",
     SolverInfo: "solver",
     Fault: "fault",
     Finding: "finding",
@@ -168,7 +167,7 @@ def fields_of(model: type) -> list[str]:
 def report_models() -> list[type]:
     return [
         value
-        for room in (documents, replays, comparisons, catalog, exports, fragilities, imports)
+        for room in (documents, replays, comparisons, catalog, exchange, fragilities, operations)
         for value in vars(room).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report
     ]

@@ -11,12 +11,11 @@ import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs
 from mipplan.cli.driving import drive
-from mipplan.cli.export import export
 from mipplan.cli.judging import compare, fragility, replay, tune, verify
 from mipplan.cli.observing import observe, truth
 from mipplan.cli.profiles import profiles_app
 from mipplan.cli.profiling import profile
-from mipplan.cli.serving import serve
+from mipplan.cli.serving import export, serve
 from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
 

@@ -1,4 +1,4 @@
-"""The command that serves a plan."""
+"""The commands that serve a plan, and write it down for a serving system."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import mipplan as mp
+from mipplan import reporting
 from mipplan.cli import flags, inputs
 from mipplan.cli.session import Session
 from mipplan.core import Fault, Faults, InputError, format_duration
@@ -172,3 +173,39 @@ def _say_where(url: str, plan: mp.Plan, emulated: bool) -> None:
     devices = "emulated devices" if emulated else "the endpoints given"
     typer.echo(f"serving on {devices}: POST {url}/v2/models/{plan.pipeline.name}/infer")
     typer.echo(f"also {url}/metrics, {url}/v2/health/ready; Ctrl-C drains and stops")
+
+
+def export(
+    context: typer.Context,
+    plan: flags.PlanFile,
+    to: Annotated[str, typer.Option(help="Serving system: triton, ray, mosec, kserve or keda.")],
+    out: Annotated[
+        Path, flags.option("DIR", "Folder to write; it is empty or not there yet.", "--out", "-o")
+    ],
+    emulate: Annotated[
+        bool,
+        typer.Option("--emulate", help="With models that only sleep, as long as the plan's tables say."),
+    ] = False,
+    cpu: Annotated[
+        list[str] | None,
+        flags.option(
+            "NAME",
+            "A hardware type that is no GPU, besides those called cpu…; repeat for several.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an earlier export, with all that was changed in it.")
+    ] = False,
+    json: flags.Json = False,
+) -> None:
+    """Write files that deploy a plan, and say what the serving system does not keep of it."""
+    with Session(context, json) as session:
+        from mipplan.exporters import check_directory, check_target
+
+        faults = Faults()
+        loaded = faults.take(lambda: mp.Plan.load(plan))
+        faults.take(lambda: check_target(to))
+        faults.take(lambda: check_directory(out, force=force))
+        faults.check()
+        written = mp.export(loaded.value, to=to, directory=out, emulate=emulate, cpu=cpu or (), force=force)
+        session.show(reporting.export_report(str(plan), written), reporting.show_export)

@@ -16,8 +16,12 @@ from .comparisons import show_tuning as show_tuning
 from .comparisons import tune_report as tune_report
 from .comparisons import write_schedule as write_schedule
 from .documents import ErrorReport as ErrorReport
-from .exports import export_report as export_report
-from .exports import show_export as show_export
+from .exchange import export_report as export_report
+from .exchange import import_report as import_report
+from .exchange import prices_report as prices_report
+from .exchange import show_export as show_export
+from .exchange import show_import as show_import
+from .exchange import show_prices as show_prices
 from .figures import FIGURE_FILES as FIGURE_FILES
 from .figures import draw_fragility as draw_fragility
 from .figures import draw_replay as draw_replay
@@ -25,10 +29,6 @@ from .figures import draw_tuning as draw_tuning
 from .figures import write_figure as write_figure
 from .fragilities import fragility_report as fragility_report
 from .fragilities import show_fragility as show_fragility
-from .imports import import_report as import_report
-from .imports import prices_report as prices_report
-from .imports import show_import as show_import
-from .imports import show_prices as show_prices
 from .operations import drive_report as drive_report
 from .operations import observe_report as observe_report
 from .operations import show_drive as show_drive

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from benchmarks.compare import shared_data
 from mipplan.cli.app import app
 from mipplan.profiles import Profiles
-from mipplan.reporting.imports import ImportReport, PricesReport
+from mipplan.reporting.exchange import ImportReport, PricesReport
 
 FILES = Path(__file__).resolve().parents[1] / "importers" / "files"
 LIST = "instance,region,on_demand_usd_per_hour\ng4dn.xlarge,us-east-1,0.526\ng4dn.xlarge,eu-west-1,0.587\n"
