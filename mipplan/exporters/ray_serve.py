@@ -1,8 +1,8 @@
-"""Ray Serve: an application whose ingress dispatches by the plan, in front of replicas that run whole batches.
+"""Ray Serve: an application whose ingress dispatches by the plan, in front of actors that run whole batches.
 
 Never ``@serve.batch``: it closes a batch at its first query plus a wait, also while the replica is busy, so that a plan
-that keeps its objective may diverge (measured: batches of exactly one query where the plan has 1.8). What Serve's
-router does was read in ``request_router.py``: of the candidates that a router names, the one with the fewest queries.
+that keeps its objective may diverge (measured: batches of exactly one query where the plan has 1.8). Serve's router has
+no part in it either: the dispatcher knows which replica is idle.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mipplan.exporters.departures import Departure, ServingRules, departures_of
 from mipplan.exporters.deployment import DeployedStage, Deployment, FlowShape, quoted, remark
 from mipplan.pipeline import DispatchLaw
 
-#: The dispatcher of `mipplan.serving` keeps every law and either order; outputs of a batch are enqueued at once.
+#: The dispatcher of `mipplan.serving` keeps every law and either order, and enqueues the outputs of a batch at once.
 RULES = ServingRules("Ray Serve", is_oldest_first=True, laws=frozenset(DispatchLaw))
 
 _INGRESS = "Ingress"
@@ -29,62 +29,37 @@ import asyncio
 from pathlib import Path
 
 from ray import serve
-from ray.serve.config import RequestRouterConfig
-from ray.serve.request_router import RequestRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 import mipplan as mp
-from mipplan.serving import $names, ServingHost
+from mipplan.serving import $names
 
 PLAN = mp.Plan.load(Path(__file__).with_name("plan.json"))
 $constants
-
-class LeastLoaded(RequestRouter):
-    """Names all replicas, of which Serve takes the least loaded; its own looks at two, and waits if both are busy."""
-
-    async def choose_replicas(self, candidate_replicas, pending_request=None):
-        """Offer all."""
-        return [list(candidate_replicas)]
-
-
-def replicas(function):
-    """Make a deployment of a class whose replicas run one batch at a time; serve.yaml says how many."""
-    router = RequestRouterConfig(request_router_class=LeastLoaded)
-    return serve.deployment(function, max_ongoing_requests=1, request_router_config=router)
-
 $stages
 
-class Replicas:
-    """Sends batches to the replicas of Ray Serve: never more at a time than there are, each to one that is idle."""
 
-    def __init__(self, handles):
-        self.handles = handles
-
-    async def start(self, stage, replica):
-        """Serve starts replicas by itself, and others for those that die."""
-
-    async def run(self, stage, replica, batch):
-        """Return an output for each token."""
-        return await self.handles[stage].remote([[value for _, value in token.inputs] for token in batch.tokens])
-
-    async def close(self):
-        """Serve stops them."""
+# What makes the model of a stage, inside the actor of a replica.
+MODELS = {
+$models}
+# What Ray is asked for, for each replica. plan.json says how many replicas a stage has, and its batch cap.
+OPTIONS = {
+$options}
 
 
 @serve.deployment
 class $ingress:
     """Answers queries; all queues are here, so there is one of it."""
 
-    def __init__(self, handles):
-        self.workers = Replicas(handles)
+    def __init__(self):
         self.lock, self.host = asyncio.Lock(), None
 
     async def ready(self):
-        """Set up the dispatcher in the event loop that serves."""
+        """Start replicas and dispatcher, in the event loop that serves."""
         async with self.lock:
             if self.host is None:
-                host = ServingHost(PLAN, self.workers, $arguments)
+                host = ServingHost(PLAN, RayWorker(MODELS, OPTIONS), $arguments)
                 self.host = await host.__aenter__()
         return self.host
 
@@ -100,13 +75,9 @@ class $ingress:
         return JSONResponse(document, 200 if answered.outcome == "served" else 500)
 
 
-application = $ingress.bind(
-    {
-$handles    }
-)
+application = $ingress.bind()
 ''')
 _PLACEHOLDER = Template('''
-@replicas
 class $name:
     """Stage $stage: model $model, $text."""
 
@@ -118,7 +89,6 @@ class $name:
         raise NotImplementedError("put the model of this stage in here")
 ''')
 _EMULATED = Template('''
-@replicas
 class $name:
     """Stage $stage: model $model, $text; emulated."""
 
@@ -167,7 +137,8 @@ class RayServe:
             Departure(
                 "ingress",
                 "all queues are in one process: when it dies, the queries in it are lost to their clients",
-                "Serve starts it again with empty queues; the certificate is about runs without that",
+                "Serve starts it again with empty queues; the certificate is about runs without that. A replica that "
+                "dies is started again, and its batch tried once more",
             ),
         ]
 
@@ -177,7 +148,7 @@ class RayServe:
 
     def settings(self, stage: DeployedStage) -> str:
         """Say where a stage's figures went."""
-        return f"`serve.yaml`: `{_class_name(stage)}.num_replicas`; the cap is in `plan.json`"
+        return f"`app.py`: `{_class_name(stage)}` and `OPTIONS`; replicas and cap are those of `plan.json`"
 
     def start(self, deployment: Deployment) -> str:
         """Say how to start it."""
@@ -186,21 +157,22 @@ class RayServe:
             if deployment.emulate
             else "Put your models into the classes of `app.py` first."
         )
-        devices = "{" + ", ".join(f'"{name}": {count}' for name, count in deployment.devices().items()) + "}"
-        resources = "" if deployment.emulate else f" --resources '{devices}'"
+        devices = ", ".join(f'"{_escaped(name)}": {count}' for name, count in deployment.devices().items())
+        resources = "" if deployment.emulate else f" --resources '{{{devices}}}'"
         return f"""\
 {first}
 
 ```bash
 pip install 'mipplan[serve]' 'ray[serve]'
+export PYTHONPATH="$PWD"
 ray start --head{resources}
 serve run serve.yaml
 curl -X POST localhost:8000/ -d '0'
 ```
 
-On several machines each says with `--resources` which devices it has. `num_replicas` is what the dispatcher counts on:
-other numbers belong in the plan, not here. Plain `@serve.batch` would not keep the plan: it makes batches of what comes
-within its wait to one replica, not of what waits.
+On several machines each says with `--resources` which devices it has, and `working_dir` in `serve.yaml` names this
+folder as Ray wants it. Plain `@serve.batch` would not keep the plan: it makes batches of what comes within its wait to
+one replica, not of what waits.
 """
 
 
@@ -208,32 +180,32 @@ def _class_name(stage: DeployedStage) -> str:
     return f"Stage_{stage.python_name}"
 
 
+def _escaped(hardware: str) -> str:
+    return hardware.replace("\\", "\\\\").replace('"', '\\"')
+
+
 def _application(deployment: Deployment) -> str:
     emulate, is_drawn = deployment.emulate, deployment.shape is FlowShape.DRAWN
-    arguments = "hold_delays=True" if emulate else "hold_delays=False"
-    names = ["RejectedError"]
-    constants = ""
+    names = ["RayWorker", "RejectedError", "ServingHost", *(["DrawnDecisions"] if is_drawn else [])]
+    # Emulated stages are all on one machine: nothing but the dispatcher makes the delays of edges.
+    arguments, constants = f"hold_delays={emulate}", ""
     if is_drawn:
-        names.append("DrawnDecisions")
         arguments += ", decide=DECISIONS.__getitem__"
         constants = remark(
             "Which tokens a query makes, drawn as the plan assumes. Yours to replace: leave `decide` out below, and "
             "have stages return `mipplan.serving.Routed(output, copies)`, with tokens by child stage."
         )
         constants += "DECISIONS = DrawnDecisions(PLAN.pipeline, PLAN.seed)\n"
-    stages = "\n".join(_stage(deployment, stage) for stage in deployment.stages)
-    handles = "".join(
-        f"        {stage.name!r}: {_class_name(stage)}.bind(),\n" for stage in deployment.stages
-    )
     text = _APPLICATION.substitute(
         pipeline=quoted(deployment.plan.pipeline.name),
         what="replicas only sleep." if emulate else "put your models into the classes below.",
         names=", ".join(sorted(names)),
         constants=constants + (f"\n{_SLEEP}" if emulate else ""),
-        stages=stages,
+        stages="\n".join(_stage(deployment, stage) for stage in deployment.stages).rstrip(),
+        models="".join(f"    {stage.name!r}: {_class_name(stage)},\n" for stage in deployment.stages),
+        options="".join(_options(deployment, stage) for stage in deployment.stages),
         ingress=_INGRESS,
         arguments=arguments,
-        handles=handles,
     )
     return text.replace("import asyncio\n", "import asyncio\nimport time\n", 1) if emulate else text
 
@@ -250,44 +222,31 @@ def _stage(deployment: Deployment, stage: DeployedStage) -> str:
     return _PLACEHOLDER.substitute(texts)
 
 
+def _options(deployment: Deployment, stage: DeployedStage) -> str:
+    text = f"{stage.text}; {stage.table_text}. A device for each: `ray start --resources` says what machines have."
+    options: dict[str, object] = {"resources": {stage.choice.hardware: 1}}
+    if stage.is_gpu:
+        options = {"num_gpus": 1, **options}
+    if deployment.emulate:
+        text, options = f"{stage.text}; {stage.table_text}. Emulated: it sleeps, and needs nothing.", {}
+    return f"{remark(text, '    ')}    {stage.name!r}: {options!r},\n"
+
+
 def _configuration(deployment: Deployment) -> str:
-    plan = deployment.plan
-    head = f"{plan.pipeline.name} on Ray Serve, for `serve run serve.yaml`."
+    head = f"{deployment.plan.pipeline.name} on Ray Serve, for `serve run serve.yaml`. app.py has the stages."
     one = "One: all queues of the plan are in it."
-    many = "No bound: the dispatcher takes every query, as the plan counts every query; 1e6 stands for that."
-    text = (
+    many = "The dispatcher takes every query, as the plan counts every query; Serve wants a bound."
+    return (
         remark(head)
         + "applications:\n"
         + f"  - name: {deployment.name}\n    route_prefix: /\n    import_path: app:application\n"
+        + remark("On several machines: {working_dir: ...}, where this folder is as a .zip.", "    ")
         + "    runtime_env: {}\n    deployments:\n"
         + f"      - name: {_INGRESS}\n"
         + remark(one, "        ")
         + "        num_replicas: 1\n"
         + remark(many, "        ")
         + "        max_ongoing_requests: 1000000\n"
-    )
-    for stage in deployment.stages:
-        choice = stage.choice
-        replicas = f"{stage.name}: {stage.text}; {stage.table_text}. num_replicas is the plan's."
-        busy = "A replica runs one batch at a time, and the ingress makes batches up to the cap when one is idle."
-        text += (
-            remark(replicas, "      ")
-            + f"      - name: {_class_name(stage)}\n        num_replicas: {choice.replicas}\n"
-            + remark(busy, "        ")
-            + "        max_ongoing_requests: 1\n"
-            + _options(deployment, stage)
-        )
-    return text
-
-
-def _options(deployment: Deployment, stage: DeployedStage) -> str:
-    if deployment.emulate:
-        text = "Emulated: a replica sleeps, and needs no processor of its own."
-        return remark(text, "        ") + "        ray_actor_options: {num_cpus: 0}\n"
-    hardware = stage.choice.hardware.replace("\\", "\\\\").replace('"', '\\"')
-    text = "A device for each replica: machines say by `ray start --resources` which they have."
-    gpus = "num_gpus: 1, " if stage.is_gpu else ""
-    return (
-        remark(text, "        ")
-        + f'        ray_actor_options: {{{gpus}num_cpus: 1, resources: {{"{hardware}": 1}}}}\n'
+        + remark("Replicas of stages are actors of their own; the ingress only hands batches on.", "        ")
+        + "        ray_actor_options: {num_cpus: 0}\n"
     )

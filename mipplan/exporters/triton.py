@@ -159,8 +159,8 @@ docker run --rm{gpus} --net host -v "$PWD/models:/models" nvcr.io/nvidia/tritons
     tritonserver --model-repository=/models
 ```
 
-Without Docker: the wheel `nvidia-pytriton` holds a `tritonserver` for CPUs. `PYTHONPATH` must not be set when it
-starts, or outputs come back empty. One query:
+Without Docker: the wheel `nvidia-pytriton` holds a `tritonserver` for CPUs. Models need a `numpy` below 2 there: with a
+later one their outputs come back empty. One query:
 
 ```bash
 curl localhost:8000/v2/models/{entry}/infer \\

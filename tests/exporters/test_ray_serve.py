@@ -29,22 +29,25 @@ def configuration(plan: mp.Plan, *, emulate: bool = False) -> dict[str, Any]:
 
 @pytest.mark.parametrize("emulate", [False, True])
 @pytest.mark.parametrize("name", CHOICES)
-def test_deployments_are_what_the_plan_says(name: str, emulate: bool) -> None:
+def test_stages_ask_for_their_devices(name: str, emulate: bool) -> None:
     plan = shipped_plan(name)
     (application,) = configuration(plan, emulate=emulate)["applications"]
-    ingress, *stages = application["deployments"]
+    (ingress,) = application["deployments"]
+    # All queues are in one process, and batches are what the dispatcher makes, never what Serve collects.
     assert (ingress["name"], ingress["num_replicas"]) == ("Ingress", 1)
-    for entry, stage in zip(stages, Deployment(plan).stages, strict=True):
-        choice = plan.choices[stage.name]
-        assert (entry["num_replicas"], entry["max_ongoing_requests"]) == (choice.replicas, 1)
-        gpus = {} if choice.hardware == "cpu" else {"num_gpus": 1}
-        real = {**gpus, "num_cpus": 1, "resources": {choice.hardware: 1}}
-        assert entry["ray_actor_options"] == ({"num_cpus": 0} if emulate else real)
     module = ast.parse(RAY.files(Deployment(plan, emulate))["app.py"])
-    classes = {node.name for node in module.body if isinstance(node, ast.ClassDef)}
-    assert {entry["name"] for entry in application["deployments"]} <= classes
-    # A batch is what the dispatcher makes, never what Serve collects.
     assert "serve.batch" not in ast.unparse(module)
+    values = {
+        node.targets[0].id: node.value
+        for node in module.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    options = ast.literal_eval(values["OPTIONS"])
+    assert list(options) == [stage.name for stage in Deployment(plan).stages]
+    for stage, asked in options.items():
+        hardware = plan.choices[stage].hardware
+        gpus = {} if hardware == "cpu" else {"num_gpus": 1}
+        assert asked == ({} if emulate else {**gpus, "resources": {hardware: 1}})
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -98,27 +101,27 @@ def test_configuration_has_the_fields_of_serve() -> None:
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offer what the application imports of Ray and Starlette: deployments call their class in the same process."""
+    """Offer what the application and `mipplan.serving` import of Ray and Starlette, all in this process."""
 
-    class Deployed:
-        def __init__(self, function: type, **options: Any) -> None:
-            self.function, self.options = function, options
-
-        def bind(self, *arguments: Any) -> Any:
-            made = self.function(*arguments)
-
-            async def remote(batch: Any) -> Any:
+    class Actor:
+        def __init__(self, made: Any) -> None:
+            async def run(inputs: Any) -> Any:
                 await asyncio.sleep(0)
-                return made(batch)
+                return made.run(inputs)
 
-            made.remote = remote
-            return made
+            self.run = SimpleNamespace(remote=run)
+
+    def remote(function: type) -> Any:
+        made = SimpleNamespace(remote=lambda *arguments: Actor(function(*arguments)))
+        return SimpleNamespace(options=lambda **asked: made)
 
     modules = {
-        "ray": {"serve": SimpleNamespace(deployment=Deployed)},
-        "ray.serve": {},
-        "ray.serve.config": {"RequestRouterConfig": SimpleNamespace},
-        "ray.serve.request_router": {"RequestRouter": object},
+        "ray": {
+            "serve": SimpleNamespace(deployment=lambda made: SimpleNamespace(bind=made)),
+            "remote": remote,
+            "kill": lambda actor: None,
+            "exceptions": SimpleNamespace(RayError=type("RayError", (Exception,), {})),
+        },
         "starlette": {},
         "starlette.requests": {"Request": object},
         "starlette.responses": {"JSONResponse": lambda document, status=200: (status, document)},
@@ -161,5 +164,3 @@ def test_application_serves_queries(name: str, tmp_path: Path, monkeypatch: pyte
     last = {stage.name for stage in Deployment(shipped_plan(name)).sinks}
     assert all({stage for stage, _ in document["outputs"]} == last for _, document in answers)
     assert all(value == 7 for _, document in answers for _, value in document["outputs"])
-    replicas = asyncio.run(module.LeastLoaded().choose_replicas(("a", "b", "c")))
-    assert replicas == [["a", "b", "c"]]
