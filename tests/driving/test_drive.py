@@ -166,10 +166,17 @@ def test_other_urls_get_the_body_that_was_given() -> None:
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(mp.InputError) as caught:
         mp.drive(
-            TRACE, "ftp://x", scale=-1, time_limit_s=0, timeout_s=0, method="DO", inputs="x.npz", out=tmp_path
-        )
+            "steady",
+            "ftp://x",
+            scale=-1,
+            time_limit_s=0,
+            timeout_s=0,
+            method="DO",
+            inputs="x.npz",
+            out=tmp_path,
+        )  # type: ignore[arg-type]
     places = [fault.place for fault in caught.value.faults]
-    assert places == ["scale", "time_limit_s", "timeout_s", "out", "target", "inputs", "method"]
+    assert places == ["trace", "scale", "time_limit_s", "timeout_s", "out", "target", "inputs", "method"]
     with pytest.raises(mp.InputError, match="what a model of the Open Inference Protocol takes is known"):
         find_target("http://127.0.0.1:9/v2/models/net", body="x")
 
