@@ -137,9 +137,8 @@ def _introduction(plan: mp.Plan, promised: mp.Plan, trace: mp.Trace | None, allo
     from mipplan.pipeline import duties_text
 
     lines = [str(plan), ""]
-    lines.append(
-        f"law          {plan.dispatch}, {plan.discipline.replace('_', ' ')}; {duties_text(plan.laws)}"
-    )
+    if "\n  dispatch " not in lines[0]:  # eager and oldest first go without saying in a plan, not here
+        lines.append(f"law          eager, oldest first; {duties_text(plan.laws)}")
     allowed = format_duration(round(allowance_s * 1e9))
     if allowance_s:
         lines.append(

@@ -50,7 +50,7 @@ def test_it_serves_until_it_is_told_to_stop(plan_file: Path, tmp_path: Path) -> 
         server.send_signal(signal.SIGINT)
         rest, _ = server.communicate(timeout=60)
     assert server.returncode == 0
-    assert "timed, oldest first; void unless" in "".join(said)
+    assert "timed, oldest first: void unless" in "".join(said)
     assert "a batch of k may take ℓ(k) + 2 ms" in "".join(said)
     assert "3 queries" in rest
     assert sorted(set(read_log(log).stages.at("preprocess").query.tolist())) == [0, 1, 2]
@@ -78,6 +78,7 @@ def test_it_says_what_is_guaranteed_on_a_trace(dispatch: str, tmp_path: Path) ->
         else mp.certify(raised, trace).bound_ns
     )
     assert f"guarantee    P99 ≤ {format_duration(bound_ns)} on " in said
+    assert ("law          eager, oldest first; void unless" in said) == (dispatch == "eager")
 
 
 def test_every_fault_is_told_at_once(plan_file: Path) -> None:
