@@ -134,10 +134,11 @@ def _endpoints(given: list[str] | tuple[str, ...], plan: mp.Plan | None) -> dict
 
 def _introduction(plan: mp.Plan, promised: mp.Plan, trace: mp.Trace | None, allowance_s: float) -> list[str]:
     """Say what is served, by which law, and what is guaranteed."""
-    from mipplan.pipeline import duties_text
+    from mipplan.pipeline import Discipline, duties_text
 
     lines = [str(plan), ""]
-    if "\n  dispatch " not in lines[0]:  # eager and oldest first go without saying in a plan, not here
+    # The plan's own text says its law where it is another.
+    if plan.dispatch == "eager" and plan.discipline is Discipline.OLDEST_FIRST:
         lines.append(f"law          eager, oldest first; {duties_text(plan.laws)}")
     allowed = format_duration(round(allowance_s * 1e9))
     if allowance_s:

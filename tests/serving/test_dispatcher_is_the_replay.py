@@ -176,6 +176,44 @@ def _orders(plan: mp.Plan, case: Case) -> dict[str, list[object]]:
 
 
 @given(seeds)
+@settings(deadline=None, max_examples=60)
+def test_decisions_that_come_with_the_results_make_the_same_tokens(seed: int) -> None:
+    """And the same dispatches, where no stage has to wait until it knows that nothing more will come."""
+    rng = np.random.default_rng(seed)
+    case = random_case(rng, max_arrivals=30)
+    plan = plan_under(case, str(rng.choice(["eager", "paced"])))
+    told = rehearsed(plan, case.trace)
+    ordinals: dict[tuple[str, object], int] = {}
+    for stage, batches in told.batches.items():
+        orders = sorted(token.order for batch in batches for token in batch.tokens)
+        first = {query: place for place, (query, _) in reversed(list(enumerate(orders)))}
+        ordinals.update({(stage, order): place - first[order[0]] for place, order in enumerate(orders)})
+    drawn = DrawnDecisions(plan.pipeline)
+
+    def decide(batch: ServedBatch) -> list[dict[str, int]]:
+        return [
+            {
+                child: drawn[token.query.number][parent, child][ordinals[batch.stage, token.order]]
+                for parent, child in drawn[token.query.number]
+                if parent == batch.stage
+            }
+            for token in batch.tokens
+        ]
+
+    run = rehearse(Dispatcher(Blueprint.of(plan)), case.ingress_ns(), decide=decide)
+    assert {
+        (stage, token.order)
+        for stage, batches in run.batches.items()
+        for batch in batches
+        for token in batch.tokens
+    } == ordinals.keys()
+    assert len(run.answers) == len(case.ingress_ns())
+    if not any(stage.merges for stage in Blueprint.of(plan).stages.values()):
+        assert seen_by_dispatcher(run) == seen_by_dispatcher(told)
+        assert run.latency_ns == told.latency_ns
+
+
+@given(seeds)
 @settings(deadline=None, max_examples=100)
 def test_timed_runs_are_the_replay_whatever_is_done_early(seed: int) -> None:
     rng = np.random.default_rng(seed)
