@@ -120,12 +120,12 @@ class Question:
         left_s = self.limits.deadline.left_s(1e-3)
         return None if math.isinf(left_s) else left_s
 
-    def under(self, guarantee: Guarantee, laws: Laws, runs: RunClass | None = None) -> Plan:
+    def under(self, kind: Guarantee, laws: Laws, runs: RunClass | None = None) -> Plan:
         """Return what was asked for under another guarantee and laws, without anything that came of it."""
         made = self.made
         objective = replace(
             made.objective.under(laws, made.discipline),
-            guarantee=guarantee,
+            guarantee=kind,
             certificate=CertificateKind.CLASSIC,
             runs=runs,
         )

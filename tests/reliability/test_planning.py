@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from mipplan.reliability import (
     clopper_pearson,
     fewest_scenarios,
     level_of_test,
+    plan_reliably,
     planning,
 )
 from mipplan.result import Limit, Objective
@@ -254,7 +256,7 @@ def test_a_sample_too_short_is_refused() -> None:
 
 
 def test_time_that_is_up_while_scenarios_are_drawn_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
+    made: mp.Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[int] = []
     draw = ScenarioSource.scenario
@@ -264,7 +266,7 @@ def test_time_that_is_up_while_scenarios_are_drawn_is_not_waited_for(
         return draw(source, number, purpose)
 
     monkeypatch.setattr(ScenarioSource, "scenario", count)
-    plan = reliable(time_limit_s=1e-9)
+    plan = plan_reliably(replace(made, choices={}), [SAMPLE], 0.8, time_limit_s=1e-9)
     assert not drawn
     assert (plan.status, plan.limit, dict(plan.choices)) == (mp.PlanStatus.UNKNOWN, Limit.TIME, {})
     assert plan.reason is not None
