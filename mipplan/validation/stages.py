@@ -203,9 +203,10 @@ def _served_wait_ns(sides: Sides, stage: str, log: StageLog, seen: StageBatches,
     )
     needed = {EngineFeature.RANDOM_SERVICE} | ({EngineFeature.PACED} if law is DispatchLaw.PACED else set())
     (served,) = resolve_engine("auto", frozenset(needed), order.size).serve_many([task])
-    wait_ns = np.empty(order.size, dtype=np.int64)
-    wait_ns[order] = served.dispatch_ns
-    return wait_ns - (log.arrival_ns - log.arrival_ns.min())
+    taken_ns = np.empty(order.size, dtype=np.int64)
+    taken_ns[order] = served.dispatch_ns
+    since_arrival_ns: Int64 = taken_ns - (log.arrival_ns - log.arrival_ns.min())
+    return since_arrival_ns
 
 
 def _measured_levels(seen: StageBatches, table_ns: Int64) -> Int64:
