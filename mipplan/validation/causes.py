@@ -163,6 +163,8 @@ def _stagger_causes(
 ) -> Iterator[Cause]:
     if not hop.stagger_s or hop.predicted_stagger_s != 0.0 or stage.served_wait_s is None:
         return
+    if stage.served_together:  # They come one after the other, and are taken as one arrival all the same.
+        return
     if abs(stage.served_wait_s - stage.predicted_wait_s) >= params.of_latency * mean_latency_s:
         apart = _time(hop.stagger_s)
         text = (

@@ -91,6 +91,8 @@ class StageComparison:
     served_wait_s : float or None
         What the wait would be with the arrivals and the service times that were measured, if the stage dispatched by
         the plan's law: so what differs from it is neither the stages above nor the service.
+    served_together : bool
+        Whether that is with outputs of a batch that arrive within microseconds taken as one arrival.
     wait_excess : Interval or None
         Of ``wait_s - served_wait_s``.
     grows, predicted_grows : bool
@@ -121,6 +123,7 @@ class StageComparison:
     wait_s: float
     predicted_wait_s: float
     served_wait_s: float | None
+    served_together: bool
     wait_excess: Interval | None
     grows: bool
     predicted_grows: bool

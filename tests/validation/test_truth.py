@@ -167,6 +167,24 @@ def test_outputs_one_after_the_other_are_named_where_the_plan_has_them_at_once()
     assert found(same) == []
 
 
+def test_outputs_that_come_one_after_the_other_and_are_dispatched_together_are_no_fault() -> None:
+    """As a server does whose queue is looked at when all outputs of a batch are in it: stamps differ, nothing else."""
+    run = served(trace=traffic(200.0, 60.0))
+    below = run.stages.stage == "read"
+    # Tokens of one batch of detect arrive together; a microsecond apart, the last one when all of them did.
+    order = np.lexsort((run.stages.query, run.stages.arrival_ns, below))
+    arrival = run.stages.arrival_ns[order]
+    last = np.append(np.diff(arrival) != 0, True)
+    ends = np.flatnonzero(last)[np.cumsum(last) - last]
+    before = np.where(below[order], (ends - np.arange(ends.size)) * 1_000, 0)
+    stamped = np.empty_like(arrival)
+    stamped[order] = arrival - before
+    result = truth(with_stages(run, replace(run.stages, arrival_ns=stamped)))
+    assert result.agrees
+    assert found(result) == []
+    assert [stage.served_together for stage in result.stages] == [False, True]
+
+
 def test_other_law_is_queueing_and_none_if_it_is_told() -> None:
     busy = traffic(200.0, 60.0)
     result = truth(served(trace=busy, dispatch="paced"))
