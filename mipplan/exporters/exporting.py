@@ -34,7 +34,7 @@ class Export(Printable):
     """Whether models only sleep as long as the plan's tables say."""
     departures: tuple[Departure, ...]
     assumptions: tuple[str, ...]
-    """What has to be so on every system for the plan's figures to hold, in sentences."""
+    """What has to be so for the plan's figures to hold there, in sentences."""
 
     @property
     def certificate_holds(self) -> bool:
@@ -111,7 +111,7 @@ def export(
         tuple(sorted(files)),
         emulate,
         departures,
-        tuple(assumptions(deployment)),
+        tuple(assumptions(deployment, target.rules)),
     )
 
 
@@ -216,7 +216,7 @@ def _readme(target: ExportTarget, deployment: Deployment, departures: tuple[Depa
             *([""] if kept else []),
             "## What has to be so",
             "",
-            *(f"- {sentence}" for sentence in assumptions(deployment)),
+            *(f"- {sentence}" for sentence in assumptions(deployment, target.rules)),
             "",
         ]
     )

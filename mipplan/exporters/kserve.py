@@ -35,6 +35,7 @@ class KServe:
 
     name = "kserve"
     title = "KServe manifests"
+    rules = RULES
 
     def faults(self, _deployment: Deployment) -> list[Fault]:
         """Nothing keeps a plan from being written for KServe."""
@@ -42,7 +43,7 @@ class KServe:
 
     def departures(self, deployment: Deployment) -> list[Departure]:
         """What KServe does not keep of a plan."""
-        found = departures_of(deployment, RULES)
+        found = departures_of(deployment, self.rules)
         if len(deployment.stages) == 1:
             return found
         graph = inference_nodes(deployment)
