@@ -91,15 +91,10 @@ def export(
         If there is no plan.
     """
     faults = Faults()
-    faults.take(lambda: check_target(to))
+    ready = faults.take(lambda: check_exportable(plan, to, emulate=emulate, cpu=cpu))
     faults.take(lambda: check_directory(directory, force=force))
-    plan.require()
-    deployment = Deployment(plan, emulate, tuple(cpu))
-    faults.add(*deployment.faults())
-    if to in TARGETS:
-        faults.add(*TARGETS[to].faults(deployment))
     faults.check()
-    target, place = TARGETS[to], Path(directory)
+    deployment, target, place = ready.value, TARGETS[to], Path(directory)
     departures = tuple(target.departures(deployment))
     files = {**target.files(deployment), _PLAN: plan.to_json()}
     files[_README] = _readme(target, deployment, departures)
@@ -118,6 +113,22 @@ def export(
 def check_target(to: object) -> None:
     """Refuse what is no serving system; raises `InputError`."""
     check_one_of("to", to, TARGETS)
+
+
+def check_exportable(plan: Plan, to: str, *, emulate: bool = False, cpu: Collection[str] = ()) -> Deployment:
+    """Return a plan as it is deployed on a serving system; arguments as for `export`.
+
+    Raises `InputError` listing all that keeps it from being written, `NoPlanError` if there is no plan.
+    """
+    plan.require()
+    deployment = Deployment(plan, emulate, tuple(cpu))
+    faults = Faults()
+    faults.take(lambda: check_target(to))
+    faults.add(*deployment.faults())
+    if to in TARGETS:
+        faults.add(*TARGETS[to].faults(deployment))
+    faults.check()
+    return deployment
 
 
 def check_directory(directory: object, *, force: bool = False) -> None:

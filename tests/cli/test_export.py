@@ -63,8 +63,11 @@ def test_faults_are_told_with_their_flags(run: Run) -> None:
         "no/where: there is no folder",
     ):
         assert told in done.output
-    refused = run("cascade.json", "--to", "mosec", "-o", "out", "--cpu", "tpu")
+    run("chain.json", "--to", "mosec", "-o", "out")
+    held = run("out/plan.json", "--to", "mosec", "-o", "out", "--force")
+    assert "--out out: holds the plan that is read" in held.output
+    refused = run("cascade.json", "--to", "mosec", "-o", "other", "--cpu", "tpu")
     assert refused.exit_code == 2
     assert "--cpu: the plan uses no 'tpu'" in refused.output
     assert "edge fast -> slow: is taken with probability 0.3" in refused.output
-    assert not Path("out").exists()
+    assert not Path("other").exists()
