@@ -31,9 +31,6 @@ class Departure:
     #: Whether the plan's certificate is no bound on latencies any more.
     voids: bool = False
 
-    def __str__(self) -> str:
-        return f"{self.subject}: {self.what}. {self.effect}"
-
 
 @dataclass(frozen=True)
 class ServingRules:
