@@ -200,12 +200,24 @@ def export(
 ) -> None:
     """Write files that deploy a plan, and say what the serving system does not keep of it."""
     with Session(context, json) as session:
-        from mipplan.exporters import check_directory, check_target
+        from mipplan.exporters import check_directory, check_exportable, check_target
 
         faults = Faults()
         loaded = faults.take(lambda: mp.Plan.load(plan))
         faults.take(lambda: check_target(to))
+        if loaded:
+            faults.take(lambda: check_exportable(loaded.value, to, emulate=emulate, cpu=cpu or ()))
         faults.take(lambda: check_directory(out, force=force))
+        faults.take(lambda: _check_apart(plan, out))
         faults.check()
         written = mp.export(loaded.value, to=to, directory=out, emulate=emulate, cpu=cpu or (), force=force)
         session.show(reporting.export_report(str(plan), written), reporting.show_export)
+
+
+def _check_apart(plan: Path, out: Path) -> None:
+    """Refuse to replace the folder that the plan is read from; raises `InputError`.
+
+    An earlier export holds one, and whoever exports that into its own folder would lose what was changed there.
+    """
+    if out.resolve() in plan.resolve().parents:
+        raise InputError.one(f"--out {out}", "holds the plan that is read; name another folder")

@@ -5,6 +5,7 @@ from .deployment import Deployment as Deployment
 from .deployment import FlowShape as FlowShape
 from .exporting import Export as Export
 from .exporting import check_directory as check_directory
+from .exporting import check_exportable as check_exportable
 from .exporting import check_target as check_target
 from .exporting import export as export
 from .kserve import inference_nodes as inference_nodes

@@ -31,9 +31,6 @@ class Departure:
     #: Whether the plan's certificate is no bound on latencies any more.
     voids: bool = False
 
-    def __str__(self) -> str:
-        return f"{self.subject}: {self.what}. {self.effect}"
-
 
 @dataclass(frozen=True)
 class ServingRules:
@@ -75,7 +72,7 @@ def _order(deployment: Deployment, rules: ServingRules) -> Iterator[Departure]:
     yield Departure(
         "order",
         f"{rules.system} serves tokens in order of arrival at a stage (fifo), the plan assumes the oldest query first",
-        f"The certificate is no theorem under fifo, where queries overtake each other at {listed(later)}; "
+        f"The certificate is no theorem under fifo, where queries can overtake each other at {listed(later)}; "
         f"{_FIFO_PLAN}, or {_DISPATCHER}",
         voids=True,
     )
@@ -171,14 +168,21 @@ def _most_on_a_path(deployment: Deployment, counted: set[str]) -> int:
     return max(most.values())
 
 
-def assumptions(deployment: Deployment) -> list[str]:
-    """What every system has to keep for the plan's figures to hold, in sentences."""
+def assumptions(deployment: Deployment, rules: ServingRules) -> list[str]:
+    """What has to be so for the plan's figures to hold on a system with these rules, in sentences."""
     plan = deployment.plan
     hops = sorted({format_duration(edge.delay_ns) for edge in plan.pipeline.edges})
     needed = [
         f"No batch takes longer than its table says: {_MEASURE}.",
         "All replicas are there before the traffic comes, and each has a device for itself.",
     ]
+    habits = [
+        f"collects for at most {format_duration(rules.window_ns)}" if rules.window_ns else "",
+        f"hands on outputs at most {format_duration(rules.stagger_ns)} apart" if rules.stagger_ns else "",
+    ]
+    if any(habits):
+        kept = " and ".join(habit for habit in habits if habit)
+        needed.append(f"{rules.system} {kept}: that was measured, and is not promised by it.")
     if plan.runs is not None:
         needed.append(f"The runs are those that the certificate is about: {plan.runs.text}.")
     if plan.pipeline.edges:

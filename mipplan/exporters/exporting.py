@@ -34,7 +34,7 @@ class Export(Printable):
     """Whether models only sleep as long as the plan's tables say."""
     departures: tuple[Departure, ...]
     assumptions: tuple[str, ...]
-    """What has to be so on every system for the plan's figures to hold, in sentences."""
+    """What has to be so for the plan's figures to hold there, in sentences."""
 
     @property
     def certificate_holds(self) -> bool:
@@ -91,15 +91,10 @@ def export(
         If there is no plan.
     """
     faults = Faults()
-    faults.take(lambda: check_target(to))
+    ready = faults.take(lambda: check_exportable(plan, to, emulate=emulate, cpu=cpu))
     faults.take(lambda: check_directory(directory, force=force))
-    plan.require()
-    deployment = Deployment(plan, emulate, tuple(cpu))
-    faults.add(*deployment.faults())
-    if to in TARGETS:
-        faults.add(*TARGETS[to].faults(deployment))
     faults.check()
-    target, place = TARGETS[to], Path(directory)
+    deployment, target, place = ready.value, TARGETS[to], Path(directory)
     departures = tuple(target.departures(deployment))
     files = {**target.files(deployment), _PLAN: plan.to_json()}
     files[_README] = _readme(target, deployment, departures)
@@ -111,13 +106,29 @@ def export(
         tuple(sorted(files)),
         emulate,
         departures,
-        tuple(assumptions(deployment)),
+        tuple(assumptions(deployment, target.rules)),
     )
 
 
 def check_target(to: object) -> None:
     """Refuse what is no serving system; raises `InputError`."""
     check_one_of("to", to, TARGETS)
+
+
+def check_exportable(plan: Plan, to: str, *, emulate: bool = False, cpu: Collection[str] = ()) -> Deployment:
+    """Return a plan as it is deployed on a serving system; arguments as for `export`.
+
+    Raises `InputError` listing all that keeps it from being written, `NoPlanError` if there is no plan.
+    """
+    plan.require()
+    deployment = Deployment(plan, emulate, tuple(cpu))
+    faults = Faults()
+    faults.take(lambda: check_target(to))
+    faults.add(*deployment.faults())
+    if to in TARGETS:
+        faults.add(*TARGETS[to].faults(deployment))
+    faults.check()
+    return deployment
 
 
 def check_directory(directory: object, *, force: bool = False) -> None:
@@ -216,7 +227,7 @@ def _readme(target: ExportTarget, deployment: Deployment, departures: tuple[Depa
             *([""] if kept else []),
             "## What has to be so",
             "",
-            *(f"- {sentence}" for sentence in assumptions(deployment)),
+            *(f"- {sentence}" for sentence in assumptions(deployment, target.rules)),
             "",
         ]
     )

@@ -25,6 +25,7 @@ class Keda:
 
     name = "keda"
     title = "KEDA scalers"
+    rules = RULES
 
     def faults(self, deployment: Deployment) -> list[Fault]:
         """Say why each stage stays as it is, if all do, and that there is nothing to emulate."""
@@ -42,7 +43,7 @@ class Keda:
     def departures(self, deployment: Deployment) -> list[Departure]:
         """What the deployments below do not keep of a plan, and what scaling does to it."""
         plan, thresholds = deployment.plan, scaling_thresholds(deployment)
-        found = departures_of(deployment, RULES)
+        found = departures_of(deployment, self.rules)
         found.append(
             Departure(
                 "scaling",

@@ -35,6 +35,7 @@ class KServe:
 
     name = "kserve"
     title = "KServe manifests"
+    rules = RULES
 
     def faults(self, _deployment: Deployment) -> list[Fault]:
         """Nothing keeps a plan from being written for KServe."""
@@ -42,7 +43,7 @@ class KServe:
 
     def departures(self, deployment: Deployment) -> list[Departure]:
         """What KServe does not keep of a plan."""
-        found = departures_of(deployment, RULES)
+        found = departures_of(deployment, self.rules)
         if len(deployment.stages) == 1:
             return found
         graph = inference_nodes(deployment)
@@ -143,12 +144,16 @@ def inference_nodes(deployment: Deployment) -> dict[str, GraphNode] | None:
     # Where all ways from a stage meet again first.
     meeting: Mapping[str, str] = nx.immediate_dominators(flow.reverse(copy=True), _END)
     nodes: dict[str, GraphNode] = {}
+    served: set[str] = set()
 
     def sequence(stage: str, stop: str) -> list[dict[str, str]] | None:
-        """Steps from a stage up to where ways meet; None where one of several ways has no stage."""
+        """Steps from a stage up to where ways meet; None where one has no stage, or a stage is on several of them."""
         steps: list[dict[str, str]] = []
         while stage != stop:
+            if stage in served:  # ways share it before all of them meet: it would be served more than once
+                return None
             if stage != _START:
+                served.add(stage)
                 deployed = deployment.by_name[stage]
                 step = {"serviceName": service_name(deployment, deployed), "name": deployed.label}
                 if conditions.get(stage):
@@ -176,12 +181,7 @@ def inference_nodes(deployment: Deployment) -> dict[str, GraphNode] | None:
         return steps
 
     root = sequence(_START, _END)
-    if root is None:
-        return None
-    found: dict[str, GraphNode] = {"root": ("Sequence", _handed_on(root)), **nodes}
-    served = [step["serviceName"] for _, steps in found.values() for step in steps if "serviceName" in step]
-    # A stage that several ways share before they meet would be served more than once.
-    return found if len(served) == len(deployment.stages) == len(set(served)) else None
+    return None if root is None else {"root": ("Sequence", _handed_on(root)), **nodes}
 
 
 def _handed_on(steps: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -88,6 +88,7 @@ class Mosec:
 
     name = "mosec"
     title = "mosec service"
+    rules = RULES
 
     def faults(self, deployment: Deployment) -> list[Fault]:
         """Name everything that makes a pipeline more than a chain."""
@@ -107,7 +108,7 @@ class Mosec:
 
     def departures(self, deployment: Deployment) -> list[Departure]:
         """What mosec does not keep of a plan."""
-        found = departures_of(deployment, RULES)
+        found = departures_of(deployment, self.rules)
         found += several_machines(
             deployment,
             "One service cannot serve the plan unless one machine holds them all; plan with `hardware: […]` per stage, "

@@ -119,6 +119,7 @@ class RayServe:
 
     name = "ray"
     title = "Ray Serve application"
+    rules = RULES
 
     def faults(self, _deployment: Deployment) -> list[Fault]:
         """Nothing keeps a plan from being written for Ray Serve."""
@@ -127,7 +128,7 @@ class RayServe:
     def departures(self, deployment: Deployment) -> list[Departure]:
         """What Ray Serve with our dispatcher does not keep of a plan."""
         return [
-            *departures_of(deployment, RULES),
+            *departures_of(deployment, self.rules),
             Departure(
                 "turnaround",
                 "Ray takes 4 to 8 ms for a batch on top of the model's time, more on a contended machine",

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from mipplan.core import Fault
-from mipplan.exporters.departures import Departure
+from mipplan.exporters.departures import Departure, ServingRules
 from mipplan.exporters.deployment import DeployedStage, Deployment
 from mipplan.exporters.keda import Keda
 from mipplan.exporters.kserve import KServe
@@ -23,6 +23,8 @@ class ExportTarget(Protocol):
     """What ``--to`` calls it."""
     title: str
     """What is written for it."""
+    rules: ServingRules
+    """How it makes batches."""
 
     def faults(self, deployment: Deployment, /) -> list[Fault]:
         """Say what keeps a plan from being written for it; empty if nothing."""

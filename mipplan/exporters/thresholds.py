@@ -87,11 +87,6 @@ def scaling_thresholds(deployment: Deployment) -> dict[str, ScalingThresholds]:
     return found
 
 
-def wait_ns(stage: DeployedStage, queue: int) -> Fraction:
-    """How long tokens wait if `queue` of them wait for each replica, in full batches, ns."""
-    return Fraction(queue * int(stage.service_ns[-1]), stage.choice.batch)
-
-
 def _most(deployment: Deployment, stage: DeployedStage) -> tuple[int, str]:
     plan, choice = deployment.plan, stage.choice
     limits = [(_MOST_TIMES * choice.replicas, "twice the plan, as no limit is stated")]

@@ -90,6 +90,7 @@ class Triton:
 
     name = "triton"
     title = "Triton model repository"
+    rules = RULES
 
     def faults(self, _deployment: Deployment) -> list[Fault]:
         """Nothing keeps a plan from being written for Triton."""
@@ -97,7 +98,7 @@ class Triton:
 
     def departures(self, deployment: Deployment) -> list[Departure]:
         """What Triton does not keep of a plan."""
-        found = departures_of(deployment, RULES)
+        found = departures_of(deployment, self.rules)
         found += several_machines(
             deployment,
             "Start a server per machine, number its GPUs from 0 in `gpus`, and call the stages from outside: the hops "

@@ -101,8 +101,8 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         mp.export(shipped_plan("cascade"), to="tritn", directory=tmp_path / "full", cpu=["t5"])
     assert [str(fault) for fault in told.value.faults] == [
         "to: expected one of triton, ray, mosec, kserve, keda, found 'tritn'",
-        f"{tmp_path / 'full'}: is not empty; name another folder (force replaces an earlier export)",
         "cpu: the plan uses no 't5'; it uses cpu, t4, v100",
+        f"{tmp_path / 'full'}: is not empty; name another folder (force replaces an earlier export)",
     ]
 
 

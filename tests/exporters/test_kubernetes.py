@@ -12,7 +12,7 @@ import jsonschema
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import mipplan as mp
@@ -228,8 +228,9 @@ def certain(plan: mp.Plan) -> mp.Plan:
     return mp.Plan.from_choices(pipeline, plan.profiles, dict(plan.choices), slo_s=1.0)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1))
+@example(seed=475758807)  # two ways share a stage, and meet only at the end
 def test_graphs_serve_every_stage_once_behind_its_parents(seed: int) -> None:
     plan = certain(random_case(np.random.default_rng(seed), max_arrivals=2).plan())
     deployment = Deployment(plan)
