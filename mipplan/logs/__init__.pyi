@@ -10,3 +10,4 @@ from .rows import QueryRow as QueryRow
 from .rows import QueryStatus as QueryStatus
 from .rows import StageLog as StageLog
 from .rows import StageRow as StageRow
+from .triton import STEADY_CLOCK as STEADY_CLOCK

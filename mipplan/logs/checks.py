@@ -117,36 +117,69 @@ def clock_faults(
     are all late by δ: then sent ≤ arrival − δ and finish − δ ≤ answered for every query, which is an interval for δ.
     If 0 is not in it, the clock is off, and by how much is told; if it is empty, no offset explains the times.
     """
-    if not len(queries):
-        return
-    order = np.argsort(queries.query, kind="stable")
-    numbers = queries.query[order]
     for host, log in stages.items():
-        place = np.searchsorted(numbers, log.query)
-        known = (place < numbers.size) & (numbers[np.minimum(place, numbers.size - 1)] == log.query)
-        if not known.any():
+        slack = clock_slack(queries, log)
+        if slack is None or slack.has_none_beyond(params.tolerance_ns):
             continue
-        of = order[place[known]]
-        arrival, finish = log.arrival_ns[known], log.finish_ns[known]
-        ended = (finish != MISSING) & queries.ok[of]
-        most = int((arrival - queries.sent_ns[of]).min())
-        least = (
-            int((finish[ended] - queries.answered_ns[of][ended]).max()) if ended.any() else -MAX_DURATION_NS
-        )
-        if least <= params.tolerance_ns and most >= -params.tolerance_ns:
-            continue
-        if least > most + params.tolerance_ns:
-            outside = np.zeros(arrival.size, dtype=np.bool_)
-            outside |= arrival < queries.sent_ns[of] - params.tolerance_ns
-            outside[ended] |= finish[ended] > queries.answered_ns[of][ended] + params.tolerance_ns
+        if slack.least > slack.most + params.tolerance_ns:
             yield Fault(
                 host,
-                f"clock: {np.count_nonzero(outside):,} of {outside.size:,} stage times are not between sending and "
-                f"answer, and no single offset of this host's clock explains it (a clock was set during the run, or "
-                "these logs are of different runs)",
+                f"clock: {slack.outside(params.tolerance_ns):,} of {slack.arrival_ns.size:,} stage times are not "
+                "between sending and answer, and no single offset of this host's clock explains it (a clock was set "
+                "during the run, or these logs are of different runs)",
             )
             continue
-        yield Fault(host, _offset_text(host, least, most))
+        yield Fault(host, _offset_text(host, slack.least, slack.most))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ClockSlack:
+    """Stage times beside those of their queries, shape (rows,): by how much a host's clock may be ahead.
+
+    `answered_ns` and `finish_ns` are `MISSING` where there is none, or no good one.
+    """
+
+    sent_ns: Int64
+    answered_ns: Int64
+    arrival_ns: Int64
+    finish_ns: Int64
+
+    @property
+    def most(self) -> int:
+        """At most so much: nothing arrives before it was sent."""
+        return int((self.arrival_ns - self.sent_ns).min())
+
+    @property
+    def least(self) -> int:
+        """At least so much: nothing ends after the answer; ten years less than none if no query was answered."""
+        ended = (self.finish_ns != MISSING) & (self.answered_ns != MISSING)
+        late = (self.finish_ns - self.answered_ns)[ended]
+        return int(late.max()) if late.size else -MAX_DURATION_NS
+
+    def has_none_beyond(self, tolerance_ns: int) -> bool:
+        """Whether no offset at all explains the times, but for so much."""
+        return self.least <= tolerance_ns and self.most >= -tolerance_ns
+
+    def outside(self, tolerance_ns: int) -> int:
+        """Count the rows that are not between sending and answer."""
+        ended = (self.finish_ns != MISSING) & (self.answered_ns != MISSING)
+        late = ended & (self.finish_ns > self.answered_ns + tolerance_ns)
+        return int(np.count_nonzero(late | (self.arrival_ns < self.sent_ns - tolerance_ns)))
+
+
+def clock_slack(queries: QueryLog, stages: StageLog) -> ClockSlack | None:
+    """Put the times of a host's stages beside those of their queries; None if there are none in common."""
+    if not len(queries):
+        return None
+    order = np.argsort(queries.query, kind="stable")
+    numbers = queries.query[order]
+    place = np.searchsorted(numbers, stages.query)
+    known = (place < numbers.size) & (numbers[np.minimum(place, numbers.size - 1)] == stages.query)
+    if not known.any():
+        return None
+    of = order[place[known]]
+    answered_ns = np.where(queries.ok, queries.answered_ns, MISSING)[of]
+    return ClockSlack(queries.sent_ns[of], answered_ns, stages.arrival_ns[known], stages.finish_ns[known])
 
 
 def _offset_text(host: str, least: int, most: int) -> str:

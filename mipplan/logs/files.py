@@ -7,6 +7,7 @@ written whole: at most the rows since the last one are lost, and reading tells t
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -22,11 +23,13 @@ from mipplan.logs.checks import (
     ClockParams,
     batch_faults,
     clock_faults,
+    clock_slack,
     numbering_faults,
     query_faults,
     stage_faults,
 )
-from mipplan.logs.rows import MISSING, Column, LogMetadata, QueryLog, QueryRow, StageLog, StageRow
+from mipplan.logs.rows import MISSING, LogColumn, LogMetadata, QueryLog, QueryRow, StageLog, StageRow
+from mipplan.logs.triton import STEADY_CLOCK, read_triton
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -129,6 +132,7 @@ class LogWriter(Generic[LogT]):
         self._metadata, self._rows_at_once = metadata, rows_at_once
         self._rows: list[QueryRow | StageRow] = []
         self._parts = 0
+        self._writing = threading.Lock()
 
     def add(self, *rows: QueryRow | StageRow) -> None:
         """Add rows; a file is written when there are enough for one."""
@@ -144,14 +148,15 @@ class LogWriter(Generic[LogT]):
         InputError
             If the file cannot be written; the rows are kept for the next attempt.
         """
-        count = len(self._rows)  # Others may add rows while the file is written.
-        if not count:
-            return
-        metadata = replace(self._metadata, part=self._parts)
-        name = f"{_KINDS[self._kind]}-{metadata.run or 'log'}-{self._parts:05d}.parquet"
-        write_log(self.folder / name, self._kind.from_rows(self._rows[:count], metadata))
-        del self._rows[:count]
-        self._parts += 1
+        with self._writing:
+            count = len(self._rows)  # Others may add rows while the file is written.
+            if not count:
+                return
+            metadata = replace(self._metadata, part=self._parts)
+            name = f"{_KINDS[self._kind]}-{metadata.run or 'log'}-{self._parts:05d}.parquet"
+            write_log(self.folder / name, self._kind.from_rows(self._rows[:count], metadata))
+            del self._rows[:count]
+            self._parts += 1
 
     def close(self) -> None:
         """Write what is left."""
@@ -179,7 +184,7 @@ def read_log(
     Parameters
     ----------
     *paths : str or path
-        Parquet files, or folders whose ``*.parquet`` are read.
+        Parquet files, folders whose ``*.parquet`` are read, or trace files of Triton (JSON).
     shift_ns : mapping of str to int, optional
         Added to all times of stages that were logged on that host, to undo an offset of its clock.
     clock : ClockParams
@@ -199,7 +204,14 @@ def read_log(
     if not paths:
         raise InputError.one("logs", "expected at least one file")
     files = [file for path in paths for file in faults.take(partial(_files_of, path)).or_else([])]
-    logs = [(str(file), faults.take(partial(_read_file, file))) for file in dict.fromkeys(files)]
+    traces = [file for file in dict.fromkeys(files) if _is_trace(file)]
+    logs = [
+        (str(file), faults.take(partial(_read_file, file)))
+        for file in dict.fromkeys(files)
+        if file not in traces
+    ]
+    if traces:
+        logs.append((listed(map(str, traces), 3), faults.take(lambda: read_triton(traces))))
     shifts = dict(shift_ns or {})
     queries: list[tuple[str, QueryLog]] = []
     stages: list[tuple[str, StageLog]] = []
@@ -222,7 +234,12 @@ def read_log(
             for host in shifts.keys() - hosts
         )
     )
-    every_query, every_stage = _joined(QueryLog, queries), _joined(StageLog, stages)
+    every_query = _joined(QueryLog, queries)
+    stages = [
+        (place, log) if log.metadata.clock != STEADY_CLOCK else (place, _aligned(log, every_query))
+        for place, log in stages
+    ]
+    every_stage = _joined(StageLog, stages)
     place = listed((str(path) for path in paths), 3)
     faults.add(*_missing_parts([log.metadata for _, log in [*queries, *stages]], place))
     if not faults:  # What is wrong in one file would be told again as what is wrong between files.
@@ -237,6 +254,23 @@ def read_log(
     by_sending = np.argsort(every_query.sent_ns, kind="stable")
     sources = tuple(log.metadata for _, log in [*queries, *stages])
     return RunLog(every_query.taken(by_sending), every_stage, sources)
+
+
+def _is_trace(path: Path) -> bool:
+    """Whether a file begins as a trace file of Triton does."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(64).lstrip()[:1] == b"["
+    except OSError:
+        return False  # What is wrong with it is told where it is read.
+
+
+def _aligned(log: StageLog, queries: QueryLog) -> StageLog:
+    """Move the times of a clock that has nothing to do with the sender's into the middle of where they may be."""
+    slack = clock_slack(queries, log)
+    if slack is None or slack.least > slack.most:
+        return log
+    return log.shifted(-(slack.least + slack.most) // 2)
 
 
 def _files_of(path: AnyPath) -> list[Path]:
@@ -280,7 +314,7 @@ def _kind_of(names: Sequence[str], place: str) -> type[QueryLog] | type[StageLog
     raise InputError.one(place, f"expected the columns {needed}; found {listed(names)}")
 
 
-def _values(table: pa.Table, column: Column, place: str) -> object:
+def _values(table: pa.Table, column: LogColumn, place: str) -> object:
     """Return a column as an array of whole numbers, or as texts."""
     import pyarrow as pa
 

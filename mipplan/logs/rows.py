@@ -122,7 +122,7 @@ class LogMetadata:
         return cls(host, "UNIX time", version, plan, target, law, run=secrets.token_hex(8))
 
 
-class Column(NamedTuple):
+class LogColumn(NamedTuple):
     """A column of a log."""
 
     name: str
@@ -149,7 +149,7 @@ class _Log:
             raise InputError.one("log", f"columns of one length expected, found lengths {sorted(sizes)}")
 
     @classmethod
-    def columns(cls) -> tuple[Column, ...]:
+    def columns(cls) -> tuple[LogColumn, ...]:
         raise NotImplementedError
 
     @classmethod
@@ -208,16 +208,16 @@ class QueryLog(_Log):
     route: Texts
 
     @classmethod
-    def columns(cls) -> tuple[Column, ...]:
+    def columns(cls) -> tuple[LogColumn, ...]:
         """Return the columns of the log, in the order of `QueryRow`."""
         return (
-            Column("query"),
-            Column("scheduled_ns"),
-            Column("sent_ns"),
-            Column("answered_ns", may_lack=True),
-            Column("status", holds_text=True),
-            Column("error", holds_text=True, may_lack=True, may_be_absent=True),
-            Column("route", holds_text=True, may_lack=True, may_be_absent=True),
+            LogColumn("query"),
+            LogColumn("scheduled_ns"),
+            LogColumn("sent_ns"),
+            LogColumn("answered_ns", may_lack=True),
+            LogColumn("status", holds_text=True),
+            LogColumn("error", holds_text=True, may_lack=True, may_be_absent=True),
+            LogColumn("route", holds_text=True, may_lack=True, may_be_absent=True),
         )
 
     @property
@@ -253,18 +253,18 @@ class StageLog(_Log):
     error: Texts
 
     @classmethod
-    def columns(cls) -> tuple[Column, ...]:
+    def columns(cls) -> tuple[LogColumn, ...]:
         """Return the columns of the log, in the order of `StageRow`."""
         return (
-            Column("query"),
-            Column("stage", holds_text=True),
-            Column("arrival_ns"),
-            Column("dispatch_ns", may_lack=True),
-            Column("finish_ns", may_lack=True),
-            Column("batch", may_lack=True),
-            Column("batch_size", may_lack=True),
-            Column("replica", may_lack=True, may_be_absent=True),
-            Column("error", holds_text=True, may_lack=True, may_be_absent=True),
+            LogColumn("query"),
+            LogColumn("stage", holds_text=True),
+            LogColumn("arrival_ns"),
+            LogColumn("dispatch_ns", may_lack=True),
+            LogColumn("finish_ns", may_lack=True),
+            LogColumn("batch", may_lack=True),
+            LogColumn("batch_size", may_lack=True),
+            LogColumn("replica", may_lack=True, may_be_absent=True),
+            LogColumn("error", holds_text=True, may_lack=True, may_be_absent=True),
         )
 
     @property
@@ -304,6 +304,8 @@ def _numbers(name: str, given: object) -> Int64:
 
 
 def _texts(given: object) -> Texts:
+    if isinstance(given, np.ndarray) and given.dtype == np.object_:
+        return given.copy() if given.flags.writeable else given
     texts = list(given)  # type: ignore[call-overload]
     values = np.empty(len(texts), dtype=np.object_)
     values[:] = [None if text is None else str(text) for text in texts]
