@@ -59,10 +59,7 @@ class RayWorker:
         try:
             answer: tuple[str | None, Sequence[Any]] = await reference
         except ray.exceptions.RayError as error:
-            text = str(error).strip().splitlines()
-            raise ReplicaGoneError(
-                f"its actor has gone: {text[0] if text else type(error).__name__}"
-            ) from None
+            raise ReplicaGoneError(f"its actor has gone: {_reason(error)}") from None
         return answer
 
     def _kill(self, place: tuple[str, int]) -> None:
@@ -75,6 +72,14 @@ class RayWorker:
         """Kill all actors."""
         for place in list(self._actors):
             self._kill(place)
+
+
+def _reason(error: Exception) -> str:
+    """One line of what Ray says: the first, or, where a model could not be made, the last, which is its error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return lines[-1] if "creation task" in lines[0] else lines[0]
 
 
 class _RayModel:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,9 @@ from serving_plans import Doubler, small_plan
 def test_batches_run_on_actors_that_are_started_again_when_they_die(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray", reason="the extra mipplan[ray] is not installed")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Actors import the model from the folder of these tests.
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
     plan = small_plan({"a": ([1.0, 1.0], 2)})
     params = HostParams(least_patience_s=60, first_restart_s=0.01)
 
