@@ -54,7 +54,7 @@ class ServingSummary(Printable):
     name: str
     """Of the pipeline."""
     counts: Mapping[str, int]
-    """As `ServingHost.counts`."""
+    """As `ServingHost.counts`; 0 for what did not happen."""
     objective: str
 
     def _summary(self) -> Summary:
@@ -148,7 +148,7 @@ async def serve_until(
         if recorder is not None:
             recorder.close()
     objective = f"{format_duration(plan.slo_ns)}"
-    return ServingSummary(plan.pipeline.name, dict(host.counts), objective)
+    return ServingSummary(plan.pipeline.name, Counter(host.counts), objective)
 
 
 def serve(
