@@ -53,6 +53,7 @@ def test_every_plug_point_has_a_recipe() -> None:
         "… a solver",
         "… an autoscaler policy",
         "… a kind of subject to measure",
+        "… a serving system to export to",
         "… a replay engine",
         "… a key of the pipeline file",
         "… an option of `plan`",

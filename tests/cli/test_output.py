@@ -23,7 +23,7 @@ def mipplan(*arguments: str, stdout: int = subprocess.PIPE, **environment: str) 
         stdout=stdout,
         stderr=subprocess.PIPE,
         env={**os.environ, **environment},
-        text=True,
+        encoding=environment.get("PYTHONIOENCODING", "utf-8"),
         check=False,
     )
     return done.returncode, done.stdout or "", done.stderr
