@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 from mipplan.core import NS_PER_S
 from mipplan.documents import AnyPath
 from mipplan.logs import LogMetadata, LogWriter, StageLog, StageRow, write_log
-from mipplan.result import Plan
+from mipplan.result import Plan, fingerprint
 from mipplan.serving.clock import unix_offset_ns
 from mipplan.serving.dispatching import (
     Answered,
@@ -179,8 +178,9 @@ class StageRecorder:
         self, path: AnyPath, plan: Plan, target: str | None = None, *, rows_at_once: int = 10_000
     ) -> None:
         self._path = Path(path)
-        digest = hashlib.sha256(plan.to_json().encode()).hexdigest()
-        metadata = LogMetadata.here(digest, target, f"{plan.dispatch}, {plan.discipline}")
+        metadata = LogMetadata.here(
+            fingerprint(plan.to_document()), target, f"{plan.dispatch}, {plan.discipline}"
+        )
         self._metadata, self._rows = metadata, list[StageRow]()
         is_file = self._path.suffix == ".parquet"
         self._writer = None if is_file else LogWriter(self._path, StageLog, metadata, sys.maxsize)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mipplan.logs import MISSING, read_log
+from mipplan.result import fingerprint
 from mipplan.serving import (
     AdmissionParams,
     Blueprint,
@@ -51,6 +52,8 @@ def test_a_log_has_a_row_for_every_token_of_every_batch(name: str, tmp_path: Pat
     if name == "stages":
         assert len(list((tmp_path / name).iterdir())) > 1
     assert {source.law for source in log.sources} == {"eager, oldest_first"}
+    # By which `mipplan truth` sees that it is given the plan that was served.
+    assert {source.plan for source in log.sources} == {fingerprint(PLAN.to_document())}
 
 
 def test_metrics_count_what_happened() -> None:
