@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from export_plans import shipped_plan
 from mipplan.cli.app import app
-from mipplan.reporting import exports
+from mipplan.reporting import exchange
 
 Run = Callable[..., Result]
 
@@ -39,7 +39,7 @@ def test_document_says_the_same(run: Run) -> None:
     done = run("chain.json", "--to", "mosec", "--out", "service", "--json")
     assert done.exit_code == 0, done.output
     document = json.loads(done.stdout)
-    jsonschema.validate(document, exports.ExportReport.model_json_schema())
+    jsonschema.validate(document, exchange.ExportReport.model_json_schema())
     assert document["files"] == ["README.md", "plan.json", "server.py"]
     assert document["certificate_holds"] is False
     assert {one["subject"] for one in document["departures"] if one["voids"]} == {"order", "collection"}
