@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
 
 from mipplan.certificate import plan_services
@@ -80,7 +81,7 @@ def scaling_thresholds(deployment: Deployment) -> dict[str, ScalingThresholds]:
         slack_ns = plan.objective.deadline_ns - through_ns[stage.name]
         queue = math.floor(Fraction(slack_ns * service.tokens, service.period_ns * replicas))
         most, because = _most(deployment, stage)
-        rate_rps = None if stage.rate_rps is None else _rounded_up(stage.rate_rps / replicas)
+        rate_rps = None if stage.rate_rps is None else _per_replica(stage.rate_rps, replicas)
         found[stage.name] = ScalingThresholds(
             replicas, most, because, rate_rps or None, queue if queue >= 1 else None, slack_ns
         )
@@ -102,9 +103,6 @@ def _most(deployment: Deployment, stage: DeployedStage) -> tuple[int, str]:
     return max(most, choice.replicas), because
 
 
-def _rounded_up(value: float) -> float:
-    """Round up to some digits, so that the planned rate never asks for one replica more."""
-    if value <= 0:
-        return 0.0
-    scale = 10.0 ** (_DIGITS - 1 - math.floor(math.log10(value)))
-    return math.ceil(value * scale) / scale
+def _per_replica(rate_rps: float, replicas: int) -> float:
+    """Share a rate, rounded up to some digits, so that the planned rate never asks for one replica more."""
+    return float(Context(_DIGITS, ROUND_CEILING).divide(Decimal(rate_rps), Decimal(replicas)))

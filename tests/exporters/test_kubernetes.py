@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import mipplan as mp
-from export_plans import CHOICES, diamond, random_plans, shipped_plan
+from export_plans import CHOICES, diamond, random_plans, shipped_plan, with_trace
 from mipplan.certificate import plan_services
 from mipplan.exporters import TARGETS, Deployment, FlowShape, inference_nodes, scaling_thresholds
 from random_pipelines import random_case
@@ -291,6 +291,21 @@ def longest_through(plan: mp.Plan, stage: str) -> int:
         return services[name].latency_ns + max(ways, default=0)
 
     return down(stage) + up(stage) - services[stage].latency_ns
+
+
+PLANNED = shipped_plan("video-monitoring")
+
+
+@example(queries=15, span_ns=1)
+@given(queries=st.integers(2, 10**6), span_ns=st.integers(1, 10**15))
+def test_the_planned_rate_asks_for_the_planned_replicas(queries: int, span_ns: int) -> None:
+    """However large or small it is: 15 queries in 1 ns were once asked to be served by one replica more."""
+    deployment = Deployment(with_trace(PLANNED, queries=queries, span_ns=span_ns))
+    for stage in deployment.stages:
+        rate_rps = scaling_thresholds(deployment)[stage.name].rate_rps
+        assert stage.rate_rps is not None
+        assert rate_rps is not None
+        assert math.ceil(stage.rate_rps / rate_rps) == PLANNED.choices[stage.name].replicas
 
 
 @settings(max_examples=60)
