@@ -22,6 +22,19 @@ _MOST_QUERIES = 100_000
 _PIPELINE_LENGTH, _STAGE_LENGTH = 24, 28
 #: Comments in exported files are wrapped at this column.
 _COLUMNS = 100
+#: Of exported files whose models only sleep: how long before its end a sleep goes over into a loop, and the sleep.
+WATCH = """\
+# A sleep ends late: the last 0.3 ms are waited for in a loop.
+WATCHED_NS = 300_000
+"""
+SLEEP = f'''{WATCH}
+
+def sleep_until(end_ns):
+    """Wait for an instant of the monotonic clock."""
+    time.sleep(max(0, end_ns - WATCHED_NS - time.monotonic_ns()) / 1e9)
+    while time.monotonic_ns() < end_ns:
+        continue
+'''
 
 
 class FlowShape(StrEnum):

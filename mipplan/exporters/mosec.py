@@ -11,7 +11,15 @@ from string import Template
 
 from mipplan.core import Fault
 from mipplan.exporters.departures import Departure, ServingRules, departures_of, several_machines
-from mipplan.exporters.deployment import DeployedStage, Deployment, FlowShape, is_certain, quoted, remark
+from mipplan.exporters.deployment import (
+    SLEEP,
+    DeployedStage,
+    Deployment,
+    FlowShape,
+    is_certain,
+    quoted,
+    remark,
+)
 from mipplan.pipeline import Edge
 
 #: The least that can be asked for, 1 ms, and the granularity of the server's timer, 1.2 ms. Outputs of a batch go on
@@ -70,17 +78,6 @@ $table    )
         """Sleep as long as the plan's table says; answer what came in."""
         sleep_until(time.monotonic_ns() + self.service_ns[$index])
         return data''')
-_SLEEP = '''
-# A sleep ends late: the last 0.3 ms are waited for in a loop.
-WATCHED_NS = 300_000
-
-
-def sleep_until(end_ns: int) -> None:
-    """Wait for an instant of the monotonic clock."""
-    time.sleep(max(0, end_ns - WATCHED_NS - time.monotonic_ns()) / 1e9)
-    while time.monotonic_ns() < end_ns:
-        continue
-'''
 
 
 class Mosec:
@@ -132,7 +129,7 @@ class Mosec:
             pipeline=quoted(deployment.plan.pipeline.name),
             what="models only sleep." if emulate else "put your models into the classes below.",
             imports="import time\n" if emulate else "",
-            limits=_limits(deployment) + (_SLEEP if emulate else ""),
+            limits=_limits(deployment) + (f"\n{SLEEP}" if emulate else ""),
             workers="\n\n\n".join(_worker(stage, names[stage.name], emulate) for stage in deployment.stages),
             lines="".join(_append(stage, names[stage.name], emulate) for stage in deployment.stages),
         )

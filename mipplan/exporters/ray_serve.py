@@ -11,7 +11,7 @@ from string import Template
 
 from mipplan.core import Fault
 from mipplan.exporters.departures import Departure, ServingRules, departures_of
-from mipplan.exporters.deployment import DeployedStage, Deployment, FlowShape, quoted, remark
+from mipplan.exporters.deployment import SLEEP, DeployedStage, Deployment, FlowShape, quoted, remark
 from mipplan.pipeline import DispatchLaw
 
 #: The dispatcher of `mipplan.serving` keeps every law and either order, and enqueues the outputs of a batch at once.
@@ -100,18 +100,6 @@ class $name:
         sleep_until(time.monotonic_ns() + self.service_ns[len(batch) - 1])
         return [values[0] for values in batch]
 ''')
-_SLEEP = '''\
-# A sleep ends late: the last 0.3 ms are waited for in a loop.
-WATCHED_NS = 300_000
-
-
-def sleep_until(end_ns):
-    """Wait for an instant of the monotonic clock."""
-    time.sleep(max(0, end_ns - WATCHED_NS - time.monotonic_ns()) / 1e9)
-    while time.monotonic_ns() < end_ns:
-        continue
-
-'''
 
 
 class RayServe:
@@ -201,7 +189,7 @@ def _application(deployment: Deployment) -> str:
         pipeline=quoted(deployment.plan.pipeline.name),
         what="replicas only sleep." if emulate else "put your models into the classes below.",
         names=", ".join(sorted(names)),
-        constants=constants + (f"\n{_SLEEP}" if emulate else ""),
+        constants=constants + (f"\n{SLEEP}\n" if emulate else ""),
         stages="\n".join(_stage(deployment, stage) for stage in deployment.stages).rstrip(),
         models="".join(f"    {stage.name!r}: {_class_name(stage)},\n" for stage in deployment.stages),
         options="".join(_options(deployment, stage) for stage in deployment.stages),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from string import Template
 
-from mipplan.exporters.deployment import DeployedStage, Deployment, FlowShape, quoted, remark
+from mipplan.exporters.deployment import WATCH, DeployedStage, Deployment, FlowShape, quoted, remark
 
 _SERVING_MODEL = Template('''\
 """Stage $stage of $pipeline: model $model on $hardware.
@@ -120,10 +120,7 @@ def stage_model(deployment: Deployment, stage: DeployedStage) -> str:
     parts = dict(_PLACEHOLDER)
     if deployment.emulate:
         table = remark(", ".join(map(str, stage.service_ns.tolist())) + ",", "    ", "")
-        parts = dict(_EMULATED, constants=f"# ℓ(1), ℓ(2), … in ns.\nSERVICE_NS = [\n{table}]\n")
-        parts["constants"] += (
-            "# A sleep ends late: the last 0.3 ms are waited for in a loop.\nWATCHED_NS = 300_000\n"
-        )
+        parts = dict(_EMULATED, constants=f"# ℓ(1), ℓ(2), … in ns.\nSERVICE_NS = [\n{table}]\n{WATCH}")
     return _SERVING_MODEL.substitute(
         parts,
         stage=quoted(stage.name),

@@ -91,7 +91,8 @@ class LogMetadata:
     mipplan : str
         Version that wrote the log.
     plan : str or None
-        SHA-256 of the plan that was served, if one was.
+        Of the plan that was served, if one was: `mipplan.result.fingerprint` of its document, by which `mipplan truth`
+        knows it.
     target : str or None
         What was driven (a URL), or what served.
     law : str or None

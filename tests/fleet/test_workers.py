@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from mipplan.fleet.problem import Fleet
 from mipplan.fleet.tables import PricingState
 from mipplan.fleet.workers import PricingRequest, PricingTask, WorkerParams, WorkerPool, answer
 from mipplan.solvers import resolve_solver
+from ray_clusters import own_cluster
 
 FLEET_NUMBER = 3
 SIZE = 6
@@ -172,27 +172,11 @@ def test_ray_gives_the_same_fleet(
     fleet: Fleet, expected: mp.FleetPlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a cluster of this test's own: two workers and little memory on this machine, gone when it ends."""
-    ray = pytest.importorskip("ray", reason="the extra mipplan[ray] is not installed")
+    pytest.importorskip("ray", reason="the extra mipplan[ray] is not installed")
     from ray.util.joblib import register_ray
 
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    # Sockets lie in its folder, and their paths must be short.
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
-        ray.init(
-            "local",
-            num_cpus=2,
-            num_gpus=0,
-            object_store_memory=100 * 2**20,
-            include_dashboard=False,
-            logging_level="ERROR",
-            log_to_driver=False,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=folder,
-        )
-        try:
-            register_ray()
-            with joblib.parallel_config(backend="ray", n_jobs=2):
-                found = planned(fleet)
-        finally:
-            ray.shutdown()
+    with own_cluster(monkeypatch):
+        register_ray()
+        with joblib.parallel_config(backend="ray", n_jobs=2):
+            found = planned(fleet)
     assert found == expected

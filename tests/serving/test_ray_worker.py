@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mipplan.serving import HostParams, Outcome, RayWorker, ServingHost
+from ray_clusters import own_cluster
 from serving_plans import Doubler, small_plan
 
 
 def test_batches_run_on_actors_that_are_started_again_when_they_die(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = pytest.importorskip("ray", reason="the extra mipplan[ray] is not installed")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    pytest.importorskip("ray", reason="the extra mipplan[ray] is not installed")
     # Actors import the model from the folder of these tests.
     paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
@@ -38,20 +37,5 @@ def test_batches_run_on_actors_that_are_started_again_when_they_die(monkeypatch:
                 await asyncio.sleep(0.05)
             assert (await host.infer(4)).query.outputs == [("a", 8)]
 
-    # Sockets lie in its folder, and their paths must be short.
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
-        ray.init(
-            "local",
-            num_cpus=2,
-            num_gpus=0,
-            object_store_memory=100 * 2**20,
-            include_dashboard=False,
-            logging_level="ERROR",
-            log_to_driver=False,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=folder,
-        )
-        try:
-            asyncio.run(run())
-        finally:
-            ray.shutdown()
+    with own_cluster(monkeypatch):
+        asyncio.run(run())
