@@ -18,6 +18,7 @@ BENCHMARKS = {
     "tuner": "benchmarks.tuner.run",
     "race": "benchmarks.race.run",
     "fleet": "benchmarks.fleet.run",
+    "environment": "benchmarks.environment.run",
     "house": "benchmarks.house.run",
 }
 RESULTS = Path(__file__).parent / "results"

@@ -53,6 +53,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "tuner": (*_PLANNER, *_TUNER, "profiles", "benchmarks/tuner"),
     "race": (*_PLANNER, *_TUNER, *_GREEDY, "profiles", "benchmarks/race", "benchmarks/tuner/traffic.py"),
     "fleet": (*_PLANNER, *_rooms("fleet"), "profiles", "benchmarks/fleet"),
+    "environment": ("pyproject.toml", "benchmarks/environment"),
     "house": (*_WHOLE, "profiles", "benchmarks/house"),
     "mutants": (*_WHOLE, "profiles", "tests", "benchmarks/mutants"),
     "campaigns": (*_WHOLE, "profiles", "tests"),
@@ -60,7 +61,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
 #: Files of a benchmark that only tell what its rows say, or draw what is frozen with a fingerprint of its own.
 TELLING = ("aims", "comparing", "drawing", "figures", "plots", "report", "summary", "ties", "verdicts")
 #: Source code, and data that are measured with; frozen instances (JSON) have fingerprints of their own.
-SUFFIXES = (".py", ".yaml", ".csv", ".gz")
+SUFFIXES = (".py", ".yaml", ".csv", ".gz", ".toml")
 #: What benchmarks write themselves does not make a tree dirty.
 WRITTEN = ("benchmarks/results", "benchmarks/instances/best_known.json", "docs/images/plan-life.svg")
 

@@ -23,6 +23,7 @@ RESULTS = {
     "tuner": ("tuner", "tuner/machine.json"),
     "race": ("race", "race/machine.json"),
     "fleet": ("fleet", "fleet/machine.json"),
+    "environment": ("environment", "environment/machine.json"),
     "house/hops.json": ("house", "house/machine.json"),
     "house/speed.json": ("house", "house/speed.json"),
     "mutants": ("mutants", "mutants/machine.json"),

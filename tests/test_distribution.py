@@ -6,10 +6,12 @@ import configparser
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -114,3 +116,23 @@ def test_source_distribution_holds_the_folder(name: str, unpacked: Path) -> None
 @pytest.mark.parametrize("name", ["LICENSE", "README.md", "CHANGELOG.md", "Makefile", "pyproject.toml"])
 def test_source_distribution_holds_the_file(name: str, unpacked: Path) -> None:
     assert (unpacked / name).read_bytes() == (ROOT / name).read_bytes()
+
+
+def test_the_wheel_is_the_same_to_the_byte_whenever_it_is_built(
+    unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    first = build("wheel", unpacked, tmp_path / "first").read_bytes()
+    (unpacked / "README.md").touch()
+    assert build("wheel", unpacked, tmp_path / "second").read_bytes() == first
+
+
+def test_the_citation_names_the_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda path: path.name)
+def test_hosted_workflows_and_templates_are_yaml(path: Path) -> None:
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert set(document) & {"jobs", "body", "blank_issues_enabled"}

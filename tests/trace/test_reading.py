@@ -15,6 +15,9 @@ from mipplan.core import InputError
 from mipplan.trace import Trace
 from mipplan.trace.reading import ReadParams, read_arrivals
 
+#: pandas reads dates that nanoseconds since 1970 cannot hold from version 3 on; before, it takes them for no dates.
+TOO_EARLY = "holds dates before 1678" if pd.__version__ >= "3" else "no ISO date (such as '1000-01-01')"
+
 
 def written(tmp_path: Path, content: str | bytes, name: str = "t.csv") -> Path:
     path = tmp_path / name
@@ -140,7 +143,7 @@ def test_nanoseconds_survive_a_csv_file(
         ("timestamp\n1700000000.5\n1700000001\n", "t.csv: timestamp: holds numbers; dates such as"),
         ("timestamp\n2024-01-02\n2024-01-01\n", "the row before in line 3: sort the file by timestamp"),
         ("timestamp\n1990-01-01\n2024-01-01\n", "t.csv: timestamp: spans more than ten years"),
-        ("timestamp\n1000-01-01\n1000-01-02\n", "t.csv: timestamp: holds dates before 1678"),
+        ("timestamp\n1000-01-01\n1000-01-02\n", f"t.csv: timestamp: {TOO_EARLY}"),
         ("a,arrival_s\n1,2\n1,2,3\n1\n", "expected 2 values as in the header, found 3 values in lines 3, 4"),
         ("", "t.csv: is empty; the first line must name the columns"),
         ("\n\n", "t.csv: is empty; the first line must name the columns"),
