@@ -1,5 +1,6 @@
 from . import baselines as baselines
 from . import ipa as ipa
+from . import plots as plots
 from . import serving as serving
 from . import solvers as solvers
 from .calculus import ArrivalCurve as ArrivalCurve

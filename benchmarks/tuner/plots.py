@@ -13,7 +13,7 @@ import mipplan as mp
 from benchmarks.tuner.comparing import with_hindsight
 from benchmarks.tuner.contenders import DELAY_S, GREEDY, HINDSIGHT, LEAN, OURS, PERIOD_S, SWEPT, usual_plan
 from benchmarks.tuner.traffic import SCENARIOS
-from mipplan.reporting import draw_tuning
+from mipplan.plots import draw_tuning
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import mipplan as mp
-from mipplan import reporting
+from mipplan import plots, reporting
 from mipplan.cli import flags, inputs
 from mipplan.cli.driving import drive
 from mipplan.cli.judging import compare, fragility, replay, tune, verify
@@ -273,7 +273,7 @@ def fleet(
         folder = None if profiles is None else str(profiles)
         read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=inputs.shipped_path))
         faults.take(lambda: check_settings(read.value if read else None))
-        faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
+        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         outputs = {"--plot": plot, "--checkpoint": checkpoint}
         faults.take(lambda: inputs.check_apart({"fleet file": fleet}, outputs))
         if out is not None and out.exists() and not out.is_dir():
@@ -304,7 +304,7 @@ def fleet(
                 written.append(str(plot))
             report = reporting.fleet_report(file.name, file.quantile, file.seed, made, written)
             if plot is not None:
-                reporting.write_figure(plot, reporting.draw_fleet(report))
+                plots.write_figure(plot, plots.draw_fleet(report))
         session.show(report, reporting.show_fleet)
         if not made.plans:
             session.exit_code = EXIT_NOT_MET if made.status == "infeasible" else EXIT_NO_ANSWER

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import mipplan as mp
-from mipplan import reporting
+from mipplan import plots, reporting
 from mipplan.cli import flags, inputs
 from mipplan.cli.session import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
@@ -98,7 +98,7 @@ def replay(
         window_s = faults.take(lambda: inputs.optional_seconds("--windows", windows))
         faults.take(lambda: None if window_s.value is None else check_window(window_s.value))
         faults.take(lambda: inputs.check_out("--latencies", latencies, reporting.LATENCY_FILES))
-        faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
+        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         loaded = faults.take(lambda: mp.Plan.load(plan))
         read = faults.take(
             lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
@@ -129,10 +129,10 @@ def replay(
                 reporting.write_latencies(latencies, result)
             if plot is not None:
                 progress(f"drawing {plot}")
-                figure = reporting.draw_replay(
+                figure = plots.draw_replay(
                     result, replayed.slo_s, replayed.quantile, length_s, title=arrivals.name
                 )
-                reporting.write_figure(plot, figure)
+                plots.write_figure(plot, figure)
         session.show(report, reporting.show_replay, out)
 
 
@@ -189,7 +189,7 @@ def compare(
         )
         faults.take(lambda: inputs.check_dispatch(dispatch))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
-        faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
+        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         if asked and limits and per_s:
             faults.take(lambda: inputs.asked_of(asked.value, limits.value, per_s.value, share))
         faults.check()
@@ -213,7 +213,7 @@ def compare(
             report = reporting.comparison_report(asked.value, comparison, written)
             if plot is not None:
                 progress(f"drawing {plot}")
-                reporting.write_figure(plot, reporting.draw_comparison(report))
+                plots.write_figure(plot, plots.draw_comparison(report))
         session.show(report, reporting.show_comparison)
         session.exit_code = EXIT_INTERRUPTED if comparison.left_out else EXIT_DONE
 
@@ -240,7 +240,7 @@ def fragility(
         faults = Faults()
         faults.take(lambda: check_manner(discipline, engine, seed))
         faults.take(lambda: inputs.check_out("--out", out))
-        faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
+        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         faults.take(
             lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--out": out, "--plot": plot})
         )
@@ -257,7 +257,7 @@ def fragility(
             report = reporting.fragility_report(measured, str(plan), written)
             if plot is not None:
                 progress(f"drawing {plot}")
-                reporting.write_figure(plot, reporting.draw_fragility(measured))
+                plots.write_figure(plot, plots.draw_fragility(measured))
         session.show(report, reporting.show_fragility, out)
         if measured.left_out:
             session.exit_code = EXIT_INTERRUPTED
@@ -311,7 +311,7 @@ def tune(
         delay_s = faults.take(lambda: inputs.seconds_of("--activation-delay", activation_delay))
         faults.take(lambda: inputs.check_out("--out", out))
         faults.take(lambda: inputs.check_out("--schedule", schedule, (".csv",)))
-        faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
+        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         outputs = {"--out": out, "--schedule": schedule, "--plot": plot}
         faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace, "sample": sample}, outputs))
         if period_s:
@@ -349,8 +349,8 @@ def tune(
                 reporting.write_schedule(schedule, tuning)
             if plot is not None:
                 progress(f"drawing {plot}")
-                figure = reporting.draw_tuning(tuning, title=f"{tuned.pipeline.name} on {arrivals.name}")
-                reporting.write_figure(plot, figure)
+                figure = plots.draw_tuning(tuning, title=f"{tuned.pipeline.name} on {arrivals.name}")
+                plots.write_figure(plot, figure)
         session.show(report, reporting.show_tuning, out)
         session.exit_code = EXIT_INTERRUPTED if tuning.is_partial else EXIT_DONE
 

@@ -194,7 +194,7 @@ class Comparison(Printable):
         matplotlib.figure.Figure
         """
         report = from_front("comparison_report", "mipplan.reporting")(self.rows[0].plan.pipeline, self, [])
-        figure: Figure = from_front("draw_comparison", "mipplan.reporting")(report)
+        figure: Figure = from_front("draw_comparison", "mipplan.plots")(report)
         return figure
 
     def _summary(self) -> Summary:

@@ -184,7 +184,7 @@ class FleetPlan(Printable):
         matplotlib.figure.Figure
         """
         report = from_front("fleet_report", "mipplan.reporting")(title, 1.0, 0, self, [])
-        figure: Figure = from_front("draw_fleet", "mipplan.reporting")(report)
+        figure: Figure = from_front("draw_fleet", "mipplan.plots")(report)
         return figure
 
     def _summary(self) -> Summary:

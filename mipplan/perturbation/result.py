@@ -192,7 +192,7 @@ class Fragility(Printable):
         -------
         matplotlib.figure.Figure
         """
-        figure: Figure = from_front("draw_fragility", "mipplan.reporting")(self)
+        figure: Figure = from_front("draw_fragility", "mipplan.plots")(self)
         return figure
 
     @property

@@ -1,4 +1,4 @@
-"""What people and programs are shown: JSON documents, tables and pictures; each is imported on first use."""
+"""What people and programs are shown: JSON documents, and tables; each is imported on first use."""
 
 import lazy_loader
 

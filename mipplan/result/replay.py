@@ -257,7 +257,7 @@ class ReplayResult(Printable):
         -------
         matplotlib.figure.Figure
         """
-        figure: Figure = from_front("draw_replay", "mipplan.reporting")(self, slo_s, quantile, window_s)
+        figure: Figure = from_front("draw_replay", "mipplan.plots")(self, slo_s, quantile, window_s)
         return figure
 
     def _summary(self) -> Summary:

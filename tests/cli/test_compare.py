@@ -18,7 +18,8 @@ import mipplan as mp
 from mipplan.cli.app import app
 from mipplan.cli.flags import Planners
 from mipplan.comparison import Comparison, Contender, comparing
-from mipplan.reporting import comparison_report, comparisons, draw_comparison
+from mipplan.plots import draw_comparison
+from mipplan.reporting import comparison_report, comparisons
 
 Run = Callable[..., Result]
 PLANNERS = ("half_slo", "certified", "inferline")

@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.reporting import documents, draw_replay, write_figure
+from mipplan.plots import draw_replay, write_figure
+from mipplan.reporting import documents
 
 Run = Callable[..., Result]
 SLO_S = 0.05

@@ -17,7 +17,8 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.reporting import comparisons, draw_tuning
+from mipplan.plots import draw_tuning
+from mipplan.reporting import comparisons
 from mipplan.tuner import USUAL
 from mipplan.tuner.policies import Hpa, Observation, Static
 

@@ -288,7 +288,7 @@ class Tuning(Printable):
         matplotlib.figure.Figure
         """
         title = f"{self.plan.pipeline.name} on {self.trace.name}"
-        figure: Figure = from_front("draw_tuning", "mipplan.reporting")(self, title=title)
+        figure: Figure = from_front("draw_tuning", "mipplan.plots")(self, title=title)
         return figure
 
     def _summary(self) -> Summary:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mipplan.reporting.figures import BLUE, GREY, ORANGE, RED, open_frames
+from mipplan.plots.style import BLUE, GREY, ORANGE, RED, open_frames
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from mipplan.reporting.comparisons import ComparisonReport, ComparisonRowReport
-    from mipplan.reporting.documents import DeviceUseReport, FleetMemberReport, FleetReport
+    from mipplan.reporting import (
+        ComparisonReport,
+        ComparisonRowReport,
+        DeviceUseReport,
+        FleetMemberReport,
+        FleetReport,
+    )
 
 _HARDWARE_COLOURS = (BLUE, ORANGE, "#009E73", RED, "#56B4E9", "#CC79A7", "#F0E442", GREY)
 _LEGEND: dict[str, Any] = {

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Float64, Int64, format_duration
-from mipplan.documents import write_atomically
 from mipplan.perturbation import AxisFragility, Fragility
+from mipplan.plots.style import BLUE, COLOURS, GREY, LOG_FROM, ORANGE, RED, open_frames
 from mipplan.result import ReplayResult, Windows
 from mipplan.tuner import Tuning, TuningRun
 
@@ -18,11 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FIGURE_FILES = (".png", ".svg", ".pdf")
-
-# Told apart by people with any kind of colour vision (Okabe and Ito).
-BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#555555"
-_POLICY_COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#000000", "#8C6D31", "#999999")
 #: At most this many windows of a replay are drawn if none are asked for; fewer where they would hold few queries.
 _WINDOWS = 150
 _QUERIES_PER_WINDOW = 50
@@ -32,28 +25,8 @@ _NICE_STEPS = (
 )
 #: A distribution is drawn with this many points evenly spread, and with as many ever denser towards the slowest query.
 _POINTS = 600
-#: From this ratio on, a linear axis would flatten the usual latencies of a replay to a line.
-_LOG_FROM = 30.0
 #: Names of more points than this below an axis are written upright.
 _LABELS_SIDE_BY_SIDE = 8
-
-
-def write_figure(path: str | Path, figure: Figure) -> None:
-    """Write a figure in the format that its name ends in, whole or not at all.
-
-    Raises
-    ------
-    InputError
-        If the place cannot be written to.
-    """
-    kind = Path(path).suffix.lower().removeprefix(".")
-    write_atomically(path, lambda stream: figure.savefig(stream, format=kind))
-
-
-def open_frames(several: Iterable[Axes]) -> None:
-    """Take away the lines above and to the right."""
-    for axes in several:
-        axes.spines[["top", "right"]].set_visible(False)
 
 
 # --- one replay -------------------------------------------------------------------------------------------------------
@@ -103,7 +76,7 @@ def _draw_over_time(axes: Axes, windows: Windows, slo_s: float, unit: str, scale
     )
     largest = max(slo_s, float(np.nanmax(windows.p99_s)))
     smallest = float(np.nanmin(windows.p50_s))
-    if largest > _LOG_FROM * smallest:
+    if largest > LOG_FROM * smallest:
         axes.set_yscale("log")
     else:
         axes.set_ylim(0.0, 1.08 * largest * scale)
@@ -153,7 +126,7 @@ def _draw_distribution(
     )
     axes.set_yscale("log")
     axes.set_ylim(0.5 / result.queries, 1.3)
-    if latency[-1] > _LOG_FROM * latency[0]:
+    if latency[-1] > LOG_FROM * latency[0]:
         axes.set_xscale("log")
     else:
         axes.set_xlim(0.0, 1.05 * max(float(latency[-1]), slo_s * scale))
@@ -194,7 +167,7 @@ def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
     grid = figure.subplots(4, 1, sharex=True, gridspec_kw={"height_ratios": (1.0, 1.6, 1.6, 1.2)})
     rate, cost, latency, missed = grid
     _draw_rate(rate, tuning)
-    for colour, run in zip(_POLICY_COLOURS * len(tuning.runs), tuning.runs, strict=False):
+    for colour, run in zip(COLOURS * len(tuning.runs), tuning.runs, strict=False):
         _draw_cost(cost, tuning, run, colour)
         edges = _edges(run.windows)
         latency.stairs(run.windows.p99_s * 1e3, edges, baseline=None, color=colour, linewidth=1.2)
@@ -306,7 +279,7 @@ def _draw_axis(axes: Axes, fragility: Fragility, axis: AxisFragility) -> None:
                 ha="center",
             )
     _mark_break(axes, axis, slo, is_line)
-    if largest > _LOG_FROM * smallest:
+    if largest > LOG_FROM * smallest:
         axes.set_yscale("log")
     else:
         axes.set_ylim(0.0, 1.25 * largest)

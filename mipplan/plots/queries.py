@@ -1,0 +1,206 @@
+"""Pictures of a replay by stage: where a slow query spent its time, and who waited where over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mipplan.certificate import last_way
+from mipplan.core import NS_PER_S, InputError, format_duration, shown
+from mipplan.pipeline import Discipline
+from mipplan.plots.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    colours_of,
+    new_axes,
+    open_frames,
+    unit_for,
+)
+from mipplan.result import Plan, ReplayResult
+from mipplan.tokens import realise
+from mipplan.trace import Trace
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: A panel over time has this many steps.
+_STEPS = 150
+
+
+@dataclass(frozen=True)
+class StageStay:
+    """What a query's last token did at one stage, ns: came, was taken into a batch, was done, was sent on."""
+
+    stage: str
+    delay_ns: int
+    arrival_ns: int
+    dispatch_ns: int
+    exit_ns: int
+    sent_ns: int
+    batch: int
+
+
+def slowest_stays(plan: Plan, trace: Trace, result: ReplayResult, query: int) -> tuple[StageStay, ...]:
+    """Follow the token of a query that was done last back to its source; at joins along what came last.
+
+    Parameters
+    ----------
+    query : int
+        Of ``range(result.queries)``, in order of ingress.
+
+    Returns
+    -------
+    tuple of StageStay
+        From the source to the last exit; the times between them add up to the latency.
+
+    Raises
+    ------
+    InputError
+        If there is no such query, or the replay is of another trace.
+    """
+    if result.queries != len(trace):
+        raise InputError.one("trace", f"has {len(trace):,} queries, {result.queries:,} were replayed")
+    if not 0 <= query < result.queries:
+        raise InputError.one("query", f"expected 0 to {result.queries - 1}, found {shown(query)}")
+    workload = realise(plan.pipeline, trace, result.seed)
+    is_fifo = result.discipline == Discipline.FIFO
+    exits = {stage: replay.exit_ns for stage, replay in result.stages.items()}
+    sent = {
+        stage: replay.assignment.sent_ns(result.staggers_ns.get(stage, 0), fifo=is_fifo)
+        for stage, replay in result.stages.items()
+    }
+    stays = []
+    for stage, token, arrival_ns, left_ns, edge in last_way(workload, exits, query, sent):
+        replay = result.stages[stage]
+        sizes = replay.assignment.per_token(replay.batch_size)
+        stays.append(
+            StageStay(
+                stage,
+                0 if edge is None else edge.delay_ns,
+                arrival_ns,
+                int(replay.dispatch_ns[token]),
+                int(exits[stage][token]),
+                left_ns,
+                int(sizes[token]),
+            )
+        )
+    return tuple(reversed(stays))
+
+
+def draw_waterfall(
+    plan: Plan, trace: Trace, result: ReplayResult, query: int | None = None, *, axes: Axes | None = None
+) -> Axes:
+    """Draw where one query spent its time: waiting, in service, on its way, stage by stage.
+
+    Parameters
+    ----------
+    plan, trace, result
+        The replay of this plan on this trace.
+    query : int, optional
+        In order of ingress; by default the one at the quantile of the plan's objective.
+    axes : matplotlib.axes.Axes, optional
+        To draw on; of a new figure by default.
+
+    Raises
+    ------
+    InputError
+        If there is no such query, or the replay is of another trace.
+    """
+    if query is None:
+        at_quantile_ns = result.quantile_ns(plan.quantile)
+        query = int(np.flatnonzero(result.latency_ns == at_quantile_ns)[0])
+    stays = slowest_stays(plan, trace, result, query)
+    latency_ns = int(result.latency_ns[query])
+    axes = new_axes(6.4, 1.3 + 0.5 * len(stays)) if axes is None else axes
+    unit, scale = unit_for(max(latency_ns, plan.slo_ns) / NS_PER_S)
+    begin_ns = int(result.ingress_ns[query])
+    for row, stay in enumerate(stays):
+        _draw_stay(axes, row, stay, begin_ns, scale, unit)
+    axes.axvline(plan.slo_ns * scale, color=RED, linestyle=(0, (6, 2)), linewidth=1.2)
+    for label, colour, hatch in (
+        ("waits", "white", "////"),
+        ("in service", BLUE, None),
+        ("on its way", ORANGE, None),
+    ):
+        axes.barh(0, 0, color=colour, edgecolor=BLUE if hatch else colour, hatch=hatch, label=label)
+    axes.plot([], [], color=RED, linestyle=(0, (6, 2)), label=f"objective: {plan.slo_ns * scale:g} {unit}")
+    axes.set_yticks(range(len(stays)), [stay.stage for stay in stays], fontsize=9)
+    axes.set_ylim(len(stays) - 0.4, -0.6)
+    axes.set_xlim(0.0, 1.12 * max(latency_ns, plan.slo_ns) * scale)
+    axes.set_xlabel(f"since ingress ({unit})")
+    axes.set_title(f"query {query:,}: {format_duration(latency_ns)}", fontsize=10, loc="left")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=4, frameon=False, fontsize=8.5)
+    open_frames([axes])
+    return axes
+
+
+def _draw_stay(axes: Axes, row: int, stay: StageStay, begin_ns: int, scale: float, unit: str) -> None:
+    def bar(from_ns: int, until_ns: int, colour: str, hatch: str | None = None) -> None:
+        if until_ns > from_ns:
+            left, width = (from_ns - begin_ns) * scale, (until_ns - from_ns) * scale
+            edge = BLUE if hatch else colour
+            axes.barh(
+                row, width, left=left, height=0.6, color=colour, edgecolor=edge, hatch=hatch, linewidth=0.6
+            )
+
+    bar(stay.arrival_ns - stay.delay_ns, stay.arrival_ns, ORANGE)
+    bar(stay.arrival_ns, stay.dispatch_ns, "white", "////")
+    bar(stay.dispatch_ns, stay.exit_ns, BLUE)
+    bar(stay.exit_ns, stay.sent_ns, ORANGE)
+    waited, served = (
+        (end - start) * scale
+        for start, end in (
+            (stay.arrival_ns, stay.dispatch_ns),
+            (stay.dispatch_ns, stay.exit_ns),
+        )
+    )
+    words = f" {waited:.3g} + {served:.3g} {unit}, batch of {stay.batch}"
+    axes.text((stay.sent_ns - begin_ns) * scale, row, words, va="center", fontsize=7.5, color="black")
+
+
+def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
+    """Draw over time, a row for each stage, how many tokens wait and which share of the replicas is busy.
+
+    Parameters
+    ----------
+    plan : Plan
+    result : ReplayResult
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Averages over equal steps between the first ingress and the last exit.
+    """
+    from matplotlib.figure import Figure
+
+    stages = list(result.stages)
+    figure = Figure(figsize=(7.2, 1.2 + 0.95 * len(stages)), dpi=150, layout="constrained")
+    panels = figure.subplots(len(stages), 2, sharex=True, squeeze=False)
+    begin_ns = int(result.ingress_ns[0])
+    edges_ns = np.unique(
+        np.linspace(begin_ns, begin_ns + max(result.span_ns, _STEPS), _STEPS + 1).astype(np.int64)
+    )
+    edges_s = (edges_ns - begin_ns) / NS_PER_S
+    colours = colours_of(stages)
+    for (queue, busy), (stage, replay) in zip(panels, result.stages.items(), strict=True):
+        shares = 100.0 * replay.busy_replicas.means(edges_ns) / max(1, replay.replicas)
+        for axes, means in ((queue, replay.queue_length.means(edges_ns)), (busy, shares)):
+            axes.stairs(means, edges_s, fill=True, color=colours[stage], alpha=0.35)
+            axes.stairs(means, edges_s, baseline=None, color=colours[stage], linewidth=0.8)
+            axes.set_ylim(bottom=0.0)
+        queue.set_ylabel(stage, rotation=0, ha="right", va="center", fontsize=8.5)
+        busy.set_ylim(0.0, 105.0)
+        busy.axhline(100.0, color=GREY, linewidth=0.8, linestyle=":")
+    panels[0, 0].set_title("tokens waiting", fontsize=9, loc="left")
+    panels[0, 1].set_title("replicas busy (%)", fontsize=9, loc="left")
+    for axes in panels[-1]:
+        axes.set_xlabel("since the first query (s)", fontsize=9)
+    step = format_duration(int(edges_ns[1] - edges_ns[0]))
+    figure.suptitle(f"{plan.pipeline.name}: {result.queries:,} queries, means over {step}", fontsize=10)
+    open_frames(panels.ravel())
+    return figure
