@@ -21,6 +21,8 @@ from .exporters import export as export
 from .fleet import FleetPlan as FleetPlan
 from .fleet import FleetStatus as FleetStatus
 from .fleet import plan_fleet as plan_fleet
+from .html import Page as Page
+from .html import report as report
 from .logs import QueryLog as QueryLog
 from .logs import RunLog as RunLog
 from .logs import StageLog as StageLog

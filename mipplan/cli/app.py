@@ -10,6 +10,7 @@ import typer
 import mipplan as mp
 from mipplan import plots, reporting
 from mipplan.cli import flags, inputs
+from mipplan.cli.drawing import plot, report
 from mipplan.cli.driving import drive
 from mipplan.cli.judging import compare, fragility, replay, tune, verify
 from mipplan.cli.observing import observe, truth
@@ -324,7 +325,7 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
 
 #: In the order of the help.
 _COMMANDS = (
-    *(plan, replay, compare, fragility, tune, fleet, verify, export),
+    *(plan, replay, compare, fragility, tune, fleet, verify, report, plot, export),
     *(profile, serve, drive, observe, truth, solvers),
 )
 for _command in _COMMANDS:

@@ -19,6 +19,8 @@ from .documents import DeviceUseReport as DeviceUseReport
 from .documents import ErrorReport as ErrorReport
 from .documents import FleetMemberReport as FleetMemberReport
 from .documents import FleetReport as FleetReport
+from .drawings import drawing_report as drawing_report
+from .drawings import show_drawing as show_drawing
 from .exchange import export_report as export_report
 from .exchange import import_report as import_report
 from .exchange import prices_report as prices_report

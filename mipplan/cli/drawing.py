@@ -1,0 +1,140 @@
+"""The commands that draw: one figure of a plan, or a whole page about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import mipplan as mp
+from mipplan import plots
+from mipplan.cli import flags, inputs
+from mipplan.cli.session import Session
+from mipplan.core import Fault, Faults, check_one_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: What can be drawn of a plan, and what each figure shows.
+KINDS = {
+    "plan": "the pipeline with the plan's choices",
+    "latency": "latency as certified and as replayed",
+    "curves": "arrival and service curve of a stage, and their deviation",
+    "waterfall": "where the query at the quantile spent its time",
+    "queues": "queues and busy replicas of each stage over time",
+}
+
+
+def plot(
+    context: typer.Context,
+    plan: flags.PlanFile,
+    trace: flags.TraceFile,
+    out: Annotated[Path, flags.picture("the plan")],
+    kind: Annotated[
+        str, typer.Option("--of", help=f"What to draw: {', '.join(KINDS)}.", metavar="FIGURE")
+    ] = "plan",
+    stage: Annotated[
+        str | None, typer.Option(help="For curves: which stage; by default the one that takes longest.")
+    ] = None,
+    query: Annotated[
+        int | None, typer.Option(help="For waterfall: which query, by order of ingress.", metavar="N")
+    ] = None,
+    expand: flags.Expand = None,
+    spread: flags.Spread = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    json: flags.Json = False,
+) -> None:
+    """Draw one figure of a plan: its graph, its curves, its latencies, a query's way, its queues."""
+    with Session(context, json) as session:
+        from mipplan import reporting
+
+        faults = Faults()
+        faults.take(lambda: check_one_of("--of", kind, KINDS, repr))
+        if stage is not None and kind != "curves":
+            faults.add(Fault("--stage", "goes with --of curves"))
+        if query is not None and kind != "waterfall":
+            faults.add(Fault("--query", "goes with --of waterfall"))
+        faults.take(lambda: inputs.check_out("--out", out, plots.FIGURE_FILES))
+        faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--out": out}))
+        loaded = faults.take(lambda: mp.Plan.load(plan))
+        read = faults.take(
+            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, None), start, end)
+        )
+        faults.check()
+        with session.progress() as progress:
+            progress(f"drawing {out}")
+            plots.write_figure(out, _drawn(kind, loaded.value, read.value, stage, query))
+        session.show(
+            reporting.drawing_report("plot", str(plan), read.value, KINDS[kind], str(out)),
+            reporting.show_drawing,
+        )
+
+
+def _drawn(kind: str, plan: mp.Plan, trace: mp.Trace, stage: str | None, query: int | None) -> Figure:
+    match kind:
+        case "plan":
+            return plots.figure_of(plots.draw_plan(plan))
+        case "latency":
+            return plots.figure_of(plots.draw_latency(plan, mp.certify(plan, trace), mp.replay(plan, trace)))
+        case "curves":
+            return plots.figure_of(plots.draw_curves(plan, trace, stage or _longest(plan, trace)))
+        case "waterfall":
+            return plots.figure_of(plots.draw_waterfall(plan, trace, mp.replay(plan, trace), query))
+        case _:
+            return plots.draw_queues(plan, mp.replay(plan, trace))
+
+
+def _longest(plan: mp.Plan, trace: mp.Trace) -> str:
+    """The stage that adds most to the certified latency."""
+    path = mp.certify(plan, trace).critical_path
+    return max(path, key=lambda step: step.latency_ns + step.wait_ns).stage
+
+
+def report(
+    context: typer.Context,
+    plan: flags.PlanFile,
+    trace: flags.TraceFile,
+    out: Annotated[Path, flags.option("FILE", "Write the page here (.html).")] = Path("report.html"),
+    costs: Annotated[bool, typer.Option(help="Say what other guarantees cost.")] = True,
+    perturb: Annotated[bool, typer.Option(help="Say what breaks the plan first.")] = True,
+    time_limit: Annotated[
+        str, flags.option("TIME", "For plans under other guarantees and on other hardware.")
+    ] = "30s",
+    expand: flags.Expand = None,
+    spread: flags.Spread = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    json: flags.Json = False,
+) -> None:
+    """Write one self-contained page about a plan: what, why, at which price, replayed, and how fragile."""
+    with Session(context, json) as session:
+        from mipplan import reporting
+
+        faults = Faults()
+        limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
+        faults.take(lambda: inputs.check_out("--out", out, (".html", ".htm")))
+        faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--out": out}))
+        loaded = faults.take(lambda: mp.Plan.load(plan))
+        read = faults.take(
+            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, None), start, end)
+        )
+        faults.check()
+        with session.progress() as progress:
+            page = mp.report(
+                loaded.value,
+                read.value,
+                costs=costs,
+                perturb=perturb,
+                time_limit_s=limit_s.value,
+                progress=progress,
+            )
+            progress(f"writing {out}")
+            page.save(out)
+        shown = (
+            f"{len(page.sections)} sections: {', '.join(section.title.lower() for section in page.sections)}"
+        )
+        session.show(
+            reporting.drawing_report("report", str(plan), read.value, shown, str(out)), reporting.show_drawing
+        )

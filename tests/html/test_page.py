@@ -1,0 +1,186 @@
+"""Pages are whole, say what the results say, and are read by people, screen readers and small screens."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+import mipplan as mp
+from drawn_plans import drawn_plan, drawn_replay, drawn_trace
+from mipplan import plots
+from mipplan.core import InputError
+from mipplan.html import Page, Section, Sheet
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"),
+)
+
+
+@pytest.fixture(scope="module")
+def page() -> Page:
+    return mp.report(drawn_plan(), drawn_trace(), costs=False, time_limit_s=4.0)
+
+
+class Reader(HTMLParser):
+    """Collects identifiers, links, tags left open, and texts."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "input", "hr", "path", "use", "image", "rect"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.identifiers: list[str] = []
+        self.links: list[str] = []
+        self.open: list[str] = []
+        self.outside: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        if given.get("id"):
+            self.identifiers.append(str(given["id"]))
+        if (given.get("href") or "").startswith("#"):
+            self.links.append(str(given["href"])[1:])
+        self.outside += [str(given[name]) for name in ("src", "href") if "//" in (given.get(name) or "")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_a_page_is_whole_and_needs_no_network(page: Page) -> None:
+    read = Reader(page.html)
+    assert read.open == []
+    assert read.outside == []
+    assert len(set(read.identifiers)) == len(read.identifiers)
+    assert set(read.links) <= set(read.identifiers)
+    assert "url(http" not in page.html
+
+
+def test_a_page_says_what_the_results_say(page: Page) -> None:
+    text = html.unescape(page.html)
+    certificate = mp.certify(drawn_plan(), drawn_trace())
+    assert f"{certificate.bound_s * 1e3:.4g} ms" in text
+    assert f"{drawn_replay().quantile(0.99) * 1e3:.4g} ms" in text
+    assert "4.00 $/h" in text
+    assert drawn_trace().sha256 in text
+    titles = [section.title for section in page.sections]
+    assert titles == ["The plan", "Why", "Replay", "What breaks it first", "Where it comes from"]
+
+
+def test_the_same_page_is_the_same_text(page: Page) -> None:
+    def made() -> str:
+        figure = plots.figure_of(plots.draw_plan(drawn_plan()))
+        return Page("a", "b", (), (Section("c", figures=((figure, "d"),)),)).html
+
+    assert made() == made()
+    assert str(page).startswith("Plan for small")
+
+
+def test_texts_are_escaped() -> None:
+    nasty = "<script>alert('&')</script>"
+    figure = Figure()
+    figure.add_subplot().set_title("a < b & c")
+    section = Section(
+        nasty, (nasty,), (Sheet(nasty, (nasty, f">{nasty}"), ((nasty, nasty),)),), ((figure, nasty),)
+    )
+    made = Page(nasty, nasty, ((nasty, nasty),), (section,), nasty)
+    assert nasty not in made.html
+    assert made.html.count("<script>") == 1
+    assert Reader(made.html).open == []
+
+
+def test_what_other_guarantees_cost_stands_there() -> None:
+    made = mp.report(drawn_plan(), drawn_trace(), perturb=False, time_limit_s=2.0)
+    (prices,) = [section for section in made.sections if section.title.startswith("Guarantees")]
+    assert any("this plan" in row[0] for row in prices.sheets[0].rows)
+
+
+def test_a_timed_plan_is_certified_by_its_replay() -> None:
+    timed = mp.Plan.from_choices(
+        drawn_plan().pipeline, drawn_plan().profiles, drawn_plan().choices, slo_s=0.3, dispatch="timed"
+    )
+    made = mp.report(timed, drawn_trace(), costs=False, perturb=False)
+    assert ("certified P99", "by its replay") in made.tiles
+
+
+def test_a_plan_needs_a_trace() -> None:
+    with pytest.raises(InputError, match="is needed"):
+        mp.report(drawn_plan())
+
+
+def test_a_tuning_has_a_page() -> None:
+    tuning = mp.tune(drawn_plan(), drawn_trace(), policies=["static", "hpa"])
+    text = mp.report(tuning).html
+    assert Reader(text).open == []
+    assert all(f"{run.usd_per_hour:,.2f}" in text for run in tuning.runs)
+
+
+def test_a_page_is_written_whole(page: Page, tmp_path: Path) -> None:
+    page.save(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == page.html
+    with pytest.raises(InputError):
+        page.save(tmp_path / "nowhere" / "page.html")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.parametrize(("width", "scheme"), [(375, "light"), (1440, "light"), (1440, "dark")])
+def test_a_browser_shows_it_without_complaint(page: Page, tmp_path: Path, width: int, scheme: str) -> None:
+    """No message on the console, nothing wider than the window, headings sort, and texts stand out from what is behind.
+
+    A frame stands for the window, since windows have a least width.
+    """
+    probe = """<script>addEventListener("load", () => {
+      const luminance = (colour) => {
+        const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map((v) => {
+          v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+      const behind = (e) => { for (; e; e = e.parentElement) {
+        const c = getComputedStyle(e).backgroundColor; if (!c.endsWith(", 0)") && c !== "transparent") return c; }
+        return "rgb(255, 255, 255)"; };
+      let least = 99;
+      for (const e of document.querySelectorAll("h1,h2,p,td,th button,caption,figcaption,a,dt,dd,footer")) {
+        const [x, y] = [luminance(getComputedStyle(e).color), luminance(behind(e))].sort((p, q) => q - p);
+        least = Math.min(least, (x + 0.05) / (y + 0.05)); }
+      const button = document.querySelector("th.number button"); button.click(); button.click();
+      const rows = [...button.closest("table").tBodies[0].rows], column = button.parentElement.cellIndex;
+      const cells = rows.map((r) => parseFloat(r.cells[column].textContent));
+      const falls = cells.every((v, i) => !i || cells[i - 1] >= v);
+      parent.postMessage([document.documentElement.scrollWidth, innerWidth, least, falls], "*"); });</script>"""
+    inner = html.escape(page.html.replace("</body>", f"{probe}</body>"))
+    outer = f"""<body style="margin:0"><iframe style="border:0;width:{width}px;height:800px" srcdoc="{inner}"></iframe>
+      <pre id="said"></pre><script>addEventListener("message", (e) => document.getElementById("said").textContent =
+      JSON.stringify(e.data));</script></body>"""
+    (tmp_path / "outer.html").write_text(outer, encoding="utf-8")
+    dark = ("--blink-settings=preferredColorScheme=0",) if scheme == "dark" else ()
+    done = subprocess.run(
+        [
+            *(str(CHROMIUM), *QUIET, *dark, f"--user-data-dir={tmp_path / 'user'}", "--window-size=1600,900"),
+            *("--virtual-time-budget=8000", "--dump-dom", (tmp_path / "outer.html").as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    said = re.search(r'<pre id="said">\[(\d+),(\d+),([\d.]+),(true|false)\]', done.stdout)
+    assert said is not None, done.stdout[-500:]
+    assert int(said[1]) <= int(said[2])
+    assert float(said[3]) >= 4.5
+    assert said[4] == "true"
+    assert "CONSOLE" not in done.stderr
