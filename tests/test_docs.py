@@ -169,7 +169,7 @@ def fields_of(model: type) -> list[str]:
 def report_models() -> list[type]:
     return [
         value
-        for room in (documents, replays, comparisons, catalog, exchange, fragilities, operations)
+        for room in (documents, replays, comparisons, catalog, drawings, exchange, fragilities, operations)
         for value in vars(room).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report
     ]
