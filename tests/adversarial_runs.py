@@ -118,6 +118,7 @@ def _serve(
     queue: list[int] = []
     # Of batches, with when their last output is sent on, and when they should end by the table.
     ends: list[tuple[int, int, int]] = []
+    leaving: list[tuple[int, int, int]] = []  # Those that end at this instant, and have not yet.
     idle = [0] * replicas  # Of idle replicas: when their last output is sent on.
     in_order = (len(service_ns) - 1) * stagger_ns <= min(service_ns)
     largest_gap = int(rng.choice([0, stagger_ns, stagger_ns])) if stagger_ns else 0
@@ -127,7 +128,7 @@ def _serve(
         if not idle or not queue:
             return False
         own = now + service_ns[min(len(service_ns), len(queue)) - 1]
-        free = [*(due for _, _, due in ends), own, *[now] * (len(idle) - 1)]
+        free = [*(due for _, _, due in ends + leaving), own, *[now] * (len(idle) - 1)]
         return not paced or is_spread(free, now, max(service_ns))
 
     def serve(now: int) -> None:
@@ -155,15 +156,14 @@ def _serve(
         events: list[int] = []  # Tokens that arrive, −1 for a batch that ends.
         while coming and times[coming[-1]] == now:
             events.append(coming.pop())
-        leaving = []
         while ends and ends[0][0] == now:
-            leaving.append(heapq.heappop(ends)[1])
+            leaving.append(heapq.heappop(ends))
             events.append(-1)
         if not runs.is_settled:
             rng.shuffle(events)
         for event in events:
             if event < 0:
-                idle.append(leaving.pop())
+                idle.append(leaving.pop()[1])
             else:
                 heapq.heappush(queue, event)
             if not runs.is_settled and rng.random() < 0.6:
