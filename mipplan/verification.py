@@ -17,7 +17,7 @@ from mipplan.certificate import (
     state_certificate,
 )
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Faults, Printable, Summary, format_duration
-from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Stagger, are_timed
+from mipplan.pipeline import Discipline, Dispatch, Stagger, are_timed
 from mipplan.replayer import replay
 from mipplan.result import (
     CertificateKind,
@@ -100,7 +100,7 @@ def certify(
         Seconds between the outputs of a batch on their way to other stages, at most, as for `mipplan.replay`.
     certificate : {"auto", "classic", "sharp"}, optional
         By which theorem; the plan's own by default. The sharp one is never above the classic one, and takes longer;
-        ``"auto"`` takes it where the workload is not too large for it and no stage is paced. Where all stages are timed
+        ``"auto"`` takes it where the workload is not too large for it. Where all stages are timed
         the replay is the certificate, and none is asked for by name.
     runs : RunClass, optional
         The runs that a sharp certificate, or one of ``fifo`` queues, is to hold for; by default the plan's own, or else
@@ -207,8 +207,8 @@ def verify(
     pipeline = plan.pipeline.staggered(stagger_s)
     as_planned = (laws, wanted, pipeline) == (plan.laws, plan.discipline, plan.pipeline)
     plan = replace(plan, pipeline=pipeline, objective=plan.objective.under(laws, wanted))
-    if uncovered := _uncovered(plan, certificate):
-        problems.append(uncovered)
+    if plan.envelope is not None and wanted == Discipline.FIFO:
+        problems.append("no theorem covers fifo queues inside an arrival curve: judge it under oldest_first")
         return Verification(False, tuple(problems), (), plan, None)
     judged = certify(plan, planned, certificate=certificate, runs=runs)
     curve = None if plan.envelope is None else ArrivalCurve(plan.envelope)
@@ -253,19 +253,6 @@ def verify(
 
 #: Why a refined plan mostly cannot be verified.
 _REFINED = "; the plan was refined by replay, which no theorem covers: judge it with mipplan replay"
-
-
-def _uncovered(plan: Plan, certificate: str | None) -> str | None:
-    """Say why nothing is proven of a plan under its laws; a certificate asked for by name is refused elsewhere."""
-    by_arrival = plan.discipline is Discipline.FIFO
-    if by_arrival and plan.envelope is not None:
-        return "no theorem covers fifo queues inside an arrival curve: judge it under oldest_first"
-    is_sharp = certificate is None and plan.certificate is CertificateKind.SHARP
-    if is_sharp and not by_arrival and DispatchLaw.PACED in plan.laws.values():
-        return (
-            "its sharp certificate covers no paced stage: judge it with mipplan verify --certificate classic"
-        )
-    return None
 
 
 def _cost_problems(plan: Plan) -> list[str]:

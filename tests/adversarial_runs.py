@@ -7,7 +7,7 @@ whole run exactly; that with everything as stated it is the replay is tested.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from mipplan.core import Int64
 from mipplan.result import RunClass
 from mipplan.tokens import Workload
+from oracle_paced import is_spread
 
 #: Least and stated time, and now, to the time that is taken.
 Taking = Callable[[int, int, int], int]
@@ -61,8 +62,9 @@ def adversarial_run(
     delay: Taking,
     rng: np.random.Generator,
     stagger_ns: Mapping[str, int] | None = None,
+    paced: Collection[str] = (),
 ) -> AdversarialRun:
-    """Play one run of the class; the outputs of a batch are sent on at most so far apart."""
+    """Play one run of the class; the outputs of a batch are sent on at most so far apart. Paced stages keep rule P."""
     made = AdversarialRun({}, {}, {}, {})
     stagger_ns = stagger_ns or {}
     for stage, tokens in workload.stages.items():
@@ -88,6 +90,7 @@ def adversarial_run(
             service,
             rng,
             stagger_ns.get(stage, 0),
+            stage in paced,
         )
     return made
 
@@ -101,6 +104,7 @@ def _serve(
     service: Taking,
     rng: np.random.Generator,
     stagger_ns: int,
+    paced: bool,
 ) -> tuple[Int64, Int64, Int64]:
     """Serve one stage, oldest first.
 
@@ -112,14 +116,23 @@ def _serve(
     coming.reverse()
     dispatch, exits, sent = np.zeros_like(arrival), np.zeros_like(arrival), np.zeros_like(arrival)
     queue: list[int] = []
-    ends: list[tuple[int, int]] = []  # Of batches, and when their last output is sent on.
+    # Of batches, with when their last output is sent on, and when they should end by the table.
+    ends: list[tuple[int, int, int]] = []
+    leaving: list[tuple[int, int, int]] = []  # Those that end at this instant, and have not yet.
     idle = [0] * replicas  # Of idle replicas: when their last output is sent on.
     in_order = (len(service_ns) - 1) * stagger_ns <= min(service_ns)
     largest_gap = int(rng.choice([0, stagger_ns, stagger_ns])) if stagger_ns else 0
     least_gap = int(rng.choice([0, largest_gap])) if stagger_ns else 0
 
+    def may(now: int) -> bool:
+        if not idle or not queue:
+            return False
+        own = now + service_ns[min(len(service_ns), len(queue)) - 1]
+        free = [*(due for _, _, due in ends + leaving), own, *[now] * (len(idle) - 1)]
+        return not paced or is_spread(free, now, max(service_ns))
+
     def serve(now: int) -> None:
-        while idle and queue:
+        while may(now):
             batch = [heapq.heappop(queue) for _ in range(min(len(service_ns), len(queue)))]
             size = len(batch) - 1
             took = service(least_ns[size], service_ns[size], now)
@@ -130,22 +143,27 @@ def _serve(
             sent[batch] = now + took
             if stagger_ns:
                 sent[batch[1:]] += np.cumsum(rng.integers(least_gap, largest_gap + 1, size))
-            heapq.heappush(ends, (now + took, int(sent[batch[-1]])))
+            heapq.heappush(ends, (now + took, int(sent[batch[-1]]), now + service_ns[size]))
 
+    now, pace = -1, -(-max(service_ns) // replicas)
     while coming or ends:
-        now = min([times[token] for token in coming[-1:]] + [end for end, _ in ends[:1]])
+        instants = [times[token] for token in coming[-1:]] + [end for end, *_ in ends[:1]]
+        if paced and queue and idle:  # Time alone may make the rule allow a dispatch.
+            instants += [
+                due - j * pace for *_, due in ends for j in range(1, replicas) if due - j * pace > now
+            ]
+        now = min(instants)
         events: list[int] = []  # Tokens that arrive, −1 for a batch that ends.
         while coming and times[coming[-1]] == now:
             events.append(coming.pop())
-        leaving = []
         while ends and ends[0][0] == now:
-            leaving.append(heapq.heappop(ends)[1])
+            leaving.append(heapq.heappop(ends))
             events.append(-1)
         if not runs.is_settled:
             rng.shuffle(events)
         for event in events:
             if event < 0:
-                idle.append(leaving.pop())
+                idle.append(leaving.pop()[1])
             else:
                 heapq.heappush(queue, event)
             if not runs.is_settled and rng.random() < 0.6:

@@ -33,6 +33,12 @@ class SlowStage:
     replicas: int
     is_source: bool
     settled: bool
+    paced: bool = False
+
+    @property
+    def delta(self) -> int | None:
+        """δ of rule P; None if the stage is eager, as one of a single replica is."""
+        return -(-max(self.service) // self.replicas) if self.paced and self.replicas > 1 else None
 
     def longest(self, size: int) -> int:
         """m(k)."""
@@ -69,15 +75,17 @@ def slow_exits(stage: SlowStage, dispatches: Sequence[int]) -> tuple[list[int], 
 
 
 def _by_service(stage: SlowStage, token: int) -> int:
-    """(D): the lemma (service), the lemma on sources with b = 1."""
-    slots, full = stage.replicas * len(stage.service), stage.service[-1]
+    """(D): the lemmas on service, the lemmas on sources with b = 1."""
+    slots, full, first = stage.replicas * len(stage.service), stage.service[-1], max(stage.service)
+    if stage.delta is not None:
+        slots, full, first = len(stage.service), stage.delta, stage.delta
     waits = max(stage.latest[j] + full * ((token - j) // slots) for j in range(token + 1))
     in_order = stage.is_source and len(stage.service) == 1 and stage.settled
-    return waits if in_order else waits + max(stage.service)
+    return waits if in_order else waits + first
 
 
 def _latest_dispatch(stage: SlowStage, token: int, dispatches: Sequence[int]) -> int:
-    arrival, slots = stage.latest[token], stage.replicas * len(stage.service)
+    arrival, batch = stage.latest[token], len(stage.service)
     bounds = [dispatches[token]]
     # (A)
     fits = [
@@ -90,18 +98,27 @@ def _latest_dispatch(stage: SlowStage, token: int, dispatches: Sequence[int]) ->
     before, older = _others(stage, token)
     left = [j for j in before if dispatches[j] >= arrival]
     late_older = [j for j in older if dispatches[j] >= arrival]
-    if len(left) + len(late_older) < len(stage.service):
+    if len(left) + len(late_older) < batch:
         ends = []
         for time in range(min(stage.earliest), arrival + (not stage.settled)):
             waiting = sum(
                 stage.earliest[j] <= time <= dispatches[j] for j in range(len(dispatches)) if j != token
             )
-            ends.append(time + stage.longest(min(len(stage.service), waiting)))
+            ends.append(time + stage.longest(min(batch, waiting)))
         bounds.append(max([arrival, *ends]))
     # (C)
-    behind = dispatches[: max(0, token - slots + 1)]
-    freed = max(behind) + stage.service[-1] if behind else 0
-    bounds.append(max(arrival + max(stage.service), freed))
+    if stage.delta is None:
+        behind = dispatches[: max(0, token - stage.replicas * batch + 1)]
+        freed = max(behind) + stage.service[-1] if behind else 0
+        bounds.append(max(arrival + max(stage.service), freed))
+        return min(bounds)
+    behind = dispatches[: max(0, token - batch + 1)]
+    bounds.append(max([arrival, *behind]) + stage.delta)
+    # (E)
+    gone = sum(d < arrival for d in dispatches)
+    not_gone = sum(max(dispatches[: j + 1]) >= arrival for j in range(token))
+    passing = min(len(before) + len(older) - gone, not_gone)
+    bounds.append(arrival + stage.delta * (1 + passing // batch))
     return min(bounds)
 
 
@@ -114,8 +131,20 @@ def _others(stage: SlowStage, token: int) -> tuple[set[int], set[int]]:
 
 
 def _can_wait(stage: SlowStage, token: int, time: int, dispatches: Sequence[int]) -> bool:
-    """(A): whether n disjoint batches can be in service just before `time`, by (a) to (d): all sets of sizes."""
-    batch, replicas = len(stage.service), stage.replicas
+    """(A): whether c disjoint batches in service just before `time` can last for (n − c)·δ more; c = n if eager."""
+    if stage.delta is None:
+        return _can_last(stage, token, time, time, stage.replicas, dispatches)
+    return any(
+        _can_last(stage, token, time, time + (stage.replicas - c) * stage.delta, c, dispatches)
+        for c in range(1, stage.replicas + 1)
+    )
+
+
+def _can_last(
+    stage: SlowStage, token: int, now: int, time: int, count: int, dispatches: Sequence[int]
+) -> bool:
+    """Whether so many disjoint batches dispatched before `now` can last until `time`, by (a) to (d): all sets."""
+    batch = len(stage.service)
     before, older = _others(stage, token)
     groups = {stage.group[j] for j in before} - {stage.group[token]}
     overtakers = stage.overtakers[token]
@@ -147,6 +176,8 @@ def _can_wait(stage: SlowStage, token: int, time: int, dispatches: Sequence[int]
                 return False
             if counts[size - 1] and sum(counts[:size]) > clearing(time - longest):
                 return False
+        if counts[-1] and time - stage.service[-1] >= now:
+            return False
         full, small = counts[-1] * batch, sum(k * counts[k - 1] for k in range(1, batch))
         if counts[-1] and full > left(before | older, time - stage.service[-1]):
             return False
@@ -154,8 +185,8 @@ def _can_wait(stage: SlowStage, token: int, time: int, dispatches: Sequence[int]
         return not counts[-1] or full + small <= left(before | older, least)
 
     return any(
-        sum(counts) == replicas and allowed(counts)
-        for counts in itertools.product(range(replicas + 1), repeat=batch)
+        sum(counts) == count and allowed(counts)
+        for counts in itertools.product(range(count + 1), repeat=batch)
     )
 
 
@@ -180,6 +211,7 @@ def slow_certificate(
     replicas: Mapping[str, int],
     runs: SlowRuns,
     stagger: Mapping[str, int],
+    paced: frozenset[str] = frozenset(),
 ) -> dict[str, SlowBounds]:
     """Bounds on all tokens of a pipeline, stage by stage; the outputs of a batch are sent up to `stagger` apart."""
     made: dict[str, SlowBounds] = {}
@@ -206,6 +238,7 @@ def slow_certificate(
             replicas[stage],
             not any(token.senders for token in own),
             runs.settled,
+            stage in paced,
         )
         dispatch = slow_dispatches(given)
         exits, largest = slow_exits(given, dispatch)

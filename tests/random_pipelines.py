@@ -37,10 +37,16 @@ class Case(NamedTuple):
     trace: Trace
     choices: dict[str, tuple[str, int, int]]
 
-    def plan(self, *, quantile: float = 0.99, seed: int = 0) -> Plan:
+    def plan(self, *, quantile: float = 0.99, seed: int = 0, dispatch: dict[str, str] | None = None) -> Plan:
         """Plan with these choices; its objective is of no interest."""
         return Plan.from_choices(
-            self.pipeline, self.profiles, self.choices, slo_s=1.0, quantile=quantile, seed=seed
+            self.pipeline,
+            self.profiles,
+            self.choices,
+            slo_s=1.0,
+            quantile=quantile,
+            seed=seed,
+            dispatch=dispatch,
         )
 
     def ingress_ns(self) -> list[int]:
@@ -112,6 +118,12 @@ def random_pipeline(rng: np.random.Generator, scale_ns: int, *, max_stages: int 
         merges = joins[child] == "all" or (joins[child] is None and len(above) > 1)
         load[child] = 1.0 if merges or not above else max(1.0, load[child] - 1.0)
     return Pipeline(graph)
+
+
+def random_laws(rng: np.random.Generator, case: Case) -> dict[str, str]:
+    """Draw a law for every stage: paced all, or paced and eager ones mixed."""
+    share = float(rng.choice([0.5, 1.0]))
+    return {stage: "paced" if rng.random() < share else "eager" for stage in case.choices}
 
 
 def random_trace(rng: np.random.Generator, scale_ns: int, *, max_arrivals: int = MAX_ARRIVALS) -> Trace:

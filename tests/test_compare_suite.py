@@ -430,15 +430,16 @@ def test_shipped_cases_are_laid_out_and_counted() -> None:
             "greedy": [1.0, 2.0, 4.0],
             "certified": [2.0, 2.0, 2.0],
             "refined": [1.0, 1.0, 1.0],
-            "paced": [1.0, 2.0, 4.0],
+            "paced": [2.0, 2.0, 4.0],
+            "paced, sharp": [1.0, 2.0, 4.0],
             "timed": [0.5, 1.0, 2.0],
         }
     )
     text = report(costs)
-    assert "| a | s | 1.00 | 2.00 | 1.00 | 1.00 | 0.50 | 2.00 | 1.00 | 1.00 | 0.50 |" in text
+    assert "| a | s | 1.00 | 2.00 | 1.00 | 2.00 | 1.00 | 0.50 | 2.00 | 1.00 | 2.00 | 1.00 | 0.50 |" in text
     assert "Timed beside greedy: cheaper in 3, equal in 0, dearer in 0 of 3; geometric mean 0.500" in text
-    assert "Aim: paced / greedy ≤ 0.90 in geometric mean: missed by 0.100." in text
-    assert "in geometric mean: kept." in report(costs.assign(paced=costs["timed"]))
+    assert "Aim: paced, sharp / greedy ≤ 0.90 in geometric mean: missed by 0.100." in text
+    assert "in geometric mean: kept." in report(costs.assign(**{"paced, sharp": costs["timed"]}))
     assert "Certified beside greedy: cheaper in 1, equal in 1, dearer in 1 of 3; geometric mean 1.000" in text
     assert "Refined beside greedy: cheaper in 2, equal in 1, dearer in 0 of 3" in text
 

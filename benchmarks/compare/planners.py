@@ -14,6 +14,8 @@ from mipplan import baselines
 DISCIPLINE = "fifo"
 GREEDY, CERTIFIED, REFINED, EXHAUSTIVE = "greedy", "certified", "refined", "exhaustive"
 PACED, TIMED, SHARP, SHARP_ANY = "paced", "timed", "sharp, φ ≥ 0.9", "sharp, φ ≥ 0"
+#: Paced dispatch, by the sharp certificate for batches that may be as short as they like.
+PACED_SHARP = "paced, sharp"
 #: Of servers as they are: eager dispatch, queues in order of arrival.
 FIFO = "fifo, φ ≥ 0.9"
 #: Generous, since it is of wall-clock time, and the machine may be busy with other things.
@@ -81,6 +83,18 @@ def _sharp(least_service: float) -> CallFrom:
     )
 
 
+def _paced_sharply(instance: Instance, certified: mp.Plan) -> mp.Plan:  # noqa: ARG001
+    return mp.plan(
+        instance.pipeline,
+        instance.profiles,
+        instance.planned_on,
+        slo_s=instance.slo_s,
+        dispatch="paced",
+        certificate="sharp",
+        time_limit_s=REFINED_LIMIT_S,
+    )
+
+
 def _fifo(instance: Instance, certified: mp.Plan) -> mp.Plan:  # noqa: ARG001
     return mp.plan(
         instance.pipeline,
@@ -96,6 +110,7 @@ def _fifo(instance: Instance, certified: mp.Plan) -> mp.Plan:  # noqa: ARG001
 #: What other dispatch laws, queues and the sharper certificate make of an instance; each is judged by its own law.
 BY_LAW: Mapping[str, CallFrom] = {
     PACED: lambda instance, certified: _certified(instance, "paced"),  # noqa: ARG005
+    PACED_SHARP: _paced_sharply,
     TIMED: lambda instance, certified: _certified(instance, "timed", REFINED_LIMIT_S),  # noqa: ARG005
     SHARP: _sharp(0.9),
     SHARP_ANY: _sharp(0.0),

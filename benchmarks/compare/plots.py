@@ -9,7 +9,17 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.compare.figures import ALLOWED, planned, planners_of, ratios
-from benchmarks.compare.planners import CERTIFIED, FIFO, GREEDY, PACED, REFINED, SHARP, SHARP_ANY, TIMED
+from benchmarks.compare.planners import (
+    CERTIFIED,
+    FIFO,
+    GREEDY,
+    PACED,
+    PACED_SHARP,
+    REFINED,
+    SHARP,
+    SHARP_ANY,
+    TIMED,
+)
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -23,7 +33,8 @@ COLOURS = {
     "half SLO, peak": "tab:green",
     CERTIFIED: "tab:blue",
     REFINED: "tab:purple",
-    PACED: "tab:cyan",
+    PACED: "teal",
+    PACED_SHARP: "navy",
     TIMED: "tab:pink",
     SHARP: "tab:brown",
     SHARP_ANY: "tab:gray",

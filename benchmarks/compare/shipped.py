@@ -6,6 +6,7 @@ Examples in the documentation are taken from these ten cases; the table shows ho
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,7 +18,11 @@ from mipplan.documents import shipped_folder
 OUT = Path(__file__).parents[1] / "results" / "compare" / "shipped.md"
 MACHINE = OUT.with_suffix(".json")
 LIMIT_S = 60.0
-LAWS = ("paced", "timed")
+LAWS: dict[str, dict[str, Any]] = {
+    "paced": {"dispatch": "paced"},
+    "paced, sharp": {"dispatch": "paced", "certificate": "sharp"},
+    "timed": {"dispatch": "timed"},
+}
 PLANNERS = ("certified", "refined", *LAWS)
 #: What a certified plan of paced dispatch may cost, beside greedy's, in geometric mean.
 PACED_FACTOR = 0.90
@@ -42,10 +47,8 @@ def measure() -> pd.DataFrame:
                         certified, trace, discipline="fifo", time_limit_s=LIMIT_S
                     ).usd_per_hour,
                     **{
-                        law: mp.plan(
-                            pipeline, profiles, trace, dispatch=law, time_limit_s=LIMIT_S
-                        ).usd_per_hour
-                        for law in LAWS
+                        law: mp.plan(pipeline, profiles, trace, time_limit_s=LIMIT_S, **asked).usd_per_hour
+                        for law, asked in LAWS.items()
                     },
                 }
             )
@@ -68,9 +71,9 @@ def report(costs: pd.DataFrame) -> str:
         counts = f"cheaper in {cheaper}, equal in {len(beside) - cheaper - dearer}, dearer in {dearer}"
         means = f"geometric mean {geometric_mean(beside):.3f}, median {beside.median():.3f}"
         lines += ["", f"{planner.capitalize()} beside greedy: {counts} of {len(costs)}; {means}."]
-    paced = geometric_mean((costs["paced"] / costs["greedy"]).dropna())
+    paced = geometric_mean((costs["paced, sharp"] / costs["greedy"]).dropna())
     outcome = "kept" if paced <= PACED_FACTOR else f"missed by {paced - PACED_FACTOR:.3f}"
-    lines += ["", f"Aim: paced / greedy ≤ {PACED_FACTOR:.2f} in geometric mean: {outcome}."]
+    lines += ["", f"Aim: paced, sharp / greedy ≤ {PACED_FACTOR:.2f} in geometric mean: {outcome}."]
     return "\n".join([*lines, ""])
 
 

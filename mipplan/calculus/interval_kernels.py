@@ -40,6 +40,7 @@ def solve(problem: DispatchProblem) -> tuple[Int64, Int64, Int64]:
         full_ns,
         max(full_ns, int(longest_ns[-2])),
         problem.sorted_groups_ns,
+        problem.pace_ns,
     )
     dispatch_ns = problem.coarse_ns.copy()
     lower_dispatches(
@@ -87,7 +88,9 @@ def _lower_one(ascending: Int64, old: int, new: int) -> None:
 
 @_compiled
 def _count_batches(
-    time: int,
+    now: int,
+    held: int,
+    wanted: int,
     token: int,
     arrival: int,
     before: int,
@@ -99,8 +102,9 @@ def _count_batches(
     sorted_last_ns: Int64,
     shared: tuple[Any, ...],
 ) -> int:
-    """(A): how many batches can be in service just before a time later than the token's arrival, the smallest first."""
-    settled, replicas, batch, level_size, level_ns, full_ns, least_ns, sorted_groups_ns = shared
+    """How many batches just before a time later than the token's arrival can last for `held` more, smallest first."""
+    settled, _, batch, level_size, level_ns, full_ns, least_ns, sorted_groups_ns, _ = shared
+    time = now + held
     count: int = 0
     used = 0
     levels = level_size.size
@@ -114,21 +118,65 @@ def _count_batches(
         if overtakers >= 0:
             left = min(left, token - min(token, _below(older_ns, since)) + overtakers)
         size = level_size[level]
-        more = min((left - used) // size, replicas - count)
+        more = min((left - used) // size, wanted - count)
         arrive = 1 + groups - _below(sorted_groups_ns, since + 1 if settled else since)
         more = min(more, arrive - count, groups - _below(sorted_last_ns, since) - count)
         if more > 0:
             count += more
             used += more * size
-            if count >= replicas:
+            if count >= wanted:
                 return count
+    if held >= full_ns:
+        return count  # a full one was dispatched before the time
     full: int = before_or_older - _below(sorted_ns, time - full_ns)
     beside: int = before_or_older - _below(sorted_ns, time - least_ns)
     if overtakers >= 0:
         full = min(full, token - min(token, _below(older_ns, time - full_ns)) + overtakers)
         beside = min(beside, token - min(token, _below(older_ns, time - least_ns)) + overtakers)
-    total: int = count + max(0, min(full, beside - used) // batch)
+    total: int = min(wanted, count + max(0, min(full, beside - used) // batch))
     return total
+
+
+@_compiled
+def _can_wait(
+    time: int,
+    token: int,
+    arrival: int,
+    before: int,
+    before_or_older: int,
+    groups: int,
+    overtakers: int,
+    sorted_ns: Int64,
+    older_ns: Int64,
+    sorted_last_ns: Int64,
+    shared: tuple[Any, ...],
+) -> bool:
+    """(A): whether the token, which has arrived, can wait until a time."""
+    replicas, pace = shared[1], shared[8]
+    wanted: int = replicas
+    while wanted > 0:
+        found = _count_batches(
+            time,
+            (replicas - wanted) * pace,
+            wanted,
+            token,
+            arrival,
+            before,
+            before_or_older,
+            groups,
+            overtakers,
+            sorted_ns,
+            older_ns,
+            sorted_last_ns,
+            shared,
+        )
+        if found >= wanted:
+            return True
+        if not pace:
+            return False
+        # No more last for longer, so no number in between is enough.
+        wanted = found
+    return False
 
 
 @_compiled
@@ -148,8 +196,9 @@ def lower_dispatches(
 ) -> None:
     """Lower bounds on dispatches, in place, to the solution."""
     settled, replicas, batch = shared[0], shared[1], shared[2]
-    full_ns, slowest = shared[5], longest_ns[-1]
-    tokens, slots = dispatch_ns.size, replicas * batch
+    full_ns, slowest, pace = shared[5], longest_ns[-1], shared[8]
+    tokens, slots = dispatch_ns.size, batch if pace else replicas * batch
+    first, period = (pace, pace) if pace else (slowest, full_ns)
     sorted_ns = np.sort(dispatch_ns)
     older_ns = (
         dispatch_ns.copy()
@@ -178,10 +227,14 @@ def lower_dispatches(
                 freed_ns[gone + 1] = max(freed_ns[gone], at + longest_ns[min(batch, waiting[gone])])
                 gone += 1
             if top > arrival:
-                by_older = arrival + slowest
+                by_older = arrival + first
                 if token >= slots:
-                    by_older = max(by_older, older_ns[token - slots] + full_ns)
+                    by_older = max(by_older, older_ns[token - slots] + period)
                 top = min(top, by_older)
+                if pace:
+                    older = token - min(token, _below(older_ns, arrival))
+                    passing = min(older, before_or_older[token] - gone)
+                    top = min(top, arrival + (1 + passing // batch) * pace)
                 if before_or_older[token] - gone < batch:
                     freed = arrival - settled + longest_ns[min(batch, max(0, before[token] - gone))]
                     # From its own earliest arrival on, the token is one of those counted, but not in that batch.
@@ -197,7 +250,7 @@ def lower_dispatches(
                 # Most tokens wait until the bound at hand, or not at all.
                 trial = top
                 while high - low > 1:
-                    batches = _count_batches(
+                    if _can_wait(
                         trial,
                         token,
                         arrival,
@@ -209,8 +262,7 @@ def lower_dispatches(
                         older_ns,
                         sorted_last_ns,
                         shared,
-                    )
-                    if batches >= replicas:
+                    ):
                         low = trial
                     else:
                         high = trial

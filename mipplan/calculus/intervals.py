@@ -15,6 +15,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from mipplan.core import Bool, InputError, Int64, Positions
+from mipplan.pipeline import DispatchLaw
 from mipplan.result import RunClass
 
 #: Times and work beyond this are refused: no sum here may leave int64.
@@ -49,6 +50,7 @@ def bound_stage(
     replicas: int,
     is_source: bool,
     runs: RunClass,
+    law: DispatchLaw = DispatchLaw.EAGER,
     *,
     is_compiled: bool | None = None,
 ) -> StageBounds:
@@ -64,6 +66,8 @@ def bound_stage(
         Whether the stage has no incoming edge.
     runs : RunClass
         The runs that the bounds hold for.
+    law : DispatchLaw
+        Timed stages count as eager ones.
     is_compiled : bool, optional
         Whether to use machine code; by default where numba is installed. The bounds are the same.
 
@@ -74,9 +78,10 @@ def bound_stage(
 
     References
     ----------
-    [Lemma (exit)][lemma-exit], [theorem (latest dispatch)][theorem-latest-dispatch].
+    [Lemma (exit)][lemma-exit], [theorem (latest dispatch)][theorem-latest-dispatch],
+    [theorem (latest dispatch, paced)][theorem-latest-dispatch-paced].
     """
-    problem = DispatchProblem(arrivals, service_ns, replicas, is_source, runs)
+    problem = DispatchProblem(arrivals, service_ns, replicas, is_source, runs, law)
     if not problem.tokens:
         return StageBounds(*[np.empty(0, dtype=np.int64)] * 4)
     if find_spec("numba") is None if is_compiled is None else not is_compiled:
@@ -99,10 +104,12 @@ class DispatchProblem:
     replicas: int
     is_source: bool
     runs: RunClass
+    law: DispatchLaw = DispatchLaw.EAGER
 
     def __post_init__(self) -> None:
-        latest_ns, batches = self.arrivals.latest_ns, 2 + self.tokens // self.slots
-        if self.tokens and int(latest_ns.max()) + (batches + 2) * self.slowest_ns >= _SAFE:
+        latest_ns, periods = self.arrivals.latest_ns, 2 + self.tokens // self.slots
+        spent_ns = periods * self.period_ns + 2 * self.slowest_ns
+        if self.tokens and int(latest_ns.max()) + spent_ns >= _SAFE:
             raise InputError.one(
                 "load", "these replicas would need more than a century for this trace: too long"
             )
@@ -117,10 +124,26 @@ class DispatchProblem:
         """B."""
         return self.service_ns.size
 
+    @cached_property
+    def pace_ns(self) -> int:
+        """δ where rule P spreads the dispatches of several replicas, else 0: one paced replica is an eager one."""
+        spread = self.law is DispatchLaw.PACED and self.replicas > 1
+        return -(-self.slowest_ns // self.replicas) if spread else 0
+
     @property
     def slots(self) -> int:
-        """n·b."""
-        return self.replicas * self.batch
+        """Tokens that are surely dispatched in a period while older ones wait: n·b, paced b."""
+        return self.batch if self.pace_ns else self.replicas * self.batch
+
+    @property
+    def period_ns(self) -> int:
+        """ℓ(b), paced δ."""
+        return self.pace_ns or int(self.service_ns[-1])
+
+    @property
+    def first_ns(self) -> int:
+        """By when the first of these dispatches comes: L, paced δ."""
+        return self.pace_ns or self.slowest_ns
 
     @cached_property
     def longest_ns(self) -> Int64:
@@ -140,15 +163,15 @@ class DispatchProblem:
     @cached_property
     def coarse_ns(self) -> Int64:
         """A bound on dispatches by the [lemma (service)][lemma-service]; by the one on sources where that applies."""
-        latest_ns, full_ns = np.maximum.accumulate(self.arrivals.latest_ns), int(self.service_ns[-1])
+        latest_ns = np.maximum.accumulate(self.arrivals.latest_ns)
         rows = -(-self.tokens // self.slots)
         padded = np.pad(latest_ns, (0, rows * self.slots - self.tokens), mode="edge").reshape(
             rows, self.slots
         )
-        worked = np.arange(rows, dtype=np.int64)[:, np.newaxis] * np.int64(full_ns)
+        worked = np.arange(rows, dtype=np.int64)[:, np.newaxis] * np.int64(self.period_ns)
         start_ns: Int64 = (np.maximum.accumulate(padded - worked, axis=0) + worked).ravel()[: self.tokens]
         in_order = self.is_source and self.batch == 1 and self.runs.is_settled
-        return start_ns if in_order else start_ns + np.int64(self.slowest_ns)
+        return start_ns if in_order else start_ns + np.int64(self.first_ns)
 
     @cached_property
     def sorted_arrivals_ns(self) -> Int64:
@@ -227,29 +250,47 @@ class _Rules:
 
     def latest_ns(self, token: Positions) -> Int64:
         """When these tokens, which can wait, are dispatched at the latest."""
-        problem, arrival_ns = self._problem, self._problem.arrivals.latest_ns[token]
+        arrival_ns = self._problem.arrivals.latest_ns[token]
         top = np.minimum(self._dispatch_ns[token], self._by_older_ns(token, arrival_ns))
         top = np.minimum(top, self._by_freed_ns(token, arrival_ns))
         low = arrival_ns.copy()
         can = np.flatnonzero(top > arrival_ns)
-        full = self._batches(token[can], top[can]) >= problem.replicas
+        full = self._can_wait(token[can], top[can])
         low[can[full]] = top[can[full]]
         left = can[~full]
         bottom, high = arrival_ns[left], top[left]
         while np.any(high - bottom > 1):
             middle = (bottom + high) // 2
-            waits = (self._batches(token[left], middle) >= problem.replicas) | (middle == bottom)
+            waits = self._can_wait(token[left], middle) | (middle == bottom)
             bottom, high = np.where(waits, middle, bottom), np.where(waits, high, middle)
         low[left] = bottom
         return low
 
-    def _by_older_ns(self, token: Positions, arrival_ns: Int64) -> Int64:
-        """(C): later than L after its arrival a token waits only for batches of n·b older ones."""
+    def _can_wait(self, token: Positions, time_ns: Int64) -> Bool:
+        """(A): whether each token, which has arrived, can wait until a time."""
         problem = self._problem
-        bound_ns = arrival_ns + np.int64(problem.slowest_ns)
+        waits = np.zeros(token.size, dtype=np.bool_)
+        wanted = np.full(token.size, problem.replicas, dtype=np.int64)
+        left = np.arange(token.size)
+        while left.size:
+            held_ns = (problem.replicas - wanted[left]) * np.int64(problem.pace_ns)
+            found = self._batches(token[left], time_ns[left], held_ns, wanted[left])
+            waits[left] = found >= wanted[left]
+            # No more last for longer, so no number in between is enough.
+            wanted[left] = found
+            left = left[~waits[left] & (found > 0)] if problem.pace_ns else left[:0]
+        return waits
+
+    def _by_older_ns(self, token: Positions, arrival_ns: Int64) -> Int64:
+        """(C): later than L after its arrival a token waits only for batches of n·b older ones; paced, (C) and (E)."""
+        problem = self._problem
+        bound_ns = arrival_ns + np.int64(problem.first_ns)
         behind = token >= problem.slots
-        freed_ns = self._older_ns[token[behind] - problem.slots] + problem.service_ns[-1]
+        freed_ns = self._older_ns[token[behind] - problem.slots] + np.int64(problem.period_ns)
         bound_ns[behind] = np.maximum(bound_ns[behind], freed_ns)
+        if problem.pace_ns:
+            passing = self._left(token, arrival_ns, problem.before_or_older, overtakers=0)
+            bound_ns = np.minimum(bound_ns, arrival_ns + (1 + passing // problem.batch) * problem.pace_ns)
         return bound_ns
 
     def _by_freed_ns(self, token: Positions, arrival_ns: Int64) -> Int64:
@@ -273,9 +314,10 @@ class _Rules:
     def _most_waiting(self) -> Int64:
         return most_waiting(self._problem, self._sorted_ns)
 
-    def _batches(self, token: Positions, time_ns: Int64) -> Int64:
-        """(A): how many batches can be in service just before a time, which is later than each token's arrival."""
+    def _batches(self, token: Positions, now_ns: Int64, held_ns: Int64, wanted: Int64) -> Int64:
+        """How many batches just before a time, later than each token's arrival, can last for `held_ns` more."""
         problem = self._problem
+        time_ns = now_ns + held_ns
         waited_ns = time_ns - problem.arrivals.latest_ns[token]
         count, used = np.zeros(token.size, dtype=np.int64), np.zeros(token.size, dtype=np.int64)
         most = self._left(token, time_ns - problem.longest_ns[-2], problem.before).max(initial=0)
@@ -284,7 +326,7 @@ class _Rules:
             since_ns = time_ns - longest_ns
             more = (self._left(token, since_ns, problem.before) - used) // size
             more = np.minimum(more, self._clearing(token, since_ns) - count)
-            more = np.clip(more, 0, problem.replicas - count)
+            more = np.clip(more, 0, wanted - count)
             reached = longest_ns > waited_ns if problem.runs.is_settled else longest_ns >= waited_ns
             more = np.where(reached, more, 0)
             count += more
@@ -292,15 +334,20 @@ class _Rules:
         full_ns, least_ns = problem.service_ns[-1], max(problem.service_ns[-1], problem.longest_ns[-2])
         full = self._left(token, time_ns - full_ns, problem.before_or_older)
         full = np.minimum(full, self._left(token, time_ns - least_ns, problem.before_or_older) - used)
-        total: Int64 = count + np.maximum(0, full // problem.batch)
+        # None was dispatched later than just before the time.
+        full = np.where(held_ns < full_ns, np.maximum(0, full // problem.batch), 0)
+        total: Int64 = np.minimum(wanted, count + full)
         return total
 
-    def _left(self, token: Positions, since_ns: Int64, among: Int64) -> Int64:
+    def _left(
+        self, token: Positions, since_ns: Int64, among: Int64, overtakers: Int64 | int | None = None
+    ) -> Int64:
         """How many tokens, of those counted in `among`, can be dispatched at or after a time."""
         left = among[token] - _count_below(self._sorted_ns, since_ns)
-        overtakers = self._problem.arrivals.overtakers[token]
+        if overtakers is None:
+            overtakers = self._problem.arrivals.overtakers[token]
         older = token - np.minimum(token, _count_below(self._older_ns, since_ns)) + overtakers
-        fewest: Int64 = np.where(overtakers < 0, left, np.minimum(left, older))
+        fewest: Int64 = np.where(np.less(overtakers, 0), left, np.minimum(left, older))
         return fewest
 
     def _clearing(self, token: Positions, since_ns: Int64) -> Int64:

@@ -14,9 +14,7 @@ from mipplan.certificate.classic import (
     CertificateEvaluator,
     FifoEvaluator,
     check_by_arrival,
-    check_sharp,
     critical_path,
-    paced_stages,
     plan_services,
 )
 from mipplan.certificate.sharp import SharpEvaluator, StageSetting
@@ -32,7 +30,7 @@ from mipplan.core import (
     check_one_of,
     format_duration,
 )
-from mipplan.pipeline import Discipline, Laws, are_timed
+from mipplan.pipeline import Discipline, are_timed
 from mipplan.result import CertificateKind, CriticalStage, Figures, Plan, RunClass
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
@@ -103,8 +101,8 @@ def certify_stages(
     References
     ----------
     [Theorem (sample path)][theorem-sample-path] and [theorem (paced)][theorem-paced], or
-    [theorem (latest dispatch)][theorem-latest-dispatch]. They cover queues that serve the oldest first
-    (``discipline="oldest_first"``). Under ``fifo``: [theorem (fifo)][theorem-fifo].
+    [theorem (latest dispatch)][theorem-latest-dispatch] and that of [paced stages][paced-stages]. They cover queues
+    that serve the oldest first (``discipline="oldest_first"``). Under ``fifo``: [theorem (fifo)][theorem-fifo].
     """
     plan.require()
     workload = realise(plan.pipeline, trace, plan.seed if seed is None else seed)
@@ -113,7 +111,7 @@ def certify_stages(
         check_by_arrival(certificate or CertificateKind.CLASSIC, covered)
         return certify_fifo(workload, plan_services(plan, covered), criterion, covered)
     asked = plan.certificate if certificate is None else certificate
-    kind = resolve_certificate(asked, workload, plan.laws, runs)
+    kind = resolve_certificate(asked, workload, runs)
     if kind is CertificateKind.CLASSIC:
         return certify_services(workload, plan_services(plan), criterion)
     return certify_sharply(workload, plan_settings(plan), criterion, covered)
@@ -151,20 +149,18 @@ def check_timed(certificate: str | None, runs: RunClass | None) -> None:
 def resolve_certificate(
     certificate: str,
     workload: Workload,
-    laws: Laws,
     runs: RunClass | None = None,
     params: CertifyParams = CertifyParams(),
 ) -> CertificateKind:
-    """Say which certificate is meant, on this workload, under these laws and for this class of runs, if one is named.
+    """Say which certificate is meant, on this workload and for this class of runs, if one is named.
 
-    Raises `InputError` if there is no such certificate, or none under these laws or for a class of runs.
+    Raises `InputError` if there is no such certificate, or none for a class of runs.
     """
     check_certificate(certificate)
-    check_sharp(certificate, laws, runs)
     if certificate == CertificateKind.SHARP:
         return CertificateKind.SHARP
     tokens = sum(stage.count for stage in workload.stages.values())
-    if certificate == AUTO and tokens <= params.most_tokens and not paced_stages(laws):
+    if certificate == AUTO and tokens <= params.most_tokens:
         return CertificateKind.SHARP
     if runs is not None:
         # Not dropped in silence: the classic one does not hold for all of them (sources of single tokens, any ties).
@@ -179,9 +175,10 @@ def resolve_certificate(
 
 def plan_settings(plan: Plan) -> dict[str, StageSetting]:
     """What serves each stage under the plan's choices."""
-    staggers_ns = plan.require().pipeline.staggers_ns(plan.laws)
+    laws = plan.require().laws
+    staggers_ns = plan.pipeline.staggers_ns(laws)
     return {
-        stage: StageSetting(plan.service_ns(stage), choice.replicas, staggers_ns[stage])
+        stage: StageSetting(plan.service_ns(stage), choice.replicas, staggers_ns[stage], laws[stage])
         for stage, choice in plan.choices.items()
     }
 

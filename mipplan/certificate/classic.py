@@ -17,8 +17,8 @@ from types import MappingProxyType
 import numpy as np
 
 from mipplan.calculus import StageService, latest_start_ns, stage_service
-from mipplan.core import Fault, Faults, InputError, Int64, check_all, listed
-from mipplan.pipeline import Discipline, DispatchLaw, Edge, Join, Laws
+from mipplan.core import Fault, Faults, InputError, Int64, check_all
+from mipplan.pipeline import Discipline, Edge, Join
 from mipplan.result import CertificateKind, CriticalStage, Plan, RunClass
 from mipplan.tokens import Workload
 
@@ -32,27 +32,13 @@ def check_discipline(discipline: Discipline) -> None:
         raise InputError.one("discipline", message)
 
 
-def check_sharp(certificate: str, laws: Laws, runs: RunClass | None = None) -> None:
-    """Raise `InputError` if the sharp certificate is asked for, or its runs are, and a stage is paced: it has none."""
-    paced = paced_stages(laws)
-    if not paced or (certificate != CertificateKind.SHARP and runs is None):
-        return
-    are = f"{listed(paced)} {'is' if len(paced) == 1 else 'are'} paced"
-    if certificate == CertificateKind.SHARP:
-        message = f"the sharp one is about eager dispatch, and {are}; take classic or auto"
-        raise InputError.one("certificate", message)
-    raise InputError.one("runs", f"go with a sharp certificate, which is about eager dispatch, and {are}")
-
-
 def check_covered(
-    laws: Laws, discipline: str, certificate: str, runs: RunClass | None = None, *, inside_curve: bool = False
+    discipline: str, certificate: str, runs: RunClass | None = None, *, inside_curve: bool = False
 ) -> None:
-    """Raise `InputError` listing all that no theorem about services covers under these laws."""
+    """Raise `InputError` listing all that no theorem about services covers."""
     by_arrival = Discipline(discipline) is Discipline.FIFO
     check_all(
         lambda: check_discipline(Discipline(discipline)) if inside_curve else None,
-        # Of fifo queues there is one certificate, which holds under both laws.
-        lambda: None if by_arrival else check_sharp(certificate, laws, runs),
         lambda: check_by_arrival(certificate, runs) if by_arrival else None,
     )
 
@@ -66,11 +52,6 @@ def check_by_arrival(certificate: str, runs: RunClass | None) -> None:
         message = 'expected "settled": tokens that come at one instant are ahead of each other in token order'
         faults.add(Fault("runs.ties", message))
     faults.check()
-
-
-def paced_stages(laws: Laws) -> list[str]:
-    """Names of the stages that are paced, sorted."""
-    return sorted(stage for stage, law in laws.items() if law is DispatchLaw.PACED)
 
 
 def plan_services(plan: Plan, overtaking: RunClass | None = None) -> dict[str, StageService]:

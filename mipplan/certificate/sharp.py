@@ -15,7 +15,7 @@ import numpy as np
 from mipplan.calculus import StageArrivals, StageBounds, bound_stage
 from mipplan.certificate.classic import last_way, most_served, slack_ns, sped_up
 from mipplan.core import Int64
-from mipplan.pipeline import Edge
+from mipplan.pipeline import DispatchLaw, Edge
 from mipplan.result import CriticalStage, RunClass
 from mipplan.tokens import Messages, Workload
 
@@ -27,6 +27,7 @@ class StageSetting:
     service_ns: Int64
     replicas: int
     stagger_ns: int = 0
+    law: DispatchLaw = DispatchLaw.EAGER
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class SharpEvaluator:
             setting.replicas,
             not self.workload.stages[stage].messages,
             self.runs,
+            setting.law,
             is_compiled=self._is_compiled,
         )
         return StageBound(setting, arrivals, tokens)

@@ -308,7 +308,7 @@ def check_theorem(
     by_replay = guarantee in (Guarantee.REPLAY, Guarantee.RELIABLE)
     is_timed = set(laws.values()) == {DispatchLaw.TIMED}
     if not by_replay and (guarantee == Guarantee.ENVELOPE or not is_timed):
-        check_covered(laws, discipline, certificate, runs, inside_curve=guarantee == Guarantee.ENVELOPE)
+        check_covered(discipline, certificate, runs, inside_curve=guarantee == Guarantee.ENVELOPE)
         return False
     faults = Faults()
     # The classic one is the default, so nobody need have asked for it.

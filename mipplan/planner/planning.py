@@ -265,7 +265,7 @@ def plan(
         or asked.envelope is not None
     ):
         return maker.cheapest() if budget is None else maker.fastest(budget)
-    if resolve_certificate(certificate, maker.request.workload, laws, runs) is CertificateKind.CLASSIC:
+    if resolve_certificate(certificate, maker.request.workload, runs) is CertificateKind.CLASSIC:
         return maker.cheapest()
     first = maker.hurried().cheapest()
     # After Ctrl-C only the plan at hand is certified anew.

@@ -136,7 +136,8 @@ class StageCertificates(StageReplays):
         self, stage: str, option: Option, replayed: StageRun, above: Mapping[str, BoundedRun]
     ) -> BoundedRun:
         bounds = {name: run.bound for name, run in above.items() if run.bound is not None}
-        setting = StageSetting(option.family.service_ns, option.replicas, option.family.stagger_ns)
+        family = option.family
+        setting = StageSetting(family.service_ns, option.replicas, family.stagger_ns, family.law)
         bound = self._evaluator.bound_stage(stage, setting, bounds)
         exit_ns, dispatch_ns = bound.tokens.latest_exit_ns, bound.tokens.latest_dispatch_ns
         waits = bool(np.any(dispatch_ns > bound.arrivals.latest_ns))

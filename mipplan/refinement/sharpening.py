@@ -27,7 +27,7 @@ from mipplan.core import (
     check_time_limit,
 )
 from mipplan.options import Configuration, check_names, trace_demand
-from mipplan.pipeline import Discipline, DispatchLaw, are_timed
+from mipplan.pipeline import Discipline, are_timed
 from mipplan.planner import PlanMaker, PlanningParams
 from mipplan.refinement.certificates import StageCertificates
 from mipplan.refinement.evaluation import LimitReachedError, ReplayOracle, WorkLimit
@@ -142,11 +142,13 @@ def _check_objective(plan: Plan) -> None:
         raise InputError.one(
             "plan", "is for an envelope, which has no sharp certificate: that counts one trace's arrivals"
         )
-    # A timed stage beside one that is not is an eager one to the theorem; where all are timed the replay is it.
-    is_eager = DispatchLaw.PACED not in plan.laws.values() and not are_timed(plan.laws)
-    if not is_eager or plan.discipline is not Discipline.OLDEST_FIRST:
-        message = "is not for eager dispatch of the oldest first at all stages, which the sharp certificate is about"
-        raise InputError.one("plan", message)
+    # A timed stage beside one that is not is an eager one to the theorem.
+    if are_timed(plan.laws):
+        raise InputError.one("plan", "is for timed dispatch, where the replay is the certificate")
+    if plan.discipline is not Discipline.OLDEST_FIRST:
+        raise InputError.one(
+            "plan", "is for fifo queues, and the sharp certificate is about the oldest first"
+        )
     if plan.budget_microusd_per_hour is not None:
         raise InputError.one(
             "plan", "is the fastest within a budget, which goes with the classic certificate only"

@@ -150,7 +150,7 @@ def check_certified_by(
     if discipline == Discipline.FIFO:
         return  # It has one certificate, of any class of runs; what does not go with it is said elsewhere.
     if certificate == CertificateKind.CLASSIC and runs is not None:
-        message = "go with a sharp certificate, of eager dispatch: the classic one has none"
+        message = "go with a sharp certificate: the classic one has none"
         raise InputError.one("runs", message)
     if certificate == CertificateKind.SHARP and guarantee == Guarantee.ENVELOPE:
         raise InputError.one("certificate", "an envelope has no sharp one: that counts one trace's arrivals")

@@ -13,8 +13,9 @@ import numpy as np
 
 from campaigns import Violations, campaign_size, write_summary
 from mipplan.calculus import StageService, stage_service
-from mipplan.certificate import certify_services
+from mipplan.certificate import certify_services, certify_sharply, plan_settings
 from mipplan.pipeline import DispatchLaw
+from mipplan.result import RunClass, Ties
 from mipplan.tokens import realise
 from oracle_certificate import slow_exits, slow_latencies
 from oracle_paced import PacedLoop, slow_paced_service
@@ -42,13 +43,17 @@ def services(case: Case) -> dict[str, StageService]:
     }
 
 
-def execution(case: Case, tokens: SlowTokens, kind: int, rng: np.random.Generator) -> list[int]:
+def execution(
+    case: Case, tokens: SlowTokens, kind: int, rng: np.random.Generator, least_ns: int = 0
+) -> list[int]:
     """Latencies of one execution: the serving model, shorter times, any order within an instant, or both."""
     given = (tokens, case.ingress_ns(), case.service_ns(), case.replicas())
     settings = {}
     if kind & 1:
-        least = int(rng.integers(2))  # often nothing at all
-        settings["service_takes"] = lambda stated: int(rng.choice([least, stated, rng.integers(stated + 1)]))
+        least = max(least_ns, int(rng.integers(2)))  # often nothing at all
+        settings["service_takes"] = lambda stated: int(
+            rng.choice([least, stated, rng.integers(least_ns, stated + 1)])
+        )
         settings["delay_takes"] = lambda stated: int(rng.integers(stated + 1))
     if kind & 2:
         settings["tie"] = rng.random
@@ -79,6 +84,33 @@ def test_no_paced_execution_exceeds_its_certificate() -> None:
         "cases_with_a_query_at_its_certificate": attained,
     }
     write_summary("paced", {**summary, "cases_with_feature": dict(sorted(seen.items()))})
+
+
+def test_no_paced_execution_exceeds_its_sharp_certificate() -> None:
+    """By this event loop, too; `test_sharp_campaign` plays its runs stage by stage."""
+    violations, attained, lower = Violations(), 0, 0
+    cases = campaign_size(quick=300, deep=100_000)
+    for number in range(cases):
+        with violations.case(number):
+            rng, kind = np.random.default_rng([49, number]), number % 4
+            case = small_case(rng)
+            runs = RunClass(0.0, 0.0 if kind & 1 else 1.0, Ties.ANY if kind & 2 else Ties.SETTLED)
+            workload = realise(case.pipeline, case.trace, number)
+            settings = plan_settings(case.plan(dispatch=dict.fromkeys(case.choices, "paced")))
+            certificate = certify_sharply(workload, settings, 0.99, runs).latency_ns
+            tokens = slow_tokens(case.pipeline, len(case.trace), number)
+            latency = np.array(execution(case, tokens, kind, rng, least_ns=1))
+            late = np.flatnonzero(latency > certificate).tolist()
+            assert not late, f"case {number}: queries {late} exceed their certificate"
+            attained += bool(np.any(latency == certificate))
+            classic = certify_services(workload, services(case), 0.99).latency_ns
+            if runs.is_settled:
+                assert np.all(certificate <= classic), f"case {number}: above the classic certificate"
+            lower += bool(np.any(certificate < classic))
+    assert attained > cases / 3
+    assert lower > cases / 2
+    summary = {"cases": cases, "violations": violations.checked()}
+    write_summary("paced_sharp", {**summary, "cases_with_a_query_at_its_certificate": attained})
 
 
 def test_the_bound_is_the_one_that_is_written() -> None:

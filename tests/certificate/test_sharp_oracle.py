@@ -19,13 +19,14 @@ from mipplan.certificate import (
     plan_settings,
 )
 from mipplan.core import InputError
+from mipplan.pipeline import DispatchLaw
 from mipplan.replayer import replay
 from mipplan.result import RunClass, Ties
 from mipplan.tokens import realise
 from mipplan.verification import certify
 from oracle_sharp import SlowRuns, SlowStage, slow_certificate, slow_dispatches, slow_exits
 from oracle_tokens import slow_tokens
-from random_pipelines import Case, random_case
+from random_pipelines import Case, random_case, random_laws
 
 WAYS = [pytest.param(False, id="numpy"), pytest.param(True, id="numba")]
 
@@ -53,9 +54,8 @@ def stages(draw: st.DrawFn) -> SlowStage:
     known = st.none() | st.integers(0, 3) if settled else st.none()
     overtakers = draw(st.lists(known, min_size=len(group), max_size=len(group)))
     service = draw(st.lists(st.integers(1, 8), min_size=1, max_size=4))
-    return SlowStage(
-        earliest, latest, group, overtakers, service, draw(st.integers(1, 3)), is_source, settled
-    )
+    replicas, paced = draw(st.integers(1, 4)), draw(st.booleans())
+    return SlowStage(earliest, latest, group, overtakers, service, replicas, is_source, settled, paced)
 
 
 def bounds(stage: SlowStage, is_compiled: bool) -> StageBounds:
@@ -70,6 +70,7 @@ def bounds(stage: SlowStage, is_compiled: bool) -> StageBounds:
         stage.replicas,
         stage.is_source,
         RunClass(ties=Ties.SETTLED if stage.settled else Ties.ANY),
+        DispatchLaw.PACED if stage.paced else DispatchLaw.EAGER,
         is_compiled=is_compiled,
     )
 
@@ -83,10 +84,13 @@ def test_a_stage_equals_the_theorem_as_written(is_compiled: bool, stage: SlowSta
     assert (found.latest_exit_ns.tolist(), found.largest_batch.tolist()) == slow_exits(stage, dispatch)
 
 
-def parts(case: Case, seed: int, runs: RunClass, is_compiled: bool) -> dict[str, list[list[int]]]:
+def parts(
+    case: Case, laws: dict[str, str], seed: int, runs: RunClass, is_compiled: bool
+) -> dict[str, list[list[int]]]:
     """All that the package says of the tokens of a pipeline."""
     workload = realise(case.pipeline, case.trace, seed)
-    made = SharpEvaluator(workload, runs, is_compiled=is_compiled).bound(plan_settings(case.plan(seed=seed)))
+    settings = plan_settings(case.plan(seed=seed, dispatch=laws))
+    made = SharpEvaluator(workload, runs, is_compiled=is_compiled).bound(settings)
     return {
         stage: [
             part.tolist()
@@ -115,7 +119,7 @@ def test_a_pipeline_equals_the_theorem_as_written() -> None:
         if sum(map(len, tokens.values())) > 40 or case.trace.span_ns > 100:
             continue  # the oracle tries every time and every set of batches
         judged += 1
-        runs = random_runs(rng)
+        runs, laws = random_runs(rng), random_laws(rng, case) if number % 2 else {}
         slow = slow_certificate(
             tokens,
             case.ingress_ns(),
@@ -123,6 +127,7 @@ def test_a_pipeline_equals_the_theorem_as_written() -> None:
             case.replicas(),
             SlowRuns(runs.least_service, runs.least_delay, runs.is_settled),
             case.stagger_ns(),
+            frozenset(stage for stage, law in laws.items() if law == "paced"),
         )
         expected = {
             stage: [
@@ -137,17 +142,19 @@ def test_a_pipeline_equals_the_theorem_as_written() -> None:
             ]
             for stage, own in slow.items()
         }
-        assert parts(case, number, runs, False) == expected, f"case {number}"
-        assert parts(case, number, runs, True) == expected, f"case {number}"
+        assert parts(case, laws, number, runs, False) == expected, f"case {number}"
+        assert parts(case, laws, number, runs, True) == expected, f"case {number}"
 
 
 def test_both_ways_are_equal_and_between_replay_and_the_classic_certificate() -> None:
     for number in range(campaign_size(quick=150, deep=5_000)):
         rng = np.random.default_rng([52, number])
         case = random_case(rng)
-        runs = random_runs(rng)
-        assert parts(case, number, runs, False) == parts(case, number, runs, True), f"case {number}"
-        plan = case.plan(seed=number)
+        runs, laws = random_runs(rng), random_laws(rng, case) if number % 2 else {}
+        assert parts(case, laws, number, runs, False) == parts(case, laws, number, runs, True), (
+            f"case {number}"
+        )
+        plan = case.plan(seed=number, dispatch=laws)
         certificate = certify(plan, case.trace, certificate="sharp", runs=runs)
         assert np.all(replay(plan, case.trace).latency_ns <= certificate.latency_ns), f"case {number}"
         if runs.is_settled:

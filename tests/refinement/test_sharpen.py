@@ -14,8 +14,10 @@ import pytest
 import mipplan as mp
 from campaigns import campaign_size, write_summary
 from mipplan.calculus import ArrivalCurve
+from mipplan.pipeline import DispatchLaw
 from mipplan.result import CertificateKind
 from mipplan.tokens import realise
+from oracle_paced import slow_paced_service
 from planning_instances import hand_made
 from refinement_instances import RefinementInstance, refinement_instance
 
@@ -25,7 +27,15 @@ def random_class(number: int) -> mp.RunClass:
     return mp.RunClass((0.0, 0.9, 1.0)[number % 3], ties="any" if number % 5 == 4 else "settled")  # type: ignore[arg-type]
 
 
-def certified_optimum(instance: RefinementInstance, slo_ns: int, runs: mp.RunClass) -> int | None:
+def rate(table: list[int], replicas: int, law: str) -> Fraction:
+    """R, tokens per ns."""
+    eager = Fraction(replicas * len(table), table[-1])
+    return slow_paced_service(table, replicas, False)[1] if law == "paced" else eager
+
+
+def certified_optimum(
+    instance: RefinementInstance, slo_ns: int, runs: mp.RunClass, law: str = "eager"
+) -> int | None:
     """Least cost of the stable plans whose certificate keeps the objective."""
     workload = realise(instance.pipeline, instance.trace, instance.seed)
     kept: list[int] = []
@@ -37,15 +47,22 @@ def certified_optimum(instance: RefinementInstance, slo_ns: int, runs: mp.RunCla
             slo_s=1.0,
             quantile=instance.quantile,
             seed=instance.seed,
+            dispatch=law,
         )
         stable = all(
-            Fraction(choice.replicas * choice.batch, int(plan.service_ns(stage)[-1]))
+            rate(plan.service_ns(stage).tolist(), choice.replicas, law)
             > Fraction(workload.stages[stage].count, workload.span_ns)
             for stage, choice in plan.choices.items()
         )
         if stable and mp.certify(plan, instance.trace, certificate="sharp", runs=runs).bound_ns <= slo_ns:
             kept.append(made.cost)
     return min(kept, default=None)
+
+
+def under(plan: mp.Plan, law: str) -> mp.Plan:
+    """The same plan where all stages are dispatched so."""
+    laws = {stage: DispatchLaw(law) for stage in plan.pipeline.stages}
+    return replace(plan, objective=plan.objective.under(laws))
 
 
 def test_sharpened_plan_is_the_cheapest_that_is_certified() -> None:
@@ -57,12 +74,15 @@ def test_sharpened_plan_is_the_cheapest_that_is_certified() -> None:
             continue  # without a span there is no rate to be stable at; and every plan is certified below
         cases += 1
         slo_ns, runs = instance.slo_ns * (1 + number % 3), random_class(number)
-        start = instance.start(number).with_slo(slo_ns)
+        law = "paced" if number % 4 == 3 else "eager"
+        start = under(instance.start(number).with_slo(slo_ns), law)
         best = mp.sharpen(start, instance.trace, runs=runs, time_limit_s=None)
         seen[best.status.value] += 1
-        optimum = certified_optimum(instance, slo_ns, runs)
+        seen[law] += 1
+        optimum = certified_optimum(instance, slo_ns, runs, law)
         assert best.microusd_per_hour == optimum, number
         assert (best.certificate, best.runs, best.bound_ns) == (CertificateKind.SHARP, runs, None)
+        assert best.dispatch == law
         if optimum is None:
             assert best.status is mp.PlanStatus.INFEASIBLE
             assert best.reason
@@ -72,7 +92,7 @@ def test_sharpened_plan_is_the_cheapest_that_is_certified() -> None:
         certificate = mp.certify(best, instance.trace)
         assert best.certificate_ns == certificate.bound_ns <= slo_ns
         assert certificate.runs == runs
-    assert min(seen["optimal"], seen["infeasible"]) > cases // 10
+    assert min(seen["optimal"], seen["infeasible"], seen["paced"]) > cases // 10
     write_summary("sharpen", {"cases": cases, **seen})
 
 
@@ -109,16 +129,20 @@ def test_a_limit_leaves_the_best_plan_so_far_and_a_true_bound(monkeypatch: pytes
     assert seen["feasible"] + seen["unknown"] > 1
 
 
+@pytest.mark.parametrize("dispatch", ["eager", "paced", {"detect": "paced"}], ids=["eager", "paced", "mixed"])
 @pytest.mark.parametrize("slo_s", [0.02, 0.03, 0.045, 0.08])
-def test_a_sharp_plan_is_never_dearer_than_a_classic_one(slo_s: float) -> None:
+def test_a_sharp_plan_is_never_dearer_than_a_classic_one(slo_s: float, dispatch: Any, tmp_path: Path) -> None:
     instance = hand_made(slo_s)
     given: tuple[Any, ...] = (instance.pipeline, instance.profiles, instance.trace)
-    classic, sharp = mp.plan(*given), mp.plan(*given, certificate="sharp", time_limit_s=None)
+    classic = mp.plan(*given, dispatch=dispatch)
+    sharp = mp.plan(*given, dispatch=dispatch, certificate="sharp", time_limit_s=None)
     assert sharp.status is mp.PlanStatus.OPTIMAL
     assert sharp.certificate is CertificateKind.SHARP
     assert sharp.microusd_per_hour is not None
     assert sharp.microusd_per_hour <= (classic.microusd_per_hour or sharp.microusd_per_hour)
     assert mp.replay(sharp, instance.trace).quantile(0.99) <= slo_s
+    sharp.save(tmp_path / "plan.json")
+    assert mp.verify(tmp_path / "plan.json", instance.trace).verified
 
 
 def test_auto_is_sharp_where_that_is_affordable_and_there_is_one() -> None:
@@ -181,7 +205,6 @@ def test_a_forged_class_of_runs_is_noticed(tmp_path: Path) -> None:
         ({"runs": mp.RunClass()}, "runs"),
         ({"certificate": "auto", "runs": mp.RunClass(), "guarantee": "envelope"}, "runs"),
         ({"certificate": "auto", "runs": mp.RunClass(), "budget_usd_per_hour": 3.0}, "runs"),
-        ({"certificate": "auto", "runs": mp.RunClass(), "dispatch": {"detect": "paced"}}, "runs"),
     ],
 )
 def test_what_has_no_sharp_certificate_is_refused(more: dict[str, Any], place: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import mipplan as mp
@@ -169,25 +170,19 @@ def test_given_plan_is_judged(tmp_path: Path) -> None:
         assert "trace" in verification.remarks[0]
 
 
-def test_a_sharp_plan_is_not_verified_under_paced_dispatch(tmp_path: Path) -> None:
-    made = hand_made().plan(certificate="sharp", time_limit_s=2)
+def test_a_sharp_plan_is_judged_by_the_law_that_is_asked_for(tmp_path: Path) -> None:
+    made = hand_made(0.03).plan(certificate="sharp", time_limit_s=2)
     made.save(tmp_path / "sharp.json")
-    document = json.loads((tmp_path / "sharp.json").read_text(encoding="utf-8"))
     laws = dict.fromkeys(made.choices, "paced")
+    as_paced = mp.verify(tmp_path / "sharp.json", TRACE, dispatch=laws)
+    assert as_paced.certificate is not None
+    assert np.array_equal(as_paced.certificate.latency_ns, mp.certify(made, TRACE, dispatch=laws).latency_ns)
+    assert not np.array_equal(as_paced.certificate.latency_ns, mp.certify(made, TRACE).latency_ns)
+    document = json.loads((tmp_path / "sharp.json").read_text(encoding="utf-8"))
     document |= {"format": 2, "discipline": "oldest_first", "dispatch": laws}
     (tmp_path / "edited.json").write_text(json.dumps(document), encoding="utf-8")
-    edited, as_paced = (
-        mp.verify(tmp_path / "edited.json", TRACE),
-        mp.verify(tmp_path / "sharp.json", TRACE, dispatch=laws),
-    )
+    edited = mp.verify(tmp_path / "edited.json", TRACE)
     assert "altered" in edited.problems[0]
-    for judged in (edited, as_paced):
-        assert not judged.verified
-        assert "no paced stage" in judged.problems[-1]
-    assert (
-        mp.verify(tmp_path / "sharp.json", TRACE, dispatch=laws, certificate="classic").certificate
-        is not None
-    )
 
 
 def test_a_class_of_runs_that_is_none_is_refused() -> None:
@@ -264,7 +259,7 @@ def test_a_class_of_runs_is_not_dropped_by_the_classic_certificate(
 def test_a_class_of_runs_is_not_dropped_where_auto_is_classic() -> None:
     made = hand_made().plan()
     workload, few = realise(made.pipeline, TRACE, made.seed), CertifyParams(most_tokens=1)
-    assert resolve_certificate("auto", workload, made.laws, params=few) == "classic"
+    assert resolve_certificate("auto", workload, params=few) == "classic"
     with pytest.raises(mp.InputError, match="auto takes the classic one for"):
-        resolve_certificate("auto", workload, made.laws, mp.RunClass(0.9), few)
-    assert resolve_certificate("auto", workload, made.laws, mp.RunClass(0.9)) == "sharp"
+        resolve_certificate("auto", workload, mp.RunClass(0.9), few)
+    assert resolve_certificate("auto", workload, mp.RunClass(0.9)) == "sharp"
