@@ -6,7 +6,7 @@ It needs the tokens and what serves each stage, nothing else: neither the option
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mipplan.calculus import StageService, analyse_paths
@@ -113,7 +113,7 @@ def certify_stages(
         check_by_arrival(certificate or CertificateKind.CLASSIC, covered)
         return certify_fifo(workload, plan_services(plan, covered), criterion, covered)
     asked = plan.certificate if certificate is None else certificate
-    kind = resolve_certificate(asked, workload, plan.laws, runs)
+    kind = resolve_certificate(asked, [workload], plan.laws, runs)
     if kind is CertificateKind.CLASSIC:
         return certify_services(workload, plan_services(plan), criterion)
     return certify_sharply(workload, plan_settings(plan), criterion, covered)
@@ -150,12 +150,12 @@ def check_timed(certificate: str | None, runs: RunClass | None) -> None:
 
 def resolve_certificate(
     certificate: str,
-    workload: Workload,
+    workloads: Sequence[Workload],
     laws: Laws,
     runs: RunClass | None = None,
     params: CertifyParams = CertifyParams(),
 ) -> CertificateKind:
-    """Say which certificate is meant, on this workload, under these laws and for this class of runs, if one is named.
+    """Say which certificate is meant, on these workloads, under these laws and for this class of runs, if one is named.
 
     Raises `InputError` if there is no such certificate, or none under these laws or for a class of runs.
     """
@@ -163,7 +163,7 @@ def resolve_certificate(
     check_sharp(certificate, laws, runs)
     if certificate == CertificateKind.SHARP:
         return CertificateKind.SHARP
-    tokens = sum(stage.count for stage in workload.stages.values())
+    tokens = sum(stage.count for workload in workloads for stage in workload.stages.values())
     if certificate == AUTO and tokens <= params.most_tokens and not paced_stages(laws):
         return CertificateKind.SHARP
     if runs is not None:
