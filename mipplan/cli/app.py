@@ -137,7 +137,7 @@ def plan(
                 discipline=discipline,
             )
         )
-        faults.take(lambda: check_tomorrow(guarantee, confidence, drifting.or_else(None), seeds, trace))
+        faults.take(lambda: check_tomorrow(guarantee, confidence, drifting.or_else(None), seeds))
         faults.take(lambda: inputs.check_dispatch(dispatch))
         faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
         faults.take(lambda: check_proof() if asked else None)

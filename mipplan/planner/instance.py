@@ -28,8 +28,8 @@ from mipplan.options import (
     expand,
     extremes,
     find_families,
+    joint_demand,
     limits_of,
-    trace_demand,
     undominated,
 )
 from mipplan.pipeline import Discipline, DispatchLaw, Laws, Pipeline, are_timed
@@ -254,9 +254,7 @@ def _on_traces(
             return CertificateOracle(workload, kept, deadline_ns)
         return FifoOracle(workload, kept, overtaking, deadline_ns)
 
-    # Every stage must outrun the mean rate of each.
-    demands = [trace_demand(workload) for workload in workloads]
-    demand = {stage: max(one[stage] for one in demands) for stage in demands[0]}
+    demand = joint_demand(workloads)
     oracles = [oracle_of(workload) for workload in workloads]
     oracle = oracles[0] if len(oracles) == 1 else JointOracle(oracles)
     return Instance.of(workloads[0].pipeline, profiles, demand, oracle, deadline_ns, laws, overtaking)

@@ -49,7 +49,7 @@ from mipplan.result.record import (
     relevant_profiles,
     resolve_objective,
 )
-from mipplan.result.reliability import Reliability, SampleFigure, TraceReference, worst_sample
+from mipplan.result.reliability import Reliability, SampleFigure, TraceReference
 from mipplan.result.runs import CertificateKind, Refinement, RunClass
 
 if TYPE_CHECKING:
@@ -264,6 +264,7 @@ class Plan(Printable):
         margin = f", {format_duration(self.margin_ns)} of it kept back" if self.margin_ns else ""
         prices = {name: device.microusd_per_hour for name, device in self.profiles.hardware.items()}
         has_budget, is_timed = self.budget_microusd_per_hour is not None, are_timed(self.laws)
+        tested = self.reliability
         return Summary(
             f"Plan for {self.pipeline.name}: {self.status}",
             figures=(
@@ -271,7 +272,7 @@ class Plan(Printable):
                 ("objective", f"{self.objective.text}{headroom}{margin}"),
                 ("certificate", self._certificate_text()),
                 ("replayed", self._replayed_text()),
-                ("reliable", self.reliability and self.reliability.text(self.objective.name)),
+                ("reliable", None if tested is None else tested.text(self.objective.name)),
                 ("stopped by", self.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[self.limit]),
                 ("reason", self.reason),
                 ("dispatch", laws_text(self.laws, self.discipline)),
@@ -317,9 +318,7 @@ class Plan(Printable):
     def _certificate_text(self) -> str | None:
         if self.certificate_ns is None:
             return None
-        scope = "" if self.trace is None else f" on {self.trace.name} ({self.trace.queries:,} queries)"
-        if worst := worst_sample(self.samples):
-            scope = f" on the worst of {len(self.samples)} samples, {worst.name}"
+        scope = self.provenance.scope(self.samples)
         if self.guarantee is Guarantee.ENVELOPE:
             scope = " for all traffic inside the arrival curve"
         if self.guarantee is Guarantee.REPLAY and are_timed(self.laws):
@@ -329,10 +328,10 @@ class Plan(Printable):
         return f"{format_duration(self.certificate_ns)}{scope}"
 
     def _replayed_text(self) -> str | None:
-        if self.refinement is None or self.refinement.quantile_ns is None:
+        made = self.refinement
+        if made is None or made.quantile_ns is None:
             return None
-        how = self.refinement.discipline.replace("_", " ")
-        return f"{format_duration(self.refinement.quantile_ns)}, {how}"
+        return f"{format_duration(made.quantile_ns)}, {made.discipline.replace('_', ' ')}"
 
     def require(self) -> Plan:
         """Return the plan itself if it has choices.

@@ -28,7 +28,7 @@ from mipplan.core import (
 )
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
 from mipplan.profiles import Profiles
-from mipplan.result.reliability import Reliability, SampleFigure, TraceReference
+from mipplan.result.reliability import Reliability, SampleFigure, TraceReference, worst_sample
 from mipplan.result.runs import CertificateKind, Refinement, RunClass, check_runs
 from mipplan.tokens import check_seeds, read_traces
 from mipplan.trace import Trace
@@ -385,6 +385,12 @@ class Provenance:
     def traces(self) -> tuple[TraceReference, ...]:
         """All traces planned for."""
         return () if self.trace is None else (self.trace, *self.others)
+
+    def scope(self, samples: Sequence[SampleFigure]) -> str:
+        """Say what a certificate is on, given those of several samples, in words that follow it."""
+        if worst := worst_sample(samples):
+            return f" on {worst.name}, the worst of {len(samples)} samples"
+        return "" if self.trace is None else f" on {self.trace.name} ({self.trace.queries:,} queries)"
 
     @property
     def samples(self) -> list[Trace]:

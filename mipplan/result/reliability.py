@@ -34,6 +34,11 @@ class TraceReference:
         """Reference to `trace`."""
         return cls(trace.name, trace.note, trace.sha256, len(trace), trace.span_ns)
 
+    @property
+    def text(self) -> str:
+        """Name, length and how it was made, in words."""
+        return f"{self.name!r} ({self.queries:,} queries{', ' if self.note else ''}{self.note})"
+
 
 @dataclass(frozen=True)
 class SampleFigure:

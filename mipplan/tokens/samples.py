@@ -1,6 +1,7 @@
 """Samples of the traffic: traces, each with the seed of its token draws.
 
-A guarantee on several holds on each by itself. Nothing here depends on the order in which traces are given: they are looked at by name.
+A guarantee on several holds on each by itself. Nothing here depends on the order in which traces are given: they are
+looked at by name.
 """
 
 from __future__ import annotations
