@@ -171,11 +171,10 @@ class Sharpening(Refining):
     def _try_given(self) -> None:
         """Take the choices of the given plan, if they are certified."""
         found = find_options(self._problem.domains, self.base.choices) if self.base.choices else None
-        limit = WorkLimit(self._counters)
-        pivot = ReplayOracle(self._problem, self._replays)
-        if found is not None and pivot.keeps(found, limit) and self._others.keep(found, limit):
-            self._take(found)
-        elif self.base.choices:
+        is_certified = found is not None and self._is_certified(
+            self.base.choices, ReplayOracle(self._problem, self._replays), WorkLimit(self._counters)
+        )
+        if self.base.choices and not is_certified:
             self.limits.report("the given plan is not certified")
 
     def _improve(self) -> None:
