@@ -40,7 +40,7 @@ from mipplan.reporting import (
     comparisons,
     documents,
     exchange,
-    fragilities,
+    judgements,
     operations,
     replays,
 )
@@ -59,9 +59,9 @@ HEADINGS: dict[type, str] = {
     documents.PlanReport: "plan",
     documents.ReplayCommandReport: "replay",
     replays.StreamReport: "replay --stream",
-    documents.VerifyReport: "verify",
+    judgements.VerifyReport: "verify",
     comparisons.ComparisonReport: "compare",
-    fragilities.FragilityReport: "fragility",
+    judgements.FragilityReport: "fragility",
     comparisons.TuneReport: "tune",
     documents.FleetReport: "fleet",
     exchange.ExportReport: "export",
@@ -100,9 +100,9 @@ HEADINGS: dict[type, str] = {
     documents.CriticalStageReport: "critical stage",
     comparisons.ComparisonRowReport: "comparison row",
     comparisons.JudgementReport: "judgement",
-    fragilities.AxisReport: "axis",
-    fragilities.FragilityPointReport: "perturbation",
-    fragilities.FragilityBreakReport: "break",
+    judgements.AxisReport: "axis",
+    judgements.FragilityPointReport: "perturbation",
+    judgements.FragilityBreakReport: "break",
     comparisons.TuningRunReport: "tuning run",
     comparisons.ScheduleReport: "schedule",
     Action: "action",
@@ -167,7 +167,7 @@ def fields_of(model: type) -> list[str]:
 def report_models() -> list[type]:
     return [
         value
-        for room in (documents, replays, comparisons, catalog, exchange, fragilities, operations)
+        for room in (documents, replays, comparisons, catalog, exchange, judgements, operations)
         for value in vars(room).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report
     ]

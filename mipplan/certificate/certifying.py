@@ -255,11 +255,13 @@ def certified_on(
     """
     loads = (sample.realise(plan.pipeline) for sample in samples) if workloads is None else workloads
     found = [certified_figures(plan, workload) for workload in loads]
-    return found[0] if len(found) == 1 else join_figures(samples, found)
+    return join_figures(samples, found)
 
 
 def join_figures(samples: Sequence[Sample], found: Sequence[Figures]) -> Figures:
-    """Return the figures of a plan whose figures on several samples are these."""
+    """Return the figures of a plan whose figures on one or several samples are these."""
+    if len(found) == 1:
+        return found[0]
     figures = [
         SampleFigure(sample.name, sample.number, sample.seed, own.certificate_ns)
         for sample, own in zip(samples, found, strict=True)

@@ -221,7 +221,7 @@ def compare(
 def fragility(
     context: typer.Context,
     plan: flags.PlanFile,
-    trace: flags.TraceFile,
+    trace: flags.TraceFiles,
     discipline: flags.PlanDiscipline = None,
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
@@ -241,12 +241,11 @@ def fragility(
         faults.take(lambda: check_manner(discipline, engine, seed))
         faults.take(lambda: inputs.check_out("--out", out))
         faults.take(lambda: inputs.check_out("--plot", plot, reporting.FIGURE_FILES))
-        faults.take(
-            lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--out": out, "--plot": plot})
-        )
+        outputs = {"--out": out, "--plot": plot}
+        faults.take(lambda: inputs.check_apart({"plan": plan, **inputs.by_place(trace)}, outputs))
         loaded = faults.take(lambda: mp.Plan.load(plan))
         read = faults.take(
-            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
+            lambda: inputs.read_traces(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
         )
         faults.check()
         with session.progress() as progress:
@@ -358,7 +357,7 @@ def tune(
 def verify(
     context: typer.Context,
     plan: flags.PlanFile,
-    trace: flags.TraceFile,
+    trace: flags.TraceFiles,
     seed: Annotated[int | None, typer.Option(help="Seed of --expand; the plan's by default.")] = None,
     dispatch: flags.Dispatch = None,
     stagger: flags.Stagger = None,
@@ -382,7 +381,7 @@ def verify(
         faults.take(lambda: None if certificate is None else check_certificate(certificate))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
         arrivals = faults.take(
-            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(document, seed), start, end)
+            lambda: inputs.read_traces(trace, expand, spread, inputs.seed_of(document, seed), start, end)
         )
         faults.check()
         with session.progress() as progress:

@@ -82,7 +82,7 @@ def record_refinement(
     provenance = replace(plan.provenance, refinement=record)
     if are_timed(plan.laws):  # then the replay is the certificate
         timed = [replace(plan.figures, certificate_ns=by_sample[sample]) for sample in samples]
-        figures = timed[0] if len(timed) == 1 else join_figures(samples, timed)
+        figures = join_figures(samples, timed)
     else:
         figures = certified_on(plan, samples, workloads)
     return replace(plan, figures=figures, provenance=provenance)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.reporting import catalog, documents
+from mipplan.reporting import catalog, documents, judgements
 
 PIPELINE = """\
 name: small
@@ -101,7 +101,7 @@ def test_the_json_document_is_alone_on_stdout_and_fits_its_schema(run: Run) -> N
 @pytest.mark.parametrize(
     ("arguments", "schema"),
     [
-        (("verify", "plan.json", "--trace", "trace.csv"), documents.VerifyReport),
+        (("verify", "plan.json", "--trace", "trace.csv"), judgements.VerifyReport),
         (("replay", "plan.json", "--trace", "trace.csv"), documents.ReplayCommandReport),
         (
             ("replay", "plan.json", "--trace", "trace.csv", "--discipline", "fifo"),
@@ -113,7 +113,7 @@ def test_the_json_document_is_alone_on_stdout_and_fits_its_schema(run: Run) -> N
     ],
 )
 def test_every_command_has_tables_and_a_document(
-    run: Run, arguments: tuple[str, ...], schema: type[documents.VerifyReport]
+    run: Run, arguments: tuple[str, ...], schema: type[judgements.VerifyReport]
 ) -> None:
     assert run(*PLAN, "--out", "plan.json").exit_code == 0
     for_people = run(*arguments)
