@@ -182,7 +182,8 @@ def plan(
             )
             if out is not None:
                 made.save(out)
-            replayed, explanation, replayed_ns = None, None, {}
+            replayed, explanation = None, None
+            replayed_ns: dict[str, int] = {}
             if made.choices and replay:
                 progress("replaying the plan")
                 replayed, replayed_ns = inputs.replay_samples(made, arrivals.value)
@@ -196,8 +197,7 @@ def plan(
                 progress("explaining the plan")
                 explanation = made.explain()
         remarks = reporting.plan_remarks(made, None if profiles is None else str(profiles))
-        notes = (note for given in arrivals.value for note in reporting.sample_notes(made, given))
-        remarks += dict.fromkeys(notes)
+        remarks += reporting.sample_notes(made, arrivals.value)
         if explain and is_timed:
             remarks.append("a timed plan is certified by its replay: there are no terms to explain")
         written = None if out is None else str(out)

@@ -16,7 +16,7 @@ from mipplan.reporting.documents import Report
 from mipplan.reporting.text import counted, show_notes, show_parts, table
 from mipplan.result import Plan
 from mipplan.solvers import SolverInfo
-from mipplan.tokens import realise
+from mipplan.tokens import read_traces, realise
 from mipplan.trace import Trace
 
 if TYPE_CHECKING:  # only who measures needs what measures

@@ -294,8 +294,8 @@ def write_schedule(path: Path, tuning: Tuning) -> None:
 
 def _tuning_notes(tuning: Tuning) -> list[str]:
     notes = []
-    known = tuning.plan.trace
-    if known is not None and known.sha256 != tuning.sample.sha256:
+    known = {one.sha256 for one in tuning.plan.traces}
+    if known and tuning.sample.sha256 not in known:
         notes.append(
             "the sample that policies are told is not the trace that the plan was made for: that is --sample FILE"
         )

@@ -97,27 +97,25 @@ def sample_tables(samples: list[SampleReport] | None) -> list[Table]:
     """Certificate and replay on each of several samples, the worst first."""
     if samples is None:
         return []
-    rows = table("sample", ">certificate", ">replayed")
+    is_replayed = any(one.replayed_s is not None for one in samples)
+    rows = table("sample", ">certificate", *([">replayed"] if is_replayed else []))
     worst_first = sorted(samples, key=lambda one: -(one.certificate_s or 0.0))
     for one in worst_first[:_MOST_SAMPLES]:
-        shown = (
-            "" if value is None else seconds_text(value) for value in (one.certificate_s, one.replayed_s)
-        )
-        rows.add_row(escape(one.name), *shown)
+        values = (one.certificate_s, one.replayed_s)[: 1 + is_replayed]
+        rows.add_row(escape(one.name), *("" if value is None else seconds_text(value) for value in values))
     if len(samples) > _MOST_SAMPLES:
-        rows.add_row(f"… and {len(samples) - _MOST_SAMPLES} more (--json)", "", "")
+        rows.add_row(f"… and {len(samples) - _MOST_SAMPLES} more (--json)")
     return [rows]
 
 
 def verify_report(verification: Verification, plan_file: str, trace: Trace | Sequence[Trace]) -> VerifyReport:
     """Describe the re-check of a plan file."""
     certificate, traces = verification.certificate, read_traces(trace)
-    notes = [note for one in traces for note in sample_notes(verification.plan, one)]
     return VerifyReport.of(
         verification,
         verification.plan,
         plan_file=plan_file,
-        remarks=[*verification.remarks, *dict.fromkeys(notes)],
+        remarks=[*verification.remarks, *sample_notes(verification.plan, traces)],
         critical_path=[] if certificate is None else certificate.critical_path,
         trace=traces[0],
         samples=None if certificate is None else sample_reports(certificate.samples),

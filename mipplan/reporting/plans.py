@@ -181,7 +181,10 @@ def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
         rows.append(("headroom", f"{report.headroom:g} × the traffic{margin}"))
     if report.bound_s is not None:
         rows.append(("bound", f"{seconds_text(report.bound_s)}  (relaxation inside the MILP)"))
-    scope = "this trace" if report.samples is None else f"each of {len(report.samples)} samples"
+    scope = "this trace"
+    if report.samples is not None:
+        worst = max(report.samples, key=lambda one: one.certificate_s or 0.0)
+        scope = f"each of {len(report.samples)} samples, worst {worst.name}"
     scope = scope if report.headroom == 1.0 else f"{report.headroom:g} × {scope}"
     if report.envelope is not None:
         scope = "all traffic inside the arrival curve, every query"
