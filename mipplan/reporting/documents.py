@@ -45,10 +45,12 @@ class Report(BaseModel):
 
     @classmethod
     def _fields_of(cls, *results: object, **others: object) -> dict[str, object]:
+        fields = cls.model_fields
+        marks = {name: [m for m in field.metadata if isinstance(m, str)] for name, field in fields.items()}
         return others | {
-            name: _taken(results, next((mark for mark in field.metadata if isinstance(mark, str)), name))
-            for name, field in cls.model_fields.items()
-            if field.is_required() and name not in others
+            name: _taken(results, (marks[name] or [name])[0])
+            for name, field in fields.items()
+            if (field.is_required() or marks[name]) and name not in others
         }
 
 

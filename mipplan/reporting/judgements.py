@@ -166,7 +166,7 @@ class FragilityPointReport(Report):
     busiest: str | None
     utilisation: float | None
     cv: Finite
-    sample: str | None
+    sample: Annotated[str | None, "sample"] = None
 
     _brief = model_serializer(mode="wrap")(without_absent)
 

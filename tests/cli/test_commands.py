@@ -184,9 +184,10 @@ def test_faults_of_a_reliable_plan_come_at_once(run: Run) -> None:
     assert result.exit_code == 2
     for said in ("--confidence: expected a share", "--drift: expected a share", "--seeds: expected a whole"):
         assert said in result.output
-    other = run(*PLAN, "--trace", "other.csv", "--confidence", "0.9")
+    other = run(*PLAN, "--confidence", "0.9", "--seeds", "0")
     assert other.exit_code == 2
-    assert "trace: several samples go with the guarantee 'reliable' only" in other.output
+    assert "--confidence: goes with the guarantee 'reliable' only" in other.output
+    assert "--seeds: expected a whole number from 1 to 1,000" in other.output
 
 
 def test_a_sharp_certificate_says_for_which_runs_it_holds(run: Run) -> None:
@@ -323,15 +324,12 @@ def test_a_plan_ends_with_what_each_guarantee_costs(run: Run) -> None:
     assert last == "* this plan; --guarantee and --dispatch choose, --no-costs leaves this table out"
 
 
-@pytest.mark.parametrize(
-    "flags", [("--no-costs",), ("--no-laws",), ("--budget", "2.5"), ("--trace", "other.csv")]
-)
+@pytest.mark.parametrize("flags", [("--no-costs",), ("--no-laws",), ("--budget", "2.5")])
 def test_the_table_is_left_out_where_it_is_not_wanted_or_has_no_meaning(
     run: Run, flags: tuple[str, ...]
 ) -> None:
-    reliable = ("--guarantee", "reliable", "--confidence", "0.5") if "--trace" in flags else ()
-    assert "certified, paced" not in run(*WITH_COSTS, *flags, *reliable).stdout
-    document = json.loads(run(*WITH_COSTS, *flags, *reliable, "--json").stdout)
+    assert "certified, paced" not in run(*WITH_COSTS, *flags).stdout
+    document = json.loads(run(*WITH_COSTS, *flags, "--json").stdout)
     assert document["guarantee_costs"] is None
 
 

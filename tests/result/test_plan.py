@@ -192,6 +192,9 @@ def test_file_has_the_documented_parts(path: Path) -> None:
         "share",
         "others",
         "reliability",
+        "seeds",
+        "other_traces",
+        "samples",
     }
     assert set(document) == set(PlanDocument.model_fields) - unusual
     assert set(document["figures"]) == {
