@@ -253,7 +253,8 @@ def certified_on(
 
     The `workloads` of the samples are realised one by one if they are not at hand.
     """
-    loads = (sample.realise(plan.pipeline) for sample in samples) if workloads is None else workloads
+    one_by_one = (realise(plan.pipeline, sample.trace, sample.seed) for sample in samples)
+    loads = one_by_one if workloads is None else workloads
     found = [certified_figures(plan, workload) for workload in loads]
     return join_figures(samples, found)
 

@@ -195,7 +195,7 @@ class Request:
     @cached_property
     def workloads(self) -> tuple[Workload, ...]:
         """The tokens of every sample: drawn once, whatever its rate is multiplied by."""
-        return tuple(sample.realise(self.plan.pipeline) for sample in self.samples)
+        return tuple(realise(self.plan.pipeline, sample.trace, sample.seed) for sample in self.samples)
 
     def figures(self, certified_ns: Sequence[int]) -> tuple[SampleFigure, ...]:
         """Say which samples these certificates are of; empty if there are none."""

@@ -42,7 +42,7 @@ from mipplan.result import (
     Plan,
     Refinement,
 )
-from mipplan.tokens import Sample
+from mipplan.tokens import Sample, realise
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Refining:
         self.limits.report(f"refining on {sum(len(one.trace) for one in self.samples):,} queries")
         base, params, asked = self.base, self.params, self.base.objective
         self._engine = resolve_engine(self.engine, features_of(base.laws.values()))
-        self._workloads = [sample.realise(base.pipeline) for sample in self.samples]
+        self._workloads = [realise(base.pipeline, sample.trace, sample.seed) for sample in self.samples]
         pivot, *others = self._workloads
         self._problem = state_problem(
             base.pipeline,

@@ -26,7 +26,7 @@ from mipplan.result.record import (
     resolve_objective,
     resolve_slo_ns,
 )
-from mipplan.result.reliability import Reliability, SampleFigure, TraceReference, WorstScenario, worst_sample
+from mipplan.result.reliability import Reliability, SampleFigure, WorstScenario, worst_sample
 from mipplan.result.replay import ReplayResult, overruns_text
 from mipplan.result.runs import CertificateKind, Refinement, RunClass, Ties, check_runs
 from mipplan.result.stage import BatchAssignment, Following, StageReplay
@@ -78,7 +78,6 @@ __all__ = [
     "StreamEnd",
     "StreamResult",
     "Ties",
-    "TraceReference",
     "Windows",
     "WorstScenario",
     "altered_parts",

@@ -49,8 +49,9 @@ from mipplan.result.record import (
     relevant_profiles,
     resolve_objective,
 )
-from mipplan.result.reliability import Reliability, SampleFigure, TraceReference
+from mipplan.result.reliability import Reliability, SampleFigure
 from mipplan.result.runs import CertificateKind, Refinement, RunClass
+from mipplan.trace import TraceReference
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,9 +18,10 @@ from mipplan.core import Fault, Faults, InputError, QuantileLimit, shown
 from mipplan.documents import Document, StrictEntry, decode_text, read_bytes, schema_findings
 from mipplan.pipeline import Discipline, DispatchLaw, Pipeline
 from mipplan.result.record import Figures, Guarantee, Objective, Provenance
-from mipplan.result.reliability import ReliabilityDocument, SampleDocument, SampleFigure, TraceReference
+from mipplan.result.reliability import ReliabilityDocument, SampleDocument, SampleFigure
 from mipplan.result.runs import CertificateKind, RunsDocument
 from mipplan.tokens import MOST_SEEDS
+from mipplan.trace import TraceReference
 
 if TYPE_CHECKING:
     from mipplan.result.plan import Plan

@@ -28,10 +28,10 @@ from mipplan.core import (
 )
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
 from mipplan.profiles import Profiles
-from mipplan.result.reliability import Reliability, SampleFigure, TraceReference, worst_sample
+from mipplan.result.reliability import Reliability, SampleFigure, worst_sample
 from mipplan.result.runs import CertificateKind, Refinement, RunClass, check_runs
 from mipplan.tokens import check_seeds, read_traces
-from mipplan.trace import Trace
+from mipplan.trace import Trace, TraceReference
 
 # --- what was asked for ----------------------------------------------------------------------------------------------
 

@@ -12,32 +12,10 @@ from pydantic import Field
 
 from mipplan.core import format_duration
 from mipplan.documents import StrictEntry
-from mipplan.trace import Trace
 
 #: Every count of scenarios in a plan file.
 _COUNT = Field(ge=0, le=10**9)
 _SHARE = Field(ge=0, le=1)
-
-
-@dataclass(frozen=True)
-class TraceReference:
-    """Which trace a plan was made for: also how that was made, and SHA-256 of its times (little-endian int64 ns)."""
-
-    name: str
-    note: str
-    sha256: str
-    queries: int
-    span_ns: int
-
-    @classmethod
-    def of(cls, trace: Trace) -> TraceReference:
-        """Reference to `trace`."""
-        return cls(trace.name, trace.note, trace.sha256, len(trace), trace.span_ns)
-
-    @property
-    def text(self) -> str:
-        """Name, length and how it was made, in words."""
-        return f"{self.name!r} ({self.queries:,} queries{', ' if self.note else ''}{self.note})"
 
 
 @dataclass(frozen=True)

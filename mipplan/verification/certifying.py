@@ -19,7 +19,7 @@ from mipplan.core import Faults
 from mipplan.pipeline import Discipline, Dispatch, Stagger, are_timed
 from mipplan.replayer import replay
 from mipplan.result import Plan, RunClass, check_laws, check_runs
-from mipplan.tokens import Sample, find_samples
+from mipplan.tokens import Sample, find_samples, realise
 from mipplan.trace import Trace
 
 
@@ -98,7 +98,7 @@ def certify_samples(
         return worst_of(samples, lambda sample: _certify_timed(plan, sample))
     if certificate == AUTO and len(samples) > 1 and plan.discipline is Discipline.OLDEST_FIRST:
         # The same theorem for all of them, as for a plan.
-        workloads = (sample.realise(plan.pipeline) for sample in samples)
+        workloads = (realise(plan.pipeline, sample.trace, sample.seed) for sample in samples)
         certificate = resolve_certificate(AUTO, workloads, plan.laws, runs)
     return worst_of(
         samples,
@@ -110,7 +110,7 @@ def _certify_timed(plan: Plan, sample: Sample) -> Certificate:
     """Where all stages are timed the replay is the certificate."""
     laws = plan.laws
     replayed = replay(plan, sample.trace, seed=sample.seed)
-    workload = sample.realise(plan.pipeline)
+    workload = realise(plan.pipeline, sample.trace, sample.seed)
     exits = {stage: seen.exit_ns for stage, seen in replayed.stages.items()}
     took = {stage: seen.exit_ns - seen.dispatch_ns for stage, seen in replayed.stages.items()}
     staggers_ns = plan.pipeline.staggers_ns(laws)

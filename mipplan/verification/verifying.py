@@ -23,15 +23,14 @@ from mipplan.result import (
     PlanStatus,
     RunClass,
     SampleFigure,
-    TraceReference,
     altered_parts,
     check_laws,
     check_runs,
     read_document,
     worst_sample,
 )
-from mipplan.tokens import Sample, find_samples, read_traces
-from mipplan.trace import Trace
+from mipplan.tokens import Sample, find_samples, read_traces, realise
+from mipplan.trace import Trace, TraceReference
 from mipplan.verification.certifying import certify_samples
 
 
@@ -244,7 +243,7 @@ def _bound_ns(plan: Plan, planned: Sequence[Sample], worst: WorstCase | None) ->
         return None
     if worst:
         return worst.paths.bound_ns(plan_services(plan))
-    workloads = (sample.realise(plan.pipeline) for sample in planned)
+    workloads = (realise(plan.pipeline, sample.trace, sample.seed) for sample in planned)
     paths = (analyse_paths(load, plan.objective.criterion(load.ingress_ns)) for load in workloads)
     return max(waits.bound_ns(plan_services(plan)) for waits in paths)
 
@@ -278,7 +277,7 @@ def _stability_problems(plan: Plan, sample: Sample, curve: ArrivalCurve | None) 
     if planned.span_ns == 0:
         return
     if curve is None:
-        workload = sample.realise(plan.pipeline)
+        workload = realise(plan.pipeline, sample.trace, sample.seed)
         demand = {stage: Fraction(of.count, planned.span_ns) for stage, of in workload.stages.items()}
     else:
         rate = max(Fraction(len(planned), planned.span_ns), Fraction(curve.rate) / NS_PER_S)

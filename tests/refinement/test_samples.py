@@ -13,7 +13,7 @@ import pytest
 import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
 from mipplan.pipeline import are_timed
-from mipplan.tokens import Sample, find_samples
+from mipplan.tokens import Sample, find_samples, realise
 from oracle_refinement import all_choices, cost, higher_quantile
 from random_pipelines import random_trace
 from refinement.test_sharpen import random_class
@@ -49,7 +49,7 @@ def every_plan(instance: RefinementInstance, slo_ns: int, dispatch: str) -> list
 
 def is_stable(plan: mp.Plan, sample: Sample) -> bool:
     """Whether every stage serves more than arrives there on average."""
-    workload = sample.realise(plan.pipeline)
+    workload = realise(plan.pipeline, sample.trace, sample.seed)
     return all(
         Fraction(choice.replicas * choice.batch, int(plan.service_ns(stage)[-1]))
         > Fraction(workload.stages[stage].count, workload.span_ns)
