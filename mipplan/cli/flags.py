@@ -116,6 +116,10 @@ Seeds = Annotated[
         "scenario.",
     ),
 ]
+Draws = Annotated[
+    int,
+    option("N", "Draws of the tokens of every trace to plan with, each of which must be kept.", "--seeds"),
+]
 Envelope = Annotated[
     list[str] | None,
     option(

@@ -184,16 +184,8 @@ class StageReport(Report):
 def without_absent(self: Report, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
     """Leave out what is not asked about: staggers, timed dispatch, reliability, several samples."""
     written: dict[str, Any] = write(self)
-    optional = (
-        "stagger_s",
-        "overruns",
-        "queries_lost",
-        "reliability",
-        "seeds",
-        "traces",
-        "samples",
-        "sample",
-    )
+    optional = {"stagger_s", "overruns", "queries_lost", "reliability"}
+    optional |= {"seeds", "draws", "traces", "samples", "sample"}
     return {name: value for name, value in written.items() if value is not None or name not in optional}
 
 

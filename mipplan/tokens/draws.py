@@ -135,14 +135,14 @@ def read_traces(traces: object) -> list[Trace]:
     return found if len(found) == 1 else sorted(found, key=lambda trace: (trace.name, trace.sha256))
 
 
-def check_seeds(seeds: object) -> int:
+def check_seeds(seeds: object, what: str = "seeds") -> int:
     """Return the number of draws of every trace.
 
     Raises `InputError` if it is none.
     """
     if not is_whole(seeds) or not 1 <= seeds <= MOST_SEEDS:
         message = f"expected a whole number from 1 to {MOST_SEEDS:,}, found {shown(seeds)}"
-        raise InputError.one("seeds", message)
+        raise InputError.one(what, message)
     return int(seeds)
 
 
