@@ -532,3 +532,53 @@ def test_version_and_help(run: Run) -> None:
     for command in ("plan", "replay", "verify", "profiles", "solvers"):
         assert command in run("--help").stdout
         assert "Usage" in run(command, "--help").stdout
+
+
+SEVERAL = (
+    *WITH_COSTS[:2],
+    "--trace",
+    "trace.csv",
+    "--trace",
+    "other.csv",
+    "--profiles",
+    "profiles",
+    "--no-costs",
+)
+
+
+def test_several_traces_and_seeds_are_planned_for_verified_and_perturbed(run: Run) -> None:
+    shown = run(*SEVERAL, "--out", "plan.json", "--explain")
+    assert shown.exit_code == 0, shown.output
+    plan = mp.Plan.load("plan.json")
+    assert [trace.name for trace in plan.traces] == ["other", "trace"]
+    worst = max(plan.samples, key=lambda one: one.certificate_ns or 0)
+    for said in ("and trace:", f"each of 2 samples, worst {worst.name}", f"It binds on {worst.name} along"):
+        assert said in " ".join(shown.stdout.split())
+    document = json.loads(run(*SEVERAL, "--json").stdout)
+    jsonschema.validate(document, documents.PlanReport.model_json_schema())
+    assert [one["name"] for one in document["samples"]] == ["other", "trace"]
+    assert document["replay"]["latency_s"]["p99"] == max(one["replayed_s"] for one in document["samples"])
+    assert [one["name"] for one in document["traces"]] == ["other", "trace"]
+    one_only = json.loads(run(*PLAN, "--json").stdout)
+    assert not {"samples", "traces", "seeds"} & set(one_only)
+    both = ("--trace", "other.csv", "--trace", "trace.csv")
+    verified = run("verify", "plan.json", *both)
+    assert verified.exit_code == 0, verified.output
+    assert "the worst of 2 samples" in verified.stdout
+    of_one = json.loads(run("verify", "plan.json", "--trace", "trace.csv", "--json").stdout)
+    assert of_one["verified"]
+    assert "not judged on all that the plan was made for" in of_one["remarks"][0]
+    broken = json.loads(run("fragility", "plan.json", *both, "--json").stdout)
+    jsonschema.validate(broken, judgements.FragilityReport.model_json_schema())
+    assert broken["samples"] == ["other", "trace"]
+    assert "worst on" in run("fragility", "plan.json", *both).stdout
+
+
+def test_several_inputs_are_refused_with_their_faults(run: Run) -> None:
+    wrong = run(*SEVERAL[:4], "--trace", "none.csv", "--profiles", "profiles", "--seeds", "0", "--no-costs")
+    assert wrong.exit_code == 2
+    for said in ("none.csv", "--seeds: expected a whole number from 1 to 1,000"):
+        assert said in wrong.output
+    over = run(*SEVERAL, "--out", "other.csv")
+    assert over.exit_code == 2
+    assert "is the 2. trace that is read" in over.output
