@@ -91,6 +91,8 @@ HEADINGS: dict[type, str] = {
     documents.RunClassReport: "class of runs",
     documents.ReliabilityReport: "reliability",
     documents.WorstScenarioReport: "worst scenario",
+    documents.SampleReport: "sample",
+    comparisons.ComparedTraceReport: "compared trace",
     documents.TraceReport: "trace",
     documents.ReplayReport: "replay figures",
     Interval: "interval",
