@@ -15,7 +15,7 @@ from mipplan.refinement.problem import RefinementProblem, state_problem
 from mipplan.refinement.refining import RefinementParams, Refining
 from mipplan.refinement.search import RefinementSearch
 from mipplan.replayer import ENGINES, CacheParams, StageReplays
-from mipplan.tokens import realise
+from mipplan.tokens import Sample, realise
 from oracle_refinement import OraclePlan, replay_everything
 from random_pipelines import random_pipeline, random_trace
 
@@ -64,7 +64,9 @@ class RefinementInstance:
     ) -> mp.Plan:
         """Refine one of its plans by other numbers."""
         limits = SearchLimits(Deadline.after(time_limit_s))
-        return Refining(self.start(number), self.trace, self.discipline, "auto", limits, params).run()
+        start = self.start(number)
+        samples = [Sample(self.trace, start.seed)]
+        return Refining(start, samples, self.discipline, "auto", limits, params).run()
 
 
 def refinement_instance(number: int) -> RefinementInstance:

@@ -41,7 +41,7 @@ from mipplan.reporting import (
     documents,
     drawings,
     exchange,
-    fragilities,
+    judgements,
     operations,
     replays,
 )
@@ -60,9 +60,9 @@ HEADINGS: dict[type, str] = {
     documents.PlanReport: "plan",
     documents.ReplayCommandReport: "replay",
     replays.StreamReport: "replay --stream",
-    documents.VerifyReport: "verify",
+    judgements.VerifyReport: "verify",
     comparisons.ComparisonReport: "compare",
-    fragilities.FragilityReport: "fragility",
+    judgements.FragilityReport: "fragility",
     comparisons.TuneReport: "tune",
     documents.FleetReport: "fleet",
     drawings.DrawingReport: "plot",
@@ -93,6 +93,8 @@ HEADINGS: dict[type, str] = {
     documents.RunClassReport: "class of runs",
     documents.ReliabilityReport: "reliability",
     documents.WorstScenarioReport: "worst scenario",
+    documents.SampleReport: "sample",
+    comparisons.ComparedTraceReport: "compared trace",
     documents.TraceReport: "trace",
     documents.ReplayReport: "replay figures",
     Interval: "interval",
@@ -102,9 +104,9 @@ HEADINGS: dict[type, str] = {
     documents.CriticalStageReport: "critical stage",
     comparisons.ComparisonRowReport: "comparison row",
     comparisons.JudgementReport: "judgement",
-    fragilities.AxisReport: "axis",
-    fragilities.FragilityPointReport: "perturbation",
-    fragilities.FragilityBreakReport: "break",
+    judgements.AxisReport: "axis",
+    judgements.FragilityPointReport: "perturbation",
+    judgements.FragilityBreakReport: "break",
     comparisons.TuningRunReport: "tuning run",
     comparisons.ScheduleReport: "schedule",
     Action: "action",
@@ -169,7 +171,7 @@ def fields_of(model: type) -> list[str]:
 def report_models() -> list[type]:
     return [
         value
-        for room in (documents, replays, comparisons, catalog, drawings, exchange, fragilities, operations)
+        for room in (documents, replays, comparisons, catalog, drawings, exchange, judgements, operations)
         for value in vars(room).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report
     ]

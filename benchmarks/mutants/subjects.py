@@ -101,7 +101,7 @@ SUBJECTS: dict[str, Subject] = {
         slow=("tests/tuner/test_scaling_solver.py::test_units_are_found_where_limits_leave_hardly_any",),
     ),
     "verification": Subject(
-        ("mipplan/verification.py",),
+        ("mipplan/verification/certifying.py", "mipplan/verification/verifying.py"),
         ("tests/verification",),
         120,
         slow=("tests/verification/test_agreement.py::test_plan_finds_the_cheapest_that_verify_accepts",),

@@ -27,7 +27,6 @@ from mipplan.result import (
     Plan,
     PlanStatus,
     Provenance,
-    TraceReference,
     check_laws,
     relevant_profiles,
     resolve_objective,
@@ -152,7 +151,7 @@ def pose(
         pipeline,
         relevant,
         resolve_objective(pipeline, slo_s, quantile, seed).under(laws),
-        provenance=Provenance(TraceReference.of(trace), solver=name, sample=trace),
+        provenance=Provenance.on(trace, solver=name),
     )
     # No demand: a family is left out only if its stage or its hardware allows no replica at all.
     found = find_families(pipeline, relevant, dict.fromkeys(pipeline.stages, Fraction(0)), laws)

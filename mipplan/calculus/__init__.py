@@ -1,9 +1,9 @@
 """Network calculus: arrival and service curves, their deviations, and the trace's own virtual waiting times."""
 
-from mipplan.calculus.arrival import ArrivalCurve, check_curve, empirical_envelope, overrun
+from mipplan.calculus.arrival import ArrivalCurve, check_curve, empirical_envelope, least_above, overrun
 from mipplan.calculus.envelopes import Envelope, EnvelopeCurve, WindowCounts, rate_needed, servers_needed
 from mipplan.calculus.intervals import StageArrivals, StageBounds, bound_stage
-from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths
+from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths, join_paths
 from mipplan.calculus.samplepath import (
     StageService,
     fewest_replicas,
@@ -33,7 +33,9 @@ __all__ = [
     "fewest_replicas",
     "grid_rate",
     "grid_step",
+    "join_paths",
     "latest_start_ns",
+    "least_above",
     "most_tokens_per_query",
     "overrun",
     "rate_needed",

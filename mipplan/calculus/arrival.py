@@ -12,7 +12,7 @@ A. Bouillard, M. Boyer, E. Le Corronc, "Deterministic Network Calculus", Wiley 2
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -62,6 +62,10 @@ class ArrivalCurve:
         """Window lengths (s, ascending) where the slope changes."""
         return tuple((b2 - b1) / (r1 - r2) for (b1, r1), (b2, r2) in pairwise(self.buckets))
 
+    def corners(self) -> list[tuple[float, float]]:
+        """Where the slope changes, and just after 0: window length (s) and α there."""
+        return [(window_s, self.just_after(window_s)) for window_s in (0.0, *self.breakpoints())]
+
     def __call__(self, window_s: float) -> float:
         """α at one window length (s)."""
         if window_s <= 0:
@@ -79,6 +83,32 @@ class ArrivalCurve:
         reached = ((tokens - burst) / rate for burst, rate in self.buckets if rate > 0)
         never = self.rate == 0 and self.buckets[-1][0] < tokens
         return math.inf if never else max(reached, default=0.0)
+
+
+def least_above(curves: Sequence[ArrivalCurve]) -> ArrivalCurve:
+    """Return the smallest concave curve above some others, at least one: traffic inside any of them is inside it."""
+    if len(set(curves)) == 1:
+        return curves[0]
+    rate = max(curve.rate for curve in curves)
+    hull: list[tuple[float, float]] = []
+    for corner in sorted(corner for curve in curves for corner in curve.corners()):
+        while hull and (
+            corner[0] == hull[-1][0]
+            or (len(hull) > 1 and _slope(hull[-2], corner) >= _slope(hull[-2], hull[-1]))
+        ):
+            hull.pop()
+        hull.append(corner)
+    slopes = [slope for slope in (_slope(a, b) for a, b in pairwise(hull)) if slope > rate]
+    # The burst of every slope is that of the highest corner, so the curve is above all of them, rounding aside.
+    bursts = (max(arrivals - slope * window for window, arrivals in hull) for slope in (*slopes, rate))
+    guard = 1.0 + 16.0 * float(np.finfo(np.float64).eps)
+    return ArrivalCurve(
+        tuple((burst * guard, slope) for burst, slope in zip(bursts, (*slopes, rate), strict=True))
+    )
+
+
+def _slope(left: tuple[float, float], right: tuple[float, float]) -> float:
+    return (right[1] - left[1]) / (right[0] - left[0])
 
 
 def check_curve(envelope: object, is_kept: bool) -> None:

@@ -16,7 +16,7 @@ for any plan.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -70,6 +70,27 @@ class PathWaits:
             )
             latencies_ns.append(path.lag_ns + sum(durations) + max(waits))
         return max(latencies_ns)
+
+
+def join_paths(several: Sequence[PathWaits]) -> PathWaits:
+    """Put the paths of several workloads of one pipeline together: what keeps the longest waits keeps all of them.
+
+    A path that the quantile sees in one of them only counts for that one.
+    """
+    found: dict[tuple[str, ...], list[PathWait]] = {}
+    for path in (path for one in several for path in one.paths):
+        found.setdefault(path.stages, []).append(path)
+    # Where paths share curves in each workload, they share the longest of them.
+    longest: dict[tuple[Wait, ...], Wait] = {}
+
+    def joined(curves: tuple[Wait, ...]) -> Wait:
+        return longest.setdefault(curves, curves[0] if len(curves) == 1 else LongestWait(curves))
+
+    paths = [
+        PathWait(stages, own[0].lag_ns, tuple(map(joined, zip(*(path.curves for path in own), strict=True))))
+        for stages, own in found.items()
+    ]
+    return PathWaits(tuple(paths), any(one.truncated for one in several))
 
 
 def analyse_paths(workload: Workload, asked: float | Criterion, *, most_paths: int = MAX_PATHS) -> PathWaits:

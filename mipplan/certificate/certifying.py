@@ -6,7 +6,7 @@ It needs the tokens and what serves each stage, nothing else: neither the option
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mipplan.calculus import StageService, analyse_paths
@@ -31,8 +31,8 @@ from mipplan.core import (
     format_duration,
 )
 from mipplan.pipeline import Discipline, are_timed
-from mipplan.result import CertificateKind, CriticalStage, Figures, Plan, RunClass
-from mipplan.tokens import Workload, realise
+from mipplan.result import CertificateKind, CriticalStage, Figures, Plan, RunClass, SampleFigure, worst_sample
+from mipplan.tokens import Sample, Workload, realise
 from mipplan.trace import Trace
 
 #: The sharp certificate where it is affordable.
@@ -63,6 +63,8 @@ class Certificate(Printable):
     """The runs that a sharp certificate, or one of ``fifo`` queues, holds for; None for the classic one."""
     over: str = ""
     """Over which queries the quantile is taken, in words; empty for all of them."""
+    samples: tuple[SampleFigure, ...] = ()
+    """What each of several samples is bounded by: all else is of the worst one. Empty for one sample."""
 
     @property
     def bound_s(self) -> float:
@@ -70,10 +72,14 @@ class Certificate(Printable):
         return self.bound_ns / NS_PER_S
 
     def _summary(self) -> Summary:
+        worst = worst_sample(self.samples)
         return Summary(
             f"Certificate: P{100 * self.quantile:g}{self.over} ≤ {format_duration(self.bound_ns)} "
             f"for {self.latency_ns.size:,} queries",
-            figures=(("any query", f"≤ {format_duration(int(self.latency_ns.max()))}"),),
+            figures=(
+                ("any query", f"≤ {format_duration(int(self.latency_ns.max()))}"),
+                ("on", None if worst is None else f"{worst.name}, the worst of {len(self.samples)} samples"),
+            ),
             headings=("critical path", ">T", ">wait", ">delay before"),
             rows=(
                 (step.stage, *map(format_duration, (step.latency_ns, step.wait_ns, step.delay_ns)))
@@ -111,7 +117,7 @@ def certify_stages(
         check_by_arrival(certificate or CertificateKind.CLASSIC, covered)
         return certify_fifo(workload, plan_services(plan, covered), criterion, covered)
     asked = plan.certificate if certificate is None else certificate
-    kind = resolve_certificate(asked, workload, runs)
+    kind = resolve_certificate(asked, [workload], runs)
     if kind is CertificateKind.CLASSIC:
         return certify_services(workload, plan_services(plan), criterion)
     return certify_sharply(workload, plan_settings(plan), criterion, covered)
@@ -148,18 +154,18 @@ def check_timed(certificate: str | None, runs: RunClass | None) -> None:
 
 def resolve_certificate(
     certificate: str,
-    workload: Workload,
+    workloads: Iterable[Workload],
     runs: RunClass | None = None,
     params: CertifyParams = CertifyParams(),
 ) -> CertificateKind:
-    """Say which certificate is meant, on this workload and for this class of runs, if one is named.
+    """Say which certificate is meant, on these workloads and for this class of runs, if one is named.
 
     Raises `InputError` if there is no such certificate, or none for a class of runs.
     """
     check_certificate(certificate)
     if certificate == CertificateKind.SHARP:
         return CertificateKind.SHARP
-    tokens = sum(stage.count for stage in workload.stages.values())
+    tokens = sum(stage.count for workload in workloads for stage in workload.stages.values())
     if certificate == AUTO and tokens <= params.most_tokens:
         return CertificateKind.SHARP
     if runs is not None:
@@ -225,6 +231,45 @@ def certify_sharply(
 def _stated(latency_ns: Int64, criterion: Criterion, path: tuple[CriticalStage, ...]) -> Certificate:
     main, bound_ns = criterion.main, criterion.figure_ns(latency_ns)
     return Certificate(latency_ns, main.quantile, bound_ns, path, over=main.over)
+
+
+def worst_of(samples: Sequence[Sample], certify: Callable[[Sample], Certificate]) -> Certificate:
+    """Certify samples one after the other, and return the worst with the figures of all; of one sample, its own."""
+    worst, figures = certify(samples[0]), []
+    for sample in samples:
+        found = worst if sample is samples[0] else certify(sample)
+        figures.append(SampleFigure(sample.name, sample.number, sample.seed, found.bound_ns))
+        worst = found if found.bound_ns > worst.bound_ns else worst
+    return replace(worst, samples=tuple(figures)) if len(samples) > 1 else worst
+
+
+def certified_on(
+    plan: Plan, samples: Sequence[Sample], workloads: Iterable[Workload] | None = None
+) -> Figures:
+    """Add what `certified_figures` adds, on every sample by itself: the greatest bound and the greatest certificate.
+
+    The `workloads` of the samples are realised one by one if they are not at hand.
+    """
+    one_by_one = (realise(plan.pipeline, sample.trace, sample.seed) for sample in samples)
+    loads = one_by_one if workloads is None else workloads
+    found = [certified_figures(plan, workload) for workload in loads]
+    return join_figures(samples, found)
+
+
+def join_figures(samples: Sequence[Sample], found: Sequence[Figures]) -> Figures:
+    """Return the figures of a plan whose figures on one or several samples are these."""
+    if len(found) == 1:
+        return found[0]
+    figures = [
+        SampleFigure(sample.name, sample.number, sample.seed, own.certificate_ns)
+        for sample, own in zip(samples, found, strict=True)
+    ]
+    certified = tuple(sorted(figures, key=lambda figure: (figure.trace, figure.seed)))
+    bounds_ns = [own.bound_ns for own in found if own.bound_ns is not None]
+    worst = worst_sample(certified)
+    certificate_ns = None if worst is None else worst.certificate_ns
+    bound_ns = max(bounds_ns, default=None)
+    return replace(found[0], bound_ns=bound_ns, certificate_ns=certificate_ns, samples=certified)
 
 
 def certified_figures(plan: Plan, workload: Workload) -> Figures:

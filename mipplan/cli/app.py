@@ -138,7 +138,7 @@ def plan(
                 discipline=discipline,
             )
         )
-        faults.take(lambda: check_tomorrow(guarantee, confidence, drifting.or_else(None), seeds, trace))
+        faults.take(lambda: check_tomorrow(guarantee, confidence, drifting.or_else(None), seeds))
         faults.take(lambda: inputs.check_dispatch(dispatch))
         faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
         faults.take(lambda: check_proof() if asked else None)
@@ -149,17 +149,13 @@ def plan(
         faults.take(lambda: inputs.check_out("--out", out))
         faults.take(
             lambda: inputs.check_apart(
-                {"pipeline": pipeline, "trace": trace[0]}
-                | {f"{n}. trace": f for n, f in enumerate(trace[1:], 2)},
-                {"--out": out},
-                profiles,
+                {"pipeline": pipeline, **inputs.by_place(trace)}, {"--out": out}, profiles
             )
         )
         if asked and limits and per_s:
             faults.take(lambda: inputs.asked_of(asked.value, limits.value, per_s.value, share))
         faults.check()
         stated, slo_s = inputs.asked_of(asked.value, limits.value, per_s.value, share)
-        sample = arrivals.value[0]
         with session.progress() as progress:
             made = mp.plan(
                 stated.staggered(stagger_s.value),
@@ -188,25 +184,27 @@ def plan(
             if out is not None:
                 made.save(out)
             replayed, explanation = None, None
+            replayed_ns: dict[str, int] = {}
             if made.choices and replay:
                 progress("replaying the plan")
-                replayed = mp.replay(made, sample)
+                replayed, replayed_ns = inputs.replay_samples(made, arrivals.value)
             priced = {}
-            # Of several traces the other guarantees would speak of the first alone.
-            if costs and laws and len(arrivals.value) == 1 and made.limit is not Limit.INTERRUPT:
+            if costs and laws and made.limit is not Limit.INTERRUPT:
                 priced = guarantee_costs(
-                    made, sample, time_limit_s=_COSTS_SHARE * time_limit_s.value, progress=progress
+                    made, arrivals.value, time_limit_s=_COSTS_SHARE * time_limit_s.value, progress=progress
                 )
             is_timed = made.dispatch == "timed"
             if made.choices and explain and not is_timed:
                 progress("explaining the plan")
                 explanation = made.explain()
         remarks = reporting.plan_remarks(made, None if profiles is None else str(profiles))
-        remarks += [note for given in arrivals.value for note in reporting.sample_notes(made, given)]
+        remarks += reporting.sample_notes(made, arrivals.value)
         if explain and is_timed:
             remarks.append("a timed plan is certified by its replay: there are no terms to explain")
         written = None if out is None else str(out)
-        report = reporting.plan_report(made, sample, replayed, explanation, remarks, written, priced)
+        report = reporting.plan_report(
+            made, arrivals.value, replayed, explanation, remarks, written, priced, replayed_ns
+        )
         session.show(report, reporting.show_plan)
         if made.status is mp.PlanStatus.INFEASIBLE:
             session.exit_code = EXIT_NOT_MET

@@ -40,7 +40,7 @@ TraceFiles = Annotated[
         "--trace",
         metavar="FILE",
         help="Arrivals (CSV or Parquet, .gz accepted): arrival_s, arrival_ms, timestamp, or counts per interval. "
-        "Also the name of a shipped trace. Repeat for several samples (--guarantee reliable).",
+        "Also the name of a shipped trace. Repeat for several: each must be kept by itself.",
         show_default=False,
     ),
 ]
@@ -109,7 +109,16 @@ Drift = Annotated[
     ),
 ]
 Seeds = Annotated[
-    int, option("N", "With --guarantee reliable: draws of tokens and service times for every scenario.")
+    int,
+    option(
+        "N",
+        "Draws of the tokens of every trace, each of which must be kept; with --guarantee reliable also of every "
+        "scenario.",
+    ),
+]
+Draws = Annotated[
+    int,
+    option("N", "Draws of the tokens of every trace to plan with, each of which must be kept.", "--seeds"),
 ]
 Envelope = Annotated[
     list[str] | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -294,6 +294,26 @@ def read_traces(
     read = [faults.take(partial(read_trace, file, expand, spread, seed, start, end)) for file in files]
     faults.check()
     return [trace.value for trace in read]
+
+
+def by_place(files: Sequence[str]) -> dict[str, str]:
+    """Say of several trace files which one each is."""
+    return {"trace" if number == 1 else f"{number}. trace": file for number, file in enumerate(files, 1)}
+
+
+def replay_samples(plan: mp.Plan, traces: Sequence[mp.Trace]) -> tuple[mp.ReplayResult, dict[str, int]]:
+    """Replay a plan on every sample it was made for: the worst replay, and what each of several comes to, by name."""
+    from mipplan.tokens import find_samples
+
+    worst, worst_ns, found = None, -1, {}
+    for sample in find_samples(plan.pipeline, traces, plan.seed, plan.seeds):
+        replayed = mp.replay(plan, sample.trace, seed=sample.seed)
+        found[sample.name] = replayed.objective_ns(plan.objective)
+        if found[sample.name] > worst_ns:
+            worst, worst_ns = replayed, found[sample.name]
+    if worst is None:
+        raise AssertionError("there is at least one sample")
+    return worst, found if len(found) > 1 else {}
 
 
 def shipped_path(kind: str, name: str, beside: Path | None = None) -> str:

@@ -139,7 +139,7 @@ def replay(
 def compare(
     context: typer.Context,
     pipeline: flags.PipelineFile,
-    trace: flags.TraceFile,
+    trace: flags.TraceFiles,
     slo: flags.Slo = None,
     profiles: flags.ProfilesDir = None,
     quantile: flags.Quantile = None,
@@ -156,6 +156,7 @@ def compare(
     stagger: flags.Stagger = None,
     time_limit: Annotated[str, flags.option("TIME", "Stop each search after this long.")] = "60s",
     seed: flags.Seed = 0,
+    draws: flags.Draws = 1,
     expand: flags.Expand = None,
     spread: flags.Spread = None,
     start: flags.From = None,
@@ -174,18 +175,11 @@ def compare(
         time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
         measured = faults.take(lambda: inputs.read_profiles(profiles))
-        arrivals = faults.take(lambda: inputs.read_trace(trace, expand, spread, seed, start, end))
+        arrivals = faults.take(lambda: inputs.read_traces(trace, expand, spread, seed, start, end))
         faults.take(lambda: None if quantile is None else check_quantile(quantile))
         names = list(Contender) if planners is None else inputs.names_in(planners)
         faults.take(
-            lambda: check_rules(
-                split=split,
-                discipline=discipline,
-                planners=names,
-                seed=seed,
-                seeds=None,
-                time_limit_s=time_limit_s.or_else(None),
-            )
+            lambda: check_rules(split, discipline, names, seed, None, time_limit_s.or_else(None), draws)
         )
         faults.take(lambda: inputs.check_dispatch(dispatch))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
@@ -206,6 +200,7 @@ def compare(
                 dispatch=dispatch,
                 planners=names,
                 seed=seed,
+                draws=draws,
                 time_limit_s=time_limit_s.value,
                 progress=progress,
             )
@@ -221,7 +216,7 @@ def compare(
 def fragility(
     context: typer.Context,
     plan: flags.PlanFile,
-    trace: flags.TraceFile,
+    trace: flags.TraceFiles,
     discipline: flags.PlanDiscipline = None,
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
@@ -241,12 +236,11 @@ def fragility(
         faults.take(lambda: check_manner(discipline, engine, seed))
         faults.take(lambda: inputs.check_out("--out", out))
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
-        faults.take(
-            lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--out": out, "--plot": plot})
-        )
+        outputs = {"--out": out, "--plot": plot}
+        faults.take(lambda: inputs.check_apart({"plan": plan, **inputs.by_place(trace)}, outputs))
         loaded = faults.take(lambda: mp.Plan.load(plan))
         read = faults.take(
-            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
+            lambda: inputs.read_traces(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
         )
         faults.check()
         with session.progress() as progress:
@@ -358,7 +352,7 @@ def tune(
 def verify(
     context: typer.Context,
     plan: flags.PlanFile,
-    trace: flags.TraceFile,
+    trace: flags.TraceFiles,
     seed: Annotated[int | None, typer.Option(help="Seed of --expand; the plan's by default.")] = None,
     dispatch: flags.Dispatch = None,
     stagger: flags.Stagger = None,
@@ -382,7 +376,7 @@ def verify(
         faults.take(lambda: None if certificate is None else check_certificate(certificate))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
         arrivals = faults.take(
-            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(document, seed), start, end)
+            lambda: inputs.read_traces(trace, expand, spread, inputs.seed_of(document, seed), start, end)
         )
         faults.check()
         with session.progress() as progress:

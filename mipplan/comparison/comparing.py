@@ -32,6 +32,7 @@ from mipplan.profiles import Profiles
 from mipplan.refinement import refine
 from mipplan.replayer import replay
 from mipplan.result import Effort, Plan, check_laws, resolve_objective
+from mipplan.tokens import Sample, check_seeds, find_samples, read_traces
 from mipplan.trace import Trace, check_split, split_trace
 from mipplan.verification import certify
 
@@ -47,7 +48,7 @@ _ALSO_CALLED = {"greedy": Contender.INFERLINE, "coarse": Contender.COARSE_MEAN, 
 def compare(
     pipeline: Pipeline,
     profiles: Profiles,
-    trace: Trace,
+    trace: Trace | Sequence[Trace],
     *,
     slo_s: float | None = None,
     quantile: float | None = None,
@@ -58,11 +59,15 @@ def compare(
     dispatch: Dispatch = None,
     planners: Sequence[str] = tuple(Contender),
     seed: int = 0,
+    draws: int = 1,
     seeds: Sequence[int] | None = None,
     time_limit_s: float | None = 60.0,
     progress: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Plan with several planners on the first part of a trace, and judge all plans on that part and on the rest.
+
+    Of several traces each is split: a plan keeps the objective if it does on each by itself. Baselines know one trace:
+    of the plans that one makes for each the dearest stands.
 
     No planner sees the rest, nor the token draws it is replayed with. All plans are replayed under the same
     discipline, each part from an empty pipeline.
@@ -71,7 +76,7 @@ def compare(
     ----------
     pipeline, profiles, slo_s, quantile, per_s, share
         As for `mipplan.plan`; baselines plan for the same objective.
-    trace : Trace
+    trace : Trace, or sequence of Trace
     split : float
         Share of the trace's time to plan on, in (0, 1).
     discipline : {"oldest_first", "fifo"}
@@ -83,8 +88,10 @@ def compare(
         Of `Contender`: ``certified``, ``refined``, ``inferline``, ``coarse_mean``, ``coarse_peak``, ``half_slo``.
     seed : int
         Of the token draws planned with.
+    draws : int
+        So many draws of every trace are planned with, by the seeds from `seed` on.
     seeds : sequence of int, optional
-        Of the token draws that the rest is replayed with; by default the five numbers after `seed`. The seed
+        Of the token draws that the rest is replayed with; by default the five numbers after those. A seed
         planned with is refused: it would draw for the rest, query by query, what was planned with. Where the
         pipeline draws nothing, the first alone is used, as all would give the same.
     time_limit_s : float or None
@@ -106,20 +113,30 @@ def compare(
     """
     check_all(
         lambda: resolve_objective(pipeline, slo_s, quantile, seed, per_s=per_s, share=share),
-        lambda: check_rules(split, discipline, planners, seed, seeds, time_limit_s),
-        lambda: split_trace(trace, split),
+        lambda: check_rules(split, discipline, planners, seed, seeds, time_limit_s, draws),
+        lambda: [split_trace(one, split) for one in read_traces(trace)],
         lambda: check_names(pipeline, profiles),
         lambda: check_laws(pipeline, dispatch),
     )
-    contenders, drawn = _contenders(planners), _seeds(seed, seeds)
+    contenders, drawn = _contenders(planners), _seeds(seed, seeds, draws)
     if not pipeline.is_random:
         drawn = drawn[:1]
-    planned_on, judged_on = split_trace(trace, split)
+    parts = [split_trace(one, split) for one in read_traces(trace)]
+    (planned_on, judged_on), *others = parts
     pipeline = pipeline.asking(per_s=per_s, share=share)
     task = PlanningTask(
-        pipeline, profiles, planned_on, slo_s, quantile, seed, discipline, time_limit_s, dispatch
+        pipeline,
+        profiles,
+        [first for first, _ in parts],
+        slo_s,
+        quantile,
+        seed,
+        discipline,
+        time_limit_s,
+        dispatch,
+        draws,
     )
-    evaluator = Evaluator(planned_on, judged_on, discipline, seed, drawn)
+    evaluator = Evaluator(task.samples, [rest for _, rest in parts], discipline, drawn)
     rows: list[ComparisonRow] = []
     # Ctrl-C ends the comparison, and what was complete is the answer.
     with interrupts_seen() as interrupts, suppress(KeyboardInterrupt):
@@ -137,24 +154,39 @@ def compare(
     left_out = contenders[len(rows) :]
     objective = resolve_objective(pipeline, slo_s, quantile, seed)
     return Comparison(
-        objective, discipline, float(split), drawn, planned_on, judged_on, tuple(rows), left_out
+        objective,
+        discipline,
+        float(split),
+        drawn,
+        planned_on,
+        judged_on,
+        tuple(rows),
+        left_out,
+        tuple(others),
+        draws,
     )
 
 
 @dataclass(frozen=True)
 class PlanningTask:
-    """What every planner is given: the part of the trace to plan on, and nothing of the rest."""
+    """What every planner is given: the parts of the traces to plan on, and nothing of the rest."""
 
     pipeline: Pipeline
     profiles: Profiles
-    trace: Trace
+    traces: Sequence[Trace]
     slo_s: float | None
     quantile: float | None
     seed: int
     discipline: str  # That the plans are judged under; only refinement can make use of it.
     time_limit_s: float | None  # Of each search.
     dispatch: Dispatch = None  # The law of all plans.
+    draws: int = 1  # Of every trace, from the seed on.
     _made: dict[Contender, ComparisonRow] = field(default_factory=dict, init=False, compare=False, repr=False)
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """Every trace with every draw, each of which a plan must keep by itself."""
+        return find_samples(self.pipeline, self.traces, self.seed, self.draws)
 
     def make(self, contender: Contender, report: Report) -> ComparisonRow:
         """Have a planner make its plan, once; it is not judged yet."""
@@ -167,25 +199,33 @@ class PlanningTask:
         if contender is Contender.REFINED:
             # The time of the certified plan counts for both.
             start = self.make(Contender.CERTIFIED, report)
-            made = _timed(contender, refine, start.plan, self.trace, discipline=self.discipline, **searching)
+            asked = {"discipline": self.discipline, "seeds": self.draws, **searching}
+            made = _timed(contender, refine, start.plan, self.traces, **asked)
             calls = start.estimator_calls + made.estimator_calls
             return replace(made, planning_s=start.planning_s + made.planning_s, estimator_calls=calls)
-        planners: dict[Contender, tuple[Callable[..., Plan], dict[str, Any]]] = {
-            Contender.CERTIFIED: (plan, searching),
+        baselines: dict[Contender, tuple[Callable[..., Plan], dict[str, Any]]] = {
             Contender.INFERLINE: (inferline, searching),
             Contender.COARSE_MEAN: (coarse_grained, {"mode": "mean"}),
             Contender.COARSE_PEAK: (coarse_grained, {"mode": "peak"}),
             Contender.HALF_SLO: (half_slo, {}),
         }
-        planner, more = planners[contender]
-        asked = {
-            "slo_s": self.slo_s,
-            "quantile": self.quantile,
-            "seed": self.seed,
-            "dispatch": self.dispatch,
-            **more,
-        }
-        return _timed(contender, planner, self.pipeline, self.profiles, self.trace, **asked)
+        same = {"slo_s": self.slo_s, "quantile": self.quantile, "dispatch": self.dispatch}
+        given = (self.pipeline, self.profiles)
+        if contender is Contender.CERTIFIED:
+            drawn = {"seed": self.seed, "seeds": self.draws}
+            return _timed(contender, plan, *given, self.traces, **same, **searching, **drawn)
+        planner, more = baselines[contender]
+        return _dearest(
+            [_timed(contender, planner, *given, s.trace, seed=s.seed, **same, **more) for s in self.samples]
+        )
+
+
+def _dearest(rows: Sequence[ComparisonRow]) -> ComparisonRow:
+    """Return the dearest plan of those made for one sample each, or the first that is none; effort is that of all."""
+    none = next((row for row in rows if row.plan.microusd_per_hour is None), None)
+    dearest = none or max(rows, key=lambda row: row.plan.microusd_per_hour or 0)
+    calls = sum(row.estimator_calls for row in rows)
+    return replace(dearest, planning_s=sum(row.planning_s for row in rows), estimator_calls=calls)
 
 
 def _timed(
@@ -203,34 +243,37 @@ def _timed(
 class Evaluator:
     """Judges all plans alike, whoever made them: by replays and by the certificate."""
 
-    planned_on: Trace
-    judged_on: Trace
+    planned_on: Sequence[Sample]
+    judged_on: Sequence[Trace]
     discipline: str
-    seed: int  # Of the draws planned with.
     seeds: Sequence[int]  # Of the draws on the rest.
 
     def judged(self, row: ComparisonRow, report: Report) -> ComparisonRow:
         """Add to a planner's row how its plan did, if it has one."""
         if not row.plan.choices:
             return row
-        report(f"replaying {len(self.planned_on):,} queries planned on")
+        report(f"replaying {sum(len(one.trace) for one in self.planned_on):,} queries planned on")
         # Certificates of plans that services certify are shown for oldest first, which they are made for.
         queue = self.discipline if are_timed(row.plan.laws) else Discipline.OLDEST_FIRST
-        certified = certify(row.plan, self.planned_on, discipline=queue, seed=self.seed)
-        in_sample = self._judge(row.plan, self.planned_on, self.seed)
+        certified_ns = max(
+            certify(row.plan, one.trace, discipline=queue, seed=one.seed).bound_ns for one in self.planned_on
+        )
+        in_sample = self._judge(row.plan, self.planned_on)
         over_seeds = []
         for seed in self.seeds:
-            report(f"replaying {len(self.judged_on):,} queries held out, seed {seed}")
-            over_seeds.append(self._judge(row.plan, self.judged_on, seed))
-        return replace(
-            row, certificate_ns=certified.bound_ns, in_sample=in_sample, over_seeds=tuple(over_seeds)
-        )
+            report(f"replaying {sum(map(len, self.judged_on)):,} queries held out, seed {seed}")
+            over_seeds.append(self._judge(row.plan, [Sample(trace, seed) for trace in self.judged_on]))
+        return replace(row, certificate_ns=certified_ns, in_sample=in_sample, over_seeds=tuple(over_seeds))
 
-    def _judge(self, plan: Plan, trace: Trace, seed: int) -> Judgement:
-        replayed = replay(plan, trace, discipline=self.discipline, seed=seed)
-        quantile_ns = replayed.objective_ns(plan.objective)
-        misses = int(np.count_nonzero(replayed.latency_ns > plan.slo_ns))
-        return Judgement(seed, replayed.queries, quantile_ns, misses, quantile_ns <= plan.slo_ns)
+    def _judge(self, plan: Plan, samples: Sequence[Sample]) -> Judgement:
+        """Replay samples one after the other: the greatest quantile of any, and the misses of all."""
+        queries = misses = worst_ns = 0
+        for sample in samples:
+            replayed = replay(plan, sample.trace, discipline=self.discipline, seed=sample.seed)
+            worst_ns = max(worst_ns, replayed.objective_ns(plan.objective))
+            misses += int(np.count_nonzero(replayed.latency_ns > plan.slo_ns))
+            queries += replayed.queries
+        return Judgement(samples[0].seed, queries, worst_ns, misses, worst_ns <= plan.slo_ns)
 
 
 def check_rules(
@@ -240,6 +283,7 @@ def check_rules(
     seed: int,
     seeds: Sequence[int] | None,
     time_limit_s: float | None,
+    draws: int = 1,
 ) -> None:
     """Refuse what `compare` cannot compare by, whatever the pipeline.
 
@@ -249,7 +293,7 @@ def check_rules(
         lambda: check_split(split),
         lambda: check_one_of("discipline", discipline, Discipline, repr),
         lambda: _contenders(planners),
-        lambda: _seeds(seed, seeds),
+        lambda: _seeds(seed, seeds, draws),
         lambda: check_time_limit(time_limit_s),
     )
 
@@ -272,12 +316,13 @@ def _hint(name: object, known: Sequence[str]) -> str:
     return suggestion(name, known) or f"; there are {listed(known)}"
 
 
-def _seeds(seed: int, seeds: Sequence[int] | None) -> tuple[int, ...]:
-    planned_with = check_seed(seed)
+def _seeds(seed: int, seeds: Sequence[int] | None, draws: int = 1) -> tuple[int, ...]:
+    planned_with = range(check_seed(seed), seed + check_seeds(draws, "draws"))
     if seeds is None:
-        return tuple((planned_with + step) % _SEED_LIMIT for step in range(1, _SEEDS + 1))
+        return tuple((planned_with[-1] + step) % _SEED_LIMIT for step in range(1, _SEEDS + 1))
     drawn = tuple(check_seed(other) for other in seeds)
-    if not drawn or len(set(drawn)) < len(drawn) or planned_with in drawn:
-        expected = f"expected different numbers, other than the seed planned with ({seed})"
+    if not drawn or len(set(drawn)) < len(drawn) or not set(drawn).isdisjoint(planned_with):
+        last = f" to {planned_with[-1]}" if draws > 1 else ""
+        expected = f"expected different numbers, other than the seed planned with ({seed}{last})"
         raise InputError.one("seeds", f"{expected}, found {shown(seeds)}")
     return drawn

@@ -36,8 +36,8 @@ from mipplan.result import (
     PlanStatus,
     Provenance,
     RunClass,
-    TraceReference,
 )
+from mipplan.tokens import read_traces
 from mipplan.trace import Trace
 
 
@@ -98,7 +98,7 @@ class Question:
     """What is asked of every entry of the register: the same objective, under its own guarantee."""
 
     made: Plan  # The plan that was made for the objective, with or without choices.
-    trace: Trace
+    traces: Sequence[Trace]
     confidence: float  # Of the guarantee ``reliable``.
     found: Mapping[str, Plan] = field(default_factory=dict)  # Under the guarantees before.
     limits: SearchLimits = field(default_factory=SearchLimits)
@@ -135,9 +135,7 @@ class Question:
             choices={},
             status=PlanStatus.UNKNOWN,
             figures=Figures(lower_bound_microusd_per_hour=0),
-            provenance=Provenance(
-                TraceReference.of(self.trace), made.formulation, made.solver, sample=self.trace
-            ),
+            provenance=Provenance.on(self.traces, made.formulation, made.solver),
             reason=None,
             limit=None,
         )
@@ -184,7 +182,7 @@ def _plan(question: Question, asked: Plan) -> Plan:
 def _refine(question: Question, asked: Plan) -> Plan:
     return refine(
         question.start,
-        question.trace,
+        question.traces,
         dispatch={stage: law.value for stage, law in asked.laws.items()},
         discipline=asked.discipline.value,
         margin_s=asked.margin_ns / NS_PER_S,
@@ -196,8 +194,9 @@ def _refine(question: Question, asked: Plan) -> Plan:
 def _plan_reliably(question: Question, asked: Plan) -> Plan:
     return plan_reliably(
         asked,
-        [question.trace],
+        question.traces,
         question.confidence,
+        seeds=asked.seeds,
         time_limit_s=question.left_s,
         progress=question.limits.report,
     )
@@ -225,10 +224,15 @@ def _runs(how: str) -> Callable[[Plan, float], str]:
     def holds_for(plan: Plan, _: float) -> str:
         if plan.envelope is not None:
             return f"all traffic inside the curve{how}"
-        scope = "this trace" if plan.headroom == 1.0 else f"{plan.headroom:g} × this trace"
+        scope = _traffic(plan) if plan.headroom == 1.0 else f"{plan.headroom:g} × {_traffic(plan)}"
         return f"{'every run' if plan.runs is None else 'all stated runs'} of {scope}{how}"
 
     return holds_for
+
+
+def _traffic(plan: Plan) -> str:
+    samples = len(plan.traces) * (plan.seeds if plan.pipeline.is_random else 1)
+    return "this trace" if samples <= 1 else f"each of {samples} samples"
 
 
 def _scenarios(plan: Plan, confidence: float) -> str:
@@ -270,7 +274,7 @@ GUARANTEES: Mapping[str, PricedGuarantee] = MappingProxyType(
             "replay",
             0.3,
             _replays,
-            lambda *_: "one run: the replay of this trace",
+            lambda plan, _: f"one run: the replay of {_traffic(plan)}",
             "anything differs from the replay",
             lambda question: question.under(Guarantee.REPLAY, question.laws),
             _refine,
@@ -299,7 +303,7 @@ def guarantee_of(made: Plan) -> str | None:
 
 def guarantee_costs(
     made: Plan,
-    trace: Trace,
+    trace: Trace | Sequence[Trace],
     *,
     confidence: float = 0.95,
     guarantees: Sequence[str] = tuple(GUARANTEES),
@@ -312,8 +316,8 @@ def guarantee_costs(
     ----------
     made : Plan
         By `mipplan.plan`, with or without choices. It stands for its own guarantee.
-    trace : Trace
-        The one it was made for, before headroom.
+    trace : Trace, or sequence of Trace
+        What it was made for, before headroom.
     confidence : float
         Of the guarantee ``reliable``; that of `made` if it is its own.
     guarantees : sequence of str
@@ -343,13 +347,14 @@ def guarantee_costs(
         lambda: check_reliability(confidence, None, 1),
         lambda: _check_names(guarantees),
         lambda: Deadline.after(time_limit_s),
+        lambda: read_traces(trace),
     )
     deadline, report = Deadline.after(time_limit_s), progress or (lambda _: None)
     names = [name for name in GUARANTEES if name in guarantees and GUARANTEES[name].goes_with(made)]
     answer, found = guarantee_of(made), dict[str, Plan]()
     with interrupts_seen() as interrupts, suppress(KeyboardInterrupt):
         for name in names:
-            entry, question = GUARANTEES[name], Question(made, trace, confidence, found)
+            entry, question = GUARANTEES[name], Question(made, read_traces(trace), confidence, found)
             if name == answer:
                 found[name] = made
                 continue

@@ -34,13 +34,13 @@ class Contender(StrEnum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """A plan replayed on one part of the trace."""
+    """A plan replayed on one part of the trace, or of each of several: then queries and misses are those of all."""
 
     seed: int
-    """Of the token draws."""
+    """Of the token draws, the first of several."""
     queries: int
     quantile_ns: int
-    """Latency quantile over these queries (``method="higher"``)."""
+    """Latency quantile over these queries (``method="higher"``); of several traces and seeds the greatest."""
     misses: int
     """Queries slower than the objective."""
     keeps: bool
@@ -127,6 +127,10 @@ class Comparison(Printable):
         In the order asked for.
     left_out : tuple of Contender
         Asked for, but Ctrl-C came first.
+    others : tuple of (Trace, Trace)
+        The same two parts of further traces.
+    draws : int
+        Of every trace, planned with.
     """
 
     objective: Objective
@@ -137,6 +141,8 @@ class Comparison(Printable):
     judged_on: Trace
     rows: tuple[ComparisonRow, ...]
     left_out: tuple[Contender, ...] = ()
+    others: tuple[tuple[Trace, Trace], ...] = ()
+    draws: int = 1
 
     slo_ns = FieldOf[int]("objective.slo_ns")
     """The objective in nanoseconds."""
@@ -203,6 +209,7 @@ class Comparison(Printable):
             figures=(
                 ("planned on", f"the first {self.split:.0%} of its time, {len(self.planned_on):,} queries"),
                 ("held out", f"the rest, {len(self.judged_on):,} queries, {len(self.seeds)} seed(s)"),
+                ("and on", ", ".join(planned.name for planned, _ in self.others)),
                 ("left out", ", ".join(self.left_out)),
             ),
             headings=("planner", "status", ">$/h", "in sample", "held out"),

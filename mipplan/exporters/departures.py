@@ -190,7 +190,7 @@ def assumptions(deployment: Deployment, rules: ServingRules) -> list[str]:
     if plan.envelope is not None:
         needed.append("Traffic keeps to the arrival curve that was planned for.")
     elif plan.trace is not None:
-        traffic = f"{plan.trace.queries:,} queries of {plan.trace.name}"
+        traffic = " or ".join(f"{one.queries:,} queries of {one.name}" for one in plan.traces)
         more = "" if plan.headroom == 1.0 else f", at {plan.headroom:g} times their rate"
         needed.append(f"Traffic is as in the trace that was planned for ({traffic}{more}).")
     return needed

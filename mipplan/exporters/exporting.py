@@ -193,7 +193,7 @@ def _readme(target: ExportTarget, deployment: Deployment, departures: tuple[Depa
     certified = ""
     if plan.certificate_ns is not None:
         certified = f" Certificate: {format_duration(plan.certificate_ns)}"
-        certified += "." if plan.trace is None else f" on {plan.trace.name} ({plan.trace.queries:,} queries)."
+        certified += f"{plan.provenance.scope(plan.samples)}."
     needed = ", ".join(f"{count} × {hardware}" for hardware, count in deployment.devices().items())
     rows = [(stage.name, stage.text, stage.table_text, target.settings(stage)) for stage in deployment.stages]
     table = ["| stage | plan | one batch | where |", "| --- | --- | --- | --- |"]

@@ -22,8 +22,9 @@ from mipplan.core import (
     from_front,
 )
 from mipplan.fleet.problem import Column, Fleet, FleetMember, FleetSolution
-from mipplan.result import Figures, Objective, Plan, PlanStatus, Provenance, TraceReference, relevant_profiles
+from mipplan.result import Figures, Objective, Plan, PlanStatus, Provenance, relevant_profiles
 from mipplan.tokens import realise
+from mipplan.trace import TraceReference
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,6 +9,7 @@ from mipplan.options.families import (
     check_names,
     check_span,
     find_families,
+    joint_demand,
     limits_of,
     trace_demand,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "extremes",
     "find_families",
     "frontier",
+    "joint_demand",
     "limits_of",
     "tabulate",
     "time_cost_problem",

@@ -7,7 +7,7 @@ each other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NamedTuple
@@ -206,6 +206,12 @@ def trace_demand(workload: Workload) -> dict[str, Fraction]:
     """Mean token rate of each stage over the trace, tokens per ns; raises `InputError` if it spans no time."""
     check_span(workload.span_ns)
     return {name: Fraction(tokens.count, workload.span_ns) for name, tokens in workload.stages.items()}
+
+
+def joint_demand(workloads: Sequence[Workload]) -> dict[str, Fraction]:
+    """Greatest mean token rate of each stage over several traces, at least one: each must be outrun."""
+    demands = [trace_demand(workload) for workload in workloads]
+    return {stage: max(demand[stage] for demand in demands) for stage in demands[0]}
 
 
 def find_families(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from mipplan.core import Report, check_all, check_seed, first_true
+from mipplan.core import Report, check_all, first_true
 from mipplan.perturbation.perturbations import AXES, Amount, Axis, Case
 from mipplan.perturbation.result import AxisFragility, Fragility, FragilityBreak, FragilityPoint
-from mipplan.replayer import check_manner, check_plan, check_trace, replay, replay_many
+from mipplan.replayer import check_manner, check_plan, replay, replay_many
 from mipplan.result import Objective, Plan, ReplayResult
+from mipplan.tokens import find_samples, read_traces
 from mipplan.trace import Trace
 
 _UNPERTURBED = Amount(1.0, "as planned", 0.0)
@@ -18,7 +19,7 @@ _UNPERTURBED = Amount(1.0, "as planned", 0.0)
 
 def fragility(
     plan: Plan,
-    trace: Trace,
+    trace: Trace | Sequence[Trace],
     *,
     discipline: str | None = None,
     engine: str = "auto",
@@ -31,19 +32,20 @@ def fragility(
     continuous axis (rate, burstiness, service times, tokens per query) the gap between the last grid point that keeps
     the objective and the first that misses is halved until the least factor that misses is known to 0.1 % (of the CV,
     0.01). Replays are not monotone: a larger batch may make a query faster, so an even smaller factor may miss as well.
-    It takes at most 56 replays and one for each stage.
+    It takes at most 56 replays and one for each stage; of several traces and seeds as many for each, and every figure
+    is that of the sample where it is worst.
 
     Parameters
     ----------
     plan : Plan
         Any with choices: planned, from a file, or of `Plan.from_choices`.
-    trace : Trace
+    trace : Trace, or sequence of Trace
     discipline : {"oldest_first", "fifo"}, optional
         As the plan says by default.
     engine : str
         As for `mipplan.replay`.
     seed : int, optional
-        Of the token draws and of burstier gaps; the plan's own by default.
+        Of the token draws and of burstier gaps; the plan's own by default, which may be several.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -61,22 +63,25 @@ def fragility(
     """
     check_all(
         lambda: check_plan(plan),
-        lambda: check_trace(trace),
+        lambda: read_traces(trace),
         lambda: check_manner(discipline, engine, seed),
     )
-    case = Case(plan.require(), trace, check_seed(plan.seed if seed is None else seed))
-    judge = _Judge(case, discipline, engine, progress or (lambda _: None))
+    drawn = (plan.seed, plan.seeds) if seed is None else (seed, 1)
+    samples = find_samples(plan.require().pipeline, trace, *drawn)
+    cases = tuple(Case(plan, sample.trace, sample.seed, sample.name) for sample in samples)
+    judge = _Judge(cases, discipline, engine, progress or (lambda _: None))
     judge.report("as planned")
-    result = judge.replayed(case)
-    unperturbed = judge.point(_UNPERTURBED, case, result)
+    case, result, unperturbed = judge.worst(_UNPERTURBED, cases)
     found: dict[str, AxisFragility] = {}
     complete: set[str] = set()
     with suppress(KeyboardInterrupt):  # what was replayed until then is the answer
         for axis in AXES.values():
             points: list[FragilityPoint] = []
-            obstacle = axis.obstacle(case)
+            # Where one sample has nothing to change, as with all queries at once, there is no common amount.
+            obstacle = next(filter(None, map(axis.obstacle, cases)), None)
             found[axis.name] = AxisFragility(axis.name, axis.title, (), None, obstacle)
-            for amount in axis.amounts(case) if obstacle is None else ():
+            # Other seeds are those after the last.
+            for amount in axis.amounts(cases[-1]) if obstacle is None else ():
                 points.append(judge.judged(axis, amount))
                 first = _first_missed(axis, points) if unperturbed.keeps else None
                 found[axis.name] = AxisFragility(axis.name, axis.title, tuple(points), first)
@@ -87,7 +92,8 @@ def fragility(
     axes = tuple(found.get(name) or AxisFragility(name, axis.title, ()) for name, axis in AXES.items())
     left_out = tuple(name for name in AXES if name not in complete)
     manner = (result.discipline, result.engine, case.seed, judge.objective.quantile)
-    return Fragility(plan, trace, *manner, unperturbed, axes, judge.replays, left_out)
+    names = tuple(case.name for case in cases) if len(cases) > 1 else ()
+    return Fragility(plan, case.trace, *manner, unperturbed, axes, judge.replays, left_out, names)
 
 
 def _first_missed(axis: Axis, points: list[FragilityPoint]) -> FragilityBreak | None:
@@ -99,7 +105,7 @@ def _first_missed(axis: Axis, points: list[FragilityPoint]) -> FragilityBreak | 
 class _Judge:
     """Replays cases and says what came of them."""
 
-    case: Case
+    cases: tuple[Case, ...]
     discipline: str | None
     engine: str
     report: Report
@@ -108,7 +114,7 @@ class _Judge:
     @property
     def objective(self) -> Objective:
         """Every query counts where the plan guarantees every query."""
-        asked = self.case.plan.objective
+        asked = self.cases[0].plan.objective
         return asked if asked.envelope is None else replace(asked, quantile=1.0, per_ns=None, share=1.0)
 
     def replayed(self, case: Case) -> ReplayResult:
@@ -126,20 +132,38 @@ class _Judge:
             discipline=self.discipline,
             engine=self.engine,
             seed=case.seed,
-            slo_s=self.case.plan.slo_s,
+            slo_s=self.cases[0].plan.slo_s,
             quantile=None if self.objective.envelope is None else 1.0,
         )
         return verdicts[0].keeps
 
     def judged(self, axis: Axis, amount: Amount) -> FragilityPoint:
         self.report(f"{axis.title}: {amount.label}")
-        perturbed = axis.perturb(self.case, amount)
-        if perturbed is None:
+        perturbed = self.perturbed(axis, amount)
+        if not perturbed:
             return FragilityPoint(amount.value, amount.label, amount.size, keeps=False)
-        return self.point(amount, perturbed, self.replayed(perturbed))
+        return self.worst(amount, perturbed)[2]
+
+    def perturbed(self, axis: Axis, amount: Amount) -> list[Case]:
+        """All samples after a perturbation, those that come to the same once; none if a stage has no replica left."""
+        made = [axis.perturb(case, amount) for case in self.cases]
+        distinct = {(id(case.trace), case.seed): case for case in made if case is not None}
+        return list(distinct.values()) if axis.name == "seed" else [case for case in made if case is not None]
+
+    def worst(self, amount: Amount, cases: Sequence[Case]) -> tuple[Case, ReplayResult, FragilityPoint]:
+        """Replay samples one after the other, and keep the one whose latency quantile is greatest."""
+        found: tuple[Case, ReplayResult, FragilityPoint] | None = None
+        for case in cases:
+            result = self.replayed(case)
+            point = self.point(amount, case, result)
+            if found is None or (point.quantile_ns or 0) > (found[2].quantile_ns or 0):
+                found = case, result, point
+        if found is None:
+            raise AssertionError("there is at least one sample")
+        return found
 
     def point(self, amount: Amount, case: Case, result: ReplayResult) -> FragilityPoint:
-        slo_ns, quantile_ns = self.case.plan.slo_ns, result.objective_ns(self.objective)
+        slo_ns, quantile_ns = case.plan.slo_ns, result.objective_ns(self.objective)
         busiest = max(result.stages, key=result.utilisation)
         return FragilityPoint(
             amount.value,
@@ -151,6 +175,7 @@ class _Judge:
             busiest=busiest,
             utilisation=result.utilisation(busiest),
             cv=case.trace.cv if case.trace.span_ns else None,
+            sample=case.name or None,
         )
 
     def bisected(self, axis: Axis, steps: int, points: list[FragilityPoint]) -> FragilityBreak:
@@ -161,8 +186,8 @@ class _Judge:
         def misses(step: int) -> bool:
             amount = axis.at(step)
             self.report(f"{axis.title}: {amount.label}, looking for the first that misses")
-            perturbed = axis.perturb(self.case, amount)
-            return perturbed is None or not self.keeps(perturbed)
+            perturbed = self.perturbed(axis, amount)
+            return not perturbed or not all(map(self.keeps, perturbed))
 
         least = axis.at(first_true(below + 1, first, misses))
         return FragilityBreak(axis.name, least.value, least.label, least.size, 1.0 / steps)

@@ -39,6 +39,7 @@ class Case:
     plan: Plan
     trace: Trace
     seed: int
+    name: str = ""  # Of the sample, where there are several.
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ class FragilityPoint:
     """That share."""
     cv: float | None = None
     """Of the gaps of the trace replayed; None if all queries arrive at once."""
+    sample: str | None = None
+    """Where these figures are from, of several traces and seeds: where the quantile is greatest."""
 
     quantile_s = FieldOf[float | None]("quantile_ns", NS_PER_S)
     """`quantile_ns` in seconds."""
@@ -110,10 +112,11 @@ class Fragility(Printable):
     ----------
     plan : Plan
     trace : Trace
+        Of several samples the worst one's, without perturbation.
     discipline, engine : str
         Of all replays.
     seed : int
-        Of the token draws, on all axes but that of other seeds.
+        Of the token draws, on all axes but that of other seeds; of several samples the worst one's.
     quantile : float
         That is held to the objective: the plan's, or 1 if it guarantees every query.
     unperturbed : FragilityPoint
@@ -122,6 +125,8 @@ class Fragility(Printable):
         Replays and verdicts that it took.
     left_out : tuple of str
         Axes that were not complete when Ctrl-C came.
+    samples : tuple of str
+        Names of the traces and seeds, each of which must keep the objective; empty for one.
     """
 
     plan: Plan
@@ -134,6 +139,7 @@ class Fragility(Printable):
     axes: tuple[AxisFragility, ...]
     replays: int
     left_out: tuple[str, ...] = ()
+    samples: tuple[str, ...] = ()
 
     @property
     def keeps(self) -> bool:
@@ -212,6 +218,7 @@ class Fragility(Printable):
             f"Fragility of the plan for {self.plan.pipeline.name} on {self.trace.name}: {objective}",
             figures=(
                 ("unperturbed", f"{kept}, {format_duration(self.unperturbed.quantile_ns or 0)}"),
+                ("worst of", ", ".join(self.samples)),
                 ("first break", self.breaks_first),
                 ("left out", ", ".join(self.left_out)),
             ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mipplan.core import Deadline, InputError, SearchLimits, first_true
@@ -29,15 +29,15 @@ class ExplanationParams:
 _PARAMS = ExplanationParams()
 
 
-def explain(plan: Plan, trace: Trace, *, time_limit_s: float = 20.0) -> Explanation:
+def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float = 20.0) -> Explanation:
     """Explain a plan on the trace it was made for.
 
     Parameters
     ----------
     plan : Plan
         With choices; optimal or not.
-    trace : Trace
-        Before headroom, as it was given to `mipplan.plan`.
+    trace : Trace, or sequence of Trace
+        Before headroom, as given to `mipplan.plan`; of several traces and seeds it is said which one binds.
     time_limit_s : float
         For the search of plans on other hardware.
 
@@ -54,7 +54,8 @@ def explain(plan: Plan, trace: Trace, *, time_limit_s: float = 20.0) -> Explanat
         raise InputError.one("plan", f"is certified by its replay, which has no terms to explain; {held}")
     if plan.certificate is CertificateKind.SHARP:
         raise InputError.one("plan", f"has a sharp certificate, which has no terms to explain; {held}")
-    instance = Request.of(plan, trace).instance()
+    request = Request.of(plan, trace)
+    instance = request.instance()
     configuration = Configuration(
         {stage: instance.families[stage].option(choice) for stage, choice in plan.choices.items()}
     )
@@ -70,6 +71,7 @@ def explain(plan: Plan, trace: Trace, *, time_limit_s: float = 20.0) -> Explanat
         near_plans=near,
         near_share=_PARAMS.near_share,
         near_complete=complete,
+        sample=request.worst(instance, services),
     )
 
 

@@ -229,6 +229,8 @@ class Diagnosis:
             return []
         steps = self.instance.oracle.critical_path(fastest.configuration.services)
         path = " → ".join(step_text(step) for step in steps)
+        worst = self.request.worst(self.instance, fastest.configuration.services)
+        path += "" if worst is None else f", on {worst}"
         kind = "fastest reachable certificate" if limit is None else "fastest certificate found in time"
         asked = math.ceil((fastest.certificate_ns + self.request.plan.margin_ns) / NS_PER_MS)
         return [
@@ -273,8 +275,9 @@ class Diagnosis:
                 break
         if low == 0:
             return []
-        rate_rps = low / _WHOLE * self.request.trace.rate_rps
-        return [f"At {low}% of the traffic ({rate_rps:.4g} queries/s) it would work"]
+        rates_rps = {low / _WHOLE * sample.trace.rate_rps for sample in self.request.samples}
+        most = "up to " if len(rates_rps) > 1 else ""
+        return [f"At {low}% of the traffic ({most}{max(rates_rps):.4g} queries/s) it would work"]
 
 
 def _objective_text(plan: Plan) -> str:

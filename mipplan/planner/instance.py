@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
 
 from mipplan.calculus import ArrivalCurve, StageService, check_curve, most_tokens_per_query
 from mipplan.certificate import check_covered, check_timed
@@ -14,14 +13,12 @@ from mipplan.core import (
     NS_PER_S,
     Fault,
     Faults,
-    InputError,
     check_all,
     check_budget,
     check_headroom,
     check_one_of,
     check_time_limit,
     from_front,
-    shown,
 )
 from mipplan.options import (
     Configuration,
@@ -31,17 +28,33 @@ from mipplan.options import (
     expand,
     extremes,
     find_families,
+    joint_demand,
     limits_of,
-    trace_demand,
     undominated,
 )
 from mipplan.pipeline import Discipline, DispatchLaw, Laws, Pipeline, are_timed
 from mipplan.planner.cuts import Cut, Services, strengthen
-from mipplan.planner.oracle import ORACLES, CertificateOracle, FifoOracle, SeparationOracle, WorstCaseOracle
+from mipplan.planner.oracle import (
+    ORACLES,
+    CertificateOracle,
+    FifoOracle,
+    JointOracle,
+    SeparationOracle,
+    WorstCaseOracle,
+)
 from mipplan.profiles import Profiles
-from mipplan.result import CertificateKind, Guarantee, Objective, Plan, RunClass, check_certified_by
+from mipplan.result import (
+    CertificateKind,
+    Guarantee,
+    Objective,
+    Plan,
+    RunClass,
+    SampleFigure,
+    check_certified_by,
+    worst_sample,
+)
 from mipplan.solvers import AUTO
-from mipplan.tokens import Workload, realise
+from mipplan.tokens import Sample, Workload, check_seeds, find_samples, realise
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS
 
@@ -161,15 +174,16 @@ class Instance:
 
 @dataclass(frozen=True)
 class Request:
-    """What to plan for: a plan that states it, without choices, and the trace, headroom included."""
+    """What to plan for: a plan that states it, without choices, and samples of the traffic, headroom included."""
 
     plan: Plan
-    trace: Trace
+    samples: tuple[Sample, ...]
 
     @classmethod
-    def of(cls, plan: Plan, sample: Trace) -> Request:
-        """Return the request that a plan answers, given the trace before headroom."""
-        return cls(plan, sample if plan.headroom == 1.0 else sample.scale(plan.headroom))
+    def of(cls, plan: Plan, traces: Trace | Sequence[Trace]) -> Request:
+        """Return the request that a plan answers, given one or several traces before headroom."""
+        found = find_samples(plan.pipeline, traces, plan.seed, plan.seeds)
+        return cls(plan, tuple(sample.scaled(plan.headroom) for sample in found))
 
     @property
     def overtaking(self) -> RunClass | None:
@@ -179,21 +193,34 @@ class Request:
         return (plan.runs or RunClass()) if by_arrival else None
 
     @cached_property
-    def workload(self) -> Workload:
-        """Return the tokens of the trace: drawn once, whatever its rate is multiplied by."""
-        return realise(self.plan.pipeline, self.trace, self.plan.seed)
+    def workloads(self) -> tuple[Workload, ...]:
+        """The tokens of every sample: drawn once, whatever its rate is multiplied by."""
+        return tuple(realise(self.plan.pipeline, sample.trace, sample.seed) for sample in self.samples)
+
+    def figures(self, certified_ns: Sequence[int]) -> tuple[SampleFigure, ...]:
+        """Say which samples these certificates are of; empty if there are none."""
+        pairs = zip(self.samples, certified_ns, strict=False)
+        return tuple(SampleFigure(one.name, one.number, one.seed, own_ns) for one, own_ns in pairs)
+
+    def worst(self, instance: Instance, services: Services) -> str | None:
+        """Return the name of the sample that the guaranteed latency comes from; None if there are not several."""
+        worst = worst_sample(self.figures(instance.oracle.by_sample(services)))
+        return None if worst is None else worst.name
 
     def instance(self, factor: float = 1.0) -> Instance:
         """Realise the request, with the traffic multiplied by `factor`."""
-        plan, trace = self.plan, self.trace if factor == 1.0 else self.trace.scale(factor)
+        plan, traces = self.plan, [sample.scaled(factor).trace for sample in self.samples]
         deadline_ns = plan.objective.deadline_ns
         if plan.envelope is None:
-            workload = self.workload.at(trace.arrival_ns)
-            return _on_trace(plan.profiles, workload, deadline_ns, plan.objective, plan.laws, self.overtaking)
-        # Replicas outrun the trace's mean rate, too.
-        check_span(trace.span_ns)
+            pairs = zip(self.workloads, traces, strict=True)
+            loads = [workload.at(trace.arrival_ns) for workload, trace in pairs]
+            return _on_traces(plan.profiles, loads, deadline_ns, plan.objective, plan.laws, self.overtaking)
+        # Replicas outrun the mean rate of every trace, too.
+        for trace in traces:
+            check_span(trace.span_ns)
         arrival = ArrivalCurve(tuple((burst, rate * factor) for burst, rate in plan.envelope))
-        rate = max(Fraction(len(trace), trace.span_ns), Fraction(arrival.rate) / NS_PER_S)
+        mean = max(Fraction(len(trace), trace.span_ns) for trace in traces)
+        rate = max(mean, Fraction(arrival.rate) / NS_PER_S)
         demand = {stage: rate * most for stage, most in most_tokens_per_query(plan.pipeline).items()}
         oracle = WorstCaseOracle(plan.pipeline, arrival)
         return Instance.of(plan.pipeline, plan.profiles, demand, oracle, deadline_ns, plan.laws)
@@ -210,24 +237,27 @@ def trace_instance(
     overtaking: RunClass | None = None,
 ) -> Instance:
     """Realise a request that is certified on its trace; raises `InputError` if the trace spans no time."""
-    return _on_trace(profiles, realise(pipeline, trace, seed), deadline_ns, asked, laws, overtaking)
+    return _on_traces(profiles, [realise(pipeline, trace, seed)], deadline_ns, asked, laws, overtaking)
 
 
-def _on_trace(
+def _on_traces(
     profiles: Profiles,
-    workload: Workload,
+    workloads: Sequence[Workload],
     deadline_ns: int,
     asked: float | Objective,
     laws: Laws | None,
     overtaking: RunClass | None,
 ) -> Instance:
-    kept = asked.criterion(workload.ingress_ns) if isinstance(asked, Objective) else asked
-    if overtaking is None:
-        oracle = CertificateOracle(workload, kept, deadline_ns)
-    else:
-        oracle = FifoOracle(workload, kept, overtaking, deadline_ns)
-    demand = trace_demand(workload)
-    return Instance.of(workload.pipeline, profiles, demand, oracle, deadline_ns, laws, overtaking)
+    def oracle_of(workload: Workload) -> CertificateOracle:
+        kept = asked.criterion(workload.ingress_ns) if isinstance(asked, Objective) else asked
+        if overtaking is None:
+            return CertificateOracle(workload, kept, deadline_ns)
+        return FifoOracle(workload, kept, overtaking, deadline_ns)
+
+    demand = joint_demand(workloads)
+    oracles = [oracle_of(workload) for workload in workloads]
+    oracle = oracles[0] if len(oracles) == 1 else JointOracle(oracles)
+    return Instance.of(workloads[0].pipeline, profiles, demand, oracle, deadline_ns, laws, overtaking)
 
 
 def check_search(
@@ -260,39 +290,20 @@ def check_search(
     )
 
 
-def check_tomorrow(
-    guarantee: str, confidence: float | None, drift: float | None, seeds: int, samples: object
-) -> None:
-    """Refuse what no reliable plan can be asked for by, and what goes with no other plan; `samples`: one or several.
+def check_tomorrow(guarantee: str, confidence: float | None, drift: float | None, seeds: int) -> None:
+    """Refuse what no reliable plan can be asked for by, and what goes with no other plan.
 
     Raises `InputError` listing every fault.
     """
     if guarantee == Guarantee.RELIABLE:
         from_front("check_reliability", "mipplan.reliability")(confidence, drift, seeds)
         return
-    given = {
-        "trace": isinstance(samples, list | tuple) and len(samples) > 1,
-        "confidence": confidence is not None,
-        "drift": drift is not None,
-    }
-    given |= {"seeds": seeds != 1}
-    message = "{} with the guarantee 'reliable' only"
-    goes = {"trace": "several samples go", "seeds": "more than one go"}
-    InputError.raise_if(
-        Fault(what, message.format(goes.get(what, "goes"))) for what, is_given in given.items() if is_given
-    )
-
-
-def read_traces(traces: object) -> list[Trace]:
-    """Return one or several samples as a list.
-
-    Raises `InputError` if they are none.
-    """
-    found: list[Any] = list(traces) if isinstance(traces, list | tuple) else [traces]
-    if not found or not all(isinstance(trace, Trace) for trace in found):
-        message = f"expected a Trace, or a list of some, found {shown(traces)}; Trace.read(…) reads a file"
-        raise InputError.one("trace", message)
-    return found
+    faults = Faults()
+    faults.take(lambda: check_seeds(seeds))
+    given = {"confidence": confidence, "drift": drift}
+    message = "goes with the guarantee 'reliable' only"
+    faults.add(*(Fault(what, message) for what, value in given.items() if value is not None))
+    faults.check()
 
 
 def check_theorem(

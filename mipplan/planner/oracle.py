@@ -18,16 +18,9 @@ from typing import Protocol
 
 import numpy as np
 
-from mipplan.calculus import PathWaits, WorstCase, analyse_paths
+from mipplan.calculus import PathWaits, WorstCase, analyse_paths, join_paths
 from mipplan.certificate import CertificateEvaluator, FifoEvaluator, certify_fifo, certify_services
-from mipplan.core import (
-    UNLIMITED_NS,
-    Bool,
-    Criterion,
-    Float64,
-    Int64,
-    greatest_values,
-)
+from mipplan.core import UNLIMITED_NS, Bool, Criterion, Float64, Int64, greatest_values
 from mipplan.planner.cuts import QueryCuts, Services, critical_chains, waited_for_queries
 from mipplan.result import CriticalStage, Guarantee, RunClass
 from mipplan.tokens import StageTokens, Workload
@@ -48,6 +41,10 @@ class SeparationOracle(Protocol):
 
     def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
         """How the guaranteed latency comes about."""
+
+    def by_sample(self, services: Services) -> tuple[int, ...]:  # noqa: ARG002
+        """What is guaranteed on each of several samples, ns; nothing where there is one."""
+        return ()
 
     def exceeds(self, services: Services, limit_ns: int) -> bool:
         """Whether the guaranteed latency exceeds `limit_ns`."""
@@ -322,6 +319,65 @@ class FifoOracle(CertificateOracle):
         if super().surely_exceeds(services, limit_ns):
             return super().query_cuts(services, limit_ns, order)
         return None
+
+
+class JointOracle(SeparationOracle):
+    """Several samples, each of which must keep the deadline by itself: what one of them refuses is refused.
+
+    A cut, a bound or late queries of one of them hold for all together. What refused last is asked first.
+    """
+
+    def __init__(self, parts: Sequence[CertificateOracle]) -> None:
+        self._parts, self._order = tuple(parts), list(parts)
+
+    @cached_property
+    def paths(self) -> PathWaits:
+        """Paths of all samples, with the longest wait of any of them."""
+        return join_paths([part.paths for part in self._parts])
+
+    def by_sample(self, services: Services) -> tuple[int, ...]:
+        """Certified latency quantile on each sample, ns."""
+        return tuple(part.certificate_ns(services) for part in self._parts)
+
+    def certificate_ns(self, services: Services) -> int:
+        """Greatest certified latency quantile of any sample, ns."""
+        return max(self.by_sample(services))
+
+    def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
+        """How the greatest of them comes about."""
+        return max(self._parts, key=lambda part: part.certificate_ns(services)).critical_path(services)
+
+    def exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Whether any certificate exceeds `limit_ns`; whole traces are only asked if no sample of them knows."""
+        return self.surely_exceeds(services, limit_ns) or self._any(lambda p: p.exceeds(services, limit_ns))
+
+    def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
+        """Whether any certificate exceeds `limit_ns` for certain; if False, one may still."""
+        return self._any(lambda part: part.surely_exceeds(services, limit_ns))
+
+    def _any(self, refuses: Callable[[CertificateOracle], bool]) -> bool:
+        """Whether a sample refuses: it is then likely to refuse again, and knows why."""
+        found = next((part for part in self._order if refuses(part)), None)
+        if found is not None:
+            self._order.remove(found)
+            self._order.insert(0, found)
+        return found is not None
+
+    def floor_ns(self, services: Services) -> int:
+        """Greatest of the lower bounds on all certificates, ns."""
+        return max(part.floor_ns(services) for part in self._parts)
+
+    def quick_bound(self, refused: Services, limit_ns: int) -> Callable[[Services], float]:
+        """Return that of the first sample that sees why these are refused."""
+        for part in self._order:
+            bound_ns = part.quick_bound(refused, limit_ns)
+            if bound_ns(refused) > limit_ns:
+                break
+        return bound_ns
+
+    def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
+        """Return those of the sample that refused last."""
+        return self._order[0].query_cuts(services, limit_ns, order)
 
 
 class WorstCaseOracle(WorstCase, SeparationOracle):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from mipplan.calculus import ArrivalCurve, empirical_envelope
+from mipplan.calculus import ArrivalCurve, empirical_envelope, least_above
 from mipplan.certificate import resolve_certificate
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
@@ -28,7 +28,7 @@ from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, S
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
-from mipplan.planner.instance import Request, check_search, check_theorem, check_tomorrow, read_traces
+from mipplan.planner.instance import Request, check_search, check_theorem, check_tomorrow
 from mipplan.planner.narrowing import NarrowingParams, is_too_dear, narrow
 from mipplan.profiles import Profiles
 from mipplan.result import (
@@ -41,13 +41,13 @@ from mipplan.result import (
     PlanStatus,
     Provenance,
     RunClass,
-    TraceReference,
     check_laws,
     relevant_profiles,
     resolve_objective,
     resolve_slo_ns,
 )
 from mipplan.solvers import AUTO, resolve_solver
+from mipplan.tokens import read_traces
 from mipplan.trace import Trace
 
 #: The share of scenarios that a reliable plan keeps unless another is asked for.
@@ -103,7 +103,7 @@ def plan(
     pipeline : Pipeline
     profiles : Profiles
     trace : Trace, or sequence of Trace
-        A sample of the traffic (several for guarantee ``reliable``). The plan is certified on it: it is in-sample.
+        A sample of the traffic, or several: the plan is certified on each by itself, in any order. It is in-sample.
     slo_s : float, optional
         Latency objective in seconds; the pipeline's own by default.
     quantile : float, optional
@@ -154,7 +154,8 @@ def plan(
         Of guarantee ``reliable``: by which share tomorrow's rate is typically off (one standard deviation), beyond the
         chance of resampling; by default as much as parts of the sample differ beyond it.
     seeds : int
-        Of guarantee ``reliable``: draws of tokens and service times for every scenario that the plan is chosen on.
+        Draws of the tokens of every trace, `seed`, `seed` + 1 and so on; the plan is certified on each by itself. Of
+        guarantee ``reliable`` also draws of every scenario that it is chosen on.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -191,7 +192,7 @@ def plan(
 
     check_all(
         lambda: read_traces(trace),
-        lambda: check_tomorrow(guarantee, confidence, drift, seeds, trace),
+        lambda: check_tomorrow(guarantee, confidence, drift, seeds),
         lambda: check_search(
             formulation=formulation,
             guarantee=guarantee,
@@ -209,7 +210,6 @@ def plan(
         lambda: check_laws(pipeline, dispatch, discipline),
     )
     traces = read_traces(trace)
-    trace = traces[0]
     laws = check_laws(pipeline, dispatch, discipline)
     restrictions = (guarantee, certificate, runs, headroom, budget_usd_per_hour)
     by_replay = check_theorem(laws, discipline, *restrictions)
@@ -218,7 +218,7 @@ def plan(
     # "auto" is the first solver that works; without one it stays with each problem that is solved.
     resolved = resolve_solver(solver)
     if Guarantee(guarantee) is Guarantee.ENVELOPE and envelope is None:
-        envelope = empirical_envelope((trace if headroom == 1.0 else trace.scale(headroom)).arrival_ns)
+        envelope = least_above([empirical_envelope(one.scale(headroom).arrival_ns) for one in traces])
     asked = Plan(
         pipeline,
         relevant_profiles(pipeline, profiles),
@@ -231,15 +231,11 @@ def plan(
             margin_ns=0 if by_budget else seconds_to_ns(margin_s),
             envelope=None if envelope is None else envelope.buckets,
             budget_microusd_per_hour=check_budget(budget_usd_per_hour),
+            seeds=seeds,
         ).under(laws, discipline),
         status=PlanStatus.UNKNOWN,
         figures=Figures(lower_bound_microusd_per_hour=0),
-        provenance=Provenance(
-            TraceReference.of(trace),
-            formulation,
-            AUTO if solver == formulation == AUTO else resolved,
-            sample=trace,
-        ),
+        provenance=Provenance.on(traces, formulation, AUTO if solver == formulation == AUTO else resolved),
     )
     deadline = Deadline.after(time_limit_s, started)
 
@@ -256,7 +252,7 @@ def plan(
     if by_replay:
         start = maker.hurried().start()
         ending = {"time_limit_s": left_s(), "progress": progress}
-        refined: Plan = from_front("refine")(start, trace, margin_s=margin_s, **ending)
+        refined: Plan = from_front("refine")(start, traces, margin_s=margin_s, **ending)
         return refined
     if (
         by_arrival
@@ -265,12 +261,12 @@ def plan(
         or asked.envelope is not None
     ):
         return maker.cheapest() if budget is None else maker.fastest(budget)
-    if resolve_certificate(certificate, maker.request.workload, runs) is CertificateKind.CLASSIC:
+    if resolve_certificate(certificate, maker.request.workloads, runs) is CertificateKind.CLASSIC:
         return maker.cheapest()
     first = maker.hurried().cheapest()
     # After Ctrl-C only the plan at hand is certified anew.
     left = 1e-3 if first.limit is Limit.INTERRUPT else left_s()
-    found: Plan = from_front("sharpen")(first, trace, runs=runs, time_limit_s=left, progress=progress)
+    found: Plan = from_front("sharpen")(first, traces, runs=runs, time_limit_s=left, progress=progress)
     return found
 
 
@@ -280,10 +276,10 @@ class PlanMaker:
     def __init__(self, asked: Plan, limits: SearchLimits, params: PlanningParams = PlanningParams()) -> None:
         if asked.provenance.sample is None:
             raise AssertionError("a plan is made for a trace")
-        limits.report(f"analysing {len(asked.provenance.sample):,} queries")
+        limits.report(f"analysing {sum(map(len, asked.provenance.samples)):,} queries")
         self._asked, self._params = asked, params
         self._method = SearchMethod(asked.formulation or AUTO, asked.solver or AUTO, limits)
-        self.request = Request.of(asked, asked.provenance.sample)
+        self.request = Request.of(asked, asked.provenance.samples)
         self._instance = self.request.instance()
 
     def hurried(self) -> PlanMaker:
@@ -364,12 +360,13 @@ class PlanMaker:
     def _made(
         self, configuration: Configuration, lower_bound: int | None, certificate_ns: int, limit: Limit | None
     ) -> Plan:
-        bound_ns = self._instance.oracle.paths.bound_ns(configuration.services)
+        oracle, services = self._instance.oracle, configuration.services
+        bound_ns, samples = oracle.paths.bound_ns(services), self.request.figures(oracle.by_sample(services))
         return replace(
             self._asked,
             status=PlanStatus.OPTIMAL if limit is None else PlanStatus.FEASIBLE,
             choices=configuration.choices,
-            figures=Figures(configuration.microusd_per_hour, lower_bound, bound_ns, certificate_ns),
+            figures=Figures(configuration.microusd_per_hour, lower_bound, bound_ns, certificate_ns, samples),
             reason=None if limit is None else f"{_STOPPED} before this plan was proven the best",
             limit=limit,
         )

@@ -12,7 +12,7 @@ from mipplan.refinement.evaluation import (
 )
 from mipplan.refinement.heuristics import Heuristics, fastest_plan, propose_plans
 from mipplan.refinement.problem import Domains, RefinementProblem, Span, least_cost, state_problem
-from mipplan.refinement.refining import refine
+from mipplan.refinement.request import refine
 from mipplan.refinement.search import RefinementSearch
 from mipplan.refinement.sharpening import sharpen
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeAlias
@@ -16,8 +16,8 @@ from mipplan.options import (
     Family,
     Option,
     find_families,
+    joint_demand,
     limits_of,
-    trace_demand,
 )
 from mipplan.pipeline import DispatchLaw, Edge, Laws, Pipeline, are_timed
 from mipplan.profiles import Profiles
@@ -79,6 +79,11 @@ class RefinementProblem:
         queries: Int64 = self.workload.stages[stage].query[np.flatnonzero(exit_ns > due_ns)]
         return queries
 
+    def on(self, workload: Workload, asked: float | Criterion) -> RefinementProblem:
+        """Return the same plans, asked to keep the deadline on another sample."""
+        criterion = Criterion.of(asked, workload.ingress_ns)
+        return replace(self, workload=workload, due_times=DueTimes(workload), criterion=criterion)
+
     def restricted(self, kept: Bool) -> RefinementProblem:
         """Only the queries marked in `kept`; as many of them may be missed as of all."""
         workload, criterion = self.workload.restricted(kept), self.criterion.restricted(kept)
@@ -93,25 +98,28 @@ def state_problem(
     asked: float | Criterion,
     laws: Laws | None = None,
     demand: Mapping[str, Fraction] | None = None,
+    others: Sequence[Workload] = (),
 ) -> RefinementProblem:
     """Set up the search for a plan that keeps the deadline.
 
     The families are the planner's. Without a `demand`, tokens per ns by stage, they need not outrun the mean rate: a
     finite trace can be served with less. Only where all stages are timed they must, as the plan is then a certified
-    one. Replicas beyond the number of tokens never find one to serve, so they are left out, unless more of them change
-    how they are spread.
+    one. Replicas beyond the number of tokens, of this sample and the `others` that a plan must keep, never find one to
+    serve, so they are left out, unless more of them change how they are spread.
     """
     laws = pipeline.laws() if laws is None else laws
+    everything = [workload, *others]
     if demand is None:
-        demand = trace_demand(workload) if are_timed(laws) else dict.fromkeys(pipeline.stages, Fraction(0))
+        demand = joint_demand(everything) if are_timed(laws) else dict.fromkeys(pipeline.stages, Fraction(0))
     found = find_families(pipeline, profiles, demand, laws)
     domains = {
         stage: tuple(
             Span(family, family.fewest, max(family.fewest, min(family.most, useful)))
             for family in found[stage].families
         )
-        for stage, tokens in workload.stages.items()
-        for useful in [MAX_REPLICAS if laws[stage] is DispatchLaw.PACED else tokens.count]
+        for stage in workload.stages
+        for tokens in [max(load.stages[stage].count for load in everything)]
+        for useful in [MAX_REPLICAS if laws[stage] is DispatchLaw.PACED else tokens]
     }
     criterion = Criterion.of(asked, workload.ingress_ns)
     return RefinementProblem(

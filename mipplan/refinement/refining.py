@@ -1,4 +1,4 @@
-"""`mipplan.refine`: a plan in, the cheapest plan that replays within the objective out.
+"""The search of `mipplan.refine` for the cheapest plan that replays within the objective.
 
 Its phases: exclude, find a cheap plan, make it cheaper, prove. Every phase starts from the best plan of those before.
 A limit or Ctrl-C ends the phase that is under way.
@@ -6,25 +6,18 @@ A limit or Ctrl-C ends the phase that is under way.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
-    Deadline,
-    Faults,
     SearchLimits,
-    check_margin,
-    check_quantile,
-    check_seed,
-    check_time_limit,
     format_duration,
 )
-from mipplan.options import Configuration, check_names
-from mipplan.pipeline import Discipline, Dispatch, are_timed
-from mipplan.refinement.bounds import Known, Narrowed, narrow
+from mipplan.options import Configuration
+from mipplan.pipeline import Discipline, are_timed
+from mipplan.refinement.bounds import Known, Narrowed
 from mipplan.refinement.evaluation import (
     Counters,
     LimitReachedError,
@@ -40,24 +33,16 @@ from mipplan.refinement.evaluation import (
 from mipplan.refinement.heuristics import HeuristicParams, Heuristics, fastest_plan, propose_plans
 from mipplan.refinement.problem import Domains, RefinementProblem, find_options, least_cost, state_problem
 from mipplan.refinement.result import ASSUMING, OPTIMAL, conclude, record_refinement
+from mipplan.refinement.samples import OtherSamples
 from mipplan.refinement.search import RefinementSearch
-from mipplan.replayer import StageReplays, features_of, replay, resolve_engine
+from mipplan.replayer import CacheParams, StageReplays, features_of, replay, resolve_engine
 from mipplan.result import (
     Choice,
-    Figures,
-    Guarantee,
     Limit,
-    Objective,
     Plan,
-    PlanStatus,
-    Provenance,
     Refinement,
-    TraceReference,
-    check_laws,
-    resolve_slo_ns,
 )
-from mipplan.tokens import realise
-from mipplan.trace import Trace
+from mipplan.tokens import Sample, realise
 
 
 @dataclass(frozen=True)
@@ -78,132 +63,35 @@ class RefinementParams:
     heuristics: HeuristicParams = field(default_factory=HeuristicParams)
 
 
-def refine(
-    plan: Plan,
-    trace: Trace,
-    *,
-    slo_s: float | None = None,
-    quantile: float | None = None,
-    dispatch: Dispatch = None,
-    discipline: str | None = None,
-    time_limit_s: float | None = 60.0,
-    margin_s: float = 0.0,
-    seed: int | None = None,
-    engine: str = "auto",
-    progress: Callable[[str], None] | None = None,
-) -> Plan:
-    """Find the cheapest plan whose *replayed* latency quantile keeps the objective on a trace.
-
-    A certified plan holds for every run of the trace that the theorem covers, a refined one for one run: that of the
-    serving model, to the nanosecond. So it is cheaper, and more fragile; its record says how fragile.
-
-    Parameters
-    ----------
-    plan : Plan
-        Whose pipeline and profiles to plan with. Its choices, if any, are a first plan if they keep the objective.
-    trace : Trace
-    slo_s, quantile : float, optional
-        The plan's by default.
-    dispatch : str or mapping of str to str, optional
-        Law of all stages, or of those named; others as the plan says. Where all are timed the plan is a certified one:
-        stable, and every run of it is the replay. So a trace that spans no time is refused then.
-    discipline : {"oldest_first", "fifo"}, optional
-        Of all replays; as the plan says by default. Nothing of what is proven rests on it. The plan keeps its own, and
-        the certificate with it, unless all stages are timed: then its replay is the certificate, under this one.
-    time_limit_s : float or None
-        Wall-clock limit; the best plan by then is returned with a proven lower bound. The few replays that say how
-        fragile it is come on top.
-    margin_s : float
-        Keep back this much of the objective: the replayed quantile must be at most the objective less the margin.
-    seed : int, optional
-        Of the token draws; the plan's by default.
-    engine : str
-        ``"auto"`` or a key of `mipplan.replayer.ENGINES`.
-    progress : callable, optional
-        Called with one line of text as the work proceeds.
-
-    Returns
-    -------
-    Plan
-        Always, with `refinement` set. `status` is ``optimal`` if every cheaper plan of the option set was refuted;
-        ``feasible`` if some were left, then compare cost and lower bound; ``infeasible`` if all were refuted;
-        ``unknown`` if no plan was found. Its certificate is that of the theorem, and may be above the objective; where
-        all stages are timed it is the replay. A plan that is ``fifo`` itself, and not timed, has none.
-        Ctrl-C stops the search as the time limit does; `limit` says which of them did.
-
-    Raises
-    ------
-    InputError
-        Listing every bad argument.
-
-    Notes
-    -----
-    The option set: all hardware and measured batch sizes that the pipeline admits, with any number of replicas
-    within its limits. What is refuted without a replay is refuted by
-    [necessary conditions][9-refinement-which-conditions-are-necessary].
-    """
-    started = time.monotonic()
-    faults = Faults()
-    slo_ns = plan.slo_ns
-    if slo_s is not None:
-        slo_ns = faults.take(lambda: resolve_slo_ns(plan.pipeline, slo_s)).or_else(plan.slo_ns)
-    margin_ns = faults.take(lambda: check_margin(margin_s, slo_ns))
-    wanted = faults.take(lambda: plan.quantile if quantile is None else check_quantile(quantile))
-    others = plan.objective.others if slo_s is None and quantile is None else ()
-    drawn = faults.take(lambda: plan.seed if seed is None else check_seed(seed))
-    kept = plan.discipline if discipline is None else discipline
-    laws = faults.take(lambda: check_laws(plan.pipeline, dispatch, kept, plan.laws))
-    faults.take(lambda: resolve_engine(engine, frozenset()))
-    faults.take(lambda: check_time_limit(time_limit_s))
-    faults.take(lambda: check_names(plan.pipeline, plan.profiles))
-    faults.check()
-    base = replace(
-        plan,
-        objective=Objective(
-            slo_ns,
-            wanted.value,
-            drawn.value,
-            Guarantee.REPLAY,
-            margin_ns=margin_ns.value,
-            per_ns=plan.objective.per_ns,
-            share=plan.objective.share,
-            others=others,
-        ).under(laws.value, kept if are_timed(laws.value) else plan.discipline),
-        status=PlanStatus.UNKNOWN,
-        figures=Figures(plan.microusd_per_hour, 0),
-        provenance=Provenance(TraceReference.of(trace), sample=trace),
-        reason=None,
-        limit=None,
-    )
-    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
-    return Refining(base, trace, kept, engine, limits).run()
-
-
 @dataclass(eq=False)
 class Refining:
     """One refinement under way, of a plan whose objective is what is asked for."""
 
     base: Plan
-    trace: Trace
+    samples: Sequence[Sample]  # A plan must keep all; the search is on the first one.
     discipline: str  # Of all replays.
     engine: str
     limits: SearchLimits
     params: RefinementParams = RefinementParams()
 
     def __post_init__(self) -> None:
-        self.limits.report(f"refining on {len(self.trace):,} queries")
-        base, params = self.base, self.params
+        self.limits.report(f"refining on {sum(len(one.trace) for one in self.samples):,} queries")
+        base, params, asked = self.base, self.params, self.base.objective
         self._engine = resolve_engine(self.engine, features_of(base.laws.values()))
-        self._workload = realise(base.pipeline, self.trace, base.seed)
+        self._workloads = [realise(base.pipeline, sample.trace, sample.seed) for sample in self.samples]
+        pivot, *others = self._workloads
         self._problem = state_problem(
             base.pipeline,
             base.profiles,
-            self._workload,
-            base.objective.deadline_ns,
-            base.objective.criterion(self._workload.ingress_ns),
+            pivot,
+            asked.deadline_ns,
+            asked.criterion(pivot.ingress_ns),
             base.laws,
             self._demand(),
+            others,
         )
+        problems = [self._problem.on(load, asked.criterion(load.ingress_ns)) for load in others]
+        self._others = OtherSamples.of(self.samples[1:], problems, self._replays_of)
         self._counters = Counters()
         self._improving = self._work_until(params.improved_by)
         self._trusting = self._work_until(params.trusted_by, params.trusted_replays)
@@ -228,7 +116,7 @@ class Refining:
         proof: str | None = None
         try:
             self._try_given()
-            excluded = narrow(self._problem, None, self._known)
+            excluded = self._others.narrow(self._problem, None, self._known)
             self._counters.refuted += excluded.refuted
             if excluded.blocked is None:
                 self._problem = excluded.problem
@@ -241,9 +129,10 @@ class Refining:
             self._stopped = Limit.INTERRUPT
         if excluded is None or excluded.blocked is None:
             return self._concluded(proof)
+        where = f" on {self._others.blocking}" if self._others.blocking else ""
         return self._concluded(
             OPTIMAL,
-            f"no option of stage {excluded.blocked!r} can keep {format_duration(self._problem.deadline_ns)}: "
+            f"no option of stage {excluded.blocked!r} can keep {format_duration(self._problem.deadline_ns)}{where}: "
             "whatever the other stages run on, its batch latencies and theirs, or its capacity within its limits, "
             "make too many queries late",
         )
@@ -256,9 +145,19 @@ class Refining:
         made = find_options(self._problem.domains, choices)
         if made is None and are_timed(self.base.laws):
             return  # it may be overloaded, and a certified plan is not
-        replayed = replay(self.base, self.trace, discipline=self.discipline, engine=self._engine.name)
-        keeps = replayed.objective_ns(self.base.objective) <= self._problem.deadline_ns
-        self._counters.replays += 1
+
+        def is_kept(sample: Sample) -> bool:
+            self._counters.replays += 1
+            replayed = replay(
+                self.base,
+                sample.trace,
+                discipline=self.discipline,
+                engine=self._engine.name,
+                seed=sample.seed,
+            )
+            return replayed.objective_ns(self.base.objective) <= self._problem.deadline_ns
+
+        keeps = all(map(is_kept, self.samples))
         self.limits.report(f"the given plan {'keeps' if keeps else 'does not keep'} the objective")
         if keeps:
             self._choices, self._cost = dict(choices), self.base.microusd_per_hour
@@ -273,7 +172,7 @@ class Refining:
         screening = Screen(oracle, whole, self.params.screen)
 
         def accept(plan: Configuration) -> bool:
-            return screening.confirms(plan, limit) and self._take(plan)
+            return screening.confirms(plan, limit) and self._others.keep(plan, limit) and self._take(plan)
 
         try:
             stages = study_stages(oracle, self.base.quantile, limit)
@@ -301,7 +200,7 @@ class Refining:
         for plan in (*propose_plans(stages, self.params.heuristics), *last):
             if self._cost is not None and plan.microusd_per_hour >= self._cost:
                 return
-            if oracle.keeps(plan, limit):
+            if oracle.keeps(plan, limit) and self._others.keep(plan, limit):
                 self._take(plan)
                 return
 
@@ -310,7 +209,7 @@ class Refining:
         low, high = self._lower_bound, self._budget()
         while self._cost is not None and high - low > max(1, high // self.params.bound_precision):
             middle = (low + high) // 2
-            if narrow(self._problem, middle, self._known).blocked is not None:
+            if self._others.narrow(self._problem, middle, self._known).blocked is not None:
                 low = middle
             else:
                 high = middle
@@ -346,11 +245,15 @@ class Refining:
         return True
 
     def _search(self, problem: RefinementProblem, budget: int, limit: WorkLimit, *, trusting: bool) -> bool:
-        narrowed = narrow(problem, budget, self._known)
+        narrowed = self._others.narrow(problem, budget, self._known)
         if narrowed.blocked is not None:
             return True
+
+        def accept(plan: Configuration) -> bool:
+            return self._others.keep(plan, limit) and self._take(plan)
+
         domains = narrowed.problem.domains
-        search = RefinementSearch(problem, domains, self._replays, limit, trusting, accept=self._take)
+        search = RefinementSearch(problem, domains, self._replays, limit, trusting, accept=accept)
         try:
             search.run(budget)
         except LimitReachedError:
@@ -380,8 +283,9 @@ class Refining:
         if self._cost is not None:
             self._lower_bound = min(self._lower_bound, self._cost)
 
-    def _replays_of(self, problem: RefinementProblem) -> StageReplays:
-        return StageReplays(problem.workload, self._engine, fifo=self.discipline == Discipline.FIFO)
+    def _replays_of(self, problem: RefinementProblem, params: CacheParams | None = None) -> StageReplays:
+        fifo = self.discipline == Discipline.FIFO
+        return StageReplays(problem.workload, self._engine, fifo=fifo, params=params or CacheParams())
 
     def _work_until(self, share: float, most_stage_replays: float = float("inf")) -> WorkLimit:
         return WorkLimit(self._counters, self.limits.deadline.share(share), most_stage_replays)
@@ -394,4 +298,4 @@ class Refining:
         record = Refinement(
             Discipline(self.discipline).value, proof, None, done.replays, done.stage_replays, done.refuted
         )
-        return record_refinement(made, self.trace, self._workload, record, self.engine)
+        return record_refinement(made, self.samples, self._workloads, record, self.engine)

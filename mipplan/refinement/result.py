@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mipplan.certificate import certified_figures
+from mipplan.certificate import certified_on, join_figures
 from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.pipeline import are_timed
 from mipplan.replayer import ServiceNoise, replay
 from mipplan.result import Choice, Figures, Limit, Plan, PlanStatus, Refinement
-from mipplan.tokens import Workload
-from mipplan.trace import Trace
+from mipplan.tokens import Sample, Workload
 
 #: What a plan's record says is proven.
 OPTIMAL = "optimal"
@@ -54,24 +53,36 @@ def conclude(
     return replace(made, status=status, figures=figures, reason=reason, limit=stopped)
 
 
-def record_refinement(plan: Plan, trace: Trace, workload: Workload, record: Refinement, engine: str) -> Plan:
-    """Give a plan its record, and, if it has choices, its figures and how fragile it is."""
+def record_refinement(
+    plan: Plan, samples: Sequence[Sample], workloads: Sequence[Workload], record: Refinement, engine: str
+) -> Plan:
+    """Give a plan its record, and, if it has choices, its figures and how fragile it is on the worst sample."""
     if not plan.choices:
         return replace(plan, provenance=replace(plan.provenance, refinement=record))
 
-    def replayed_ns(noise: ServiceNoise | None = None, seed: int | None = None) -> int:
-        replayed = replay(plan, trace, discipline=record.discipline, engine=engine, noise=noise, seed=seed)
+    def replayed_ns(sample: Sample, noise: ServiceNoise | None = None, seed: int | None = None) -> int:
+        drawn = sample.seed if seed is None else seed
+        replayed = replay(
+            plan, sample.trace, discipline=record.discipline, engine=engine, noise=noise, seed=drawn
+        )
         return replayed.objective_ns(plan.objective)
 
-    others = range(plan.seed + 1, plan.seed + 1 + _OTHER_SEEDS) if plan.pipeline.is_random else ()
+    by_sample = {sample: replayed_ns(sample) for sample in samples}
+    worst = max(by_sample, key=lambda sample: (by_sample[sample], -sample.number, -sample.seed))
+    unseen = plan.seed + plan.seeds
+    others = range(unseen, unseen + _OTHER_SEEDS) if plan.pipeline.is_random else ()
+    several = sorted(by_sample, key=lambda one: (one.number, one.seed)) if len(samples) > 1 else ()
     record = replace(
         record,
-        quantile_ns=replayed_ns(),
-        noisy_ns={noise.label: replayed_ns(noise) for noise in map(ServiceNoise.lognormal, _NOISE)},
-        other_seeds_ns={seed: replayed_ns(seed=seed) for seed in others},
+        quantile_ns=by_sample[worst],
+        samples_ns={sample.name: by_sample[sample] for sample in several},
+        noisy_ns={noise.label: replayed_ns(worst, noise) for noise in map(ServiceNoise.lognormal, _NOISE)},
+        other_seeds_ns={seed: replayed_ns(worst, seed=seed) for seed in others},
     )
     provenance = replace(plan.provenance, refinement=record)
-    figures = certified_figures(plan, workload)
     if are_timed(plan.laws):  # then the replay is the certificate
-        figures = replace(figures, certificate_ns=record.quantile_ns)
+        timed = [replace(plan.figures, certificate_ns=by_sample[sample]) for sample in samples]
+        figures = join_figures(samples, timed)
+    else:
+        figures = certified_on(plan, samples, workloads)
     return replace(plan, figures=figures, provenance=provenance)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
 from mipplan.baselines import inferline
-from mipplan.certificate import certified_figures
+from mipplan.certificate import certified_on
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_S,
@@ -26,7 +26,7 @@ from mipplan.core import (
     SearchLimits,
     check_time_limit,
 )
-from mipplan.options import Configuration, check_names, trace_demand
+from mipplan.options import Configuration, check_names, joint_demand
 from mipplan.pipeline import Discipline, are_timed
 from mipplan.planner import PlanMaker, PlanningParams
 from mipplan.refinement.certificates import StageCertificates
@@ -35,7 +35,8 @@ from mipplan.refinement.heuristics import Heuristics
 from mipplan.refinement.problem import RefinementProblem, find_options
 from mipplan.refinement.refining import Refining
 from mipplan.refinement.result import OPTIMAL
-from mipplan.replayer import StageReplays
+from mipplan.refinement.samples import pivot_first
+from mipplan.replayer import CacheParams, StageReplays
 from mipplan.result import (
     CertificateKind,
     Choice,
@@ -46,9 +47,9 @@ from mipplan.result import (
     PlanStatus,
     Provenance,
     RunClass,
-    TraceReference,
     check_runs,
 )
+from mipplan.tokens import find_samples
 from mipplan.trace import Trace
 
 #: A proposal that is infeasible needs no reason.
@@ -70,13 +71,13 @@ class SharpeningParams:
 
 def sharpen(
     plan: Plan,
-    trace: Trace,
+    trace: Trace | Sequence[Trace],
     *,
     runs: RunClass | None = None,
     time_limit_s: float | None = 60.0,
     progress: Callable[[str], None] | None = None,
 ) -> Plan:
-    """Find the cheapest stable plan whose *sharp* certificate keeps the objective on a trace.
+    """Find the cheapest stable plan whose *sharp* certificate keeps the objective on a trace, or on each of several.
 
     Parameters
     ----------
@@ -84,8 +85,8 @@ def sharpen(
         What to plan for: pipeline, profiles and objective. Its choices, if any, are a first plan if they are certified.
         A plan of the classic certificate is, unless with ``ties="any"`` a source takes one token at a time (where the
         classic one rests on token order); so the plan found is never dearer.
-    trace : Trace
-        Before headroom, as it was given to `mipplan.plan`.
+    trace : Trace, or sequence of Trace
+        Before headroom, as it was given to `mipplan.plan`; each with every seed of the plan.
     runs : RunClass, optional
         The runs that the certificate is to hold for; by default the plan's own, or else those of the serving model in
         which batches may finish early.
@@ -116,6 +117,7 @@ def sharpen(
     faults.take(lambda: check_runs(runs))
     faults.take(lambda: check_time_limit(time_limit_s))
     faults.take(lambda: check_names(plan.pipeline, plan.profiles))
+    found = faults.take(lambda: find_samples(plan.pipeline, trace, plan.seed, plan.seeds))
     faults.check()
     objective = replace(
         plan.objective,
@@ -128,13 +130,13 @@ def sharpen(
         objective=objective,
         status=PlanStatus.UNKNOWN,
         figures=Figures(plan.microusd_per_hour, 0),
-        provenance=Provenance(TraceReference.of(trace), plan.formulation, plan.solver, sample=trace),
+        provenance=Provenance.on(trace, plan.formulation, plan.solver),
         reason=None,
         limit=None,
     )
     limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
-    planned = trace if plan.headroom == 1.0 else trace.scale(plan.headroom)
-    return Sharpening(base, planned, Discipline.OLDEST_FIRST, "auto", limits).run()
+    samples = [sample.scaled(plan.headroom) for sample in pivot_first(plan, found.value)]
+    return Sharpening(base, samples, Discipline.OLDEST_FIRST, "auto", limits).run()
 
 
 def _check_objective(plan: Plan) -> None:
@@ -162,19 +164,19 @@ class Sharpening(Refining):
     sharpening: SharpeningParams = SharpeningParams()
 
     def _demand(self) -> Mapping[str, Fraction]:
-        return trace_demand(self._workload)
+        return joint_demand(self._workloads)
 
-    def _replays_of(self, problem: RefinementProblem) -> StageReplays:
-        return StageCertificates(problem, super()._replays_of(problem), self.base.runs or RunClass())
+    def _replays_of(self, problem: RefinementProblem, params: CacheParams | None = None) -> StageReplays:
+        replays = super()._replays_of(problem, params)
+        return StageCertificates(problem, replays, self.base.runs or RunClass())
 
     def _try_given(self) -> None:
         """Take the choices of the given plan, if they are certified."""
         found = find_options(self._problem.domains, self.base.choices) if self.base.choices else None
-        if found is not None and ReplayOracle(self._problem, self._replays).keeps(
-            found, WorkLimit(self._counters)
-        ):
-            self._take(found)
-        elif self.base.choices:
+        is_certified = found is not None and self._is_certified(
+            self.base.choices, ReplayOracle(self._problem, self._replays), WorkLimit(self._counters)
+        )
+        if self.base.choices and not is_certified:
             self.limits.report("the given plan is not certified")
 
     def _improve(self) -> None:
@@ -219,7 +221,8 @@ class Sharpening(Refining):
             certificate=CertificateKind.CLASSIC,
             runs=None,
         )
-        provenance = replace(self.base.provenance, sample=self.trace)
+        traces = {sample.number: sample.trace for sample in self.samples}
+        provenance = Provenance.on(list(traces.values()), self.base.formulation, self.base.solver)
         return replace(self.base, objective=objective, choices={}, provenance=provenance, figures=Figures())
 
     def _tightened(self, limit: WorkLimit) -> Iterator[Mapping[str, Choice]]:
@@ -228,13 +231,14 @@ class Sharpening(Refining):
             self.limits.report(f"proposing greedy's plan for {share:.0%} of the objective")
             limit.spend(0)
             left_s = limit.deadline.left_s(0.1)
+            pivot = self.samples[0]
             proposed = inferline(
                 self.base.pipeline,
                 self.base.profiles,
-                self.trace,
+                pivot.trace,
                 slo_s=share * self._problem.deadline_ns / NS_PER_S,
                 quantile=self.base.quantile,
-                seed=self.base.seed,
+                seed=pivot.seed,
                 time_limit_s=None if math.isinf(left_s) else left_s,
             )
             if proposed.choices:
@@ -243,7 +247,7 @@ class Sharpening(Refining):
     def _is_certified(self, choices: Mapping[str, Choice], oracle: ReplayOracle, limit: WorkLimit) -> bool:
         """Whether proposed choices are certified; then they count."""
         found = find_options(self._problem.domains, choices)
-        if found is None or not oracle.keeps(found, limit):
+        if found is None or not (oracle.keeps(found, limit) and self._others.keep(found, limit)):
             return False
         return self._take(found)
 
@@ -251,7 +255,7 @@ class Sharpening(Refining):
         """The best plan with what is proven about it; without any, the reason."""
         base, proven = replace(self.base, choices=self._choices, figures=Figures()), proof == OPTIMAL
         if self._choices:
-            made = replace(base, figures=certified_figures(base, self._workload))
+            made = replace(base, figures=certified_on(base, self.samples, self._workloads))
             bound = made.microusd_per_hour if proven else self._lower_bound
             made = replace(made, figures=replace(made.figures, lower_bound_microusd_per_hour=bound))
             if proven:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from mipplan.certificate import certified_figures
+from mipplan.certificate import certified_on, join_figures
 from mipplan.core import (
     Deadline,
     Fault,
@@ -28,7 +28,6 @@ from mipplan.core import (
     check_seed,
     format_duration,
     is_finite,
-    is_whole,
     shown,
 )
 from mipplan.pipeline import are_timed
@@ -39,11 +38,8 @@ from mipplan.reliability.search import NoPlanKeepsError, ScenarioSearch
 from mipplan.reliability.testing import ReliabilityTest, fewest_scenarios
 from mipplan.replayer import replay
 from mipplan.result import Figures, Limit, Plan, PlanStatus, Reliability
-from mipplan.tokens import realise
+from mipplan.tokens import check_seeds, find_samples
 from mipplan.trace import Trace
-
-#: Draws of tokens and service for every scenario that is chosen on; more are a slip.
-_MOST_SEEDS = 1_000
 
 
 @dataclass(frozen=True)
@@ -70,8 +66,7 @@ def check_reliability(confidence: object, drift: object, seeds: object) -> None:
     if drift is not None and (not is_finite(drift) or not 0.0 <= drift <= 1.0):
         message = f"expected a share of the rate from 0 to 1 such as 0.1, found {shown(drift)}"
         faults.add(Fault("drift", message))
-    if not is_whole(seeds) or not 1 <= seeds <= _MOST_SEEDS:
-        faults.add(Fault("seeds", f"expected a whole number from 1 to {_MOST_SEEDS:,}, found {shown(seeds)}"))
+    faults.take(lambda: check_seeds(seeds))
     faults.check()
 
 
@@ -264,10 +259,13 @@ class _Planning:
             figures = Figures() if self._none else Figures(lower_bound_microusd_per_hour=search.lower_bound)
             reason = self._reason or f"{ended} before any plan was found that keeps all scenarios"
             return replace(made, status=status, figures=figures, reason=reason)
-        figures = certified_figures(made, realise(made.pipeline, self.source.traces[0], made.seed))
+        samples = find_samples(made.pipeline, self.source.traces, made.seed, self.seeds)
         if are_timed(made.laws):  # then the replay is the certificate
-            certificate_ns = replay(made, self.source.traces[0]).objective_ns(made.objective)
-            figures = replace(figures, certificate_ns=certificate_ns)
+            runs = (replay(made, sample.trace, seed=sample.seed) for sample in samples)
+            timed = [replace(made.figures, certificate_ns=run.objective_ns(made.objective)) for run in runs]
+            figures = join_figures(samples, timed)
+        else:
+            figures = certified_on(made, samples)
         cost = made.microusd_per_hour or 0
         figures = replace(figures, lower_bound_microusd_per_hour=min(cost, search.lower_bound))
         if record.passed:

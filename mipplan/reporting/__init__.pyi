@@ -27,8 +27,10 @@ from .exchange import prices_report as prices_report
 from .exchange import show_export as show_export
 from .exchange import show_import as show_import
 from .exchange import show_prices as show_prices
-from .fragilities import fragility_report as fragility_report
-from .fragilities import show_fragility as show_fragility
+from .judgements import fragility_report as fragility_report
+from .judgements import show_fragility as show_fragility
+from .judgements import show_verification as show_verification
+from .judgements import verify_report as verify_report
 from .operations import drive_report as drive_report
 from .operations import observe_report as observe_report
 from .operations import show_drive as show_drive
@@ -39,8 +41,6 @@ from .plans import fleet_report as fleet_report
 from .plans import plan_report as plan_report
 from .plans import show_fleet as show_fleet
 from .plans import show_plan as show_plan
-from .plans import show_verification as show_verification
-from .plans import verify_report as verify_report
 from .replays import LATENCY_FILES as LATENCY_FILES
 from .replays import replay_command_report as replay_command_report
 from .replays import replay_report as replay_report

@@ -16,7 +16,7 @@ from mipplan.reporting.documents import Report
 from mipplan.reporting.text import counted, show_notes, show_parts, table
 from mipplan.result import Plan
 from mipplan.solvers import SolverInfo
-from mipplan.tokens import realise
+from mipplan.tokens import read_traces, realise
 from mipplan.trace import Trace
 
 if TYPE_CHECKING:  # only who measures needs what measures
@@ -282,13 +282,21 @@ def plan_remarks(plan: Plan, folder: str | None) -> list[str]:
     return remarks
 
 
-def sample_notes(plan: Plan, trace: Trace) -> list[str]:
+def sample_notes(plan: Plan, trace: Trace | Sequence[Trace]) -> list[str]:
     """Say what is doubtful about a trace as a sample for a plan's question, its own busy periods included.
+
+    Of several traces it is said of which one.
 
     Where every query is asked about (an envelope), no tail is estimated; a plan without choices has no busy periods.
     """
     quantile = 1.0 if plan.envelope is not None else plan.quantile
-    return list(trace.warnings(quantile, _capacity_rps(plan, trace) if plan.choices else None))
+    notes = [
+        (one.name, note)
+        for one in read_traces(trace)
+        for note in one.warnings(quantile, _capacity_rps(plan, one) if plan.choices else None)
+    ]
+    several = not isinstance(trace, Trace) and len(trace) > 1
+    return [f"{name}: {note}" if several else note for name, note in notes]
 
 
 def _capacity_rps(plan: Plan, trace: Trace) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+from pydantic import model_serializer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -13,7 +14,7 @@ from mipplan.comparison import Comparison, Contender
 from mipplan.documents import write_atomically
 from mipplan.pipeline import Pipeline, are_timed
 from mipplan.reporting.catalog import sample_notes
-from mipplan.reporting.documents import ChoiceReport, Report, TraceReport
+from mipplan.reporting.documents import ChoiceReport, Report, TraceReport, without_absent
 from mipplan.reporting.plans import choice_reports
 from mipplan.reporting.text import (
     NO_THEOREM_UNDER_FIFO,
@@ -74,6 +75,13 @@ class ComparisonRowReport(Report):
     worst_miss_rate: float | None
 
 
+class ComparedTraceReport(Report):
+    """A further trace of a comparison, in two parts."""
+
+    planned_on: TraceReport
+    judged_on: TraceReport
+
+
 class ComparisonReport(Report):
     """``mipplan compare --json``."""
 
@@ -92,6 +100,11 @@ class ComparisonReport(Report):
     left_out: list[str]
     notes: list[str]
     written: list[str]
+    # Of several traces and draws: the further ones, and how many of each.
+    traces: list[ComparedTraceReport] | None = None
+    draws: int | None = None
+
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 def comparison_report(pipeline: Pipeline, comparison: Comparison, written: list[str]) -> ComparisonReport:
@@ -105,6 +118,8 @@ def comparison_report(pipeline: Pipeline, comparison: Comparison, written: list[
         ],
         notes=_comparison_notes(pipeline, comparison),
         written=written,
+        traces=[{"planned_on": planned, "judged_on": rest} for planned, rest in comparison.others] or None,
+        draws=comparison.draws if comparison.draws > 1 else None,
     )
 
 
@@ -112,6 +127,16 @@ def _comparison_notes(pipeline: Pipeline, comparison: Comparison) -> list[str]:
     notes = [_HELD_OUT]
     # Several plans, several busy periods: of the sample alone.
     notes += comparison.planned_on.warnings(comparison.quantile)
+    notes += [
+        f"{planned.name}: {note}"
+        for planned, _ in comparison.others
+        for note in planned.warnings(comparison.quantile)
+    ]
+    if comparison.others or comparison.draws > 1:
+        notes.append(
+            "every trace and draw must be kept by itself: quantiles are the greatest, misses those of all; of a "
+            "baseline's plans for one each the dearest stands"
+        )
     compared = {row.planner for row in comparison.rows}
     if not pipeline.is_random:
         notes.append("this pipeline draws nothing at random: any seed gives the same replay")
@@ -133,9 +158,14 @@ def show_comparison(console: Console, report: ComparisonReport) -> None:
     objective = report.objective
     discipline = report.discipline.replace("_", " ")
     console.print(f"[bold]{escape(report.pipeline)}[/bold]: {objective}, all judged under {discipline}")
-    console.print(f"[bold]planned on[/bold]  {trace_text(report.planned_on, cut=True)}, seed {report.seed}")
+    last = "" if report.draws is None else f" to {report.seed + report.draws - 1}"
+    others = report.traces or []
+    for trace in (report.planned_on, *(one.planned_on for one in others)):
+        console.print(f"[bold]planned on[/bold]  {trace_text(trace, cut=True)}, seed {report.seed}{last}")
     seeds = f"seed{'s' if len(report.seeds) > 1 else ''} {', '.join(map(str, report.seeds))}"
-    console.print(f"[bold]held out[/bold]    {trace_text(report.judged_on, cut=True)}, {seeds}\n")
+    for trace in (report.judged_on, *(one.judged_on for one in others)):
+        console.print(f"[bold]held out[/bold]    {trace_text(trace, cut=True)}, {seeds}")
+    console.print()
     planned = [row for row in report.rows if row.in_sample is not None]
     if planned:
         show_parts(console, _verdict_table(report, planned))
@@ -294,8 +324,8 @@ def write_schedule(path: Path, tuning: Tuning) -> None:
 
 def _tuning_notes(tuning: Tuning) -> list[str]:
     notes = []
-    known = tuning.plan.trace
-    if known is not None and known.sha256 != tuning.sample.sha256:
+    known = {one.sha256 for one in tuning.plan.traces}
+    if known and tuning.sample.sha256 not in known:
         notes.append(
             "the sample that policies are told is not the trace that the plan was made for: that is --sample FILE"
         )

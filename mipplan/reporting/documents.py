@@ -45,10 +45,12 @@ class Report(BaseModel):
 
     @classmethod
     def _fields_of(cls, *results: object, **others: object) -> dict[str, object]:
+        fields = cls.model_fields
+        marks = {name: [m for m in field.metadata if isinstance(m, str)] for name, field in fields.items()}
         return others | {
-            name: _taken(results, next((mark for mark in field.metadata if isinstance(mark, str)), name))
-            for name, field in cls.model_fields.items()
-            if field.is_required() and name not in others
+            name: _taken(results, (marks[name] or [name])[0])
+            for name, field in fields.items()
+            if (field.is_required() or marks[name]) and name not in others
         }
 
 
@@ -153,6 +155,15 @@ class GuaranteeCostReport(Report):
     void_if: str
 
 
+class SampleReport(Report):
+    """What a plan does on one of several traces and seeds."""
+
+    name: str
+    seed: int
+    certificate_s: float | None
+    replayed_s: float | None
+
+
 class StageReport(Report):
     """What one stage did in a replay."""
 
@@ -171,9 +182,10 @@ class StageReport(Report):
 
 
 def without_absent(self: Report, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-    """Leave out what is not asked about: staggers, timed dispatch, reliability."""
+    """Leave out what is not asked about: staggers, timed dispatch, reliability, several samples."""
     written: dict[str, Any] = write(self)
-    optional = ("stagger_s", "overruns", "queries_lost", "reliability")
+    optional = {"stagger_s", "overruns", "queries_lost", "reliability"}
+    optional |= {"seeds", "draws", "traces", "samples", "sample"}
     return {name: value for name, value in written.items() if value is not None or name not in optional}
 
 
@@ -319,6 +331,10 @@ class PlanReport(Report):
     remarks: list[str]
     plan_file: str | None
     reliability: ReliabilityReport | None = None
+    # Of several traces and seeds: the draws of each, all traces, and the figures on each.
+    seeds: int | None = None
+    traces: list[TraceReport] | None = None
+    samples: list[SampleReport] | None = None
 
     _brief = model_serializer(mode="wrap")(without_absent)
 
@@ -340,28 +356,6 @@ class ReplayCommandReport(Report):
     windows: list[WindowReport] | None
     remarks: list[str]
     written: list[str]
-
-
-class VerifyReport(Report):
-    """``mipplan verify --json``."""
-
-    command: Literal["verify"] = "verify"
-    plan_file: str
-    verified: bool
-    problems: list[str]
-    remarks: list[str]
-    objective: Annotated[str, "plan.objective.text"]
-    slo_s: float
-    quantile: float
-    dispatch: str
-    laws: dict[str, str]
-    discipline: str
-    usd_per_hour: float | None
-    certificate_s: Annotated[float | None, "certificate.bound_s"]
-    runs: Annotated[RunClassReport | None, "certificate.runs"]
-    worst_case_s: float | None
-    critical_path: list[CriticalStageReport]
-    trace: TraceReport
 
 
 class FleetReport(Report):

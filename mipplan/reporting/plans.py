@@ -1,4 +1,4 @@
-"""Plans for people and programs: the documents of ``mipplan plan``, ``verify`` and ``fleet``, and their tables."""
+"""Plans for people and programs: the documents of ``mipplan plan`` and ``fleet``, and their tables."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from rich.table import Table
 from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.fleet import FleetPlan
 from mipplan.pipeline import MIXED, Discipline, DispatchLaw, duties_text, stagger_text
-from mipplan.reporting.catalog import sample_notes
 from mipplan.reporting.documents import (
     AdmissionReport,
     BucketReport,
     ChoiceReport,
-    CriticalStageReport,
     DeviceUseReport,
     FleetMemberReport,
     FleetReport,
@@ -29,8 +27,8 @@ from mipplan.reporting.documents import (
     ReliabilityReport,
     ReplayReport,
     SloRelaxationReport,
-    VerifyReport,
 )
+from mipplan.reporting.judgements import sample_reports, sample_tables
 from mipplan.reporting.text import (
     LABELS,
     figures,
@@ -43,8 +41,8 @@ from mipplan.reporting.text import (
     trace_text,
 )
 from mipplan.result import CertificateKind, Explanation, Plan, ReplayResult, proof_text
+from mipplan.tokens import read_traces
 from mipplan.trace import Trace
-from mipplan.verification import Verification
 
 if TYPE_CHECKING:
     from mipplan.comparison import GuaranteeCost  # which loads all planners
@@ -74,14 +72,19 @@ def choice_reports(plan: Plan) -> dict[str, ChoiceReport]:
 
 def plan_report(
     plan: Plan,
-    trace: Trace,
+    trace: Trace | Sequence[Trace],
     replayed: ReplayResult | None,
     explanation: Explanation | None,
     remarks: list[str],
     plan_file: str | None,
     costs: Mapping[str, GuaranteeCost] = MappingProxyType({}),
+    replayed_ns: Mapping[str, int] = MappingProxyType({}),
 ) -> PlanReport:
-    """Describe a plan made on `trace`, with its replay on the same trace and what other guarantees cost, if known."""
+    """Describe a plan made on `trace`, with its replay on the same trace and what other guarantees cost, if known.
+
+    Of several samples `replayed` is the worst replay, and `replayed_ns` are the replayed figures of all by name.
+    """
+    traces = read_traces(trace)
     if plan.runs is not None:
         which = "that of fifo queues" if plan.discipline is Discipline.FIFO else "a sharp one"
         remarks = [f"the certificate is {which}: it holds for runs where {plan.runs.text}", *remarks]
@@ -95,18 +98,24 @@ def plan_report(
         envelope=buckets,
         choices=choice_reports(plan),
         guarantee_costs={n: GuaranteeCostReport.of(cost, cost.plan) for n, cost in costs.items()} or None,
-        trace=trace,
+        trace=traces[0],
         replay=None if replayed is None else replayed.summary(plan.slo_s),
         explanation=None if explanation is None else explanation.lines(),
         remarks=remarks,
         plan_file=plan_file,
         reliability=tested and ReliabilityReport.of(tested, summary=tested.text(plan.objective.name)),
+        seeds=plan.seeds if plan.seeds > 1 else None,
+        traces=traces if len(traces) > 1 else None,
+        samples=sample_reports(plan.samples, replayed_ns),
     )
 
 
 def show_plan(console: Console, report: PlanReport) -> None:
     """Plan, cost, lower bound, bound, certificate and replayed quantiles."""
-    console.print(f"[bold]{escape(report.pipeline)}[/bold] on {trace_text(report.trace)}")
+    for number, trace in enumerate(report.traces or [report.trace]):
+        console.print(
+            f"{'and' if number else f'[bold]{escape(report.pipeline)}[/bold] on'} {trace_text(trace)}"
+        )
     if not report.choices:
         console.print(f"\n[bold red]{report.status}[/bold red]: {escape(report.reason or '')}")
         _show_costs(console, report)
@@ -116,7 +125,7 @@ def show_plan(console: Console, report: PlanReport) -> None:
         row = (stage, choice.hardware, str(choice.batch), str(choice.replicas), f"{choice.usd_per_hour:.4f}")
         choices.add_row(*(escape(cell) for cell in row))
     console.print()
-    show_parts(console, choices)
+    show_parts(console, choices, *sample_tables(report.samples))
     console.print(figures(_plan_figures(report)))
     if report.reason:
         console.print(f"\n{escape(report.reason)}")
@@ -172,7 +181,11 @@ def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
         rows.append(("headroom", f"{report.headroom:g} × the traffic{margin}"))
     if report.bound_s is not None:
         rows.append(("bound", f"{seconds_text(report.bound_s)}  (relaxation inside the MILP)"))
-    scope = "this trace" if report.headroom == 1.0 else f"{report.headroom:g} × this trace"
+    scope = "this trace"
+    if report.samples is not None:
+        worst = max(report.samples, key=lambda one: one.certificate_s or 0.0)
+        scope = f"each of {len(report.samples)} samples, worst {worst.name}"
+    scope = scope if report.headroom == 1.0 else f"{report.headroom:g} × {scope}"
     if report.envelope is not None:
         scope = "all traffic inside the arrival curve, every query"
         rows.append(("arrival curve", _envelope_text(report.envelope)))
@@ -219,47 +232,6 @@ def _replay_figures(report: ReplayReport) -> list[tuple[str, str]]:
         missed = f"{report.miss_rate:.3%} of queries are slower than {seconds_text(report.slo_s)}"
         rows.append(("missed", missed))
     return rows
-
-
-def verify_report(verification: Verification, plan_file: str, trace: Trace) -> VerifyReport:
-    """Describe the re-check of a plan file."""
-    certificate = verification.certificate
-    return VerifyReport.of(
-        verification,
-        verification.plan,
-        plan_file=plan_file,
-        remarks=[*verification.remarks, *sample_notes(verification.plan, trace)],
-        critical_path=[] if certificate is None else certificate.critical_path,
-        trace=trace,
-    )
-
-
-def show_verification(console: Console, report: VerifyReport) -> None:
-    """Verified or not, and why."""
-    console.print(f"[bold]{escape(report.plan_file)}[/bold] on {trace_text(report.trace)}\n")
-    rows = [("objective", report.objective)]
-    if report.certificate_s is not None:
-        certificate = seconds_text(report.certificate_s)
-        law = "" if report.dispatch == "eager" else f", {report.dispatch} dispatch"
-        under = f"{report.discipline.replace('_', ' ')}{law}"
-        rows.append(("certificate", f"{certificate}  (recomputed, {under}, no solver)"))
-        rows.append(("critical path", " → ".join(map(_step_text, report.critical_path))))
-    if report.worst_case_s is not None:
-        worst = seconds_text(report.worst_case_s)
-        rows.append(("worst case", f"{worst}  (all traffic inside the arrival curve)"))
-    show_parts(console, figures(rows))
-    show_notes(console, report.remarks)
-    if report.verified:
-        console.print("[bold green]verified[/bold green]: stable, and the certificate keeps the objective")
-        return
-    console.print("[bold red]not verified[/bold red]")
-    for problem in report.problems:
-        console.print(f"  {escape(problem)}")
-
-
-def _step_text(step: CriticalStageReport) -> str:
-    delay = f", after a delay of {seconds_text(step.delay_s)}" if step.delay_s else ""
-    return f"{step.stage} (T {seconds_text(step.latency_s)}, wait {seconds_text(step.wait_s)}{delay})"
 
 
 # --- a fleet of plans -------------------------------------------------------------------------------------------------

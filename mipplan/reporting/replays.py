@@ -165,7 +165,7 @@ def replay_command_report(
         plan_file=plan_file,
         trace=trace,
         dispatch=dispatch or plan.dispatch,
-        in_sample=plan.trace is not None and plan.trace.sha256 == trace.sha256,
+        in_sample=trace.sha256 in {one.sha256 for one in plan.traces},
         # Of a run inside an arrival curve it is said what its quantile does, not what every query is guaranteed.
         objective=replace(plan.objective, envelope=None).text,
         kept=result.objective_ns(plan.objective) <= plan.slo_ns,

@@ -19,7 +19,6 @@ from mipplan.result.record import (
     Objective,
     PlanStatus,
     Provenance,
-    TraceReference,
     check_certified_by,
     check_laws,
     proof_text,
@@ -27,7 +26,7 @@ from mipplan.result.record import (
     resolve_objective,
     resolve_slo_ns,
 )
-from mipplan.result.reliability import Reliability, WorstScenario
+from mipplan.result.reliability import Reliability, SampleFigure, WorstScenario, worst_sample
 from mipplan.result.replay import ReplayResult, overruns_text
 from mipplan.result.runs import CertificateKind, Refinement, RunClass, Ties, check_runs
 from mipplan.result.stage import BatchAssignment, Following, StageReplay
@@ -71,6 +70,7 @@ __all__ = [
     "Reliability",
     "ReplayResult",
     "RunClass",
+    "SampleFigure",
     "StageExplanation",
     "StageReplay",
     "StageTotals",
@@ -78,7 +78,6 @@ __all__ = [
     "StreamEnd",
     "StreamResult",
     "Ties",
-    "TraceReference",
     "Windows",
     "WorstScenario",
     "altered_parts",
@@ -98,4 +97,5 @@ __all__ = [
     "resolve_slo_ns",
     "state_manner",
     "step_text",
+    "worst_sample",
 ]

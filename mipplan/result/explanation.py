@@ -64,6 +64,8 @@ class Explanation(Printable):
     near_share: float
     near_complete: bool
     """Whether there are surely no others; False if the search stopped early (limit on their number or on time)."""
+    sample: str | None = None
+    """Where the certificate is greatest, of several traces and seeds; None if there is one."""
 
     @property
     def slack_ns(self) -> int:
@@ -83,6 +85,7 @@ class Explanation(Printable):
             f"{slack} below what has to be kept",
             figures=(
                 ("binds along", " → ".join(step.stage for step in self.critical_path)),
+                ("on", self.sample),
                 (f"within {self.near_share:.0%}", others),
             ),
             headings=(
@@ -112,7 +115,8 @@ class Explanation(Printable):
         """Return the explanation in sentences, one a line."""
         path = " → ".join(step_text(step) for step in self.critical_path)
         figures = f"{format_duration(self.certificate_ns)}, {format_duration(self.slack_ns)} below what has to be kept"
-        lines = [f"The certificate is {figures}. It binds along {path}."]
+        where = "" if self.sample is None else f" on {self.sample}"
+        lines = [f"The certificate is {figures}. It binds{where} along {path}."]
         lines += [_stage_text(stage, self) for stage in self.stages]
         share = f"{self.near_share:.0%}"
         if not self.near_plans:

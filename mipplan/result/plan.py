@@ -42,7 +42,6 @@ from mipplan.result.record import (
     Objective,
     PlanStatus,
     Provenance,
-    TraceReference,
     check_laws,
     laws_text,
     proof_text,
@@ -50,8 +49,9 @@ from mipplan.result.record import (
     relevant_profiles,
     resolve_objective,
 )
-from mipplan.result.reliability import Reliability
+from mipplan.result.reliability import Reliability, SampleFigure
 from mipplan.result.runs import CertificateKind, Refinement, RunClass
+from mipplan.trace import TraceReference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,6 +93,8 @@ class Plan(Printable):
     """Of latency over queries that must keep the objective."""
     seed = FieldOf[int]("objective.seed")
     """Of the token draws."""
+    seeds = FieldOf[int]("objective.seeds")
+    """Draws of every trace planned for, from `seed` on."""
     guarantee = FieldOf[Guarantee]("objective.guarantee")
     """What traffic the latency bound holds for."""
     headroom = FieldOf[float]("objective.headroom")
@@ -116,9 +118,13 @@ class Plan(Printable):
     bound_ns = FieldOf[int | None]("figures.bound_ns")
     """The latency bound used inside the MILP, ns."""
     certificate_ns = FieldOf[int | None]("figures.certificate_ns")
-    """The certified latency quantile on the trace planned for, ns."""
+    """The certified latency quantile on the trace planned for, ns; of several samples, the greatest."""
     trace = FieldOf[TraceReference | None]("provenance.trace")
-    """The trace planned for; None for a given plan."""
+    """The trace planned for, the first of several; None for a given plan."""
+    traces = FieldOf[tuple[TraceReference, ...]]("provenance.traces")
+    """All traces planned for."""
+    samples = FieldOf[tuple[SampleFigure, ...]]("figures.samples")
+    """The certificate on each of several traces and seeds; empty for one."""
     formulation = FieldOf[str | None]("provenance.formulation")
     """Formulation asked for; None for a given plan."""
     solver = FieldOf[str | None]("provenance.solver")
@@ -154,7 +160,7 @@ class Plan(Printable):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The sample would be most of what is sent to another process.
-        return remake(self, provenance=replace(self.provenance, sample=None))
+        return remake(self, provenance=replace(self.provenance, sample=None, other_samples=()))
 
     @classmethod
     def from_choices(
@@ -239,10 +245,9 @@ class Plan(Printable):
         """
         self.require()
         if self.provenance.sample is None:
-            raise InputError.one(
-                "plan", "has no trace at hand to explain it on; use mipplan.explain(plan, trace)"
-            )
-        explanation: Explanation = from_front("explain")(self, self.provenance.sample)
+            message = "has no trace at hand to explain it on; use mipplan.explain(plan, trace)"
+            raise InputError.one("plan", message)
+        explanation: Explanation = from_front("explain")(self, self.provenance.samples)
         return explanation
 
     def to_pandas(self) -> pd.DataFrame:
@@ -260,6 +265,7 @@ class Plan(Printable):
         margin = f", {format_duration(self.margin_ns)} of it kept back" if self.margin_ns else ""
         prices = {name: device.microusd_per_hour for name, device in self.profiles.hardware.items()}
         has_budget, is_timed = self.budget_microusd_per_hour is not None, are_timed(self.laws)
+        tested = self.reliability
         return Summary(
             f"Plan for {self.pipeline.name}: {self.status}",
             figures=(
@@ -267,10 +273,7 @@ class Plan(Printable):
                 ("objective", f"{self.objective.text}{headroom}{margin}"),
                 ("certificate", self._certificate_text()),
                 ("replayed", self._replayed_text()),
-                (
-                    "reliable",
-                    None if self.reliability is None else self.reliability.text(self.objective.name),
-                ),
+                ("reliable", None if tested is None else tested.text(self.objective.name)),
                 ("stopped by", self.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[self.limit]),
                 ("reason", self.reason),
                 ("dispatch", laws_text(self.laws, self.discipline)),
@@ -316,7 +319,7 @@ class Plan(Printable):
     def _certificate_text(self) -> str | None:
         if self.certificate_ns is None:
             return None
-        scope = "" if self.trace is None else f" on {self.trace.name} ({self.trace.queries:,} queries)"
+        scope = self.provenance.scope(self.samples)
         if self.guarantee is Guarantee.ENVELOPE:
             scope = " for all traffic inside the arrival curve"
         if self.guarantee is Guarantee.REPLAY and are_timed(self.laws):
@@ -326,10 +329,10 @@ class Plan(Printable):
         return f"{format_duration(self.certificate_ns)}{scope}"
 
     def _replayed_text(self) -> str | None:
-        if self.refinement is None or self.refinement.quantile_ns is None:
+        made = self.refinement
+        if made is None or made.quantile_ns is None:
             return None
-        how = self.refinement.discipline.replace("_", " ")
-        return f"{format_duration(self.refinement.quantile_ns)}, {how}"
+        return f"{format_duration(made.quantile_ns)}, {made.discipline.replace('_', ' ')}"
 
     def require(self) -> Plan:
         """Return the plan itself if it has choices.
@@ -376,8 +379,6 @@ class Plan(Printable):
     @classmethod
     def from_document(cls, document: PlanDocument, *, origin: str = "plan") -> Plan:
         """Build a plan from a validated document; a fault names its place in `origin`."""
-        made_for = None if document.trace is None else TraceReference(**document.trace.model_dump())
-        tested = None if document.reliability is None else document.reliability.reliability()
         try:
             pipeline = Pipeline.from_document(document.pipeline, origin=f"{origin}: pipeline")
             document.check_laws(pipeline)
@@ -387,8 +388,8 @@ class Plan(Printable):
                 document.objective(),
                 {stage: Choice(**choice.model_dump()) for stage, choice in document.choices.items()},
                 PlanStatus(document.status),
-                Figures(**document.figures.model_dump()),
-                Provenance(made_for, document.formulation, document.solver, reliability=tested),
+                document.stated(),
+                document.provenance(),
                 document.reason,
                 None if document.limit is None else Limit(document.limit),
             )

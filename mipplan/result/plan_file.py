@@ -17,9 +17,11 @@ from pydantic import Field, ValidationError, model_validator
 from mipplan.core import Fault, Faults, InputError, QuantileLimit, shown
 from mipplan.documents import Document, StrictEntry, decode_text, read_bytes, schema_findings
 from mipplan.pipeline import Discipline, DispatchLaw, Pipeline
-from mipplan.result.record import Guarantee, Objective
-from mipplan.result.reliability import ReliabilityDocument
+from mipplan.result.record import Figures, Guarantee, Objective, Provenance
+from mipplan.result.reliability import ReliabilityDocument, SampleDocument, SampleFigure
 from mipplan.result.runs import CertificateKind, RunsDocument
+from mipplan.tokens import MOST_SEEDS
+from mipplan.trace import TraceReference
 
 if TYPE_CHECKING:
     from mipplan.result.plan import Plan
@@ -31,8 +33,9 @@ MAX_PLAN_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 32
 MAX_DIGITS = 100
 
-#: Fields of an objective that is not of one quantile over all queries.
+#: Fields of an objective that is not of one quantile over all queries, and those of a plan for several samples.
 WINDOWED = {"per_ns", "share", "others"}
+SAMPLED = {"seeds", "other_traces", "samples"}
 
 _Count = Field(ge=1, le=10**9)
 #: Nanoseconds or micro-dollars in a plan file; sums of them stay inside int64.
@@ -71,6 +74,8 @@ class ObjectiveDocument(StrictEntry):
     per_ns: int | None = Field(default=None, ge=1, le=2**62)
     share: float = Field(default=1.0, gt=0, le=1)
     others: list[LimitDocument] = Field(default_factory=list)
+    # Of format 2, where every trace has several draws.
+    seeds: int = Field(default=1, ge=1, le=MOST_SEEDS)
 
     def objective(self) -> Objective:
         """Return what it says."""
@@ -114,6 +119,10 @@ class TraceDocument(StrictEntry):
     queries: int = Field(ge=2)
     span_ns: int = AMOUNT
 
+    def reference(self) -> TraceReference:
+        """Return what it says."""
+        return TraceReference(**self.model_dump())
+
 
 class HashesDocument(StrictEntry):
     """SHA-256 of the two inputs as they stand in this file."""
@@ -139,6 +148,9 @@ class PlanDocument(ObjectiveDocument, _Outcome):
     formulation: str | None
     solver: str | None
     trace: TraceDocument | None
+    # Of format 2: further traces, and what the plan does on each sample where there are several.
+    other_traces: list[TraceDocument] = Field(default_factory=list)
+    samples: list[SampleDocument] = Field(default_factory=list)
     # Files had none before there were tests, and have none where there was none.
     reliability: ReliabilityDocument | None = None
     pipeline: dict[str, Any]
@@ -153,7 +165,24 @@ class PlanDocument(ObjectiveDocument, _Outcome):
             raise ValueError("format: dispatch and discipline are of format 2, which has both of them")
         if self.format == 1 and WINDOWED & self.model_fields_set:
             raise ValueError("format: windows and further quantiles are of format 2")
+        if self.format == 1 and SAMPLED & self.model_fields_set:
+            raise ValueError("format: several traces or seeds are of format 2")
+        traces = (self.trace is not None) + len(self.other_traces)
+        if any(sample.trace >= traces for sample in self.samples):
+            raise ValueError(f"samples: there are {traces} traces, counted from 0")
         return self
+
+    def stated(self) -> Figures:
+        """Return the figures that it states."""
+        samples = tuple(SampleFigure(**sample.model_dump()) for sample in self.samples)
+        return Figures(**self.figures.model_dump(), samples=samples)
+
+    def provenance(self) -> Provenance:
+        """Return where it says that the plan comes from."""
+        tested = None if self.reliability is None else self.reliability.reliability()
+        others = tuple(trace.reference() for trace in self.other_traces)
+        made_for = None if self.trace is None else self.trace.reference()
+        return Provenance(made_for, self.formulation, self.solver, reliability=tested, others=others)
 
     def check_laws(self, pipeline: Pipeline) -> None:
         """Raise `InputError` listing what is no law or no stage, and stages without a law where files have laws."""
@@ -184,13 +213,18 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     plain = (plan.objective.per_ns, plan.objective.others) == (None, ())
     if plain:
         left_out |= WINDOWED
-    if named or plan.objective.dispatch or plan.discipline is not Discipline.OLDEST_FIRST or not plain:
+    if alone := plan.objective.seeds == 1 and not plan.provenance.others:
+        left_out |= SAMPLED
+    spread = named or bool(plan.objective.dispatch) or plan.discipline is not Discipline.OLDEST_FIRST
+    if spread or not (plain and alone):
         made |= {"format": 2, "dispatch": {stage: str(law) for stage, law in plan.laws.items()}}
     else:
         left_out |= {"dispatch", "discipline"}
     own = [name for name in PlanDocument.model_fields if name not in left_out]
-    held = {name: plan.objective if name in WINDOWED else plan for name in own}
-    return {name: made[name] if name in made else json_form(getattr(held[name], name)) for name in own}
+    made |= {name: json_form(getattr(plan.objective, name)) for name in (*WINDOWED, "seeds")}
+    made |= {"other_traces": json_form(plan.provenance.others), "samples": json_form(plan.figures.samples)}
+    made["figures"] = {name: getattr(plan.figures, name) for name in FiguresDocument.model_fields}
+    return {name: made[name] if name in made else json_form(getattr(plan, name)) for name in own}
 
 
 def json_form(value: Any) -> Any:

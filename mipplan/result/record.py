@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
@@ -28,9 +28,10 @@ from mipplan.core import (
 )
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
 from mipplan.profiles import Profiles
-from mipplan.result.reliability import Reliability
+from mipplan.result.reliability import Reliability, SampleFigure, worst_sample
 from mipplan.result.runs import CertificateKind, Refinement, RunClass, check_runs
-from mipplan.trace import Trace
+from mipplan.tokens import check_seeds, read_traces
+from mipplan.trace import Trace, TraceReference
 
 # --- what was asked for ----------------------------------------------------------------------------------------------
 
@@ -76,12 +77,14 @@ class Objective:
     per_ns: int | None = None
     share: float = 1.0
     others: tuple[QuantileLimit, ...] = ()  # Further quantiles over the same, with their limits.
+    seeds: int = 1  # Draws of the tokens of every trace, from `seed` on, each of which must keep it.
 
     def __post_init__(self) -> None:
         # A file holds plain numbers: whole ones and NumPy's would not come back as the same bytes.
         object.__setattr__(self, "quantile", check_quantile(self.quantile))
         object.__setattr__(self, "seed", check_seed(self.seed))
         object.__setattr__(self, "headroom", float(self.headroom))
+        object.__setattr__(self, "seeds", check_seeds(self.seeds))
 
     def under(self, laws: Laws, discipline: str = Discipline.OLDEST_FIRST) -> Objective:
         """Return the same with these laws, of every stage in file order, and this discipline; fifo runs go with it."""
@@ -331,26 +334,12 @@ class Figures:
     # Proven: no certified plan (of a refined one: none that replays within the objective) costs less.
     lower_bound_microusd_per_hour: int | None = None
     bound_ns: int | None = None  # The latency bound used inside the MILP, a relaxation of the certificate.
-    certificate_ns: int | None = None  # The certified latency quantile on the trace planned for.
+    # The certified latency quantile on the trace planned for; of several samples, the greatest.
+    certificate_ns: int | None = None
+    samples: tuple[SampleFigure, ...] = ()  # On each of several samples; empty for one.
 
 
 # --- where it comes from ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class TraceReference:
-    """Which trace a plan was made for: also how that was made, and SHA-256 of its times (little-endian int64 ns)."""
-
-    name: str
-    note: str
-    sha256: str
-    queries: int
-    span_ns: int
-
-    @classmethod
-    def of(cls, trace: Trace) -> TraceReference:
-        """Reference to `trace`."""
-        return cls(trace.name, trace.note, trace.sha256, len(trace), trace.span_ns)
 
 
 @dataclass(frozen=True)
@@ -367,7 +356,7 @@ class Effort:
 class Provenance:
     """Where a plan comes from."""
 
-    trace: TraceReference | None = None  # The trace planned for; None for a given plan.
+    trace: TraceReference | None = None  # The trace planned for, the first of several; None for a given plan.
     # How it was found; None for a given plan.
     formulation: str | None = None
     solver: str | None = None
@@ -378,3 +367,32 @@ class Provenance:
     reliability: Reliability | None = None  # The test of a reliable plan.
     # The trace planned for itself, at hand until the plan is saved or pickled: what `Plan.explain` looks at.
     sample: Trace | None = field(default=None, compare=False, repr=False)
+    # The same of further traces, by name.
+    others: tuple[TraceReference, ...] = ()
+    other_samples: tuple[Trace, ...] = field(default=(), compare=False, repr=False)
+
+    @classmethod
+    def on(
+        cls, traces: Trace | Sequence[Trace], formulation: str | None = None, solver: str | None = None
+    ) -> Provenance:
+        """Return that of a plan for one or several traces."""
+        first, *others = read_traces(traces)
+        known = tuple(map(TraceReference.of, others))
+        reference = TraceReference.of(first)
+        return cls(reference, formulation, solver, sample=first, others=known, other_samples=tuple(others))
+
+    @property
+    def traces(self) -> tuple[TraceReference, ...]:
+        """All traces planned for."""
+        return () if self.trace is None else (self.trace, *self.others)
+
+    def scope(self, samples: Sequence[SampleFigure]) -> str:
+        """Say what a certificate is on, given those of several samples, in words that follow it."""
+        if worst := worst_sample(samples):
+            return f" on {worst.name}, the worst of {len(samples)} samples"
+        return "" if self.trace is None else f" on {self.trace.name} ({self.trace.queries:,} queries)"
+
+    @property
+    def samples(self) -> list[Trace]:
+        """Those of them at hand."""
+        return [] if self.sample is None else [self.sample, *self.other_samples]

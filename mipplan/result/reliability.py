@@ -1,7 +1,11 @@
-"""How a plan did on fresh scenarios of tomorrow's traffic: the record of a test, and its part of a plan file."""
+"""How a plan does on each sample of the traffic: on those it was made for, and in the test on fresh scenarios.
+
+The records, and their parts of a plan file.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import Field
@@ -12,6 +16,39 @@ from mipplan.documents import StrictEntry
 #: Every count of scenarios in a plan file.
 _COUNT = Field(ge=0, le=10**9)
 _SHARE = Field(ge=0, le=1)
+
+
+@dataclass(frozen=True)
+class SampleFigure:
+    """The certificate of a plan on one of several samples: a trace with a draw of its tokens."""
+
+    name: str
+    """Of the trace, with the seed where there are several draws: ``friday, seed 3``."""
+    trace: int
+    """Which of `Plan.traces`."""
+    seed: int
+    certificate_ns: int | None
+    """Certified latency quantile on this sample; None where nothing is certified."""
+
+    @property
+    def text(self) -> str:
+        """The sample and its certificate, in words."""
+        certified_ns = self.certificate_ns
+        return self.name if certified_ns is None else f"{self.name}: {format_duration(certified_ns)}"
+
+
+def worst_sample(samples: Sequence[SampleFigure]) -> SampleFigure | None:
+    """The first of the samples with the greatest certificate; None if there are none."""
+    return max(samples, key=lambda sample: sample.certificate_ns or 0, default=None)
+
+
+class SampleDocument(StrictEntry):
+    """The certificate on one of several samples in a plan file."""
+
+    name: str
+    trace: int = _COUNT
+    seed: int = Field(ge=0)
+    certificate_ns: int | None = Field(ge=0, le=2**62)
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ class Refinement:
     """``"optimal"`` if every cheaper plan of the option set was refuted, by a replay or by a condition proven
     necessary; ``"optimal assuming …"`` if that rests on what is no theorem; None if plans were left."""
     quantile_ns: int | None = None
-    """Replayed latency quantile on the trace refined for; None without a plan."""
+    """Replayed latency quantile on the trace refined for, of several samples the greatest; None without a plan."""
     replays: int = 0
     """Complete plans judged by a replay."""
     stage_replays: int = 0
@@ -131,15 +131,17 @@ class Refinement:
     """By ground: options excluded for every plan, partial plans refuted with all that extends them, and
     complete plans."""
     noisy_ns: Mapping[str, int] = field(default_factory=dict)
-    """Latency quantile under random service times, by what was drawn."""
+    """Latency quantile under random service times, by what was drawn; of several samples on the worst."""
     other_seeds_ns: Mapping[int, int] = field(default_factory=dict)
-    """Latency quantile with other token draws, by seed; empty if the pipeline draws nothing."""
+    """The same with other token draws, by seed; empty if the pipeline draws nothing."""
+    samples_ns: Mapping[str, int] = field(default_factory=dict)
+    """Replayed latency quantile on each of several samples, by name; empty for one."""
 
     quantile_s = FieldOf[float | None]("quantile_ns", NS_PER_S)
     """Replayed latency quantile, seconds."""
 
     def __post_init__(self) -> None:
-        for name in ("refuted", "noisy_ns", "other_seeds_ns"):
+        for name in ("samples_ns", "refuted", "noisy_ns", "other_seeds_ns"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     def __reduce__(self) -> tuple[Any, ...]:

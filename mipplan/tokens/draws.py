@@ -1,5 +1,8 @@
 """Counter-based random draws: the same (seed, edge, query, token) gives the same number, in any order, anywhere.
 
+A guarantee on several *samples*, traces with the seeds of their draws, holds on each by itself; nothing depends on the
+order in which traces are given, as they are looked at by name.
+
 A sequential generator would tie a draw to how many were made before it, so a sliced trace, a streamed
 trace and another plan would see different tokens. Philox-4x32-10 maps a counter straight to random bits.
 
@@ -12,10 +15,15 @@ doi:10.1145/2063384.2063405.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from mipplan.core import Float64, Int64, UInt64
+from mipplan.core import Float64, InputError, Int64, UInt64, is_whole, shown
+from mipplan.pipeline import Pipeline
+from mipplan.trace import Trace
 
 _MULTIPLIER_0 = np.uint64(0xD2511F53)
 _MULTIPLIER_1 = np.uint64(0xCD9E8D57)
@@ -93,3 +101,70 @@ def _unit_interval(low: UInt64, high: UInt64) -> Float64:
     # The top 53 of 64 bits: every double k·2⁻⁵³ in [0, 1) equally likely.
     bits = ((high << _HALF) | low) >> np.uint64(11)
     return bits.astype(np.float64) * 2.0**-53
+
+
+# --- samples of the traffic ------------------------------------------------------------------------------------------
+
+#: More draws of every trace are a slip.
+MOST_SEEDS = 1_000
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One trace with one draw of its tokens."""
+
+    trace: Trace
+    seed: int
+    number: int = 0  # Of the trace, among those that were given.
+    name: str = ""  # What tells it from the others; empty if there are none.
+
+    def scaled(self, factor: float) -> Sample:
+        """Return it with a multiple of its traffic."""
+        return self if factor == 1.0 else replace(self, trace=self.trace.scale(factor))
+
+
+def read_traces(traces: object) -> list[Trace]:
+    """Return one or several traces as a list, by name.
+
+    Raises `InputError` if they are none.
+    """
+    found: list[Any] = list(traces) if isinstance(traces, list | tuple) else [traces]
+    if not found or not all(isinstance(trace, Trace) for trace in found):
+        message = f"expected a Trace, or a list of some, found {shown(traces)}; Trace.read(…) reads a file"
+        raise InputError.one("trace", message)
+    return found if len(found) == 1 else sorted(found, key=lambda trace: (trace.name, trace.sha256))
+
+
+def check_seeds(seeds: object, what: str = "seeds") -> int:
+    """Return the number of draws of every trace.
+
+    Raises `InputError` if it is none.
+    """
+    if not is_whole(seeds) or not 1 <= seeds <= MOST_SEEDS:
+        message = f"expected a whole number from 1 to {MOST_SEEDS:,}, found {shown(seeds)}"
+        raise InputError.one(what, message)
+    return int(seeds)
+
+
+def find_samples(
+    pipeline: Pipeline, traces: Trace | Sequence[Trace], seed: int, seeds: int = 1
+) -> tuple[Sample, ...]:
+    """Every trace with the seeds from `seed` on, so many of them; those that are alike once.
+
+    Where the pipeline draws nothing, one seed stands for all, and of equal traces one.
+    """
+    given = read_traces(traces)
+    drawn = range(seed, seed + (check_seeds(seeds) if pipeline.is_random else 1))
+    if len(given) == 1:
+        return tuple(Sample(given[0], one, 0, f"seed {one}" if len(drawn) > 1 else "") for one in drawn)
+    distinct = {trace.sha256: number for number, trace in reversed(list(enumerate(given)))}
+    names = [trace.name for trace in given]
+    found = []
+    for number in sorted(distinct.values()):
+        name, same = names[number], names.count(names[number])
+        name += f" ({1 + names[:number].count(name)})" if same > 1 else ""
+        found += [
+            Sample(given[number], one, number, f"{name}, seed {one}" if len(drawn) > 1 else name)
+            for one in drawn
+        ]
+    return tuple(found)

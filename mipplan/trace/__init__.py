@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from mipplan.trace.checks import checked_chunks
 from mipplan.trace.generators import gamma_chunks
-from mipplan.trace.model import Trace, check_split, split_trace
+from mipplan.trace.model import Trace, TraceReference, check_split, split_trace
 from mipplan.trace.reading import ReadParams, read_pieces
 
 __all__ = [
     "ReadParams",
     "Trace",
+    "TraceReference",
     "check_split",
     "checked_chunks",
     "gamma_chunks",

@@ -375,3 +375,24 @@ def split_trace(trace: Trace, split: float) -> tuple[Trace, Trace]:
             )
     share = f"first {100 * split:.6g}% of its time"
     return trace._made(parts[0], share), trace._made(parts[1], f"after the {share}")
+
+
+@dataclass(frozen=True)
+class TraceReference:
+    """Which trace a plan was made for: also how that was made, and SHA-256 of its times (little-endian int64 ns)."""
+
+    name: str
+    note: str
+    sha256: str
+    queries: int
+    span_ns: int
+
+    @classmethod
+    def of(cls, trace: Trace) -> TraceReference:
+        """Reference to `trace`."""
+        return cls(trace.name, trace.note, trace.sha256, len(trace), trace.span_ns)
+
+    @property
+    def text(self) -> str:
+        """Name, length and how it was made, in words."""
+        return f"{self.name!r} ({self.queries:,} queries{', ' if self.note else ''}{self.note})"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.calculus import ArrivalCurve, empirical_envelope, overrun
+from mipplan.calculus import ArrivalCurve, empirical_envelope, least_above, overrun
 from oracle_curves import concave_hull, slow_envelope
 
 NS_PER_S = 10**9
@@ -83,3 +83,20 @@ def test_overrun_is_that_of_the_worst_window(
 def test_a_trace_is_inside_its_own_envelope(steps: list[int], start: int) -> None:
     times = arrivals(steps, start)
     assert overrun(times, empirical_envelope(times)) <= 0
+
+
+@given(st.lists(buckets, min_size=1, max_size=4))
+def test_the_least_curve_above_several_is_above_each_and_touches_their_hull(
+    several: list[list[tuple[int, int]]],
+) -> None:
+    curves = [ArrivalCurve(tuple(pairs)) for pairs in several]
+    above = least_above(curves)
+    windows = sorted({0.0, 0.1, 50.0, *(u for curve in (above, *curves) for u in curve.breakpoints())})
+    for window_s in windows:
+        highest = max(curve.just_after(window_s) for curve in curves)
+        assert above.just_after(window_s) >= highest * (1.0 - 1e-12)
+    # Concave, and every corner is a corner of one of them: no smaller concave curve is above all.
+    assert above.rate == max(curve.rate for curve in curves)
+    for window_s, arrivals_there in above.corners():
+        assert arrivals_there == pytest.approx(max(curve.just_after(window_s) for curve in curves), abs=1e-9)
+    assert least_above(curves[::-1]) == above

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.reporting import catalog, documents
+from mipplan.reporting import catalog, documents, judgements
 
 PIPELINE = """\
 name: small
@@ -101,7 +101,7 @@ def test_the_json_document_is_alone_on_stdout_and_fits_its_schema(run: Run) -> N
 @pytest.mark.parametrize(
     ("arguments", "schema"),
     [
-        (("verify", "plan.json", "--trace", "trace.csv"), documents.VerifyReport),
+        (("verify", "plan.json", "--trace", "trace.csv"), judgements.VerifyReport),
         (("replay", "plan.json", "--trace", "trace.csv"), documents.ReplayCommandReport),
         (
             ("replay", "plan.json", "--trace", "trace.csv", "--discipline", "fifo"),
@@ -113,7 +113,7 @@ def test_the_json_document_is_alone_on_stdout_and_fits_its_schema(run: Run) -> N
     ],
 )
 def test_every_command_has_tables_and_a_document(
-    run: Run, arguments: tuple[str, ...], schema: type[documents.VerifyReport]
+    run: Run, arguments: tuple[str, ...], schema: type[judgements.VerifyReport]
 ) -> None:
     assert run(*PLAN, "--out", "plan.json").exit_code == 0
     for_people = run(*arguments)
@@ -184,9 +184,10 @@ def test_faults_of_a_reliable_plan_come_at_once(run: Run) -> None:
     assert result.exit_code == 2
     for said in ("--confidence: expected a share", "--drift: expected a share", "--seeds: expected a whole"):
         assert said in result.output
-    other = run(*PLAN, "--trace", "other.csv", "--confidence", "0.9")
+    other = run(*PLAN, "--confidence", "0.9", "--seeds", "0")
     assert other.exit_code == 2
-    assert "trace: several samples go with the guarantee 'reliable' only" in other.output
+    assert "--confidence: goes with the guarantee 'reliable' only" in other.output
+    assert "--seeds: expected a whole number from 1 to 1,000" in other.output
 
 
 def test_a_sharp_certificate_says_for_which_runs_it_holds(run: Run) -> None:
@@ -323,15 +324,12 @@ def test_a_plan_ends_with_what_each_guarantee_costs(run: Run) -> None:
     assert last == "* this plan; --guarantee and --dispatch choose, --no-costs leaves this table out"
 
 
-@pytest.mark.parametrize(
-    "flags", [("--no-costs",), ("--no-laws",), ("--budget", "2.5"), ("--trace", "other.csv")]
-)
+@pytest.mark.parametrize("flags", [("--no-costs",), ("--no-laws",), ("--budget", "2.5")])
 def test_the_table_is_left_out_where_it_is_not_wanted_or_has_no_meaning(
     run: Run, flags: tuple[str, ...]
 ) -> None:
-    reliable = ("--guarantee", "reliable", "--confidence", "0.5") if "--trace" in flags else ()
-    assert "certified, paced" not in run(*WITH_COSTS, *flags, *reliable).stdout
-    document = json.loads(run(*WITH_COSTS, *flags, *reliable, "--json").stdout)
+    assert "certified, paced" not in run(*WITH_COSTS, *flags).stdout
+    document = json.loads(run(*WITH_COSTS, *flags, "--json").stdout)
     assert document["guarantee_costs"] is None
 
 
@@ -534,3 +532,53 @@ def test_version_and_help(run: Run) -> None:
     for command in ("plan", "replay", "verify", "profiles", "solvers"):
         assert command in run("--help").stdout
         assert "Usage" in run(command, "--help").stdout
+
+
+SEVERAL = (
+    *WITH_COSTS[:2],
+    "--trace",
+    "trace.csv",
+    "--trace",
+    "other.csv",
+    "--profiles",
+    "profiles",
+    "--no-costs",
+)
+
+
+def test_several_traces_and_seeds_are_planned_for_verified_and_perturbed(run: Run) -> None:
+    shown = run(*SEVERAL, "--out", "plan.json", "--explain")
+    assert shown.exit_code == 0, shown.output
+    plan = mp.Plan.load("plan.json")
+    assert [trace.name for trace in plan.traces] == ["other", "trace"]
+    worst = max(plan.samples, key=lambda one: one.certificate_ns or 0)
+    for said in ("and trace:", f"each of 2 samples, worst {worst.name}", f"It binds on {worst.name} along"):
+        assert said in " ".join(shown.stdout.split())
+    document = json.loads(run(*SEVERAL, "--json").stdout)
+    jsonschema.validate(document, documents.PlanReport.model_json_schema())
+    assert [one["name"] for one in document["samples"]] == ["other", "trace"]
+    assert document["replay"]["latency_s"]["p99"] == max(one["replayed_s"] for one in document["samples"])
+    assert [one["name"] for one in document["traces"]] == ["other", "trace"]
+    one_only = json.loads(run(*PLAN, "--json").stdout)
+    assert not {"samples", "traces", "seeds"} & set(one_only)
+    both = ("--trace", "other.csv", "--trace", "trace.csv")
+    verified = run("verify", "plan.json", *both)
+    assert verified.exit_code == 0, verified.output
+    assert "the worst of 2 samples" in verified.stdout
+    of_one = json.loads(run("verify", "plan.json", "--trace", "trace.csv", "--json").stdout)
+    assert of_one["verified"]
+    assert "not judged on all that the plan was made for" in of_one["remarks"][0]
+    broken = json.loads(run("fragility", "plan.json", *both, "--json").stdout)
+    jsonschema.validate(broken, judgements.FragilityReport.model_json_schema())
+    assert broken["samples"] == ["other", "trace"]
+    assert "worst on" in run("fragility", "plan.json", *both).stdout
+
+
+def test_several_inputs_are_refused_with_their_faults(run: Run) -> None:
+    wrong = run(*SEVERAL[:4], "--trace", "none.csv", "--profiles", "profiles", "--seeds", "0", "--no-costs")
+    assert wrong.exit_code == 2
+    for said in ("none.csv", "--seeds: expected a whole number from 1 to 1,000"):
+        assert said in wrong.output
+    over = run(*SEVERAL, "--out", "other.csv")
+    assert over.exit_code == 2
+    assert "is the 2. trace that is read" in over.output

@@ -145,7 +145,7 @@ def test_flags_reach_the_library(run: Run, monkeypatch: pytest.MonkeyPatch, comp
 
     monkeypatch.setattr(mp, "compare", compare)
     flags = ("--slo", "70ms", "--quantile", "0.9", "--split", "0.25", "--discipline", "fifo")
-    done = run(*flags, "--planners", "refined, half_slo", "--seed", "3", "--time-limit", "5s")
+    done = run(*flags, "--planners", "refined, half_slo", "--seed", "3", "--seeds", "2", "--time-limit", "5s")
     assert done.exit_code == 0, done.output
     seen.pop("progress")
     assert seen == {
@@ -156,6 +156,7 @@ def test_flags_reach_the_library(run: Run, monkeypatch: pytest.MonkeyPatch, comp
         "discipline": "fifo",
         "planners": ["refined", "half_slo"],
         "seed": 3,
+        "draws": 2,
         "time_limit_s": 5.0,
     }
 

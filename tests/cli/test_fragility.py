@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 import mipplan as mp
 from mipplan.cli.app import app
 from mipplan.perturbation import AXES, Fragility
-from mipplan.reporting import fragilities
+from mipplan.reporting import judgements
 from planning_instances import hand_made
 
 Run = Callable[..., Result]
@@ -71,7 +71,7 @@ def test_tables_say_what_breaks_where_and_first(run: Run, found: Fragility) -> N
 def test_document_holds_the_figures_of_the_library(run: Run, found: Fragility) -> None:
     done = run("plan.json", "--json", "--out", "written.json")
     document = json.loads(done.stdout)
-    jsonschema.validate(document, fragilities.FragilityReport.model_json_schema())
+    jsonschema.validate(document, judgements.FragilityReport.model_json_schema())
     assert json.loads(Path("written.json").read_text(encoding="utf-8")) == document
     assert (document["kept"], document["replays"], document["left_out"]) == (True, found.replays, [])
     assert [axis["name"] for axis in document["axes"]] == list(AXES)

@@ -14,6 +14,7 @@ import pytest
 import mipplan as mp
 from mipplan.comparison import Comparison, ComparisonRow, Contender, Judgement, comparing
 from mipplan.result import Effort, Provenance, Refinement
+from mipplan.tokens import Sample
 from planning_instances import hand_made
 
 PIPELINES = Path(__file__).parents[2] / "profiles" / "pipelines"
@@ -49,7 +50,8 @@ def stub(problem: Problem, calls: list[tuple[Any, ...]]) -> Callable[..., mp.Pla
     made = mp.Plan.from_choices(pipeline, profiles, choices)
 
     def planner(*given: Any, **more: Any) -> mp.Plan:
-        calls.append((*given, *more.values()))
+        # The number of draws is no seed.
+        calls.append((*given, *(value for name, value in more.items() if name != "seeds")))
         return made
 
     return planner
@@ -96,7 +98,7 @@ def test_objective_is_kept_up_to_the_nanosecond(problem: Problem) -> None:
     plan, trace = stub(problem, [])(), problem[2]
     result = mp.replay(plan, trace, seed=0)
     reached_ns = result.quantile_ns(0.99)
-    evaluator = comparing.Evaluator(trace, trace, "oldest_first", 0, (1,))
+    evaluator = comparing.Evaluator([Sample(trace, 0)], [trace], "oldest_first", (1,))
     for slo_ns in (reached_ns, reached_ns - 1):
         row = ComparisonRow(Contender.HALF_SLO, plan.with_slo(slo_ns), 1.0, 0)
         judged = evaluator.judged(row, lambda _: None).in_sample
@@ -192,7 +194,8 @@ def test_no_planner_is_given_anything_of_the_rest(problem: Problem, monkeypatch:
     cut_ns = comparison.judged_on.arrival_ns[0]
     assert len(calls) == 6
     for given in calls:
-        traces = [value for value in given if isinstance(value, mp.Trace)]
+        listed = [one for value in given if isinstance(value, list) for one in value]
+        traces = [value for value in (*given, *listed) if isinstance(value, mp.Trace)]
         assert traces == [comparison.planned_on]
         assert traces[0].arrival_ns[-1] < cut_ns
         assert traces[0].arrival_ns.base is None  # no view through which the rest could be reached
@@ -341,3 +344,39 @@ def test_bad_argument_is_named(problem: Problem, arguments: dict[str, Any], plac
     with pytest.raises(mp.InputError) as failure:
         mp.compare(*problem, **arguments)
     assert {fault.place for fault in failure.value.faults} == {place}
+
+
+def test_every_trace_is_planned_on_and_judged_by_itself(problem: Problem) -> None:
+    pipeline, profiles, trace = problem
+    other = mp.Trace.from_ns(trace.scale(1.1).arrival_ns, name="other")
+    planners = ("certified", "refined", "half_slo")
+    found = mp.compare(pipeline, profiles, [trace, other], planners=planners, draws=2, seeds=[7, 8])
+    parts = [(found.planned_on, found.judged_on), *found.others]
+    assert found.draws == 2
+    assert {planned.name for planned, _ in parts} == {trace.name, "other"}
+    for row in found.rows:
+        runs = [
+            mp.replay(row.plan, planned, discipline="oldest_first", seed=seed)
+            for planned, _ in parts
+            for seed in (0, 1)
+        ]
+        assert row.in_sample is not None
+        assert row.in_sample.quantile_ns == max(run.objective_ns(row.plan.objective) for run in runs)
+        assert row.in_sample.queries == sum(run.queries for run in runs)
+        held_out = [mp.replay(row.plan, rest, discipline="oldest_first", seed=7) for _, rest in parts]
+        assert row.held_out is not None
+        assert row.held_out.quantile_ns == max(run.objective_ns(row.plan.objective) for run in held_out)
+    for name in ("certified", "refined"):
+        assert len(found.row(name).plan.samples) == 4
+        assert found.row(name).in_sample.keeps  # type: ignore[union-attr]
+    alone = [
+        mp.baselines.half_slo(pipeline, profiles, planned, seed=seed).microusd_per_hour
+        for planned, _ in parts
+        for seed in (0, 1)
+    ]
+    assert found.row("half_slo").plan.microusd_per_hour == max(alone)
+    assert "and on" in str(found)
+    with pytest.raises(mp.InputError, match=r"other than the seed planned with \(0 to 1\)"):
+        mp.compare(*problem, draws=2, seeds=[1])
+    with pytest.raises(mp.InputError, match="draws: expected a whole number"):
+        mp.compare(*problem, draws=0)

@@ -160,3 +160,23 @@ def test_bad_arguments_come_together() -> None:
             instance.plan(), instance.trace, confidence=1.5, guarantees=["lazy"], time_limit_s=0
         )
     assert [fault.place for fault in caught.value.faults] == ["confidence", "guarantees", "time_limit_s"]
+
+
+def test_every_guarantee_is_priced_on_all_samples() -> None:
+    instance = hand_made()
+    traces = [instance.trace, replace(instance.trace.scale(1.2), name="busier")]
+    made = mp.plan(instance.pipeline, instance.profiles, traces, **instance.arguments)
+    found = mp.guarantee_costs(made, traces[::-1], confidence=CONFIDENCE, time_limit_s=None)
+    assert list(found) == ALL
+    drawn = len(made.samples)
+    assert drawn >= 2
+    assert found["eager"].holds_for == f"every run of each of {drawn} samples"
+    assert found["replay"].holds_for == f"one run: the replay of each of {drawn} samples"
+    alone = [costs(instance.plan(), trace) for trace in traces]
+    for name in ("eager", "paced", "timed", "replay"):
+        assert found[name].usd_per_hour is not None
+        assert found[name].plan.traces == made.traces
+        assert found[name].usd_per_hour >= max(one[name].usd_per_hour or 0.0 for one in alone)
+    for trace in traces:
+        for name in ("timed", "replay", "reliable"):
+            assert mp.replay(found[name].plan, trace).quantile(0.99) <= instance.slo_ns / 1e9

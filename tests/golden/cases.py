@@ -10,6 +10,7 @@ NEW_FIELDS: frozenset[str] = frozenset(
     {
         *("limit", "schedule", "until_s", "dispatch", "laws", "discipline", "overruns", "queries_lost"),
         *("certificate", "runs", "stagger_s", "staggers_ns"),
+        *("sample", "samples", "samples_ns", "seeds", "others", "draws"),
     }
 )
 

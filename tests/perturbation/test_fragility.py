@@ -311,3 +311,33 @@ def test_result_prints_tabulates_and_draws(found: Fragility) -> None:
         assert len(dotted) == (axis.first_break is not None)
         if axis.name in CONTINUOUS and axis.first_break is not None:
             assert dotted[0].get_xdata()[0] == axis.first_break.value
+
+
+# --- several samples --------------------------------------------------------------------------------------------------
+
+
+def test_of_several_samples_the_worst_counts_everywhere(plan: mp.Plan) -> None:
+    calm = replace(mp.Trace.poisson(rate_rps=170, duration_s=8, seed=6), name="calm")
+    wild = replace(_bursty().slice(0, 8), name="wild")
+    both = replace(plan, objective=replace(plan.objective, seeds=2))
+    found = mp.fragility(both, [wild, calm])
+    alone = [mp.fragility(plan, trace, seed=seed) for trace in (calm, wild) for seed in (0, 1)]
+    assert found.samples == ("calm, seed 0", "calm, seed 1", "wild, seed 0", "wild, seed 1")
+    assert found.unperturbed.quantile_ns == max(one.unperturbed.quantile_ns or 0 for one in alone)
+    assert found.keeps == all(one.keeps for one in alone)
+    assert found.unperturbed.sample in found.samples
+    for name in (*CONTINUOUS, "replica"):
+        own = found.axis(name)
+        for place, point in enumerate(own.points):
+            others = [one.axis(name).points[place] for one in alone]
+            assert point.quantile_ns == max((o.quantile_ns for o in others if o.quantile_ns), default=None)
+            assert point.keeps == all(other.keeps for other in others)
+        firsts = [one.axis(name).first_break for one in alone]
+        if found.keeps and name in ("rate", "service"):
+            known = [first.value for first in firsts if first is not None]
+            assert (own.first_break is None) == (not known)
+            if own.first_break is not None:
+                assert own.first_break.value <= min(known)
+    assert [point.value for point in found.axis("seed").points] == [2, 3, 4, 5, 6]
+    assert "worst of" in str(found)
+    assert mp.fragility(both, wild, seed=1).samples == ()

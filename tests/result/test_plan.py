@@ -192,6 +192,9 @@ def test_file_has_the_documented_parts(path: Path) -> None:
         "share",
         "others",
         "reliability",
+        "seeds",
+        "other_traces",
+        "samples",
     }
     assert set(document) == set(PlanDocument.model_fields) - unusual
     assert set(document["figures"]) == {
@@ -370,3 +373,29 @@ def test_unwritable_places(tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "no" / "folder.json"):
         with pytest.raises(mp.InputError):
             given_plan().save(place)
+
+
+def test_format_1_knows_no_samples_and_samples_know_their_traces(tmp_path: Path) -> None:
+    pipeline, profiles = mp.Pipeline.read("profiles/pipelines/cascade.yaml"), mp.Profiles.default()
+    traces = [mp.Trace.gamma(90.0, 2.0, 3.0, seed=3), mp.Trace.gamma(80.0, 1.0, 3.0, seed=4)]
+    plan = mp.plan(pipeline, profiles, traces, seeds=2)
+    document = plan.to_document()
+    assert document["format"] == 2
+    assert document["seeds"] == 2
+    assert len(document["samples"]) == 4
+    assert [one["sha256"] for one in (document["trace"], *document["other_traces"])] == sorted(
+        trace.sha256 for trace in traces
+    )
+    for change, said in (
+        ({"format": 1}, "of format 2"),
+        ({"seeds": 0}, "seeds"),
+        ({"other_traces": []}, "there are 1 traces, counted from 0"),
+    ):
+        changed = {**document, **change, "checksum": ""}
+        path = tmp_path / "changed.json"
+        path.write_text(json.dumps(changed))
+        with pytest.raises(mp.InputError, match=said):
+            mp.Plan.load(path)
+    with pytest.raises(mp.InputError, match="seeds"):
+        replace(plan.objective, seeds=0)
+    assert pickle.loads(pickle.dumps(plan)) == plan

@@ -259,7 +259,7 @@ def test_a_class_of_runs_is_not_dropped_by_the_classic_certificate(
 def test_a_class_of_runs_is_not_dropped_where_auto_is_classic() -> None:
     made = hand_made().plan()
     workload, few = realise(made.pipeline, TRACE, made.seed), CertifyParams(most_tokens=1)
-    assert resolve_certificate("auto", workload, params=few) == "classic"
+    assert resolve_certificate("auto", [workload], params=few) == "classic"
     with pytest.raises(mp.InputError, match="auto takes the classic one for"):
-        resolve_certificate("auto", workload, mp.RunClass(0.9), few)
-    assert resolve_certificate("auto", workload, mp.RunClass(0.9)) == "sharp"
+        resolve_certificate("auto", [workload], mp.RunClass(0.9), few)
+    assert resolve_certificate("auto", [workload], mp.RunClass(0.9)) == "sharp"

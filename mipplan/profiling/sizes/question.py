@@ -64,7 +64,6 @@ from mipplan.result import (
     Plan,
     PlanStatus,
     Provenance,
-    TraceReference,
     check_laws,
     relevant_profiles,
     resolve_objective,
@@ -160,7 +159,7 @@ class PlanQuestion:
             choices={},
             status=PlanStatus.UNKNOWN,
             figures=Figures(lower_bound_microusd_per_hour=0),
-            provenance=Provenance(TraceReference.of(trace), "auto", "auto", sample=trace),
+            provenance=Provenance.on(trace, "auto", "auto"),
             reason=None,
             limit=None,
         )

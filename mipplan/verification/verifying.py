@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,15 +10,11 @@ from pathlib import Path
 from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, most_tokens_per_query, overrun
 from mipplan.certificate import (
     Certificate,
-    certify_stages,
     check_certificate,
-    check_timed,
     plan_services,
-    state_certificate,
 )
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Faults, Printable, Summary, format_duration
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, format_duration
 from mipplan.pipeline import Discipline, Dispatch, Stagger, are_timed
-from mipplan.replayer import replay
 from mipplan.result import (
     CertificateKind,
     Guarantee,
@@ -26,13 +22,16 @@ from mipplan.result import (
     PlanDocument,
     PlanStatus,
     RunClass,
+    SampleFigure,
     altered_parts,
     check_laws,
     check_runs,
     read_document,
+    worst_sample,
 )
-from mipplan.tokens import realise
-from mipplan.trace import Trace
+from mipplan.tokens import Sample, find_samples, read_traces, realise
+from mipplan.trace import Trace, TraceReference
+from mipplan.verification.certifying import certify_samples
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,12 +56,14 @@ class Verification(Printable):
         objective = plan.objective.text
         worst_ns = self.worst_case_ns
         worst = None if worst_ns is None else f"{format_duration(worst_ns)}, inside the arrival curve"
+        binding = None if self.certificate is None else worst_sample(self.certificate.samples)
+        where = "" if binding is None else f" on {binding.name}"
         return Summary(
             f"{'Verified' if self.verified else 'Not verified'}: plan for {plan.pipeline.name}",
             figures=(
                 ("cost", None if plan.usd_per_hour is None else f"{plan.usd_per_hour:.4f} $/h"),
                 ("objective", objective),
-                ("certificate", None if bound is None else f"{format_duration(bound)}, recomputed"),
+                ("certificate", None if bound is None else f"{format_duration(bound)}, recomputed{where}"),
                 ("worst case", worst),
                 *(("problem", problem) for problem in self.problems),
                 *(("remark", remark) for remark in self.remarks),
@@ -74,88 +75,9 @@ class Verification(Printable):
         return f" {self.plan.pipeline.name}: {verdict}"
 
 
-def certify(
-    plan: Plan,
-    trace: Trace,
-    *,
-    dispatch: Dispatch = None,
-    discipline: str | None = None,
-    stagger_s: Stagger = None,
-    certificate: str | None = None,
-    runs: RunClass | None = None,
-    seed: int | None = None,
-) -> Certificate:
-    """Bound the latency of every query of `trace` under `plan`.
-
-    Parameters
-    ----------
-    plan : Plan
-        With choices; where they came from does not matter.
-    trace : Trace
-    dispatch : str or mapping of str to str, optional
-        Law of all stages, or of those named; others as the plan says.
-    discipline : {"oldest_first", "fifo"}, optional
-        As the plan says by default.
-    stagger_s : float or mapping of str to float, optional
-        Seconds between the outputs of a batch on their way to other stages, at most, as for `mipplan.replay`.
-    certificate : {"auto", "classic", "sharp"}, optional
-        By which theorem; the plan's own by default. The sharp one is never above the classic one, and takes longer;
-        ``"auto"`` takes it where the workload is not too large for it. Where all stages are timed
-        the replay is the certificate, and none is asked for by name.
-    runs : RunClass, optional
-        The runs that a sharp certificate, or one of ``fifo`` queues, is to hold for; by default the plan's own, or else
-        those of the serving model in which batches may finish early. Less is known of overtaking, the earlier they may.
-        It goes with these only: the classic one holds for what its theorem says.
-    seed : int, optional
-        Seed of the token draws; the plan's own by default.
-
-    Raises
-    ------
-    NoPlanError
-        If the plan holds no choices.
-    InputError
-        If there is no such certificate under this discipline and these laws, or none of a class of runs.
-
-    References
-    ----------
-    [Theorem (sample path)][theorem-sample-path] and [theorem (paced)][theorem-paced], by the law of each stage;
-    [theorem (latest dispatch)][theorem-latest-dispatch]; under ``fifo`` [theorem (fifo)][theorem-fifo]; where all
-    stages are timed, the replay itself by [theorem (timed)][theorem-timed].
-    """
-    wanted = plan.discipline if discipline is None else discipline
-    faults = Faults()
-    told = faults.take(lambda: check_laws(plan.pipeline, dispatch, wanted, plan.laws))
-    faults.take(lambda: None if certificate is None else check_certificate(certificate))
-    faults.take(lambda: check_runs(runs))
-    pipeline = faults.take(lambda: plan.pipeline.staggered(stagger_s))
-    faults.check()
-    laws = told.value
-    plan = replace(plan, pipeline=pipeline.value, objective=plan.objective.under(laws, wanted))
-    if not are_timed(laws):
-        return certify_stages(plan, trace, seed=seed, certificate=certificate, runs=runs)
-    check_timed(certificate, runs)
-    replayed = replay(plan, trace, seed=seed)
-    workload = realise(plan.pipeline, trace, replayed.seed)
-    exits = {stage: seen.exit_ns for stage, seen in replayed.stages.items()}
-    took = {stage: seen.exit_ns - seen.dispatch_ns for stage, seen in replayed.stages.items()}
-    staggers_ns = plan.pipeline.staggers_ns(laws)
-    fifo = plan.discipline is Discipline.FIFO
-    sent = {
-        stage: seen.assignment.sent_ns(staggers_ns[stage], fifo=fifo)
-        for stage, seen in replayed.stages.items()
-    }
-    return state_certificate(
-        workload,
-        exits,
-        lambda stage, token: int(took[stage][token]),
-        plan.objective.criterion(workload.ingress_ns),
-        sent,
-    )
-
-
 def verify(
     plan: Plan | str | Path,
-    trace: Trace,
+    trace: Trace | Sequence[Trace],
     *,
     dispatch: Dispatch = None,
     discipline: str | None = None,
@@ -173,9 +95,9 @@ def verify(
     ----------
     plan : str, Path or Plan
         A file written by `Plan.save`, or a plan: it is judged as its file would be.
-    trace : Trace
-        The trace it was made for, to check its figures; or another, to see whether the plan would be certified
-        there too.
+    trace : Trace, or sequence of Trace
+        The trace it was made for, or all of several, to check its figures; or others, to see whether the plan would be
+        certified there too. Each is judged by itself, with every seed of the plan.
     dispatch, discipline, stagger_s
         As for `certify`; laws and staggers other than the file's say whether the plan would be certified under them.
     certificate : {"auto", "classic", "sharp"}, optional
@@ -201,7 +123,12 @@ def verify(
         problems.append(f"the file holds no plan ({plan.status}: {plan.reason})")
         return Verification(False, tuple(problems), (), plan, None)
     problems += _cost_problems(plan)
-    planned = trace.scale(plan.headroom)
+    traces = read_traces(trace)
+    found = find_samples(plan.pipeline, traces, plan.seed, plan.seeds)
+    planned = [sample.scaled(plan.headroom) for sample in found]
+    if certificate is not None:
+        check_certificate(certificate)
+    check_runs(runs)
     wanted = plan.discipline if discipline is None else discipline
     laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
     pipeline = plan.pipeline.staggered(stagger_s)
@@ -210,13 +137,13 @@ def verify(
     if plan.envelope is not None and wanted == Discipline.FIFO:
         problems.append("no theorem covers fifo queues inside an arrival curve: judge it under oldest_first")
         return Verification(False, tuple(problems), (), plan, None)
-    judged = certify(plan, planned, certificate=certificate, runs=runs)
+    judged = certify_samples(plan, planned, certificate, runs)
     curve = None if plan.envelope is None else ArrivalCurve(plan.envelope)
     worst = None if curve is None else WorstCase(plan.pipeline, curve)
     worst_case_ns = None if worst is None else worst.bound_ns(plan_services(plan))
     guaranteed_ns = judged.bound_ns if worst_case_ns is None else worst_case_ns
-    same_trace = plan.trace is not None and plan.trace.sha256 == trace.sha256
-    remarks = [] if same_trace else [_other_trace(plan, trace)]
+    remarks = list(_other_traces(plan, traces))
+    same_trace = not remarks
     by_arrival = plan.discipline is Discipline.FIFO and not are_timed(laws)
     if judged.runs is not None:
         which = "that of fifo queues" if by_arrival else "a sharp one"
@@ -236,12 +163,18 @@ def verify(
     same_figure = same_theorem and same_runs and same_trace
     if as_planned and (same_figure or worst_case_ns is not None):
         problems += _figure_problems(plan, planned, worst, guaranteed_ns)
+    if as_planned and same_theorem and same_runs and worst_case_ns is None:
+        problems += _sample_problems(plan, traces, judged)
     problems += _consistency_problems(plan)
-    problems += _stability_problems(plan, planned, curve)
-    if curve is not None and (excess := overrun(planned.arrival_ns, curve)) > 0:
-        remarks.append(
-            f"this trace exceeds the plan's arrival curve by up to {excess:.4g} queries: no guarantee covers it"
+    for sample in planned:
+        problems += (
+            problem for problem in _stability_problems(plan, sample, curve) if problem not in problems
         )
+        if curve is not None and (excess := overrun(sample.trace.arrival_ns, curve)) > 0:
+            remarks.append(
+                f"{sample.name or 'this trace'} exceeds the plan's arrival curve by up to {excess:.4g} queries: "
+                "no guarantee covers it"
+            )
     if guaranteed_ns > plan.slo_ns - plan.margin_ns:
         margin = f" less {format_duration(plan.margin_ns)} of margin" if plan.margin_ns else ""
         problems.append(
@@ -265,7 +198,20 @@ def _cost_problems(plan: Plan) -> list[str]:
     return [f"the file states a cost of {plan.usd_per_hour} $/h; its choices cost {cost_usd} $/h"]
 
 
-def _figure_problems(plan: Plan, planned: Trace, worst: WorstCase | None, guaranteed_ns: int) -> list[str]:
+def _sample_problems(plan: Plan, traces: Sequence[Trace], judged: Certificate) -> Iterator[str]:
+    """Hold what the file states of each sample against what it is, for the traces that are at hand."""
+    figures = judged.samples or (SampleFigure("", 0, plan.seed, judged.bound_ns),)
+    actual = {(traces[figure.trace].sha256, figure.seed): figure.certificate_ns for figure in figures}
+    for stated in plan.samples:
+        own_ns = stated.certificate_ns
+        found_ns = actual.get((plan.traces[stated.trace].sha256, stated.seed), own_ns)
+        if found_ns != own_ns:
+            yield f"the file states a certificate of {own_ns} ns on {stated.name}; recomputed it is {found_ns} ns"
+
+
+def _figure_problems(
+    plan: Plan, planned: Sequence[Sample], worst: WorstCase | None, guaranteed_ns: int
+) -> list[str]:
     """Recompute the latencies that the file states for the traffic it was made for."""
     recomputed: dict[str, tuple[int | None, int | None]] = {
         "certificate": (plan.certificate_ns, guaranteed_ns),
@@ -278,15 +224,15 @@ def _figure_problems(plan: Plan, planned: Trace, worst: WorstCase | None, guaran
     ]
 
 
-def _bound_ns(plan: Plan, planned: Trace, worst: WorstCase | None) -> int | None:
+def _bound_ns(plan: Plan, planned: Sequence[Sample], worst: WorstCase | None) -> int | None:
     # The bound is a relaxation of what is certified by services; of sharp certificates and replays there is none.
     if plan.certificate is CertificateKind.SHARP or (worst is None and are_timed(plan.laws)):
         return None
     if worst:
         return worst.paths.bound_ns(plan_services(plan))
-    workload = realise(plan.pipeline, planned, plan.seed)
-    paths = analyse_paths(workload, plan.objective.criterion(workload.ingress_ns))
-    return paths.bound_ns(plan_services(plan))
+    workloads = (realise(plan.pipeline, sample.trace, sample.seed) for sample in planned)
+    paths = (analyse_paths(load, plan.objective.criterion(load.ingress_ns)) for load in workloads)
+    return max(waits.bound_ns(plan_services(plan)) for waits in paths)
 
 
 def _consistency_problems(plan: Plan) -> list[str]:
@@ -305,17 +251,20 @@ def _consistency_problems(plan: Plan) -> list[str]:
     is_sharp, by_arrival = plan.certificate is CertificateKind.SHARP, plan.discipline is Discipline.FIFO
     if is_sharp != (plan.runs is not None) and not by_arrival:
         problems.append("the file's certificate and its class of runs do not go together")
+    if (worst := worst_sample(plan.samples)) is not None and worst.certificate_ns != plan.certificate_ns:
+        problems.append("the file's certificate is not the greatest of those on its samples")
     if (plan.guarantee is Guarantee.ENVELOPE) != (plan.envelope is not None):
         problems.append("the file's guarantee and its arrival curve do not go together")
     return problems
 
 
-def _stability_problems(plan: Plan, planned: Trace, curve: ArrivalCurve | None) -> Iterator[str]:
+def _stability_problems(plan: Plan, sample: Sample, curve: ArrivalCurve | None) -> Iterator[str]:
     """Name the stages that do not serve more than arrives there on average; without a span there is no average."""
+    planned = sample.trace
     if planned.span_ns == 0:
         return
     if curve is None:
-        workload = realise(plan.pipeline, planned, plan.seed)
+        workload = realise(plan.pipeline, sample.trace, sample.seed)
         demand = {stage: Fraction(of.count, planned.span_ns) for stage, of in workload.stages.items()}
     else:
         rate = max(Fraction(len(planned), planned.span_ns), Fraction(curve.rate) / NS_PER_S)
@@ -330,13 +279,15 @@ def _stability_problems(plan: Plan, planned: Trace, curve: ArrivalCurve | None) 
             )
 
 
-def _other_trace(plan: Plan, trace: Trace) -> str:
-    here = _described(trace.name, len(trace), trace.note)
-    if plan.trace is None:
-        return f"judged on a trace the plan was not made for: it was made for none, this is {here}"
-    made_for = _described(plan.trace.name, plan.trace.queries, plan.trace.note)
-    return f"judged on another trace: the plan was made for {made_for}, this is {here}"
-
-
-def _described(name: str, queries: int, note: str) -> str:
-    return f"{name!r} ({queries:,} queries{', ' if note else ''}{note})"
+def _other_traces(plan: Plan, traces: Sequence[Trace]) -> Iterator[str]:
+    """Name what the plan was not made for, and what it was made for that is not at hand."""
+    known = {one.sha256: one.text for one in plan.traces}
+    here = {one.sha256: TraceReference.of(one).text for one in traces}
+    missing = ", ".join(name for sha256, name in known.items() if sha256 not in here)
+    for this in (name for sha256, name in here.items() if sha256 not in known):
+        if not known:
+            yield f"judged on a trace the plan was not made for: it was made for none, this is {this}"
+        else:
+            yield f"judged on another trace: the plan was made for {', '.join(known.values())}, this is {this}"
+    if missing and known.keys() & here.keys():
+        yield f"not judged on all that the plan was made for, which is also {missing}"

@@ -1,0 +1,6 @@
+"""Certificates of any plan on any traffic, and the re-check of a plan file without a solver."""
+
+from mipplan.verification.certifying import certify
+from mipplan.verification.verifying import Verification, verify
+
+__all__ = ["Verification", "certify", "verify"]
