@@ -12,6 +12,7 @@ from .measuring import MeasuringParams as MeasuringParams
 from .measuring import UnmeasuredError as UnmeasuredError
 from .measuring import measure_batch as measure_batch
 from .profiling import measure as measure
+from .record import read_samples as read_samples
 from .result import LATENCIES as LATENCIES
 from .result import Measurement as Measurement
 from .statistics import QuantileRange as QuantileRange
