@@ -19,9 +19,11 @@ from .documents import ErrorReport as ErrorReport
 from .exchange import export_report as export_report
 from .exchange import import_report as import_report
 from .exchange import prices_report as prices_report
+from .exchange import scale_report as scale_report
 from .exchange import show_export as show_export
 from .exchange import show_import as show_import
 from .exchange import show_prices as show_prices
+from .exchange import show_scale as show_scale
 from .figures import FIGURE_FILES as FIGURE_FILES
 from .figures import draw_fragility as draw_fragility
 from .figures import draw_replay as draw_replay
