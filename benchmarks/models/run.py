@@ -30,8 +30,8 @@ HARDWARE, USD_PER_HOUR = "epyc_core", 0.0564525
 #: Seconds of a trial: two blocks of runs.
 _TRIAL_S = 1.0
 _TRIALS_OF_EACH = 10
-#: At most this many runs of a batch size: all of them are in the record that is shipped.
-_MOST_RUNS = 4_000
+#: At most this many runs of a batch size: all of them are in the record that is kept.
+_MOST_RUNS = 10_000
 
 
 class Job(NamedTuple):
