@@ -202,9 +202,9 @@ def _measure_scale(
     faults.take(lambda: check_out("--out", out, (".yaml", ".yml")))
     faults.take(lambda: check_apart({"pipeline": pipeline}, {"--out": out}))
     faults.check()
-    with session.progress(as_log=True) as progress:
+    with session.progress() as progress:
         found = mp.measure_scale(asked.value, function.value, made.value(samples), progress=progress)
-        document = found.measured.to_document()
+        document = found.document
     write_text_atomically(out, yaml.safe_dump(document, sort_keys=False, default_flow_style=None))
     session.show(reporting.scale_report(found, str(out)), reporting.show_scale)
 

@@ -25,7 +25,7 @@ from mipplan.core import (
     shown,
     suggestion,
 )
-from mipplan.pipeline import Edge, FanOut, Join, Pipeline
+from mipplan.pipeline import Edge, Join, Pipeline
 
 #: Makes of a token at a stage the tokens of the stages after it, by their names.
 Step = Callable[[str, Any], Mapping[str, Sequence[Any]]]
@@ -55,8 +55,8 @@ class EdgeScale:
         return float(found.low), float(found.high)
 
     @property
-    def fanout(self) -> FanOut:
-        """Distribution of the number of tokens where there is any.
+    def document(self) -> dict[str, Any]:
+        """``probability`` and ``fanout`` as a pipeline file holds them; weights are counts.
 
         Raises `InputError` if the edge was never taken: then nothing is known of it.
         """
@@ -66,7 +66,9 @@ class EdgeScale:
                 f"was never taken in {self.counts.size:,} tokens: show more samples, or leave the edge out"
             )
             raise InputError.one(f"edge {self.edge.parent} → {self.edge.child}", message)
-        return FanOut.choice(values.tolist(), times.tolist())
+        if values.size == 1:
+            return {"probability": self.taken, "fanout": int(values[0])}
+        return {"probability": self.taken, "fanout": {"values": values.tolist(), "weights": times.tolist()}}
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,19 +87,22 @@ class ScaleFactors(Printable):
         return {stage: count / self.samples for stage, count in self.tokens.items()}
 
     @property
-    def measured(self) -> Pipeline:
-        """The pipeline with the shares and distributions that were measured.
+    def document(self) -> dict[str, Any]:
+        """The pipeline as a file holds it, with the shares and distributions that were measured; weights are counts.
 
         Raises `InputError` if an edge was never taken.
         """
         document = self.pipeline.to_document()
         faults = Faults()
         for entry, scale in zip(document["edges"], self.edges, strict=True):
-            fanout = faults.take(lambda scale=scale: scale.fanout)  # type: ignore[misc]
-            if fanout:
-                entry["probability"], entry["fanout"] = scale.taken, fanout.value.to_document()
+            faults.take(lambda entry=entry, scale=scale: entry.update(scale.document))  # type: ignore[misc]
         faults.check()
-        return Pipeline.from_document(document)
+        return document
+
+    @property
+    def measured(self) -> Pipeline:
+        """The pipeline of `document`."""
+        return Pipeline.from_document(self.document)
 
     def _line(self) -> str:
         return f" {self.pipeline.name}: {len(self.edges)} edges on {self.samples} samples"
