@@ -17,6 +17,7 @@ import yaml
 
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
+from mipplan.profiling import read_samples
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "profiles"
@@ -64,7 +65,7 @@ class Row(NamedTuple):
     @property
     def is_imported(self) -> bool:
         """Whether `mipplan profiles import` wrote it, or it is from a page that has no file to import."""
-        return " sha256:" in self.source or self.source.startswith("huggingface/blog/")
+        return " sha256:" in self.source or self.source.startswith("huggingface/blog ")
 
 
 class Source(NamedTuple):
@@ -90,7 +91,7 @@ def _read_rows() -> list[Row]:
                         cells["hardware"],
                         int(cells["batch"]),
                         float(cells["latency_ms"]),
-                        None if p99 is None else float(p99),
+                        float(p99) if p99 else None,
                         cells["source"],
                     )
                 )
@@ -224,6 +225,55 @@ class TestNvidiaFigures:
             assert row.latency_p99_ms == figures["latency_p99_ms"]
 
 
+class TestImportedFigures:
+    pytestmark = needs_shared_data
+
+    def test_same_figure_on_the_line_that_the_source_names(self) -> None:
+        names = {"aws_neuron_inference.csv": "latency_p50_ms", "timm_inference.csv": "step_ms"}
+        for row in IMPORTED:
+            match = re.match(r"(?P<file>[\w.]+):(?P<line>\d+) sha256:", row.source)
+            if match is None:
+                assert row.hardware == "tpu_v5e_4"
+                continue
+            path = SHARED / "profiles" / match["file"]
+            packed = path.read_bytes() if path.exists() else gzip.decompress(Path(f"{path}.gz").read_bytes())
+            lines = packed.decode().splitlines()
+            cells = dict(zip(*csv.reader([lines[0], lines[int(match["line"]) - 1]]), strict=True))
+            assert cells["model"] == row.model.replace("-", "")
+            assert float(cells[names[match["file"]]]) == row.latency_ms
+            assert int(cells["batch_size"]) == row.batch
+
+    def test_prices_of_others(self) -> None:
+        hardware = _read_hardware()
+        offers = pd.read_csv(SHARED / "prices" / "other_clouds_gpu_prices.csv")
+        offer = offers[(offers["accelerator"] == "RTX4090") & (offers["instance_or_tier"] == "secure")].iloc[
+            0
+        ]
+        assert hardware["rtx4090"]["usd_per_hour"] == offer["on_demand_usd_per_hour"]
+        assert hardware["rtx4090"]["memory_gib"] == offer["accelerator_memory_gb"]
+
+
+def test_price_of_the_tpu_follows_from_both_rows_that_were_published_with_it() -> None:
+    """Performance per dollar is in images per minute and dollars per hour, as its figures show."""
+    published = {4: 21.46, 8: 20.04}
+    rows = [row for row in IMPORTED if row.hardware == "tpu_v5e_4"]
+    assert {row.batch for row in rows} == set(published)
+    for row in rows:
+        price = 60 * row.batch / (row.latency_ms / 1e3) / published[row.batch]
+        assert price == pytest.approx(_read_hardware()["tpu_v5e_4"]["usd_per_hour"], rel=1e-3)
+
+
+def test_our_figures_are_those_of_the_record() -> None:
+    samples = read_samples(ROOT / "benchmarks" / "results" / "models" / "first")
+    assert {(row.model, row.hardware) for row in OURS} == set(samples)
+    for row in OURS:
+        found = samples[row.model, row.hardware][row.batch]
+        assert (
+            row.latency_ms == row.latency_p99_ms == pytest.approx(np.quantile(found, 0.99, method="higher"))
+        )
+        assert f"the P99 of {found.size} runs" in row.source
+
+
 class TestNvidiaTables:
     pytestmark = needs_shared_data
 
@@ -292,8 +342,10 @@ def test_all_pipelines_are_there() -> None:
         "audio-question-answering",
         "cascade",
         "image-processing",
+        "ocr",
         "social-media",
         "video-monitoring",
+        "voice",
     }
 
 
