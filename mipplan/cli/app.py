@@ -119,7 +119,9 @@ def plan(
         curve = faults.take(lambda: inputs.arrival_curve(envelope or ()))
         time_limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
-        measured = faults.take(lambda: inputs.read_profiles(profiles, latency, asked.or_else(None)))
+        measured = faults.take(
+            lambda: inputs.read_profiles(profiles, latency, asked.value if asked else None)
+        )
         arrivals = faults.take(lambda: inputs.read_traces(trace, expand, spread, seed, start, end))
         drifting = faults.take(lambda: inputs.share_of("--drift", drift))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))

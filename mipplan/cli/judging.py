@@ -186,7 +186,9 @@ def compare(
         per_s = faults.take(lambda: inputs.optional_seconds("--per", per))
         time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
-        measured = faults.take(lambda: inputs.read_profiles(profiles, latency, asked.or_else(None)))
+        measured = faults.take(
+            lambda: inputs.read_profiles(profiles, latency, asked.value if asked else None)
+        )
         arrivals = faults.take(lambda: inputs.read_trace(trace, expand, spread, seed, start, end))
         faults.take(lambda: None if quantile is None else check_quantile(quantile))
         names = list(Contender) if planners is None else inputs.names_in(planners)

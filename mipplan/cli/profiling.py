@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -205,8 +205,12 @@ def _measure_scale(
     faults.take(lambda: check_out("--out", out, (".yaml", ".yml")))
     faults.take(lambda: check_apart({"pipeline": pipeline}, {"--out": out}))
     faults.check()
+    work: Any = (
+        function.value
+    )  # a function of a stage and a token; that it is one is found out when it is called
+    shown: Any = made.value
     with session.progress() as progress:
-        found = mp.measure_scale(asked.value, function.value, made.value(samples), progress=progress)
+        found = mp.measure_scale(asked.value, work, shown(samples), progress=progress)
         document = found.document
     write_text_atomically(out, yaml.safe_dump(document, sort_keys=False, default_flow_style=None))
     session.show(reporting.scale_report(found, str(out)), reporting.show_scale)

@@ -104,7 +104,7 @@ class LatencyTable:
         """Return the table with all its columns of latencies, milliseconds, changed alike."""
         columns = {name: getattr(self, name) for name in LATENCY_COLUMNS.values()}
         changed = {name: np.asarray(change(held)) for name, held in columns.items() if held is not None}
-        return replace(self, **changed)
+        return replace(self, **changed)  # type: ignore[arg-type]  # of latencies only
 
     def service_ns(self, cap: int) -> Int64:
         """Return the latency ℓ of every batch size up to a cap.

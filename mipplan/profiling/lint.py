@@ -124,7 +124,7 @@ def examine_for_plan(root: Path, profiles: Profiles, plan: Plan, trace: Trace) -
         rows = zip(table.batch.tolist(), table.served_ms.tolist(), strict=True)
         slower = [max(value, known[batch].high) if batch in known else value for batch, value in rows]
         column = {LATENCY_COLUMNS[table.latency]: np.array(slower)}
-        raised = _with_tables(plan, {key: replace(table, **column)})
+        raised = _with_tables(plan, {key: replace(table, **column)})  # type: ignore[arg-type]
         bound_ns = certify_stages(raised, sample).bound_ns
         if bound_ns > limit_ns:
             now_ns = certify_stages(plan, sample).bound_ns

@@ -210,13 +210,14 @@ def _remarks(pipeline: Pipeline, edges: Sequence[EdgeScale]) -> Iterable[str]:
     for stage in pipeline.stages:
         leaving = [scale for scale in edges if scale.edge.parent == stage]
         for one, other in itertools.combinations(leaving, 2):
-            if min(np.ptp(one.counts), np.ptp(other.counts)) == 0:
+            if any(scale.counts.min() == scale.counts.max() for scale in (one, other)):
                 continue
             found = spearmanr(one.counts, other.counts)
+            correlation, chance = float(found.statistic), float(found.pvalue)
             # Of independent edges, one pair in a thousand is told.
-            if found.pvalue < 0.001 and abs(found.statistic) > 0.2:
-                how = "together" if found.statistic > 0 else "instead of each other"
+            if chance < 0.001 and abs(correlation) > 0.2:
+                how = "together" if correlation > 0 else "instead of each other"
                 yield (
                     f"{stage} makes tokens for {one.edge.child} and {other.edge.child} {how} (rank correlation "
-                    f"{found.statistic:.2f}): a pipeline draws its edges independently"
+                    f"{correlation:.2f}): a pipeline draws its edges independently"
                 )
