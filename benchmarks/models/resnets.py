@@ -7,6 +7,7 @@ convolutions, as every runtime does, and the stride of a bottleneck is at its 3 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,8 +65,14 @@ class _Graph:
 
 
 def write(depth: int, path: Path) -> None:
-    """Write a ResNet of so many layers; its first axis, the batch, is free."""
+    """Write a ResNet of so many layers."""
     import onnx
+
+    onnx.save(build(depth), str(path))
+
+
+def build(depth: int) -> Any:
+    """Make a ResNet of so many layers; its first axis, the batch, is free."""
     from onnx import TensorProto, helper
 
     stages, is_bottleneck = DEPTHS[depth]
@@ -81,5 +88,4 @@ def write(depth: int, path: Path) -> None:
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, PIXELS, PIXELS])
     logits = helper.make_tensor_value_info(last, TensorProto.FLOAT, ["batch", CLASSES])
     made = helper.make_graph(graph.nodes, f"resnet-{depth}", [image], [logits], graph.weights)
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    onnx.save(model, str(path))
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
