@@ -190,7 +190,7 @@ def _measure_scale(
     import yaml
 
     from mipplan.documents import write_text_atomically
-    from mipplan.profiling import find_callable
+    from mipplan.profiling import find_callable, raised
 
     # As `python -m` does: a command that is installed looks beside itself, and not where it is called.
     sys.path.insert(0, str(Path.cwd()))
@@ -205,12 +205,14 @@ def _measure_scale(
     faults.take(lambda: check_out("--out", out, (".yaml", ".yml")))
     faults.take(lambda: check_apart({"pipeline": pipeline}, {"--out": out}))
     faults.check()
-    work: Any = (
-        function.value
-    )  # a function of a stage and a token; that it is one is found out when it is called
-    shown: Any = made.value
+    step_function: Any = function.value  # of what, is found out when it is called
+    make_samples: Any = made.value
     with session.progress() as progress:
-        found = mp.measure_scale(asked.value, work, shown(samples), progress=progress)
+        try:
+            shown = make_samples(samples)
+        except Exception as error:  # whatever a function of the user raises
+            raise InputError.one(f"--inputs {inputs}", raised(error)) from error
+        found = mp.measure_scale(asked.value, step_function, shown, progress=progress)
         document = found.document
     write_text_atomically(out, yaml.safe_dump(document, sort_keys=False, default_flow_style=None))
     session.show(reporting.scale_report(found, str(out)), reporting.show_scale)

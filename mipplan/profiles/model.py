@@ -206,7 +206,7 @@ class Profiles:
             Listing what is no column or no model, and models that would be left without any table.
         """
         columns = dict(latency) if isinstance(latency, Mapping) else {"": latency}
-        wanted = set(self.models if models is None else models)
+        needed, wanted = set(needed), set(self.models if models is None else models)
         faults = Faults()
         for name, column in columns.items():
             faults.take(lambda column=column: check_one_of("latency", column, LATENCY_COLUMNS))  # type: ignore[misc]

@@ -26,6 +26,7 @@ from .subjects import SUBJECTS as SUBJECTS
 from .subjects.base import SubjectError as SubjectError
 from .subjects.base import SubjectRequest as SubjectRequest
 from .subjects.callables import find_callable as find_callable
+from .subjects.callables import raised as raised
 from .subjects.oip import HEADER_LENGTH as HEADER_LENGTH
 from .subjects.oip import OipModel as OipModel
 from .subjects.oip import oip_model as oip_model

@@ -26,6 +26,7 @@ from mipplan.core import (
     suggestion,
 )
 from mipplan.pipeline import Edge, Join, Pipeline
+from mipplan.profiling.subjects.callables import raised
 
 #: Makes of a token at a stage the tokens of the stages after it, by their names.
 Step = Callable[[str, Any], Mapping[str, Sequence[Any]]]
@@ -152,7 +153,7 @@ def measure_scale(
     Raises
     ------
     InputError
-        If there is no sample, or `step` returns what is no mapping of next stages to sequences.
+        If there is no sample, or `step` raises, or returns what is no mapping of next stages to sequences.
     """
     if not callable(step):
         raise InputError.one("step", f"expected a function of a stage and a token, found {shown(step)}")
@@ -170,7 +171,7 @@ def measure_scale(
             tokens[name] += len(arrived)
             children = [edge.child for edge in pipeline.outgoing(name)]
             for token in arrived:
-                made = _made(name, step(name, token), children)
+                made = _made(name, step, token, children)
                 for child in children:
                     waiting[child] += made.get(child, ())
                     counts[name, child].append(len(made.get(child, ())))
@@ -187,11 +188,15 @@ def measure_scale(
     return ScaleFactors(pipeline, number, edges, tokens, tuple(_remarks(pipeline, edges)))
 
 
-def _made(stage: str, made: object, children: Sequence[str]) -> dict[str, list[Any]]:
-    """Check what a step returned; None is no token anywhere."""
+def _made(stage: str, step: Step, token: Any, children: Sequence[str]) -> dict[str, list[Any]]:
+    """Do a step, and check what it returns; None is no token anywhere."""
+    place = f"step({stage!r}, …)"
+    try:
+        made: object = step(stage, token)
+    except Exception as error:  # whatever a function of the user raises
+        raise InputError.one(place, raised(error)) from error
     if made is None:
         return {}
-    place = f"step({stage!r}, …)"
     if not isinstance(made, Mapping):
         raise InputError.one(place, f"expected tokens by the next stage, found {shown(made)}")
     faults = [

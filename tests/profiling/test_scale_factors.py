@@ -109,6 +109,8 @@ def test_what_cannot_be_counted_is_refused() -> None:
         mp.measure_scale(pipeline(), lambda _stage, _token: {"raed": [1]}, [1])
     with pytest.raises(mp.InputError, match="expected tokens by the next stage, found 3"):
         mp.measure_scale(pipeline(), lambda _stage, _token: 3, [1])  # type: ignore[arg-type, return-value]
+    with pytest.raises(mp.InputError, match=r"step\('find', …\): raises ZeroDivisionError: division by zero"):
+        mp.measure_scale(pipeline(), lambda _stage, token: {"read": [1 / token]}, [0])
     with pytest.raises(mp.InputError, match="expected a function"):
         mp.measure_scale(pipeline(), 3, [1])  # type: ignore[arg-type]
 
