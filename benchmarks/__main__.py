@@ -20,6 +20,7 @@ BENCHMARKS = {
     "fleet": "benchmarks.fleet.run",
     "environment": "benchmarks.environment.run",
     "house": "benchmarks.house.run",
+    "models": "benchmarks.models.run",
 }
 RESULTS = Path(__file__).parent / "results"
 #: Runs nothing: says which results are of today's code, as every run does at its end.

@@ -55,6 +55,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "fleet": (*_PLANNER, *_rooms("fleet"), "profiles", "benchmarks/fleet"),
     "environment": ("pyproject.toml", "benchmarks/environment"),
     "house": (*_WHOLE, "profiles", "benchmarks/house"),
+    "models": (*_PLANNER, *_rooms("profiling"), "benchmarks/models"),
     "mutants": (*_WHOLE, "profiles", "tests", "benchmarks/mutants"),
     "campaigns": (*_WHOLE, "profiles", "tests"),
 }

@@ -26,6 +26,7 @@ RESULTS = {
     "environment": ("environment", "environment/machine.json"),
     "house/hops.json": ("house", "house/machine.json"),
     "house/speed.json": ("house", "house/speed.json"),
+    "models": ("models", "models/machine.json"),
     "mutants": ("mutants", "mutants/machine.json"),
     "deep.txt": ("campaigns", "deep.json"),
 }

@@ -38,7 +38,9 @@ from .planner import explain as explain
 from .planner import plan as plan
 from .profiles import Profiles as Profiles
 from .profiling import Measurement as Measurement
+from .profiling import ScaleFactors as ScaleFactors
 from .profiling import measure as measure
+from .profiling import measure_scale as measure_scale
 from .refinement import refine as refine
 from .refinement import sharpen as sharpen
 from .replayer import ReplicaSchedule as ReplicaSchedule

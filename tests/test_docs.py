@@ -69,6 +69,8 @@ HEADINGS: dict[type, str] = {
     exchange.ExportReport: "export",
     exchange.DepartureReport: "departure",
     catalog.MeasurementReport: "profile",
+    exchange.ScaleReport: "profile --pipeline",
+    exchange.EdgeScaleReport: "measured edge",
     catalog.MeasuredBatchReport: "measured batch size",
     MachineRecord: "machine",
     operations.DriveReport: "drive",

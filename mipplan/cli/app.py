@@ -12,11 +12,11 @@ from mipplan import plots, reporting
 from mipplan.cli import flags, inputs
 from mipplan.cli.drawing import plot, report
 from mipplan.cli.driving import drive
-from mipplan.cli.judging import compare, fragility, replay, tune, verify
+from mipplan.cli.judging import compare, fragility, replay, verify
 from mipplan.cli.observing import observe, truth
 from mipplan.cli.profiles import profiles_app
 from mipplan.cli.profiling import profile
-from mipplan.cli.serving import export, serve
+from mipplan.cli.serving import export, serve, tune
 from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
 
@@ -96,6 +96,7 @@ def plan(
             "--explain", help="Say what binds, what each stage could spare, and what else would do."
         ),
     ] = False,
+    latency: flags.Latency = None,
     json: flags.Json = False,
 ) -> None:
     """Find the cheapest certified configuration of a pipeline, and replay it."""
@@ -119,7 +120,9 @@ def plan(
         curve = faults.take(lambda: inputs.arrival_curve(envelope or ()))
         time_limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
-        measured = faults.take(lambda: inputs.read_profiles(profiles))
+        measured = faults.take(
+            lambda: inputs.read_profiles(profiles, latency, asked.value if asked else None)
+        )
         arrivals = faults.take(lambda: inputs.read_traces(trace, expand, spread, seed, start, end))
         drifting = faults.take(lambda: inputs.share_of("--drift", drift))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))

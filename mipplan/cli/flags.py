@@ -61,6 +61,14 @@ From = Annotated[str | None, option("TIME", "Use the trace from here, such as 60
 To = Annotated[str | None, option("TIME", "Use the trace up to here.", "--to")]
 ProfilesDir = Annotated[Path | None, option("DIR", "Profile folder; the shipped one by default.")]
 
+_LATENCY = (
+    "the column latency_ms (table), latency_p50_ms (p50) or latency_p99_ms (p99); by model: p99,resize=table."
+)
+Latency = Annotated[str | None, option("COLUMN", f"What a batch takes: {_LATENCY} The table by default.")]
+PlanLatency = Annotated[
+    str | None, option("COLUMN", f"What a batch takes: {_LATENCY} The plan's by default.", "--latency")
+]
+
 # --- what is asked for -----------------------------------------------------------------------------------------------
 
 Slo = Annotated[

@@ -38,9 +38,44 @@ def read_pipeline(name: str) -> mp.Pipeline:
     return mp.Pipeline.read(shipped_path("pipelines", name))
 
 
-def read_profiles(folder: Path | None) -> mp.Profiles:
-    """Read a profile folder; the shipped one by default."""
-    return mp.Profiles.default() if folder is None else mp.Profiles.read(folder)
+def read_profiles(
+    folder: Path | None, latency: str | None = None, pipeline: mp.Pipeline | None = None
+) -> mp.Profiles:
+    """Read a profile folder; the shipped one by default. Its models in the pipeline serve by the column asked for."""
+    columns = None if latency is None else latency_of(latency)
+    profiles = mp.Profiles.default() if folder is None else mp.Profiles.read(folder)
+    if columns is None or pipeline is None:
+        return profiles
+    return profiles.using(columns, {stage.model for stage in pipeline.stages.values()})
+
+
+def load_plan(file: Path, latency: str | None = None) -> mp.Plan:
+    """Read a plan file, with the latency column asked for in the place of its own."""
+    columns = None if latency is None else latency_of(latency)
+    plan = mp.Plan.load(file)
+    return plan if columns is None else plan.using(columns)
+
+
+def latency_of(text: str) -> dict[str, str]:
+    """Read which latency column counts: ``p99``, or by model: ``p99,resize=table``."""
+    columns: dict[str, str] = {}
+    for part in names_in(text):
+        model, _, column = part.rpartition("=")
+        if model in columns:
+            raise InputError.one("--latency", f"{model or 'the column of all models'} is given twice")
+        columns[model] = column
+    return columns
+
+
+def noise_of(text: str | None) -> mp.ServiceNoise | None:
+    """Read where random service times come from: ``p99``, or a profile folder with records of measurements."""
+    if text is None:
+        return None
+    if text == "p99":
+        return mp.ServiceNoise.from_p99()
+    from mipplan.profiling import read_samples
+
+    return mp.ServiceNoise.from_samples(read_samples(text))
 
 
 def read_trace(

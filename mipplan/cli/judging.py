@@ -1,4 +1,4 @@
-"""The commands that judge plans on traces: by a replay, against other planners, with policies, by the certificate."""
+"""The commands that judge plans on traces: by replay, against other planners, by perturbation, by the certificate."""
 
 from __future__ import annotations
 
@@ -23,6 +23,14 @@ def replay(
     stagger: flags.Stagger = None,
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
+    noise: Annotated[
+        str | None,
+        flags.option(
+            "SOURCE",
+            "Random service times: p99 (lognormal, by the profiles' P50 or mean and P99), or a profile folder whose "
+            "records hold what was measured.",
+        ),
+    ] = None,
     expand: flags.Expand = None,
     spread: flags.Spread = None,
     start: flags.From = None,
@@ -39,6 +47,7 @@ def replay(
             "--stream", help="For traces larger than memory: keep sums and a histogram, not every query."
         ),
     ] = False,
+    latency: flags.PlanLatency = None,
     json: flags.Json = False,
 ) -> None:
     """Replay a plan on a trace, exactly, and show latencies and what each stage did."""
@@ -64,12 +73,13 @@ def replay(
         faults.take(lambda: inputs.check_dispatch(dispatch))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         faults.take(lambda: check_manner(discipline, engine, seed))
+        drawn = faults.take(lambda: inputs.noise_of(noise))
         faults.take(lambda: inputs.check_out("--out", out))
         outputs = {"--out": out, "--latencies": latencies, "--plot": plot}
         faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, outputs))
         written = [str(path) for path in (out, latencies, plot) if path is not None]
         if stream:
-            streamed = faults.take(lambda: mp.Plan.load(plan))
+            streamed = faults.take(lambda: inputs.load_plan(plan, latency))
             file = faults.take(lambda: inputs.shipped_path("traces", trace))
             if file:
                 faults.take(lambda: inputs.check_beginning(file.value))
@@ -82,6 +92,7 @@ def replay(
                     discipline=discipline,
                     stagger_s=stagger_s.value,
                     engine=engine,
+                    noise=drawn.value,
                     seed=seed,
                     progress=progress,
                 )
@@ -99,7 +110,7 @@ def replay(
         faults.take(lambda: None if window_s.value is None else check_window(window_s.value))
         faults.take(lambda: inputs.check_out("--latencies", latencies, reporting.LATENCY_FILES))
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
-        loaded = faults.take(lambda: mp.Plan.load(plan))
+        loaded = faults.take(lambda: inputs.load_plan(plan, latency))
         read = faults.take(
             lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
         )
@@ -117,6 +128,7 @@ def replay(
                 discipline=discipline,
                 stagger_s=stagger_s.value,
                 engine=engine,
+                noise=drawn.value,
                 seed=seed,
             )
             over_time = None if length_s is None else result.windows(length_s, replayed.slo_s)
@@ -162,6 +174,7 @@ def compare(
     start: flags.From = None,
     end: flags.To = None,
     plot: Annotated[Path | None, flags.picture("costs and latencies as bars")] = None,
+    latency: flags.Latency = None,
     json: flags.Json = False,
 ) -> None:
     """Compare planners: plan on the first part of a trace, judge on that and on the rest."""
@@ -174,7 +187,9 @@ def compare(
         per_s = faults.take(lambda: inputs.optional_seconds("--per", per))
         time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
         asked = faults.take(lambda: inputs.read_pipeline(pipeline))
-        measured = faults.take(lambda: inputs.read_profiles(profiles))
+        measured = faults.take(
+            lambda: inputs.read_profiles(profiles, latency, asked.value if asked else None)
+        )
         arrivals = faults.take(lambda: inputs.read_traces(trace, expand, spread, seed, start, end))
         faults.take(lambda: None if quantile is None else check_quantile(quantile))
         names = list(Contender) if planners is None else inputs.names_in(planners)
@@ -226,6 +241,7 @@ def fragility(
     end: flags.To = None,
     out: flags.Document = None,
     plot: Annotated[Path | None, flags.picture("the latency quantile along every axis")] = None,
+    latency: flags.PlanLatency = None,
     json: flags.Json = False,
 ) -> None:
     """Say what breaks a plan first: more traffic, burstier traffic, slower service, a lost replica."""
@@ -238,7 +254,7 @@ def fragility(
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         outputs = {"--out": out, "--plot": plot}
         faults.take(lambda: inputs.check_apart({"plan": plan, **inputs.by_place(trace)}, outputs))
-        loaded = faults.take(lambda: mp.Plan.load(plan))
+        loaded = faults.take(lambda: inputs.load_plan(plan, latency))
         read = faults.take(
             lambda: inputs.read_traces(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
         )
@@ -259,96 +275,6 @@ def fragility(
             session.exit_code = EXIT_NOT_MET
 
 
-def tune(
-    context: typer.Context,
-    plan: flags.PlanFile,
-    trace: flags.TraceFile,
-    policy: flags.Policy = "newsvendor,lp,inferline,hpa,ray,static",
-    worth: flags.Worth = None,
-    sample: Annotated[
-        str | None,
-        flags.option("FILE", "The trace planned for; by default the first part of --trace stands for it."),
-    ] = None,
-    split: Annotated[
-        float | None, flags.option("SHARE", "That part, as a share of the trace's time; 0.2 by default.")
-    ] = None,
-    period: Annotated[str, flags.option("TIME", "Time between two instants of control.")] = "1s",
-    activation_delay: Annotated[
-        str, flags.option("TIME", "Time from ordering a replica to its first batch.")
-    ] = "5s",
-    discipline: flags.PlanDiscipline = None,
-    engine: flags.Engine = "auto",
-    seed: flags.PlanSeed = None,
-    expand: flags.Expand = None,
-    spread: flags.Spread = None,
-    start: flags.From = None,
-    end: flags.To = None,
-    out: flags.Document = None,
-    schedule: Annotated[
-        Path | None, flags.option("FILE", "Write the counts that each policy ordered here (.csv).")
-    ] = None,
-    plot: Annotated[Path | None, flags.picture("rate, replicas, latencies and misses over time")] = None,
-    json: flags.Json = False,
-) -> None:
-    """Let replicas follow a trace under several policies, replay each exactly, and compare misses and cost."""
-    with Session(context, json) as session:
-        from mipplan.replayer import check_manner
-        from mipplan.tuner import check_delay, check_period, read_policies
-
-        faults = Faults()
-        names = inputs.names_in(policy)
-        faults.take(lambda: check_manner(discipline, engine, seed))
-        policies = faults.take(lambda: read_policies(names, worth_usd=worth))
-        if sample is not None and split is not None:
-            faults.add(Fault("--split", "does not go with --sample: then the whole trace is run"))
-        period_s = faults.take(lambda: inputs.seconds_of("--period", period))
-        delay_s = faults.take(lambda: inputs.seconds_of("--activation-delay", activation_delay))
-        faults.take(lambda: inputs.check_out("--out", out))
-        faults.take(lambda: inputs.check_out("--schedule", schedule, (".csv",)))
-        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
-        outputs = {"--out": out, "--schedule": schedule, "--plot": plot}
-        faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace, "sample": sample}, outputs))
-        if period_s:
-            faults.take(lambda: check_period(period_s.value))
-        if delay_s:
-            faults.take(lambda: check_delay(delay_s.value))
-        told = faults.take(
-            lambda: (
-                None if sample is None else inputs.read_trace(sample, expand, spread, seed or 0, None, None)
-            )
-        )
-        loaded = faults.take(lambda: mp.Plan.load(plan))
-        read = faults.take(
-            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
-        )
-        faults.check()
-        tuned, arrivals = loaded.value, read.value
-        with session.progress() as progress:
-            tuning = mp.tune(
-                tuned,
-                arrivals,
-                policies=policies.value,
-                sample=told.value,
-                **({} if split is None else {"split": split}),
-                period_s=period_s.value,
-                activation_delay_s=delay_s.value,
-                discipline=discipline,
-                engine=engine,
-                seed=seed,
-                progress=progress,
-            )
-            written = [str(path) for path in (out, schedule, plot) if path is not None]
-            report = reporting.tune_report(tuning, str(plan), written)
-            if schedule is not None:
-                reporting.write_schedule(schedule, tuning)
-            if plot is not None:
-                progress(f"drawing {plot}")
-                figure = plots.draw_tuning(tuning, title=f"{tuned.pipeline.name} on {arrivals.name}")
-                plots.write_figure(plot, figure)
-        session.show(report, reporting.show_tuning, out)
-        session.exit_code = EXIT_INTERRUPTED if tuning.is_partial else EXIT_DONE
-
-
 def verify(
     context: typer.Context,
     plan: flags.PlanFile,
@@ -362,6 +288,7 @@ def verify(
     end: flags.To = None,
     certificate: flags.PlanCertificate = None,
     runs: flags.PlanRuns = None,
+    latency: flags.PlanLatency = None,
     json: flags.Json = False,
 ) -> None:
     """Re-check a plan file on a trace without a solver; exit code 1 if it does not hold."""
@@ -371,6 +298,7 @@ def verify(
 
         faults = Faults()
         document = faults.take(lambda: read_document(plan))
+        served = faults.take(lambda: None if latency is None else inputs.latency_of(latency))
         faults.take(lambda: inputs.check_dispatch(dispatch))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         faults.take(lambda: None if certificate is None else check_certificate(certificate))
@@ -388,6 +316,7 @@ def verify(
                 stagger_s=stagger_s.value,
                 certificate=certificate,
                 runs=covered.value,
+                latency=served.value,
             )
         report = reporting.verify_report(verification, str(plan), arrivals.value)
         session.show(report, reporting.show_verification)

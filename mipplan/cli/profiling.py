@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +13,8 @@ from mipplan import reporting
 from mipplan.cli import flags
 from mipplan.cli.inputs import (
     axis_sizes,
+    check_apart,
+    check_out,
     names_in,
     optional_seconds,
     read_pipeline,
@@ -20,7 +23,7 @@ from mipplan.cli.inputs import (
     share_of,
 )
 from mipplan.cli.session import EXIT_NOT_MET, Session
-from mipplan.core import Faults, InputError
+from mipplan.core import Fault, Faults, InputError
 
 
 def profile(
@@ -33,8 +36,24 @@ def profile(
             "that holds {batch}.",
         ),
     ],
-    hardware: Annotated[str, flags.option("NAME", "Hardware type that this machine stands for.")],
-    out: Annotated[Path, flags.option("DIR", "Profile folder to write into; what it holds already is kept.")],
+    out: Annotated[
+        Path,
+        flags.option(
+            "DIR", "Profile folder to write into; what it holds already is kept. With --pipeline: the file."
+        ),
+    ],
+    hardware: Annotated[
+        str | None, flags.option("NAME", "Hardware type that this machine stands for; required.")
+    ] = None,
+    pipeline: Annotated[
+        str | None,
+        flags.option(
+            "FILE",
+            "Instead: run this pipeline on samples, by MODULE:FUNCTION(stage, token), and measure how often its edges "
+            "are taken and how many tokens they make. Samples are what --inputs MODULE:FUNCTION(number) returns.",
+        ),
+    ] = None,
+    samples: Annotated[int, flags.option("N", "With --pipeline: number of samples.")] = 100,
     batches: Annotated[
         str | None, flags.option("SIZES", "Batch sizes, such as 1,2,4,8: exactly these.", "--batch")
     ] = None,
@@ -112,7 +131,12 @@ def profile(
 ) -> None:
     """Measure the latency of a model by batch size, and write it into a profile folder."""
     with Session(context, json) as session:
+        if pipeline is not None:
+            _measure_scale(session, model, pipeline, inputs, samples, out)
+            return
         faults = Faults()
+        if hardware is None:
+            faults.add(Fault("--hardware", "missing: which hardware type does this machine stand for?"))
         sizes = faults.take(lambda: None if batches is None else _batch_sizes(batches))
         off = faults.take(lambda: share_of("--tolerance", tolerance))
         about = faults.take(lambda: None if for_ is None else _read_plan_or_pipeline(for_))
@@ -129,7 +153,7 @@ def profile(
         with session.progress(as_log=True) as progress:
             found = mp.measure(
                 model,
-                hardware=hardware,
+                hardware=hardware or "",
                 batches=sizes.value,
                 max_batch=max_batch,
                 tolerance=off.value,
@@ -157,6 +181,41 @@ def profile(
         session.show(reporting.measurement_report(found, str(out)), reporting.show_measurement)
         if found.failures:
             session.exit_code = EXIT_NOT_MET
+
+
+def _measure_scale(
+    session: Session, step: str, pipeline: str, inputs: str | None, samples: int, out: Path
+) -> None:
+    """Measure the scale factors of a pipeline, and write it with them."""
+    import yaml
+
+    from mipplan.documents import write_text_atomically
+    from mipplan.profiling import find_callable, raised
+
+    # As `python -m` does: a command that is installed looks beside itself, and not where it is called.
+    sys.path.insert(0, str(Path.cwd()))
+    faults = Faults()
+    asked = faults.take(lambda: read_pipeline(pipeline))
+    function = faults.take(lambda: find_callable(step, "MODEL"))
+    if inputs is None:
+        faults.add(Fault("--inputs", "missing: which MODULE:FUNCTION(number) makes samples?"))
+    made = faults.take(lambda: None if inputs is None else find_callable(inputs, "--inputs"))
+    if samples < 1:
+        faults.add(Fault("--samples", f"expected a whole number above 0, found {samples}"))
+    faults.take(lambda: check_out("--out", out, (".yaml", ".yml")))
+    faults.take(lambda: check_apart({"pipeline": pipeline}, {"--out": out}))
+    faults.check()
+    step_function: Any = function.value  # of what, is found out when it is called
+    make_samples: Any = made.value
+    with session.progress() as progress:
+        try:
+            shown = make_samples(samples)
+        except Exception as error:  # whatever a function of the user raises
+            raise InputError.one(f"--inputs {inputs}", raised(error)) from error
+        found = mp.measure_scale(asked.value, step_function, shown, progress=progress)
+        document = found.document
+    write_text_atomically(out, yaml.safe_dump(document, sort_keys=False, default_flow_style=None))
+    session.show(reporting.scale_report(found, str(out)), reporting.show_scale)
 
 
 def _read_plan_or_pipeline(name: str) -> mp.Plan | mp.Pipeline:

@@ -160,11 +160,7 @@ def _pinned(arrival_ns: Int64, gaps: Float64) -> Int64:
 
 def _slower(case: Case, factor: float) -> Case:
     tables = [
-        replace(
-            table,
-            latency_ms=table.latency_ms * factor,
-            latency_p99_ms=None if table.latency_p99_ms is None else table.latency_p99_ms * factor,
-        )
+        table.with_latencies(lambda latency_ms: latency_ms * factor)
         for table in case.plan.profiles.tables.values()
     ]
     profiles = Profiles.from_parts(case.plan.profiles.hardware.values(), tables)

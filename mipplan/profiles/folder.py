@@ -62,6 +62,7 @@ class TableEntry(StrictEntry):
     accuracy: list[float] | None = None
     energy_j: list[float] | None = None
     memory_gib: list[float] | None = None
+    latency: str = "table"  # Files had none before there was a choice.
     source: list[str] = Field(default_factory=list)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -12,17 +12,21 @@ from typing import Any
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     Fault,
+    Faults,
     InputError,
+    check_one_of,
     dollars_to_microdollars,
     is_finite,
     is_whole,
+    listed,
     name_problem,
     plain,
     remake,
     shown,
+    suggestion,
 )
 from mipplan.documents import AnyPath, Document
-from mipplan.profiles.tables import LatencyTable
+from mipplan.profiles.tables import LATENCY_COLUMNS, LatencyTable
 
 #: A device costs at most a million dollars per hour, because a dearer one is surely mistaken and would overflow sums.
 MAX_USD_PER_HOUR = 1_000_000.0
@@ -165,6 +169,62 @@ class Profiles:
     def without_hardware(self, name: str) -> Profiles:
         """Remove a hardware type and its tables; removing one that is not there changes nothing."""
         return self.restricted_to(hardware=[other for other in self.hardware if other != name])
+
+    @property
+    def latency_text(self) -> str | None:
+        """By which column batches are planned and replayed, where it is not ``latency_ms`` throughout."""
+        models: dict[str, list[str]] = {}
+        for table in self.tables.values():
+            models.setdefault(LATENCY_COLUMNS[table.latency], []).append(table.model)
+        if set(models) <= {"latency_ms"}:
+            return None
+        parts = (f"{column} of {listed(dict.fromkeys(names))}" for column, names in models.items())
+        return next(iter(models)) if len(models) == 1 else "; ".join(parts)
+
+    def using(
+        self,
+        latency: str | Mapping[str, str],
+        models: Iterable[str] | None = None,
+        needed: Iterable[tuple[str, str]] = (),
+    ) -> Profiles:
+        """Choose the column of the tables that certificates and replays take for the latency of a batch.
+
+        Parameters
+        ----------
+        latency : {"p99", "p50", "table"}, or mapping of str to such
+            ``latency_p99_ms``, ``latency_p50_ms``, or ``latency_ms``, which holds what its source says; for all models,
+            or by model, ``""`` being the others. A table without the column is left out: nothing stands in for what was
+            not measured.
+        models : iterable of str, optional
+            Those that are to be planned with; all by default. Tables of others stay as they are.
+        needed : iterable of (model, hardware)
+            Tables that must not be left out.
+
+        Raises
+        ------
+        InputError
+            Listing what is no column or no model, and models that would be left without any table.
+        """
+        columns = dict(latency) if isinstance(latency, Mapping) else {"": latency}
+        needed, wanted = set(needed), set(self.models if models is None else models)
+        faults = Faults()
+        for name, column in columns.items():
+            faults.take(lambda column=column: check_one_of("latency", column, LATENCY_COLUMNS))  # type: ignore[misc]
+            if name and name not in wanted:
+                faults.add(Fault("latency", f"there is no model {shown(name)}{suggestion(name, wanted)}"))
+        faults.check()
+        kept = dict(self.tables)
+        for key, table in self.tables.items():
+            chosen = columns.get(key[0], columns.get("", table.latency))
+            if key[0] in wanted and getattr(table, LATENCY_COLUMNS[chosen]) is None:
+                del kept[key]
+                if key in needed or key[0] not in {model for model, _ in kept}:
+                    where = f"on {key[1]}" if key in needed else "on any hardware"
+                    faults.add(Fault("latency", f"{key[0]} has no column {LATENCY_COLUMNS[chosen]} {where}"))
+            elif key[0] in wanted:
+                kept[key] = replace(table, latency=chosen)
+        faults.check()
+        return Profiles(self.hardware, kept)
 
     @classmethod
     def read(cls, folder: AnyPath) -> Profiles:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from mipplan.core import (
     InputError,
     Int64,
     frozen,
+    listed,
     name_problem,
     remake,
     shown,
@@ -32,6 +33,8 @@ OPTIONAL_COLUMNS = {
     "energy_j": True,
     "memory_gib": True,
 }
+#: By which column batches are planned and replayed, by its short name; docs/how-to/which-latency.md has the rule.
+LATENCY_COLUMNS = {"table": "latency_ms", "p50": "latency_p50_ms", "p99": "latency_p99_ms"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,6 +56,7 @@ class LatencyTable:
     energy_j: Float64 | None = None
     memory_gib: Float64 | None = None
     latency_p50_ms: Float64 | None = None
+    latency: str = "table"  # Which column is ℓ: a key of `LATENCY_COLUMNS`.
 
     def __repr__(self) -> str:
         return f"<LatencyTable {self.model} on {self.hardware}: {self.batch.size} batch sizes>"
@@ -72,9 +76,19 @@ class LatencyTable:
             if problem is not None:
                 wrong.append(f"{name}: {problem}")
             object.__setattr__(self, name, column)
+        if self.latency not in LATENCY_COLUMNS:
+            wrong.append(f"latency: expected {listed(LATENCY_COLUMNS)}, found {shown(self.latency)}")
+        elif self.served_ms is None:
+            wrong.append(f"has no column {LATENCY_COLUMNS[self.latency]}")
         if wrong:
             raise InputError(Fault(place, problem) for problem in wrong)
         object.__setattr__(self, "source", _sources(self.source, len(batch)))
+
+    @property
+    def served_ms(self) -> Float64:
+        """The column that is ℓ at the measured batch sizes."""
+        column: Float64 = getattr(self, LATENCY_COLUMNS[self.latency])
+        return column
 
     @property
     def largest_batch(self) -> int:
@@ -86,10 +100,16 @@ class LatencyTable:
         """Smallest measured batch size; smaller batches cost as much as this one."""
         return int(self.batch[0])
 
+    def with_latencies(self, change: Callable[[Float64], Float64]) -> LatencyTable:
+        """Return the table with all its columns of latencies, milliseconds, changed alike."""
+        columns = {name: getattr(self, name) for name in LATENCY_COLUMNS.values()}
+        changed = {name: np.asarray(change(held)) for name, held in columns.items() if held is not None}
+        return replace(self, **changed)  # type: ignore[arg-type]  # of latencies only
+
     def service_ns(self, cap: int) -> Int64:
         """Return the latency ℓ of every batch size up to a cap.
 
-        ℓ(k) = max(1, rint(interp(k, batch, latency_ms)·10⁶)), in float64: linear between measured sizes,
+        ℓ(k) = max(1, rint(interp(k, batch, served_ms)·10⁶)), in float64: linear between measured sizes,
         constant below the smallest one.
 
         Raises `InputError` if `cap` is out of range: latencies are never extrapolated.
@@ -110,20 +130,28 @@ class LatencyTable:
                 f"the batch cap {cap} is outside the measured range 1 to {self.largest_batch}",
             )
         sizes = np.arange(1, cap + 1)
-        latency_ms = np.interp(sizes, self.batch, self.latency_ms)
+        latency_ms = np.interp(sizes, self.batch, self.served_ms)
         return frozen(np.maximum(1, np.rint(latency_ms * NS_PER_MS)).astype(np.int64))
 
     def to_document(self) -> dict[str, Any]:
         """Write the table as a JSON-able mapping of columns."""
         columns = {name: getattr(self, name) for name in ("batch", "latency_ms", *OPTIONAL_COLUMNS)}
         measured = {name: column.tolist() for name, column in columns.items() if column is not None}
-        return {"model": self.model, "hardware": self.hardware, **measured, "source": list(self.source)}
+        # Files had no choice of a column before there was one, and have none where it is latency_ms.
+        chosen = {} if self.latency == "table" else {"latency": self.latency}
+        return {
+            "model": self.model,
+            "hardware": self.hardware,
+            **measured,
+            **chosen,
+            "source": list(self.source),
+        }
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LatencyTable) and self.to_document() == other.to_document()
 
     def __hash__(self) -> int:
-        return hash((self.model, self.hardware, self.batch.tobytes(), self.latency_ms.tobytes()))
+        return hash((self.model, self.hardware, self.batch.tobytes(), self.served_ms.tobytes()))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return remake(self)  # Unpickled arrays are writeable; the constructor makes them read-only again.

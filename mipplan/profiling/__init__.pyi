@@ -12,8 +12,12 @@ from .measuring import MeasuringParams as MeasuringParams
 from .measuring import UnmeasuredError as UnmeasuredError
 from .measuring import measure_batch as measure_batch
 from .profiling import measure as measure
+from .record import read_samples as read_samples
 from .result import LATENCIES as LATENCIES
 from .result import Measurement as Measurement
+from .scale_factors import EdgeScale as EdgeScale
+from .scale_factors import ScaleFactors as ScaleFactors
+from .scale_factors import measure_scale as measure_scale
 from .statistics import QuantileRange as QuantileRange
 from .statistics import WarmUpParams as WarmUpParams
 from .statistics import find_warm_up as find_warm_up
@@ -21,6 +25,8 @@ from .statistics import quantile_range as quantile_range
 from .subjects import SUBJECTS as SUBJECTS
 from .subjects.base import SubjectError as SubjectError
 from .subjects.base import SubjectRequest as SubjectRequest
+from .subjects.callables import find_callable as find_callable
+from .subjects.callables import raised as raised
 from .subjects.oip import HEADER_LENGTH as HEADER_LENGTH
 from .subjects.oip import OipModel as OipModel
 from .subjects.oip import oip_model as oip_model

@@ -11,7 +11,7 @@ import numpy as np
 
 from mipplan.certificate import certify_stages
 from mipplan.core import Fault, Faults, InputError, format_duration, listed, shown
-from mipplan.profiles import Finding, LatencyTable, Profiles, Severity
+from mipplan.profiles import LATENCY_COLUMNS, Finding, LatencyTable, Profiles, Severity
 from mipplan.profiling.measuring import BatchMeasurement
 from mipplan.profiling.record import MeasurementRecord, ProfileFolder
 from mipplan.profiling.result import LATENCIES
@@ -102,9 +102,13 @@ def examine_for_plan(root: Path, profiles: Profiles, plan: Plan, trace: Trace) -
         faults.add(Fault("trace", f"the plan is certified on a trace: which one? (found {shown(trace)})"))
     faults.check()
     sample = trace if plan.headroom == 1.0 else trace.scale(plan.headroom)
-    plan = _with_tables(
-        plan, {key: profiles.tables[key] for key in profiles.tables if key in plan.profiles.tables}
-    )
+    planned = plan.profiles.tables
+    measured = {
+        key: replace(table, latency=planned[key].latency)
+        for key, table in profiles.tables.items()
+        if key in planned
+    }
+    plan = _with_tables(plan, measured)
     limit_ns = plan.objective.deadline_ns
     found: list[Finding] = []
     for key, cap in _largest_caps(plan).items():
@@ -115,9 +119,12 @@ def examine_for_plan(root: Path, profiles: Profiles, plan: Plan, trace: Trace) -
             continue
         if record is None:
             continue
-        known = _known(table, record, _statistic(table, record))
-        slower = [max(value, known[batch].high) if batch in known else value for batch, value in _rows(table)]
-        raised = _with_tables(plan, {key: replace(table, latency_ms=np.array(slower))})
+        is_named = table.latency in LATENCIES
+        known = _known(table, record, table.latency if is_named else _statistic(table, record))
+        rows = zip(table.batch.tolist(), table.served_ms.tolist(), strict=True)
+        slower = [max(value, known[batch].high) if batch in known else value for batch, value in rows]
+        column = {LATENCY_COLUMNS[table.latency]: np.array(slower)}
+        raised = _with_tables(plan, {key: replace(table, **column)})  # type: ignore[arg-type]
         bound_ns = certify_stages(raised, sample).bound_ns
         if bound_ns > limit_ns:
             now_ns = certify_stages(plan, sample).bound_ns

@@ -44,6 +44,9 @@ class MeasuringParams:
     confidence: float = 0.95
     # Runs are made half a second at a time: load is judged in between, and a disturbed block costs no more than that.
     block_s: float = 0.5
+    # Intervals assume that runs are independent, but machines have phases of a second or so: precise or not, runs are
+    # made for this long. `measure` takes a tenth of the time for a batch size where that is less.
+    least_s: float = 2.0
     # Fewer runs than ten say nothing about a latency.
     fewest_runs: int = 10
     # Nobody needs more than these; they are kept in the record of the measurement, too.
@@ -208,7 +211,8 @@ def measure_batch(
         if counted >= look_at:  # enough may have come at once for several looks: one is made
             look, look_at = look + 1, math.ceil(counted * params.look_growth)
             found = _say(batch, runs, look, Ending.PRECISE, spent_s)
-            if found.settled and _widest(found) <= params.precision and runs.are_fair():
+            is_long = spent_s >= params.least_s
+            if is_long and found.settled and _widest(found) <= params.precision and runs.are_fair():
                 return found
             report(_progress(found), _left_s(found, params, spent_s))
         longest_s = max(run.wall_ns for run in runs.all[-params.first_look :]) / NS_PER_S

@@ -190,7 +190,7 @@ def measure(
     request, _, server = loaded.value
     folder = None if out is None else ProfileFolder(Path(out), called, hardware)
     params = replace(
-        params or MeasuringParams(),
+        params or MeasuringParams(least_s=min(MeasuringParams.least_s, limit_s.value / 10)),
         time_limit_s=limit_s.value,
         precision=precision,
         keeps_disturbed=disturbed == "keep",

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from mipplan.core import Fault, Faults, InputError, listed, shown
+from mipplan.core import NS_PER_MS, Fault, Faults, Float64, InputError, listed, shown
 from mipplan.documents import (
     Document,
     StrictEntry,
@@ -272,6 +272,31 @@ class ProfileFolder:
         ]
         header = [name.strip() for name in cells[0]]
         return [dict(zip(header, map(str.strip, row), strict=True)) for row in cells[1:]]
+
+
+def read_samples(folder: str | Path) -> dict[tuple[str, str], dict[int, Float64]]:
+    """Read all latencies that were measured into a profile folder, from the records beside its tables.
+
+    Returns
+    -------
+    dict of (model, hardware) to dict of int to float64
+        By batch size, latencies of the whole batch in milliseconds: those that counted, in the order of the runs.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, or there is no record.
+    """
+    profiles, root = Profiles.read(folder), Path(folder)
+    samples: dict[tuple[str, str], dict[int, Float64]] = {}
+    for key in profiles.tables:
+        record = ProfileFolder(root, *key).read_record()
+        if record is not None and (record.model, record.hardware) == key:
+            found = record.batches.values()
+            samples[key] = {one.batch: one.latency_ns / NS_PER_MS for one in found}
+    if not samples:
+        raise InputError.one(str(folder), "holds no record of a measurement (mipplan profile writes them)")
+    return samples
 
 
 def _file_name(name: str) -> str:

@@ -180,10 +180,17 @@ def stage_identity(plan: Plan, stage: str, settings: ReplaySettings) -> tuple[ob
     """What decides how a plan serves given arrivals: plans alike in this serve them alike."""
     choice, table = plan.require().choices[stage], plan.table(stage)
     # Random service may follow from more of the profile than ℓ.
-    columns = (table.batch, table.latency_ms, table.latency_p99_ms)
+    columns = (table.batch, table.latency_ms, table.latency_p50_ms, table.latency_p99_ms)
     measured = (None if column is None else column.tobytes() for column in columns)
+    known_as = (table.model, table.hardware, table.latency)
     manner = (settings.law_at(plan, stage), settings.discipline_of(plan))
-    return (None if stage in settings.schedule else choice.replicas, choice.batch, *manner, *measured)
+    return (
+        None if stage in settings.schedule else choice.replicas,
+        choice.batch,
+        *manner,
+        *known_as,
+        *measured,
+    )
 
 
 def blank_task(plan: Plan, stage: str, settings: ReplaySettings) -> StageTask:

@@ -24,9 +24,11 @@ from .drawings import show_drawing as show_drawing
 from .exchange import export_report as export_report
 from .exchange import import_report as import_report
 from .exchange import prices_report as prices_report
+from .exchange import scale_report as scale_report
 from .exchange import show_export as show_export
 from .exchange import show_import as show_import
 from .exchange import show_prices as show_prices
+from .exchange import show_scale as show_scale
 from .judgements import fragility_report as fragility_report
 from .judgements import show_fragility as show_fragility
 from .judgements import show_verification as show_verification

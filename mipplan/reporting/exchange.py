@@ -1,5 +1,5 @@
-"""What goes to other systems and comes from them: documents and text of ``mipplan export`` and of ``mipplan profiles
-import`` and ``prices``.
+"""What goes to other systems and comes from them: documents and text of ``mipplan export``, of ``mipplan profiles
+import`` and ``prices``, and of ``mipplan profile --pipeline``.
 """
 
 from __future__ import annotations
@@ -7,12 +7,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
 from mipplan.core import Fault
 from mipplan.exporters import Export
 from mipplan.importers import FolderMerge, HardwareMerge, ImportedFile, PriceList
+from mipplan.profiling import ScaleFactors
 from mipplan.reporting.catalog import HardwareReport
 from mipplan.reporting.documents import Report
 from mipplan.reporting.text import counted, show_notes, show_parts, table
@@ -186,6 +188,62 @@ class ExportReport(Report):
     assumptions: list[str]
     directory: str
     files: list[str]
+
+
+class EdgeScaleReport(Report):
+    """What an edge made of tokens, as measured on samples."""
+
+    parent: str
+    child: str
+    tokens: int
+    taken: float
+    taken_interval: list[float]
+    mean: float
+    values: list[int]
+    times: list[int]
+
+
+class ScaleReport(Report):
+    """``mipplan profile --pipeline --json``."""
+
+    command: Literal["profile --pipeline"] = "profile --pipeline"
+    pipeline: str
+    samples: int
+    factors: dict[str, float]
+    edges: list[EdgeScaleReport]
+    remarks: list[str]
+    file: str
+
+
+def scale_report(measured: ScaleFactors, file: str) -> ScaleReport:
+    """Describe the scale factors of a pipeline, and the file that they were written to."""
+    edges = []
+    for scale in measured.edges:
+        values, times = np.unique(scale.counts, return_counts=True)
+        ends = {"parent": scale.edge.parent, "child": scale.edge.child, "mean": float(scale.counts.mean())}
+        held = {"values": values.tolist(), "times": times.tolist(), "tokens": scale.counts.size}
+        share = {"taken": scale.taken, "taken_interval": list(scale.taken_interval)}
+        edges.append(EdgeScaleReport.of(scale, **ends, **held, **share))
+    return ScaleReport.of(
+        measured, pipeline=measured.pipeline.name, edges=edges, remarks=list(measured.remarks), file=file
+    )
+
+
+def show_scale(console: Console, report: ScaleReport) -> None:
+    """What each edge did, and how many tokens a query makes at each stage."""
+    console.print(f"{escape(report.pipeline)} on {counted(report.samples, 'sample')}\n")
+    edges = table("edge", ">tokens", ">taken", "with 95 %", ">tokens each if taken", "from", "to")
+    for one in report.edges:
+        low, high = one.taken_interval
+        made = [value for value in one.values if value]
+        mean = f"{one.mean / one.taken:.4g}" if made else ""
+        span = (str(made[0]), str(made[-1])) if made else ("", "")
+        interval = f"{low:.3g} … {high:.3g}"
+        name = escape(f"{one.parent} → {one.child}")
+        edges.add_row(name, f"{one.tokens:,}", f"{one.taken:.4g}", interval, mean, *span)
+    factors = ", ".join(f"{stage} {factor:.4g}" for stage, factor in report.factors.items())
+    show_parts(console, edges, escape(f"tokens per query  {factors}"))
+    show_notes(console, report.remarks, [report.file])
 
 
 def export_report(plan: str, written: Export) -> ExportReport:

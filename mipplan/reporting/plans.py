@@ -88,6 +88,8 @@ def plan_report(
     if plan.runs is not None:
         which = "that of fifo queues" if plan.discipline is Discipline.FIFO else "a sharp one"
         remarks = [f"the certificate is {which}: it holds for runs where {plan.runs.text}", *remarks]
+    if column := plan.profiles.latency_text:
+        remarks = [f"batches are planned to take {column}", *remarks]
     if apart := stagger_text(plan.pipeline.staggers_ns(plan.laws)):
         remarks = [f"outputs of a batch are planned to go on up to {apart}", *remarks]
     remarks = [*remarks, *([] if replayed is None else hidden_misses(replayed, plan.objective))]

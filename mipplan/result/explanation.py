@@ -175,6 +175,18 @@ def dollars_text(microusd: int) -> str:
     return f"{microusd / MICRODOLLARS_PER_DOLLAR:.4f} $/h"
 
 
+def cost_text(cost: int, lower_bound: int | None, budget: int | None, is_proven: bool) -> str:
+    """Say what a plan costs, in micro-dollars per hour, and what is proven of that."""
+    told = dollars_text(cost)
+    if budget is not None:
+        return f"{told}, budget {dollars_text(budget)}{', proven fastest within it' if is_proven else ''}"
+    if is_proven:
+        return f"{told}, proven cheapest"
+    if lower_bound is None:
+        return told
+    return f"{told}, no plan below {dollars_text(lower_bound)} (gap {1.0 - lower_bound / cost:.1%})"
+
+
 def step_text(step: CriticalStage) -> str:
     """Write one stage of a critical path."""
     parts = [f"T {format_duration(step.latency_ns)}"]

@@ -25,7 +25,7 @@ from mipplan.core import (
 from mipplan.documents import write_text_atomically
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, are_timed, common_law
 from mipplan.profiles import LatencyTable, Profiles
-from mipplan.result.explanation import Explanation, dollars_text
+from mipplan.result.explanation import Explanation, cost_text, dollars_text
 from mipplan.result.plan_file import (
     PlanDocument,
     altered_parts,
@@ -221,6 +221,17 @@ class Plan(Printable):
         """Return the same choices with another latency objective, ns."""
         return replace(self, objective=replace(self.objective, slo_ns=slo_ns))
 
+    def using(self, latency: str | Mapping[str, str]) -> Plan:
+        """Return the same choices, with another column of the measurements for ℓ (see `Profiles.using`).
+
+        What was known of latency and of other plans goes. Raises `InputError` if a choice rests on a table without it.
+        """
+        chosen = {(self.pipeline.stages[name].model, one.hardware) for name, one in self.choices.items()}
+        profiles = self.profiles.using(latency, None, chosen)
+        if profiles == self.profiles:
+            return self
+        return replace(self, profiles=profiles, status=PlanStatus.GIVEN, figures=Figures(), reason=None)
+
     def service_ns(self, stage: str) -> Int64:
         """ℓ(1), …, ℓ(b) of a stage's choice in ns, shape (b,)."""
         return self.table(stage).service_ns(self.choices[stage].batch)
@@ -269,13 +280,14 @@ class Plan(Printable):
         return Summary(
             f"Plan for {self.pipeline.name}: {self.status}",
             figures=(
-                ("cost", self._cost_text()),
+                ("cost", None if self.microusd_per_hour is None else self._cost_text(self.microusd_per_hour)),
                 ("objective", f"{self.objective.text}{headroom}{margin}"),
                 ("certificate", self._certificate_text()),
                 ("replayed", self._replayed_text()),
                 ("reliable", None if tested is None else tested.text(self.objective.name)),
                 ("stopped by", self.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[self.limit]),
                 ("reason", self.reason),
+                ("batches take", self.profiles.latency_text),
                 ("dispatch", laws_text(self.laws, self.discipline)),
                 ("proof", proof_text(self.status, self.guarantee, has_budget=has_budget, timed=is_timed)),
             ),
@@ -301,20 +313,9 @@ class Plan(Printable):
         stages = len(self.pipeline.stages)
         return f" {self.pipeline.name}: {self.status}{cost}, {self.objective.text}{bound}, {stages} stages"
 
-    def _cost_text(self) -> str | None:
-        if self.microusd_per_hour is None:
-            return None
-        cost, budget = dollars_text(self.microusd_per_hour), self.budget_microusd_per_hour
-        if budget is not None:
-            proven = ", proven fastest within it" if self.status is PlanStatus.OPTIMAL else ""
-            return f"{cost}, budget {dollars_text(budget)}{proven}"
-        if self.status is PlanStatus.OPTIMAL:
-            return f"{cost}, proven cheapest"
-        if self.lower_bound_microusd_per_hour is None or self.gap is None:
-            return cost
-        return (
-            f"{cost}, no plan below {dollars_text(self.lower_bound_microusd_per_hour)} (gap {self.gap:.1%})"
-        )
+    def _cost_text(self, cost: int) -> str:
+        is_proven = self.status is PlanStatus.OPTIMAL
+        return cost_text(cost, self.lower_bound_microusd_per_hour, self.budget_microusd_per_hour, is_proven)
 
     def _certificate_text(self) -> str | None:
         if self.certificate_ns is None:

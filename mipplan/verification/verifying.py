@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -84,6 +84,7 @@ def verify(
     stagger_s: Stagger = None,
     certificate: str | None = None,
     runs: RunClass | None = None,
+    latency: str | Mapping[str, str] | None = None,
 ) -> Verification:
     """Recompute cost, bound and certificate of a plan on a trace, from its file alone.
 
@@ -104,11 +105,13 @@ def verify(
         By which theorem to judge (`mipplan.certify`); by default the one that the file's figure comes from.
     runs : RunClass, optional
         As for `certify`: by default the class that the file states.
+    latency : {"p99", "p50", "table"}, or mapping of str to such, optional
+        By which column of the file's measurements to judge (`Plan.using`); as the plan was made by default.
 
     Raises
     ------
     InputError
-        If the file cannot be read as a plan, or there is no such certificate.
+        If the file cannot be read as a plan, or there is no such certificate or column.
     """
     if isinstance(plan, Plan):
         document, origin = PlanDocument.model_validate_json(plan.to_json()), "plan"
@@ -132,8 +135,9 @@ def verify(
     wanted = plan.discipline if discipline is None else discipline
     laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
     pipeline = plan.pipeline.staggered(stagger_s)
-    as_planned = (laws, wanted, pipeline) == (plan.laws, plan.discipline, plan.pipeline)
-    plan = replace(plan, pipeline=pipeline, objective=plan.objective.under(laws, wanted))
+    served = plan if latency is None else plan.using(latency)
+    as_planned = (laws, wanted, pipeline) == (plan.laws, plan.discipline, plan.pipeline) and served == plan
+    plan = replace(served, pipeline=pipeline, objective=plan.objective.under(laws, wanted))
     if plan.envelope is not None and wanted == Discipline.FIFO:
         problems.append("no theorem covers fifo queues inside an arrival curve: judge it under oldest_first")
         return Verification(False, tuple(problems), (), plan, None)
@@ -153,7 +157,9 @@ def verify(
     same_theorem = plan.runs is not None if by_arrival else (judged.runs is not None) == is_sharp
     same_runs = plan.runs is None or judged.runs == plan.runs
     if not as_planned:
-        remarks.append("judged under other dispatch laws, discipline or stagger than it was made for")
+        remarks.append(
+            "judged under other dispatch laws, discipline, stagger or batch latencies than it was made for"
+        )
     elif not same_theorem and not by_arrival:
         remarks.append(
             f"judged by another certificate than the {plan.certificate} one that the file's figure comes from"

@@ -64,8 +64,12 @@ def test_warnings_exit_with_1_and_are_shown() -> None:
     assert "3 tables: 1 warning, 0 notes" in shown.stdout
 
 
-def test_the_shipped_profiles_pass() -> None:
-    assert CliRunner().invoke(app, ["profiles", "--check"]).exit_code == 0
+def test_the_shipped_profiles_pass_but_where_small_batches_are_not_published() -> None:
+    found = CliRunner().invoke(app, ["profiles", "--check"])
+    warnings = [line for line in found.output.splitlines() if "warning: " in line]
+    assert len(warnings) == 4
+    assert all("nothing was measured below batch" in line for line in warnings)
+    assert found.exit_code == 1
 
 
 def test_a_plan_spells_out_warnings_about_what_it_chose() -> None:

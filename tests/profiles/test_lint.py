@@ -102,9 +102,11 @@ def test_warnings_come_first_and_remarks_are_the_warnings() -> None:
     assert profiles.remarks == tuple(str(finding) for finding in found[:2])
 
 
-def test_shipped_profiles_give_no_warning() -> None:
+def test_shipped_profiles_give_no_warning_but_where_small_batches_are_not_published() -> None:
     found = examine(Profiles.default())
-    assert {finding.severity for finding in found} == {NOTE}
+    warned = [finding for finding in found if finding.severity is WARNING]
+    assert {finding.hardware for finding in warned} == {"rtx4090", "tpu_v5e_4"}
+    assert all("nothing was measured below batch" in finding.found for finding in warned)
 
 
 @given(

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import mipplan as mp
 from campaigns import campaign_size
@@ -172,6 +174,55 @@ def test_profiles_p99_is_interpolated_like_the_mean() -> None:
     assert noise.service_ns(sparse, 4).tolist() == noise.service_ns(dense, 4).tolist()
 
 
+def test_a_measured_p50_stands_before_the_mean() -> None:
+    """Whatever `latency_ms` holds, which is often the P99 itself, and however far the P99 is away."""
+    p50, p99 = np.array([2.0, 3.0]), np.array([2.2, 90.0])
+    measured = LatencyTable("m", "h", np.array([1, 2]), p99, latency_p50_ms=p50, latency_p99_ms=p99)
+    service_ns = mp.ServiceNoise.from_p99().service_ns(measured, 2)
+    assert np.median(service_ns, axis=0) == pytest.approx(p50 * 1e6, rel=0.01)
+    assert np.quantile(service_ns, 0.99, axis=0, method="higher") == pytest.approx(p99 * 1e6, rel=0.03)
+    wrong = LatencyTable(
+        "m", "h", np.array([1]), p50[:1], latency_p50_ms=p50[:1], latency_p99_ms=np.array([1.0])
+    )
+    (fault,) = mp.ServiceNoise.from_p99().faults("a", wrong)
+    assert "the P99 1 ms must be at least the P50 2 ms" in fault.message
+
+
+@given(
+    sizes=st.lists(st.integers(1, 12), min_size=1, max_size=4, unique=True).map(sorted),
+    seed=st.integers(0, 10_000),
+)
+@settings(max_examples=30, deadline=None)
+def test_samples_are_drawn_as_the_slow_reference_does(sizes: list[int], seed: int) -> None:
+    """Level by level and size by size: the sample in whose share the level lies, on straight lines between sizes."""
+    random = np.random.default_rng(seed)
+    samples = {size: random.gamma(2.0, size, random.integers(1, 40)) + 0.01 for size in sizes}
+    cap = int(random.integers(1, sizes[-1] + 1))
+    measured = LatencyTable("m", "h", np.array([sizes[-1]]), np.array([1.0]))
+    noise = mp.ServiceNoise.from_samples({("m", "h"): samples})
+    drawn_ns = noise.service_ns(measured, cap)
+    assert drawn_ns.shape == (1_024, cap)
+    for level in (0, 1, 511, 1_000, 1_023):
+        known = [np.sort(samples[size])[int((level + 0.5) / 1_024 * samples[size].size)] for size in sizes]
+        for k in range(1, cap + 1):
+            assert abs(drawn_ns[level, k - 1] - np.interp(k, sizes, known) * 1e6) <= 1
+
+
+def test_measured_latencies_are_those_of_the_hardware() -> None:
+    noise = mp.ServiceNoise.from_samples({("m", "h"): {1: [1.0, 2.0], 2: [4.0]}}, seed=4)
+    again = pickle.loads(pickle.dumps(noise))
+    plan = lone(table([3.0, 3.0]))
+    assert (
+        mp.replay(plan, TRACE, noise=again).latency_ns.tolist()
+        == mp.replay(plan, TRACE, noise=noise).latency_ns.tolist()
+    )
+    assert not mp.replay(plan, TRACE, noise=noise).certificate_applies
+    with pytest.raises(InputError, match="a: profile of other on h: there are no measured latencies of it"):
+        mp.replay(lone(table([1.0], model="other")), TRACE, noise=noise)
+    with pytest.raises(InputError, match="there are samples of batches up to 2, not 3"):
+        mp.replay(lone(table([1.0, 2.0, 3.0])), TRACE, noise=noise)
+
+
 def test_times_are_whole_and_at_least_one() -> None:
     service_ns = mp.ServiceNoise.from_factors([0.01, 0.26, 1.24]).service_ns(table([1e-6, 1e-5]), 2)
     assert service_ns.dtype == np.int64
@@ -241,6 +292,11 @@ def test_factors_are_its_own_sorted_and_read_only_even_from_a_pickle() -> None:
         (lambda: mp.ServiceNoise.from_factors(["a"]), ["factors"]),
         (lambda: mp.ServiceNoise.from_factors(np.ones(65_537)), ["factors"]),
         (lambda: mp.ServiceNoise(np.array([2.0, 1.0])), ["factors"]),
+        (lambda: mp.ServiceNoise.from_samples({}), ["samples"]),
+        (lambda: mp.ServiceNoise.from_samples({("m", "h"): {}}, seed=-1), ["noise seed", "samples"]),
+        (lambda: mp.ServiceNoise.from_samples({("m", "h"): {0: [1.0]}}), ["samples"]),
+        (lambda: mp.ServiceNoise.from_samples({("m", "h"): {1: [1.0, 0.0]}}), ["samples"]),
+        (lambda: mp.ServiceNoise.from_samples({("m", "h"): {1: []}}), ["samples"]),
     ],
 )
 def test_every_fault_is_listed(make: Any, places: list[str]) -> None:

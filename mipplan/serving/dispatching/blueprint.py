@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
-
-import numpy as np
 
 from mipplan.core import InputError, shown, to_ns
 from mipplan.pipeline import Discipline, DispatchLaw, Edge, Join, are_timed
@@ -172,13 +170,7 @@ def with_allowance(plan: Plan, allowance_s: float) -> Plan:
         return plan.require()
     chosen = {(plan.pipeline.stages[name].model, choice.hardware) for name, choice in plan.choices.items()}
     tables = [
-        replace(
-            table,
-            latency_ms=np.asarray(table.latency_ms + allowance_ns / 1e6),
-            latency_p99_ms=None
-            if table.latency_p99_ms is None
-            else table.latency_p99_ms + allowance_ns / 1e6,
-        )
+        table.with_latencies(lambda latency_ms: latency_ms + allowance_ns / 1e6)
         for model, hardware in sorted(chosen)
         if (table := plan.profiles.table(model, hardware)) is not None
     ]

@@ -1,0 +1,195 @@
+"""Measure the models twice on a quiet machine, and try whether a loaded one is noticed.
+
+The first measurement is what is shipped in ``profiles/``; the second says whether it can be reproduced.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+import mipplan as mp
+from benchmarks.machine import publish, record
+from benchmarks.models.fetch import fetch, path_of
+from benchmarks.models.summary import REPEATED, TRIALS, summarise
+from mipplan.profiling import read_samples
+
+#: One core of the machine; its price is that of a whole core of the instance named in ``profiles/hardware.yaml``.
+HARDWARE, USD_PER_HOUR = "epyc_core", 0.0564525
+#: Seconds of a trial: two blocks of runs.
+_TRIAL_S = 1.0
+_TRIALS_OF_EACH = 10
+#: At most this many runs of a batch size: all of them are in the record that is kept.
+_MOST_RUNS = 10_000
+
+
+class Job(NamedTuple):
+    """What is measured, and for how long each batch size."""
+
+    name: str
+    subject: str  # Of `fetch.SOURCES`, or a function of a module here.
+    inputs: str
+    batches: Sequence[int]
+    time_limit_s: float
+
+
+JOBS = (
+    Job("ocr-decode", "ocr:decode", "ocr:page_files", (1, 2, 4), 6),
+    Job("ppocr-detect", "ppocr-detect", "ocr:page_tensors", (1, 2, 4), 20),
+    Job("ocr-crop", "ocr:crop", "ocr:page_maps", (1, 2, 4), 6),
+    Job("ppocr-classify", "ppocr-classify", "ocr:turn_tensors", (1, 4, 16), 6),
+    Job("ppocr-recognise", "ppocr-recognise", "ocr:line_tensors", (1, 4, 8), 12),
+    Job("ocr-read", "ocr:read_text", "ocr:readings", (1, 4, 16), 6),
+    Job("silero-vad", "silero-vad", "voice:windows", (1, 4, 16, 64), 6),
+    Job("silero-vad-10s", "voice:detect", "voice:sounds", (1, 4, 16), 12),
+)
+#: Measured a second time: the models, and what runs one window after window; not the work around them.
+AGAIN = tuple(job for job in JOBS if not job.name.startswith("ocr-"))
+#: Measured once: the CPU's part of profiles by model size, hardware and batch.
+SIZES = (
+    Job("resnet-18", "resnet-18", "", (1, 2, 4), 6),
+    Job("resnet-50", "resnet-50", "", (1, 2, 4), 8),
+    Job("resnet-152", "resnet-152", "", (1, 2, 4), 9),
+)
+
+
+def run(folder: Path, *, quick: bool) -> None:
+    """Do all of it, one after the other; a tenth of the time with `quick`."""
+    fetch()
+    for time_of in ("first", "second"):
+        measure(folder, time_of, 0.1 if quick else 1.0)
+    try_loads(folder, 1 if quick else _TRIALS_OF_EACH)
+    report(folder)
+
+
+def measure(folder: Path, time_of: str, share: float = 1.0) -> None:
+    """Measure all models into a profile folder inside `folder`: the ``first`` or the ``second`` time."""
+    out = folder / time_of
+    shutil.rmtree(out, ignore_errors=True)
+    for job in (*JOBS, *SIZES) if time_of == "first" else AGAIN:
+        is_function = ":" in job.subject
+        found = mp.measure(
+            f"benchmarks.models.{job.subject}" if is_function else os.path.relpath(path_of(job.subject)),
+            name=job.name,
+            inputs=f"benchmarks.models.{job.inputs}" if job.inputs else None,
+            hardware=HARDWARE,
+            usd_per_hour=USD_PER_HOUR,
+            batches=job.batches,
+            threads=1,
+            out=out,
+            time_limit_s=max(1.0, job.time_limit_s * share),
+            params=mp.profiling.MeasuringParams(most_runs=_MOST_RUNS),
+            again=True,
+        )
+        print(found, flush=True)
+    record(folder / "machine.json", "models")
+
+
+def report(folder: Path) -> None:
+    """Write ``repeated.csv`` where both measurements are at hand, and the summary."""
+    if (folder / "first").is_dir() and (folder / "second").is_dir():
+        _compare(folder).to_csv(folder / REPEATED, index=False, float_format="%.6g")
+    publish(folder, summarise(folder))
+
+
+def _compare(folder: Path) -> pd.DataFrame:
+    """One row per model and batch size: quantiles of both measurements."""
+    both = [read_samples(folder / time_of) for time_of in ("first", "second")]
+    rows = []
+    for job in AGAIN:
+        for batch in job.batches:
+            row: dict[str, object] = {"model": job.name, "batch": batch}
+            for time_of, samples in zip(("first", "second"), both, strict=True):
+                found = samples.get((job.name, HARDWARE), {}).get(batch)
+                row[f"{time_of}_runs"] = 0 if found is None else found.size
+                for quantile in (0.5, 0.99):
+                    value = np.nan if found is None else np.quantile(found, quantile, method="higher")
+                    row[f"{time_of}_p{100 * quantile:.0f}_ms"] = value
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+# --- does it notice other load? --------------------------------------------------------------------------------------
+
+
+def try_loads(folder: Path, each: int = _TRIALS_OF_EACH) -> None:
+    """Measure for a second again and again, idle and under loads, in random order; write what was said of it."""
+    from benchmarks.models import voice
+
+    sounds = voice.sounds(1)
+    loads = [load for load in LOADS for _ in range(each)]
+    trials = [*loads, *(["none"] * len(loads))]
+    random.Random(5).shuffle(trials)
+    voice.detect(sounds)
+    rows = []
+    for number, load in enumerate(trials, 1):
+        with _loaded(load):
+            found = mp.measure(
+                lambda _batch: voice.detect(sounds), hardware="any", batches=[1], time_limit_s=_TRIAL_S
+            )
+        row = {"trial": number, "load": load, "runs": 0, "disturbed": 0, "said": found.failures.get(1, "")}
+        for one in found.batches.values():
+            left_out = json.dumps(one.disturbances, sort_keys=True)
+            runs = one.latency_ns.size + one.warm_up + one.disturbed
+            row |= {"runs": runs, "disturbed": one.disturbed, "said": left_out}
+        rows.append(row)
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(folder / TRIALS, index=False)
+    record(folder / "machine.json", "models")
+
+
+def _spin() -> None:
+    while True:
+        pass
+
+
+def _spin_now_and_then() -> None:
+    """Busy half of the time, a twentieth of a second each."""
+    while True:
+        ends = time.monotonic() + 0.05
+        while time.monotonic() < ends:
+            pass
+        time.sleep(0.05)
+
+
+def _copy() -> None:
+    """Move memory beyond all caches."""
+    source = np.ones(2**25)
+    target = np.empty_like(source)
+    while True:
+        np.copyto(target, source)
+
+
+#: Processes that load the machine.
+LOADS = {
+    "one process": [_spin],
+    "a process per core": [_spin] * (os.cpu_count() or 1),
+    "memory": [_copy],
+    "half of the time": [_spin_now_and_then],
+}
+
+
+@contextmanager
+def _loaded(load: str) -> Iterator[None]:
+    processes = [multiprocessing.Process(target=work, daemon=True) for work in LOADS.get(load, ())]
+    for process in processes:
+        process.start()
+    # Memory has to be there before it can be copied; and what a trial before has left behind is to be over.
+    time.sleep(0.3)
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
