@@ -256,8 +256,7 @@ class Plan(Printable):
         """
         self.require()
         if self.provenance.sample is None:
-            message = "has no trace at hand to explain it on; use mipplan.explain(plan, trace)"
-            raise InputError.one("plan", message)
+            raise InputError.one("plan", "has no trace at hand; use mipplan.explain(plan, trace)")
         explanation: Explanation = from_front("explain")(self, self.provenance.samples)
         return explanation
 
