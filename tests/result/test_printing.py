@@ -17,8 +17,9 @@ import mipplan as mp
 from mipplan.calculus import WindowCounts
 from mipplan.core import MOST_LINES, Printable, Summary
 from mipplan.core.printing import MOST_COLUMNS
-from mipplan.result import Figures, Limit, Objective, Provenance, Refinement, TraceReference
+from mipplan.result import Figures, Limit, Objective, Provenance, Refinement
 from mipplan.solvers import Answer, Termination
+from mipplan.trace import TraceReference
 
 ODD = "<b>a & b"
 
