@@ -48,7 +48,7 @@ class Tuner:
         With choices.
     sample : Trace or ArrivalCurve, optional
         What the plan was made for: used until traffic has been observed, and by ``keep="sample"``. By default what the
-        plan itself holds: its trace, unless it comes from a file, or its arrival curve.
+        plan itself holds: its trace, unless it comes from a file or was made for several, or its arrival curve.
     keep : str, optional
         ``sample``: no stage makes the traffic wait longer than the plan makes the sample wait; on that these are the
         plan's counts, or fewer. No bound. The default with ``tokens="mean"``, where the sample is a trace.
@@ -119,7 +119,9 @@ class Tuner:
         faults.check()
         plan = replace(plan.require(), objective=plan.objective.under(laws.value, wanted))
         self.plan = plan
-        own = plan.provenance.sample if plan.envelope is None else ArrivalCurve(plan.envelope)
+        # Of several traces none is the one to keep to: counts may follow each of them.
+        alone = None if plan.provenance.others else plan.provenance.sample
+        own = alone if plan.envelope is None else ArrivalCurve(plan.envelope)
         known = own if sample is None else sample
         trace = known if isinstance(known, Trace) else None
         as_planned = keep is None and tokens is None and trace is not None

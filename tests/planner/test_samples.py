@@ -261,3 +261,14 @@ def test_an_objective_over_windows_holds_on_each_trace() -> None:
     for trace in (MONDAY, FRIDAY):
         assert mp.replay(plan, trace).objective_ns(plan.objective) <= plan.slo_ns
         assert mp.verify(plan, trace).verified
+
+
+def test_tuners_and_fleets_take_one_trace() -> None:
+    plan = mp.plan(CASCADE, PROFILES, [MONDAY, FRIDAY]).require()
+    with pytest.raises(mp.InputError, match="keep=sample needs the sample"):
+        mp.Tuner(plan, keep="sample")
+    assert mp.Tuner(plan, keep="sample", sample=FRIDAY).keep == "sample"
+    with pytest.raises(mp.InputError, match="expected a Trace"):
+        mp.plan_fleet({"cascade": (CASCADE, [MONDAY, FRIDAY])}, PROFILES)  # type: ignore[dict-item]
+    with pytest.raises(mp.InputError, match="expected a Trace"):
+        mp.replay(plan, [MONDAY, FRIDAY])  # type: ignore[arg-type]
