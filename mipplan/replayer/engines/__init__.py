@@ -1,7 +1,7 @@
 """The engines that serve one stage, by name. They agree bit for bit.
 
 The order is that of preference: the compiled engine is the fastest where stages batch, and where they serve single
-tokens in turn it uses the closed form of the NumPy engine.
+tokens in turn it uses the closed form of the NumPy engine. The last one does what none of the others does.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from mipplan.core import InputError, check_one_of
+from mipplan.replayer.engines.events import EventEngine
 from mipplan.replayer.engines.numba_engine import NumbaEngine, compiled
 from mipplan.replayer.engines.numpy_engine import NumpyEngine
 from mipplan.replayer.engines.plain import PlainEngine
 from mipplan.replayer.stage_task import Engine, EngineFeature
 
 ENGINES: Mapping[str, Engine] = MappingProxyType(
-    {engine.name: engine for engine in (NumbaEngine(), NumpyEngine(), PlainEngine())}
+    {engine.name: engine for engine in (NumbaEngine(), NumpyEngine(), PlainEngine(), EventEngine())}
 )
 
 
@@ -46,11 +47,11 @@ def resolve_engine(
     """
     if name == "auto":
         is_small = tokens is not None and tokens < params.large_job
-        return next(
-            engine
-            for engine in ENGINES.values()
-            if engine.can(needed) and engine.missing() is None and not (is_small and engine.is_cold())
-        )
+        able = (engine for engine in ENGINES.values() if engine.can(needed) and engine.missing() is None)
+        found = next((engine for engine in able if not (is_small and engine.is_cold())), None)
+        if found is None:
+            raise InputError.one("engine", f"none does all of this at once: {', '.join(sorted(needed))}")
+        return found
     check_one_of("engine", name, ["auto", *ENGINES])
     engine = ENGINES[name]
     reason = engine.missing()
