@@ -1,9 +1,9 @@
 """Queries that lose what they were promised: to batches that overrun, or because a full queue turns them away.
 
 **Overruns.** Without overruns a timed run *is* the replay ([Theorem (timed)][theorem-timed]). With some, it is the
-replay outside disturbed stretches. A *busy stretch* of a stage is a longest interval throughout which a token is at the stage, waiting
-or in service, in the run or in the replay; it is disturbed if a batch in it overran, or a token in it did not arrive as
-in the replay. A query loses the guarantee if one of its tokens is in a disturbed stretch.
+replay outside disturbed stretches. A *busy stretch* of a stage is a longest interval throughout which a token is at the
+stage, waiting or in service, in the run or in the replay; it is disturbed if a batch in it overran, or a token in it
+did not arrive as in the replay. A query loses the guarantee if one of its tokens is in a disturbed stretch.
 
 **Queries that are turned away.** A token that is turned away at a stage leaves nothing for those below, and its query
 gets no answer; other tokens of it are served all the same.

@@ -39,7 +39,7 @@ from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.stage_task import Capacity, EngineFeature, StageTask, features_of, no_times
-from mipplan.result import Plan
+from mipplan.result import Plan, StageReplay
 from mipplan.tokens import StageTokens
 from mipplan.trace import Trace
 
@@ -161,6 +161,13 @@ class ReplaySettings:
                 if is_assumed and noise.service_ns(plan.table(stage), cap).min() < (cap - 1) * stagger_ns:
                     return False
         return True
+
+    def paid_ns(self, stage: str, seen: StageReplay, start_ns: int, end_ns: int) -> int:
+        """Replica-nanoseconds paid for at a stage between two instants."""
+        scheduled = self.schedule.get(stage)
+        if scheduled is None:
+            return seen.replicas * (end_ns - start_ns)
+        return scheduled.paid_ns(seen.batch_start_ns, seen.batch_service_ns, start_ns, end_ns)
 
     def service(self, seed: int) -> str:
         """Say what service times are drawn from."""

@@ -130,9 +130,8 @@ class _WholeReplay(_Walk):
                 task, tokens = replace(variant.blank, level=level), given.above.tokens
                 arrived_ns = given.above.last_exit_ns + given.delay_ns if tokens else ALWAYS
             else:
-                task, tokens = replace(variant.blank, arrival_ns=given, level=level), given.size
-                if task.system is not None:
-                    task = replace(task, draws=f"{workload.seed}/{stage}")
+                task = replace(variant.blank, arrival_ns=given, level=level, draws=f"{workload.seed}/{stage}")
+                tokens = given.size
                 coming_ns = given if task.system is None else given[given < UNKNOWN]
                 arrived_ns = int(coming_ns.max(initial=ALWAYS))
             check_end(task, arrived_ns, tokens)
@@ -167,9 +166,9 @@ class _WholeReplay(_Walk):
     def result(self, number: int) -> ReplayResult:
         """Put together the replay of a plan."""
         plan, workload, settings = self._plans[number], self._workload, self._settings
-        stages = {stage: seen[self._variant_of[number][stage]] for stage, seen in self._replays.items()}
+        replays = {stage: seen[self._variant_of[number][stage]] for stage, seen in self._replays.items()}
         systems = settings.systems_of(plan)
-        stages, latency_ns, rejected = look_for_rejected(workload, stages, systems.values())
+        stages, latency_ns, rejected = look_for_rejected(workload, replays, systems.values())
         first_ns, last_ns = int(workload.ingress_ns[0]), int((workload.ingress_ns + latency_ns).max())
         hardware = plan.profiles.hardware
         return ReplayResult(
@@ -188,16 +187,9 @@ class _WholeReplay(_Walk):
                 {stage: hardware[choice.hardware].microusd_per_hour for stage, choice in plan.choices.items()}
             ),
             paid_replica_ns=MappingProxyType(
-                {stage: _paid_ns(seen, stage, settings, first_ns, last_ns) for stage, seen in stages.items()}
+                {stage: settings.paid_ns(stage, seen, first_ns, last_ns) for stage, seen in stages.items()}
             ),
         )
-
-
-def _paid_ns(seen: StageReplay, stage: str, settings: ReplaySettings, start_ns: int, end_ns: int) -> int:
-    scheduled = settings.schedule.get(stage)
-    if scheduled is None:
-        return seen.replicas * (end_ns - start_ns)
-    return scheduled.paid_ns(seen.batch_start_ns, seen.batch_service_ns, start_ns, end_ns)
 
 
 @dataclass(frozen=True)

@@ -134,9 +134,8 @@ class ReplayResult(Printable):
         """How many queries were turned away; None where no queue had a bound."""
         return None if self.rejected is None else int(np.count_nonzero(self.rejected))
 
-    @property
-    def answered_ns(self) -> Int64:
-        """Latency of each query that was not turned away.
+    def answered(self, times_ns: Int64) -> Int64:
+        """Of times of each query, return those of the queries that were not turned away.
 
         Raises
         ------
@@ -144,10 +143,15 @@ class ReplayResult(Printable):
             If all of them were.
         """
         if self.rejected is None:
-            return self.latency_ns
+            return times_ns
         if self.rejected.all():
             raise InputError.one("system", "every query was turned away: there is no latency to speak of")
-        return self.latency_ns[~self.rejected]
+        return times_ns[~self.rejected]
+
+    @property
+    def answered_ns(self) -> Int64:
+        """Latency of each query that was not turned away; raises as `answered`."""
+        return self.answered(self.latency_ns)
 
     @property
     def late_ns(self) -> Int64:
@@ -237,8 +241,7 @@ class ReplayResult(Printable):
         InputError
             If the window or the objective is not positive, or there would be more than a million windows.
         """
-        ingress_ns = self.ingress_ns if self.rejected is None else self.ingress_ns[~self.rejected]
-        return latency_windows(ingress_ns, self.answered_ns, window_s, slo_s)
+        return latency_windows(self.answered(self.ingress_ns), self.answered_ns, window_s, slo_s)
 
     @property
     def queries_lost(self) -> int | None:

@@ -47,8 +47,8 @@ def resolve_engine(
     """
     if name == "auto":
         is_small = tokens is not None and tokens < params.large_job
-        able = (engine for engine in ENGINES.values() if engine.can(needed) and engine.missing() is None)
-        found = next((engine for engine in able if not (is_small and engine.is_cold())), None)
+        usable = (each for each in ENGINES.values() if each.can(needed) and each.missing() is None)
+        found = next((each for each in usable if not (is_small and each.is_cold())), None)
         if found is None:
             raise InputError.one("engine", f"none does all of this at once: {', '.join(sorted(needed))}")
         return found

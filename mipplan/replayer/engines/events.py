@@ -74,7 +74,7 @@ class _Stage:
         replicas, system = task.capacity.most, self.system
         kind = _AheadDesk if system.collecting is Collecting.AHEAD else _Desk
         central = system.routing is Routing.CENTRAL
-        self.desks = [kind(self) for _ in range(1 if central else replicas)]
+        self.desks = [kind(self, number) for number in range(1 if central else replicas)]
         for number in range(replicas):
             desk = self.desks[0 if central else number]
             began_ns = first_ns - number * system.window_ns // replicas
@@ -117,7 +117,7 @@ class _Stage:
                 desk.enqueue(token)
                 desk.came.append(token)
                 touched[desk] = None
-            for desk in touched:
+            for desk in sorted(touched, key=lambda desk: desk.number):
                 desk.settle(now_ns)
             if self.system.most_waiting is not None:
                 self._turn_away(arrived, touched, self.system.most_waiting)
@@ -167,8 +167,8 @@ class _Stage:
 class _Desk:
     """Where tokens wait, and the replicas that take them from there: they collect from a first token on."""
 
-    def __init__(self, stage: _Stage) -> None:
-        self._stage = stage
+    def __init__(self, stage: _Stage, number: int) -> None:
+        self._stage, self.number = stage, number
         self._waiting: deque[int] | list[int] = deque() if stage.task.fifo else []
         #: Idle replicas, some of them with tokens: whoever was there first gets the next one.
         self.listening: deque[_Replica] = deque()
@@ -236,8 +236,8 @@ class _Desk:
 class _AheadDesk(_Desk):
     """The queue of one replica, whose batches are closed also while it is busy."""
 
-    def __init__(self, stage: _Stage) -> None:
-        super().__init__(stage)
+    def __init__(self, stage: _Stage, number: int) -> None:
+        super().__init__(stage, number)
         self._closed: deque[list[int]] = deque()
 
     def settle(self, now_ns: int) -> None:
