@@ -15,15 +15,14 @@ from hypothesis import strategies as st
 import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
 from mipplan.pipeline import SYSTEMS, Collecting, Discipline, Routing, ServingSystem, read_system
-from mipplan.replayer import ENGINES, NEVER, Capacity, StageTask
+from mipplan.replayer import NEVER, Capacity, StageTask
+from mipplan.replayer.engines import EVENTS, plain
 from oracle_replay import slow_noise
 from oracle_systems import SystemLoop
 from oracle_tokens import slow_tokens
 from random_pipelines import Case, cases, random_case, random_noise, staggered
-from random_tasks import random_task
+from random_tasks import differences, random_task
 from serving_plans import MS, small_plan
-
-EVENTS = ENGINES["events"]
 
 
 def served(
@@ -146,7 +145,7 @@ def compare(rng: np.random.Generator, case: Case, seen: Counter[str]) -> None:
     system = random_system(rng, case, discipline)
     noise = random_noise(rng) if rng.random() < 0.3 else None
     seed = int(rng.integers(0, 1_000))
-    result = mp.replay(case.plan(), case.trace, system=system, noise=noise, seed=seed, engine="events")
+    result = mp.replay(case.plan(), case.trace, system=system, noise=noise, seed=seed)
     tokens = slow_tokens(case.pipeline, len(case.trace), seed)
     settings: dict[str, Any] = {"stagger": dict(result.staggers_ns)}
     if noise is not None:
@@ -218,7 +217,6 @@ def test_one_queue_without_window_or_bound_is_the_replay(case: Case, fifo: bool)
     plan, discipline = case.plan(), "fifo" if fifo else "oldest_first"
     usual = mp.replay(plan, case.trace, discipline=discipline)
     for made in (
-        mp.replay(plan, case.trace, discipline=discipline, engine="events"),
         mp.replay(plan, case.trace, discipline=discipline, system="central"),
         mp.replay(plan, case.trace, discipline=discipline, window_s=0.0),
         mp.replay(plan, case.trace, system="central:waiting=1000000", discipline=discipline),
@@ -227,6 +225,14 @@ def test_one_queue_without_window_or_bound_is_the_replay(case: Case, fifo: bool)
         for stage, seen in usual.stages.items():
             assert np.array_equal(made.stages[stage].exit_ns, seen.exit_ns)
             assert np.array_equal(made.stages[stage].batch_size, seen.batch_size)
+
+
+def test_the_engine_of_events_serves_eager_tasks_as_the_plain_one_does() -> None:
+    rng = np.random.default_rng(96)
+    for number in range(campaign_size(200, 5_000)):
+        task = random_task(rng, features=EVENTS.features)
+        (made,) = EVENTS.serve_many([task])
+        assert not differences(made, plain.serve(task)), f"task {number}"
 
 
 def test_the_engine_of_events_is_asked_only_where_it_is_needed() -> None:
@@ -334,7 +340,9 @@ def test_what_does_not_go_together_is_refused_with_its_place() -> None:
     ]
     with pytest.raises(mp.InputError, match="slo_s: verdicts stop early"):
         mp.replay_many([plan], trace, system="ray", slo_s=0.1)  # type: ignore[call-overload]
-    with pytest.raises(mp.InputError, match="use one of auto, events"):
+    with pytest.raises(
+        mp.InputError, match="engine: does not do all of this: a serving system's own law; say auto"
+    ):
         mp.replay(plan, trace, system="ray", engine="numpy")
     with pytest.raises(
         mp.InputError, match="system: expected a name such as ray, or a ServingSystem, found 3"

@@ -197,7 +197,9 @@ def test_other_law_is_queueing_and_none_if_it_is_told() -> None:
         assert found(same) == []
 
 
-@pytest.mark.parametrize("system", ["ray:window=5ms", "mosec:window=40ms", "triton:routing=round_robin"])
+@pytest.mark.parametrize(
+    "system", ["ray:window=5ms", "mosec:window=40ms", "triton:routing=round_robin,window=20ms"]
+)
 def test_log_of_a_system_with_a_law_of_its_own_agrees_under_that(system: str) -> None:
     """With other draws of the router than those of the prediction, and a stall search that knows of queues apart."""
     trace = traffic(70.0, 90.0)

@@ -1,7 +1,7 @@
 """The engines that serve one stage, by name. They agree bit for bit.
 
 The order is that of preference: the compiled engine is the fastest where stages batch, and where they serve single
-tokens in turn it uses the closed form of the NumPy engine. The last one does what none of the others does.
+tokens in turn it uses the closed form of the NumPy engine. Laws of serving systems have an engine of their own.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from mipplan.replayer.engines.plain import PlainEngine
 from mipplan.replayer.stage_task import Engine, EngineFeature
 
 ENGINES: Mapping[str, Engine] = MappingProxyType(
-    {engine.name: engine for engine in (NumbaEngine(), NumpyEngine(), PlainEngine(), EventEngine())}
+    {engine.name: engine for engine in (NumbaEngine(), NumpyEngine(), PlainEngine())}
 )
+
+#: Serves by the law of a serving system, which no other engine knows.
+EVENTS = EventEngine()
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,18 @@ def resolve_engine(
     tokens : int, optional
         About how many there are to serve: for a small job ``"auto"`` does not load what is not loaded yet.
     """
+    if EngineFeature.SYSTEM in needed:
+        if name != "auto" or not EVENTS.can(needed):
+            what = ", ".join(sorted(needed))
+            raise InputError.one("engine", f"does not do all of this: {what}; say auto, and no schedule")
+        return EVENTS
     if name == "auto":
         is_small = tokens is not None and tokens < params.large_job
-        usable = (each for each in ENGINES.values() if each.can(needed) and each.missing() is None)
-        found = next((each for each in usable if not (is_small and each.is_cold())), None)
-        if found is None:
-            raise InputError.one("engine", f"none does all of this at once: {', '.join(sorted(needed))}")
-        return found
+        return next(
+            engine
+            for engine in ENGINES.values()
+            if engine.can(needed) and engine.missing() is None and not (is_small and engine.is_cold())
+        )
     check_one_of("engine", name, ["auto", *ENGINES])
     engine = ENGINES[name]
     reason = engine.missing()
@@ -64,4 +72,4 @@ def resolve_engine(
     return engine
 
 
-__all__ = ["ENGINES", "EngineParams", "compiled", "resolve_engine"]
+__all__ = ["ENGINES", "EVENTS", "EngineParams", "compiled", "resolve_engine"]
