@@ -10,7 +10,6 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,6 @@ from starlette.requests import Request
 
 import mipplan as mp
 from benchmarks.truth.servers import ONGOING, RAY_WINDOW_MS
-
-#: Between two looks at whether an application runs.
-_LOOK_S = 0.1
 
 
 def plain_application(plan: mp.Plan) -> Any:
@@ -122,8 +118,6 @@ def _deploy(configuration: dict[str, Any]) -> None:
         assert bound._bound_deployment.name == deployment["name"]
         changed = bound._bound_deployment.options(**options).bind()
         serve.run(changed, name=application["name"], route_prefix=application["route_prefix"], blocking=False)
-    while any(str(one.status) != "RUNNING" for one in serve.status().applications.values()):
-        time.sleep(_LOOK_S)
 
 
 if __name__ == "__main__":

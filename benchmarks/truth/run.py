@@ -11,7 +11,7 @@ import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,11 @@ class TruthParams:
     quick_s: float = 10.0
 
 
-def plan_of(law: str | None) -> mp.Plan:
+def plan_of(law: str | None, choices: Mapping[str, tuple[str, int, int]] = CHOICES) -> mp.Plan:
     """The plan that is served: in order of arrival where the system has a law of its own."""
     discipline = "oldest_first" if law is None else "fifo"
     pipeline = mp.Pipeline.read(PIPELINE)
-    return mp.Plan.from_choices(pipeline, mp.Profiles.default(), CHOICES, discipline=discipline)
+    return mp.Plan.from_choices(pipeline, mp.Profiles.default(), choices, discipline=discipline)
 
 
 def capacity_rps(plan: mp.Plan, law: str | None) -> float:

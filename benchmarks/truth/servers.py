@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.error
 import urllib.request
@@ -31,6 +33,10 @@ PYTRITON = "MIPPLAN_PYTRITON"
 PATIENCE_S = 90.0
 #: Of ``@serve.batch`` as it is run here: batches may be full, which Ray's own bound of 5 would not let them be.
 RAY_WINDOW_MS = 20
+_PROBE = (
+    "import sys, sysconfig, pytriton\n"
+    "print(sysconfig.get_config_var('LIBDIR'), '%d.%d' % sys.version_info[:2], pytriton.__path__[0])"
+)
 ONGOING = 16
 
 
@@ -65,10 +71,14 @@ def free_port() -> int:
 
 @contextmanager
 def started(
-    command: list[str], folder: Path, ready_url: str, environment: Mapping[str, str] | None = None
+    command: list[str], folder: Path, ready_url: str, environment: Mapping[str, str | None] | None = None
 ) -> Iterator[None]:
-    """Start a process, wait until it answers at a URL, and end it and what it started."""
+    """Start a process, wait until it answers at a URL, and end it and what it started.
+
+    `environment` changes that of this process; None takes a variable out.
+    """
     log = folder / "server.log"
+    variables = {**os.environ, **(environment or {})}
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -76,7 +86,7 @@ def started(
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
+            env={name: value for name, value in variables.items() if value is not None},
             start_new_session=True,
         )
     try:
@@ -178,36 +188,31 @@ def triton_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
     """Serve what ``--to triton`` writes by the ``tritonserver`` of its wheel."""
     mp.export(plan, to="triton", directory=folder / "repository", emulate=True, force=True)
     python = Path(os.environ[PYTRITON])
-    probe = "import sysconfig, pytriton; print(sysconfig.get_config_var('LIBDIR'), pytriton.__path__[0])"
-    told = subprocess.run([str(python), "-c", probe], capture_output=True, text=True, check=True, env=_bare())
-    library, package = told.stdout.split()
+    told = subprocess.run([str(python), "-I", "-c", _PROBE], capture_output=True, text=True, check=True)
+    library, version, package = told.stdout.split()
     home = Path(package) / "tritonserver"
+    # The backend looks for the stub of its Python beside itself, and the wheel has one for each Python elsewhere.
+    backend = folder / "backends" / "python"
+    shutil.copytree(home / "backends" / "python", backend)
+    shutil.copy2(home / "python_backend_stubs" / version / "triton_python_backend_stub", backend)
     ports = {"http": free_port(), "grpc": free_port(), "metrics": free_port()}
     url = f"http://127.0.0.1:{ports['http']}"
     command = [
         str(home / "bin" / "tritonserver"),
         f"--model-repository={folder / 'repository' / 'models'}",
-        f"--backend-directory={home / 'backends'}",
+        f"--backend-directory={backend.parent}",
         *(f"--{name}-port={port}" for name, port in ports.items()),
         "--http-address=127.0.0.1",
         "--grpc-address=127.0.0.1",
     ]
     environment = {
-        # The stub of the Python backend looks for its Python, and that one's library, here.
+        # The stub looks for its Python, and that one's library, here; with a PYTHONPATH outputs come back empty.
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
-        "LD_LIBRARY_PATH": os.pathsep.join([library, str(home / "external_libs"), str(home / "lib")]),
-        "PYTHONPATH": str(python.parent.parent / "lib" / _version_folder(python) / "site-packages"),
+        "LD_LIBRARY_PATH": os.pathsep.join([library, str(home.parents[1] / "nvidia_pytriton.libs")]),
+        "PYTHONPATH": None,
     }
     with started(command, folder, f"{url}/v2/health/ready", environment):
         yield RunningServer(url, {"model": mp.exporters.Deployment(plan).name})
-
-
-def _version_folder(python: Path) -> str:
-    return next(path.name for path in (python.parent.parent / "lib").glob("python3*"))
-
-
-def _bare() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 # --- whether they are there ------------------------------------------------------------------------------------------
@@ -216,6 +221,13 @@ def _bare() -> dict[str, str]:
 def _without(*modules: str) -> str | None:
     absent = [name for name in modules if importlib.util.find_spec(name) is None]
     return f"not installed: {', '.join(absent)}" if absent else None
+
+
+def _without_mosec() -> str | None:
+    if (reason := _without("mosec")) is not None:
+        return reason
+    program = Path(sysconfig.get_path("scripts")) / "mosec"
+    return None if program.exists() else f"there is no {program}, which mosec starts"
 
 
 def _without_triton() -> str | None:
@@ -229,7 +241,7 @@ _SYSTEMS = (
     TruthSystem(
         "dispatcher", dispatcher_server, None, lambda: _without("aiohttp", "prometheus_client", "uvloop")
     ),
-    TruthSystem("mosec", mosec_server, "mosec", lambda: _without("mosec")),
+    TruthSystem("mosec", mosec_server, "mosec", _without_mosec),
     TruthSystem("triton", triton_server, "triton", _without_triton),
     TruthSystem("ray_dispatcher", ray_server, None, lambda: _without("ray", "starlette", "uvicorn")),
     TruthSystem(

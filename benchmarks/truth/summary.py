@@ -8,6 +8,11 @@ FIGURES = {"mean": "mean", "p50": "P50", "p90": "P90", "p99": "P99"}
 #: As where `mipplan truth` says that a measurement is spoilt.
 _SPOILT_MS = 10.0
 _LONG_S = 60.0
+_FEW = "A P99 of so few queries is one of its largest latencies; no aim is judged by these."
+_WHAT = (
+    "Measured by predicted, less 1: the median of a system's runs, and in brackets the one furthest from 0. Runs whose "
+    f"sends were late (P99 above {_SPOILT_MS:g} ms) are counted, and are in no error."
+)
 
 
 def errors(table: pd.DataFrame) -> pd.DataFrame:
@@ -23,14 +28,13 @@ def summarise(table: pd.DataFrame) -> str:
     off = errors(table)
     lines = []
     if (table["duration_s"] < _LONG_S).any():
+        shortest = table["duration_s"].min()
         lines += [
-            f"**Small form**: runs of {table['duration_s'].min():g} s on a busy machine, to see that everything runs. "
-            "A P99 of so few queries is one of its largest latencies; no aim is judged by these.",
+            f"**Small form**: runs of {shortest:g} s on a busy machine, to see that everything runs. {_FEW}",
             "",
         ]
     lines += [
-        "Measured by predicted, less 1: the median of a system's runs, and in brackets the one furthest from 0. Runs "
-        f"whose sends were late (P99 above {_SPOILT_MS:g} ms) are counted, and are in no error.",
+        _WHAT,
         "",
         "| system | runs | spoilt | saturated | lost queries | " + " | ".join(FIGURES.values()) + " |",
         "| --- | " + "---: | " * (4 + len(FIGURES)),

@@ -52,14 +52,12 @@ class $ingress:
     """Answers queries; all queues are here, so there is one of it."""
 
     async def __init__(self):
-        """Start replicas and dispatcher, in the event loop that serves: the application is ready when they are."""
+        """Start replicas and dispatcher, in the event loop that serves: the application is ready when they are.
+
+        They are actors of this one, and end with it.
+        """
         host = ServingHost(PLAN, RayWorker(MODELS, OPTIONS), $arguments)
         self.host = await host.__aenter__()
-
-    async def __del__(self):
-        """End them, once Serve has let queries under way run to their end."""
-        if hasattr(self, "host"):
-            await self.host.__aexit__(None, None, None)
 
     async def __call__(self, request: Request):
         """Serve one query, a JSON document; 503 if it is turned away, 500 if it fails."""
