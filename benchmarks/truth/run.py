@@ -27,6 +27,7 @@ from benchmarks.provenance import stamp
 from benchmarks.truth.servers import ROOT, TRUTH_SYSTEMS, RunningServer, TruthSystem
 from benchmarks.truth.summary import FIGURES, summarise
 from mipplan.pipeline import read_system
+from mipplan.profiles import LatencyTable
 
 ROWS = "truth.csv"
 KEYS = ("system", "load", "traffic", "seed")
@@ -48,11 +49,20 @@ class TruthParams:
     quick_s: float = 10.0
 
 
-def plan_of(law: str | None, choices: Mapping[str, tuple[str, int, int]] = CHOICES) -> mp.Plan:
-    """The plan that is served: in order of arrival where the system has a law of its own."""
+def plan_of(
+    law: str | None, choices: Mapping[str, tuple[str, int, int]] = CHOICES, slowdown: int = 1
+) -> mp.Plan:
+    """The plan that is served, with slower models: in order of arrival where the system has a law of its own."""
     discipline = "oldest_first" if law is None else "fifo"
-    pipeline = mp.Pipeline.read(PIPELINE)
-    return mp.Plan.from_choices(pipeline, mp.Profiles.default(), choices, discipline=discipline)
+    pipeline, shipped = mp.Pipeline.read(PIPELINE), mp.Profiles.default()
+    tables = [
+        shipped.table(pipeline.stages[stage].model, hardware) for stage, (hardware, _, _) in choices.items()
+    ]
+    slower = [LatencyTable(one.model, one.hardware, one.batch, slowdown * one.latency_ms) for one in tables]
+    profiles = mp.Profiles.from_parts(shipped.hardware.values(), slower)
+    return mp.Plan.from_choices(
+        pipeline, profiles, choices, slo_s=slowdown * (pipeline.slo_s or 1.0), discipline=discipline
+    )
 
 
 def capacity_rps(plan: mp.Plan, law: str | None) -> float:
@@ -81,12 +91,11 @@ def traffic_of(kind: str, rate_rps: float, duration_s: float, seed: int) -> mp.T
 
 def overhead_ns(plan: mp.Plan, law: str | None, server: RunningServer) -> int:
     """Measure what a lone query takes beyond its services and the windows that it waits for."""
-    lone = mp.Trace.from_seconds(np.arange(IDLE) * IDLE_GAP_S, name="idle")
+    known_ns = sum(int(plan.service_ns(stage)[0]) for stage in plan.choices)
+    lone = mp.Trace.from_seconds(np.arange(IDLE) * max(IDLE_GAP_S, 2 * known_ns / 1e9), name="idle")
     seen = mp.drive(lone, server.url, **server.how).log
     window_ns = 0 if law is None else read_system(law).window_ns
-    known_ns = 0
-    for stage, choice in plan.choices.items():
-        known_ns += int(plan.service_ns(stage)[0]) + (window_ns if choice.batch > 1 else 0)
+    known_ns += sum(window_ns for choice in plan.choices.values() if choice.batch > 1)
     return max(0, int(np.median(seen.latency_ns[seen.ok])) - known_ns)
 
 
@@ -96,7 +105,7 @@ def with_overhead(plan: mp.Plan, extra_ns: int) -> mp.Plan:
     share_ns = extra_ns // graph.number_of_edges()
     for edge in plan.pipeline.edges:
         graph.edges[edge.parent, edge.child]["delay"] = f"{edge.delay_ns + share_ns}ns"
-    pipeline = mp.Pipeline(graph, plan.pipeline.slo_s, plan.pipeline.name)
+    pipeline = mp.Pipeline(graph, plan.slo_s, plan.pipeline.name)
     discipline = str(plan.discipline)
     return mp.Plan.from_choices(pipeline, plan.profiles, CHOICES, discipline=discipline)
 
@@ -133,7 +142,7 @@ def _measured(
 ) -> Iterator[dict[str, Any]]:
     if not jobs:
         return
-    plan = plan_of(system.law)
+    plan = plan_of(system.law, slowdown=system.slowdown)
     duration_s = params.quick_s if quick else params.duration_s
     with tempfile.TemporaryDirectory() as scratch, system.start(plan, Path(scratch)) as server:
         extra_ns = overhead_ns(plan, system.law, server)

@@ -59,6 +59,8 @@ class TruthSystem:
     """For ``system=``; None where the plan's own laws are kept."""
     missing: Callable[[], str | None]
     """Why it cannot run here, or None."""
+    slowdown: int = 1
+    """Models are so many times as slow, and rates as low: Ray takes some 10 to 20 ms of a processor for each query."""
 
 
 def free_port() -> int:
@@ -243,12 +245,13 @@ _SYSTEMS = (
     ),
     TruthSystem("mosec", mosec_server, "mosec", _without_mosec),
     TruthSystem("triton", triton_server, "triton", _without_triton),
-    TruthSystem("ray_dispatcher", ray_server, None, lambda: _without("ray", "starlette", "uvicorn")),
+    TruthSystem("ray_dispatcher", ray_server, None, lambda: _without("ray", "starlette", "uvicorn"), 4),
     TruthSystem(
         "ray",
         plain_ray_server,
         f"ray:window={RAY_WINDOW_MS}ms,ongoing={ONGOING}",
         lambda: _without("ray", "starlette", "uvicorn"),
+        4,
     ),
 )
 #: Systems by name.
