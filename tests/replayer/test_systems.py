@@ -105,6 +105,8 @@ def test_a_router_that_finds_all_full_tries_again_ever_later() -> None:
     """One token at a time at the only replica, busy for 100 ms: drawn for at 1, 26, 76 and 176 ms."""
     system = ServingSystem("p", routing=Routing.POW2, most_ongoing=1)
     assert served([0, MS], [100 * MS], 1, system) == [(0, (0,)), (176 * MS, (1,))]
+    # At last every 500 ms: at 776, 1276, 1776 and 2276 ms.
+    assert served([0, MS], [2_000 * MS], 1, system)[1] == (2_276 * MS, (1,))
 
 
 def test_what_comes_last_to_a_full_queue_is_turned_away() -> None:

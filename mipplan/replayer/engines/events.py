@@ -195,7 +195,7 @@ class _Desk:
         while self._waiting and self.listening:
             self._give(self.listening.popleft(), at_once, now_ns)
         # Who becomes idle while tokens wait takes all that it may.
-        for replica in sorted(self.freed, key=lambda freed: freed.number):
+        for replica in self.freed:
             self._give(replica, self._stage.cap, now_ns)
         self.freed.clear()
         for replica in [one for one in self.listening if one.held and one.due_ns <= now_ns]:
