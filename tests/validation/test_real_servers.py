@@ -20,9 +20,9 @@ from benchmarks.truth.servers import ONGOING, RAY_WINDOW_MS, TRUTH_SYSTEMS, ray_
 from mipplan.logs import QueryLog
 
 #: Bursts, at some half of what the slowest stage carries.
-TRACE = mp.Trace.gamma(rate_rps=25, cv=2.5, duration_s=4, seed=4)
+TRACE = mp.Trace.gamma(rate_rps=25, cv=2.5, duration_s=3, seed=4)
 #: The same for Ray, which takes some 20 ms of a processor for each query, with fewer replicas, each a process.
-RAY_TRACE = mp.Trace.gamma(rate_rps=8, cv=2.5, duration_s=5, seed=4)
+RAY_TRACE = mp.Trace.gamma(rate_rps=8, cv=2.5, duration_s=4, seed=4)
 RAY_CHOICES = {"recognise": ("v100", 4, 1), "answer": ("t4", 2, 2), "speak": ("t4", 1, 1)}
 
 
