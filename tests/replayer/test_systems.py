@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from oracle_tokens import slow_tokens
 from random_pipelines import Case, cases, random_case, random_noise, staggered
 from random_tasks import differences, random_task
 from serving_plans import MS, small_plan
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "systems.md"
 
 
 def served(
@@ -297,6 +300,7 @@ def test_every_system_says_where_its_law_was_read(name: str) -> None:
     assert system.name == name
     assert system.source
     assert system.text.startswith(f"{name} (")
+    assert f"| `{name}` |" in PAGE.read_text(encoding="utf-8")
     assert read_system(name) is not None
 
 
