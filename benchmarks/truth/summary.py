@@ -8,10 +8,13 @@ FIGURES = {"mean": "mean", "p50": "P50", "p90": "P90", "p99": "P99"}
 #: As where `mipplan truth` says that a measurement is spoilt.
 _SPOILT_MS = 10.0
 _LONG_S = 60.0
-_FEW = "A P99 of so few queries is one of its largest latencies; no aim is judged by these."
+_FEW = (
+    "A P99 of so few queries is one of its largest latencies, and spoilt runs are in the errors here: no aim is judged "
+    "by these."
+)
 _WHAT = (
     "Measured by predicted, less 1: the median of a system's runs, and in brackets the one furthest from 0. Runs whose "
-    f"sends were late (P99 above {_SPOILT_MS:g} ms) are counted, and are in no error."
+    f"sends were late (P99 above {_SPOILT_MS:g} ms) are spoilt, and in no error of the long form."
 )
 
 
@@ -26,21 +29,23 @@ def summarise(table: pd.DataFrame) -> str:
     """A table of systems with the median and the largest error of each figure, then one row per run."""
     spoilt = table["sent_late_p99_ms"] > _SPOILT_MS
     off = errors(table)
-    lines = []
-    if (table["duration_s"] < _LONG_S).any():
-        shortest = table["duration_s"].min()
+    lines: list[str] = []
+    is_small = bool((table["duration_s"] < _LONG_S).any())
+    if is_small:
+        shortest, load = table["duration_s"].min(), table["load_average"].median()
+        busy = f"on a busy machine (load average {load:.0f} where there are two cores)"
         lines += [
-            f"**Small form**: runs of {shortest:g} s on a busy machine, to see that everything runs. {_FEW}",
+            f"**Small form**: runs of {shortest:g} s {busy}, to see that everything runs. {_FEW}",
             "",
         ]
     lines += [
         _WHAT,
         "",
         "| system | runs | spoilt | saturated | lost queries | " + " | ".join(FIGURES.values()) + " |",
-        "| --- | " + "---: | " * (4 + len(FIGURES)),
+        "| --- |" + " ---: |" * (4 + len(FIGURES)),
     ]
     for system, rows in table.groupby("system", sort=False):
-        good = off.loc[rows.index[~spoilt[rows.index]]]
+        good = off.loc[rows.index if is_small else rows.index[~spoilt[rows.index]]]
         saturated = rows["verdict"].str.startswith("saturated").sum()
         lost = (rows["queries"] - rows["answered"]).sum()
         cells = [_error(good[name]) for name in FIGURES]
