@@ -19,6 +19,7 @@ BENCHMARKS = {
     "race": "benchmarks.race.run",
     "fleet": "benchmarks.fleet.run",
     "environment": "benchmarks.environment.run",
+    "truth": "benchmarks.truth.run",
     "house": "benchmarks.house.run",
     "models": "benchmarks.models.run",
 }

@@ -54,6 +54,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "race": (*_PLANNER, *_TUNER, *_GREEDY, "profiles", "benchmarks/race", "benchmarks/tuner/traffic.py"),
     "fleet": (*_PLANNER, *_rooms("fleet"), "profiles", "benchmarks/fleet"),
     "environment": ("pyproject.toml", "benchmarks/environment"),
+    "truth": (*_WHOLE, "profiles", "benchmarks/truth"),
     "house": (*_WHOLE, "profiles", "benchmarks/house"),
     "models": (*_PLANNER, *_rooms("profiling"), "benchmarks/models"),
     "mutants": (*_WHOLE, "profiles", "tests", "benchmarks/mutants"),

@@ -24,6 +24,7 @@ RESULTS = {
     "race": ("race", "race/machine.json"),
     "fleet": ("fleet", "fleet/machine.json"),
     "environment": ("environment", "environment/machine.json"),
+    "truth": ("truth", "truth/machine.json"),
     "house/hops.json": ("house", "house/machine.json"),
     "house/speed.json": ("house", "house/speed.json"),
     "models": ("models", "models/machine.json"),

@@ -196,6 +196,14 @@ Stagger = Annotated[
         "pipeline says.",
     ),
 ]
+System = Annotated[
+    str | None,
+    option(
+        "NAME",
+        "Batches as a serving system makes them: triton, mosec, litserve, ray or central, with what is other than "
+        "usual there, such as ray:window=100ms,ongoing=8.",
+    ),
+]
 PlanDiscipline = Annotated[
     str | None,
     typer.Option(help="oldest_first, or fifo (by arrival at the stage); the plan's by default."),

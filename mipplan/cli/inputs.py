@@ -264,6 +264,14 @@ def check_dispatch(word: str | None) -> None:
         check_law(word)
 
 
+def check_system(text: str | None) -> None:
+    """Find out with everything else whether there is such a serving system."""
+    from mipplan.pipeline import read_system
+
+    if text is not None:
+        read_system(text, "--system")
+
+
 def stagger_of(text: str | None) -> float | None:
     """Read what was given with --stagger; None if nothing was."""
     from mipplan.pipeline import check_stagger

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,7 @@ def replay(
     dispatch: flags.Dispatch = None,
     discipline: flags.PlanDiscipline = None,
     stagger: flags.Stagger = None,
+    system: flags.System = None,
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
     noise: Annotated[
@@ -66,18 +67,26 @@ def replay(
                 ("--windows", windows, each),
                 ("--latencies", latencies, each),
                 ("--plot", plot, each),
+                ("--system", system, "a serving system's law is replayed as a whole"),
             )
             for flag, given, reason in unusable:
                 if given is not None:
                     faults.add(Fault(flag, f"does not go with --stream: {reason}"))
         faults.take(lambda: inputs.check_dispatch(dispatch))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
+        faults.take(lambda: inputs.check_system(system))
         faults.take(lambda: check_manner(discipline, engine, seed))
         drawn = faults.take(lambda: inputs.noise_of(noise))
         faults.take(lambda: inputs.check_out("--out", out))
         outputs = {"--out": out, "--latencies": latencies, "--plot": plot}
         faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, outputs))
         written = [str(path) for path in (out, latencies, plot) if path is not None]
+        manner: dict[str, Any] = {
+            "dispatch": dispatch,
+            "discipline": discipline,
+            "engine": engine,
+            "seed": seed,
+        }
         if stream:
             streamed = faults.take(lambda: inputs.load_plan(plan, latency))
             file = faults.take(lambda: inputs.shipped_path("traces", trace))
@@ -88,13 +97,12 @@ def replay(
                 totals = mp.replay_stream(
                     streamed.value,
                     file.value,
-                    dispatch=dispatch,
-                    discipline=discipline,
                     stagger_s=stagger_s.value,
                     engine=engine,
                     noise=drawn.value,
                     seed=seed,
                     progress=progress,
+                    **manner,
                 )
             summed = reporting.stream_report(
                 streamed.value, str(plan), file.value, totals, written, dispatch=dispatch
@@ -131,6 +139,7 @@ def replay(
                 noise=drawn.value,
                 seed=seed,
             )
+            result = mp.replay(replayed, arrivals, stagger_s=stagger_s.value, system=system, **manner)
             over_time = None if length_s is None else result.windows(length_s, replayed.slo_s)
             progress("computing quantiles and their intervals")
             report = reporting.replay_command_report(

@@ -79,6 +79,7 @@ def truth(
     dispatch: flags.Dispatch = None,
     discipline: flags.PlanDiscipline = None,
     stagger: flags.Stagger = None,
+    system: flags.System = None,
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
     shift: Shift = None,
@@ -92,6 +93,7 @@ def truth(
         slo_s = faults.take(lambda: inputs.optional_seconds("--slo", slo))
         faults.take(lambda: inputs.check_dispatch(dispatch))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
+        faults.take(lambda: inputs.check_system(system))
         faults.take(lambda: inputs.check_out("--out", out))
         loaded = faults.take(lambda: mp.Plan.load(plan))
         faults.check()
@@ -103,6 +105,7 @@ def truth(
                 dispatch=dispatch,
                 discipline=discipline,
                 stagger_s=stagger_s.value,
+                system=system,
                 engine=engine,
                 seed=seed,
                 shift_ns=shifts.value,

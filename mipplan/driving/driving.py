@@ -208,7 +208,12 @@ class _Run:
         )  # A limit would make queries wait here instead of at the server.
         timeout = aiohttp.ClientTimeout(total=self.timeout_s, sock_connect=self.timeout_s)
         async with aiohttp.ClientSession(
-            connector=connector, timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+            connector=connector,
+            timeout=timeout,
+            # Unpacking would take time that sending needs; who is not told this may compress, as Triton does.
+            headers={"Accept-Encoding": "identity"},
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
         ) as session:
             reporting = asyncio.create_task(self._report())
             try:

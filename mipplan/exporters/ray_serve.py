@@ -25,7 +25,6 @@ _APPLICATION = Template('''\
 Start it by `serve run serve.yaml`. The ingress makes the batches, as the plan says: see `mipplan.serving`.
 """
 
-import asyncio
 from pathlib import Path
 
 from ray import serve
@@ -52,23 +51,19 @@ $options}
 class $ingress:
     """Answers queries; all queues are here, so there is one of it."""
 
-    def __init__(self):
-        self.lock, self.host = asyncio.Lock(), None
+    async def __init__(self):
+        """Start replicas and dispatcher, in the event loop that serves: the application is ready when they are.
 
-    async def ready(self):
-        """Start replicas and dispatcher, in the event loop that serves."""
-        async with self.lock:
-            if self.host is None:
-                host = ServingHost(PLAN, RayWorker(MODELS, OPTIONS), $arguments)
-                self.host = await host.__aenter__()
-        return self.host
+        They are actors of this one, and end with it.
+        """
+        host = ServingHost(PLAN, RayWorker(MODELS, OPTIONS), $arguments)
+        self.host = await host.__aenter__()
 
     async def __call__(self, request: Request):
         """Serve one query, a JSON document; 503 if it is turned away, 500 if it fails."""
-        host = await self.ready()
         payload = await request.json() if await request.body() else None
         try:
-            answered = await host.infer(payload)
+            answered = await self.host.infer(payload)
         except RejectedError as error:
             return JSONResponse({"error": str(error)}, 503)
         document = {"outcome": answered.outcome, "outputs": answered.query.outputs}
@@ -196,7 +191,7 @@ def _application(deployment: Deployment) -> str:
         ingress=_INGRESS,
         arguments=arguments,
     )
-    return text.replace("import asyncio\n", "import asyncio\nimport time\n", 1) if emulate else text
+    return text.replace("from pathlib", "import time\nfrom pathlib", 1) if emulate else text
 
 
 def _stage(deployment: Deployment, stage: DeployedStage) -> str:

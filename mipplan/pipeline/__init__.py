@@ -17,9 +17,28 @@ from mipplan.pipeline.laws import (
 )
 from mipplan.pipeline.model import Edge, Join, Pipeline, Stage
 from mipplan.pipeline.schema import read_slo
+from mipplan.pipeline.systems import (
+    FIRST_RETRY_NS,
+    LONGEST_RETRY_NS,
+    MOST_ROUTED,
+    SYSTEMS,
+    Collecting,
+    CollectionWindow,
+    Routing,
+    ServingSystem,
+    System,
+    read_system,
+    systems_of,
+)
 
 __all__ = [
+    "FIRST_RETRY_NS",
+    "LONGEST_RETRY_NS",
     "MIXED",
+    "MOST_ROUTED",
+    "SYSTEMS",
+    "Collecting",
+    "CollectionWindow",
     "Discipline",
     "Dispatch",
     "DispatchLaw",
@@ -28,13 +47,18 @@ __all__ = [
     "Join",
     "Laws",
     "Pipeline",
+    "Routing",
+    "ServingSystem",
     "Stage",
     "Stagger",
+    "System",
     "are_timed",
     "check_law",
     "check_stagger",
     "common_law",
     "duties_text",
     "read_slo",
+    "read_system",
     "stagger_text",
+    "systems_of",
 ]

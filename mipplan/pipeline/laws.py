@@ -74,7 +74,7 @@ def read_laws(dispatch: Dispatch, stages: Collection[str]) -> dict[str, Dispatch
     if dispatch is not None and not isinstance(dispatch, str | Mapping):
         message = f"expected {_LAWS}, or stage names to such, found {shown(dispatch)}"
         raise InputError.one("dispatch", message)
-    return _by_stage("dispatch", dispatch, stages, check_law)
+    return by_stage("dispatch", dispatch, stages, check_law)
 
 
 def read_stagger(stagger_s: Stagger, stages: Collection[str]) -> dict[str, int]:
@@ -82,7 +82,7 @@ def read_stagger(stagger_s: Stagger, stages: Collection[str]) -> dict[str, int]:
 
     Raises `InputError` listing every stage that there is not, and all that is no time from 0 to one second.
     """
-    return _by_stage("stagger_s", stagger_s, stages, check_stagger)
+    return by_stage("stagger_s", stagger_s, stages, check_stagger)
 
 
 def check_law(law: object, place: str = "dispatch") -> DispatchLaw:
@@ -101,7 +101,7 @@ def check_stagger(stagger_s: object, place: str = "stagger_s") -> int:
     return stagger_ns
 
 
-def _by_stage(
+def by_stage(
     what: str, given: object, stages: Collection[str], check: Callable[[object, str], _Read]
 ) -> dict[str, _Read]:
     """Read what is said of some stages by name, or of all alike; None says nothing. Raises `InputError`."""

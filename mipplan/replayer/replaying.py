@@ -33,9 +33,9 @@ from mipplan.core import (
     check_slo,
     shown,
 )
-from mipplan.pipeline import Dispatch, Pipeline, Stagger
+from mipplan.pipeline import CollectionWindow, Dispatch, Pipeline, Stagger, System
 from mipplan.replayer.engines import resolve_engine
-from mipplan.replayer.overruns import may_overrun, with_overruns
+from mipplan.replayer.losses import may_overrun, with_overruns
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import (
     Noise,
@@ -64,6 +64,8 @@ def replay(
     dispatch: Dispatch = None,
     discipline: str | None = None,
     stagger_s: Stagger = None,
+    system: System = None,
+    window_s: CollectionWindow = None,
     engine: str = "auto",
     seed: int | None = None,
     schedule: Mapping[str, ReplicaSchedule] | None = None,
@@ -82,6 +84,11 @@ def replay(
     stagger_s : float or mapping of str to float, optional
         Seconds between the outputs of a batch on their way to other stages, at all stages or at those named; others as
         the plan's pipeline says. With 0 all go on at once.
+    system : str or ServingSystem, optional
+        Batches as a serving system makes them: a key of `SYSTEMS`, with what is other than usual there
+        (``"ray:window=100ms,ongoing=8"``). Discipline and stagger are its own unless given. No certificate covers it.
+    window_s : float or mapping of str to float, optional
+        Seconds that a replica collects, at all stages or at those named; without a system at a central queue.
     engine : str
         ``"auto"`` or a key of `ENGINES`; all give the same result. ``"auto"`` takes the first that is installed,
         and for small jobs the first that need not be loaded.
@@ -110,6 +117,8 @@ def replay(
         dispatch=dispatch,
         discipline=discipline,
         stagger_s=stagger_s,
+        system=system,
+        window_s=window_s,
         engine=engine,
         seed=seed,
         schedule=schedule,
@@ -125,6 +134,8 @@ def replay_many(
     dispatch: Dispatch = ...,
     discipline: str | None = ...,
     stagger_s: Stagger = ...,
+    system: System = ...,
+    window_s: CollectionWindow = ...,
     engine: str = ...,
     seed: int | None = ...,
     schedule: Mapping[str, ReplicaSchedule] | None = ...,
@@ -158,6 +169,8 @@ def replay_many(
     dispatch: Dispatch = None,
     discipline: str | None = None,
     stagger_s: Stagger = None,
+    system: System = None,
+    window_s: CollectionWindow = None,
     engine: str = "auto",
     seed: int | None = None,
     schedule: Mapping[str, ReplicaSchedule] | None = None,
@@ -173,7 +186,7 @@ def replay_many(
     Parameters
     ----------
     slo_s : float, optional
-        Only say which plans keep this objective, and stop replaying each as soon as that is certain.
+        Only say which plans keep this objective, and stop replaying each as soon as that is certain. Not with `system`.
     quantile : float, optional
         With `slo_s`: of the latencies; each plan's own by default.
 
@@ -190,10 +203,12 @@ def replay_many(
         noise,
         dispatch,
         stagger_s,
+        system,
+        window_s,
         also=[
             lambda: check_trace(trace),
             *engine_and_seed(engine, seed),
-            lambda: _check_objective(slo_s, quantile),
+            lambda: _check_objective(slo_s, quantile, has_system=(system, window_s) != (None, None)),
         ],
     )
     # By stages and queries: a little off where tokens multiply, and good enough to choose an engine.
@@ -242,8 +257,7 @@ def hold_on_to_memory() -> None:
     """Let freed memory stay with the process, some 60 MiB of it, for the next arrays.
 
     Pages that are new to a process cost as much as serving the tokens whose times they hold. By default glibc returns
-    memory to the system beyond twice the largest piece that was ever freed, so freeing a large one is enough; it is
-    never written to, and takes no memory itself. Elsewhere this does nothing.
+    memory beyond twice the largest piece that was ever freed, so freeing a large one is enough; it is never written to.
     """
     np.empty(_LARGEST_MEASURE, dtype=np.uint8)
 
@@ -256,7 +270,9 @@ def _read_plans(plans: object) -> list[Plan]:
     return asked
 
 
-def _check_objective(slo_s: float | None, quantile: float | None) -> None:
+def _check_objective(slo_s: float | None, quantile: float | None, *, has_system: bool) -> None:
+    if slo_s is not None and has_system:
+        raise InputError.one("slo_s", "verdicts stop early: a serving system's law is replayed as a whole")
     if slo_s is None and quantile is not None:
         raise InputError.one("quantile", "is that of a verdict: give slo_s as well")
     check_all(

@@ -22,12 +22,24 @@ from mipplan.core import (
     shown,
     suggestion,
 )
-from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Stagger, are_timed
+from mipplan.pipeline import (
+    CollectionWindow,
+    Discipline,
+    Dispatch,
+    DispatchLaw,
+    Laws,
+    ServingSystem,
+    Stagger,
+    System,
+    are_timed,
+    read_system,
+    systems_of,
+)
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.stage_task import Capacity, EngineFeature, StageTask, features_of, no_times
-from mipplan.result import Plan
+from mipplan.result import Plan, StageReplay
 from mipplan.tokens import StageTokens
 from mipplan.trace import Trace
 
@@ -39,7 +51,8 @@ Noise: TypeAlias = ServiceNoise | Mapping[str, ServiceNoise] | None
 class ReplaySettings:
     """What a replay is subject to; stages that `schedule` or `noise` do not name keep the plan's replicas and ℓ(k).
 
-    Without a discipline, laws or staggers, or where these do not name a stage, those of each plan hold.
+    Without a discipline, laws or staggers, or where these do not name a stage, those of each plan hold. Under a serving
+    system's law, or with windows, every stage is eager and as the system has it.
     """
 
     discipline: Discipline | None = None
@@ -47,6 +60,20 @@ class ReplaySettings:
     noise: Noise = None
     dispatch: Dispatch = None
     stagger_s: Stagger = None
+    system: System = None
+    window_s: CollectionWindow = None
+
+    @property
+    def has_system(self) -> bool:
+        """Whether batches are made by a serving system's law."""
+        return self.system is not None or self.window_s is not None
+
+    def systems_of(self, plan: Plan) -> dict[str, ServingSystem]:
+        """The law of the serving system at the stages where it is not that of eager dispatch."""
+        if not self.has_system:
+            return {}
+        found = systems_of(self.system, self.window_s, plan.pipeline.stages)
+        return {stage: system for stage, system in found.items() if not system.is_plain}
 
     @property
     def noises(self) -> tuple[ServiceNoise, ...]:
@@ -69,15 +96,20 @@ class ReplaySettings:
             EngineFeature.RANDOM_SERVICE: bool(self.noises),
             EngineFeature.RESUME: in_pieces,
             EngineFeature.PACED: paced,
+            EngineFeature.SYSTEM: self.has_system and any(map(self.systems_of, plans)),
         }
         return frozenset(feature for feature, wants in wanted.items() if wants)
 
     def laws_of(self, plan: Plan) -> Laws:
         """Dispatch law of every stage."""
+        if self.has_system:
+            return dict.fromkeys(plan.pipeline.stages, DispatchLaw.EAGER)
         return plan.laws if self.dispatch is None else plan.pipeline.laws(self.dispatch, plan.laws)
 
     def law_at(self, plan: Plan, stage: str) -> DispatchLaw:
         """Dispatch law of one stage."""
+        if self.has_system:
+            return DispatchLaw.EAGER
         if isinstance(self.dispatch, str):
             return DispatchLaw(self.dispatch)
         if self.dispatch is not None and stage in self.dispatch:
@@ -86,11 +118,16 @@ class ReplaySettings:
 
     def staggers_ns(self, plan: Plan) -> dict[str, int]:
         """Time between the outputs of a batch on their way to other stages, of every stage."""
-        return plan.pipeline.staggers_ns(self.laws_of(plan), self.stagger_s)
+        found = plan.pipeline.staggers_ns(self.laws_of(plan), self.stagger_s)
+        if self.system is not None and self.stagger_s is None:
+            own_ns = read_system(self.system).stagger_ns
+            found |= {edge.parent: found[edge.parent] or own_ns for edge in plan.pipeline.edges}
+        return found
 
     def discipline_of(self, plan: Plan) -> Discipline:
         """Queue discipline of every stage."""
-        return self.discipline or plan.discipline
+        of_system = None if self.system is None else read_system(self.system).discipline
+        return self.discipline or of_system or plan.discipline
 
     def certificate_applies(self, plan: Plan) -> bool:
         """Whether the plan's certificate (`mipplan.certify`) covers such a replay, whatever its theorem.
@@ -99,7 +136,7 @@ class ReplaySettings:
         class of runs allows that the certificate is for, and outputs are no further apart than planned.
         """
         as_planned = self.discipline_of(plan) is plan.discipline and self.laws_of(plan) == plan.laws
-        as_planned = as_planned and self._sends_as_planned(plan)
+        as_planned = as_planned and self._sends_as_planned(plan) and not self.systems_of(plan)
         least = 0.0 if plan.runs is None else plan.runs.least_service
         within = all(noise.stays_within(least) for noise in self.noises)
         return as_planned and not self.schedule and within
@@ -125,6 +162,13 @@ class ReplaySettings:
                     return False
         return True
 
+    def paid_ns(self, stage: str, seen: StageReplay, start_ns: int, end_ns: int) -> int:
+        """Replica-nanoseconds paid for at a stage between two instants."""
+        scheduled = self.schedule.get(stage)
+        if scheduled is None:
+            return seen.replicas * (end_ns - start_ns)
+        return scheduled.paid_ns(seen.batch_start_ns, seen.batch_service_ns, start_ns, end_ns)
+
     def service(self, seed: int) -> str:
         """Say what service times are drawn from."""
         if isinstance(self.noise, Mapping):
@@ -147,6 +191,8 @@ def read_settings(
     noise: Noise = None,
     dispatch: Dispatch = None,
     stagger_s: Stagger = None,
+    system: System = None,
+    window_s: CollectionWindow = None,
     *,
     also: Iterable[Callable[[], object]] = (),
 ) -> ReplaySettings:
@@ -167,13 +213,29 @@ def read_settings(
     for pipeline in {id(plan.pipeline): plan.pipeline for plan in asked}.values():
         faults.take(partial(pipeline.laws, dispatch))
         faults.take(partial(pipeline.staggered, stagger_s))
+    has_system = system is not None or window_s is not None
+    if has_system:
+        faults.take(lambda: _check_system(asked, system, window_s))
+        refused = {
+            "dispatch": (dispatch, "it makes batches by itself"),
+            "schedule": (schedule, "replicas are constant"),
+        }
+        for place, (given, why) in refused.items():
+            if given:
+                faults.add(Fault(place, f"does not go with a serving system's law or windows: {why} there"))
     expected = "stage names to ReplicaSchedule"
     faults.add(*_entry_faults(asked, "schedule", schedule, ReplicaSchedule, expected))
     faults.add(*_noise_faults(asked, noise))
     faults.check()
     kept = dict(noise) if isinstance(noise, Mapping) else noise
     wanted = None if discipline is None else Discipline(discipline)
-    return ReplaySettings(wanted, dict(schedule or {}), kept, dispatch, stagger_s)
+    return ReplaySettings(wanted, dict(schedule or {}), kept, dispatch, stagger_s, system, window_s)
+
+
+def _check_system(plans: Sequence[Plan], system: System, window_s: CollectionWindow) -> None:
+    if system is not None:
+        read_system(system)
+    check_all(*(partial(systems_of, system, window_s, plan.pipeline.stages) for plan in plans))
 
 
 def stage_identity(plan: Plan, stage: str, settings: ReplaySettings) -> tuple[object, ...]:
@@ -206,7 +268,8 @@ def blank_task(plan: Plan, stage: str, settings: ReplaySettings) -> StageTask:
         service_ns = np.maximum(service_ns, table_ns)
     fifo = settings.discipline_of(plan) is Discipline.FIFO
     pace_ns = table_ns if law is DispatchLaw.PACED else None
-    return StageTask(no_times(), service_ns, capacity, fifo, pace_ns=pace_ns)
+    system = settings.systems_of(plan).get(stage)
+    return StageTask(no_times(), service_ns, capacity, fifo, pace_ns=pace_ns, system=system)
 
 
 def check_plan(plan: object, place: str = "plan") -> None:

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import InputError, Int64, format_duration
-from mipplan.pipeline import DispatchLaw
+from mipplan.pipeline import LONGEST_RETRY_NS, DispatchLaw, ServingSystem
 from mipplan.result import BatchAssignment, Following
 
 #: Dispatch and exit of a token that was left waiting; also "no last instant".
 NEVER = int(np.iinfo(np.int64).max)
+#: Exit of a token that was not dispatched (yet): beyond every time, and adding a delay to it does not overflow.
+UNKNOWN = NEVER // 2
 #: Before every event.
 ALWAYS = int(np.iinfo(np.int64).min)
 #: No batch may end later: 73 years, far from the end of int64, so that no sum of times gets there.
@@ -79,6 +81,10 @@ class StageTask:
     pace_ns: Int64 | None = None
     # Shape (m,). Of a paced task: when each of the batches under way should end by that table.
     busy_due_ns: Int64 = field(default_factory=no_times)
+    # By whose law batches are made, if it is not that of eager dispatch. Tokens that arrive at `UNKNOWN` or later are
+    # left waiting then, and so are those that are turned away.
+    system: ServingSystem | None = None
+    draws: str = ""  # Seed of the router's draws, if the system has one that draws.
 
     @property
     def tokens(self) -> int:
@@ -99,6 +105,7 @@ class StageTask:
             and self.busy_until_ns.size == 0
             and self.until_ns == NEVER
             and self.pace_ns is None
+            and self.system is None
         )
 
 
@@ -117,6 +124,8 @@ class EngineFeature(StrEnum):
     """Batches under way at the start, or a last instant of dispatch."""
     PACED = "paced dispatch"
     """Dispatches that are spread by rule P."""
+    SYSTEM = "a serving system's own law"
+    """Batches as a serving system makes them (`mipplan.pipeline.systems`)."""
 
 
 def features_of(laws: Iterable[DispatchLaw]) -> frozenset[EngineFeature]:
@@ -128,8 +137,8 @@ class Engine(Protocol):
     """One way to serve a stage; all engines agree bit for bit on what they can do."""
 
     name: str
-    # By default all. Both queue disciplines are a matter of course.
-    features: frozenset[EngineFeature] = frozenset(EngineFeature)
+    # By default all but the laws of systems. Both queue disciplines are a matter of course.
+    features: frozenset[EngineFeature] = frozenset(EngineFeature) - {EngineFeature.SYSTEM}
     together: int = 1  # How many tasks it is best asked for at once.
     follows: bool = False  # Whether `follow_many` is faster than to write the arrivals out.
 
@@ -184,6 +193,8 @@ def latest_end_ns(task: StageTask, arrived_ns: int, tokens: int) -> int:
     ):  # one at a time, at most a batch apart, or δ, if none takes longer than it should
         pace_ns = -(-int(task.pace_ns.max()) // int(task.capacity.replicas[-1]))
         in_turn_ns = tokens * (pace_ns if slowest_ns <= int(task.pace_ns.max()) else slowest_ns)
+    if task.system is not None:  # whatever idles: one at a time, each collected for, and drawn for in vain
+        in_turn_ns = tokens * (slowest_ns + task.system.window_ns + LONGEST_RETRY_NS)
     return min(settled_ns + in_turn_ns + slowest_ns, task.until_ns) + slowest_ns
 
 

@@ -19,10 +19,12 @@ from types import MappingProxyType
 import numpy as np
 
 from mipplan.core import Bool, Int64, frozen
+from mipplan.replayer.losses import look_for_rejected
 from mipplan.replayer.settings import ReplaySettings, blank_task, stage_identity
 from mipplan.replayer.stage_task import (
     ALWAYS,
     NEVER,
+    UNKNOWN,
     Capacity,
     Engine,
     Served,
@@ -32,9 +34,6 @@ from mipplan.replayer.stage_task import (
 )
 from mipplan.result import Following, Plan, ReplayResult, StageReplay, StageTotals
 from mipplan.tokens import Workload, joined, realise_queries, without_first
-
-#: Exit of a token that was not dispatched yet: beyond every time, and adding a delay to it does not overflow.
-UNKNOWN = NEVER // 2
 
 
 @dataclass
@@ -63,7 +62,8 @@ class _Variant:
 
     def sent_of(self, served: Served) -> Int64:
         """When what these tokens make is sent on."""
-        return served.sent_ns(self.stagger_ns, fifo=self.blank.fifo)
+        sent_ns = served.sent_ns(self.stagger_ns, fifo=self.blank.fifo)
+        return sent_ns if self.blank.system is None else np.minimum(sent_ns, UNKNOWN)
 
 
 class _Walk:
@@ -130,8 +130,10 @@ class _WholeReplay(_Walk):
                 task, tokens = replace(variant.blank, level=level), given.above.tokens
                 arrived_ns = given.above.last_exit_ns + given.delay_ns if tokens else ALWAYS
             else:
-                task, tokens = replace(variant.blank, arrival_ns=given, level=level), given.size
-                arrived_ns = int(given.max(initial=ALWAYS))
+                task = replace(variant.blank, arrival_ns=given, level=level, draws=f"{workload.seed}/{stage}")
+                tokens = given.size
+                coming_ns = given if task.system is None else given[given < UNKNOWN]
+                arrived_ns = int(coming_ns.max(initial=ALWAYS))
             check_end(task, arrived_ns, tokens)
             tasks.append(task)
         answers = self._answers(tasks, arrivals)
@@ -164,13 +166,13 @@ class _WholeReplay(_Walk):
     def result(self, number: int) -> ReplayResult:
         """Put together the replay of a plan."""
         plan, workload, settings = self._plans[number], self._workload, self._settings
-        stages = {stage: seen[self._variant_of[number][stage]] for stage, seen in self._replays.items()}
-        exit_ns = {stage: stages[stage].exit_ns for stage in workload.last_stages}
-        latency_ns = frozen(workload.latency_ns(exit_ns))
+        replays = {stage: seen[self._variant_of[number][stage]] for stage, seen in self._replays.items()}
+        systems = settings.systems_of(plan)
+        stages, latency_ns, rejected = look_for_rejected(workload, replays, systems.values())
         first_ns, last_ns = int(workload.ingress_ns[0]), int((workload.ingress_ns + latency_ns).max())
         hardware = plan.profiles.hardware
         return ReplayResult(
-            latency_ns,
+            frozen(latency_ns),
             MappingProxyType(stages),
             settings.discipline_of(plan).value,
             self._engine.name,
@@ -178,21 +180,16 @@ class _WholeReplay(_Walk):
             service=settings.service(workload.seed),
             certificate_applies=settings.certificate_applies(plan),
             staggers_ns=MappingProxyType(settings.staggers_ns(plan)),
+            systems=MappingProxyType({stage: system.text for stage, system in systems.items()}),
+            rejected=rejected,
             ingress_ns=workload.ingress_ns,
             replica_microusd_per_hour=MappingProxyType(
                 {stage: hardware[choice.hardware].microusd_per_hour for stage, choice in plan.choices.items()}
             ),
             paid_replica_ns=MappingProxyType(
-                {stage: _paid_ns(seen, stage, settings, first_ns, last_ns) for stage, seen in stages.items()}
+                {stage: settings.paid_ns(stage, seen, first_ns, last_ns) for stage, seen in stages.items()}
             ),
         )
-
-
-def _paid_ns(seen: StageReplay, stage: str, settings: ReplaySettings, start_ns: int, end_ns: int) -> int:
-    scheduled = settings.schedule.get(stage)
-    if scheduled is None:
-        return seen.replicas * (end_ns - start_ns)
-    return scheduled.paid_ns(seen.batch_start_ns, seen.batch_service_ns, start_ns, end_ns)
 
 
 @dataclass(frozen=True)

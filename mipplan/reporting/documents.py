@@ -186,6 +186,9 @@ def without_absent(self: Report, write: SerializerFunctionWrapHandler) -> dict[s
     written: dict[str, Any] = write(self)
     optional = {"stagger_s", "overruns", "queries_lost", "reliability"}
     optional |= {"seeds", "draws", "traces", "samples", "sample"}
+    """Leave out what is not asked about: staggers, timed dispatch, serving systems, reliability."""
+    written: dict[str, Any] = write(self)
+    optional = ("stagger_s", "overruns", "queries_lost", "systems", "rejected", "reliability")
     return {name: value for name, value in written.items() if value is not None or name not in optional}
 
 
@@ -213,6 +216,8 @@ class ReplayReport(Report):
     overruns: dict[str, int] | None = None
     queries_lost: int | None = None
     stagger_s: dict[str, float] | None = None
+    systems: dict[str, str] | None = None
+    rejected: int | None = None
 
     _brief = model_serializer(mode="wrap")(without_absent)
 

@@ -48,6 +48,7 @@ from mipplan.result import (
     Windows,
     overruns_text,
     state_manner,
+    systems_text,
 )
 from mipplan.trace import Trace
 
@@ -128,6 +129,8 @@ def replay_report(result: ReplayResult, slo_s: float | None) -> ReplayReport:
         overruns=result.overruns,
         queries_lost=result.queries_lost,
         stagger_s=_staggers_s(result),
+        systems=dict(result.systems) or None,
+        rejected=result.queries_rejected,
         miss_rate=None if missed is None else missed.value,
         latency_interval_s={name: estimate.interval for name, estimate in estimates.items()},
         miss_rate_interval=None if missed is None else missed.interval,
@@ -192,8 +195,7 @@ def show_replay(console: Console, report: ReplayCommandReport) -> None:
         console.print()
     notes = [f"no interval for {LABELS[name]}: {reason}" for name, reason in replay.no_interval.items()]
     notes.append(IN_SAMPLE if report.in_sample else OUT_OF_SAMPLE)
-    overran = overruns_text(replay.overruns, replay.queries_lost)
-    if overran is not None:
+    if (overran := overruns_text(replay.overruns, replay.queries_lost)) is not None:
         notes.append(f"overruns: {overran}")
     notes += [*_uncovered_notes(report.dispatch, replay), *report.remarks]
     show_notes(console, notes, report.written)
@@ -203,6 +205,8 @@ def _uncovered_notes(dispatch: str, replay: ReplayReport | StreamReport) -> list
     """Say why the plan's certificate does not cover a run, if it does not."""
     if replay.certificate_applies:
         return []
+    if getattr(replay, "systems", None):
+        return ["replay only: no theorem covers a serving system's own law"]
     note = (
         "the certificate does not cover this run: dispatch, queues, stagger, replicas or service times are not as "
         "planned"
@@ -221,18 +225,17 @@ def _replayed(report: ReplayReport | StreamReport) -> tuple[str, str]:
 
 def _verdict_figures(report: ReplayCommandReport) -> list[tuple[str, str]]:
     replay = report.replay
-    rows = [_replayed(replay)]
-    if replay.service != "as measured":
-        rows.append(("service", replay.service))
+    service = "" if replay.service == "as measured" else replay.service
+    told = (("service", service), ("system", systems_text(replay.systems or {})))
+    rows = [_replayed(replay), *(row for row in told if row[1])]
     if replay.slo_s is not None and replay.misses is not None and replay.miss_rate is not None:
-        verdict = f"{report.objective}: {'kept' if report.kept else 'missed'}"
-        rows.append(("objective", verdict))
+        rows.append(("objective", f"{report.objective}: {'kept' if report.kept else 'missed'}"))
         between = ""
         if replay.miss_rate_interval is not None:
             low, high = replay.miss_rate_interval.low, replay.miss_rate_interval.high
             between = f"; {replay.confidence:.0%} interval {low:.3%} to {high:.3%}"
         share = f"{replay.misses:,} of {replay.queries:,} queries ({replay.miss_rate:.3%}{between})"
-        rows.append(("slower", share))
+        rows.append(("slower", share + (f", {replay.rejected:,} turned away" if replay.rejected else "")))
     paid = f"{replay.usd:.4g} $ for the {seconds_text(replay.span_s)} replayed"
     per_thousand = f"{1_000 * replay.usd_per_query:.4g} $ per 1,000 queries"
     return [*rows, ("cost", f"{report.usd_per_hour:.4f} $/h; {paid}, {per_thousand}")]
@@ -350,7 +353,7 @@ def _stream_figures(report: StreamReport) -> list[tuple[str, str]]:
 
 
 def write_latencies(path: str | Path, result: ReplayResult) -> None:
-    """Write ``arrival_s`` and ``latency_s`` of each query, in the order of ingress, whole or not at all.
+    """Write ``arrival_s`` and ``latency_s`` of each answered query, in the order of ingress, whole or not at all.
 
     The file is a trace file as well. CSV holds seconds with nine decimals, Parquet float64; both give back whole
     nanoseconds when rounded.
@@ -364,25 +367,26 @@ def write_latencies(path: str | Path, result: ReplayResult) -> None:
     if ending not in LATENCY_FILES:
         raise InputError.one(str(path), f"expected a name that ends in {' or '.join(LATENCY_FILES)}")
     write = _write_csv if ending == ".csv" else _write_parquet
-    write_atomically(path, lambda stream: write(stream, result))
+    times_ns = {"arrival_s": result.answered(result.ingress_ns), "latency_s": result.answered_ns}
+    write_atomically(path, lambda stream: write(stream, times_ns))
 
 
-def _write_csv(stream: BinaryIO, result: ReplayResult) -> None:
+def _write_csv(stream: BinaryIO, times_ns: Mapping[str, Int64]) -> None:
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 
-    columns = {"arrival_s": _decimals(result.ingress_ns), "latency_s": _decimals(result.latency_ns)}
+    columns = {name: _decimals(column_ns) for name, column_ns in times_ns.items()}
     stream.write(f"{','.join(columns)}\n".encode())
     # Arrow would put the names in quotes.
     options = pa_csv.WriteOptions(include_header=False, quoting_style="none")
     pa_csv.write_csv(pa.table(columns), stream, options)
 
 
-def _write_parquet(stream: BinaryIO, result: ReplayResult) -> None:
+def _write_parquet(stream: BinaryIO, times_ns: Mapping[str, Int64]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {"arrival_s": result.ingress_ns / NS_PER_S, "latency_s": result.latency_ns / NS_PER_S}
+    columns = {name: column_ns / NS_PER_S for name, column_ns in times_ns.items()}
     pq.write_table(pa.table(columns), stream)
 
 

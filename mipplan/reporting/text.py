@@ -71,7 +71,7 @@ def hidden_misses(result: ReplayResult, objective: Objective) -> list[str]:
     per_ns = next((per_ns for per_ns in _WINDOWS_NS if span_ns >= _FEWEST_WINDOWS * per_ns), None)
     if per_ns is None or objective.per_ns or result.objective_ns(objective) > objective.slo_ns:
         return []
-    limits_ns = Allowance.of(objective.quantile, result.ingress_ns, per_ns).limits(result.latency_ns)
+    limits_ns = Allowance.of(objective.quantile, result.ingress_ns, per_ns).limits(result.late_ns)
     missed = sum(limit_ns > objective.slo_ns for limit_ns in limits_ns)
     if not missed:
         return []

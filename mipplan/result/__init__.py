@@ -39,6 +39,7 @@ from mipplan.result.stream import (
     StreamResult,
     exact_sum,
     state_manner,
+    systems_text,
 )
 from mipplan.result.timeline import StepFunction, Windows, check_window, check_windows
 
@@ -98,4 +99,5 @@ __all__ = [
     "state_manner",
     "step_text",
     "worst_sample",
+    "systems_text",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from mipplan.core import (
     shown,
 )
 from mipplan.documents import write_text_atomically
-from mipplan.result.stage import StageReplay
+from mipplan.result.stage import NEVER, StageReplay
 from mipplan.result.statistics import (
     CONFIDENCE,
     QUANTILES,
@@ -47,6 +47,7 @@ from mipplan.result.stream import (
     latencies_text,
     manner_text,
     stage_row,
+    systems_text,
 )
 from mipplan.result.timeline import StepFunction, Windows, latency_windows
 
@@ -97,6 +98,11 @@ class ReplayResult(Printable):
         Queries that lose the guarantee by these: what happens to them may differ from the replay.
     staggers_ns : mapping of str to int
         Time between the outputs of a batch on their way to other stages, by stage; 0 if they went on at once.
+    systems : mapping of str to str
+        By stage, the serving system's law by which batches were made there, in words; empty if by the plan's law.
+    rejected : bool, shape (n,), or None
+        Queries that were turned away, where queues had a bound: they miss every objective, and their `latency_ns` is
+        the time until then. Means, quantiles, windows and plots are of the others.
     """
 
     latency_ns: Int64
@@ -112,6 +118,8 @@ class ReplayResult(Printable):
     overruns: Mapping[str, int] | None = None
     lost: Bool | None = None
     staggers_ns: Mapping[str, int] = field(default_factory=dict)
+    systems: Mapping[str, str] = field(default_factory=dict)
+    rejected: Bool | None = None
 
     @property
     def queries(self) -> int:
@@ -122,17 +130,46 @@ class ReplayResult(Printable):
     """Latency of each query in seconds, shape (n,)."""
 
     @property
+    def queries_rejected(self) -> int | None:
+        """How many queries were turned away; None where no queue had a bound."""
+        return None if self.rejected is None else int(np.count_nonzero(self.rejected))
+
+    def answered(self, times_ns: Int64) -> Int64:
+        """Of times of each query, return those of the queries that were not turned away.
+
+        Raises
+        ------
+        InputError
+            If all of them were.
+        """
+        if self.rejected is None:
+            return times_ns
+        if self.rejected.all():
+            raise InputError.one("system", "every query was turned away: there is no latency to speak of")
+        return times_ns[~self.rejected]
+
+    @property
+    def answered_ns(self) -> Int64:
+        """Latency of each query that was not turned away; raises as `answered`."""
+        return self.answered(self.latency_ns)
+
+    @property
+    def late_ns(self) -> Int64:
+        """Latency of each query, beyond every limit for one that was turned away."""
+        return self.latency_ns if self.rejected is None else np.where(self.rejected, NEVER, self.latency_ns)
+
+    @property
     def mean_latency_s(self) -> float:
         """Mean latency in seconds, of an exact sum."""
-        return exact_sum(self.latency_ns) / self.queries / NS_PER_S
+        return exact_sum(self.answered_ns) / self.answered_ns.size / NS_PER_S
 
     def quantile_ns(self, quantile: float) -> int:
         """Latency quantile over queries in ns (``method="higher"``)."""
-        return quantile_ns(self.latency_ns, check_quantile(quantile))
+        return quantile_ns(self.answered_ns, check_quantile(quantile))
 
     def objective_ns(self, objective: Objective) -> int:
         """Return the least limit, in ns, with which the run would keep an objective: its quantile, by its windows."""
-        figure_ns: int = objective.criterion(self.ingress_ns).figure_ns(self.latency_ns)
+        figure_ns: int = objective.criterion(self.ingress_ns).figure_ns(self.late_ns)
         return figure_ns
 
     def quantile(self, quantile: float) -> float:
@@ -153,7 +190,7 @@ class ReplayResult(Printable):
         InputError
             If `slo_s` is no positive time.
         """
-        return int(np.count_nonzero(self.latency_ns > check_slo(slo_s)))
+        return int(np.count_nonzero(self.late_ns > check_slo(slo_s)))
 
     def miss_rate(self, slo_s: float) -> float:
         """Share of queries slower than `slo_s`; errors as for `misses`."""
@@ -188,8 +225,12 @@ class ReplayResult(Printable):
         InputError
             With every argument that cannot be used.
         """
-        return latency_statistics(
-            self.latency_ns, quantiles=quantiles, slo_s=slo_s, confidence=confidence, seed=seed
+        drawn: dict[str, Any] = {"confidence": confidence, "seed": seed}
+        found = latency_statistics(self.answered_ns, quantiles=quantiles, slo_s=slo_s, **drawn)
+        if self.rejected is None or slo_s is None:
+            return found
+        return replace(
+            found, misses=latency_statistics(self.late_ns, quantiles=(), slo_s=slo_s, **drawn).misses
         )
 
     def windows(self, window_s: float, slo_s: float | None = None) -> Windows:
@@ -200,7 +241,7 @@ class ReplayResult(Printable):
         InputError
             If the window or the objective is not positive, or there would be more than a million windows.
         """
-        return latency_windows(self.ingress_ns, self.latency_ns, window_s, slo_s)
+        return latency_windows(self.answered(self.ingress_ns), self.answered_ns, window_s, slo_s)
 
     @property
     def queries_lost(self) -> int | None:
@@ -262,6 +303,8 @@ class ReplayResult(Printable):
 
     def _summary(self) -> Summary:
         applies = "" if self.certificate_applies else "does not cover this run"
+        if self.systems:
+            applies = "does not cover this run: its law has no theorem (replay only)"
         return Summary(
             f"Replay of {self.queries:,} queries over {format_duration(self.span_ns)}",
             figures=(
@@ -269,6 +312,8 @@ class ReplayResult(Printable):
                 ("mean", format_duration(self.mean_latency_s * NS_PER_S)),
                 ("cost", f"{self.usd:.4g} $, {1_000 * self.usd_per_query:.4g} $ per 1,000 queries"),
                 ("manner", manner_text(self)),
+                ("system", systems_text(self.systems)),
+                ("rejected", "" if not self.queries_rejected else f"{self.queries_rejected:,} queries"),
                 ("service", "" if self.service == "as measured" else self.service),
                 ("certificate", applies),
                 ("overruns", overruns_text(self.overruns, self.queries_lost)),
@@ -288,7 +333,9 @@ class ReplayResult(Printable):
         """Return one row per query: ``ingress_ns`` and ``latency_ns``, which ``pandas.to_timedelta`` understands."""
         import pandas as pd
 
-        columns = {"ingress_ns": self.ingress_ns, "latency_ns": self.latency_ns}
+        columns: dict[str, Int64 | Bool] = {"ingress_ns": self.ingress_ns, "latency_ns": self.latency_ns}
+        if self.rejected is not None:
+            columns["rejected"] = self.rejected
         return pd.DataFrame(columns, index=pd.RangeIndex(self.queries, name="query"))
 
     def summary(self, slo_s: float | None = None) -> dict[str, Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, FieldOf, Int32, Int64, check_quantile, frozen, quantile_ns
+from mipplan.core import NS_PER_S, Bool, FieldOf, Int32, Int64, check_quantile, frozen, quantile_ns
 from mipplan.result.stream import exact_sum
 from mipplan.result.timeline import StepFunction
 
@@ -145,6 +145,8 @@ class StageReplay:
     """Its batches, and the tokens in them."""
     arrivals: Int64 | Following
     """When each token was ready at the stage, shape (tokens,)."""
+    served: Bool | None = None
+    """Which of the workload's tokens all this is about, if some were turned away, here or above; None for all."""
 
     dispatch_ns = FieldOf[Int64]("assignment.dispatch_ns")
     """When each token was taken into a batch, in token order, shape (tokens,)."""
@@ -163,6 +165,15 @@ class StageReplay:
         service = f"{self.tokens} tokens in {self.batches} batches"
         several = "" if self.replicas == 1 else "s"
         return f"<StageReplay: {self.replicas} replica{several}, {service}>"
+
+    def of_served(self) -> StageReplay:
+        """Return what happened to the tokens that were served, and which these are, if some were not."""
+        assignment, served = self.assignment, self.dispatch_ns != NEVER
+        if assignment.rider is None or served.all():
+            return self
+        rider = (np.cumsum(served) - 1)[assignment.rider]
+        kept = replace(assignment, tokens=rider.size, rider=rider)
+        return StageReplay(self.replicas, kept, self.arrival_ns[served], frozen(served))
 
     @property
     def arrival_ns(self) -> Int64:

@@ -291,6 +291,14 @@ def manner_text(result: ReplayResult | StreamResult) -> str:
     return state_manner(result.discipline, result.engine, result.seed, result.staggers_ns)
 
 
+def systems_text(systems: Mapping[str, str]) -> str:
+    """Say by which systems' laws stages were served, each law once; empty if by none."""
+    laws: dict[str, list[str]] = {}
+    for stage, law in systems.items():
+        laws.setdefault(law, []).append(stage)
+    return "; ".join(law if len(laws) == 1 else f"{law} at {', '.join(at)}" for law, at in laws.items())
+
+
 def state_manner(discipline: str, engine: str, seed: int, staggers_ns: Mapping[str, int]) -> str:
     """Write how something was replayed, in words for people."""
     manner, apart = f"{discipline.replace('_', ' ')}, engine {engine}, seed {seed}", stagger_text(staggers_ns)

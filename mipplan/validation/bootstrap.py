@@ -16,7 +16,7 @@ import numpy as np
 
 from mipplan.core import NS_PER_S, Bool, Float64, Int64, higher_rank
 from mipplan.reliability import best_block, resample
-from mipplan.result import Interval
+from mipplan.result import Interval, ReplayResult
 
 
 class Agreement(StrEnum):
@@ -87,7 +87,7 @@ _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 def compare_figures(
     measured_ns: Int64,
-    predicted_ns: Int64,
+    result: ReplayResult,
     ok: Bool,
     slo_ns: int | None,
     params: ResamplingParams,
@@ -96,14 +96,17 @@ def compare_figures(
 
     Parameters
     ----------
-    measured_ns, predicted_ns : int64
-        What is measured counts only where `ok`.
+    measured_ns : int64
+        Counts only where `ok`.
+    result : ReplayResult
+        What is predicted of the same queries; those that it turns away miss the objective, whatever it is.
     ok : bool
         Queries with a good answer; others miss the objective, whatever it is.
     slo_ns : int or None
     params : ResamplingParams
     """
-    latencies = (measured_ns[ok] / NS_PER_S, predicted_ns[ok] / NS_PER_S)
+    compared = ok if result.rejected is None else ok & ~result.rejected
+    latencies = (measured_ns[compared] / NS_PER_S, result.latency_ns[compared] / NS_PER_S)
     statistics: dict[str, _Statistic] = {name: _quantile(quantile) for name, quantile in _QUANTILES.items()}
     statistics["mean"] = _mean
     drawn = _redrawn(latencies, list(statistics.values()), params)
@@ -115,7 +118,7 @@ def compare_figures(
         figures.append(_compared(name, latencies, pairs, statistic, params))
     if slo_ns is not None:
         missed = (~ok | (measured_ns > slo_ns)).astype(np.float64)
-        shares = (missed, (predicted_ns > slo_ns).astype(np.float64))
+        shares = (missed, (result.late_ns > slo_ns).astype(np.float64))
         pairs = _redrawn(shares, [_mean], params)[:, 0]
         figures.append(_compared("miss_rate", shares, pairs, _mean, params, is_share=True))
     return tuple(figures)

@@ -9,11 +9,10 @@ queues on the stage below.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mipplan.core import NS_PER_MS, NS_PER_S, format_duration
-from mipplan.pipeline import DispatchLaw
 from mipplan.validation.bootstrap import Agreement, FigureComparison
 from mipplan.validation.result import Cause, HopComparison, StageComparison, Term, TruthVerdict
 
@@ -68,12 +67,14 @@ def causes_of(
     hops: Sequence[HopComparison],
     figures: Sequence[FigureComparison],
     caps: dict[str, int],
-    laws: dict[str, DispatchLaw],
+    eager: Collection[str],
     queries: int,
     mean_latency_s: float,
     params: CauseParams,
 ) -> list[Cause]:
     """Return the terms that are off: along the way of a query, hop by hop and stage by stage.
+
+    At `eager` stages no token may wait while a replica is idle: where one does, something held the stage up.
 
     What is small may still be why figures are off, since it changes what meets in a batch further down. So where
     figures are off and no term is, waits are looked at more closely.
@@ -81,10 +82,10 @@ def causes_of(
     agreements = {figure.agreement for figure in figures}
     # Real outputs never arrive at the same instant; that is worth a word only where there is something to explain.
     is_exact = agreements <= {Agreement.WITHIN, Agreement.UNKNOWN}
-    found = [*_along(stages, hops, caps, laws, queries, mean_latency_s, params, is_exact)]
+    found = [*_along(stages, hops, caps, eager, queries, mean_latency_s, params, is_exact)]
     if not found and Agreement.OFF in agreements:
         closer = replace(params, of_latency=params.of_latency / params.finer, of_wait=params.of_wait / 2)
-        found = [*_along(stages, hops, caps, laws, queries, mean_latency_s, closer, is_exact)]
+        found = [*_along(stages, hops, caps, eager, queries, mean_latency_s, closer, is_exact)]
     return found
 
 
@@ -92,7 +93,7 @@ def _along(
     stages: Sequence[StageComparison],
     hops: Sequence[HopComparison],
     caps: dict[str, int],
-    laws: dict[str, DispatchLaw],
+    eager: Collection[str],
     queries: int,
     mean_latency_s: float,
     params: CauseParams,
@@ -106,7 +107,7 @@ def _along(
                     yield from _stagger_causes(hop, stage, mean_latency_s, params)
         yield from _routing_causes(stage, params)
         yield from _service_causes(stage, params)
-        held_up = [*_held_up_causes(stage, params)] if laws[stage.stage] is DispatchLaw.EAGER else []
+        held_up = [*_held_up_causes(stage, params)] if stage.stage in eager else []
         yield from held_up
         if not held_up:  # Else the waits are explained.
             yield from _dispatch_causes(stage, caps[stage.stage], mean_latency_s, params)

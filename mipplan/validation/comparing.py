@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +11,9 @@ from mipplan.core import NS_PER_S, Fault, Faults, InputError, check_slo, quantil
 from mipplan.documents import AnyPath
 from mipplan.logs import RunLog
 from mipplan.observing import run_of
-from mipplan.pipeline import Dispatch, Stagger
+from mipplan.pipeline import CollectionWindow, Dispatch, DispatchLaw, Routing, Stagger, System
 from mipplan.replayer import check_plan, read_settings, replay
-from mipplan.result import Plan, fingerprint
+from mipplan.result import Plan, fingerprint, systems_text
 from mipplan.trace import Trace
 from mipplan.validation.bootstrap import ResamplingParams, compare_figures
 from mipplan.validation.causes import CauseParams, causes_of, run_causes, verdict_of
@@ -31,6 +32,8 @@ def truth(
     dispatch: Dispatch = None,
     discipline: str | None = None,
     stagger_s: Stagger = None,
+    system: System = None,
+    window_s: CollectionWindow = None,
     engine: str = "auto",
     seed: int | None = None,
     shift_ns: Mapping[str, int] | None = None,
@@ -51,7 +54,7 @@ def truth(
         Logs of the queries, and of the stages if there are any; as for `read_log`.
     slo_s : float, optional
         For the miss rate; the plan's by default.
-    dispatch, discipline, stagger_s, engine, seed
+    dispatch, discipline, stagger_s, system, window_s, engine, seed
         As for `mipplan.replay`: what the system really does, where the plan says otherwise.
     shift_ns
         As for `read_log`.
@@ -82,7 +85,9 @@ def truth(
     check_plan(plan)
     plan.require()
     faults = Faults()
-    settings = faults.take(lambda: read_settings([plan], discipline, dispatch=dispatch, stagger_s=stagger_s))
+    manner: dict[str, Any] = {"discipline": discipline, "dispatch": dispatch, "stagger_s": stagger_s}
+    manner |= {"system": system, "window_s": window_s}
+    settings = faults.take(lambda: read_settings([plan], **manner))
     slo_ns = plan.slo_ns if slo_s is None else faults.take(lambda: check_slo(slo_s)).or_else(0)
     say("reading the logs")
     read = faults.take(lambda: run_of(logs, shift_ns))
@@ -94,14 +99,12 @@ def truth(
     say(f"replaying {len(queries):,} queries")
     start_ns = int(queries.sent_ns[0])
     trace = Trace(queries.sent_ns - start_ns, "sent")
-    result = replay(
-        plan, trace, dispatch=dispatch, discipline=discipline, stagger_s=stagger_s, engine=engine, seed=seed
-    )
+    result = replay(plan, trace, engine=engine, seed=seed, **manner)
     predicted = replayed_log(plan, result, start_ns)
     say("comparing")
-    figures = compare_figures(queries.latency_ns, result.latency_ns, queries.ok, slo_ns, params)
+    figures = compare_figures(queries.latency_ns, result, queries.ok, slo_ns, params)
     laws = {stage: settings.value.law_at(plan, stage) for stage in plan.choices}
-    sides = Sides(plan, run, predicted, result, laws, params)
+    sides = Sides(plan, run, predicted, result, laws, settings.value.systems_of(plan), params)
     stages = compare_stages(sides)
     hops = compare_hops(sides) if len(run.stages) else ()
     late_ns = queries.send_error_ns
@@ -114,11 +117,13 @@ def truth(
         any(stage.predicted_grows for stage in stages) or grows(queries.sent_ns, result.latency_ns),
     )
     caps = {stage: choice.batch for stage, choice in plan.choices.items()}
+    eager = [stage for stage, law in laws.items() if law is DispatchLaw.EAGER and _is_prompt(sides, stage)]
     causes = [
         *run_causes(late_s["p99"], len(queries) - answered, len(queries), rules),
-        *causes_of(stages, hops, figures, caps, laws, len(queries), result.mean_latency_s, rules),
+        *causes_of(stages, hops, figures, caps, eager, len(queries), result.mean_latency_s, rules),
     ]
-    notes = tuple(_notes(plan, run, stages, verdict, causes))
+    own_law = (f"predicted by the law of {systems_text(result.systems)}",) if result.systems else ()
+    notes = (*own_law, *_notes(plan, run, stages, verdict, causes))
     return Truth(
         plan,
         len(queries),
@@ -132,6 +137,14 @@ def truth(
         late_s,
         params.confidence,
     )
+
+
+def _is_prompt(sides: Sides, stage: str) -> bool:
+    """Whether a token may wait beside an idle replica only for less than a batch: no long window, no queues apart."""
+    system = sides.system.get(stage)
+    if system is None:
+        return True
+    return system.routing is Routing.CENTRAL and system.window_ns < int(sides.plan.service_ns(stage).min())
 
 
 def _check_run(plan: Plan, run: RunLog) -> None:

@@ -25,11 +25,12 @@ def replayed_log(plan: Plan, result: ReplayResult, start_ns: int = 0) -> RunLog:
     Returns
     -------
     RunLog
-        Queries are numbered by ingress; every one is answered at the last exit of its tokens.
+        Queries are numbered by ingress; every one is answered at the last exit of its tokens, or turned away.
     """
     ingress_ns = result.ingress_ns
     workload = realise(plan.pipeline, Trace(np.array(ingress_ns), "replayed"), result.seed)
     numbers = np.arange(result.queries, dtype=np.int64)
+    rejected = np.zeros(result.queries, dtype=np.bool_) if result.rejected is None else result.rejected
     none: list[str | None] = [None] * result.queries
     queries = QueryLog.from_columns(
         {
@@ -37,7 +38,7 @@ def replayed_log(plan: Plan, result: ReplayResult, start_ns: int = 0) -> RunLog:
             "scheduled_ns": ingress_ns + start_ns,
             "sent_ns": ingress_ns + start_ns,
             "answered_ns": ingress_ns + result.latency_ns + start_ns,
-            "status": [str(QueryStatus.OK)] * result.queries,
+            "status": [str(QueryStatus.REJECTED if lost else QueryStatus.OK) for lost in rejected.tolist()],
             "error": none,
             "route": none,
         },
@@ -49,6 +50,7 @@ def replayed_log(plan: Plan, result: ReplayResult, start_ns: int = 0) -> RunLog:
 
 def _stage_log(name: str, query: Int64, result: ReplayResult, start_ns: int) -> StageLog:
     stage = result.stages[name]
+    query = query if stage.served is None else query[stage.served]
     batch = stage.assignment.per_token(np.arange(stage.batches, dtype=np.int64))
     tokens = stage.tokens
     return StageLog.from_columns(

@@ -8,14 +8,14 @@ plan's because arrivals or services do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mipplan.core import NS_PER_S, Float64, Int64
 from mipplan.logs import MISSING, RunLog, StageLog
 from mipplan.observing import StageBatches, batches_of, hops_of
-from mipplan.pipeline import Discipline, DispatchLaw
+from mipplan.pipeline import Discipline, DispatchLaw, ServingSystem
 from mipplan.profiling import QuantileRange, quantile_range
 from mipplan.replayer import Capacity, EngineFeature, StageTask, resolve_engine
 from mipplan.result import Interval, Plan, ReplayResult
@@ -62,6 +62,7 @@ class Sides:
     predicted: RunLog
     result: ReplayResult
     law: dict[str, DispatchLaw]
+    system: dict[str, ServingSystem]  # At the stages where batches are made by a serving system's law.
     params: ResamplingParams
 
 
@@ -200,13 +201,21 @@ def _served_wait_ns(sides: Sides, stage: str, log: StageLog, seen: StageBatches,
         is_fifo,
         np.random.default_rng(sides.params.seed).integers(0, _LEVELS, order.size).astype(np.uint16),
         pace_ns=table_ns if law is DispatchLaw.PACED else None,
+        system=_boundless(sides.system.get(stage)),
+        draws=stage,
     )
     needed = {EngineFeature.RANDOM_SERVICE} | ({EngineFeature.PACED} if law is DispatchLaw.PACED else set())
+    needed |= set() if task.system is None else {EngineFeature.SYSTEM}
     (served,) = resolve_engine("auto", frozenset(needed), order.size).serve_many([task])
     taken_ns = np.empty(order.size, dtype=np.int64)
     taken_ns[order] = served.dispatch_ns
     since_arrival_ns: Int64 = taken_ns - (log.arrival_ns - log.arrival_ns.min())
     return since_arrival_ns
+
+
+def _boundless(system: ServingSystem | None) -> ServingSystem | None:
+    """The law without its bound: tokens that were turned away are not among those that the log has batches of."""
+    return None if system is None else replace(system, most_waiting=None)
 
 
 def _measured_levels(seen: StageBatches, table_ns: Int64) -> Int64:

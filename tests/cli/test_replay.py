@@ -93,6 +93,32 @@ def test_the_document_holds_what_the_table_shows(run: Run) -> None:
         assert f"{window['p99_s'] * 1e3:.4g} ms" in table
 
 
+def test_a_serving_systems_law_is_named_with_what_it_turned_away(run: Run) -> None:
+    done = run("--system", "mosec:waiting=2", "--out", "out.json", "--latencies", "kept.csv")
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.stdout.split())
+    assert "replay only: no theorem covers a serving system's own law" in told
+    assert "mosec (one queue, collects for 1.7 ms from its first token on, at most 2 waiting)" in told
+    document = json.loads(Path("out.json").read_text())["replay"]
+    lost = document["rejected"]
+    assert lost > 10
+    assert f", {lost:,} turned away" in told
+    assert document["misses"] >= lost
+    assert set(document["systems"]) == {"preprocess", "classify"}
+    assert not document["certificate_applies"]
+    jsonschema.validate(document, documents.ReplayReport.model_json_schema())
+    assert len(pd.read_csv("kept.csv")) == document["queries"] - lost
+
+
+def test_a_system_that_there_is_not_and_one_for_a_stream_are_refused(run: Run) -> None:
+    done = run("--system", "rey")
+    assert done.exit_code == 2
+    assert "--system: there is no system 'rey'; did you mean 'ray'?" in " ".join(done.stderr.split())
+    done = run("--system", "ray", "--stream")
+    assert done.exit_code == 2
+    assert "does not go with --stream: a serving system's law is replayed as a whole" in done.stderr
+
+
 def test_windows_without_queries_are_null(run: Run) -> None:
     Path("trace.csv").write_text("arrival_s\n1\n1.5\n9\n")
     document = json.loads(run("--windows", "4s", "--json").stdout)

@@ -53,6 +53,18 @@ def test_every_query_goes_out_with_its_number_and_what_the_model_takes() -> None
     assert log.metadata.target == f"{url}/v2/models/net/infer"
 
 
+def test_servers_that_compress_answers_do_not_here() -> None:
+    """Triton compresses wherever it may, and what is compressed is no answer that could be looked into."""
+
+    async def infer(request: web.Request) -> web.Response:
+        response = web.json_response({**ANSWER, "padding": " " * 5_000})
+        response.enable_compression()  # What the client takes.
+        return response
+
+    with served(infer) as url:
+        assert drive(url, model="net").log.ok.all()
+
+
 def test_slow_answers_do_not_slow_the_sending_down() -> None:
     """The first answer is held back until all queries have come: a closed loop would never end."""
     come: list[int] = []

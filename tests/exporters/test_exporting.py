@@ -12,6 +12,7 @@ from hypothesis import given, settings
 import mipplan as mp
 from export_plans import CHOICES, diamond, random_plans, shipped_plan
 from mipplan.exporters import TARGETS, Deployment
+from mipplan.pipeline import SYSTEMS
 
 LONG_NAME = '検出 / «objects» of "everything" \\ that moves'
 
@@ -212,3 +213,14 @@ def test_hardware_is_a_gpu_unless_it_is_said_or_called_a_cpu() -> None:
         "merge": (),
     }
     assert Deployment(plan, cpu=("t4",)).by_name["identify"].gpus == ()
+
+
+@pytest.mark.parametrize("name", ["triton", "mosec"])
+def test_what_a_replay_takes_for_usual_is_within_what_an_export_keeps_back_for(name: str) -> None:
+    """Figures of one system in two rooms: typical ones to predict by, largest ones to keep a margin for."""
+    rules, law = TARGETS[name].rules, SYSTEMS[name]
+    assert 0 < law.window_ns <= rules.window_ns
+    assert 0 < law.stagger_ns <= rules.stagger_ns
+    assert rules.is_central == (law.routing == "central")
+    assert not rules.is_oldest_first
+    assert law.discipline == "fifo"

@@ -117,7 +117,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
     modules = {
         "ray": {
-            "serve": SimpleNamespace(deployment=lambda made: SimpleNamespace(bind=made)),
+            "serve": SimpleNamespace(deployment=lambda made: SimpleNamespace(bind=lambda: made)),
             "remote": remote,
             "kill": lambda actor: None,
             "exceptions": SimpleNamespace(RayError=type("RayError", (Exception,), {})),
@@ -154,10 +154,13 @@ def test_application_serves_queries(name: str, tmp_path: Path, monkeypatch: pyte
 
     async def ask() -> Any:
         request = SimpleNamespace(body=body, json=json)
+        # As Serve does: it makes the object in its event loop, and waits for it before queries are let in.
+        ingress = object.__new__(module.application)
+        await ingress.__init__()
         try:
-            return await asyncio.gather(*(module.application(request) for _ in range(20)))
+            return await asyncio.gather(*(ingress(request) for _ in range(20)))
         finally:
-            await (await module.application.ready()).__aexit__(None, None, None)
+            await ingress.host.__aexit__(None, None, None)
 
     answers = asyncio.run(ask())
     assert {status for status, _ in answers} == {200}

@@ -197,6 +197,38 @@ def test_other_law_is_queueing_and_none_if_it_is_told() -> None:
         assert found(same) == []
 
 
+@pytest.mark.parametrize(
+    "system", ["ray:window=5ms", "mosec:window=40ms", "triton:routing=round_robin,window=20ms"]
+)
+def test_log_of_a_system_with_a_law_of_its_own_agrees_under_that(system: str) -> None:
+    """With other draws of the router than those of the prediction, and a stall search that knows of queues apart."""
+    trace = traffic(70.0, 90.0)
+    run = served(plan(), trace, system=system, seed=7)
+    believed = truth(run)
+    assert believed.verdict is not mp.TruthVerdict.AGREES
+    assert {cause.term for cause in believed.causes} & {Term.BATCHING, Term.QUEUEING}
+    own = truth(run, system=system)
+    assert own.agrees
+    assert not {cause.term for cause in own.causes} & {
+        Term.BATCHING,
+        Term.QUEUEING,
+        Term.STALL,
+        Term.REPLICAS,
+    }
+    assert own.notes[0].startswith(f"predicted by the law of {system.partition(':')[0]} (")
+
+
+def test_queries_that_the_prediction_turns_away_miss() -> None:
+    system = "central:waiting=3"
+    run = served(plan(), traffic(150.0, 30.0), system=system)
+    turned_away = int(np.count_nonzero(~run.queries.ok))
+    assert turned_away > 50
+    result = truth(run, system=system)
+    (misses,) = (figure for figure in result.figures if figure.name == "miss_rate")
+    assert misses.predicted == misses.measured >= turned_away / len(run.queries)
+    assert result.agrees
+
+
 def test_other_order_is_queueing() -> None:
     """Fifo instead of oldest first changes who waits, not how long all wait together: the figures may well agree."""
     result = truth(served(discipline="fifo"))

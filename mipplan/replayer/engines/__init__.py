@@ -1,7 +1,7 @@
 """The engines that serve one stage, by name. They agree bit for bit.
 
 The order is that of preference: the compiled engine is the fastest where stages batch, and where they serve single
-tokens in turn it uses the closed form of the NumPy engine.
+tokens in turn it uses the closed form of the NumPy engine. Laws of serving systems have an engine of their own.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from mipplan.core import InputError, check_one_of
+from mipplan.replayer.engines.events import EventEngine
 from mipplan.replayer.engines.numba_engine import NumbaEngine, compiled
 from mipplan.replayer.engines.numpy_engine import NumpyEngine
 from mipplan.replayer.engines.plain import PlainEngine
@@ -19,6 +20,9 @@ from mipplan.replayer.stage_task import Engine, EngineFeature
 ENGINES: Mapping[str, Engine] = MappingProxyType(
     {engine.name: engine for engine in (NumbaEngine(), NumpyEngine(), PlainEngine())}
 )
+
+#: Serves by the law of a serving system, which no other engine knows.
+EVENTS = EventEngine()
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,11 @@ def resolve_engine(
     tokens : int, optional
         About how many there are to serve: for a small job ``"auto"`` does not load what is not loaded yet.
     """
+    if EngineFeature.SYSTEM in needed:
+        if name != "auto" or not EVENTS.can(needed):
+            what = ", ".join(sorted(needed))
+            raise InputError.one("engine", f"does not do all of this: {what}; say auto, and no schedule")
+        return EVENTS
     if name == "auto":
         is_small = tokens is not None and tokens < params.large_job
         return next(
@@ -63,4 +72,4 @@ def resolve_engine(
     return engine
 
 
-__all__ = ["ENGINES", "EngineParams", "compiled", "resolve_engine"]
+__all__ = ["ENGINES", "EVENTS", "EngineParams", "compiled", "resolve_engine"]

@@ -1,20 +1,25 @@
-"""What batches that take longer than their table says void, where all stages are timed: run against replay.
+"""Queries that lose what they were promised: to batches that overrun, or because a full queue turns them away.
 
-Without overruns a timed run *is* the replay ([Theorem (timed)][theorem-timed]). With some, it is the replay outside
-disturbed stretches. A *busy stretch* of a stage is a longest interval throughout which a token is at the stage, waiting
-or in service, in the run or in the replay; it is disturbed if a batch in it overran, or a token in it did not arrive as
-in the replay. A query loses the guarantee if one of its tokens is in a disturbed stretch.
+**Overruns.** Without overruns a timed run *is* the replay ([Theorem (timed)][theorem-timed]). With some, it is the
+replay outside disturbed stretches. A *busy stretch* of a stage is a longest interval throughout which a token is at the
+stage, waiting or in service, in the run or in the replay; it is disturbed if a batch in it overran, or a token in it
+did not arrive as in the replay. A query loses the guarantee if one of its tokens is in a disturbed stretch.
+
+**Queries that are turned away.** A token that is turned away at a stage leaves nothing for those below, and its query
+gets no answer; other tokens of it are served all the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from mipplan.core import Bool, frozen
-from mipplan.pipeline import are_timed
+from mipplan.core import Bool, Int64, frozen
+from mipplan.pipeline import ServingSystem, are_timed
 from mipplan.replayer.settings import ReplaySettings
+from mipplan.replayer.stage_task import NEVER, UNKNOWN
 from mipplan.result import Plan, ReplayResult, StageReplay
 from mipplan.tokens import Workload
 
@@ -60,3 +65,32 @@ def _in_disturbed_stretches(seen: StageReplay, stated: StageReplay, disturbed: B
     in_run, in_replay = np.split(is_disturbed[stretch], 2)
     found: Bool = in_run | in_replay
     return found
+
+
+def look_for_rejected(
+    workload: Workload, stages: Mapping[str, StageReplay], systems: Iterable[ServingSystem]
+) -> tuple[Mapping[str, StageReplay], Int64, Bool | None]:
+    """Find the latencies of queries, and those that were turned away where a system's queue has a bound.
+
+    Returns
+    -------
+    stages : mapping of str to StageReplay
+        About the tokens that were served alone.
+    latency_ns : int64, shape (queries,)
+        Of a query that was turned away: the time until its first token was.
+    rejected : bool, shape (queries,), or None
+    """
+    if all(system.most_waiting is None for system in systems):
+        return (
+            stages,
+            workload.latency_ns({stage: stages[stage].exit_ns for stage in workload.last_stages}),
+            None,
+        )
+    exit_ns = {stage: np.minimum(stages[stage].exit_ns, UNKNOWN) for stage in workload.last_stages}
+    latency_ns = workload.latency_ns(exit_ns)
+    rejected = latency_ns > UNKNOWN // 2
+    for stage, seen in stages.items():
+        here = (seen.dispatch_ns == NEVER) & (seen.arrival_ns < UNKNOWN)
+        query = workload.stages[stage].query[here]
+        np.minimum.at(latency_ns, query, seen.arrival_ns[here] - workload.ingress_ns[query])
+    return {stage: seen.of_served() for stage, seen in stages.items()}, latency_ns, frozen(rejected)

@@ -1,0 +1,1 @@
+"""Predictions against real servers with models that sleep: how far means and quantiles are off."""

@@ -1,0 +1,170 @@
+"""Drive real servers under several loads and kinds of traffic, and compare with the replay of the same send times.
+
+Every system is started once and driven with all of its missing jobs; an interrupted run goes on where it stopped. What
+is predicted is the system: its own law, and one constant measured on it while idle, the time of a lone query beyond
+services and windows, spread evenly over the hops. Nothing is fitted to what is compared.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import pandas as pd
+
+import mipplan as mp
+from benchmarks.jobs import missing_jobs
+from benchmarks.machine import publish, record
+from benchmarks.provenance import stamp
+from benchmarks.truth.servers import ROOT, TRUTH_SYSTEMS, RunningServer, TruthSystem
+from benchmarks.truth.summary import FIGURES, summarise
+from mipplan.pipeline import read_system
+from mipplan.profiles import LatencyTable
+
+ROWS = "truth.csv"
+KEYS = ("system", "load", "traffic", "seed")
+LOADS = (0.4, 0.6, 0.75)
+TRAFFIC = ("poisson", "bursty", "shipped")
+SEEDS = (1, 2)
+#: A shipped pipeline of three stages in a chain, which every system can serve, with batches at two of them.
+PIPELINE = ROOT / "profiles" / "pipelines" / "audio-question-answering.yaml"
+CHOICES = {"recognise": ("v100", 4, 2), "answer": ("t4", 2, 4), "speak": ("t4", 1, 3)}
+#: Lone queries that tell the overhead, and the time between them.
+IDLE, IDLE_GAP_S = 12, 0.6
+
+
+@dataclass(frozen=True)
+class TruthParams:
+    """How long a run is."""
+
+    duration_s: float = 120.0
+    quick_s: float = 10.0
+
+
+def plan_of(
+    law: str | None, choices: Mapping[str, tuple[str, int, int]] = CHOICES, slowdown: int = 1
+) -> mp.Plan:
+    """The plan that is served, with slower models: in order of arrival where the system has a law of its own."""
+    discipline = "oldest_first" if law is None else "fifo"
+    pipeline, shipped = mp.Pipeline.read(PIPELINE), mp.Profiles.default()
+    tables = [
+        shipped.table(pipeline.stages[stage].model, hardware) for stage, (hardware, _, _) in choices.items()
+    ]
+    slower = [LatencyTable(one.model, one.hardware, one.batch, slowdown * one.latency_ms) for one in tables]
+    profiles = mp.Profiles.from_parts(shipped.hardware.values(), slower)
+    return mp.Plan.from_choices(
+        pipeline, profiles, choices, slo_s=slowdown * (pipeline.slo_s or 1.0), discipline=discipline
+    )
+
+
+def capacity_rps(plan: mp.Plan, law: str | None) -> float:
+    """Queries per second of the slowest stage: in full batches, or one by one where a window alone makes batches."""
+    alone = law is not None and read_system(law).collecting == "ahead"
+    rates = []
+    for stage, choice in plan.choices.items():
+        cap = 1 if alone else choice.batch
+        rates.append(choice.replicas * cap / plan.service_ns(stage)[cap - 1] * 1e9)
+    return min(rates)
+
+
+def traffic_of(kind: str, rate_rps: float, duration_s: float, seed: int) -> mp.Trace:
+    """Arrivals of one kind at a rate, the first at 0."""
+    if kind == "poisson":
+        return mp.Trace.poisson(rate_rps=rate_rps, duration_s=duration_s, seed=seed)
+    if kind == "bursty":
+        return mp.Trace.gamma(rate_rps=rate_rps, cv=3, duration_s=duration_s, seed=seed)
+    shipped = mp.Trace.read(ROOT / "profiles" / "traces" / "bursty.csv.gz")
+    # Another part of it for each seed, slowed down to the rate.
+    needed = int(rate_rps * duration_s)
+    part = shipped.arrival_ns[(seed - 1) * needed :][:needed]
+    stretched = (part - part[0]) * (duration_s * 1e9 / (part[-1] - part[0]))
+    return mp.Trace.from_ns(np.rint(stretched).astype(np.int64), name="shipped")
+
+
+def overhead_ns(plan: mp.Plan, law: str | None, server: RunningServer) -> int:
+    """Measure what a lone query takes beyond its services and the windows that it waits for."""
+    known_ns = sum(int(plan.service_ns(stage)[0]) for stage in plan.choices)
+    lone = mp.Trace.from_seconds(np.arange(IDLE) * max(IDLE_GAP_S, 2 * known_ns / 1e9), name="idle")
+    seen = mp.drive(lone, server.url, **server.how).log
+    window_ns = 0 if law is None else read_system(law).window_ns
+    known_ns += sum(window_ns for choice in plan.choices.values() if choice.batch > 1)
+    return max(0, int(np.median(seen.latency_ns[seen.ok])) - known_ns)
+
+
+def with_overhead(plan: mp.Plan, extra_ns: int) -> mp.Plan:
+    """The same plan with that much more delay along its chain."""
+    graph = nx.DiGraph(plan.pipeline.graph)
+    share_ns = extra_ns // graph.number_of_edges()
+    for edge in plan.pipeline.edges:
+        graph.edges[edge.parent, edge.child]["delay"] = f"{edge.delay_ns + share_ns}ns"
+    pipeline = mp.Pipeline(graph, plan.slo_s, plan.pipeline.name)
+    discipline = str(plan.discipline)
+    return mp.Plan.from_choices(pipeline, plan.profiles, CHOICES, discipline=discipline)
+
+
+def run(folder: Path, *, quick: bool) -> None:
+    """Measure all jobs and write ``truth.csv``, a summary and the machine into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / ("partial-quick.csv" if quick else "partial.csv")
+    loads, kinds, seeds = (LOADS[:2], TRAFFIC[:2], SEEDS[:1]) if quick else (LOADS, TRAFFIC, SEEDS)
+    params = TruthParams()
+    for system in TRUTH_SYSTEMS.values():
+        if (reason := system.missing()) is not None:
+            print(f"{system.name} is left out: {reason}", file=sys.stderr)
+            continue
+        jobs = list(itertools.product([system.name], loads, kinds, seeds))
+        for row in _measured(system, missing_jobs(jobs, KEYS, partial, "truth"), params, quick=quick):
+            rows = pd.DataFrame([{**row, **stamp("truth")}])
+            rows.to_csv(partial, mode="a", header=not partial.exists(), index=False)
+            print(", ".join(str(row[key]) for key in KEYS), file=sys.stderr, flush=True)
+    partial.replace(folder / ROWS)
+    record(folder / "machine.json", "truth")
+    report(folder)
+
+
+def report(folder: Path) -> pd.DataFrame:
+    """Write the summary of the rows in `folder`, and return them."""
+    table = pd.read_csv(folder / ROWS)
+    publish(folder, summarise(table))
+    return table
+
+
+def _measured(
+    system: TruthSystem, jobs: list[Any], params: TruthParams, *, quick: bool
+) -> Iterator[dict[str, Any]]:
+    if not jobs:
+        return
+    plan = plan_of(system.law, slowdown=system.slowdown)
+    duration_s = params.quick_s if quick else params.duration_s
+    with tempfile.TemporaryDirectory() as scratch, system.start(plan, Path(scratch)) as server:
+        extra_ns = overhead_ns(plan, system.law, server)
+        believed = with_overhead(plan, extra_ns)
+        for name, load, kind, seed in jobs:
+            trace = traffic_of(kind, load * capacity_rps(plan, system.law), duration_s, seed)
+            log = Path(scratch) / f"{load}-{kind}-{seed}.parquet"
+            mp.drive(trace, server.url, out=log, **server.how)
+            seen = mp.truth(believed, log, system=system.law)
+            yield {
+                **dict(zip(KEYS, (name, load, kind, seed), strict=True)),
+                "duration_s": duration_s,
+                "queries": seen.queries,
+                "answered": seen.answered,
+                "overhead_ms": extra_ns / 1e6,
+                "sent_late_p99_ms": seen.send_error_s["p99"] * 1e3,
+                "load_average": os.getloadavg()[0],
+                "verdict": str(seen.verdict),
+                **{
+                    f"{figure.name}_{side}_ms": value * 1e3
+                    for figure in seen.figures
+                    if figure.name in FIGURES
+                    for side, value in (("measured", figure.measured), ("predicted", figure.predicted))
+                },
+            }

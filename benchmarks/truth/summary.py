@@ -1,0 +1,70 @@
+"""What the runs come to: the error of means and quantiles by system, as others publish theirs."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+FIGURES = {"mean": "mean", "p50": "P50", "p90": "P90", "p99": "P99"}
+#: As where `mipplan truth` says that a measurement is spoilt.
+_SPOILT_MS = 10.0
+_LONG_S = 60.0
+_FEW = (
+    "A P99 of so few queries is one of its largest latencies, and spoilt runs are in the errors here: no aim is judged "
+    "by these."
+)
+_WHAT = (
+    "Measured by predicted, less 1: the median of a system's runs, and in brackets the one furthest from 0. Runs whose "
+    f"sends were late (P99 above {_SPOILT_MS:g} ms) are spoilt, and in no error of the long form."
+)
+
+
+def errors(table: pd.DataFrame) -> pd.DataFrame:
+    """Measured by predicted less 1 for each row and figure."""
+    return pd.DataFrame(
+        {name: table[f"{name}_measured_ms"] / table[f"{name}_predicted_ms"] - 1.0 for name in FIGURES}
+    )
+
+
+def summarise(table: pd.DataFrame) -> str:
+    """A table of systems with the median and the largest error of each figure, then one row per run."""
+    spoilt = table["sent_late_p99_ms"] > _SPOILT_MS
+    off = errors(table)
+    lines: list[str] = []
+    is_small = bool((table["duration_s"] < _LONG_S).any())
+    if is_small:
+        shortest, load = table["duration_s"].min(), table["load_average"].median()
+        busy = f"on a busy machine (load average {load:.0f} where there are two cores)"
+        lines += [
+            f"**Small form**: runs of {shortest:g} s {busy}, to see that everything runs. {_FEW}",
+            "",
+        ]
+    lines += [
+        _WHAT,
+        "",
+        "| system | runs | spoilt | saturated | lost queries | " + " | ".join(FIGURES.values()) + " |",
+        "| --- |" + " ---: |" * (4 + len(FIGURES)),
+    ]
+    for system, rows in table.groupby("system", sort=False):
+        good = off.loc[rows.index if is_small else rows.index[~spoilt[rows.index]]]
+        saturated = rows["verdict"].str.startswith("saturated").sum()
+        lost = (rows["queries"] - rows["answered"]).sum()
+        cells = [_error(good[name]) for name in FIGURES]
+        counts = (len(rows), spoilt[rows.index].sum(), saturated, lost)
+        lines.append(f"| {system} | {' | '.join(map(str, (*counts, *cells)))} |")
+    lines += [
+        "",
+        "| system | load | traffic | seed | queries | " + " | ".join(FIGURES.values()) + " | verdict |",
+    ]
+    lines.append("| --- | ---: | --- | ---: | ---: | " + "---: | " * len(FIGURES) + "--- |")
+    for index, row in table.iterrows():
+        cells = [f"{off.loc[index, name]:+.1%}" for name in FIGURES]
+        verdict = f"{row['verdict']}{', spoilt' if spoilt[index] else ''}"
+        known = (row["system"], row["load"], row["traffic"], row["seed"], row["queries"])
+        lines.append(f"| {' | '.join(map(str, (*known, *cells, verdict)))} |")
+    return "\n".join(lines)
+
+
+def _error(values: pd.Series[float]) -> str:
+    if values.empty:
+        return ""
+    return f"{values.median():+.1%} ({values[values.abs().idxmax()]:+.1%})"

@@ -1,0 +1,75 @@
+"""Real servers with models that sleep, each driven on this machine, against the replay by its own law.
+
+What is asserted holds on any machine, however busy: every query is answered, once, and no sleep is shorter than asked
+for, so no query is faster than its services. Above, latencies are bounded by a factor of five, which a law that is not
+the system's breaks (one batch at a time where the plan has several, or queues that grow): processes that wait for a
+processor take tens of milliseconds where a query takes some two hundred. How near predictions come on a quiet machine
+is measured by ``benchmarks/truth``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mipplan as mp
+from benchmarks.truth.run import plan_of
+from benchmarks.truth.servers import ONGOING, RAY_WINDOW_MS, TRUTH_SYSTEMS, ray_server
+from mipplan.logs import QueryLog
+
+#: Bursts, at some half of what the slowest stage carries.
+TRACE = mp.Trace.gamma(rate_rps=25, cv=2.5, duration_s=3, seed=4)
+#: The same for Ray, which takes some 20 ms of a processor for each query, with fewer replicas, each a process.
+RAY_TRACE = mp.Trace.gamma(rate_rps=8, cv=2.5, duration_s=4, seed=4)
+RAY_CHOICES = {"recognise": ("v100", 4, 1), "answer": ("t4", 2, 2), "speak": ("t4", 1, 1)}
+
+
+def check(plan: mp.Plan, trace: mp.Trace, log: QueryLog, law: str | None) -> None:
+    """Compare a run with its prediction."""
+    if log.send_error_ns.max() > 500_000_000:
+        pytest.skip("this machine stalled for half a second: what was sent is not the trace")
+    assert log.query.tolist() == list(range(len(trace)))
+    assert log.ok.all()
+    least_ns = sum(int(plan.service_ns(stage).min()) for stage in plan.choices)
+    assert log.latency_ns.min() >= least_ns
+    sent = mp.Trace.from_ns(log.sent_ns - log.sent_ns[0])
+    predicted = mp.replay(plan, sent, system=law)
+    assert (predicted.engine == "events") == (law is not None)
+    for quantile in (0.5, 0.99):
+        measured_s = float(np.quantile(log.latency_ns, quantile, method="higher")) / 1e9
+        assert predicted.quantile(quantile) / 1.5 < measured_s < 5 * predicted.quantile(quantile)
+
+
+@pytest.mark.parametrize("name", ["dispatcher", "mosec", "triton"])
+def test_server_does_what_its_law_says(name: str, tmp_path: Path) -> None:
+    system = TRUTH_SYSTEMS[name]
+    if (reason := system.missing()) is not None:
+        pytest.skip(reason)
+    plan = plan_of(system.law)
+    with system.start(plan, tmp_path) as server:
+        log = mp.drive(TRACE, server.url, **server.how).log
+    check(plan, TRACE, log, system.law)
+    if name == "dispatcher":
+        # Its own log: each query is served once at each stage, in batches within the caps.
+        stages = mp.read_log(tmp_path / "stages.parquet").stages
+        for stage, choice in plan.choices.items():
+            rows = stages.at(stage)
+            assert sorted(rows.query.tolist()) == list(range(len(TRACE)))
+            assert rows.batch_size.max() <= choice.batch
+
+
+def test_ray_serve_does_as_it_comes_and_by_the_exported_application(tmp_path: Path) -> None:
+    """In one cluster, since starting it is what takes long: ``@serve.batch``, and our dispatcher in the ingress."""
+    if (reason := TRUTH_SYSTEMS["ray"].missing()) is not None:
+        pytest.skip(reason)
+    plan = plan_of(None, RAY_CHOICES)
+    with ray_server(plan, tmp_path, "both") as server:
+        first = mp.drive(mp.Trace.from_ns([0, 1]), server.url, **server.how).log
+        exported = mp.drive(RAY_TRACE, server.url, **server.how).log
+        plain = mp.drive(RAY_TRACE, f"{server.url}plain", **server.how).log
+    # Ready is ready: replicas are there before the first query.
+    assert first.latency_ns.max() < 5_000_000_000
+    check(plan, RAY_TRACE, exported, None)
+    check(plan_of("ray", RAY_CHOICES), RAY_TRACE, plain, f"ray:window={RAY_WINDOW_MS}ms,ongoing={ONGOING}")
