@@ -51,6 +51,8 @@ from .result import PlanStatus as PlanStatus
 from .result import ReplayResult as ReplayResult
 from .result import RunClass as RunClass
 from .result import StreamResult as StreamResult
+from .scheduling import DaySchedule as DaySchedule
+from .scheduling import schedule as schedule
 from .trace import Trace as Trace
 from .tuner import Conditions as Conditions
 from .tuner import JointTuner as JointTuner
