@@ -200,3 +200,87 @@ def test_an_allowance_raises_every_table() -> None:
     assert (raised.laws, raised.discipline, raised.slo_ns) == (PLAN.laws, PLAN.discipline, PLAN.slo_ns)
     with pytest.raises(mp.InputError, match="seconds from 0 to 1"):
         with_allowance(PLAN, 2.0)
+
+
+class StartingWorker(ScriptedWorker):
+    """Starts when it is let, and notes who was stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_start = asyncio.Event()
+        self.let_start.set()
+        self.stopped: list[tuple[str, int]] = []
+
+    async def start(self, stage: str, replica: int) -> None:
+        await self.let_start.wait()
+        self.started.append((stage, replica))
+
+    async def stop(self, stage: str, replica: int) -> None:
+        self.stopped.append((stage, replica))
+
+
+async def settled(host: ServingHost, stage: str, alive: set[int]) -> None:
+    for _ in range(1000):
+        if host.dispatcher.stages[stage].alive == alive:
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError(host.dispatcher.stages[stage].alive)
+
+
+def test_replicas_are_scaled_up_and_down() -> None:
+    async def run() -> None:
+        worker = StartingWorker()
+        async with ServingHost(PLAN, worker) as host:
+            host.scale({"a": 4})
+            await settled(host, "a", {0, 1, 2, 3})
+            host.scale({"a": 1, "b": 2})
+            await settled(host, "a", {0})
+            await settled(host, "b", {0, 1})
+            assert sorted(worker.stopped) == [("a", 1), ("a", 2), ("a", 3)]
+            assert all(answer.outcome is Outcome.SERVED for answer in await served(host, 20))
+            assert host.counts["served"] == 20
+            assert host.told == {"a": 1, "b": 2}
+
+    asyncio.run(run())
+
+
+def test_those_that_start_go_first() -> None:
+    async def run() -> None:
+        worker = StartingWorker()
+        async with ServingHost(PLAN, worker) as host:
+            worker.let_start.clear()
+            host.scale({"a": 5})
+            await asyncio.sleep(0.01)
+            host.scale({"a": 3})
+            worker.let_start.set()
+            await settled(host, "a", {0, 1, 2})
+            assert sorted(worker.stopped) == [("a", 3), ("a", 4)]
+
+    asyncio.run(run())
+
+
+def test_replica_that_goes_finishes_its_batch() -> None:
+    plan = small_plan({"a": ([30.0], 2)})
+
+    async def run() -> None:
+        async with ServingHost(plan, EmulatedWorker(plan)) as host:
+            queries = [asyncio.create_task(host.infer(number)) for number in range(4)]
+            await asyncio.sleep(0.005)
+            host.scale({"a": 1})
+            answers = await asyncio.gather(*queries)
+            assert all(answer.outcome is Outcome.SERVED for answer in answers)
+            assert host.counts["retried"] == 0
+            assert host.dispatcher.stages["a"].alive == {0}
+
+    asyncio.run(run())
+
+
+def test_counts_that_cannot_be_are_refused_as_a_whole() -> None:
+    async def run() -> None:
+        async with ServingHost(PLAN, ScriptedWorker()) as host:
+            for wrong in ({"a": 0}, {"a": 3, "c": 1}, {"a": 2.5}, {"a": True}, {"a": 10**9}):
+                with pytest.raises(mp.InputError, match="replicas"):
+                    host.scale(wrong)  # type: ignore[arg-type]
+            assert host.told == {"a": 2, "b": 1}
+
+    asyncio.run(run())
