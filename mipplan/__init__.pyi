@@ -20,6 +20,8 @@ from .exporters import export as export
 from .fleet import FleetPlan as FleetPlan
 from .fleet import FleetStatus as FleetStatus
 from .fleet import plan_fleet as plan_fleet
+from .following import FollowSummary as FollowSummary
+from .following import follow as follow
 from .logs import QueryLog as QueryLog
 from .logs import RunLog as RunLog
 from .logs import StageLog as StageLog

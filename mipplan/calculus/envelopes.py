@@ -71,7 +71,7 @@ class Envelope:
         return low + self.rate * (window_ns - left)
 
     def faster(self, times: Fraction) -> Envelope:
-        """Envelope of this traffic as it comes `times` as fast, bursts and all: ``α(times·u)``, for a positive factor."""
+        """Envelope of this traffic as it comes `times` as fast, bursts and all: ``α(times·u)``, for times > 0."""
         corners = tuple((Fraction(u) / times, arrivals) for u, arrivals in self.corners)
         return Envelope(corners, self.rate * times)
 

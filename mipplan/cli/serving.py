@@ -98,9 +98,7 @@ def serve(
         for line in _introduction(served, promised, arrivals.value, allowance_s.value):
             typer.echo(line)
         admission = AdmissionParams(most_in_flight, most_waiting)
-        params = ServeParams(
-            address, port, allowance_s.value, start_s=start_s.value, admission=admission
-        )
+        params = ServeParams(address, port, allowance_s.value, start_s=start_s.value, admission=admission)
         worker = None if emulate else EndpointWorker(urls.value)
         summary = mp.serving.serve(
             served,

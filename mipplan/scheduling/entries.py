@@ -18,6 +18,38 @@ _MINUTE_NS = 60 * NS_PER_S
 _DAY_NS = 24 * NS_PER_HOUR
 #: As Kubernetes names a namespace, and the IANA data base a time zone.
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+#: What CronJobs act as: it may change autoscalers, and nothing else.
+_RIGHTS = """\
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: mipplan-schedule
+  namespace: {namespace}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: mipplan-schedule
+  namespace: {namespace}
+rules:
+  - apiGroups: ["autoscaling"]
+    resources: ["horizontalpodautoscalers"]
+    verbs: ["get", "patch"]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: mipplan-schedule
+  namespace: {namespace}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: mipplan-schedule
+subjects:
+  - kind: ServiceAccount
+    name: mipplan-schedule
+    namespace: {namespace}
+"""
 _TIME_ZONE = re.compile(r"[A-Za-z0-9_+/-]{1,64}")
 
 
@@ -109,7 +141,8 @@ def _keda(made: DaySchedule, namespace: str, time_zone: str) -> str:
         _, counts = made.commands(stage, _MINUTE_NS)
         least, most = int(counts.min()), int(counts.max())
         text = (
-            f"# Stage {_flat(stage)} of {_flat(made.plan.pipeline.name)}, by the clock. Between triggers the least of the day.\n"
+            f"# Stage {_flat(stage)} of {_flat(made.plan.pipeline.name)}, by the clock.\n"
+            "# Between triggers the least of the day.\n"
             "apiVersion: keda.sh/v1alpha1\nkind: ScaledObject\n"
             f"metadata:\n  name: {name}\n  namespace: {namespace}\nspec:\n  scaleTargetRef:\n    name: {deployment}\n"
             "  # Down at once: the end of a trigger has the time for queries to leave in it.\n"
@@ -142,20 +175,12 @@ def _windows(entries: list[tuple[str, int, int]], least: int) -> Iterator[tuple[
 
 def _hpa(made: DaySchedule, namespace: str, time_zone: str) -> str:
     documents = [
-        "# What the CronJobs below act as: it may change autoscalers, and nothing else.\n"
-        f"apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: mipplan-schedule\n  namespace: {namespace}\n",
-        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\n"
-        f"metadata:\n  name: mipplan-schedule\n  namespace: {namespace}\nrules:\n"
-        '  - apiGroups: ["autoscaling"]\n    resources: ["horizontalpodautoscalers"]\n    verbs: ["get", "patch"]\n',
-        "apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\n"
-        f"metadata:\n  name: mipplan-schedule\n  namespace: {namespace}\n"
-        "roleRef:\n  apiGroup: rbac.authorization.k8s.io\n  kind: Role\n  name: mipplan-schedule\n"
-        f"subjects:\n  - kind: ServiceAccount\n    name: mipplan-schedule\n    namespace: {namespace}\n",
+        _RIGHTS.format(namespace=namespace),
     ]
     for number, (stage, name, deployment) in enumerate(_deployments(made)):
         _, counts = made.commands(stage, _MINUTE_NS)
         documents.append(
-            f"# Stage {_flat(stage)}. Its minimum is the schedule's; beyond that it goes by load, up to twice the peak.\n"
+            f"# Stage {_flat(stage)}. Its minimum is the schedule's; beyond that it goes by load, to twice the peak.\n"
             "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\n"
             f"metadata:\n  name: {name}\n  namespace: {namespace}\nspec:\n"
             f"  scaleTargetRef:\n    apiVersion: apps/v1\n    kind: Deployment\n    name: {deployment}\n"

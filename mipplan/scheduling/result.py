@@ -133,7 +133,7 @@ class DaySchedule(Printable):
             counts = np.tile(counts, turns.size)
         edges = np.unique(np.concatenate([[0], starts, ends]))
         edges = edges[(edges >= 0) & (edges < self.span_ns)]
-        # A window covers the edges from its start to before its end, and the largest count of those that cover one holds.
+        # A window covers edges from its start to before its end; of those that cover one the largest count holds.
         first, last = np.searchsorted(edges, starts), np.searchsorted(edges, ends)
         told = np.zeros(edges.size, dtype=np.int64)
         for low, high, count in zip(first.tolist(), last.tolist(), counts.tolist(), strict=True):
@@ -180,8 +180,9 @@ class DaySchedule(Printable):
 
     def _summary(self) -> Summary:
         span = duration_text(self.span_ns)
+        figures = f"{self.usd:.2f} $ for {span}, {self.peak_usd:.2f} $ at the peak's counts"
         return Summary(
-            f"Schedule of {self.plan.pipeline.name}: {self.usd:.2f} $ for {span}, {self.peak_usd:.2f} $ at the peak's counts",
+            f"Schedule of {self.plan.pipeline.name}: {figures}",
             figures=(("keeps", self.keep), *(("note", note) for note in self.notes)),
             headings=("from", ">queries/s", *(f">{name}" for name in self.stages)),
             rows=(

@@ -57,8 +57,8 @@ def schedule(
     """Schedule a plan's replicas bin by bin, for the queries that are expected in each.
 
     **What a bin keeps.** Traffic in a bin is taken to be the sample as it comes at the bin's rate: its envelope,
-    bursts and all, is ``α(k·u)``, k being the bin's rate over the sample's. For that envelope every stage has the fewest
-    replicas with which it makes no query wait longer than it may, ``n = ⌈F·ℓ(b)/b · sup (α(k·u) − 1)/(u + S)⌉``
+    bursts and all, is ``α(k·u)``, k being the bin's rate over the sample's. For that envelope every stage has the
+    fewest replicas with which it makes no query wait longer than it may, ``n = ⌈F·ℓ(b)/b · sup (α(k·u) − 1)/(u + S)⌉``
     ([theorem (replicas)][theorem-replicas]). How long it may is what `keep` says, as for `mipplan.Tuner`: as long as
     the plan makes its sample wait, so that a bin at the sample's rate has the plan's counts, or fewer; or what the
     objective leaves, so that every query inside the envelope that meets an empty system keeps it (a theorem with
@@ -125,7 +125,7 @@ def schedule(
         for name in plan.pipeline.topological_order
         for scale in [tuner.stages[name]]
     }
-    _check_limits(plan, tuner, stages)
+    _check_limits(tuner, stages)
     made, notes = _covered(plan, stages, (length.value, delay.value, switch.value), repeats)
     return DaySchedule(
         plan,
@@ -190,7 +190,7 @@ def _needed(tuner: Tuner, steps: Float64) -> dict[str, Int64]:
     }
 
 
-def _check_limits(plan: Plan, tuner: Tuner, stages: Mapping[str, StageSchedule]) -> None:
+def _check_limits(tuner: Tuner, stages: Mapping[str, StageSchedule]) -> None:
     """Refuse bins that cannot have what they need."""
     faults: list[Fault] = []
 
@@ -234,10 +234,8 @@ def _covered(
         free &= ~beyond
     if free.all():
         return made, []
-    return made, [
-        f"in {np.count_nonzero(~free)} bins no replica is kept beyond need, because of the devices that there are: "
-        "another choice of those kept may be cheaper"
-    ]
+    held = f"in {np.count_nonzero(~free)} bins no replica is kept beyond need, because of the devices that there are"
+    return made, [f"{held}: another choice of those kept may be cheaper"]
 
 
 def _cover(

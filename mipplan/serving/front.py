@@ -1,8 +1,8 @@
 """The HTTP front of a host: the Open Inference Protocol v2, metrics and draining.
 
 Routes: ``GET /v2``, ``/v2/health/live``, ``/v2/health/ready``, ``/v2/models/PIPELINE``, ``/v2/models/PIPELINE/ready``,
-``/metrics``; ``POST /v2/models/PIPELINE/infer``, ``/scale``, ``/drain``. A request is one query: the first dimension of each tensor
-is 1.
+``/metrics``; ``POST /v2/models/PIPELINE/infer``, ``/scale``, ``/drain``. A request is one query: the first
+dimension of each tensor is 1.
 """
 
 from __future__ import annotations

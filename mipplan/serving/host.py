@@ -27,7 +27,6 @@ from mipplan.serving.dispatching import (
 )
 from mipplan.serving.workers import BatchFailedError, ReplicaGoneError, Routed, ServingWorker
 
-
 #: More replicas of a stage than this are a slip.
 _MOST_REPLICAS = 1_000
 
@@ -234,7 +233,8 @@ class ServingHost:
         """Have other numbers of replicas from now on; those that are added serve when their workers have started.
 
         Those that start go first, then those that idle, then those that are under way, each after its batch, as in
-        `mipplan.ReplicaSchedule`; but one that goes after its batch does not stay if another becomes active. What is guaranteed is so with the plan's replicas, or more.
+        `mipplan.ReplicaSchedule`; but one that goes after its batch does not stay if another becomes active. What is
+        guaranteed is so with the plan's replicas, or more.
 
         Raises
         ------
@@ -244,7 +244,9 @@ class ServingHost:
         InputError.raise_if(
             Fault(f"replicas.{name}", "there is no such stage")
             if name not in self.told
-            else Fault(f"replicas.{name}", f"expected a whole number from 1 to {_MOST_REPLICAS:,}, found {shown(n)}")
+            else Fault(
+                f"replicas.{name}", f"expected a whole number from 1 to {_MOST_REPLICAS:,}, found {shown(n)}"
+            )
             for name, n in replicas.items()
             if name not in self.told or not is_whole(n) or not 1 <= n <= _MOST_REPLICAS
         )

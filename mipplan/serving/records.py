@@ -44,7 +44,10 @@ class _BusySeconds:
         """Yield the counter as it is now."""
         from prometheus_client.core import CounterMetricFamily
 
-        found, now = CounterMetricFamily("mipplan_busy_seconds", "Time under way.", labels=["stage"]), now_ns()
+        found, now = (
+            CounterMetricFamily("mipplan_busy_seconds", "Time under way.", labels=["stage"]),
+            now_ns(),
+        )
         for name, stage in self._dispatcher.stages.items():
             open_ns = sum(max(0, now - batch.dispatched_ns) for batch in stage.busy.values())
             found.add_metric([name], (self.ended_ns[name] + open_ns) / NS_PER_S)
@@ -70,9 +73,7 @@ class ServingMetrics:
         Replicas that each stage is told to have, if these change (`ServingHost.told`).
     """
 
-    def __init__(
-        self, plan: Plan, dispatcher: Dispatcher, told: Mapping[str, int] | None = None
-    ) -> None:
+    def __init__(self, plan: Plan, dispatcher: Dispatcher, told: Mapping[str, int] | None = None) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         self.registry: CollectorRegistry = CollectorRegistry()
@@ -136,7 +137,7 @@ class ServingMetrics:
             "mipplan_void", "Queries that have lost what the plan guarantees.", registry=self.registry
         )
         self._busy = _BusySeconds(dispatcher)
-        self.registry.register(self._busy)  # type: ignore[arg-type]
+        self.registry.register(self._busy)
         for outcome in (*Outcome, "rejected"):
             self._queries.labels(str(outcome))
         for limit in self._limits_ns:

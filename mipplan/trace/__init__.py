@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mipplan.trace.checks import checked_chunks
-from mipplan.trace.counts import Counts, expand_counts
+from mipplan.trace.counts import Counts
 from mipplan.trace.generators import gamma_chunks
 from mipplan.trace.model import Trace, check_split, split_trace
 from mipplan.trace.reading import ReadParams, read_bins, read_pieces
@@ -14,7 +14,6 @@ __all__ = [
     "Trace",
     "check_split",
     "checked_chunks",
-    "expand_counts",
     "gamma_chunks",
     "read_bins",
     "read_pieces",

@@ -147,7 +147,9 @@ def read_bins(path: AnyPath, bin_ns: int, params: ReadParams = DEFAULTS) -> Coun
         raise table.fault(column, "holds no rows")
     if number[-1] >= MOST_BINS:
         last = format_duration(int(number[-1]) * bin_ns)
-        message = f"reaches to {last}, more than {MOST_BINS:,} bins: subtract the time of the first, or take longer bins"
+        message = (
+            f"reaches to {last}, more than {MOST_BINS:,} bins: subtract the first time, or take longer bins"
+        )
         raise table.fault(column, message)
     total: Float64 = np.bincount(number, weights=values).astype(np.float64)
     return Counts(np.arange(total.size, dtype=np.int64) * bin_ns, bin_ns, total, (note,))
