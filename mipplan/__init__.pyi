@@ -68,5 +68,7 @@ from .validation import truth as truth
 from .verification import Verification as Verification
 from .verification import certify as certify
 from .verification import verify as verify
+from .watching import Watch as Watch
+from .watching import watch as watch
 
 __version__: str
