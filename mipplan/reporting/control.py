@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from rich.console import Console
 from rich.markup import escape
 
+from mipplan.core import NS_PER_S, window_text
 from mipplan.following import FollowSummary
 from mipplan.reporting.documents import Report
 from mipplan.reporting.text import counted, figures, seconds_text, show_notes, show_parts, table
@@ -77,7 +78,7 @@ def schedule_report(made: DaySchedule, plan_file: str, written: list[str]) -> Da
 
 def show_schedule(console: Console, report: DayScheduleReport) -> None:
     """Counts by the bin, and what they cost beside those of the peak all day."""
-    span = seconds_text(report.bin_s * len(report.rate_rps))
+    span = window_text(round(report.bin_s * len(report.rate_rps) * NS_PER_S))
     saved = 1 - report.usd / report.peak_usd if report.peak_usd else 0.0
     console.print(
         f"[bold]{escape(report.pipeline)}[/bold]: {report.usd:.2f} $ for {span}, {saved:.0%} less than the "

@@ -18,7 +18,7 @@ from mipplan.core import (
     Int64,
     Printable,
     Summary,
-    duration_text,
+    window_text,
 )
 from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan
@@ -179,7 +179,7 @@ class DaySchedule(Printable):
         return rises
 
     def _summary(self) -> Summary:
-        span = duration_text(self.span_ns)
+        span = window_text(self.span_ns)
         figures = f"{self.usd:.2f} $ for {span}, {self.peak_usd:.2f} $ at the peak's counts"
         return Summary(
             f"Schedule of {self.plan.pipeline.name}: {figures}",
@@ -187,7 +187,7 @@ class DaySchedule(Printable):
             headings=("from", ">queries/s", *(f">{name}" for name in self.stages)),
             rows=(
                 (
-                    duration_text(place * self.bin_ns),
+                    window_text(place * self.bin_ns) if place else "0",
                     f"{self.rate_rps[place]:.4g}",
                     *(str(stage.replicas[place]) for stage in self.stages.values()),
                 )
