@@ -100,10 +100,12 @@ class FollowLoop:
         Raises `InputError` if the system cannot be seen at the beginning.
         """
         active = self._first_look(stop)
-        begin_ns, now_ns = time.monotonic_ns(), 0
         ends_ns = None if time_limit_s is None else round(time_limit_s * NS_PER_S)
         told = {stage: max(1, active[stage]) for stage in self._setting.stages}
         decider = Decider(self._setting, self._followed.policy, saved.replicas if saved else told)
+        # A policy may have calibrated for seconds: counting begins now.
+        active = self._first_look(stop)
+        begin_ns, now_ns = time.monotonic_ns(), 0
         delay_ns = self._setting.delay_ns
         actuator = Actuator(self._followed.target, told, 0, delay_ns, self._params, self._note)
         builder, wanted = TickBuilder(0), decider.replicas
