@@ -9,11 +9,13 @@ send errors and overruns are part of what is measured (both are told).
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
 import tempfile
 import threading
+from datetime import datetime
 from pathlib import Path
 
 import networkx as nx
@@ -24,7 +26,7 @@ import mipplan as mp
 from mipplan.core import NS_PER_S
 from mipplan.following import ByCounts
 from mipplan.profiles import Hardware, LatencyTable, Profiles
-from mipplan.tuner import Policy
+from mipplan.tuner import Policy, Setting, simulate
 from mipplan.tuner.policies import POLICIES
 
 RESULTS = Path(__file__).parents[1] / "results" / "follow"
@@ -67,6 +69,12 @@ def traces(*, quick: bool) -> dict[str, mp.Trace]:
         ),
     }
     return {name: mp.Trace(trace.arrival_ns - trace.arrival_ns[0], name) for name, trace in made.items()}
+
+
+def _mean(schedule: mp.ReplicaSchedule, end_ns: int) -> float:
+    """Replicas told, on average from 0 to an instant."""
+    edges = np.concatenate([[0], np.minimum(schedule.change_ns, end_ns), [end_ns]])
+    return float((np.diff(edges) * schedule.replicas).sum() / end_ns)
 
 
 def _text(path: Path) -> str:
@@ -116,7 +124,7 @@ def measured(plan: mp.Plan, trace: mp.Trace, sample: mp.Trace, policy: str) -> d
                 )
             )
             follower.start()
-            while not found and "start" not in _text(folder / "audit.jsonl"):
+            while follower.is_alive() and "start" not in _text(folder / "audit.jsonl"):
                 stop.wait(0.1)  # the policy calibrates
             drive = [
                 *command,
@@ -137,18 +145,17 @@ def measured(plan: mp.Plan, trace: mp.Trace, sample: mp.Trace, policy: str) -> d
             server.terminate()
             server.wait()
         log = mp.read_log(folder / "q.parquet").queries
+        (began, *_) = (json.loads(line) for line in _text(folder / "audit.jsonl").splitlines())
+        began_ns = round(datetime.fromisoformat(began["time"]).timestamp() * NS_PER_S)
     (summary,) = found
-    sent_ns = np.sort(log.sent_ns)
-    sent = mp.Trace(sent_ns - sent_ns[0], trace.name)
+    # On the clock of following, so that both decide at the same phases of the traffic.
+    sent = mp.Trace(np.sort(log.sent_ns) - began_ns, trace.name)
     late = (~log.ok) | (log.latency_ns > plan.slo_ns)
-    tuning = mp.tune(
-        plan, sent, sample=sample, policies=[ByCounts(policy_of(policy))], activation_delay_s=DELAY_S
-    )
-    (run,) = tuning.runs
-    span_h = sent.span_ns / NS_PER_S / 3600
-    hours = sum(summary.replica_hours.values())
-    # Following goes on until the last answer is there; both are told by the hour.
-    replicas, simulated = hours / (summary.duration_s / 3600), run.result.usd / span_h
+    setting = Setting(plan, sample, 0, NS_PER_S, round(DELAY_S * NS_PER_S))
+    run = simulate(setting, sent, ByCounts(policy_of(policy)))
+    end_ns = int(sent.arrival_ns[-1])
+    replicas = sum(summary.replica_hours.values()) / (summary.duration_s / 3600)
+    simulated = sum(_mean(one, end_ns) for one in run.schedules.values())
     return {
         "trace": trace.name,
         "policy": policy,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import signal
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -164,6 +166,9 @@ def follow(
         )
         loaded = faults.take(lambda: mp.Plan.load(plan))
         faults.check()
+        # A controller in a container is told so to go: what is on its way is waited for, and logged.
+        stop = threading.Event()
+        earlier = signal.signal(signal.SIGTERM, lambda *_: stop.set())
         with session.progress(as_log=True) as progress:
             summary = mp.follow(
                 loaded.value,
@@ -179,8 +184,10 @@ def follow(
                 state=state,
                 audit=audit,
                 time_limit_s=limit_s.value,
+                stop=stop,
                 progress=progress,
             )
+        signal.signal(signal.SIGTERM, earlier)
         written = [str(path) for path in (state, audit) if path is not None and path.exists()]
         session.show(reporting.follow_report(summary, str(plan), written), reporting.show_follow)
 

@@ -108,7 +108,8 @@ class CounterMemory:
     """How much counters went up since the last look, series by series.
 
     A series that falls began anew at 0, as its process was started again: what it shows has come since. One that is new
-    while others are known began at 0, too. One that was away, because an answer was not whole, goes on where it was.
+    began at 0, too, unless it was there at the first look. One that was away, because an answer was not whole, goes on
+    where it was.
     """
 
     def __init__(self) -> None:
@@ -121,9 +122,10 @@ class CounterMemory:
         Raises `InputError` if a counter is negative, infinite or no number; nothing is remembered then.
         """
         found = list(having(samples, *names, **labels))
-        if not found:
-            return None
         asked = (names, *sorted(labels.items()))
+        if not found:
+            self._known.add(asked)
+            return None
         values: dict[tuple[object, ...], float] = {}
         for one in found:
             values[asked, one.name, *sorted(one.labels.items())] = _checked(one)

@@ -143,6 +143,9 @@ class ServingMetrics:
         for limit in self._limits_ns:
             self._missed.labels(limit)
         for name in dispatcher.stages:
+            # There from the beginning, or whoever reads them misses what came before the second look.
+            self._sizes.labels(name)
+            self._wait.labels(name)
             self._overruns.labels(name)
             self._retries.labels(name)
 

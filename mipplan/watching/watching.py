@@ -124,11 +124,11 @@ def watch(
     notes = list(seen.notes)
     misfits = _envelope(plan, seen, sample, params, notes) + _profiles(seen, params)
     say("replaying what came")
-    misfits += _objective(plan, seen, trace)
+    misfits += _objective(plan, seen, trace, params)
     made = None
     if replan and trace.span_ns:
         say("planning for what came")
-        made = _replan(plan, seen, trace, time_limit_s)
+        made = _replan(plan, _drifted(plan, seen, params), trace, time_limit_s)
         misfits += _price(plan, made, params)
     return Watch(
         plan, int(seen.arrival_ns.size), trace.span_ns / NS_PER_S, tuple(misfits), made, tuple(notes)
@@ -207,8 +207,8 @@ def _profiles(seen: Evidence, params: WatchParams) -> list[Misfit]:
     ]
 
 
-def _objective(plan: Plan, seen: Evidence, trace: Trace) -> list[Misfit]:
-    drifted = _drifted(plan, seen)
+def _objective(plan: Plan, seen: Evidence, trace: Trace, params: WatchParams) -> list[Misfit]:
+    drifted = _drifted(plan, seen, params)
     found_ns = replay(replace(plan, profiles=drifted), trace).quantile_ns(plan.quantile)
     if seen.latency_ns is not None:
         found_ns = max(found_ns, seen.latency_ns)
@@ -220,11 +220,11 @@ def _objective(plan: Plan, seen: Evidence, trace: Trace) -> list[Misfit]:
     return [Misfit(MisfitKind.OBJECTIVE, "", text, found_ns / plan.slo_ns)]
 
 
-def _drifted(plan: Plan, seen: Evidence) -> Profiles:
+def _drifted(plan: Plan, seen: Evidence, params: WatchParams) -> Profiles:
     """Tables as they are by now: those of stages that take longer, stretched."""
     ratios: dict[tuple[str, str], float] = {}
     for stage, one in seen.stages.items():
-        if one.ratio > 1.0 and one.is_late(0.01):
+        if one.ratio > 1.0 and one.is_late(params.late):
             key = plan.pipeline.stages[stage].model, plan.choices[stage].hardware
             ratios[key] = max(ratios.get(key, 1.0), one.ratio)
     if not ratios:
@@ -236,11 +236,11 @@ def _drifted(plan: Plan, seen: Evidence) -> Profiles:
     return Profiles.from_parts(plan.profiles.hardware.values(), tables)
 
 
-def _replan(plan: Plan, seen: Evidence, trace: Trace, time_limit_s: float) -> Plan:
+def _replan(plan: Plan, profiles: Profiles, trace: Trace, time_limit_s: float) -> Plan:
     guarantee = plan.guarantee if plan.guarantee is not Guarantee.REPLAY else Guarantee.TRACE
     return make_plan(
         plan.pipeline,
-        _drifted(plan, seen),
+        profiles,
         trace,
         slo_s=plan.slo_s,
         quantile=plan.quantile,

@@ -147,7 +147,7 @@ def test_nanoseconds_survive_a_csv_file(
         ("a,arrival_s\n1,2\n1,2,3\n1\n", "expected 2 values as in the header, found 3 values in lines 3, 4"),
         ("", "t.csv: is empty; the first line must name the columns"),
         ("\n\n", "t.csv: is empty; the first line must name the columns"),
-        ("1.5\n2.5\n", "requests_per_min; the first line names '1.5'"),
+        ("1.5\n2.5\n", "requests_per_hour; the first line names '1.5'"),
         ("arrivals_s\n1\n2\n", "the first line names 'arrivals_s'; did you mean 'arrival_s'?"),
         ("arrival_s;x\n1;2\n", "the first line names 'arrival_s;x'"),
         ("arrival_s,arrival_ms\n1,1\n", "found arrival_s and arrival_ms: keep one"),

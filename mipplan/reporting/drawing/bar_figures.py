@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mipplan.reporting.figures import BLUE, GREY, ORANGE, RED, open_frames
+from mipplan.reporting.drawing.figures import BLUE, GREY, ORANGE, RED, open_frames
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
