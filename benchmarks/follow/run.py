@@ -24,7 +24,7 @@ import pandas as pd
 
 import mipplan as mp
 from mipplan.core import NS_PER_S
-from mipplan.following import ByCounts
+from mipplan.following import ByCounts, MetricSample, fetch, parse_metrics
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.tuner import Policy, Setting, simulate
 from mipplan.tuner.policies import POLICIES
@@ -75,6 +75,10 @@ def _mean(schedule: mp.ReplicaSchedule, end_ns: int) -> float:
     """Replicas told, on average from 0 to an instant."""
     edges = np.concatenate([[0], np.minimum(schedule.change_ns, end_ns), [end_ns]])
     return float((np.diff(edges) * schedule.replicas).sum() / end_ns)
+
+
+def _sum(samples: list[MetricSample], name: str) -> float:
+    return sum(sample.value for sample in samples if sample.name == name)
 
 
 def _text(path: Path) -> str:
@@ -140,6 +144,7 @@ def measured(plan: mp.Plan, trace: mp.Trace, sample: mp.Trace, policy: str) -> d
             subprocess.run(drive, cwd=folder, capture_output=True, check=False)
             stop.set()
             follower.join()
+            told = parse_metrics(fetch(f"{url}/metrics").decode())
         finally:
             stop.set()
             server.terminate()
@@ -167,6 +172,7 @@ def measured(plan: mp.Plan, trace: mp.Trace, sample: mp.Trace, policy: str) -> d
         "changes": summary.changes,
         "changes_simulated": len(run.actions),
         "failed_looks": summary.failed_looks,
+        "overran": _sum(told, "mipplan_overruns_total") / _sum(told, "mipplan_batch_size_count"),
         "sent_late_p99_ms": float(np.quantile(log.send_error_ns, 0.99) / 1e6),
         "within": bool(
             abs(replicas / simulated - 1) <= WITHIN
