@@ -173,8 +173,8 @@ serve run serve.yaml
 curl -X POST localhost:8000/ -d '0'
 ```
 
-`mipplan follow plan.json --target mipplan:http://localhost:8000` has its replicas follow the traffic; it gets their counts
-at `/metrics` and tells them at `/scale`.
+`mipplan follow plan.json --target mipplan:http://localhost:8000` has its replicas follow the traffic; it looks at
+`/metrics` and tells counts at `/scale`.
 
 On several machines each says with `--resources` which devices it has, and `working_dir` in `serve.yaml` names this
 folder as Ray wants it. Plain `@serve.batch` would not keep the plan: it makes batches of what comes within its wait to
@@ -192,7 +192,13 @@ def _escaped(hardware: str) -> str:
 
 def _application(deployment: Deployment) -> str:
     emulate, is_drawn = deployment.emulate, deployment.shape is FlowShape.DRAWN
-    names = ["RayWorker", "RejectedError", "ServingHost", "ServingMetrics", *(["DrawnDecisions"] if is_drawn else [])]
+    names = [
+        "RayWorker",
+        "RejectedError",
+        "ServingHost",
+        "ServingMetrics",
+        *(["DrawnDecisions"] if is_drawn else []),
+    ]
     # Emulated stages are all on one machine: nothing but the dispatcher makes the delays of edges.
     arguments, constants = f"hold_delays={emulate}", ""
     if is_drawn:

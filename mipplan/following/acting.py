@@ -143,7 +143,9 @@ class Actuator:
                 one.told, one.told_ns, one.failures = one.asked, now_ns, 0
             else:
                 self.failed += 1
-                wait_s = min(self._params.longest_retry_s, self._params.first_retry_s * 2.0**one.failures)
+                wait_s = min(
+                    self._params.longest_retry_s, self._params.first_retry_s * 2.0 ** min(one.failures, 20)
+                )
                 one.failures += 1
                 one.not_before_ns = now_ns + round(wait_s * NS_PER_S)
                 kind = "" if isinstance(error, WebError) else f"{type(error).__name__}: "

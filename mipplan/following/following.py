@@ -72,7 +72,7 @@ def follow(
         Decide and log, and change nothing: every decision starts from what the target has.
     state : path, optional
         A file that holds the last decision: after a restart it goes on from there, and for some time no stage gets
-        fewer replicas.
+        fewer replicas. Neither read nor written in shadow mode.
     audit : path, optional
         A file to which a JSON line is added for every change, command and failure.
     time_limit_s : float, optional
@@ -110,7 +110,7 @@ def follow(
     faults.check()
     setting = Setting(plan.require(), known.value, 0, period.value, delay.value)
     followed = Followed(setting, opened.value, chosen.value, shadow)
-    saved = None if state is None else FollowState.load(state, followed.identity)
+    saved = None if state is None or shadow else FollowState.load(state, followed.identity)
     log = AuditLog(audit)
     scraper = Scraper(opened.value, reader_of(opened.value, plan, names), urls, params.metrics_timeout_s)
     try:

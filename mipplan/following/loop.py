@@ -131,7 +131,7 @@ class FollowLoop:
                     before = wanted
                     wanted = self._decide(decider, builder, active, floor if now_ns < hold_ns else {})
                     self._conclude(wanted, before, now_ns)
-                    if state is not None and wanted != before:
+                    if state is not None and wanted != before and not self._followed.shadow:
                         replace(self._followed.identity, replicas=wanted).save(state)
                 if not self._followed.shadow:
                     if found is not None:

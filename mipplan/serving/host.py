@@ -234,7 +234,7 @@ class ServingHost:
 
         Those that start go first, then those that idle, then those that are under way, each after its batch, as in
         `mipplan.ReplicaSchedule`; but one that goes after its batch does not stay if another becomes active. What is
-        guaranteed is so with the plan's replicas, or more.
+        guaranteed is so with the plan's replicas; under eager dispatch of the oldest first, with more, too.
 
         Raises
         ------

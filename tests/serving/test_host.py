@@ -11,7 +11,9 @@ import pytest
 import mipplan as mp
 from mipplan.serving import (
     AdmissionParams,
+    Blueprint,
     CallableWorker,
+    Dispatcher,
     EmulatedWorker,
     HostParams,
     Outcome,
@@ -20,6 +22,7 @@ from mipplan.serving import (
     Routed,
     ServedBatch,
     ServingHost,
+    rehearse,
     with_allowance,
 )
 from serving_plans import double, small_plan
@@ -90,7 +93,7 @@ def test_faults_of_workers(script: list[str], outcomes: list[str], reason: str |
             answers = await served(host, 1)
             assert [answer.outcome.value for answer in answers] == outcomes
             assert answers[0].reason == reason
-            while any(stage.is_short for stage in host.dispatcher.stages.values()):
+            while any(stage.is_off_plan for stage in host.dispatcher.stages.values()):
                 await asyncio.sleep(0.01)
             again = await host.infer(10)
             assert again.outcome is Outcome.SERVED
@@ -284,3 +287,25 @@ def test_counts_that_cannot_be_are_refused_as_a_whole() -> None:
             assert host.told == {"a": 2, "b": 1}
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("settings", "voids"), [({}, False), ({"dispatch": "paced"}, True), ({"discipline": "fifo"}, True)]
+)
+def test_more_replicas_than_planned_keep_the_guarantee_where_a_theorem_says_so(
+    settings: dict[str, str], voids: bool
+) -> None:
+    plan = small_plan({"a": ([1.0, 1.5], 2)}, **settings)
+    dispatcher = Dispatcher(Blueprint.of(plan))
+    seen = rehearse(
+        dispatcher,
+        [0, 10_000_000, 20_000_000],
+        incidents=[(5_000_000, lambda one, now_ns: one.back("a", 2, now_ns))],
+    )
+    assert seen.void == ({1, 2} if voids else set())
+
+
+def test_last_replica_of_a_stage_stays() -> None:
+    dispatcher = Dispatcher(Blueprint.of(PLAN))
+    with pytest.raises(mp.InputError, match="the last one stays"):
+        dispatcher.retire("b", 0, 0)
