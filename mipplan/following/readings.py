@@ -138,12 +138,10 @@ class RayReader(_StageReader):
         place = "ray_serve_deployment_request_counter"
         ended = self._counters.increase(samples, place, deployment=name)
         waiting = gauge(samples, "ray_serve_deployment_queued_queries", deployment=name)
-        under_way = gauge(
-            samples,
-            "ray_serve_replica_processing_queries",
-            "ray_serve_num_ongoing_requests_at_replicas",
-            deployment=name,
-        )
+        # Both tell the same where there are both; which of them there are depends on Ray's version.
+        under_way = gauge(samples, "ray_serve_replica_processing_queries", deployment=name)
+        if under_way is None:
+            under_way = gauge(samples, "ray_serve_num_ongoing_requests_at_replicas", deployment=name)
         if ended is None and waiting is None and under_way is None:
             raise InputError.one(f"metrics: {place}", f"there is none of stage {stage} (deployment {name})")
         there = (waiting or 0.0) + (under_way or 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -116,7 +117,8 @@ def _instances(group: Mapping[str, Any]) -> int:
 class RayTarget:
     """Ray Serve: its dashboard's ``scale``, where each stage is a deployment of one application.
 
-    The application's configuration has ``external_scaler_enabled: true``, and no ``autoscaling_config``.
+    The application's configuration has ``external_scaler_enabled: true``, and no ``autoscaling_config``. Where Ray asks
+    for a token, it is that of ``RAY_AUTH_TOKEN``, as for Ray's own clients.
     """
 
     reads = "ray"
@@ -124,12 +126,13 @@ class RayTarget:
 
     def __init__(self, plan: Plan, url: str, names: Mapping[str, str], namespace: str) -> None:
         self.name, self._url = f"ray:{url}", url
-        self._application = namespace
+        self._application, self._token = namespace, os.environ.get("RAY_AUTH_TOKEN")
         self._names = {stage: names.get(stage, stage) for stage in plan.choices}
 
     def serving(self, timeout_s: float) -> Mapping[str, int]:
         """Count the replicas that run."""
-        answer: Any = fetch_json(f"{self._url}/api/serve/applications/", timeout_s=timeout_s)
+        url = f"{self._url}/api/serve/applications/"
+        answer: Any = fetch_json(url, token=self._token, timeout_s=timeout_s)
         found = {}
         for stage, name in self._names.items():
             try:
@@ -143,8 +146,13 @@ class RayTarget:
     def scale(self, stage: str, replicas: int, timeout_s: float) -> None:
         """Tell the controller, which does it by and by."""
         place = f"applications/{quote(self._application)}/deployments/{quote(self._names[stage])}"
-        document = {"target_num_replicas": replicas}
-        fetch_json(f"{self._url}/api/v1/{place}/scale", method="POST", document=document, timeout_s=timeout_s)
+        fetch_json(
+            f"{self._url}/api/v1/{place}/scale",
+            method="POST",
+            document={"target_num_replicas": replicas},
+            token=self._token,
+            timeout_s=timeout_s,
+        )
 
 
 class KServeTarget:

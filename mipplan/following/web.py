@@ -26,6 +26,7 @@ def fetch(
     method: str = "GET",
     document: object = None,
     content_type: str = "application/json",
+    token: str | None = None,
     timeout_s: float = 5.0,
 ) -> bytes:
     """Send one request and return the answer's body.
@@ -38,6 +39,8 @@ def fetch(
         Sent as JSON.
     content_type : str
         Of what is sent.
+    token : str, optional
+        Sent as ``Authorization: Bearer``.
     timeout_s : float
         For connecting, sending and the whole answer.
 
@@ -53,6 +56,8 @@ def fetch(
         raise WebError(f"expected http://HOST:PORT/…, found {shown(url)}")
     body = None if document is None else json.dumps(document).encode()
     headers = {"Content-Type": content_type} if body is not None else {}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
     path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
     connection = connects(parts.hostname, parts.port, timeout=timeout_s)
     try:

@@ -23,6 +23,7 @@ class FakeServer:
     answer: Callable[[str, str, Any], Answer]
     url: str = ""
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
+    tokens: list[str | None] = field(default_factory=list)
     gone: threading.Event = field(default_factory=threading.Event)
 
     def changes(self) -> list[tuple[str, str, Any]]:
@@ -61,6 +62,7 @@ def serving(answer: Callable[[str, str, Any], Answer]) -> Iterator[FakeServer]:
             length = int(self.headers.get("Content-Length") or 0)
             document = json.loads(self.rfile.read(length)) if length else None
             fake.asked.append((self.command, self.path, document))
+            fake.tokens.append(self.headers.get("Authorization"))
             try:
                 respond(self, fake.answer(self.command, self.path, document), fake.gone)
             except (BrokenPipeError, ConnectionResetError):

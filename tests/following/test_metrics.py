@@ -127,6 +127,7 @@ def test_ray_tells_queues_and_ongoing_requests() -> None:
             f'ray_serve_deployment_request_counter_total{{deployment="{name}",replica="{replica}"}} {ended}\n'
             f'ray_serve_deployment_queued_queries{{deployment="{name}",handle="{replica}"}} {queued}\n'
             f'ray_serve_replica_processing_queries{{deployment="{name}",replica="{replica}"}} {running}\n'
+            f'ray_serve_num_ongoing_requests_at_replicas{{deployment="{name}",handle="{replica}"}} {running}\n'
             for name in ("a", "b")
             for replica in (1, 2)
         )

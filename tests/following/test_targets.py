@@ -81,7 +81,9 @@ def ray_details(replicas: list[str]) -> bytes:
     ).encode()
 
 
-def test_ray_is_told_by_its_dashboard() -> None:
+def test_ray_is_told_by_its_dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+
     def dashboard(method: str, path: str, document: Any) -> tuple[int, bytes]:
         if path == "/api/serve/applications/":
             return 200, ray_details(["RUNNING", "STARTING", "RUNNING"])
@@ -98,6 +100,7 @@ def test_ray_is_told_by_its_dashboard() -> None:
             target.scale("detect", 4, 2.0)
         with pytest.raises(WebError, match="application 'main'"):
             open_target(PLAN, f"ray:{fake.url}", namespace="main").serving(2.0)
+        assert set(fake.tokens) == {"Bearer secret"}
 
 
 def test_kubernetes_scale_is_patched() -> None:
