@@ -21,6 +21,8 @@ from .exporters import export as export
 from .fleet import FleetPlan as FleetPlan
 from .fleet import FleetStatus as FleetStatus
 from .fleet import plan_fleet as plan_fleet
+from .following import FollowSummary as FollowSummary
+from .following import follow as follow
 from .html import Page as Page
 from .html import report as report
 from .logs import QueryLog as QueryLog
@@ -56,6 +58,8 @@ from .result import PlanStatus as PlanStatus
 from .result import ReplayResult as ReplayResult
 from .result import RunClass as RunClass
 from .result import StreamResult as StreamResult
+from .scheduling import DaySchedule as DaySchedule
+from .scheduling import schedule as schedule
 from .trace import Trace as Trace
 from .tuner import Conditions as Conditions
 from .tuner import JointTuner as JointTuner
@@ -69,5 +73,7 @@ from .validation import truth as truth
 from .verification import Verification as Verification
 from .verification import certify as certify
 from .verification import verify as verify
+from .watching import Watch as Watch
+from .watching import watch as watch
 
 __version__: str

@@ -38,6 +38,7 @@ from mipplan.profiling import MachineRecord
 from mipplan.reporting import (
     catalog,
     comparisons,
+    control,
     documents,
     drawings,
     exchange,
@@ -83,6 +84,12 @@ HEADINGS: dict[type, str] = {
     operations.StageComparisonReport: "compared stage",
     operations.ServiceComparisonReport: "compared service",
     operations.HopComparisonReport: "compared hop",
+    control.DayScheduleReport: "day schedule",
+    control.StageScheduleReport: "scheduled stage",
+    control.FollowReport: "follow",
+    control.WatchReport: "watch",
+    control.MisfitReport: "misfit",
+    control.ReplanReport: "re-plan",
     catalog.ProfilesReport: "profiles",
     catalog.ExaminationReport: "profiles --check",
     exchange.ImportReport: "profiles import",
@@ -173,7 +180,10 @@ def fields_of(model: type) -> list[str]:
 def report_models() -> list[type]:
     return [
         value
-        for room in (documents, replays, comparisons, catalog, drawings, exchange, judgements, operations)
+        for room in (
+            *(documents, replays, comparisons, catalog, control),
+            *(drawings, exchange, judgements, operations),
+        )
         for value in vars(room).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report
     ]

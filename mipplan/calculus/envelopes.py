@@ -70,6 +70,11 @@ class Envelope:
             left, low = right, high
         return low + self.rate * (window_ns - left)
 
+    def faster(self, times: Fraction) -> Envelope:
+        """Envelope of this traffic as it comes `times` as fast, bursts and all: ``α(times·u)``, for times > 0."""
+        corners = tuple((Fraction(u) / times, arrivals) for u, arrivals in self.corners)
+        return Envelope(corners, self.rate * times)
+
     def thinned(self, share: Fraction) -> Envelope:
         """Envelope of a share of this traffic: ``1 + share·(α − 1)``, for a share from 0 to 1."""
         corners = tuple((u, 1 + share * (arrivals - 1)) for u, arrivals in self.corners)

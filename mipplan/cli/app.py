@@ -12,6 +12,7 @@ from mipplan import plots, reporting
 from mipplan.cli import flags, inputs
 from mipplan.cli.drawing import plot, report
 from mipplan.cli.driving import drive
+from mipplan.cli.following import follow, schedule, watch
 from mipplan.cli.judging import compare, fragility, replay, verify
 from mipplan.cli.observing import observe, truth
 from mipplan.cli.profiles import profiles_app
@@ -327,7 +328,7 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
 #: In the order of the help.
 _COMMANDS = (
     *(plan, replay, compare, fragility, tune, fleet, verify, report, plot, export),
-    *(profile, serve, drive, observe, truth, solvers),
+    *(profile, serve, drive, observe, truth, schedule, follow, watch, solvers),
 )
 for _command in _COMMANDS:
     app.command()(_command)

@@ -28,6 +28,8 @@ _COARSE = (
     "--windows",
     "--period",
     "--activation-delay",
+    "--start-delay",
+    "--bin",
 )
 _BARE_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{0,12})?", re.ASCII)
 _LONG_UNITS = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{0,9})?) *(?P<unit>m|h)(in|ins|r|rs)?", re.ASCII)

@@ -34,6 +34,10 @@ def serve(
         str, flags.option("ADDRESS", "Listen here; by default for this machine alone.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 for any that is free.")] = 8000,
+    start_delay: Annotated[
+        str,
+        flags.option("TIME", "With --emulate: how long a replica takes to start that `POST /scale` adds."),
+    ] = "0s",
     log: Annotated[
         Path | None,
         flags.option(
@@ -70,6 +74,7 @@ def serve(
         given = faults.take(lambda: mp.Plan.load(plan).require())
         allowance_s = faults.take(lambda: inputs.seconds_of("--allowance", allowance))
         limit_s = faults.take(lambda: inputs.optional_seconds("--for", time_limit))
+        start_s = faults.take(lambda: inputs.seconds_of("--start-delay", start_delay))
         urls = faults.take(lambda: _endpoints(endpoint or (), given.value if given else None))
         if emulate == bool(endpoint):
             faults.add(Fault("--emulate", "give this, or --endpoint for every replica of every stage"))
@@ -93,7 +98,7 @@ def serve(
         for line in _introduction(served, promised, arrivals.value, allowance_s.value):
             typer.echo(line)
         admission = AdmissionParams(most_in_flight, most_waiting)
-        params = ServeParams(address, port, allowance_s.value, admission=admission)
+        params = ServeParams(address, port, allowance_s.value, start_s=start_s.value, admission=admission)
         worker = None if emulate else EndpointWorker(urls.value)
         summary = mp.serving.serve(
             served,
@@ -172,7 +177,7 @@ def _bound_ns(promised: mp.Plan, trace: mp.Trace) -> int:
 def _say_where(url: str, plan: mp.Plan, emulated: bool) -> None:
     devices = "emulated devices" if emulated else "the endpoints given"
     typer.echo(f"serving on {devices}: POST {url}/v2/models/{plan.pipeline.name}/infer")
-    typer.echo(f"also {url}/metrics, {url}/v2/health/ready; Ctrl-C drains and stops")
+    typer.echo(f"also {url}/metrics, {url}/v2/health/ready, POST {url}/scale; Ctrl-C drains and stops")
 
 
 def export(

@@ -9,6 +9,7 @@ from .exporting import check_exportable as check_exportable
 from .exporting import check_target as check_target
 from .exporting import export as export
 from .kserve import inference_nodes as inference_nodes
+from .kserve import service_name as service_name
 from .register import TARGETS as TARGETS
 from .register import ExportTarget as ExportTarget
 from .thresholds import ScalingThresholds as ScalingThresholds

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from ray import serve
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 import mipplan as mp
 from mipplan.serving import $names
@@ -56,11 +56,25 @@ class $ingress:
 
         They are actors of this one, and end with it.
         """
-        host = ServingHost(PLAN, RayWorker(MODELS, OPTIONS), $arguments)
+        observers = []
+        host = ServingHost(PLAN, RayWorker(MODELS, OPTIONS), $arguments, observers=observers)
+        self.metrics = ServingMetrics(PLAN, host.dispatcher, host.told)
+        observers.append(self.metrics)
         self.host = await host.__aenter__()
 
     async def __call__(self, request: Request):
-        """Serve one query, a JSON document; 503 if it is turned away, 500 if it fails."""
+        """Serve one query, a JSON document; 503 if it is turned away, 500 if it fails.
+
+        GET /metrics and POST /scale are for `mipplan follow`.
+        """
+        if request.url.path.endswith("/metrics"):
+            return Response(self.metrics.text(), media_type="text/plain")
+        if request.url.path.endswith("/scale"):
+            try:
+                self.host.scale(await request.json())
+            except ValueError as error:
+                return JSONResponse({"error": str(error)}, 400)
+            return JSONResponse({"replicas": self.host.told})
         payload = await request.json() if await request.body() else None
         try:
             answered = await self.host.infer(payload)
@@ -154,6 +168,9 @@ serve run serve.yaml
 curl -X POST localhost:8000/ -d '0'
 ```
 
+`mipplan follow plan.json --target mipplan:http://localhost:8000` has its replicas follow the traffic; it looks at
+`/metrics` and tells counts at `/scale`.
+
 On several machines each says with `--resources` which devices it has, and `working_dir` in `serve.yaml` names this
 folder as Ray wants it. Plain `@serve.batch` would not keep the plan: it makes batches of what comes within its wait to
 one replica, not of what waits.
@@ -170,7 +187,13 @@ def _escaped(hardware: str) -> str:
 
 def _application(deployment: Deployment) -> str:
     emulate, is_drawn = deployment.emulate, deployment.shape is FlowShape.DRAWN
-    names = ["RayWorker", "RejectedError", "ServingHost", *(["DrawnDecisions"] if is_drawn else [])]
+    names = [
+        "RayWorker",
+        "RejectedError",
+        "ServingHost",
+        "ServingMetrics",
+        *(["DrawnDecisions"] if is_drawn else []),
+    ]
     # Emulated stages are all on one machine: nothing but the dispatcher makes the delays of edges.
     arguments, constants = f"hold_delays={emulate}", ""
     if is_drawn:

@@ -104,7 +104,7 @@ def _draw_traffic(axes: Axes, windows: Windows) -> None:
 def _draw_distribution(
     axes: Axes, result: ReplayResult, slo_s: float, quantile: float, unit: str, scale: float
 ) -> None:
-    ordered = np.sort(result.answered_ns)
+    ordered = np.sort(result.latency_ns)
     places = _places(result.queries)
     latency = ordered[places] * (scale / NS_PER_S)
     slower = 1.0 - places / result.queries

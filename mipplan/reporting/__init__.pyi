@@ -15,6 +15,12 @@ from .comparisons import show_comparison as show_comparison
 from .comparisons import show_tuning as show_tuning
 from .comparisons import tune_report as tune_report
 from .comparisons import write_schedule as write_schedule
+from .control import follow_report as follow_report
+from .control import schedule_report as schedule_report
+from .control import show_follow as show_follow
+from .control import show_schedule as show_schedule
+from .control import show_watch as show_watch
+from .control import watch_report as watch_report
 from .documents import DeviceUseReport as DeviceUseReport
 from .documents import ErrorReport as ErrorReport
 from .documents import FleetMemberReport as FleetMemberReport

@@ -99,6 +99,9 @@ class EndpointWorker:
             document.get("outputs") if isinstance(document, dict) else document, "outputs", rows
         )
 
+    async def stop(self, stage: str, replica: int) -> None:
+        """Do nothing: who runs the endpoint stops it."""
+
     async def close(self) -> None:
         """Close all connections."""
         if self._opened is not None:

@@ -1,8 +1,8 @@
 """The HTTP front of a host: the Open Inference Protocol v2, metrics and draining.
 
 Routes: ``GET /v2``, ``/v2/health/live``, ``/v2/health/ready``, ``/v2/models/PIPELINE``, ``/v2/models/PIPELINE/ready``,
-``/metrics``; ``POST /v2/models/PIPELINE/infer``, ``/drain``. A request is one query: the first dimension of each tensor
-is 1.
+``/metrics``; ``POST /v2/models/PIPELINE/infer``, ``/scale``, ``/drain``. A request is one query: the first
+dimension of each tensor is 1.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def serving_app(
             web.get(f"{model}/ready", front.model_ready),
             web.post(f"{model}/infer", front.infer),
             web.get("/metrics", front.metrics_text),
+            web.post("/scale", front.scale),
             web.post("/drain", front.drain),
         ]
     )
@@ -132,6 +133,17 @@ class _Front:
 
         del request
         return web.Response(body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def scale(self, request: web.Request) -> web.Response:
+        """Have other numbers of replicas: a JSON object of counts by stage."""
+        try:
+            asked = json.loads(await request.read())
+        except (ValueError, RecursionError):
+            raise InputError.one("request", "is no JSON") from None
+        if not isinstance(asked, dict):
+            raise InputError.one("request", f"expected an object of replicas by stage, found {shown(asked)}")
+        self._host.scale(asked)
+        return _answer({"replicas": self._host.told})
 
     async def drain(self, request: web.Request) -> web.Response:
         """Accept nothing more, and answer when nothing is in flight."""

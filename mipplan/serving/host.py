@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self
 
-from mipplan.core import Fault, Faults, InputError, MipplanError, format_duration
+from mipplan.core import Fault, Faults, InputError, MipplanError, format_duration, is_whole, shown
 from mipplan.result import Plan
 from mipplan.serving.clock import Alarm, now_ns
 from mipplan.serving.dispatching import (
@@ -26,6 +26,9 @@ from mipplan.serving.dispatching import (
     with_allowance,
 )
 from mipplan.serving.workers import BatchFailedError, ReplicaGoneError, Routed, ServingWorker
+
+#: More replicas of a stage than this are a slip.
+_MOST_REPLICAS = 1_000
 
 
 class RejectedError(MipplanError):
@@ -129,6 +132,9 @@ class ServingHost:
         self._alarm = Alarm(self._wake)
         self._answers: dict[QueryName, asyncio.Future[Answered]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.told = {name: stage.replicas for name, stage in blueprint.stages.items()}
+        """Replicas that each stage is told to have; those that start are among them."""
+        self._starting: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._arrived = 0
 
     async def __aenter__(self) -> Self:
@@ -223,6 +229,53 @@ class ServingHost:
             raise
         return answered
 
+    def scale(self, replicas: Mapping[str, int]) -> None:
+        """Have other numbers of replicas from now on; those that are added serve when their workers have started.
+
+        Those that start go first, then those that idle, then those that are under way, each after its batch, as in
+        `mipplan.ReplicaSchedule`; but one that goes after its batch does not stay if another becomes active. What is
+        guaranteed is so with the plan's replicas; under eager dispatch of the oldest first, with more, too.
+
+        Raises
+        ------
+        InputError
+            If there is no such stage, or a count is no whole number from 1 to 1,000; nothing is changed then.
+        """
+        InputError.raise_if(
+            Fault(f"replicas.{name}", "there is no such stage")
+            if name not in self.told
+            else Fault(
+                f"replicas.{name}", f"expected a whole number from 1 to {_MOST_REPLICAS:,}, found {shown(n)}"
+            )
+            for name, n in replicas.items()
+            if name not in self.told or not is_whole(n) or not 1 <= n <= _MOST_REPLICAS
+        )
+        for name, count in replicas.items():
+            self.told[name] = count
+            self._fit(name)
+        self._wake()
+
+    def _fit(self, name: str) -> None:
+        """Start or stop replicas of a stage until they are as many as told."""
+        state = self.dispatcher.stages[name]
+        starting = [replica for stage, replica in self._starting if stage == name]
+        surplus = len(state.alive) + len(starting) - self.told[name]
+        for replica in starting[::-1][: max(0, surplus)]:
+            self._starting.pop((name, replica)).cancel()
+            self._spawn(self.workers[name].stop(name, replica))
+            surplus -= 1
+        idle_first = sorted(state.alive, key=lambda replica: (replica in state.busy, -replica))
+        # One that is there has to stay while those that were asked for start.
+        for replica in idle_first[: min(max(0, surplus), len(state.alive) - 1)]:
+            self.dispatcher.retire(name, replica, now_ns())
+            if replica not in state.busy:
+                self._spawn(self.workers[name].stop(name, replica))
+        taken = state.alive | state.busy.keys() | set(starting)
+        for _ in range(-surplus):
+            replica = min(set(range(len(taken) + 1)) - taken)
+            taken.add(replica)
+            self._starting[name, replica] = self._spawn(self._restart(name, replica, 0.0))
+
     async def drain(self) -> None:
         """Accept no further query, and return when those in flight are answered."""
         self.dispatcher.drain()
@@ -256,10 +309,11 @@ class ServingHost:
         if not answer.done():  # its client may have gone
             answer.set_result(answered)
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _run(self, batch: ServedBatch) -> None:
         """Have a replica run a batch, and tell the dispatcher what came of it."""
@@ -278,6 +332,12 @@ class ServingHost:
         else:
             self._take(batch, outputs)
         self._wake()
+        if batch.replica not in self.dispatcher.stages[batch.stage].alive and not self._is_awaited(batch):
+            await self.workers[batch.stage].stop(batch.stage, batch.replica)
+
+    def _is_awaited(self, batch: ServedBatch) -> bool:
+        """Whether the replica of a batch is started again."""
+        return (batch.stage, batch.replica) in self._starting
 
     def _take(self, batch: ServedBatch, outputs: Sequence[Any]) -> None:
         routed = [output if isinstance(output, Routed) else Routed(output) for output in outputs]
@@ -289,19 +349,23 @@ class ServingHost:
             return  # the dispatcher counts the batch as failed, with this reason
 
     def _lose(self, batch: ServedBatch, reason: str) -> None:
+        is_there = batch.replica in self.dispatcher.stages[batch.stage].alive
         self.dispatcher.gone(batch.stage, batch.replica, now_ns(), reason)
-        self._spawn(self._restart(batch.stage, batch.replica))
+        if is_there:  # else it was about to go
+            work = self._restart(batch.stage, batch.replica, self._params.first_restart_s)
+            self._starting[batch.stage, batch.replica] = self._spawn(work)
 
-    async def _restart(self, stage: str, replica: int) -> None:
-        """Start a replica that has gone, as often as it takes."""
-        wait_s = self._params.first_restart_s
+    async def _restart(self, stage: str, replica: int, wait_s: float) -> None:
+        """Start a replica that has gone, or one more, as often as it takes."""
         while True:
             await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, self._params.longest_restart_s)
+            wait_s = min(max(2 * wait_s, self._params.first_restart_s), self._params.longest_restart_s)
             try:
                 await self.workers[stage].start(stage, replica)
             except Exception:
                 continue
             break
+        del self._starting[stage, replica]
         self.dispatcher.back(stage, replica, now_ns())
+        self._fit(stage)
         self._wake()

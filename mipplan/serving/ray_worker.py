@@ -68,6 +68,10 @@ class RayWorker:
         if (actor := self._actors.pop(place, None)) is not None:
             ray.kill(actor)
 
+    async def stop(self, stage: str, replica: int) -> None:
+        """Kill the actor of a replica."""
+        self._kill((stage, replica))
+
     async def close(self) -> None:
         """Kill all actors."""
         for place in list(self._actors):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mipplan.core import NS_PER_S
 from mipplan.documents import AnyPath
 from mipplan.logs import LogMetadata, LogWriter, StageLog, StageRow, write_log
 from mipplan.result import Plan, fingerprint
-from mipplan.serving.clock import unix_offset_ns
+from mipplan.serving.clock import now_ns, unix_offset_ns
 from mipplan.serving.dispatching import (
     Answered,
     BatchEnded,
@@ -32,6 +33,27 @@ if TYPE_CHECKING:
 _TIMES_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
+class _BusySeconds:
+    """Time that replicas were under way, as a counter that goes on while they are."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self.ended_ns = dict.fromkeys(dispatcher.stages, 0)
+
+    def collect(self) -> Iterator[Any]:
+        """Yield the counter as it is now."""
+        from prometheus_client.core import CounterMetricFamily
+
+        found, now = (
+            CounterMetricFamily("mipplan_busy_seconds", "Time under way.", labels=["stage"]),
+            now_ns(),
+        )
+        for name, stage in self._dispatcher.stages.items():
+            open_ns = sum(max(0, now - batch.dispatched_ns) for batch in stage.busy.values())
+            found.add_metric([name], (self.ended_ns[name] + open_ns) / NS_PER_S)
+        yield found
+
+
 def _size(stage: StageState, what: str) -> int:
     return len(getattr(stage, what))
 
@@ -47,9 +69,11 @@ class ServingMetrics:
         Whose objective and certificate queries may miss.
     dispatcher : Dispatcher
         Its queues are looked at when the metrics are read.
+    told : mapping of str to int, optional
+        Replicas that each stage is told to have, if these change (`ServingHost.told`).
     """
 
-    def __init__(self, plan: Plan, dispatcher: Dispatcher) -> None:
+    def __init__(self, plan: Plan, dispatcher: Dispatcher, told: Mapping[str, int] | None = None) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         self.registry: CollectorRegistry = CollectorRegistry()
@@ -66,6 +90,10 @@ class ServingMetrics:
         busy = Gauge(
             "mipplan_busy_replicas", "Replicas of a stage under way.", by_stage, registry=self.registry
         )
+        if told is not None:
+            asked = Gauge("mipplan_replicas_told", "Replicas asked for.", by_stage, registry=self.registry)
+            for name in told:
+                asked.labels(name).set_function(partial(told.__getitem__, name))
         for name, stage in dispatcher.stages.items():
             waiting.labels(name).set_function(partial(getattr, stage, "waiting"))
             replicas.labels(name).set_function(partial(_size, stage, "alive"))
@@ -108,11 +136,16 @@ class ServingMetrics:
         self._void = Counter(
             "mipplan_void", "Queries that have lost what the plan guarantees.", registry=self.registry
         )
+        self._busy = _BusySeconds(dispatcher)
+        self.registry.register(self._busy)
         for outcome in (*Outcome, "rejected"):
             self._queries.labels(str(outcome))
         for limit in self._limits_ns:
             self._missed.labels(limit)
         for name in dispatcher.stages:
+            # There from the beginning, or whoever reads them misses what came before the second look.
+            self._sizes.labels(name)
+            self._wait.labels(name)
             self._overruns.labels(name)
             self._retries.labels(name)
 
@@ -124,6 +157,7 @@ class ServingMetrics:
             for token in batch.tokens:
                 self._wait.labels(batch.stage).observe((batch.dispatched_ns - token.arrival_ns) / NS_PER_S)
         elif isinstance(step, BatchEnded):
+            self._busy.ended_ns[step.batch.stage] += max(0, step.now_ns - step.batch.dispatched_ns)
             if step.retries:
                 self._retries.labels(step.batch.stage).inc()
         elif isinstance(step, Overran):

@@ -35,6 +35,8 @@ class ServeParams:
         Time on top of ℓ(k) that the dispatcher itself may take for a batch.
     drain_s : float
         Queries in flight when it is told to stop are served for so long, then answered with an error.
+    start_s : float
+        How long an emulated replica takes to start that is added while it serves.
     admission : AdmissionParams
     host : HostParams
     """
@@ -43,6 +45,7 @@ class ServeParams:
     port: int = 8000
     allowance_s: float = 0.002
     drain_s: float = 10.0
+    start_s: float = 0.0
     admission: AdmissionParams = field(default_factory=AdmissionParams)
     host: HostParams = field(default_factory=HostParams)
 
@@ -118,7 +121,7 @@ async def serve_until(
     recorder = None if log is None else StageRecorder(log, plan, target="emulated" if is_emulated else None)
     host = ServingHost(
         plan,
-        EmulatedWorker(plan) if workers is None else workers,
+        EmulatedWorker(plan, start_s=params.start_s) if workers is None else workers,
         allowance_s=params.allowance_s,
         hold_delays=is_emulated,
         admission=params.admission,
@@ -126,7 +129,7 @@ async def serve_until(
         observers=observers,
         params=params.host,
     )
-    metrics = ServingMetrics(plan, host.dispatcher)
+    metrics = ServingMetrics(plan, host.dispatcher, host.told)
     observers += [metrics] if recorder is None else [metrics, recorder]
     runner = web.AppRunner(serving_app(host, metrics), access_log=None, handler_cancellation=True)
     try:

@@ -60,6 +60,9 @@ class ServingWorker(Protocol):
         fails the batch alone.
         """
 
+    async def stop(self, stage: str, replica: int) -> None:
+        """Let go of a replica that is not needed any more; it may be started again later."""
+
     async def close(self) -> None:
         """Let go of everything."""
 
@@ -71,13 +74,24 @@ class EmulatedWorker:
     ----------
     plan : Plan
         Whose tables hold; not the one with the dispatcher's allowance.
+    start_s : float
+        How long a replica takes to start that was not there at the beginning, as if its model were loaded.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, start_s: float = 0.0) -> None:
         self._service_ns = {stage: plan.service_ns(stage).tolist() for stage in plan.require().choices}
+        self._there = {(s, k) for s, choice in plan.choices.items() for k in range(choice.replicas)}
+        self._start_s = start_s
 
     async def start(self, stage: str, replica: int) -> None:
-        """Do nothing: it is ready."""
+        """Be ready at once if it was there before, else in a while."""
+        if (stage, replica) not in self._there:
+            await asyncio.sleep(self._start_s)
+            self._there.add((stage, replica))
+
+    async def stop(self, stage: str, replica: int) -> None:
+        """Be gone."""
+        self._there.discard((stage, replica))
 
     async def run(self, stage: str, replica: int, batch: ServedBatch) -> Sequence[Any]:
         """Be busy from the dispatch on, for as long as the table says."""
@@ -117,6 +131,11 @@ class CallableWorker:
         """Have the process of the replica call the function."""
         inputs = [[value for _, value in token.inputs] for token in batch.tokens]
         return await self._processes[stage, replica].ask(inputs)
+
+    async def stop(self, stage: str, replica: int) -> None:
+        """End the process of a replica."""
+        if (process := self._processes.pop((stage, replica), None)) is not None:
+            await process.close()
 
     async def close(self) -> None:
         """End all processes."""

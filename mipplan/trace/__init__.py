@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from mipplan.trace.checks import checked_chunks
+from mipplan.trace.counts import Counts
 from mipplan.trace.generators import gamma_chunks
 from mipplan.trace.model import Trace, TraceReference, check_split, split_trace
-from mipplan.trace.reading import ReadParams, read_pieces
+from mipplan.trace.reading import ReadParams, read_bins, read_pieces
 
 __all__ = [
+    "Counts",
     "ReadParams",
     "Trace",
     "TraceReference",
     "check_split",
     "checked_chunks",
     "gamma_chunks",
+    "read_bins",
     "read_pieces",
     "split_trace",
 ]

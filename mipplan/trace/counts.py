@@ -8,6 +8,7 @@ import numpy as np
 
 from mipplan.core import (
     MAX_DURATION_NS,
+    NS_PER_HOUR,
     NS_PER_S,
     Float64,
     InputError,
@@ -21,9 +22,19 @@ from mipplan.trace.checks import MAX_ARRIVALS, RowFault, TableFile
 
 _NS_PER_MINUTE = 60 * NS_PER_S
 #: Count columns, and the time to which their numbers refer.
-COUNT_COLUMNS = {"requests_per_s": NS_PER_S, "requests_per_min": _NS_PER_MINUTE}
+COUNT_COLUMNS = {
+    "requests_per_s": NS_PER_S,
+    "requests_per_min": _NS_PER_MINUTE,
+    "requests_per_hour": NS_PER_HOUR,
+}
+_UNITS = {NS_PER_S: "second", _NS_PER_MINUTE: "minute", NS_PER_HOUR: "hour"}
 #: Columns that tell the start of an interval, and their unit.
-INTERVAL_COLUMNS = {"t_s": NS_PER_S, "minute_index": _NS_PER_MINUTE, "window_start_s": NS_PER_S}
+INTERVAL_COLUMNS = {
+    "t_s": NS_PER_S,
+    "minute_index": _NS_PER_MINUTE,
+    "window_start_s": NS_PER_S,
+    "hour": NS_PER_HOUR,
+}
 #: How counts can be expanded, and what each means.
 EXPANSIONS = {
     "poisson": "a Poisson number of arrivals with the count as its mean, at random times",
@@ -60,8 +71,7 @@ def read_counts(table: TableFile, column: str) -> Counts:
     if not keys:
         _check_end(table, column, len(values) * per_ns)
         start_ns = np.arange(len(values)) * per_ns
-        unit = "second" if per_ns == NS_PER_S else "minute"
-        return Counts(start_ns, per_ns, values, (f"read from {column}, one row a {unit}",))
+        return Counts(start_ns, per_ns, values, (f"read from {column}, one row a {_UNITS[per_ns]}",))
     start_ns, interval_ns, which = _intervals(table, keys[0])
     summed: Float64 = np.bincount(which, weights=values).astype(np.float64) * (interval_ns / per_ns)
     notes = [f"read from {column} per {interval_ns / NS_PER_S:.12g} s of {keys[0]}"]

@@ -290,8 +290,9 @@ class Trace:
         ----------
         path : str or path
             Arrivals: one column ``arrival_s``, ``arrival_ms`` or ``timestamp`` (ISO dates; times become
-            relative to the first). Counts: one column ``requests_per_s`` or ``requests_per_min``; ``t_s``,
-            ``minute_index`` or ``window_start_s`` tells the interval, else each row is a second or minute.
+            relative to the first). Counts: one column ``requests_per_s``, ``requests_per_min`` or
+            ``requests_per_hour``; ``t_s``, ``minute_index``, ``hour`` or ``window_start_s`` tells the interval, else
+            each row is a second, minute or hour.
             Rows of the same interval are added up. Other columns are ignored.
         expand : {"poisson", "uniform", "even"}, optional
             How counts become arrivals; required for counts and refused for arrivals. ``poisson``: a Poisson

@@ -16,7 +16,18 @@ from typing import BinaryIO
 
 import numpy as np
 
-from mipplan.core import MAX_DURATION_NS, NS_PER_MS, NS_PER_S, InputError, Int64, Positions, shown, suggestion
+from mipplan.core import (
+    MAX_DURATION_NS,
+    NS_PER_MS,
+    NS_PER_S,
+    Float64,
+    InputError,
+    Int64,
+    Positions,
+    format_duration,
+    shown,
+    suggestion,
+)
 from mipplan.documents import AnyPath, open_file, read_bytes
 from mipplan.trace.checks import (
     RowFault,
@@ -26,7 +37,7 @@ from mipplan.trace.checks import (
     window_ns,
     window_text,
 )
-from mipplan.trace.counts import COUNT_COLUMNS, check_expansion, read_counts
+from mipplan.trace.counts import COUNT_COLUMNS, Counts, check_expansion, read_counts
 from mipplan.trace.csv_files import csv_tables, open_csv
 from mipplan.trace.parquet_files import open_parquet, parquet_tables
 
@@ -42,6 +53,8 @@ _FOREIGN = {
     b"\x28\xb5\x2f\xfd": "compressed with zstd: use gzip or none",
 }
 _STEP = 1024 * 1024
+#: Nobody plans more bins than these: a year of five minutes each.
+MOST_BINS = 105_120
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,42 @@ def read_arrivals(
         where = f" in {window_text(start_s, end_s)} of its {spans}" if is_cut else ""
         raise table.fault(column, f"gives {found}{where}; a trace needs at least two")
     return arrival_ns, "; ".join(notes)
+
+
+def read_bins(path: AnyPath, bin_ns: int, params: ReadParams = DEFAULTS) -> Counts:
+    """Read how many queries come in each bin of time, from a file of counts or of arrivals.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, leaves intervals out, or its intervals are longer than a bin or do not divide it.
+    """
+    (table,) = _tables(path, params, whole=True)
+    column = _main_column(table.origin, table.columns)
+    if column in ARRIVAL_COLUMNS:
+        places = _ArrivalReader().read(table, column) // bin_ns
+        number, values, note = places, np.ones(places.size), f"arrivals of {column} counted"
+    else:
+        counts = read_counts(table, column)
+        number, values, note = counts.start_ns // bin_ns, counts.count, counts.notes[0]
+        if bin_ns % counts.interval_ns or (counts.start_ns % counts.interval_ns).any():
+            given, wanted = format_duration(counts.interval_ns), format_duration(bin_ns)
+            raise table.fault(column, f"counts per {given} do not add up to bins of {wanted}")
+        steps = np.diff(counts.start_ns)
+        if (steps != counts.interval_ns).any():
+            gap = int(np.flatnonzero(steps != counts.interval_ns)[0])
+            after = format_duration(int(counts.start_ns[gap]))
+            raise table.fault(column, f"leaves intervals out after {after}: write 0 where nothing came")
+    if not number.size:
+        raise table.fault(column, "holds no rows")
+    if number[-1] >= MOST_BINS:
+        last = format_duration(int(number[-1]) * bin_ns)
+        message = (
+            f"reaches to {last}, more than {MOST_BINS:,} bins: subtract the first time, or take longer bins"
+        )
+        raise table.fault(column, message)
+    total: Float64 = np.bincount(number, weights=values).astype(np.float64)
+    return Counts(np.arange(total.size, dtype=np.int64) * bin_ns, bin_ns, total, (note,))
 
 
 def _span_text(first_ns: Int64, last_ns: Int64) -> str:

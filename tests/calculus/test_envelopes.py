@@ -155,3 +155,20 @@ def test_counts_that_would_overflow_are_refused() -> None:
         with pytest.raises(OverflowError, match="refused"):
             WindowCounts(np.array(windows), np.array(counts)).envelope()
     assert WindowCounts(np.array([2**40]), np.array([2**20 - 1])).envelope().at(2**40) >= 2**20 - 1
+
+
+def test_traffic_that_comes_faster_has_the_envelope_of_the_compressed_trace() -> None:
+    for number in range(40):
+        arrival_ns, counts = random_counts(np.random.default_rng([75, number]))
+        for times in (2, 5):
+            # Stretched first, so that nothing is rounded when it is compressed.
+            slow = WindowCounts.of_arrivals(times * arrival_ns, times * counts.window_ns).envelope()
+            found = slow.faster(Fraction(times))
+            assert found.rate == counts.envelope().rate
+            for window, most in zip(counts.window_ns.tolist(), counts.count.tolist(), strict=True):
+                assert found.at(window) >= most
+            # Whoever serves it in time serves the slow one in as many times the time.
+            fast, calm = rate_needed(found, 1_000), rate_needed(slow, times * 1_000)
+            assert fast is not None
+            assert calm is not None
+            assert Fraction(*fast) == times * Fraction(*calm)

@@ -124,7 +124,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
         },
         "starlette": {},
         "starlette.requests": {"Request": object},
-        "starlette.responses": {"JSONResponse": lambda document, status=200: (status, document)},
+        "starlette.responses": {
+            "JSONResponse": lambda document, status=200: (status, document),
+            "Response": lambda body, media_type: (media_type, body),
+        },
     }
     for name, offered in modules.items():
         module = ModuleType(name)
@@ -149,20 +152,31 @@ def test_application_serves_queries(name: str, tmp_path: Path, monkeypatch: pyte
     async def body() -> bytes:
         return b"7"
 
-    async def json() -> int:
-        return 7
+    first = next(iter(shipped_plan(name).choices))
+
+    def request(path: str, document: Any) -> Any:
+        async def json() -> Any:
+            return document
+
+        return SimpleNamespace(body=body, json=json, url=SimpleNamespace(path=path))
 
     async def ask() -> Any:
-        request = SimpleNamespace(body=body, json=json)
         # As Serve does: it makes the object in its event loop, and waits for it before queries are let in.
         ingress = object.__new__(module.application)
         await ingress.__init__()
         try:
-            return await asyncio.gather(*(ingress(request) for _ in range(20)))
+            told = [await ingress(request("/scale", {first: count})) for count in (3, 0)]
+            answers = await asyncio.gather(*(ingress(request("/", 7)) for _ in range(20)))
+            return told, answers, await ingress(request("/metrics", None))
         finally:
             await ingress.host.__aexit__(None, None, None)
 
-    answers = asyncio.run(ask())
+    told, answers, metrics = asyncio.run(ask())
+    assert [status for status, _ in told] == [200, 400]
+    assert told[0][1]["replicas"][first] == 3
+    assert metrics[0] == "text/plain"
+    assert b'mipplan_queries_total{outcome="served"} 20.0' in metrics[1]
+    assert f'mipplan_replicas{{stage="{first}"}} 3.0'.encode() in metrics[1]
     assert {status for status, _ in answers} == {200}
     last = {stage.name for stage in Deployment(shipped_plan(name)).sinks}
     assert all({stage for stage, _ in document["outputs"]} == last for _, document in answers)

@@ -11,7 +11,9 @@ import pytest
 import mipplan as mp
 from mipplan.serving import (
     AdmissionParams,
+    Blueprint,
     CallableWorker,
+    Dispatcher,
     EmulatedWorker,
     HostParams,
     Outcome,
@@ -20,6 +22,7 @@ from mipplan.serving import (
     Routed,
     ServedBatch,
     ServingHost,
+    rehearse,
     with_allowance,
 )
 from serving_plans import double, small_plan
@@ -90,7 +93,7 @@ def test_faults_of_workers(script: list[str], outcomes: list[str], reason: str |
             answers = await served(host, 1)
             assert [answer.outcome.value for answer in answers] == outcomes
             assert answers[0].reason == reason
-            while any(stage.is_short for stage in host.dispatcher.stages.values()):
+            while any(stage.is_off_plan for stage in host.dispatcher.stages.values()):
                 await asyncio.sleep(0.01)
             again = await host.infer(10)
             assert again.outcome is Outcome.SERVED
@@ -200,3 +203,109 @@ def test_an_allowance_raises_every_table() -> None:
     assert (raised.laws, raised.discipline, raised.slo_ns) == (PLAN.laws, PLAN.discipline, PLAN.slo_ns)
     with pytest.raises(mp.InputError, match="seconds from 0 to 1"):
         with_allowance(PLAN, 2.0)
+
+
+class StartingWorker(ScriptedWorker):
+    """Starts when it is let, and notes who was stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_start = asyncio.Event()
+        self.let_start.set()
+        self.stopped: list[tuple[str, int]] = []
+
+    async def start(self, stage: str, replica: int) -> None:
+        await self.let_start.wait()
+        self.started.append((stage, replica))
+
+    async def stop(self, stage: str, replica: int) -> None:
+        self.stopped.append((stage, replica))
+
+
+async def settled(host: ServingHost, stage: str, alive: set[int]) -> None:
+    for _ in range(1000):
+        if host.dispatcher.stages[stage].alive == alive:
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError(host.dispatcher.stages[stage].alive)
+
+
+def test_replicas_are_scaled_up_and_down() -> None:
+    async def run() -> None:
+        worker = StartingWorker()
+        async with ServingHost(PLAN, worker) as host:
+            host.scale({"a": 4})
+            await settled(host, "a", {0, 1, 2, 3})
+            host.scale({"a": 1, "b": 2})
+            await settled(host, "a", {0})
+            await settled(host, "b", {0, 1})
+            assert sorted(worker.stopped) == [("a", 1), ("a", 2), ("a", 3)]
+            assert all(answer.outcome is Outcome.SERVED for answer in await served(host, 20))
+            assert host.counts["served"] == 20
+            assert host.told == {"a": 1, "b": 2}
+
+    asyncio.run(run())
+
+
+def test_those_that_start_go_first() -> None:
+    async def run() -> None:
+        worker = StartingWorker()
+        async with ServingHost(PLAN, worker) as host:
+            worker.let_start.clear()
+            host.scale({"a": 5})
+            await asyncio.sleep(0.01)
+            host.scale({"a": 3})
+            worker.let_start.set()
+            await settled(host, "a", {0, 1, 2})
+            assert sorted(worker.stopped) == [("a", 3), ("a", 4)]
+
+    asyncio.run(run())
+
+
+def test_replica_that_goes_finishes_its_batch() -> None:
+    plan = small_plan({"a": ([30.0], 2)})
+
+    async def run() -> None:
+        async with ServingHost(plan, EmulatedWorker(plan)) as host:
+            queries = [asyncio.create_task(host.infer(number)) for number in range(4)]
+            await asyncio.sleep(0.005)
+            host.scale({"a": 1})
+            answers = await asyncio.gather(*queries)
+            assert all(answer.outcome is Outcome.SERVED for answer in answers)
+            assert host.counts["retried"] == 0
+            assert host.dispatcher.stages["a"].alive == {0}
+
+    asyncio.run(run())
+
+
+def test_counts_that_cannot_be_are_refused_as_a_whole() -> None:
+    async def run() -> None:
+        async with ServingHost(PLAN, ScriptedWorker()) as host:
+            for wrong in ({"a": 0}, {"a": 3, "c": 1}, {"a": 2.5}, {"a": True}, {"a": 10**9}):
+                with pytest.raises(mp.InputError, match="replicas"):
+                    host.scale(wrong)  # type: ignore[arg-type]
+            assert host.told == {"a": 2, "b": 1}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("settings", "voids"), [({}, False), ({"dispatch": "paced"}, True), ({"discipline": "fifo"}, True)]
+)
+def test_more_replicas_than_planned_keep_the_guarantee_where_a_theorem_says_so(
+    settings: dict[str, str], voids: bool
+) -> None:
+    plan = small_plan({"a": ([1.0, 1.5], 2)}, **settings)
+    dispatcher = Dispatcher(Blueprint.of(plan))
+    seen = rehearse(
+        dispatcher,
+        [0, 10_000_000, 20_000_000],
+        incidents=[(5_000_000, lambda one, now_ns: one.back("a", 2, now_ns))],
+    )
+    assert seen.void == ({1, 2} if voids else set())
+
+
+def test_last_replica_of_a_stage_stays() -> None:
+    dispatcher = Dispatcher(Blueprint.of(PLAN))
+    with pytest.raises(mp.InputError, match="the last one stays"):
+        dispatcher.retire("b", 0, 0)

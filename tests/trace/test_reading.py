@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mipplan.core import InputError
 from mipplan.trace import Trace
-from mipplan.trace.reading import ReadParams, read_arrivals
+from mipplan.trace.reading import ReadParams, read_arrivals, read_bins
 
 #: pandas reads dates that nanoseconds since 1970 cannot hold from version 3 on; before, it takes them for no dates.
 TOO_EARLY = "holds dates before 1678" if pd.__version__ >= "3" else "no ISO date (such as '1000-01-01')"
@@ -147,7 +147,7 @@ def test_nanoseconds_survive_a_csv_file(
         ("a,arrival_s\n1,2\n1,2,3\n1\n", "expected 2 values as in the header, found 3 values in lines 3, 4"),
         ("", "t.csv: is empty; the first line must name the columns"),
         ("\n\n", "t.csv: is empty; the first line must name the columns"),
-        ("1.5\n2.5\n", "requests_per_min; the first line names '1.5'"),
+        ("1.5\n2.5\n", "requests_per_hour; the first line names '1.5'"),
         ("arrivals_s\n1\n2\n", "the first line names 'arrivals_s'; did you mean 'arrival_s'?"),
         ("arrival_s;x\n1;2\n", "the first line names 'arrival_s;x'"),
         ("arrival_s,arrival_ms\n1,1\n", "found arrival_s and arrival_ms: keep one"),
@@ -350,3 +350,29 @@ def test_a_million_arrivals_are_read_exactly(tmp_path: Path) -> None:
     pd.DataFrame({"arrival_s": arrivals / 1e6}).to_csv(buffer, index=False)
     trace = Trace.read(written(tmp_path, buffer.getvalue()))
     assert np.array_equal(trace.arrival_ns, arrivals * 1000)
+
+
+def test_bins_add_up_counts_and_count_arrivals(tmp_path: Path) -> None:
+    hours = written(tmp_path, "hour,requests_per_hour\n0,100\n1,0\n2,50\n3,7\n")
+    assert read_bins(hours, 3600 * 10**9).count.tolist() == [100, 0, 50, 7]
+    assert read_bins(hours, 7200 * 10**9).count.tolist() == [100, 57]
+    minutes = written(tmp_path, "requests_per_min\n" + "6\n" * 90)
+    assert read_bins(minutes, 3600 * 10**9).count.tolist() == [360, 180]
+    arrivals = written(tmp_path, "arrival_s\n0.5\n0.6\n3.0\n")
+    assert read_bins(arrivals, 10**9).count.tolist() == [2, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "bin_s", "says"),
+    [
+        ("hour,requests_per_hour\n0,1\n1,1\n3,1\n", 3600, "leaves intervals out after"),
+        ("hour,requests_per_hour\n0,1\n1,1\n", 5400, "do not add up to bins of 5400 s"),
+        ("hour,requests_per_hour\n0,1\n1,1\n", 60, "do not add up"),
+        ("arrival_s\n", 60, "holds no rows"),
+        ("arrival_s\n0\n300000000\n", 60, "more than 105,120 bins"),
+        ("hour,requests_per_hour\n0,1\n1,-1\n", 3600, "negative"),
+    ],
+)
+def test_bins_that_cannot_be_are_refused(text: str, bin_s: int, says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=says):
+        read_bins(written(tmp_path, text), bin_s * 10**9)

@@ -38,6 +38,20 @@ def test_the_cheapest_cover_is_the_cheapest() -> None:
         assert cover_cost(found, gap, initial) == best
 
 
+def test_the_cheapest_cover_keeps_nothing_where_it_may_not() -> None:
+    for number in range(campaign_size(quick=100, deep=1_000)):
+        rng = np.random.default_rng([82, number])
+        required = rng.integers(1, 4, int(rng.integers(1, 7)))
+        gap, initial = int(rng.integers(0, 4)), int(rng.integers(1, 4))
+        free = rng.random(required.size) < 0.6
+        found = cheapest_cover(required, gap, initial, free)
+        assert np.all(found[~free] == required[~free])
+        most = [4 if may else count + 1 for count, may in zip(required.tolist(), free, strict=True)]
+        choices = itertools.product(*map(range, required.tolist(), most))
+        best = min(cover_cost(np.array(counts), gap, initial) for counts in choices)
+        assert cover_cost(found, gap, initial) == best
+
+
 def test_replicas_that_a_period_requires_by_hand() -> None:
     # A replica serves 10/s. Twenty at once may be served within 0.5 s: 19 ahead of the last by 40/s at least.
     plan = one_stage(1)

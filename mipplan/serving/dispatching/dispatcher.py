@@ -240,13 +240,28 @@ class Dispatcher:
                     token.query, now_ns, Outcome.FAILED, f"no replica of stage {stage} is left: {reason}"
                 )
 
-    def back(self, stage: str, replica: int, now_ns: int) -> None:
-        """Take note that a replica can serve again."""
+    def retire(self, stage: str, replica: int, now_ns: int) -> None:
+        """Give a replica no further batch; one that is under way on it is served to its end.
+
+        Fewer than planned lose the guarantee, as if one had died. The last replica of a stage stays.
+        """
         self._move_to(now_ns)
-        self.stages[stage].alive.add(replica)
+        state = self.stages[stage]
+        if state.alive == {replica}:
+            raise InputError.one(f"replicas.{stage}", "the last one stays")
+        state.alive.discard(replica)
+        self._touched[stage] = None
+        if self._watch is not None and state.is_off_plan:
+            self._watch.disturb(stage)
+
+    def back(self, stage: str, replica: int, now_ns: int) -> None:
+        """Take note that a replica can serve again, or that there is a further one."""
+        self._move_to(now_ns)
+        state = self.stages[stage]
+        state.alive.add(replica)
         self._touched[stage] = None
         if self._watch is not None:
-            self._watch.calm(stage)
+            (self._watch.disturb if state.is_off_plan else self._watch.calm)(stage)
 
     def cancel(self, query: Hashable, now_ns: int) -> None:
         """Give up a query whose client has gone; nothing happens if it was answered before."""

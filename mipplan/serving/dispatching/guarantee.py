@@ -115,10 +115,10 @@ class GuaranteeWatch(TokenRecorder):
         self._disturbing.add(stage)
 
     def calm(self, stage: str) -> None:
-        """Let the disturbance of a stage end, if nobody is there and all its replicas are."""
+        """Let the disturbance of a stage end, if nobody is there and its replicas are as planned."""
         place = self._places[stage]
         if not place.present:
-            place.is_disturbed = self._stages[stage].is_short or self._for_good
+            place.is_disturbed = self._stages[stage].is_off_plan or self._for_good
 
     def removed(self, token: ServedToken) -> None:
         """Take note that a token that waited has gone. Bounds allow for fewer tokens; a replay does not."""

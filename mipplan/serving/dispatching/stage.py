@@ -38,9 +38,12 @@ class StageState:
         return not self.waiting and not self.busy
 
     @property
-    def is_short(self) -> bool:
-        """Whether there are fewer replicas than planned."""
-        return len(self.alive) < self.blueprint.replicas
+    def is_off_plan(self) -> bool:
+        """Whether there are other replicas than the guarantee holds for: fewer than planned, or, but for eager dispatch
+        of the oldest first, more.
+        """
+        more, planned = len(self.alive) - self.blueprint.replicas, self.blueprint
+        return more < 0 or (more > 0 and (self._fifo or planned.law is not DispatchLaw.EAGER))
 
     def enqueue(self, token: ServedToken) -> None:
         """Put a token into the queue."""

@@ -20,7 +20,7 @@ from mipplan.tuner.policies.base import (
 from mipplan.tuner.policies.forecast import ForecastRule
 from mipplan.tuner.policies.lp import Lp, SpareRule
 from mipplan.tuner.policies.newsvendor import Newsvendor
-from mipplan.tuner.policies.oracle import Oracle
+from mipplan.tuner.policies.oracle import Oracle, cheapest_cover
 
 #: Policies with their usual parameters, by name.
 POLICIES: Mapping[str, Callable[[], Policy | Clairvoyant]] = MappingProxyType(
@@ -96,5 +96,6 @@ __all__ = [
     "SpareRule",
     "StageObservation",
     "Static",
+    "cheapest_cover",
     "read_policies",
 ]

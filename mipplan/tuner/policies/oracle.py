@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Float64, Int64, first_true
+from mipplan.core import NS_PER_S, Bool, Float64, Int64, first_true
 from mipplan.replayer import ReplicaSchedule, replay
 from mipplan.tokens import realise
 from mipplan.trace import Trace
@@ -131,20 +131,21 @@ def _work(backlog: float, since: Float64, rate: float, length_ns: int) -> tuple[
     return max(backlog, float(ahead.max())), left
 
 
-def cheapest_cover(required: Int64, gap: int, initial: int) -> Int64:
+def cheapest_cover(required: Int64, gap: int, initial: int, free: Bool | None = None) -> Int64:
     """Least-cost counts that are nowhere below `required`, where ordering a replica costs as much as `gap` periods.
 
     Replicas are a stack: the p-th is needed where ``required >= p``, and the first `initial` are there just before the
     first period. The cost is a sum over p of the periods it is there and of `gap` for every time it is ordered, so each
     p is decided on its own: between two periods that need it (or the beginning, if it is there then, and the first), it
     stays if and only if at most `gap` periods lie between. What is kept for p is kept for p − 1, too, which is needed
-    wherever p is. So the result is a stack, and optimal.
+    wherever p is. So the result is a stack, and optimal. Where periods are not `free`, shape (t,), nothing is kept over
+    them that they do not need; the result is then optimal among those.
     """
     cover = np.array(required, dtype=np.int64)
     for level in range(1, int(cover.max()) + 1):
         needed = np.flatnonzero(required >= level).tolist()
         there = [-1, *needed] if level <= initial else needed
         for left, right in pairwise(there):
-            if 1 < right - left <= gap + 1:
+            if 1 < right - left <= gap + 1 and (free is None or free[left + 1 : right].all()):
                 cover[left + 1 : right] = np.maximum(cover[left + 1 : right], level)
     return cover

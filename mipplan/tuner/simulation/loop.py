@@ -195,7 +195,7 @@ def simulate(
         schedules, latency_ns = run_closed_loop(
             setting,
             trace,
-            lambda seen: _checked(policy.name, controller.decide(seen), setting.stages),
+            lambda seen: checked_counts(policy.name, controller.decide(seen), setting.stages),
             ReplaySettings(None if discipline is None else Discipline(discipline)),
             resolve_engine(engine, needed, len(trace) * len(setting.stages)),
             seed,
@@ -216,7 +216,7 @@ def simulate(
     return TuningRun(policy.name, clairvoyant, plan.slo_s, plan.quantile, commanded, result, until_s, notes)
 
 
-def _checked(policy: str, wanted: object, stages: Collection[str]) -> Mapping[str, int]:
+def checked_counts(policy: str, wanted: object, stages: Collection[str]) -> Mapping[str, int]:
     """Return a controller's answer; a stage misspelt would keep its replicas without a word.
 
     Raises `InputError` with every fault.

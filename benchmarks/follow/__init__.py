@@ -1,0 +1,1 @@
+"""Following a running system beside its simulation."""

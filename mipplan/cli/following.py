@@ -1,0 +1,265 @@
+"""The commands that keep a plan right over time: by the clock, by the traffic, and by looking whether it still fits."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import mipplan as mp
+from mipplan import reporting
+from mipplan.cli import flags, inputs
+from mipplan.cli.session import EXIT_NOT_MET, Session
+from mipplan.core import NS_PER_S, Fault, Faults, InputError
+
+_SAMPLE = "The trace planned for: how traffic bursts. A plan file does not hold it."
+Sample = Annotated[str | None, flags.option("FILE", _SAMPLE)]
+Names = Annotated[
+    list[str] | None,
+    flags.option(
+        "STAGE=NAME", "What a stage is called there, if not as `mipplan export` has it; repeat.", "--name"
+    ),
+]
+Metrics = Annotated[
+    list[str] | None,
+    flags.option("URL", "Metrics in Prometheus' text format; repeat for several.", "--metrics"),
+]
+
+
+def schedule(
+    context: typer.Context,
+    plan: flags.PlanFile,
+    counts: Annotated[
+        str,
+        flags.option(
+            "FILE",
+            "Expected traffic (CSV or Parquet): requests_per_hour, requests_per_min or requests_per_s, one row an "
+            "interval; or arrivals, which are counted.",
+        ),
+    ],
+    sample: Sample = None,
+    bin_length: Annotated[str, flags.option("TIME", "Length of a bin.", "--bin")] = "1h",
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            help="What each bin keeps: sample (the plan's waits) or objective (every query's latency)."
+        ),
+    ] = None,
+    headroom: Annotated[float, flags.option("FACTOR", "Multiple of the counts, such as 1.2.")] = 1.0,
+    activation_delay: Annotated[
+        str, flags.option("TIME", "Time from ordering a replica to its first batch.")
+    ] = "5s",
+    switch: Annotated[float, flags.option("USD", "What a start counts beside the rent.")] = 0.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="The day does not repeat: the plan's replicas are there before.")
+    ] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(help="Write entries of cron, keda (cron scaler) or hpa (minima by CronJobs)."),
+    ] = None,
+    out: Annotated[Path | None, flags.option("FILE", "Where --to writes them.", "--out", "-o")] = None,
+    namespace: Annotated[str, flags.option("NAME", "Of the deployments.")] = "default",
+    time_zone: Annotated[str, flags.option("NAME", "In which the first bin begins at midnight.")] = "Etc/UTC",
+    json: flags.Json = False,
+) -> None:
+    """Schedule replicas by the hour for expected traffic, at the least rent and starts."""
+    with Session(context, json) as session:
+        from mipplan.scheduling import check_bin, check_entries, schedule_entries
+        from mipplan.trace import read_bins
+
+        faults = Faults()
+        bin_s = faults.take(lambda: inputs.seconds_of("--bin", bin_length))
+        delay_s = faults.take(lambda: inputs.seconds_of("--activation-delay", activation_delay))
+        if (to is None) != (out is None):
+            faults.add(Fault("--to", "goes with --out, the file to write"))
+        if to is not None:
+            faults.take(lambda: check_entries(to, namespace, time_zone))
+        faults.take(lambda: inputs.check_out("--out", out))
+        faults.take(lambda: inputs.check_apart({"plan": plan, "counts": counts}, {"--out": out}))
+        if bin_s:
+            faults.take(lambda: check_bin(bin_s.value))
+        expected = faults.take(lambda: read_bins(counts, round(bin_s.value * NS_PER_S)) if bin_s else None)
+        traffic = faults.take(
+            lambda: None if sample is None else inputs.read_trace(sample, None, None, 0, None, None)
+        )
+        loaded = faults.take(lambda: mp.Plan.load(plan))
+        faults.check()
+        if expected.value is None:
+            raise InputError.one("--bin", "could not be read")
+        made = mp.schedule(
+            loaded.value,
+            expected.value.count,
+            bin_s=bin_s.value,
+            sample=traffic.value,
+            keep=keep,
+            headroom=headroom,
+            activation_delay_s=delay_s.value,
+            switch_usd=switch,
+            repeats=not once,
+        )
+        written = []
+        if to is not None and out is not None:
+            from mipplan.documents import write_text_atomically
+
+            write_text_atomically(out, schedule_entries(made, to, namespace=namespace, time_zone=time_zone))
+            written.append(str(out))
+        session.show(reporting.schedule_report(made, str(plan), written), reporting.show_schedule)
+
+
+def follow(
+    context: typer.Context,
+    plan: flags.PlanFile,
+    target: Annotated[
+        str,
+        flags.option(
+            "KIND:URL",
+            "mipplan:URL (mipplan serve), triton:URL, ray:URL (the dashboard) or kserve:URL (the Kubernetes API, as "
+            "by kubectl proxy).",
+        ),
+    ],
+    policy: Annotated[
+        str,
+        flags.option("NAME", "One of newsvendor, lp, lp-lean, inferline, hpa, ray, ray-tuned, static."),
+    ] = "lp",
+    worth: flags.Worth = None,
+    sample: Sample = None,
+    metrics: Metrics = None,
+    name: Names = None,
+    namespace: Annotated[
+        str, flags.option("NAME", "Of Kubernetes; for Ray Serve the application.")
+    ] = "default",
+    period: Annotated[str, flags.option("TIME", "Time between two decisions.")] = "1s",
+    activation_delay: Annotated[
+        str, flags.option("TIME", "Time from ordering a replica to its first batch.")
+    ] = "5s",
+    shadow: Annotated[bool, typer.Option("--shadow", help="Decide and log, and change nothing.")] = False,
+    state: Annotated[
+        Path | None,
+        flags.option("FILE", "Keep the last decision here, and go on from it if it is there."),
+    ] = None,
+    audit: Annotated[
+        Path | None, flags.option("FILE", "Add a JSON line here for every change, command and failure.")
+    ] = None,
+    time_limit: Annotated[
+        str | None, flags.option("TIME", "Stop by itself after this long.", "--for")
+    ] = None,
+    json: flags.Json = False,
+) -> None:
+    """Let replicas of a running system follow its traffic, by a policy of `mipplan tune`, until Ctrl-C."""
+    with Session(context, json) as session:
+        from mipplan.tuner import read_policies
+
+        faults = Faults()
+        period_s = faults.take(lambda: inputs.seconds_of("--period", period))
+        delay_s = faults.take(lambda: inputs.seconds_of("--activation-delay", activation_delay))
+        limit_s = faults.take(lambda: inputs.optional_seconds("--for", time_limit))
+        names = faults.take(lambda: inputs.pairs_of("--name", "STAGE=NAME", name or ()))
+        chosen = faults.take(lambda: read_policies([policy], worth_usd=worth)[0])
+        faults.take(lambda: inputs.check_out("--state", state))
+        faults.take(lambda: inputs.check_apart({"plan": plan}, {"--state": state, "--audit": audit}))
+        traffic = faults.take(
+            lambda: None if sample is None else inputs.read_trace(sample, None, None, 0, None, None)
+        )
+        loaded = faults.take(lambda: mp.Plan.load(plan))
+        faults.check()
+        # A controller in a container is told so to go: what is on its way is waited for, and logged.
+        stop = threading.Event()
+        earlier = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        with session.progress(as_log=True) as progress:
+            summary = mp.follow(
+                loaded.value,
+                target,
+                policy=chosen.value,  # type: ignore[arg-type]
+                sample=traffic.value,
+                metrics=metrics or (),
+                names=names.value,
+                namespace=namespace,
+                period_s=period_s.value,
+                activation_delay_s=delay_s.value,
+                shadow=shadow,
+                state=state,
+                audit=audit,
+                time_limit_s=limit_s.value,
+                stop=stop,
+                progress=progress,
+            )
+        signal.signal(signal.SIGTERM, earlier)
+        written = [str(path) for path in (state, audit) if path is not None and path.exists()]
+        session.show(reporting.follow_report(summary, str(plan), written), reporting.show_follow)
+
+
+def watch(
+    context: typer.Context,
+    plan: flags.PlanFile,
+    log: Annotated[
+        list[str] | None,
+        flags.option("LOG", "A log of the run, as for `mipplan observe`; repeat for several.", "--log"),
+    ] = None,
+    metrics: Metrics = None,
+    system: Annotated[str, typer.Option(help="Whose metrics: mipplan, triton or ray.")] = "mipplan",
+    name: Names = None,
+    length: Annotated[str, flags.option("TIME", "Look at metrics for so long.", "--for")] = "60s",
+    sample: Sample = None,
+    cheaper: Annotated[
+        str, flags.option("SHARE", "So much cheaper a new plan must be to be worth a word.")
+    ] = "10%",
+    replan: Annotated[bool, typer.Option(help="Plan for what was seen.")] = True,
+    time_limit: Annotated[str, flags.option("TIME", "For that plan.")] = "20s",
+    out: Annotated[
+        Path | None, flags.option("FILE", "Write the new plan here (JSON).", "--out", "-o")
+    ] = None,
+    json: flags.Json = False,
+) -> None:
+    """Say whether a plan still fits what runs, and what a new one would cost; exit code 1 if it does not."""
+    with Session(context, json) as session:
+        from mipplan.watching import WatchParams
+
+        faults = Faults()
+        length_s = faults.take(lambda: inputs.seconds_of("--for", length))
+        limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
+        names = faults.take(lambda: inputs.pairs_of("--name", "STAGE=NAME", name or ()))
+        share = faults.take(lambda: inputs.share_of("--cheaper", cheaper))
+        params = faults.take(lambda: WatchParams(cheaper=share.value or 0.0) if share else WatchParams())
+        faults.take(lambda: inputs.check_out("--out", out))
+        if out is not None and not replan:
+            faults.add(Fault("--out", "does not go with --no-replan: there is no new plan"))
+        traffic = faults.take(
+            lambda: None if sample is None else inputs.read_trace(sample, None, None, 0, None, None)
+        )
+        loaded = faults.take(lambda: mp.Plan.load(plan))
+        faults.check()
+        with session.progress() as progress:
+            found = mp.watch(
+                loaded.value,
+                *(log or ()),
+                metrics=metrics or (),
+                system=system,
+                names=names.value,
+                duration_s=length_s.value,
+                sample=traffic.value,
+                replan=replan,
+                time_limit_s=limit_s.value,
+                progress=progress,
+                params=params.value,
+            )
+        written, command = [], None
+        if found.replan is not None and found.replan.choices:
+            if out is not None:
+                found.replan.save(out)
+                written.append(str(out))
+            elif not found.fits:
+                given = [
+                    part
+                    for flag, values in (("--log", log), ("--metrics", metrics))
+                    for v in values or ()
+                    for part in (flag, v)
+                ]
+                command = shlex.join(["mipplan", "watch", str(plan), *given, "--out", "new-plan.json"])
+        report = reporting.watch_report(found, str(plan), command, written)
+        session.show(report, reporting.show_watch)
+        if not found.fits:
+            session.exit_code = EXIT_NOT_MET

@@ -1,0 +1,8 @@
+"""Following traffic on a running system: its metrics become what policies see, and their counts are told to it.
+
+The names are imported on first use (see ``__init__.pyi``), so that ``import mipplan`` stays cheap.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,139 @@
+"""`mipplan.follow`: the closed loop of `mipplan.tune` on a running system."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from mipplan.core import Fault, Faults, InputError, shown
+from mipplan.documents import AnyPath
+from mipplan.following.acting import FollowParams
+from mipplan.following.loop import Followed, FollowLoop
+from mipplan.following.result import FollowSummary
+from mipplan.following.scraping import Scraper
+from mipplan.following.state import AuditLog, FollowState
+from mipplan.following.targets import FollowTarget, open_target, reader_of
+from mipplan.replayer import check_plan
+from mipplan.result import Plan
+from mipplan.trace import Trace
+from mipplan.tuner import Policy, Setting, check_delay, check_period, read_policies
+
+_DEFAULTS = FollowParams()
+
+
+def follow(
+    plan: Plan,
+    target: str | FollowTarget,
+    *,
+    policy: str | Policy = "lp",
+    sample: Trace | None = None,
+    metrics: Sequence[str] = (),
+    names: Mapping[str, str] | None = None,
+    namespace: str = "default",
+    period_s: float = 1.0,
+    activation_delay_s: float = 5.0,
+    shadow: bool = False,
+    state: AnyPath | None = None,
+    audit: AnyPath | None = None,
+    time_limit_s: float | None = None,
+    stop: threading.Event | None = None,
+    progress: Callable[[str], None] | None = None,
+    params: FollowParams = _DEFAULTS,
+) -> FollowSummary:
+    """Let a policy change the replicas of a running system, as `mipplan.tune` does on a trace.
+
+    Several times a period its metrics are looked at; at the end of each the policy sees what was counted, and what it
+    decides is told to the target. The policies, the rules by which their wishes are granted, and what they see are
+    those of the simulation; but arrivals are counts between two looks (`mipplan.following.ByCounts` simulates that).
+
+    While metrics fail, the last decision stays. While the target fails, commands are tried again, later and later; it
+    is told again if it does not have what it was told. Nothing is told twice that was taken, and there is a limit of
+    commands a minute.
+
+    Parameters
+    ----------
+    plan : Plan
+        What runs: hardware and batch caps stay.
+    target : str or FollowTarget
+        ``mipplan:URL``, ``triton:URL``, ``ray:URL`` (the dashboard's) or ``kserve:URL`` (the Kubernetes API's).
+    policy : str or Policy
+        A name of `mipplan.tuner.POLICIES`, or a policy with parameters of your own; not one of hindsight.
+    sample : Trace, optional
+        The traffic that was planned for; by default the plan's own, if it holds it.
+    metrics : sequence of str
+        URLs of metrics in Prometheus' text format, where the target has no place of its own, or others.
+    names : mapping of str to str, optional
+        What stages are called at the target (models, deployments), where that is not as ``mipplan export`` has it.
+    namespace : str
+        Of Kubernetes; for Ray Serve the application.
+    period_s, activation_delay_s : float
+        As for `mipplan.tune`: what the policy counts on.
+    shadow : bool
+        Decide and log, and change nothing: every decision starts from what the target has.
+    state : path, optional
+        A file that holds the last decision: after a restart it goes on from there, and for some time no stage gets
+        fewer replicas. Neither read nor written in shadow mode.
+    audit : path, optional
+        A file to which a JSON line is added for every change, command and failure.
+    time_limit_s : float, optional
+        How long to follow; by default until `stop`, or Ctrl-C.
+    stop : threading.Event, optional
+    progress : callable, optional
+        Told what happens, in lines.
+    params : FollowParams
+
+    Raises
+    ------
+    InputError
+        With every fault of the arguments, or if no first look at the metrics succeeds.
+    NoPlanError
+        If the plan holds no choices.
+    """
+    faults = Faults()
+    faults.take(lambda: check_plan(plan))
+    opened = faults.take(
+        lambda: (
+            open_target(plan, target, names=names, namespace=namespace) if isinstance(target, str) else target
+        )
+    )
+    chosen = faults.take(lambda: _policy_of(policy))
+    period = faults.take(lambda: check_period(period_s))
+    delay = faults.take(lambda: check_delay(activation_delay_s))
+    known = faults.take(lambda: _sample_of(plan, sample))
+    if time_limit_s is not None and not time_limit_s > 0:
+        faults.add(
+            Fault("time_limit_s", f"expected a positive number of seconds, found {shown(time_limit_s)}")
+        )
+    urls = list(metrics) or (list(opened.value.metrics_urls) if opened else [])
+    if opened and not urls:
+        faults.add(Fault("metrics", f"{opened.value.name} needs the URLs of its metrics"))
+    faults.check()
+    setting = Setting(plan.require(), known.value, 0, period.value, delay.value)
+    followed = Followed(setting, opened.value, chosen.value, shadow)
+    saved = None if state is None or shadow else FollowState.load(state, followed.identity)
+    log = AuditLog(audit)
+    scraper = Scraper(opened.value, reader_of(opened.value, plan, names), urls, params.metrics_timeout_s)
+    try:
+        run = FollowLoop(followed, scraper, log, progress or (lambda _line: None), params)
+        return run.run(stop or threading.Event(), time_limit_s, state, saved)
+    finally:
+        scraper.close()
+        log.close()
+
+
+def _policy_of(policy: str | Policy) -> Policy:
+    (made,) = read_policies([policy])
+    if not isinstance(made, Policy):
+        raise InputError.one("policy", f"{made.name} knows the traffic to come: it cannot follow")
+    return made
+
+
+def _sample_of(plan: Plan, sample: Trace | None) -> Trace:
+    known = plan.provenance.sample if sample is None else sample
+    if not isinstance(known, Trace):
+        raise InputError.one(
+            "sample", "give the trace that was planned for: the plan's file does not hold it"
+        )
+    if known.span_ns == 0:
+        raise InputError.one("sample", "all its queries arrive at once: it has no rate")
+    return known

@@ -1,0 +1,8 @@
+"""Day schedules: replicas by the hour for counts of arrivals, and what starts and stops them.
+
+The names are imported on first use (see ``__init__.pyi``), so that ``import mipplan`` stays cheap.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,214 @@
+"""A schedule as entries of what keeps time: crontab lines, KEDA's cron scaler, minima of HorizontalPodAutoscalers.
+
+All name the deployments as ``mipplan export PLAN --to kserve`` does. Cron knows minutes: orders are moved to the full
+minute before, removals to the one after.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+
+from mipplan.core import NS_PER_HOUR, NS_PER_S, Fault, InputError, check_one_of, shown
+from mipplan.exporters import Deployment, service_name
+from mipplan.scheduling.result import DaySchedule
+
+_MINUTE_NS = 60 * NS_PER_S
+_DAY_NS = 24 * NS_PER_HOUR
+#: As Kubernetes names a namespace, and the IANA data base a time zone.
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+#: What CronJobs act as: it may change autoscalers, and nothing else.
+_RIGHTS = """\
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: mipplan-schedule
+  namespace: {namespace}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: mipplan-schedule
+  namespace: {namespace}
+rules:
+  - apiGroups: ["autoscaling"]
+    resources: ["horizontalpodautoscalers"]
+    verbs: ["get", "patch"]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: mipplan-schedule
+  namespace: {namespace}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: mipplan-schedule
+subjects:
+  - kind: ServiceAccount
+    name: mipplan-schedule
+    namespace: {namespace}
+"""
+_TIME_ZONE = re.compile(r"[A-Za-z0-9_+/-]{1,64}")
+
+
+def schedule_entries(
+    made: DaySchedule, kind: str, *, namespace: str = "default", time_zone: str = "Etc/UTC"
+) -> str:
+    """Write a day's schedule for what keeps time.
+
+    Parameters
+    ----------
+    made : DaySchedule
+        Of one day that repeats, in bins of whole minutes.
+    kind : str
+        ``cron``: lines of a crontab that scale deployments; ``keda``: a ScaledObject with cron triggers per stage;
+        ``hpa``: an autoscaler per stage, and CronJobs that set the least it may scale to, which leave it to go above.
+    namespace : str
+        Of the deployments.
+    time_zone : str
+        In which the first bin begins at midnight.
+
+    Raises
+    ------
+    InputError
+        With every fault.
+    """
+    check_entries(kind, namespace, time_zone)
+    if made.span_ns != _DAY_NS or not made.repeats or made.bin_ns % _MINUTE_NS:
+        raise InputError.one(
+            "counts", "entries need the counts of one day that repeats, in bins of whole minutes"
+        )
+    return ENTRY_KINDS[kind](made, namespace, time_zone)
+
+
+def check_entries(kind: object, namespace: str, time_zone: str) -> None:
+    """Refuse what cannot be written; raises `InputError` with every fault."""
+    faults: list[Fault] = []
+    try:
+        check_one_of("to", kind, ENTRY_KINDS)
+    except InputError as error:
+        faults += error.faults
+    if not _NAMESPACE.fullmatch(namespace):
+        faults.append(
+            Fault("namespace", f"expected lower-case letters, digits and hyphens, found {shown(namespace)}")
+        )
+    if not _TIME_ZONE.fullmatch(time_zone):
+        faults.append(Fault("time_zone", f"expected a name such as Europe/Berlin, found {shown(time_zone)}"))
+    InputError.raise_if(faults)
+
+
+def _deployments(made: DaySchedule) -> Iterator[tuple[str, str, str]]:
+    """Stage, service and deployment of each."""
+    deployment = Deployment(made.plan)
+    for stage in deployment.stages:
+        name = service_name(deployment, stage)
+        yield stage.name, name, f"{name}-predictor"
+
+
+def _clock(at_ns: int) -> tuple[int, int]:
+    """Hour and minute of an instant of the day."""
+    hour, minute = divmod(at_ns % _DAY_NS // _MINUTE_NS, 60)
+    return hour, minute
+
+
+def _entries(made: DaySchedule, stage: str) -> list[tuple[str, int, int]]:
+    """Cron expression, count, and the count before, of each change of a day; none where the count stays."""
+    change_ns, counts = made.commands(stage, _MINUTE_NS)
+    found = [
+        ("{1} {0} * * *".format(*_clock(at)), int(count), int(before))
+        for at, count, before in zip(change_ns.tolist(), counts[1:], counts[:-1], strict=True)
+    ]
+    if counts[0] != counts[-1]:
+        found.insert(0, ("0 0 * * *", int(counts[0]), int(counts[-1])))
+    return found
+
+
+def _cron(made: DaySchedule, namespace: str, time_zone: str) -> str:
+    lines = [f"# {made.plan.pipeline.name}: {made.keep}.", f"CRON_TZ={time_zone}"]
+    for stage, _, deployment in _deployments(made):
+        _, counts = made.commands(stage, _MINUTE_NS)
+        lines.append(f"# {_flat(stage)}: {counts.min()} to {counts.max()} replicas.")
+        scale = f"kubectl -n {namespace} scale deployment/{deployment} --replicas="
+        lines += [f"{when} {scale}{count}" for when, count, _ in _entries(made, stage)]
+    return "\n".join([*lines, ""])
+
+
+def _keda(made: DaySchedule, namespace: str, time_zone: str) -> str:
+    documents = []
+    for stage, name, deployment in _deployments(made):
+        _, counts = made.commands(stage, _MINUTE_NS)
+        least, most = int(counts.min()), int(counts.max())
+        text = (
+            f"# Stage {_flat(stage)} of {_flat(made.plan.pipeline.name)}, by the clock.\n"
+            "# Between triggers the least of the day.\n"
+            "apiVersion: keda.sh/v1alpha1\nkind: ScaledObject\n"
+            f"metadata:\n  name: {name}\n  namespace: {namespace}\nspec:\n  scaleTargetRef:\n    name: {deployment}\n"
+            "  # Down at once: the end of a trigger has the time for queries to leave in it.\n"
+            "  cooldownPeriod: 0\n"
+            f"  minReplicaCount: {least}\n  maxReplicaCount: {most}\n"
+            "  advanced:\n    horizontalPodAutoscalerConfig:\n      behavior:\n        scaleDown:\n"
+            "          stabilizationWindowSeconds: 0\n"
+            "  triggers:\n"
+        )
+        windows = list(_windows(_entries(made, stage), least))
+        for start, end, count in windows:
+            text += (
+                "    - type: cron\n      metadata:\n"
+                f"        timezone: {time_zone}\n        start: {start}\n        end: {end}\n"
+                f'        desiredReplicas: "{count}"\n'
+            )
+        if windows:  # a stage whose count stays needs no scaler
+            documents.append(text)
+    if not documents:
+        raise InputError.one("counts", "every stage keeps one count all day: there is nothing to scale")
+    return "---\n".join(documents)
+
+
+def _windows(entries: list[tuple[str, int, int]], least: int) -> Iterator[tuple[str, str, int]]:
+    """Stretches of one count above the least: when each begins and ends. The last goes on to the first, tomorrow."""
+    for (start, count, _), (end, _, _) in zip(entries, [*entries[1:], *entries[:1]], strict=True):
+        if count > least:
+            yield start, end, count
+
+
+def _hpa(made: DaySchedule, namespace: str, time_zone: str) -> str:
+    documents = [
+        _RIGHTS.format(namespace=namespace),
+    ]
+    for number, (stage, name, deployment) in enumerate(_deployments(made)):
+        _, counts = made.commands(stage, _MINUTE_NS)
+        documents.append(
+            f"# Stage {_flat(stage)}. Its minimum is the schedule's; beyond that it goes by load, to twice the peak.\n"
+            "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\n"
+            f"metadata:\n  name: {name}\n  namespace: {namespace}\nspec:\n"
+            f"  scaleTargetRef:\n    apiVersion: apps/v1\n    kind: Deployment\n    name: {deployment}\n"
+            f"  minReplicas: {int(counts[0])}\n  maxReplicas: {2 * int(counts.max())}\n"
+            "  metrics:\n    # Yours to replace by the thresholds of `mipplan export PLAN --to kserve`.\n"
+            "    - type: Resource\n      resource:\n        name: cpu\n"
+            "        target:\n          type: Utilization\n          averageUtilization: 80\n"
+        )
+        for place, (when, count, _) in enumerate(_entries(made, stage)):
+            patch = f'{{"spec":{{"minReplicas":{count}}}}}'
+            documents.append(
+                "apiVersion: batch/v1\nkind: CronJob\n"
+                f"metadata:\n  name: {name[:40].rstrip('-')}-{number}-{place}\n  namespace: {namespace}\nspec:\n"
+                f"  schedule: {when}\n  timeZone: {time_zone}\n  concurrencyPolicy: Replace\n"
+                "  jobTemplate:\n    spec:\n      template:\n        spec:\n"
+                "          serviceAccountName: mipplan-schedule\n          restartPolicy: OnFailure\n"
+                "          containers:\n            - name: kubectl\n              image: bitnami/kubectl\n"
+                f"              args: [patch, hpa, {name}, -n, {namespace}, --patch, '{patch}']\n"
+            )
+    return "---\n".join(documents)
+
+
+def _flat(name: str) -> str:
+    """Write a name so that it can stand in a comment."""
+    return re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]", " ", name)
+
+
+#: How entries are written, by kind.
+ENTRY_KINDS: Mapping[str, Callable[[DaySchedule, str, str], str]] = MappingProxyType(
+    {"cron": _cron, "keda": _keda, "hpa": _hpa}
+)

@@ -1,0 +1,268 @@
+"""`mipplan.schedule`: from counts of arrivals by the hour to replica counts by the hour, at the least cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from math import ceil
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mipplan.calculus import ArrivalCurve
+from mipplan.core import (
+    NS_PER_HOUR,
+    NS_PER_S,
+    Bool,
+    Fault,
+    Faults,
+    Float64,
+    InputError,
+    Int64,
+    check_headroom,
+    dollars_to_microdollars,
+    is_number,
+    positive_ns,
+    shown,
+)
+from mipplan.replayer import check_plan
+from mipplan.result import Plan
+from mipplan.scheduling.result import DaySchedule, StageSchedule
+from mipplan.trace import Trace
+from mipplan.tuner import Tuner, cheapest_cover, check_delay
+
+#: More bins than a year of five minutes each are a slip.
+_MOST_BINS = 105_120
+#: More queries in a bin than this are a slip, too.
+_MOST_QUERIES = 1e12
+#: Rates are told apart to a millionth of the sample's; counts are those of the next such step up.
+_RATE_STEPS = 1_000_000
+#: At most so many bins are named in a fault.
+_NAMED = 5
+
+
+def schedule(
+    plan: Plan,
+    counts: ArrayLike,
+    *,
+    bin_s: float = 3600.0,
+    sample: Trace | ArrivalCurve | None = None,
+    keep: str | None = None,
+    tokens: str | None = None,
+    headroom: float = 1.0,
+    activation_delay_s: float = 5.0,
+    switch_usd: float = 0.0,
+    repeats: bool = True,
+) -> DaySchedule:
+    """Schedule a plan's replicas bin by bin, for the queries that are expected in each.
+
+    **What a bin keeps.** Traffic in a bin is taken to be the sample as it comes at the bin's rate: its envelope,
+    bursts and all, is ``α(k·u)``, k being the bin's rate over the sample's. For that envelope every stage has the
+    fewest replicas with which it makes no query wait longer than it may, ``n = ⌈F·ℓ(b)/b · sup (α(k·u) − 1)/(u + S)⌉``
+    ([theorem (replicas)][theorem-replicas]). How long it may is what `keep` says, as for `mipplan.Tuner`: as long as
+    the plan makes its sample wait, so that a bin at the sample's rate has the plan's counts, or fewer; or what the
+    objective leaves, so that every query inside the envelope that meets an empty system keeps it (a theorem with
+    ``tokens="most"``). Under either, a bin stands by itself: what the bin before leaves in the queues is not counted.
+
+    **What is least.** Of all counts that are nowhere below these, those of least rent and starts: a replica is paid
+    from its order, one activation delay before the bin that it serves in, until one objective after the last, when the
+    queries of that bin have left; and every start counts `switch_usd` beside. So one that is needed again is kept over
+    a lull exactly if that is not dearer than to start it anew. Where the devices that there are do not suffice for what
+    would be kept, nothing is kept over those bins, and a note says so: then nothing is proven.
+
+    Parameters
+    ----------
+    plan : Plan
+        With choices.
+    counts : array_like, shape (bins,)
+        Queries expected in each bin.
+    bin_s : float
+        Length of a bin; the first begins at 0.
+    sample : Trace or ArrivalCurve, optional
+        How traffic bursts; by default what the plan itself holds (not its trace, if it was loaded from a file).
+    keep, tokens : str, optional
+        As for `mipplan.Tuner`.
+    headroom : float
+        Multiple of the counts that is scheduled for: a forecast has an error, and traffic moves within a bin.
+    activation_delay_s : float
+        From ordering a replica to its first batch.
+    switch_usd : float
+        What a start counts beside the rent.
+    repeats : bool
+        Whether the first bin follows the last. Otherwise the plan's replicas are there before the first.
+
+    Raises
+    ------
+    InputError
+        With every fault: also where a bin needs more replicas or devices than there may be.
+    NoPlanError
+        If the plan holds no choices.
+    """
+    faults = Faults()
+    faults.take(lambda: check_plan(plan))
+    delay = faults.take(lambda: check_delay(activation_delay_s))
+    length = faults.take(lambda: check_bin(bin_s))
+    expected = faults.take(lambda: _check_counts(counts))
+    faults.take(lambda: check_headroom(headroom))
+    switch = faults.take(lambda: _check_switch(switch_usd))
+    faults.check()
+    tuner = Tuner(plan, sample=sample, keep=keep, tokens=tokens)
+    envelope = tuner.envelope()
+    rate_rps = expected.value * (headroom * NS_PER_S / length.value)
+    own_rps = float(envelope.rate) * NS_PER_S
+    if not own_rps > 0:
+        raise InputError.one("sample", "all its queries arrive at once: it has no rate to compare bins with")
+    needed = _needed(tuner, np.ceil(rate_rps / own_rps * _RATE_STEPS))
+    stages = {
+        name: StageSchedule(
+            name,
+            scale.hardware,
+            needed[name],
+            needed[name],
+            scale.planned,
+            scale.microusd_per_hour,
+        )
+        for name in plan.pipeline.topological_order
+        for scale in [tuner.stages[name]]
+    }
+    _check_limits(tuner, stages)
+    made, notes = _covered(plan, stages, (length.value, delay.value, switch.value), repeats)
+    return DaySchedule(
+        plan,
+        length.value,
+        rate_rps,
+        made,
+        _words(tuner),
+        delay.value,
+        plan.slo_ns,
+        repeats,
+        switch.value,
+        tuple(notes) + tuner.budget.notes,
+    )
+
+
+def check_bin(bin_s: object) -> int:
+    """Return the length of a bin in ns; raises `InputError`."""
+    bin_ns = positive_ns(bin_s)
+    if bin_ns is None or bin_ns < NS_PER_S:
+        raise InputError.one("bin_s", f"expected at least a second, found {shown(bin_s)}")
+    return bin_ns
+
+
+def _check_counts(counts: ArrayLike) -> Float64:
+    try:
+        given: Float64 = np.asarray(counts, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError.one("counts", f"expected numbers of queries, found {shown(counts)}") from None
+    if given.ndim != 1 or not 1 <= given.size <= _MOST_BINS:
+        raise InputError.one("counts", f"expected 1 to {_MOST_BINS:,} numbers, found shape {given.shape}")
+    wrong = np.flatnonzero(~((given >= 0) & (given <= _MOST_QUERIES)))
+    InputError.raise_if(
+        Fault(f"counts[{place}]", f"expected queries from 0 to {_MOST_QUERIES:g}, found {given[place]:g}")
+        for place in wrong[:_NAMED].tolist()
+    )
+    if not given.any():
+        raise InputError.one("counts", "are all 0: there is nothing to schedule")
+    return given
+
+
+def _check_switch(usd: object) -> int:
+    if not is_number(usd) or not 0 <= usd <= 1e6:
+        raise InputError.one("switch_usd", f"expected dollars from 0 to 1e+06, found {shown(usd)}")
+    return dollars_to_microdollars(usd)
+
+
+def _needed(tuner: Tuner, steps: Float64) -> dict[str, Int64]:
+    """Fewest replicas of every bin, from its rate in millionths of the sample's; 0 where none are enough."""
+    envelope, found = tuner.envelope(), {}
+    for step in np.unique(steps).tolist():
+        if step == 0:
+            found[step] = {stage: scale.least for stage, scale in tuner.stages.items()}
+            continue
+        asked = tuner.needs(envelope.faster(Fraction(int(step), _RATE_STEPS)))
+        found[step] = {
+            stage: 0 if need is None else max(tuner.stages[stage].least, ceil(need))
+            for stage, need in asked.items()
+        }
+    return {
+        stage: np.array([found[step][stage] for step in steps.tolist()], dtype=np.int64)
+        for stage in tuner.stages
+    }
+
+
+def _check_limits(tuner: Tuner, stages: Mapping[str, StageSchedule]) -> None:
+    """Refuse bins that cannot have what they need."""
+    faults: list[Fault] = []
+
+    def refuse(bins: Bool, what: str) -> None:
+        places = np.flatnonzero(bins).tolist()
+        more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+        if places:
+            faults.append(Fault(f"counts[{', '.join(map(str, places[:_NAMED]))}]{more}", what))
+
+    for name, stage in stages.items():
+        most = tuner.stages[name].most
+        refuse(stage.needed == 0, f"no number of replicas of {name} is enough: plan for this rate anew")
+        if most is not None:
+            refuse(
+                stage.needed > most, f"{name} needs up to {stage.needed.max()} replicas, {most} are allowed"
+            )
+    for hardware, limit in tuner.conditions.limits.items():
+        used = _devices(stages, hardware, "needed")
+        refuse(used > limit, f"up to {used.max()} {hardware} are needed, there are {limit}")
+    InputError.raise_if(faults)
+
+
+def _devices(stages: Mapping[str, StageSchedule], hardware: str, what: str) -> Int64:
+    counts = [getattr(stage, what) for stage in stages.values() if stage.hardware == hardware]
+    total: Int64 = np.sum(counts, axis=0, dtype=np.int64) if counts else np.zeros(1, dtype=np.int64)
+    return total
+
+
+def _covered(
+    plan: Plan, stages: Mapping[str, StageSchedule], terms: tuple[int, int, int], repeats: bool
+) -> tuple[dict[str, StageSchedule], list[str]]:
+    """Keep replicas over lulls where that is not dearer, within the devices that there are."""
+    free = np.ones(next(iter(stages.values())).needed.size, dtype=np.bool_)
+    limits = {name: kind.limit for name, kind in plan.profiles.hardware.items() if kind.limit is not None}
+    while True:
+        made = {name: _cover(plan, stage, terms, repeats, free) for name, stage in stages.items()}
+        over = [_devices(made, name, "replicas") > limit for name, limit in limits.items()]
+        beyond = np.any(over, axis=0) if over else np.zeros(1, dtype=np.bool_)
+        if not beyond.any():
+            break
+        free &= ~beyond
+    if free.all():
+        return made, []
+    held = f"in {np.count_nonzero(~free)} bins no replica is kept beyond need, because of the devices that there are"
+    return made, [f"{held}: another choice of those kept may be cheaper"]
+
+
+def _cover(
+    plan: Plan, stage: StageSchedule, terms: tuple[int, int, int], repeats: bool, free: Bool
+) -> StageSchedule:
+    """Least rent and starts of one stage: each replica decides on its own whether it stays over a lull."""
+    bin_ns, delay_ns, switch = terms
+    price, bins = stage.microusd_per_hour, stage.needed.size
+    # A start costs its rent before the bin and after it, and the switch: as much as so many whole bins at most.
+    start = price * (delay_ns + plan.slo_ns) + switch * NS_PER_HOUR
+    gap = bins if price == 0 else min(bins, start // (price * bin_ns))
+    if not repeats:
+        cover = cheapest_cover(stage.needed, gap, stage.planned, free)
+    else:
+        # Around the clock from a bin of the largest count, where all replicas are needed, to the same a day later.
+        top = int(stage.needed.argmax())
+        around = np.roll(stage.needed, -top)
+        cover = cheapest_cover(np.append(around, around[0]), gap, 0, np.append(np.roll(free, -top), True))
+        cover = np.roll(cover[:-1], top)
+    return StageSchedule(stage.stage, stage.hardware, stage.needed, cover, stage.planned, price)
+
+
+def _words(tuner: Tuner) -> str:
+    if tuner.keep == "sample":
+        counted = "branches at their mean" if tuner.tokens == "mean" else "branches at their most"
+        return f"no stage makes a bin wait longer than the plan makes its sample wait ({counted})"
+    proven = (
+        "every query inside the envelope" if tuner.tokens == "most" else "not proven, branches at their mean"
+    )
+    return f"{tuner.plan.objective.text}: {proven}"

@@ -1,0 +1,9 @@
+from .evidence import Evidence as Evidence
+from .evidence import StageEvidence as StageEvidence
+from .evidence import look_at_metrics as look_at_metrics
+from .evidence import read_evidence as read_evidence
+from .result import Misfit as Misfit
+from .result import MisfitKind as MisfitKind
+from .result import Watch as Watch
+from .watching import WatchParams as WatchParams
+from .watching import watch as watch

@@ -1,0 +1,177 @@
+"""What is known of a running system: from logs, every arrival and batch; from metrics, counts between two looks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mipplan.core import NS_PER_S, InputError, Int64, quantile_ns
+from mipplan.documents import AnyPath
+from mipplan.following import READERS, CounterMemory, MetricSample, WebError, fetch, parse_metrics
+from mipplan.logs import MISSING, RunLog
+from mipplan.observing import batches_of, run_of
+from mipplan.result import Plan
+
+#: This much longer than the table is the dispatcher's own time: `mipplan serve` allows for it by default.
+_ALLOWANCE_NS = 2_000_000
+#: Fewer batches say nothing of a P99.
+_FEWEST = 100
+#: So many standard deviations above what is planned are no chance: 1 in 30,000.
+_SIGMAS = 4.0
+
+
+@dataclass(frozen=True)
+class StageEvidence:
+    """Batches of one stage."""
+
+    batches: int
+    over: int
+    """Of these, those that took longer than ℓ(k) and an allowance."""
+    ratio: float
+    """Service over table: the P99 of the batch size where that is most; of metrics, means."""
+
+    def is_late(self, share: float) -> bool:
+        """Whether more than a share take longer, and that is no chance."""
+        spread = _SIGMAS * (self.batches * share * (1 - share)) ** 0.5
+        return self.batches >= _FEWEST and self.over > share * self.batches + spread
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evidence:
+    """What was seen.
+
+    Attributes
+    ----------
+    arrival_ns : int64, shape (queries,)
+        From 0 on; of metrics drawn between two looks.
+    edges_ns : int64, shape (looks + 1,), or None
+        When metrics were looked at; counts between them are exact. None where every arrival is known.
+    stages : mapping of str to StageEvidence
+    latency_ns : int or None
+        The plan's quantile of measured latencies, if logs of queries have them.
+    notes : tuple of str
+    """
+
+    arrival_ns: Int64
+    edges_ns: Int64 | None
+    stages: Mapping[str, StageEvidence]
+    latency_ns: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Evidence: {self.arrival_ns.size} queries>"
+
+
+def read_evidence(plan: Plan, logs: Sequence[AnyPath | RunLog]) -> Evidence:
+    """Read logs of one run; raises `InputError` as `mipplan.observe` does, or if they are of other stages."""
+    run = run_of(tuple(logs), None)
+    unknown = [stage for stage in run.stages.stages if stage not in plan.choices]
+    if unknown:
+        raise InputError.one("logs", f"the plan has no stage {unknown[0]!r}")
+    notes = []
+    if len(run.queries):
+        times = np.sort(run.queries.sent_ns)
+        answered = run.queries.latency_ns[run.queries.ok]
+        latency_ns = quantile_ns(answered, plan.quantile) if answered.size else None
+    else:
+        sources = set(plan.pipeline.sources)
+        rows = np.array([name in sources for name in run.stages.stage], dtype=np.bool_)
+        times, latency_ns = np.sort(run.stages.arrival_ns[rows]), None
+        notes.append("no log of queries: arrivals are those at the first stages")
+    if times.size < 2:
+        raise InputError.one("logs", "hold fewer than two queries")
+    stages = {}
+    for stage, seen in batches_of(run.stages).items():
+        table = plan.service_ns(stage)
+        known = (seen.size <= table.size) & (seen.size != MISSING)
+        if not known.all():
+            notes.append(f"{stage}: {np.count_nonzero(~known):,} batches were larger than the plan's cap")
+        size, service = seen.size[known], seen.service_ns[known]
+        stated = table[size - 1]
+        ratios = [
+            quantile_ns(service[size == k], 0.99) / int(table[k - 1])
+            for k in np.unique(size).tolist()
+            if np.count_nonzero(size == k) >= _FEWEST
+        ]
+        over = int(np.count_nonzero(service > stated + _ALLOWANCE_NS))
+        stages[stage] = StageEvidence(int(size.size), over, max(ratios, default=1.0))
+    return Evidence(times - times[0], None, stages, latency_ns, tuple(notes))
+
+
+def look_at_metrics(
+    plan: Plan,
+    urls: Sequence[str],
+    *,
+    duration_s: float,
+    system: str = "mipplan",
+    names: Mapping[str, str] | None = None,
+    look_s: float = 0.5,
+    timeout_s: float = 2.0,
+    stop: threading.Event | None = None,
+) -> Evidence:
+    """Look at metrics for some time.
+
+    Raises
+    ------
+    InputError
+        If more than half of the looks fail, or fewer than two queries came.
+    """
+    reader, memory = READERS[system](plan, names or {}), CounterMemory()
+    stop = stop or threading.Event()
+    begin_ns, failed, reason = time.monotonic_ns(), 0, ""
+    edges: list[int] = []
+    counts: list[float] = []
+    sums = {stage: np.zeros(4) for stage in plan.choices}  # batches, over, busy seconds, tokens
+    looks = max(2, round(duration_s / look_s))
+    for look in range(looks + 1):
+        if stop.wait(max(0.0, look * look_s - (time.monotonic_ns() - begin_ns) / NS_PER_S)):
+            break
+        try:
+            samples = parse_metrics("".join(fetch(url, timeout_s=timeout_s).decode() for url in urls))
+            scrape = reader.read(samples)
+        except (WebError, InputError, UnicodeDecodeError) as error:
+            failed, reason = failed + 1, str(error)
+            continue
+        for stage in plan.choices:
+            grown = _grown(memory, samples, (names or {}).get(stage, stage))
+            if edges:  # before the first look nothing is known
+                sums[stage] += (grown[0], grown[1], scrape.stages[stage].busy_s or 0.0, grown[2])
+        if edges:
+            counts.append(scrape.queries)
+        edges.append(time.monotonic_ns() - begin_ns)
+    if failed > looks // 2 or len(edges) < 2:
+        raise InputError.one("metrics", f"{failed} of {looks + 1} looks failed{': ' * bool(reason)}{reason}")
+    whole = np.diff(np.floor(np.concatenate([[0.0], np.cumsum(counts)]))).astype(np.int64)
+    if whole.sum() < 2:
+        raise InputError.one("metrics", "fewer than two queries came while they were looked at")
+    draws = np.random.default_rng(0)
+    pieces = [
+        np.sort(draws.integers(low, high, size=count))
+        for low, high, count in zip(edges, edges[1:], whole.tolist(), strict=False)
+    ]
+    arrival_ns = np.concatenate(pieces).astype(np.int64)
+    stages = {}
+    for stage, (batches, over, busy_s, tokens) in sums.items():
+        if batches:
+            table = plan.service_ns(stage)
+            mean = min(table.size, max(1, round(tokens / batches)))
+            ratio = busy_s * NS_PER_S / batches / float(table[mean - 1])
+            stages[stage] = StageEvidence(int(batches), int(over), ratio)
+    notes = ["arrivals are counts between looks, placed at random: bursts shorter than these are not seen"]
+    if failed:
+        notes.append(f"{failed} looks at the metrics failed")
+    return Evidence(arrival_ns - edges[0], np.array(edges) - edges[0], stages, None, tuple(notes))
+
+
+def _grown(memory: CounterMemory, samples: Sequence[MetricSample], name: str) -> tuple[float, float, float]:
+    """Batches, those that overran, and tokens since the last look, by whichever system's names there are."""
+    batches = memory.increase(samples, "mipplan_batch_size_count", stage=name)
+    if batches is None:
+        executed = memory.increase(samples, "nv_inference_exec_count", model=name)
+        return executed or 0.0, 0.0, memory.increase(samples, "nv_inference_count", model=name) or 0.0
+    over = memory.increase(samples, "mipplan_overruns", stage=name)
+    return batches, over or 0.0, memory.increase(samples, "mipplan_batch_size_sum", stage=name) or 0.0

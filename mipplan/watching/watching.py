@@ -1,0 +1,263 @@
+"""`mipplan.watch`: whether a plan still fits, in traffic, service times and price, and what would be planned now."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mipplan.calculus import ArrivalCurve, empirical_envelope
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, format_duration, is_finite, shown
+from mipplan.documents import AnyPath
+from mipplan.following import READERS
+from mipplan.logs import RunLog
+from mipplan.planner import plan as make_plan
+from mipplan.profiles import Profiles
+from mipplan.replayer import check_plan, replay
+from mipplan.result import Guarantee, Plan
+from mipplan.trace import Trace
+from mipplan.watching.evidence import Evidence, look_at_metrics, read_evidence
+from mipplan.watching.result import Misfit, MisfitKind, Watch
+
+
+@dataclass(frozen=True)
+class WatchParams:
+    """From when on a deviation is a misfit.
+
+    Attributes
+    ----------
+    more : float
+        So much more than in any window of the sample, as a share, may come, and the square root of that number besides,
+        as other traffic of the same kind does, too. An arrival curve that a plan is certified for may not be left.
+    late : float
+        Share of batches that may take longer than the table says.
+    cheaper : float
+        So much cheaper, as a share, a new plan must be.
+    """
+
+    more: float = 0.1
+    late: float = 0.01
+    cheaper: float = 0.1
+
+    def __post_init__(self) -> None:
+        InputError.raise_if(
+            Fault(f"params.{name}", f"expected a share from 0 to 1, found {shown(value)}")
+            for name, value in vars(self).items()
+            if not is_finite(value) or not 0 <= value <= 1
+        )
+
+
+def watch(
+    plan: Plan,
+    *logs: AnyPath | RunLog,
+    metrics: Sequence[str] = (),
+    system: str = "mipplan",
+    names: Mapping[str, str] | None = None,
+    duration_s: float = 60.0,
+    sample: Trace | None = None,
+    replan: bool = True,
+    time_limit_s: float = 20.0,
+    stop: threading.Event | None = None,
+    progress: Callable[[str], None] | None = None,
+    params: WatchParams = WatchParams(),
+) -> Watch:
+    """Say whether a plan still fits what runs, and offer a new one.
+
+    A plan no longer fits if more queries came within some time than its arrival curve allows (of the plan itself, or of
+    its sample); if batches take longer than ℓ(k) more often than may be; if a replay of what came misses the objective;
+    or if a plan for what came, with service times as they are by now, is cheaper.
+
+    Parameters
+    ----------
+    plan : Plan
+        With choices.
+    *logs : path or RunLog
+        Logs of one run, as for `mipplan.observe`; or none, and
+    metrics : sequence of str
+        URLs of metrics in Prometheus' text format, which are looked at for `duration_s`.
+    system : str
+        Whose metrics: ``mipplan``, ``triton`` or ``ray``.
+    names : mapping of str to str, optional
+        What stages are called there.
+    duration_s : float
+    sample : Trace, optional
+        What was planned for; by default the plan's own, if it holds it. Without one, and without an arrival curve in
+        the plan, nothing is said of the envelope.
+    replan : bool
+        Whether a new plan is made.
+    time_limit_s : float
+        For that.
+    stop : threading.Event, optional
+        Ends looking at metrics early.
+    progress : callable, optional
+        Told what is done.
+    params : WatchParams
+
+    Raises
+    ------
+    InputError
+        With every fault of the arguments; or of the logs or metrics.
+    NoPlanError
+        If the plan holds no choices.
+    """
+    say = progress or (lambda _line: None)
+    faults = Faults()
+    faults.take(lambda: check_plan(plan))
+    if bool(logs) == bool(metrics):
+        faults.add(Fault("logs", "give logs, or metrics to look at"))
+    if system not in READERS:
+        faults.add(Fault("system", f"expected one of {', '.join(READERS)}, found {shown(system)}"))
+    for name, value in (("duration_s", duration_s), ("time_limit_s", time_limit_s)):
+        if not is_finite(value) or not value > 0:
+            faults.add(Fault(name, f"expected a positive number of seconds, found {shown(value)}"))
+    faults.check()
+    plan.require()
+    if logs:
+        say("reading logs")
+        seen = read_evidence(plan, logs)
+    else:
+        say(f"looking at metrics for {duration_s:g} s")
+        seen = look_at_metrics(plan, metrics, duration_s=duration_s, system=system, names=names, stop=stop)
+    trace = Trace.from_ns(seen.arrival_ns, name="seen")
+    notes = list(seen.notes)
+    misfits = _envelope(plan, seen, sample, params, notes) + _profiles(seen, params)
+    say("replaying what came")
+    misfits += _objective(plan, seen, trace, params)
+    made = None
+    if replan and trace.span_ns:
+        say("planning for what came")
+        made = _replan(plan, _drifted(plan, seen, params), trace, time_limit_s)
+        misfits += _price(plan, made, params)
+    return Watch(
+        plan, int(seen.arrival_ns.size), trace.span_ns / NS_PER_S, tuple(misfits), made, tuple(notes)
+    )
+
+
+def _curve(plan: Plan, sample: Trace | None) -> ArrivalCurve | None:
+    """What may come; None if nobody knows."""
+    if plan.envelope is not None:
+        return ArrivalCurve(plan.envelope)
+    known = plan.provenance.sample if sample is None else sample
+    if known is None or known.span_ns == 0:
+        return None
+    scaled = known.scale(plan.headroom) if plan.headroom != 1.0 else known
+    buckets = empirical_envelope(scaled.arrival_ns).buckets
+    # Beyond its own length a trace knows its rate alone: what it has no more of is no limit of traffic.
+    return ArrivalCurve(tuple(bucket for bucket in buckets if bucket[1] >= scaled.rate_rps) or buckets[:1])
+
+
+def _envelope(
+    plan: Plan, seen: Evidence, sample: Trace | None, params: WatchParams, notes: list[str]
+) -> list[Misfit]:
+    curve = _curve(plan, sample)
+    if curve is None:
+        notes.append("the plan's traffic is not known: give its sample to see whether it has been left")
+        return []
+    promised = plan.envelope is not None
+    worst, beyond, length_s, begin_s, count = 0.0, 0.0, 0.0, 0.0, 0
+    for burst, rate in curve.buckets:
+        number, since_ns, until_ns = _fullest(seen, rate)
+        length = (until_ns - since_ns) / NS_PER_S
+        planned = burst + rate * length
+        allowed = planned if promised else (1 + params.more) * planned + planned**0.5
+        if number / allowed > beyond:
+            beyond, worst = number / allowed, number / planned
+            length_s, begin_s, count = length, since_ns / NS_PER_S, number
+    if beyond <= 1.0 + 1e-9:
+        return []
+    window = format_duration(round(length_s * NS_PER_S))
+    text = (
+        f"{count:,} queries came within {window} from {begin_s:.4g} s on, {count / worst:.4g} were planned for "
+        f"({'the arrival curve' if promised else 'the sample'})"
+    )
+    return [Misfit(MisfitKind.ENVELOPE, "", text, worst)]
+
+
+def _fullest(seen: Evidence, rate: float) -> tuple[int, int, int]:
+    """Window in which most came beyond a rate: how many, and when it begins and ends."""
+    if seen.edges_ns is None:
+        times, total = seen.arrival_ns, np.arange(1, seen.arrival_ns.size + 1)
+        begins, before = times, total - 1
+    else:
+        # Between looks nothing is known: windows begin and end at them.
+        times = seen.edges_ns
+        total = before = np.searchsorted(seen.arrival_ns, seen.edges_ns)
+        begins = times
+    drop = before - rate * begins / NS_PER_S
+    lowest = np.minimum.accumulate(drop)
+    excess = total - rate * times / NS_PER_S - lowest
+    last = int(excess.argmax())
+    first = int(np.flatnonzero(drop[: last + 1] == lowest[last])[0])
+    return int(total[last] - before[first]), int(begins[first]), int(times[last])
+
+
+def _profiles(seen: Evidence, params: WatchParams) -> list[Misfit]:
+    return [
+        Misfit(
+            MisfitKind.PROFILE,
+            stage,
+            f"{stage}: {one.over:,} of {one.batches:,} batches took longer than the table says, "
+            f"{one.ratio:.3g} times as long",
+            one.ratio,
+        )
+        for stage, one in seen.stages.items()
+        if one.is_late(params.late)
+    ]
+
+
+def _objective(plan: Plan, seen: Evidence, trace: Trace, params: WatchParams) -> list[Misfit]:
+    drifted = _drifted(plan, seen, params)
+    found_ns = replay(replace(plan, profiles=drifted), trace).quantile_ns(plan.quantile)
+    if seen.latency_ns is not None:
+        found_ns = max(found_ns, seen.latency_ns)
+    if found_ns <= plan.slo_ns:
+        return []
+    what = "measured" if found_ns == seen.latency_ns else "in a replay of what came"
+    quantile, slo = f"P{100 * plan.quantile:g}", format_duration(plan.slo_ns)
+    text = f"{quantile} is {format_duration(found_ns)} {what}, the objective {slo}"
+    return [Misfit(MisfitKind.OBJECTIVE, "", text, found_ns / plan.slo_ns)]
+
+
+def _drifted(plan: Plan, seen: Evidence, params: WatchParams) -> Profiles:
+    """Tables as they are by now: those of stages that take longer, stretched."""
+    ratios: dict[tuple[str, str], float] = {}
+    for stage, one in seen.stages.items():
+        if one.ratio > 1.0 and one.is_late(params.late):
+            key = plan.pipeline.stages[stage].model, plan.choices[stage].hardware
+            ratios[key] = max(ratios.get(key, 1.0), one.ratio)
+    if not ratios:
+        return plan.profiles
+    tables = [
+        replace(table, latency_ms=table.latency_ms * ratios.get((table.model, table.hardware), 1.0))
+        for table in plan.profiles.tables.values()
+    ]
+    return Profiles.from_parts(plan.profiles.hardware.values(), tables)
+
+
+def _replan(plan: Plan, profiles: Profiles, trace: Trace, time_limit_s: float) -> Plan:
+    guarantee = plan.guarantee if plan.guarantee is not Guarantee.REPLAY else Guarantee.TRACE
+    return make_plan(
+        plan.pipeline,
+        profiles,
+        trace,
+        slo_s=plan.slo_s,
+        quantile=plan.quantile,
+        guarantee=guarantee.value,
+        headroom=plan.headroom if guarantee is Guarantee.TRACE else 1.0,
+        seed=plan.seed,
+        dispatch={name: law.value for name, law in plan.laws.items()},
+        discipline=plan.discipline.value,
+        certificate=plan.certificate.value,
+        runs=plan.runs,
+        time_limit_s=time_limit_s,
+    )
+
+
+def _price(plan: Plan, made: Plan, params: WatchParams) -> list[Misfit]:
+    old, new = plan.usd_per_hour, made.usd_per_hour
+    if old is None or new is None or not new < old * (1 - params.cheaper):
+        return []
+    text = f"a plan for what came costs {new:.4f} $/h, this one {old:.4f} $/h ({new / old - 1:+.0%})"
+    return [Misfit(MisfitKind.PRICE, "", text, new / old)]

@@ -1,0 +1,130 @@
+"""The commands schedule, follow and watch: what they print, write and exit with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+import mipplan as mp
+from following.servers import FakeDispatcher, serving
+from mipplan.cli.app import app
+from mipplan.logs import write_log
+from tuned_plans import one_stage
+from validation.served_runs import plan as served_plan
+from validation.served_runs import served, traffic
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    one_stage(3).save(tmp_path / "plan.json")
+    return tmp_path / "plan.json"
+
+
+def arrivals(path: Path, trace: mp.Trace) -> Path:
+    path.write_text("arrival_s\n" + "".join(f"{at / 1e9:.9f}\n" for at in trace.arrival_ns.tolist()))
+    return path
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    return arrivals(tmp_path / "sample.csv", mp.Trace.gamma(rate_rps=20, cv=1.5, duration_s=60, seed=3))
+
+
+def test_schedule_shows_counts_and_writes_entries(plan: Path, sample: Path, tmp_path: Path) -> None:
+    day = tmp_path / "day.csv"
+    rates = [10] * 8 + [50] * 10 + [10] * 6
+    day.write_text("hour,requests_per_hour\n" + "".join(f"{h},{r * 3600}\n" for h, r in enumerate(rates)))
+    out = tmp_path / "day.yaml"
+    common = ("schedule", plan, "--counts", day, "--sample", sample)
+    code, text, _ = run(*common, "--to", "keda", "--out", out)
+    assert code == 0
+    assert "08:00" in text
+    assert "keeps: no stage makes a bin wait longer" in text
+    (document,) = yaml.safe_load_all(out.read_text())
+    assert document["kind"] == "ScaledObject"
+    code, text, _ = run(*common, "--json")
+    report = json.loads(text)
+    assert code == 0
+    assert len(report["stages"]["only"]["replicas"]) == 24
+    assert report["usd"] < report["peak_usd"]
+    # Arrivals are counted, in bins of one's own.
+    code, text, _ = run(
+        "schedule", plan, "--counts", sample, "--sample", sample, "--bin", "10s", "--once", "--json"
+    )
+    assert len(json.loads(text)["rate_rps"]) == 6
+
+
+def test_schedule_names_every_fault(plan: Path, sample: Path, tmp_path: Path) -> None:
+    day = tmp_path / "day.csv"
+    day.write_text("hour,requests_per_hour\n0,10\n2,20\n3,5\n")
+    code, _, text = run("schedule", plan, "--counts", day, "--sample", sample, "--to", "cronn", "--bin", "60")
+    assert code == 2
+    for part in ("write 60s", "goes with --out", "cronn"):
+        assert part in text
+    code, _, text = run("schedule", plan, "--counts", day, "--sample", sample)
+    assert "leaves intervals out after 3.6" in text or "leaves intervals out after 0" in text
+    code, _, text = run("schedule", plan, "--counts", day, "--sample", sample, "--bin", "90min")
+    assert "do not add up to bins" in text
+
+
+def test_follow_tells_what_it_did(plan: Path, sample: Path, tmp_path: Path) -> None:
+    state, audit = tmp_path / "state.json", tmp_path / "audit.jsonl"
+    with serving(FakeDispatcher({"only": 3}, 200.0)) as fake:
+        common = ("follow", plan, "--target", f"mipplan:{fake.url}", "--sample", sample, "--period", "200ms")
+        files = ("--state", state, "--audit", audit)
+        code, text, _ = run(*common, "--for", "1500ms", "--policy", "inferline", *files, "--json")
+        assert code == 0
+        report = json.loads(text)
+        assert report["command"] == "follow"
+        assert report["replicas"]["only"] > 3
+        assert report["written"] == [str(state), str(audit)]
+        code, text, _ = run(*common, "--for", "500ms", "--shadow")
+        assert code == 0
+        assert "nothing was told" in text
+    code, _, text = run("follow", plan, "--target", "kserve:x", "--policy", "hpaa", "--for", "1")
+    assert code == 2
+    for part in ("hpaa", "has no unit"):
+        assert part in text
+
+
+def test_watch_exits_by_what_it_finds(tmp_path: Path) -> None:
+    file, new = tmp_path / "plan.json", tmp_path / "new.json"
+    served_plan().save(file)
+    sample = arrivals(tmp_path / "sample.csv", traffic())
+
+    def logs(name: str, trace: mp.Trace) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        whole = served(trace=trace)
+        write_log(folder / "queries.parquet", whole.queries)
+        write_log(folder / "stages.parquet", whole.stages)
+        return folder
+
+    kept = logs("kept", traffic(seed=2))
+    code, text, _ = run("watch", file, "--log", kept, "--sample", sample, "--no-replan")
+    assert code == 0
+    assert "fits" in text
+    code, text, _ = run(
+        "watch", file, "--log", logs("more", traffic(rate=260.0, seconds=20.0)), "--sample", sample, "--json"
+    )
+    report = json.loads(text)
+    assert code == 1
+    assert {one["kind"] for one in report["misfits"]} >= {"envelope"}
+    assert report["command_line"].startswith("mipplan watch ")
+    assert report["command_line"].endswith("--out new-plan.json")
+    code, text, _ = run("watch", file, "--log", tmp_path / "more", "--sample", sample, "--out", new)
+    assert code == 1
+    assert mp.Plan.load(new).choices
+    code, _, text = run("watch", file, "--out", new, "--no-replan", "--cheaper", "x")
+    assert code == 2
+    for part in ("--no-replan", "--cheaper"):
+        assert part in text

@@ -1,0 +1,136 @@
+"""Each target speaks its system's own requests; answers as the systems give them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from following.servers import serving
+from mipplan.following import FOLLOW_TARGETS, WebError, open_target
+from serving_plans import small_plan
+
+PLAN = small_plan({"detect": ([10, 14], 2), "read it": ([30], 3)}, {("detect", "read it"): {}})
+
+
+class Triton:
+    """Models with their configurations; a load replaces one."""
+
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        self.configs = {
+            name: {"name": name, "max_batch_size": 2, "instance_group": groups}
+            for name in ("detect", "read-it")
+        }
+
+    def __call__(self, method: str, path: str, document: Any) -> tuple[int, bytes]:
+        name = path.split("/")[-2]
+        if path == f"/v2/models/{name}/config":
+            return 200, json.dumps(self.configs[name]).encode()
+        if method == "POST" and path == f"/v2/repository/models/{name}/load":
+            self.configs[name] = json.loads(document["parameters"]["config"])
+            return 200, b""
+        return 404, b'{"error": "no such thing"}'
+
+
+def test_triton_loads_a_model_with_other_instances() -> None:
+    server = Triton([{"name": "g", "kind": "KIND_CPU", "count": 2}])
+    with serving(server) as fake:
+        target = open_target(PLAN, f"triton:{fake.url}")
+        assert target.serving(2.0) == {"detect": 2, "read it": 2}
+        target.scale("read it", 5, 2.0)
+        assert target.serving(2.0) == {"detect": 2, "read it": 5}
+    changed = server.configs["read-it"]
+    # Nothing but the instances differs: Triton then keeps those that it has.
+    assert changed == {
+        "name": "read-it",
+        "max_batch_size": 2,
+        "instance_group": [{"name": "g", "kind": "KIND_CPU", "count": 5}],
+    }
+
+
+@pytest.mark.parametrize(("replicas", "shares"), [(1, [1]), (3, [2, 1]), (4, [2, 2])])
+def test_triton_shares_instances_among_gpus(replicas: int, shares: list[int]) -> None:
+    server = Triton([{"name": "g", "kind": "KIND_GPU", "count": 1, "gpus": [4, 7]}])
+    with serving(server) as fake:
+        target = open_target(PLAN, f"triton:{fake.url}")
+        assert target.serving(2.0)["detect"] == 2
+        target.scale("detect", replicas, 2.0)
+        assert target.serving(2.0)["detect"] == replicas
+    assert [group["count"] for group in server.configs["detect"]["instance_group"]] == shares
+
+
+def test_triton_that_says_no_is_told_by_its_words() -> None:
+    answer = (400, b'{"error": "explicit model load / unload is not allowed if polling is enabled"}')
+
+    def says_no(method: str, path: str, document: Any) -> tuple[int, bytes]:
+        return answer if method == "POST" else (200, b'{"name": "detect", "instance_group": [{"count": 1}]}')
+
+    with serving(says_no) as fake, pytest.raises(WebError, match="explicit model load"):
+        open_target(PLAN, f"triton:{fake.url}").scale("detect", 2, 2.0)
+
+
+def ray_details(replicas: list[str]) -> bytes:
+    deployment = {
+        "name": "Detect",
+        "replicas": [{"replica_id": str(n), "state": s} for n, s in enumerate(replicas)],
+    }
+    other = {"name": "read it", "replicas": [{"replica_id": "x", "state": "RUNNING"}]}
+    return json.dumps(
+        {"applications": {"ocr": {"deployments": {"Detect": deployment, "read it": other}}}}
+    ).encode()
+
+
+def test_ray_is_told_by_its_dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+
+    def dashboard(method: str, path: str, document: Any) -> tuple[int, bytes]:
+        if path == "/api/serve/applications/":
+            return 200, ray_details(["RUNNING", "STARTING", "RUNNING"])
+        if path == "/api/v1/applications/ocr/deployments/read%20it/scale":
+            return 200, b'{"message": "Scaling request received. Deployment will get scaled asynchronously."}'
+        return 412, b'{"error": "external_scaler_enabled=false"}'
+
+    with serving(dashboard) as fake:
+        target = open_target(PLAN, f"ray:{fake.url}", names={"detect": "Detect"}, namespace="ocr")
+        assert target.serving(2.0) == {"detect": 2, "read it": 1}
+        target.scale("read it", 4, 2.0)
+        assert fake.changes()[0][2] == {"target_num_replicas": 4}
+        with pytest.raises(WebError, match="external_scaler_enabled"):
+            target.scale("detect", 4, 2.0)
+        with pytest.raises(WebError, match="application 'main'"):
+            open_target(PLAN, f"ray:{fake.url}", namespace="main").serving(2.0)
+        assert set(fake.tokens) == {"Bearer secret"}
+
+
+def test_kubernetes_scale_is_patched() -> None:
+    folder = "/apis/apps/v1/namespaces/ml/deployments"
+
+    def api(method: str, path: str, document: Any) -> tuple[int, bytes]:
+        if method == "PATCH" and path == f"{folder}/small-read-it-predictor/scale":
+            return 200, json.dumps({"kind": "Scale", "spec": document["spec"]}).encode()
+        if method == "PATCH":
+            return 200, b'{"kind": "Scale", "spec": {"replicas": 1}}'
+        ready = {"readyReplicas": 3} if "detect" in path else {}
+        return 200, json.dumps({"status": ready}).encode()
+
+    with serving(api) as fake:
+        target = open_target(PLAN, f"kserve:{fake.url}", namespace="ml")
+        assert target.serving(2.0) == {"detect": 3, "read it": 0}
+        target.scale("read it", 2, 2.0)
+        with pytest.raises(WebError, match="asked for 2"):
+            target.scale("detect", 2, 2.0)
+        assert fake.changes()[0][2] == {"spec": {"replicas": 2}}
+
+
+@pytest.mark.parametrize("kind", FOLLOW_TARGETS)
+def test_every_target_tells_what_is_wrong(kind: str) -> None:
+    """A server that answers everything with an empty object, and one that is not there."""
+    with serving(lambda method, path, document: (200, b"{}")) as fake:
+        target = open_target(PLAN, f"{kind}:{fake.url}")
+        if kind in ("mipplan", "kserve", "triton"):
+            with pytest.raises(WebError):
+                target.scale("detect", 2, 2.0)
+    target = open_target(PLAN, f"{kind}:http://127.0.0.1:9")
+    with pytest.raises(WebError, match=r"127\.0\.0\.1:9"):
+        target.scale("detect", 2, 2.0)

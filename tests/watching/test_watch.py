@@ -1,0 +1,182 @@
+"""Systems that are known to the nanosecond, as planned or with one fault: what does watching say of them?"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import mipplan as mp
+from following.servers import FakeDispatcher, serving
+from mipplan.logs import QueryLog, RunLog
+from mipplan.watching import WatchParams, look_at_metrics
+from serving_plans import small_plan
+from validation.served_runs import CHOICES, pipeline, plan, profiles, served, traffic
+
+QUIET = WatchParams(cheaper=1.0)
+
+
+def kinds(found: mp.Watch) -> set[str]:
+    return {misfit.kind.value for misfit in found.misfits}
+
+
+def test_a_plan_that_is_kept_fits() -> None:
+    again = traffic(seed=2)
+    found = mp.watch(plan(), served(trace=again), sample=traffic(), replan=False)
+    assert found.fits
+    assert found.queries == len(again)
+    assert "fits" in str(found)
+    assert found.offer is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_other_traffic_of_the_same_kind_is_no_misfit(seed: int) -> None:
+    found = mp.watch(plan(), served(trace=traffic(seed=10 + seed)), sample=traffic(), replan=False)
+    assert "envelope" not in kinds(found)
+
+
+def test_more_traffic_leaves_the_envelope_and_a_new_plan_is_offered() -> None:
+    found = mp.watch(plan(), served(trace=traffic(rate=260.0, seconds=30.0)), sample=traffic(), params=QUIET)
+    assert "envelope" in kinds(found)
+    misfit = next(one for one in found.misfits if one.kind == "envelope")
+    assert 1.5 < misfit.ratio < 4
+    assert found.replan is not None
+    assert found.replan.choices
+    assert found.replan.certificate_s is not None
+    assert found.replan.certificate_s <= plan().slo_s
+    assert found.offer is not None
+    assert "$/h instead of" in found.offer
+
+
+def test_a_burst_is_found_where_it_is() -> None:
+    """Forty queries at once, 20 s into a trace that had never more than a few."""
+    calm = traffic(rate=50.0)
+    burst = np.sort(np.concatenate([calm.arrival_ns, np.full(40, 20 * 10**9)]))
+    found = mp.watch(plan(), served(trace=mp.Trace.from_ns(burst)), sample=calm, replan=False)
+    misfit = next(one for one in found.misfits if one.kind == "envelope")
+    begin_s = float(misfit.text.split(" from ")[1].split(" s on")[0])
+    assert 19 <= begin_s <= 20
+
+
+def test_arrival_curve_of_a_plan_may_not_be_left_at_all() -> None:
+    promised = mp.Plan.from_choices(pipeline(), profiles(), CHOICES)
+    sample = traffic()
+    curve = mp.ArrivalCurve.token_bucket(30.0, 110.0)
+    planned = mp.plan(pipeline(), profiles(), sample, guarantee="envelope", envelope=curve)
+    inside = mp.Trace.from_seconds(np.arange(1, 2000) / 100.0)
+    assert "envelope" not in kinds(mp.watch(planned, served(trace=inside), replan=False))
+    outside = mp.Trace.from_ns(np.sort(np.concatenate([inside.arrival_ns, np.full(31, 10**10)])))
+    found = mp.watch(planned, served(as_if=promised, trace=outside), replan=False)
+    assert "envelope" in kinds(found)
+    assert "the arrival curve" in next(m.text for m in found.misfits if m.kind == "envelope")
+
+
+def test_service_that_drifted_is_told_with_its_stage() -> None:
+    slow = mp.Plan.from_choices(pipeline(), profiles(read=1.3), CHOICES)
+    found = mp.watch(plan(), served(as_if=slow), sample=traffic(), params=QUIET)
+    drifted = [misfit for misfit in found.misfits if misfit.kind == "profile"]
+    assert [misfit.place for misfit in drifted] == ["read"]
+    assert drifted[0].ratio == pytest.approx(1.3, rel=1e-6)
+    # The new plan counts on the tables as they are by now.
+    assert found.replan is not None
+    table, before = (known.tables["read", "t4"] for known in (found.replan.profiles, plan().profiles))
+    assert np.allclose(table.latency_ms, 1.3 * before.latency_ms)
+
+
+def test_a_few_late_batches_are_no_drift() -> None:
+    run = served()
+    # One batch in two hundred takes a second longer.
+    late = (run.stages.stage == "read") & (run.stages.batch % 200 == 0)
+    finish = run.stages.finish_ns + np.where(late, 10**9, 0)
+    found = mp.watch(
+        plan(), replace(run, stages=replace(run.stages, finish_ns=finish)), sample=traffic(), replan=False
+    )
+    assert "profile" not in kinds(found)
+
+
+def test_an_objective_that_is_missed_is_told() -> None:
+    few = mp.Plan.from_choices(pipeline(), profiles(), {"detect": ("t4", 4, 3), "read": ("t4", 8, 1)})
+    found = mp.watch(
+        few, served(as_if=few, trace=traffic(rate=190.0)), sample=traffic(rate=190.0), replan=False
+    )
+    misfit = next(one for one in found.misfits if one.kind == "objective")
+    assert misfit.ratio > 1
+
+
+def test_a_plan_that_is_too_large_is_told_by_its_price() -> None:
+    large = mp.Plan.from_choices(pipeline(), profiles(), {"detect": ("t4", 4, 12), "read": ("t4", 8, 9)})
+    found = mp.watch(large, served(as_if=large, trace=traffic(seconds=20.0)), sample=traffic())
+    assert kinds(found) == {"price"}
+    assert found.replan is not None
+    assert found.replan.usd_per_hour is not None
+    assert found.misfits[0].ratio == found.replan.usd_per_hour / 10.5
+
+
+def test_without_a_sample_nothing_is_said_of_the_envelope() -> None:
+    found = mp.watch(plan(), served(), replan=False)
+    assert any("give its sample" in note for note in found.notes)
+
+
+def test_without_a_log_of_queries_arrivals_are_those_at_the_sources() -> None:
+    run = served()
+    found = mp.watch(plan(), RunLog(QueryLog.from_rows([]), run.stages), sample=traffic(), replan=False)
+    assert found.queries == len(traffic())
+    assert any("no log of queries" in note for note in found.notes)
+
+
+# --- metrics -----------------------------------------------------------------------------------------------------
+
+
+def live(dispatcher: FakeDispatcher, sample_rps: float) -> mp.Watch:
+    seen = small_plan({"only": ([100.0], 2)})
+    sample = mp.Trace.poisson(rate_rps=sample_rps, duration_s=60, seed=1)
+    with serving(dispatcher) as fake:
+        return mp.watch(seen, metrics=[f"{fake.url}/metrics"], duration_s=1.5, sample=sample, replan=False)
+
+
+def test_metrics_of_a_plan_that_is_kept() -> None:
+    found = live(FakeDispatcher({"only": 2}, 10.0), 10.0)
+    assert "envelope" not in kinds(found)
+    assert 2 <= found.queries <= 40
+
+
+def test_metrics_tell_that_more_come() -> None:
+    found = live(FakeDispatcher({"only": 2}, 400.0), 10.0)
+    assert "envelope" in kinds(found)
+
+
+def test_metrics_that_fail_now_and_then_are_told() -> None:
+    dispatcher = FakeDispatcher({"only": 2}, 20.0)
+    answers = iter([None, (500, b"x"), None, None, None, None])
+    dispatcher.trouble = lambda method, path: next(answers, None)
+    found = live(dispatcher, 20.0)
+    assert any("1 looks at the metrics failed" in note for note in found.notes)
+
+
+def test_metrics_that_never_answer_are_one_message() -> None:
+    dispatcher = FakeDispatcher({"only": 2}, 20.0)
+    dispatcher.trouble = lambda method, path: (500, b"x")
+    with pytest.raises(mp.InputError, match="looks failed"):
+        live(dispatcher, 20.0)
+
+
+def test_looking_ends_when_told() -> None:
+    stop = threading.Event()
+    stop.set()
+    with (
+        serving(FakeDispatcher({"only": 2}, 20.0)) as fake,
+        pytest.raises(mp.InputError, match="looks failed"),
+    ):
+        look_at_metrics(small_plan({"only": ([1.0], 1)}), [fake.url], duration_s=60, stop=stop)
+
+
+def test_bad_arguments_are_all_named() -> None:
+    with pytest.raises(mp.InputError) as caught:
+        mp.watch(plan(), system="prometheus", duration_s=-1)
+    told = " ".join(map(str, caught.value.faults))
+    for part in ("logs", "system", "duration_s"):
+        assert part in told
+    with pytest.raises(mp.InputError, match="cheaper"):
+        WatchParams(cheaper=2)
