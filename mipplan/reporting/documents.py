@@ -182,13 +182,10 @@ class StageReport(Report):
 
 
 def without_absent(self: Report, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-    """Leave out what is not asked about: staggers, timed dispatch, reliability, several samples."""
+    """Leave out what is not asked about: staggers, timed dispatch, serving systems, reliability, several samples."""
     written: dict[str, Any] = write(self)
-    optional = {"stagger_s", "overruns", "queries_lost", "reliability"}
+    optional = {"stagger_s", "overruns", "queries_lost", "systems", "rejected", "reliability"}
     optional |= {"seeds", "draws", "traces", "samples", "sample"}
-    """Leave out what is not asked about: staggers, timed dispatch, serving systems, reliability."""
-    written: dict[str, Any] = write(self)
-    optional = ("stagger_s", "overruns", "queries_lost", "systems", "rejected", "reliability")
     return {name: value for name, value in written.items() if value is not None or name not in optional}
 
 

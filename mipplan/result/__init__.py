@@ -98,6 +98,6 @@ __all__ = [
     "resolve_slo_ns",
     "state_manner",
     "step_text",
-    "worst_sample",
     "systems_text",
+    "worst_sample",
 ]
