@@ -146,7 +146,7 @@ def test_option_of_plan_stands_in_all_places(option: str) -> None:
 
 #: Options that few others share, and the rooms with an option of that name of their own.
 DECLARED: dict[str, tuple[str, ...]] = {
-    "headroom": (),
+    "headroom": ("scheduling",),
     "guarantee": (),
     "margin_s": ("core", "refinement", "tuner"),
     "envelope": ("calculus", "tuner"),

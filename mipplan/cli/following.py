@@ -49,7 +49,9 @@ def schedule(
             help="What each bin keeps: sample (the plan's waits) or objective (every query's latency)."
         ),
     ] = None,
-    headroom: Annotated[float, flags.option("FACTOR", "Multiple of the counts, such as 1.2.")] = 1.0,
+    factor: Annotated[
+        float, flags.option("FACTOR", "Multiple of the counts, such as 1.2.", "--headroom")
+    ] = 1.0,
     activation_delay: Annotated[
         str, flags.option("TIME", "Time from ordering a replica to its first batch.")
     ] = "5s",
@@ -96,7 +98,7 @@ def schedule(
             bin_s=bin_s.value,
             sample=traffic.value,
             keep=keep,
-            headroom=headroom,
+            headroom=factor,
             activation_delay_s=delay_s.value,
             switch_usd=switch,
             repeats=not once,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -81,12 +81,6 @@ def replay(
         outputs = {"--out": out, "--latencies": latencies, "--plot": plot}
         faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, outputs))
         written = [str(path) for path in (out, latencies, plot) if path is not None]
-        manner: dict[str, Any] = {
-            "dispatch": dispatch,
-            "discipline": discipline,
-            "engine": engine,
-            "seed": seed,
-        }
         if stream:
             streamed = faults.take(lambda: inputs.load_plan(plan, latency))
             file = faults.take(lambda: inputs.shipped_path("traces", trace))
@@ -97,12 +91,13 @@ def replay(
                 totals = mp.replay_stream(
                     streamed.value,
                     file.value,
+                    dispatch=dispatch,
+                    discipline=discipline,
                     stagger_s=stagger_s.value,
                     engine=engine,
                     noise=drawn.value,
                     seed=seed,
                     progress=progress,
-                    **manner,
                 )
             summed = reporting.stream_report(
                 streamed.value, str(plan), file.value, totals, written, dispatch=dispatch
@@ -135,11 +130,11 @@ def replay(
                 dispatch=dispatch,
                 discipline=discipline,
                 stagger_s=stagger_s.value,
+                system=system,
                 engine=engine,
                 noise=drawn.value,
                 seed=seed,
             )
-            result = mp.replay(replayed, arrivals, stagger_s=stagger_s.value, system=system, **manner)
             over_time = None if length_s is None else result.windows(length_s, replayed.slo_s)
             progress("computing quantiles and their intervals")
             report = reporting.replay_command_report(
