@@ -8,7 +8,8 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 import mipplan as mp
-from mipplan.result import Provenance, TraceReference
+from mipplan.result import Provenance
+from mipplan.trace import TraceReference
 from random_pipelines import Case, cases
 
 ROOT = Path(__file__).resolve().parents[1]
