@@ -1,0 +1,408 @@
+"""What the least cost depends on: prices of hardware, speed of models, and every single measurement of the profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    Deadline,
+    FieldOf,
+    InputError,
+    Printable,
+    SearchLimits,
+    Summary,
+    check_all,
+    first_true,
+    is_number,
+    shown,
+)
+from mipplan.pipeline import Pipeline
+from mipplan.planner import plan as make_plan
+from mipplan.profiles import LatencyTable, Profiles
+from mipplan.questions.changes import scaled_table
+from mipplan.questions.problems import Problem, WarmPlanner
+from mipplan.questions.staircases import PriceWalker
+from mipplan.result import Plan
+from mipplan.trace import Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: A model is tried up to this many percent faster, in whole percents.
+_MOST_FASTER = 90
+#: A hardware type is tried up to this many times its price.
+_MOST_DEARER = 10
+
+
+@dataclass(frozen=True)
+class HardwareSensitivity:
+    """What the price of a hardware type decides."""
+
+    name: str
+    usd_per_hour: float
+    devices: int
+    """So many of them the plan uses."""
+    chosen_below_usd: float | None
+    """Below this price the cheapest plan uses more of them; None if at no price."""
+    kept_up_to_usd: float | None
+    """Up to this price it uses as many; None if so up to ten times the price, or if it uses none."""
+
+    @property
+    def cheaper_by(self) -> float | None:
+        """By what share it must become cheaper for more of them to be chosen."""
+        return None if self.chosen_below_usd is None else 1.0 - self.chosen_below_usd / self.usd_per_hour
+
+
+@dataclass(frozen=True)
+class ModelSensitivity:
+    """What the speed of a model decides."""
+
+    model: str
+    stages: tuple[str, ...]
+    faster_by: float | None
+    """By what share its batches must take less time, everywhere, for a plan to be cheaper, in whole percents; None if
+    even 90 % less saves nothing."""
+    microusd_per_hour: int | None
+    """What the cheapest plan then costs."""
+
+    usd_per_hour = FieldOf[float | None]("microusd_per_hour", MICRODOLLARS_PER_DOLLAR)
+    """The same in $/h."""
+
+
+@dataclass(frozen=True)
+class MeasurementSensitivity:
+    """What one measurement of the profiles decides: the change of the least cost where it is off."""
+
+    model: str
+    hardware: str
+    batch: int
+    latency_ms: float
+    microusd_slower: int | None
+    """If the batch takes longer by the share asked about; None if there is then no plan."""
+    microusd_faster: int
+    """If it takes less, by that share."""
+
+    usd_slower = FieldOf[float | None]("microusd_slower", MICRODOLLARS_PER_DOLLAR)
+    """`microusd_slower` in $/h."""
+    usd_faster = FieldOf[float]("microusd_faster", MICRODOLLARS_PER_DOLLAR)
+    """`microusd_faster` in $/h."""
+
+    @property
+    def weight(self) -> float:
+        """The larger of both changes, $/h; infinite if there is no plan any more."""
+        return float("inf") if self.usd_slower is None else max(abs(self.usd_slower), abs(self.usd_faster))
+
+
+@dataclass(frozen=True, repr=False)
+class Sensitivity(Printable):
+    """What the least cost depends on.
+
+    Attributes
+    ----------
+    plan : Plan
+        The cheapest one as things are.
+    share : float
+        By which measurements are varied.
+    hardware : tuple of HardwareSensitivity
+    models : tuple of ModelSensitivity
+    measurements : tuple of MeasurementSensitivity
+        What matters most first; those that change nothing are left out.
+    measured : int
+        Measurements that were looked at.
+    solves : int
+        Plans made.
+    complete : bool
+        False if time was up, or Ctrl-C came, before all was looked at.
+    """
+
+    plan: Plan
+    share: float
+    hardware: tuple[HardwareSensitivity, ...]
+    models: tuple[ModelSensitivity, ...]
+    measurements: tuple[MeasurementSensitivity, ...]
+    measured: int
+    solves: int
+    complete: bool
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per measurement that matters: what it is, and the change of cost where it is off."""
+        import pandas as pd
+
+        names = ("model", "hardware", "batch", "latency_ms", "usd_slower", "usd_faster")
+        return pd.DataFrame(
+            [{name: getattr(one, name) for name in names} for one in self.measurements], columns=list(names)
+        )
+
+    def _summary(self) -> Summary:
+        cheaper = [one for one in self.hardware if one.cheaper_by is not None]
+        nearest = min(cheaper, key=lambda one: one.cheaper_by or 0.0, default=None)
+        faster = [one for one in self.models if one.faster_by is not None]
+        model = min(faster, key=lambda one: one.faster_by or 0.0, default=None)
+        done = "" if self.complete else ", not all: time was up"
+        return Summary(
+            f"What the cost of {self.plan.pipeline.name} depends on: {self.plan.usd_per_hour:.4f} $/h",
+            figures=(
+                ("price", None if nearest is None else hardware_text(nearest)),
+                ("model", None if model is None else model_text(model, self.plan)),
+                ("measurements", f"{self._measured_text()}{done}"),
+            ),
+            headings=("measurement", ">ms", ">slower", ">faster"),
+            rows=(measurement_row(one) for one in self.measurements),
+            count=len(self.measurements),
+            what="measurements",
+        )
+
+    def _measured_text(self) -> str:
+        count, share = len(self.measurements), 100 * self.share
+        return f"{count} of {self.measured} change the cost if they are off by {share:g} %"
+
+    def _line(self) -> str:
+        return f" {self.plan.pipeline.name}: {len(self.measurements)} of {self.measured} measurements matter"
+
+
+def hardware_text(one: HardwareSensitivity) -> str:
+    """Say what a price decides."""
+    more = "more of it" if one.devices else "it"
+    parts = []
+    if one.chosen_below_usd is not None and one.cheaper_by is not None:
+        share = f"{100 * one.cheaper_by:.1f} % cheaper"
+        parts.append(f"{more} would be chosen from {one.chosen_below_usd:.4f} $/h downwards ({share})")
+    if one.kept_up_to_usd is not None:
+        parts.append(f"as many are kept up to {one.kept_up_to_usd:.4f} $/h")
+    return (
+        f"{one.name} at {one.usd_per_hour:.4f} $/h: {'; '.join(parts) or 'at no price would anything change'}"
+    )
+
+
+def model_text(one: ModelSensitivity, plan: Plan) -> str:
+    """Say what the speed of a model decides."""
+    if one.faster_by is None or one.usd_per_hour is None or plan.usd_per_hour is None:
+        return f"{one.model}: even {_MOST_FASTER} % faster it would save nothing"
+    saved = plan.usd_per_hour - one.usd_per_hour
+    return f"{one.model}: {100 * one.faster_by:g} % faster it would save {saved:.4f} $/h"
+
+
+def measurement_row(one: MeasurementSensitivity) -> tuple[str, str, str, str]:
+    """Write a measurement, its latency, and what the cost changes by if it is off."""
+    slower = "no plan" if one.usd_slower is None else f"{one.usd_slower:+.4f}"
+    what = f"{one.model} on {one.hardware}, batch {one.batch}"
+    return what, f"{one.latency_ms:.4g}", slower, f"{one.usd_faster:+.4f}"
+
+
+class _Entry(NamedTuple):
+    """A measurement: key of its table, and its row there."""
+
+    table: tuple[str, str]
+    row: int
+
+
+def sensitivity(
+    pipeline: Pipeline,
+    profiles: Profiles,
+    trace: Trace,
+    *,
+    share: float = 0.1,
+    time_limit_s: float | None = 60.0,
+    progress: Callable[[str], None] | None = None,
+    **planning: Any,
+) -> Sensitivity:
+    """Find what the least cost depends on: prices, speeds of models, and which measurement matters most.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    profiles : Profiles
+    trace : Trace
+    share : float
+        By which each measurement is varied, up and down; in (0, 1).
+    time_limit_s : float or None
+        For the whole; what was found by then is returned.
+    progress : callable, optional
+        Called with one line of text as the work proceeds.
+    **planning
+        As for `mipplan.plan`. Cheapest plans must be proven by what services certify: guarantee ``trace`` or
+        ``envelope``, classic certificate, no timed dispatch, no budget.
+
+    Returns
+    -------
+    Sensitivity
+        A slower measurement that the plan does not rest on, or with which it is still certified, changes nothing, and
+        is not planned anew. Whether faster ones save anything is asked of all together, and of halves where they do.
+
+    Raises
+    ------
+    NoPlanError
+        If there is no plan.
+    InputError
+        Listing every bad argument.
+    """
+    check_all(lambda: _check_share(share), lambda: Deadline.after(time_limit_s))
+    deadline = Deadline.after(time_limit_s)
+    made = make_plan(pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **planning)
+    limits = SearchLimits(deadline, progress or (lambda _: None))
+    return sensitivity_of(Problem(made.require(), trace), share, limits)
+
+
+def sensitivity_of(problem: Problem, share: float, limits: SearchLimits) -> Sensitivity:
+    """Find what the least cost of a problem depends on; see `sensitivity`."""
+    return _Inquiry(problem, share, limits).run()
+
+
+def _check_share(share: object) -> None:
+    if not is_number(share) or not 0.0 < share < 1.0:
+        raise InputError.one("share", f"expected a share between 0 and 1, found {shown(share)}")
+
+
+class _Inquiry:
+    """Varies one thing after the other."""
+
+    def __init__(self, problem: Problem, share: float, limits: SearchLimits) -> None:
+        self._problem, self._share, self._limits = problem, share, limits
+        self._planner = WarmPlanner(problem, limits)
+        self._plan = self._planner.plan().require()
+        self._cost = self._plan.microusd_per_hour or 0
+        used = {stage.model for stage in problem.pipeline.stages.values()}
+        self._tables = {key: table for key, table in problem.profiles.tables.items() if key[0] in used}
+        self._entries = [
+            _Entry(key, row) for key, table in self._tables.items() for row in range(table.batch.size)
+        ]
+
+    def run(self) -> Sensitivity:
+        hardware: list[HardwareSensitivity] = []
+        models: list[ModelSensitivity] = []
+        changes: dict[_Entry, list[int | None]] = {}
+        with suppress(KeyboardInterrupt):  # what was found until then is the answer
+            hardware.extend(self._hardware())
+            models.extend(self._models())
+            for entry, faster in self._savings(self._entries):
+                changes.setdefault(entry, [0, 0])[1] = faster
+            for entry in self._entries if not self._limits.deadline.is_over else ():
+                if (slower := self._slower(entry)) != 0:
+                    changes.setdefault(entry, [0, 0])[0] = slower
+            complete = not self._limits.deadline.is_over
+            return self._made(hardware, models, changes, complete)
+        return self._made(hardware, models, changes, complete=False)
+
+    def _made(
+        self,
+        hardware: Sequence[HardwareSensitivity],
+        models: Sequence[ModelSensitivity],
+        changes: dict[_Entry, list[int | None]],
+        complete: bool,
+    ) -> Sensitivity:
+        measurements = [
+            MeasurementSensitivity(
+                *entry.table,
+                int(self._tables[entry.table].batch[entry.row]),
+                float(self._tables[entry.table].latency_ms[entry.row]),
+                slower,
+                faster or 0,
+            )
+            for entry, (slower, faster) in changes.items()
+        ]
+        return Sensitivity(
+            self._plan,
+            self._share,
+            tuple(hardware),
+            tuple(models),
+            tuple(sorted(measurements, key=lambda one: -one.weight)),
+            len(self._entries),
+            self._planner.solves,
+            complete,
+        )
+
+    def _hardware(self) -> Iterator[HardwareSensitivity]:
+        measured = {name for _, name in self._tables}
+        for name, device in self._problem.profiles.hardware.items():
+            if name not in measured or self._limits.deadline.is_over:
+                continue
+            self._limits.report(f"price of {name}")
+            walker = PriceWalker(self._planner, self._problem.profiles, name)
+            devices, _ = walker.line(self._plan)
+            price = device.microusd_per_hour
+            below = walker.turning_price(self._plan, 1) if price > 1 else None
+            above = walker.turning_price(self._plan, _MOST_DEARER * price) if devices else None
+            usd = [None if found is None else found / MICRODOLLARS_PER_DOLLAR for found in (below, above)]
+            yield HardwareSensitivity(name, device.usd_per_hour, devices, *usd)
+
+    def _models(self) -> Iterator[ModelSensitivity]:
+        stages = self._problem.pipeline.stages
+        for model in dict.fromkeys(stage.model for stage in stages.values()):
+            if self._limits.deadline.is_over:
+                return
+            self._limits.report(f"speed of {model}")
+
+            users = tuple(name for name, stage in stages.items() if stage.model == model)
+            least = self._least_faster(model)
+            yield ModelSensitivity(
+                model,
+                users,
+                None if least is None else least / 100,
+                None if least is None else self._cost_faster(model, least),
+            )
+
+    def _least_faster(self, model: str) -> int | None:
+        """By how many whole percents at least a model must be faster for a plan to be cheaper; None if none will do."""
+        if self._cost_faster(model, _MOST_FASTER) >= self._cost:
+            return None
+        return first_true(1, _MOST_FASTER, lambda percent: self._cost_faster(model, percent) < self._cost)
+
+    def _cost_faster(self, model: str, percent: int) -> int:
+        """Least cost with a model so many percent faster everywhere."""
+        factor = 1.0 - percent / 100
+        tables = [scaled_table(table, factor) for key, table in self._tables.items() if key[0] == model]
+        cost = self._cost_with(tables)
+        return self._cost if cost is None else cost
+
+    def _cost_with(self, tables: Sequence[LatencyTable]) -> int | None:
+        """Least cost with other tables in place of those of the same model and hardware; None if there is no plan."""
+        return self._planner.plan(profiles=self._with(tables)).microusd_per_hour
+
+    def _with(self, tables: Sequence[LatencyTable]) -> Profiles:
+        profiles = self._problem.profiles
+        changed = {(table.model, table.hardware): table for table in tables}
+        return Profiles(profiles.hardware, {**profiles.tables, **changed})
+
+    def _varied(self, entries: Sequence[_Entry], factor: float) -> list[LatencyTable]:
+        """The tables of some measurements with these multiplied."""
+        tables: dict[tuple[str, str], LatencyTable] = {}
+        for entry in entries:
+            table = tables.get(entry.table, self._tables[entry.table])
+            latency_ms = table.latency_ms.copy()
+            latency_ms[entry.row] *= factor
+            tables[entry.table] = replace(table, latency_ms=latency_ms)
+        return list(tables.values())
+
+    def _savings(self, entries: Sequence[_Entry]) -> Iterator[tuple[_Entry, int]]:
+        """What each measurement saves if it is faster: those that save nothing together save nothing each."""
+        if not entries or self._limits.deadline.is_over:
+            return
+        if len(entries) == 1 or self._planner.is_monotone:
+            self._limits.report(f"{len(entries)} measurement(s) faster")
+            saved = (self._cost_with(self._varied(entries, 1.0 - self._share)) or self._cost) - self._cost
+            if saved >= 0:
+                return
+            if len(entries) == 1:
+                yield entries[0], saved
+                return
+        middle = len(entries) // 2
+        yield from self._savings(entries[:middle])
+        yield from self._savings(entries[middle:])
+
+    def _slower(self, entry: _Entry) -> int | None:
+        """What a measurement costs if it is slower; None if there is no plan then."""
+        changed = self._with(self._varied([entry], 1.0 + self._share))
+        kept = replace(self._plan, profiles=changed)
+        rests = any(
+            stage.model == entry.table[0] and self._plan.choices[name].hardware == entry.table[1]
+            for name, stage in self._problem.pipeline.stages.items()
+        )
+        if self._planner.is_monotone and (not rests or self._planner.keeps(kept)):
+            return 0
+        self._limits.report(f"{entry.table[0]} on {entry.table[1]} slower")
+        cost = self._planner.plan(profiles=changed).microusd_per_hour
+        return None if cost is None else cost - self._cost
