@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 #: A model is tried up to this many percent faster, in whole percents.
 _MOST_FASTER = 90
-#: A hardware type is tried up to this many times its price.
-_MOST_DEARER = 10
+#: A hardware type is tried down to a price so many times lower, and up to one so many times higher, because where
+#: devices cost next to nothing plans of thousands of them are all worth looking at.
+_MOST_CHEAPER, _MOST_DEARER = 10, 4
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ class HardwareSensitivity:
     devices: int
     """So many of them the plan uses."""
     chosen_below_usd: float | None
-    """Below this price the cheapest plan uses more of them; None if at no price."""
+    """Below this price the cheapest plan uses more of them; None if not down to a tenth of
+    its price."""
     kept_up_to_usd: float | None
-    """Up to this price it uses as many; None if so up to ten times the price, or if it uses none."""
+    """Up to this price it uses as many; None if so up to four times the price, or if it uses none."""
 
     @property
     def cheaper_by(self) -> float | None:
@@ -170,12 +172,11 @@ def hardware_text(one: HardwareSensitivity) -> str:
     parts = []
     if one.chosen_below_usd is not None and one.cheaper_by is not None:
         share = f"{100 * one.cheaper_by:.1f} % cheaper"
-        parts.append(f"{more} would be chosen from {one.chosen_below_usd:.4f} $/h downwards ({share})")
+        parts.append(f"{more} would be chosen below {one.chosen_below_usd:.4f} $/h ({share})")
     if one.kept_up_to_usd is not None:
         parts.append(f"as many are kept up to {one.kept_up_to_usd:.4f} $/h")
-    return (
-        f"{one.name} at {one.usd_per_hour:.4f} $/h: {'; '.join(parts) or 'at no price would anything change'}"
-    )
+    said = "; ".join(parts) or "from a tenth to four times of that nothing would change"
+    return f"{one.name} at {one.usd_per_hour:.4f} $/h: {said}"
 
 
 def model_text(one: ModelSensitivity, plan: Plan) -> str:
@@ -324,7 +325,7 @@ class _Inquiry:
             walker = PriceWalker(self._planner, self._problem.profiles, name)
             devices, _ = walker.line(self._plan)
             price = device.microusd_per_hour
-            below = walker.turning_price(self._plan, 1) if price > 1 else None
+            below = walker.turning_price(self._plan, -(-price // _MOST_CHEAPER))
             above = walker.turning_price(self._plan, _MOST_DEARER * price) if devices else None
             usd = [None if found is None else found / MICRODOLLARS_PER_DOLLAR for found in (below, above)]
             yield HardwareSensitivity(name, device.usd_per_hour, devices, *usd)
