@@ -10,11 +10,14 @@ import typer
 import mipplan as mp
 from mipplan import plots, reporting
 from mipplan.cli import flags, inputs
+from mipplan.cli.asking import diff, explain, frontier, refine, sensitivity, whatif
 from mipplan.cli.drawing import plot, report
 from mipplan.cli.driving import drive
 from mipplan.cli.following import follow, schedule, watch
 from mipplan.cli.judging import compare, fragility, replay, verify
 from mipplan.cli.observing import observe, truth
+from mipplan.cli.judging import compare, fragility, replay, tune, verify
+from mipplan.cli.observing import drive, observe, truth
 from mipplan.cli.profiles import profiles_app
 from mipplan.cli.profiling import profile
 from mipplan.cli.serving import export, serve, tune
@@ -329,6 +332,9 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
 _COMMANDS = (
     *(plan, replay, compare, fragility, tune, fleet, verify, report, plot, export),
     *(profile, serve, drive, observe, truth, schedule, follow, watch, solvers),
+    *(plan, refine, replay, verify, compare, explain, whatif, frontier, sensitivity, diff, fragility),
+    *(tune, fleet, report, plot, export),
+    *(profile, serve, drive, observe, truth, solvers),
 )
 for _command in _COMMANDS:
     app.command()(_command)

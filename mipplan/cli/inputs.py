@@ -246,6 +246,22 @@ def share_of(flag: str, text: str | None) -> float | None:
         raise InputError.one(flag, f"expected a share such as 10% or 0.1, found {text!r}") from error
 
 
+def axis_value(flag: str, text: str | None, unit: str) -> float | None:
+    """Read a value of a frontier's axis, in seconds, shares, $/h or factors; None if the flag was not given."""
+    if text is None:
+        return None
+    if unit == "s":
+        return seconds_of(flag, text)
+    if unit == "share":
+        return share_of(flag, text)
+    number = text.strip().removeprefix("$") if unit == "$/h" else text.strip().removesuffix("x")
+    try:
+        return float(number)
+    except ValueError:
+        expected = "$/h such as 0.5" if unit == "$/h" else "a factor such as 2x"
+        raise InputError.one(flag, f"expected {expected}, found {text!r}") from None
+
+
 def run_class(text: str) -> mp.RunClass:
     """Read SERVICE:DELAY:TIES."""
     from mipplan.result import Ties

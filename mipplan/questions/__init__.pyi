@@ -22,6 +22,7 @@ from .sensitivities import HardwareSensitivity as HardwareSensitivity
 from .sensitivities import MeasurementSensitivity as MeasurementSensitivity
 from .sensitivities import ModelSensitivity as ModelSensitivity
 from .sensitivities import Sensitivity as Sensitivity
+from .sensitivities import check_share as check_share
 from .sensitivities import hardware_text as hardware_text
 from .sensitivities import measurement_row as measurement_row
 from .sensitivities import model_text as model_text

@@ -241,7 +241,7 @@ def sensitivity(
     InputError
         Listing every bad argument.
     """
-    check_all(lambda: _check_share(share), lambda: Deadline.after(time_limit_s))
+    check_all(lambda: check_share(share), lambda: Deadline.after(time_limit_s))
     deadline = Deadline.after(time_limit_s)
     made = make_plan(pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **planning)
     limits = SearchLimits(deadline, progress or (lambda _: None))
@@ -253,9 +253,11 @@ def sensitivity_of(problem: Problem, share: float, limits: SearchLimits) -> Sens
     return _Inquiry(problem, share, limits).run()
 
 
-def _check_share(share: object) -> None:
+def check_share(share: object, name: str = "share") -> float:
+    """Return a share; raises `InputError` unless it is a number between 0 and 1."""
     if not is_number(share) or not 0.0 < share < 1.0:
-        raise InputError.one("share", f"expected a share between 0 and 1, found {shown(share)}")
+        raise InputError.one(name, f"expected a share between 0 and 1, such as 10%, found {shown(share)}")
+    return float(share)
 
 
 class _Inquiry:
