@@ -46,6 +46,8 @@ from mipplan.reporting import (
     operations,
     replays,
 )
+from mipplan.reporting import catalog, comparisons, documents, drawings, exchange, operations, replays
+from mipplan.reporting.answers import differences, fragilities, frontiers
 from mipplan.result import Interval
 from mipplan.solvers import SolverInfo
 from mipplan.tuner import Action, WorstWindow
@@ -64,6 +66,12 @@ HEADINGS: dict[type, str] = {
     judgements.VerifyReport: "verify",
     comparisons.ComparisonReport: "compare",
     judgements.FragilityReport: "fragility",
+    fragilities.FragilityReport: "fragility",
+    frontiers.ExplainReport: "explain",
+    differences.WhatIfReport: "whatif",
+    frontiers.FrontierReport: "frontier",
+    frontiers.SensitivityReport: "sensitivity",
+    differences.DiffReport: "diff",
     comparisons.TuneReport: "tune",
     documents.FleetReport: "fleet",
     drawings.DrawingReport: "plot",
@@ -116,6 +124,20 @@ HEADINGS: dict[type, str] = {
     judgements.AxisReport: "axis",
     judgements.FragilityPointReport: "perturbation",
     judgements.FragilityBreakReport: "break",
+    fragilities.AxisReport: "axis",
+    fragilities.FragilityPointReport: "perturbation",
+    fragilities.FragilityBreakReport: "break",
+    frontiers.ExplainedStageReport: "explained stage",
+    frontiers.OptionReasonReport: "option",
+    frontiers.NearPlanReport: "near plan",
+    differences.WhatIfCaseReport: "case",
+    differences.SamePlanReport: "same plan",
+    differences.StageDifferenceReport: "stage difference",
+    differences.RequestDifferenceReport: "request difference",
+    frontiers.FrontierStepReport: "step of a frontier",
+    frontiers.HardwareSensitivityReport: "price that decides",
+    frontiers.ModelSensitivityReport: "speed that decides",
+    frontiers.MeasurementSensitivityReport: "measurement that decides",
     comparisons.TuningRunReport: "tuning run",
     comparisons.ScheduleReport: "schedule",
     Action: "action",
@@ -183,6 +205,8 @@ def report_models() -> list[type]:
         for room in (
             *(documents, replays, comparisons, catalog, control),
             *(drawings, exchange, judgements, operations),
+            *(documents, replays, comparisons, catalog, drawings, exchange, operations),
+            *(differences, fragilities, frontiers),
         )
         for value in vars(room).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report

@@ -281,7 +281,9 @@ def refine(
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         faults.take(lambda: inputs.check_out("--out", out))
         faults.take(lambda: inputs.check_dispatch(dispatch))
-        faults.take(lambda: discipline and check_one_of("--discipline", discipline, Discipline, repr))
+        faults.take(
+            lambda: None if discipline is None else check_one_of("--discipline", discipline, Discipline, repr)
+        )
         faults.take(
             lambda: inputs.check_apart({"plan or pipeline": asked, "trace": trace}, {"--out": out}, profiles)
         )
