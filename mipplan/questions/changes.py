@@ -215,17 +215,15 @@ def _stage_hardware(problem: Problem, name: str, text: str) -> Problem:
 
 def _latency(problem: Problem, name: str, text: str) -> Problem:
     factor, stage = _relative(text), problem.pipeline.stages[name]
-    users = [other for other, entry in problem.pipeline.stages.items() if entry.model == stage.model]
-    model = stage.model
-    if len(users) > 1:  # others run the same model, and stay as they are
-        model = f"{stage.model} ({name})"
-        problem = _with_entry(problem, name, "model", model)
-    scaled = [
-        replace(scaled_table(problem.profiles.tables[stage.model, hardware], factor), model=model)
-        for hardware in problem.profiles.hardware_for(stage.model)
-    ]
-    tables = dict(problem.profiles.tables) | {(table.model, table.hardware): table for table in scaled}
-    return problem.changed(profiles=Profiles(problem.profiles.hardware, tables))
+    shared = sum(other.model == stage.model for other in problem.pipeline.stages.values()) > 1
+    # Others that run the same model stay as they are.
+    model = f"{stage.model} ({name})" if shared else stage.model
+    tables = dict(problem.profiles.tables)
+    for hardware in problem.profiles.hardware_for(stage.model):
+        scaled = scaled_table(problem.profiles.tables[stage.model, hardware], factor)
+        tables[model, hardware] = replace(scaled, model=model)
+    problem = problem.changed(profiles=Profiles(problem.profiles.hardware, tables))
+    return _with_entry(problem, name, "model", model) if shared else problem
 
 
 def scaled_table(table: LatencyTable, factor: float) -> LatencyTable:

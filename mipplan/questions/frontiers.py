@@ -26,7 +26,7 @@ from mipplan.planner import plan as make_plan
 from mipplan.profiles import Profiles
 from mipplan.questions.axes import FrontierAxis, axis_of
 from mipplan.questions.frontier_result import Frontier, FrontierStep
-from mipplan.questions.problems import Problem
+from mipplan.questions.problems import Problem, check_no_budget
 from mipplan.questions.staircases import (
     PointWalker,
     StepRange,
@@ -94,7 +94,7 @@ def frontier(
     ----------
     `mipplan.questions.staircases` says why the steps are exact.
     """
-    check_all(lambda: axis_of(over), lambda: Deadline.after(time_limit_s))
+    check_all(lambda: axis_of(over), lambda: Deadline.after(time_limit_s), lambda: check_no_budget(planning))
     deadline = Deadline.after(time_limit_s)
     made = make_plan(pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **planning)
     problem = Problem(made, trace, planning.get("confidence"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mipplan.certificate import certify_stages, plan_services
@@ -30,6 +31,13 @@ from mipplan.trace import Trace
 _CONFIDENCE = 0.95
 #: Why there is no plan is looked for during at most this many seconds, because what was asked for may hold many such.
 _DIAGNOSIS_S = 5.0
+
+
+def check_no_budget(planning: Mapping[str, object]) -> None:
+    """Refuse a budget before anything is planned; raises `InputError`."""
+    if planning.get("budget_usd_per_hour") is not None:
+        message = "asks for the fastest plan: there is no least cost to look for"
+        raise InputError.one("budget_usd_per_hour", message)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from mipplan.pipeline import Pipeline
 from mipplan.planner import plan as make_plan
 from mipplan.profiles import LatencyTable, Profiles
 from mipplan.questions.changes import scaled_table
-from mipplan.questions.problems import Problem, WarmPlanner
+from mipplan.questions.problems import Problem, WarmPlanner, check_no_budget
 from mipplan.questions.staircases import PriceWalker
 from mipplan.result import Plan
 from mipplan.trace import Trace
@@ -241,7 +241,9 @@ def sensitivity(
     InputError
         Listing every bad argument.
     """
-    check_all(lambda: check_share(share), lambda: Deadline.after(time_limit_s))
+    check_all(
+        lambda: check_share(share), lambda: Deadline.after(time_limit_s), lambda: check_no_budget(planning)
+    )
     deadline = Deadline.after(time_limit_s)
     made = make_plan(pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **planning)
     limits = SearchLimits(deadline, progress or (lambda _: None))
