@@ -22,7 +22,7 @@ from mipplan.cli.profiles import profiles_app
 from mipplan.cli.profiling import profile
 from mipplan.cli.serving import export, serve, tune
 from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session
-from mipplan.core import Fault, Faults
+from mipplan.core import Fault, Faults, InputError
 
 #: From this many pipelines on, workers on all cores are worth starting.
 _MANY_PIPELINES = 40
@@ -33,7 +33,6 @@ app = typer.Typer(
     name="mipplan",
     help="Plan ML inference pipelines: the cheapest configuration that provably keeps the latency objective.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -41,9 +40,19 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    config: Annotated[
+        Path | None,
+        flags.option("FILE", "What options are by default (TOML); ./mipplan.toml if there is one."),
+    ] = None,
 ) -> None:
     """Options of the program itself."""
+    try:
+        context.default_map = inputs.read_config(context, config)
+    except InputError:
+        with Session(context, as_json=False):
+            raise
     if version:
         typer.echo(f"mipplan {mp.__version__}")
         raise typer.Exit
@@ -261,6 +270,7 @@ def fleet(
 ) -> None:
     """Plan many pipelines that share limited hardware: the cheapest set of certified plans."""
     with Session(context, json) as session:
+        from mipplan.documents import shipped_path
         from mipplan.fleet import FleetFile, FleetSettings, read_fleet, read_fleet_file
 
         def check_settings(file: FleetFile | None) -> None:
@@ -277,7 +287,7 @@ def fleet(
         time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
         limits = faults.take(lambda: inputs.device_limits(limit or ()))
         folder = None if profiles is None else str(profiles)
-        read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=inputs.shipped_path))
+        read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=shipped_path))
         faults.take(lambda: check_settings(read.value if read else None))
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         outputs = {"--plot": plot, "--checkpoint": checkpoint}

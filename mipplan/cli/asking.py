@@ -51,7 +51,13 @@ class _Source:
         )
 
 
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line: what a configuration file says is for pipelines."""
+    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+
+
 def _read(
+    context: typer.Context,
     faults: Faults,
     asked: str,
     trace: str,
@@ -63,9 +69,11 @@ def _read(
     """Read a plan or a pipeline, its traffic and what is asked for; raises `InputError` with all faults so far."""
     is_plan = Path(asked).suffix.lower() == ".json"
     plan = faults.take(lambda: mp.Plan.load(asked)) if is_plan else None
-    given = {"--slo": slo, "--profiles": profiles}
     if is_plan:
-        faults.add(*(Fault(flag, _ForPipelines) for flag, value in given.items() if value is not None))
+        faults.add(
+            *(Fault(f"--{flag}", _ForPipelines) for flag in ("slo", "profiles") if _is_given(context, flag))
+        )
+        slo = None
     limits = faults.take(lambda: inputs.slo_of(slo))
     pipeline = None if is_plan else faults.take(lambda: inputs.read_pipeline(asked))
     measured = None if is_plan else faults.take(lambda: inputs.read_profiles(profiles))
@@ -107,7 +115,7 @@ def whatif(
         wanted = faults.take(lambda: inputs.pairs_of("--set", "WHAT=VALUE such as slo=300ms", changes))
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         faults.take(lambda: inputs.check_out("--out", out))
-        source = _read(faults, asked, trace, slo, profiles, (start, end), expand)
+        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand)
         with session.progress() as progress:
             plan = source.planned(limit_s.value, progress).require()
             try:
@@ -167,7 +175,7 @@ def frontier(
         ]
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         faults.take(lambda: inputs.check_out("--out", out))
-        source = _read(faults, asked, trace, slo, profiles, (start, end), expand)
+        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand)
         first, final, by = (value.value for value in ends)
         if by is None and over == "slo":
             by = 0.010
@@ -205,7 +213,7 @@ def sensitivity(
         varied = faults.take(lambda: check_share(inputs.share_of("--share", share), "--share"))
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         faults.take(lambda: inputs.check_out("--out", out))
-        source = _read(faults, asked, trace, slo, profiles, (start, end), expand)
+        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand)
         deadline = Deadline.after(limit_s.value)
         with session.progress() as progress:
             problem = Problem(source.planned(limit_s.value, progress).require(), source.trace)
@@ -232,7 +240,7 @@ def explain(
         faults = Faults()
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         faults.take(lambda: inputs.check_out("--out", out))
-        source = _read(faults, asked, trace, slo, profiles, (start, end), expand)
+        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand)
         with session.progress() as progress:
             plan = source.planned(limit_s.value, progress).require()
             progress("explaining the plan")
@@ -287,7 +295,7 @@ def refine(
         faults.take(
             lambda: inputs.check_apart({"plan or pipeline": asked, "trace": trace}, {"--out": out}, profiles)
         )
-        source = _read(faults, asked, trace, slo, profiles, (start, end), expand)
+        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand)
         with session.progress() as progress:
             first = source.planned(limit_s.value, progress)
             made = mp.refine(

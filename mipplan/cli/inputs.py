@@ -13,11 +13,11 @@ import mipplan as mp
 from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken, parse_duration_ns, suggestion
 
 if TYPE_CHECKING:
+    import typer
+
     from mipplan.importers import Share
     from mipplan.result import PlanDocument
 
-#: The names of shipped files end like this.
-_ENDINGS = {"pipelines": (".yaml",), "traces": (".csv.gz", ".csv")}
 #: A bare number given with one of these flags means seconds rather than milliseconds.
 _COARSE = (
     "--time-limit",
@@ -37,7 +37,7 @@ _LONG_UNITS = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{0,9})?) *(?P<unit>m|h)(
 
 def read_pipeline(name: str) -> mp.Pipeline:
     """Read a pipeline file, or the shipped pipeline of that name."""
-    return mp.Pipeline.read(shipped_path("pipelines", name))
+    return mp.Pipeline.read(name)
 
 
 def read_profiles(
@@ -89,11 +89,10 @@ def read_trace(
         faults.add(Fault("--spread", f"expected uniform, found {spread!r}"))
     if spread is not None and expand is not None:
         faults.add(Fault("--spread", "does not go with --expand: counts have no time stamps"))
-    start_s = faults.take(lambda: optional_seconds("--from", start))
-    end_s = faults.take(lambda: optional_seconds("--to", end))
+    start_s = faults.take(lambda: moment_of("--from", start))
+    end_s = faults.take(lambda: moment_of("--to", end))
     faults.check()
-    path = shipped_path("traces", file)
-    trace = mp.Trace.read(path, expand=expand, seed=seed, start_s=start_s.value, end_s=end_s.value)
+    trace = mp.Trace.read(file, expand=expand, seed=seed, start_s=start_s.value, end_s=end_s.value)
     return trace if spread is None else trace.spread(seed)
 
 
@@ -105,6 +104,16 @@ def seed_of(plan: Taken[mp.Plan] | Taken[PlanDocument], seed: int | None) -> int
 def optional_seconds(flag: str, text: str | None) -> float | None:
     """Read the time given with a flag; None if the flag was not given."""
     return None if text is None else seconds_of(flag, text)
+
+
+def moment_of(flag: str, text: str | None) -> float | str | None:
+    """Read a moment of a trace: seconds, or a date or time of day, which the trace itself must place."""
+    from mipplan.trace import is_moment, moment_ns
+
+    if text is None or not is_moment(text):
+        return optional_seconds(flag, text)
+    moment_ns(flag, text, 0)
+    return text
 
 
 def slo_of(text: str | None) -> dict[str, str] | float | None:
@@ -379,29 +388,62 @@ def replay_samples(plan: mp.Plan, traces: Sequence[mp.Trace]) -> tuple[mp.Replay
 
 def shipped_path(kind: str, name: str, beside: Path | None = None) -> str:
     """Return the path itself, in the folder of the file that names it, or the shipped file if there is no such path.
+# --- mipplan.toml ----------------------------------------------------------------------------------------------------
 
-    Raises `InputError` if a bare name is neither a file nor shipped.
+#: Read from the folder that a command runs in, unless --config or the environment names another file.
+CONFIG_FILE, CONFIG_VARIABLE = "mipplan.toml", "MIPPLAN_CONFIG"
+
+
+def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[str, object]]:
+    """Read what options are by default, for each command, from a configuration file; nothing if there is none.
+
+    A key is an option's name without its dashes. At the top of the file it is for every command that has such an
+    option, in a section for the command of that name.
+
+    Raises `InputError` listing every key and section that there is not.
     """
-    from mipplan.documents import shipped_folder
+    import tomllib
 
-    path = name if beside is None else str(beside / name)
-    if Path(path).exists() or "/" in name or "." in name:
-        return path
-    for ending in _ENDINGS[kind]:
-        candidate = shipped_folder() / kind / f"{name}{ending}"
-        if candidate.is_file():
-            return str(candidate)
-    known = shipped_names(kind)
-    hint = suggestion(name, known) or f"; shipped are {', '.join(known)}"
-    raise InputError.one(name, f"is neither a file nor one of the shipped {kind}{hint}")
+    named = given or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    file = named or Path(CONFIG_FILE)
+    if named is None and not file.is_file():
+        return {}
+    from mipplan.documents import decode_text, read_bytes
 
-
-def shipped_names(kind: str) -> list[str]:
-    """Names of the shipped files of a kind."""
-    from mipplan.documents import shipped_folder
-
-    folder = shipped_folder() / kind
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(
-        {name.removesuffix(ending) for name in names for ending in _ENDINGS[kind] if name.endswith(ending)}
-    )
+    try:
+        content = tomllib.loads(decode_text(read_bytes(file), str(file)))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError.one(str(file), f"is not valid TOML: {error}") from None
+    options = {
+        command: {
+            flag.removeprefix("--"): str(option.name)
+            for option in found.params
+            if option.param_type_name == "option" and option.name != "json"
+            for flag in option.opts
+            if flag.startswith("--")
+        }
+        for command, found in getattr(context.command, "commands", {}).items()
+    }
+    everywhere = {key: value for key, value in content.items() if not isinstance(value, dict)}
+    known, faults = sorted({flag for flags in options.values() for flag in flags}), Faults()
+    for key in everywhere:
+        if key not in known:
+            faults.add(Fault(f"{file}: {key}", f"no command has such an option{suggestion(key, known)}"))
+    for command, section in content.items():
+        if isinstance(section, dict) and command not in options:
+            faults.add(Fault(f"{file}: {command}", f"there is no such command{suggestion(command, options)}"))
+        elif isinstance(section, dict):
+            for key in section:
+                if key not in options[command]:
+                    hint = suggestion(key, options[command])
+                    faults.add(Fault(f"{file}: {command}.{key}", f"the command has no such option{hint}"))
+    faults.check()
+    return {
+        command: {
+            name: value
+            for flag, name in flags.items()
+            for value in [content.get(command, {}).get(flag, everywhere.get(flag))]
+            if value is not None
+        }
+        for command, flags in options.items()
+    }

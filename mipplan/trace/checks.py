@@ -171,10 +171,12 @@ def window_ns(start_s: float | None, end_s: float | None) -> tuple[int, int]:
     return start, end
 
 
-def window_text(start_s: float | None, end_s: float | None) -> str:
-    """Write a window: ``[10 s, 20 s)``."""
-    start = "start" if start_s is None else f"{start_s:.12g} s"
-    end = "end" if end_s is None else f"{end_s:.12g} s"
+def window_text(start_s: float | str | None, end_s: float | str | None) -> str:
+    """Write a window: ``[10 s, 20 s)``, or with its ends as they were written."""
+    start, end = (
+        otherwise if end is None else end if isinstance(end, str) else f"{end:.12g} s"
+        for end, otherwise in ((start_s, "start"), (end_s, "end"))
+    )
     return f"[{start}, {end})"
 
 
