@@ -416,7 +416,7 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
         raise InputError.one(str(file), f"is not valid TOML: {error}") from None
     options = {
         command: {
-            flag.removeprefix("--"): str(option.name)
+            flag.removeprefix("--"): option
             for option in found.params
             if option.param_type_name == "option" and option.name != "json"
             for flag in option.opts
@@ -438,12 +438,12 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
                     hint = suggestion(key, options[command])
                     faults.add(Fault(f"{file}: {command}.{key}", f"the command has no such option{hint}"))
     faults.check()
-    return {
-        command: {
-            name: value
-            for flag, name in flags.items()
-            for value in [content.get(command, {}).get(flag, everywhere.get(flag))]
-            if value is not None
-        }
-        for command, flags in options.items()
-    }
+    defaults: dict[str, dict[str, object]] = {command: {} for command in options}
+    for command, flags in options.items():
+        for flag, option in flags.items():
+            value = content.get(command, {}).get(flag, everywhere.get(flag))
+            if value is not None:
+                # One value stands for a list of one, as on the command line.
+                alone = getattr(option, "multiple", False) and not isinstance(value, list)
+                defaults[command][str(option.name)] = [value] if alone else value
+    return defaults
