@@ -282,7 +282,12 @@ def printed_by(block: Block, namespace: dict[str, Any]) -> str:
     )
     done = subprocess.run(
         ["bash", "-c", patient],
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"},
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "NO_COLOR": "1",
+            "COLUMNS": "140",
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -40,8 +40,8 @@ _FILES = ("trace", "profiles")
 #: Where the terminal's encoding lacks these signs they are written like this; others become a question mark.
 _SIGNS = "≤≥→…×·−–µ∞"
 _PLAIN = dict(zip(_SIGNS, ("<=", ">=", "->", "...", "x", "*", "-", "-", "u", "inf"), strict=True))
-#: Tables that go to a file or pipe are this wide, since there is no window to fit.
-_PIPE_WIDTH = 140
+#: What goes to a file or pipe is not wrapped, since there is no window to fit: so wide is no table.
+_UNWRAPPED = 100_000
 
 
 class _OutputError(OSError):
@@ -85,11 +85,22 @@ class Session:
             if self.as_json:
                 _echo_json(report)
             else:
-                render(_console(sys.stdout), report)
+                self._render(_console(sys.stdout), report, render)
             if sys.stdout is not None:
                 sys.stdout.flush()  # what goes wrong shows here rather than after the exit code is chosen
         except OSError as error:
             raise _OutputError(*error.args) from error
+
+    @staticmethod
+    def _render(console: Console, report: DocumentT, render: Callable[[Console, DocumentT], None]) -> None:
+        """Print for people; lines that are not wrapped without the blanks that would fill a table's last column."""
+        if console.width < _UNWRAPPED:
+            render(console, report)
+            return
+        with console.capture() as captured:
+            render(console, report)
+        lines = captured.get().splitlines()
+        sys.stdout.write("".join(f"{line.rstrip()}\n" for line in lines))
 
     @contextmanager
     def progress(self, *, as_log: bool = False) -> Iterator[Callable[[str], None]]:
@@ -205,4 +216,7 @@ def _console(stream: TextIO | None) -> Console:
 
     if stream is None:  # closed before the start
         return Console(file=io.StringIO())
-    return PipeConsole(file=stream, highlight=False, width=None if stream.isatty() else _PIPE_WIDTH)
+    # Whoever wants another width of what is piped says so, as for other programs.
+    columns = os.environ.get("COLUMNS", "")
+    wide = None if stream.isatty() or columns.isdecimal() else _UNWRAPPED
+    return PipeConsole(file=stream, highlight=False, width=wide)
