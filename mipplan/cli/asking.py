@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs
 from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session
-from mipplan.core import Fault, Faults, InputError, Report, SearchLimits
+from mipplan.core import Fault, Faults, InputError
 
 _Asked = Annotated[
     str,
@@ -35,7 +36,7 @@ class _Source:
     trace: mp.Trace
     slo_s: float | None
 
-    def planned(self, time_limit_s: float | None, progress: Report) -> mp.Plan:
+    def planned(self, time_limit_s: float | None, progress: Callable[[str], None]) -> mp.Plan:
         """The plan asked about: that of the file, or the cheapest one of the pipeline."""
         if self.plan is not None:
             return self.plan
@@ -163,7 +164,7 @@ def frontier(
 ) -> None:
     """Find what the objective costs along an axis: every step, and the plan on each."""
     with Session(context, json) as session:
-        from mipplan.core import Deadline
+        from mipplan.core import Deadline, SearchLimits
         from mipplan.questions import Problem, axis_of, frontier_of
 
         faults = Faults()
@@ -206,7 +207,7 @@ def sensitivity(
 ) -> None:
     """Say what the cost depends on: prices, speeds of models, and which measurement matters most."""
     with Session(context, json) as session:
-        from mipplan.core import Deadline
+        from mipplan.core import Deadline, SearchLimits
         from mipplan.questions import Problem, check_share, sensitivity_of
 
         faults = Faults()
