@@ -16,9 +16,9 @@ from mipplan.trace.checks import seconds_column_to_ns, time_ns
 if TYPE_CHECKING:
     import pandas as pd
 
-_CLOCK = re.compile(r"(?P<hours>[0-9]{1,3}):(?P<minutes>[0-5][0-9])(?::(?P<seconds>[0-5][0-9]))?", re.ASCII)
-_NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?", re.ASCII)
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}", re.ASCII)
+_CLOCK = re.compile(r"(?P<hours>\d{1,3}):(?P<minutes>[0-5]\d)(?::(?P<seconds>[0-5]\d))?", re.ASCII)
+_NUMBER = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d{2}", re.ASCII)
 #: A number without a unit is seconds since 1970 from here on (March 1973), because no trace lasts as long.
 _LEAST_EPOCH_S = 100_000_000
 _DAY_NS = 24 * 3600 * NS_PER_S
