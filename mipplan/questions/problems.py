@@ -123,13 +123,13 @@ class Problem:
         scarce = tuple(name for name, limit in instance.limits.items() if used.get(name, 0) > limit)
         replayed_ns = replay(plan, self.trace).objective_ns(objective)
         guaranteed_ns: int | None = None
-        if objective.guarantee in (Guarantee.TRACE, Guarantee.ENVELOPE):
+        if are_timed(plan.laws):  # every run is the replay
+            guaranteed_ns = replayed_ns
+        elif objective.guarantee in (Guarantee.TRACE, Guarantee.ENVELOPE):
             sharp = objective.certificate is CertificateKind.SHARP
             guaranteed_ns = (
                 certify_stages(plan, request.trace).bound_ns if sharp else instance.certificate_ns(services)
             )
-        elif are_timed(plan.laws):
-            guaranteed_ns = replayed_ns
         figure_ns = replayed_ns if guaranteed_ns is None else guaranteed_ns
         keeps = figure_ns <= objective.deadline_ns and not overloaded and not scarce
         return SamePlan(plan, guaranteed_ns, replayed_ns, keeps, overloaded, scarce)
