@@ -46,8 +46,7 @@ from mipplan.reporting import (
     operations,
     replays,
 )
-from mipplan.reporting import catalog, comparisons, documents, drawings, exchange, operations, replays
-from mipplan.reporting.answers import differences, fragilities, frontiers
+from mipplan.reporting.answers import differences, frontiers
 from mipplan.result import Interval
 from mipplan.solvers import SolverInfo
 from mipplan.tuner import Action, WorstWindow
@@ -66,7 +65,6 @@ HEADINGS: dict[type, str] = {
     judgements.VerifyReport: "verify",
     comparisons.ComparisonReport: "compare",
     judgements.FragilityReport: "fragility",
-    fragilities.FragilityReport: "fragility",
     frontiers.ExplainReport: "explain",
     differences.WhatIfReport: "whatif",
     frontiers.FrontierReport: "frontier",
@@ -124,9 +122,6 @@ HEADINGS: dict[type, str] = {
     judgements.AxisReport: "axis",
     judgements.FragilityPointReport: "perturbation",
     judgements.FragilityBreakReport: "break",
-    fragilities.AxisReport: "axis",
-    fragilities.FragilityPointReport: "perturbation",
-    fragilities.FragilityBreakReport: "break",
     frontiers.ExplainedStageReport: "explained stage",
     frontiers.OptionReasonReport: "option",
     frontiers.NearPlanReport: "near plan",
@@ -205,8 +200,7 @@ def report_models() -> list[type]:
         for room in (
             *(documents, replays, comparisons, catalog, control),
             *(drawings, exchange, judgements, operations),
-            *(documents, replays, comparisons, catalog, drawings, exchange, operations),
-            *(differences, fragilities, frontiers),
+            *(differences, frontiers),
         )
         for value in vars(room).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report

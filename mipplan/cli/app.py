@@ -12,16 +12,13 @@ from mipplan import plots, reporting
 from mipplan.cli import flags, inputs
 from mipplan.cli.asking import diff, explain, frontier, refine, sensitivity, whatif
 from mipplan.cli.drawing import plot, report
-from mipplan.cli.driving import drive
 from mipplan.cli.following import follow, schedule, watch
 from mipplan.cli.judging import compare, fragility, replay, verify
-from mipplan.cli.observing import observe, truth
-from mipplan.cli.judging import compare, fragility, replay, tune, verify
 from mipplan.cli.observing import drive, observe, truth
 from mipplan.cli.profiles import profiles_app
 from mipplan.cli.profiling import profile
 from mipplan.cli.serving import export, serve, tune
-from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session
+from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session, read_config
 from mipplan.core import Fault, Faults, InputError
 
 #: From this many pipelines on, workers on all cores are worth starting.
@@ -49,7 +46,7 @@ def options(
 ) -> None:
     """Options of the program itself."""
     try:
-        context.default_map = inputs.read_config(context, config)
+        context.default_map = read_config(context, config)
     except InputError:
         with Session(context, as_json=False):
             raise
@@ -340,11 +337,9 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
 
 #: In the order of the help.
 _COMMANDS = (
-    *(plan, replay, compare, fragility, tune, fleet, verify, report, plot, export),
-    *(profile, serve, drive, observe, truth, schedule, follow, watch, solvers),
     *(plan, refine, replay, verify, compare, explain, whatif, frontier, sensitivity, diff, fragility),
     *(tune, fleet, report, plot, export),
-    *(profile, serve, drive, observe, truth, solvers),
+    *(profile, serve, drive, observe, truth, schedule, follow, watch, solvers),
 )
 for _command in _COMMANDS:
     app.command()(_command)

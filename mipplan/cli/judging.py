@@ -84,8 +84,6 @@ def replay(
         written = [str(path) for path in (out, latencies, plot) if path is not None]
         if stream:
             streamed = faults.take(lambda: inputs.load_plan(plan, latency))
-            file = faults.take(lambda: inputs.shipped_path("traces", trace))
-            streamed = faults.take(lambda: mp.Plan.load(plan))
             file = faults.take(lambda: shipped_path("traces", trace))
             if file:
                 faults.take(lambda: inputs.check_beginning(file.value))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal, Self, TextIO, TypeVar
 import typer
 
 from mipplan import reporting
-from mipplan.core import Fault, InputError, NoPlanError, SolverError
+from mipplan.core import Fault, Faults, InputError, NoPlanError, SolverError, suggestion
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -220,3 +220,64 @@ def _console(stream: TextIO | None) -> Console:
     columns = os.environ.get("COLUMNS", "")
     wide = None if stream.isatty() or columns.isdecimal() else _UNWRAPPED
     return PipeConsole(file=stream, highlight=False, width=wide)
+
+
+# --- mipplan.toml ----------------------------------------------------------------------------------------------------
+
+#: Read from the folder that a command runs in, unless --config or the environment names another file.
+CONFIG_FILE, CONFIG_VARIABLE = "mipplan.toml", "MIPPLAN_CONFIG"
+
+
+def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[str, object]]:
+    """Read what options are by default, for each command, from a configuration file; nothing if there is none.
+
+    A key is an option's name without its dashes. At the top of the file it is for every command that has such an
+    option, in a section for the command of that name.
+
+    Raises `InputError` listing every key and section that there is not.
+    """
+    import tomllib
+
+    named = given or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    file = named or Path(CONFIG_FILE)
+    if named is None and not file.is_file():
+        return {}
+    from mipplan.documents import decode_text, read_bytes
+
+    try:
+        content = tomllib.loads(decode_text(read_bytes(file), str(file)))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError.one(str(file), f"is not valid TOML: {error}") from None
+    options = {
+        command: {
+            flag.removeprefix("--"): option
+            for option in found.params
+            if option.param_type_name == "option" and option.name != "json"
+            for flag in option.opts
+            if flag.startswith("--")
+        }
+        for command, found in getattr(context.command, "commands", {}).items()
+    }
+    everywhere = {key: value for key, value in content.items() if not isinstance(value, dict)}
+    known, faults = sorted({flag for flags in options.values() for flag in flags}), Faults()
+    for key in everywhere:
+        if key not in known:
+            faults.add(Fault(f"{file}: {key}", f"no command has such an option{suggestion(key, known)}"))
+    for command, section in content.items():
+        if isinstance(section, dict) and command not in options:
+            faults.add(Fault(f"{file}: {command}", f"there is no such command{suggestion(command, options)}"))
+        elif isinstance(section, dict):
+            for key in section:
+                if key not in options[command]:
+                    hint = suggestion(key, options[command])
+                    faults.add(Fault(f"{file}: {command}.{key}", f"the command has no such option{hint}"))
+    faults.check()
+    defaults: dict[str, dict[str, object]] = {command: {} for command in options}
+    for command, flags in options.items():
+        for flag, option in flags.items():
+            value = content.get(command, {}).get(flag, everywhere.get(flag))
+            if value is not None:
+                # One value stands for a list of one, as on the command line.
+                alone = getattr(option, "multiple", False) and not isinstance(value, list)
+                defaults[command][str(option.name)] = [value] if alone else value
+    return defaults

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 

@@ -22,7 +22,6 @@ from mipplan.result import (
     Plan,
     PlanStatus,
     Provenance,
-    TraceReference,
 )
 from mipplan.solvers import AUTO
 from mipplan.trace import Trace
@@ -72,7 +71,7 @@ class Problem:
             choices={},
             status=PlanStatus.UNKNOWN,
             figures=Figures(lower_bound_microusd_per_hour=0),
-            provenance=Provenance(TraceReference.of(self.trace), AUTO, AUTO, sample=self.trace),
+            provenance=Provenance.on(self.trace, AUTO, AUTO),
             reason=None,
             limit=None,
         )
@@ -128,7 +127,9 @@ class Problem:
         elif objective.guarantee in (Guarantee.TRACE, Guarantee.ENVELOPE):
             sharp = objective.certificate is CertificateKind.SHARP
             guaranteed_ns = (
-                certify_stages(plan, request.trace).bound_ns if sharp else instance.certificate_ns(services)
+                certify_stages(plan, request.samples[0].trace).bound_ns
+                if sharp
+                else instance.certificate_ns(services)
             )
         figure_ns = replayed_ns if guaranteed_ns is None else guaranteed_ns
         keeps = figure_ns <= objective.deadline_ns and not overloaded and not scarce
@@ -212,7 +213,7 @@ class WarmPlanner:
                 asked.laws,
                 self._request.overtaking,
             )
-        request = _RealisedRequest(asked, self._request.trace, realised)
+        request = _RealisedRequest(asked, self._request.samples, realised)
         return self._maker.on(asked, request).cheapest()
 
     def keeps(self, plan: Plan) -> bool:

@@ -2,8 +2,6 @@ from .answers.differences import diff_report as diff_report
 from .answers.differences import show_diff as show_diff
 from .answers.differences import show_whatif as show_whatif
 from .answers.differences import whatif_report as whatif_report
-from .answers.fragilities import fragility_report as fragility_report
-from .answers.fragilities import show_fragility as show_fragility
 from .answers.frontiers import explain_report as explain_report
 from .answers.frontiers import frontier_report as frontier_report
 from .answers.frontiers import sensitivity_report as sensitivity_report

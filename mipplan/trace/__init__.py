@@ -6,10 +6,8 @@ from mipplan.trace.checks import checked_chunks
 from mipplan.trace.counts import Counts
 from mipplan.trace.generators import gamma_chunks
 from mipplan.trace.model import Trace, TraceReference, check_split, split_trace
-from mipplan.trace.reading import ReadParams, read_bins, read_pieces
-from mipplan.trace.model import Trace, check_split, split_trace
 from mipplan.trace.moments import is_moment, moment_ns
-from mipplan.trace.reading import ReadParams, read_pieces
+from mipplan.trace.reading import ReadParams, read_bins, read_pieces
 
 __all__ = [
     "Counts",
@@ -19,9 +17,9 @@ __all__ = [
     "check_split",
     "checked_chunks",
     "gamma_chunks",
-    "read_bins",
     "is_moment",
     "moment_ns",
+    "read_bins",
     "read_pieces",
     "split_trace",
 ]

@@ -41,7 +41,7 @@ from mipplan.trace.checks import (
     window_ns,
     window_text,
 )
-from mipplan.trace.moments import arrivals_of_pandas
+from mipplan.trace.moments import arrivals_of_pandas, pandas_of
 from mipplan.trace.reading import read_arrivals
 
 if TYPE_CHECKING:
@@ -281,14 +281,11 @@ class Trace:
     @classmethod
     def from_pandas(cls, data: pd.Series[Any] | pd.DataFrame, name: str = "trace", note: str = "") -> Trace:
         """Make a trace from a series of seconds or dates, or a table with one column of those that `read` takes."""
-        arrival_ns, how = arrivals_of_pandas(data)
-        return cls(arrival_ns, name, note or how)
+        return cls(arrivals_of_pandas(data), name, note)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per query: ``arrival_s``."""
-        import pandas as pd
-
-        return pd.DataFrame({"arrival_s": self.arrival_ns / NS_PER_S})
+        return pandas_of(self.arrival_ns)
 
     @classmethod
     def read(

@@ -16,7 +16,6 @@ import mipplan as mp
 from mipplan.cli.app import app
 from mipplan.perturbation import AXES, Fragility
 from mipplan.reporting import judgements
-from mipplan.reporting.answers import fragilities
 from planning_instances import hand_made
 
 Run = Callable[..., Result]
