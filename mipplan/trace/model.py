@@ -26,15 +26,14 @@ from mipplan.core import (
     check_quantile,
     check_seed,
     format_duration,
-    is_number,
     name_problem,
-    shown,
 )
 from mipplan.documents import AnyPath, shipped_path
 from mipplan.trace import generators
 from mipplan.trace.adequacy import grid_step_ns, sample_warnings, spread_uniformly
 from mipplan.trace.checks import (
     check_arrivals,
+    check_split,
     number_fault,
     seconds_column_to_ns,
     time_ns,
@@ -46,7 +45,6 @@ from mipplan.trace.reading import read_arrivals
 
 if TYPE_CHECKING:
     import pandas as pd
-
 _Drawn = ParamSpec("_Drawn")
 
 
@@ -357,17 +355,6 @@ class Trace:
     def __repr__(self) -> str:
         measures = f"{self.duration_s:.6g} s, {self.rate_rps:.4g}/s, CV {self.cv:.3g}"
         return f"<Trace {self.name}: {len(self)} queries, {measures}>"
-
-
-def check_split(split: object) -> float:
-    """Return a share of a trace's time.
-
-    Raises `InputError` if it is no number in (0, 1).
-    """
-    if not is_number(split) or not 0.0 < split < 1.0:
-        message = f"expected a share of the trace's time between 0 and 1, found {shown(split)}"
-        raise InputError.one("split", message)
-    return float(split)
 
 
 def split_trace(trace: Trace, split: float) -> tuple[Trace, Trace]:
