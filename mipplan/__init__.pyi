@@ -43,6 +43,14 @@ from .profiling import Measurement as Measurement
 from .profiling import ScaleFactors as ScaleFactors
 from .profiling import measure as measure
 from .profiling import measure_scale as measure_scale
+from .questions import Frontier as Frontier
+from .questions import PlanDifference as PlanDifference
+from .questions import Sensitivity as Sensitivity
+from .questions import WhatIf as WhatIf
+from .questions import diff as diff
+from .questions import frontier as frontier
+from .questions import sensitivity as sensitivity
+from .questions import whatif as whatif
 from .refinement import refine as refine
 from .refinement import sharpen as sharpen
 from .replayer import ReplicaSchedule as ReplicaSchedule

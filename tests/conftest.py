@@ -19,6 +19,13 @@ settings.load_profile("mipplan-ci" if os.environ.get("CI") else "mipplan")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+@pytest.fixture(autouse=True)
+def _as_wide_as_it_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is piped is wrapped where COLUMNS says so, which some that start tests set."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 #: Why tests of the public data sets are skipped.
 ABSENT = "the public data sets are not beside the checkout"
 #: ``MIPPLAN_SHARED=require`` promises that these data are there: what would be skipped for their absence then fails.

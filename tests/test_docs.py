@@ -46,6 +46,7 @@ from mipplan.reporting import (
     operations,
     replays,
 )
+from mipplan.reporting.answers import differences, frontiers
 from mipplan.result import Interval
 from mipplan.solvers import SolverInfo
 from mipplan.tuner import Action, WorstWindow
@@ -64,6 +65,11 @@ HEADINGS: dict[type, str] = {
     judgements.VerifyReport: "verify",
     comparisons.ComparisonReport: "compare",
     judgements.FragilityReport: "fragility",
+    frontiers.ExplainReport: "explain",
+    differences.WhatIfReport: "whatif",
+    frontiers.FrontierReport: "frontier",
+    frontiers.SensitivityReport: "sensitivity",
+    differences.DiffReport: "diff",
     comparisons.TuneReport: "tune",
     documents.FleetReport: "fleet",
     drawings.DrawingReport: "plot",
@@ -116,6 +122,17 @@ HEADINGS: dict[type, str] = {
     judgements.AxisReport: "axis",
     judgements.FragilityPointReport: "perturbation",
     judgements.FragilityBreakReport: "break",
+    frontiers.ExplainedStageReport: "explained stage",
+    frontiers.OptionReasonReport: "option",
+    frontiers.NearPlanReport: "near plan",
+    differences.WhatIfCaseReport: "case",
+    differences.SamePlanReport: "same plan",
+    differences.StageDifferenceReport: "stage difference",
+    differences.RequestDifferenceReport: "request difference",
+    frontiers.FrontierStepReport: "step of a frontier",
+    frontiers.HardwareSensitivityReport: "price that decides",
+    frontiers.ModelSensitivityReport: "speed that decides",
+    frontiers.MeasurementSensitivityReport: "measurement that decides",
     comparisons.TuningRunReport: "tuning run",
     comparisons.ScheduleReport: "schedule",
     Action: "action",
@@ -183,6 +200,7 @@ def report_models() -> list[type]:
         for room in (
             *(documents, replays, comparisons, catalog, control),
             *(drawings, exchange, judgements, operations),
+            *(differences, frontiers),
         )
         for value in vars(room).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report
@@ -258,7 +276,12 @@ def printed_by(block: Block, namespace: dict[str, Any]) -> str:
     )
     done = subprocess.run(
         ["bash", "-c", patient],
-        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1"},
+        env={
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "NO_COLOR": "1",
+            "COLUMNS": "140",
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -10,16 +10,16 @@ import typer
 import mipplan as mp
 from mipplan import plots, reporting
 from mipplan.cli import flags, inputs
+from mipplan.cli.asking import diff, explain, frontier, refine, sensitivity, whatif
 from mipplan.cli.drawing import plot, report
-from mipplan.cli.driving import drive
 from mipplan.cli.following import follow, schedule, watch
 from mipplan.cli.judging import compare, fragility, replay, verify
-from mipplan.cli.observing import observe, truth
+from mipplan.cli.observing import drive, observe, truth
 from mipplan.cli.profiles import profiles_app
 from mipplan.cli.profiling import profile
 from mipplan.cli.serving import export, serve, tune
-from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session
-from mipplan.core import Fault, Faults
+from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session, read_config
+from mipplan.core import Fault, Faults, InputError
 
 #: From this many pipelines on, workers on all cores are worth starting.
 _MANY_PIPELINES = 40
@@ -30,7 +30,6 @@ app = typer.Typer(
     name="mipplan",
     help="Plan ML inference pipelines: the cheapest configuration that provably keeps the latency objective.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -38,9 +37,19 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    config: Annotated[
+        Path | None,
+        flags.option("FILE", "What options are by default (TOML); ./mipplan.toml if there is one."),
+    ] = None,
 ) -> None:
     """Options of the program itself."""
+    try:
+        context.default_map = read_config(context, config)
+    except InputError:
+        with Session(context, as_json=False):
+            raise
     if version:
         typer.echo(f"mipplan {mp.__version__}")
         raise typer.Exit
@@ -258,6 +267,7 @@ def fleet(
 ) -> None:
     """Plan many pipelines that share limited hardware: the cheapest set of certified plans."""
     with Session(context, json) as session:
+        from mipplan.documents import shipped_path
         from mipplan.fleet import FleetFile, FleetSettings, read_fleet, read_fleet_file
 
         def check_settings(file: FleetFile | None) -> None:
@@ -274,7 +284,7 @@ def fleet(
         time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
         limits = faults.take(lambda: inputs.device_limits(limit or ()))
         folder = None if profiles is None else str(profiles)
-        read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=inputs.shipped_path))
+        read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=shipped_path))
         faults.take(lambda: check_settings(read.value if read else None))
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         outputs = {"--plot": plot, "--checkpoint": checkpoint}
@@ -327,7 +337,8 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
 
 #: In the order of the help.
 _COMMANDS = (
-    *(plan, replay, compare, fragility, tune, fleet, verify, report, plot, export),
+    *(plan, refine, replay, verify, compare, explain, whatif, frontier, sensitivity, diff, fragility),
+    *(tune, fleet, report, plot, export),
     *(profile, serve, drive, observe, truth, schedule, follow, watch, solvers),
 )
 for _command in _COMMANDS:

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mipplan as mp
-from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken, parse_duration_ns, suggestion
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken, parse_duration_ns
 
 if TYPE_CHECKING:
     from mipplan.importers import Share
     from mipplan.result import PlanDocument
 
-#: The names of shipped files end like this.
-_ENDINGS = {"pipelines": (".yaml",), "traces": (".csv.gz", ".csv")}
 #: A bare number given with one of these flags means seconds rather than milliseconds.
 _COARSE = (
     "--time-limit",
@@ -37,7 +35,7 @@ _LONG_UNITS = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{0,9})?) *(?P<unit>m|h)(
 
 def read_pipeline(name: str) -> mp.Pipeline:
     """Read a pipeline file, or the shipped pipeline of that name."""
-    return mp.Pipeline.read(shipped_path("pipelines", name))
+    return mp.Pipeline.read(name)
 
 
 def read_profiles(
@@ -89,11 +87,10 @@ def read_trace(
         faults.add(Fault("--spread", f"expected uniform, found {spread!r}"))
     if spread is not None and expand is not None:
         faults.add(Fault("--spread", "does not go with --expand: counts have no time stamps"))
-    start_s = faults.take(lambda: optional_seconds("--from", start))
-    end_s = faults.take(lambda: optional_seconds("--to", end))
+    start_s = faults.take(lambda: moment_of("--from", start))
+    end_s = faults.take(lambda: moment_of("--to", end))
     faults.check()
-    path = shipped_path("traces", file)
-    trace = mp.Trace.read(path, expand=expand, seed=seed, start_s=start_s.value, end_s=end_s.value)
+    trace = mp.Trace.read(file, expand=expand, seed=seed, start_s=start_s.value, end_s=end_s.value)
     return trace if spread is None else trace.spread(seed)
 
 
@@ -105,6 +102,16 @@ def seed_of(plan: Taken[mp.Plan] | Taken[PlanDocument], seed: int | None) -> int
 def optional_seconds(flag: str, text: str | None) -> float | None:
     """Read the time given with a flag; None if the flag was not given."""
     return None if text is None else seconds_of(flag, text)
+
+
+def moment_of(flag: str, text: str | None) -> float | str | None:
+    """Read a moment of a trace: seconds, or a date or time of day, which the trace itself must place."""
+    from mipplan.trace import is_moment, moment_ns
+
+    if text is None or not is_moment(text):
+        return optional_seconds(flag, text)
+    moment_ns(flag, text, 0)
+    return text
 
 
 def slo_of(text: str | None) -> dict[str, str] | float | None:
@@ -246,6 +253,22 @@ def share_of(flag: str, text: str | None) -> float | None:
         raise InputError.one(flag, f"expected a share such as 10% or 0.1, found {text!r}") from error
 
 
+def axis_value(flag: str, text: str | None, unit: str) -> float | None:
+    """Read a value of a frontier's axis, in seconds, shares, $/h or factors; None if the flag was not given."""
+    if text is None:
+        return None
+    if unit == "s":
+        return seconds_of(flag, text)
+    if unit == "share":
+        return share_of(flag, text)
+    number = text.strip().removeprefix("$") if unit == "$/h" else text.strip().removesuffix("x")
+    try:
+        return float(number)
+    except ValueError:
+        expected = "$/h such as 0.5" if unit == "$/h" else "a factor such as 2x"
+        raise InputError.one(flag, f"expected {expected}, found {text!r}") from None
+
+
 def run_class(text: str) -> mp.RunClass:
     """Read SERVICE:DELAY:TIES."""
     from mipplan.result import Ties
@@ -359,33 +382,3 @@ def replay_samples(plan: mp.Plan, traces: Sequence[mp.Trace]) -> tuple[mp.Replay
     if worst is None:
         raise AssertionError("there is at least one sample")
     return worst, found if len(found) > 1 else {}
-
-
-def shipped_path(kind: str, name: str, beside: Path | None = None) -> str:
-    """Return the path itself, in the folder of the file that names it, or the shipped file if there is no such path.
-
-    Raises `InputError` if a bare name is neither a file nor shipped.
-    """
-    from mipplan.documents import shipped_folder
-
-    path = name if beside is None else str(beside / name)
-    if Path(path).exists() or "/" in name or "." in name:
-        return path
-    for ending in _ENDINGS[kind]:
-        candidate = shipped_folder() / kind / f"{name}{ending}"
-        if candidate.is_file():
-            return str(candidate)
-    known = shipped_names(kind)
-    hint = suggestion(name, known) or f"; shipped are {', '.join(known)}"
-    raise InputError.one(name, f"is neither a file nor one of the shipped {kind}{hint}")
-
-
-def shipped_names(kind: str) -> list[str]:
-    """Names of the shipped files of a kind."""
-    from mipplan.documents import shipped_folder
-
-    folder = shipped_folder() / kind
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(
-        {name.removesuffix(ending) for name in names for ending in _ENDINGS[kind] if name.endswith(ending)}
-    )

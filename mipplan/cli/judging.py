@@ -53,6 +53,7 @@ def replay(
 ) -> None:
     """Replay a plan on a trace, exactly, and show latencies and what each stage did."""
     with Session(context, json) as session:
+        from mipplan.documents import shipped_path
         from mipplan.replayer import check_manner
         from mipplan.result import StreamEnd, check_window, check_windows
 
@@ -83,7 +84,7 @@ def replay(
         written = [str(path) for path in (out, latencies, plot) if path is not None]
         if stream:
             streamed = faults.take(lambda: inputs.load_plan(plan, latency))
-            file = faults.take(lambda: inputs.shipped_path("traces", trace))
+            file = faults.take(lambda: shipped_path("traces", trace))
             if file:
                 faults.take(lambda: inputs.check_beginning(file.value))
             faults.check()
@@ -103,11 +104,8 @@ def replay(
                 streamed.value, str(plan), file.value, totals, written, dispatch=dispatch
             )
             session.show(summed, reporting.show_stream, out)
-            session.exit_code = {
-                StreamEnd.COMPLETE: EXIT_DONE,
-                StreamEnd.OVERLOADED: EXIT_NOT_MET,
-                StreamEnd.INTERRUPTED: EXIT_INTERRUPTED,
-            }[totals.end]
+            codes = {StreamEnd.OVERLOADED: EXIT_NOT_MET, StreamEnd.INTERRUPTED: EXIT_INTERRUPTED}
+            session.exit_code = codes.get(totals.end, EXIT_DONE)
             return
         window_s = faults.take(lambda: inputs.optional_seconds("--windows", windows))
         faults.take(lambda: None if window_s.value is None else check_window(window_s.value))

@@ -71,8 +71,10 @@ def profiles(
             session.show(examined, reporting.show_examination)
             session.exit_code = EXIT_NOT_MET if examined.warnings else EXIT_DONE
             return
-        pipelines = inputs.shipped_names("pipelines") if profiles is None else []
-        traces = inputs.shipped_names("traces") if profiles is None else []
+        from mipplan.documents import shipped_names
+
+        pipelines = shipped_names("pipelines") if profiles is None else []
+        traces = shipped_names("traces") if profiles is None else []
         report = reporting.profiles_report(measured, folder, pipelines, traces)
         session.show(report, reporting.show_profiles)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal, Self, TextIO, TypeVar
 import typer
 
 from mipplan import reporting
-from mipplan.core import Fault, InputError, NoPlanError, SolverError
+from mipplan.core import Fault, Faults, InputError, NoPlanError, SolverError, suggestion
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -40,8 +40,8 @@ _FILES = ("trace", "profiles")
 #: Where the terminal's encoding lacks these signs they are written like this; others become a question mark.
 _SIGNS = "≤≥→…×·−–µ∞"
 _PLAIN = dict(zip(_SIGNS, ("<=", ">=", "->", "...", "x", "*", "-", "-", "u", "inf"), strict=True))
-#: Tables that go to a file or pipe are this wide, since there is no window to fit.
-_PIPE_WIDTH = 140
+#: What goes to a file or pipe is not wrapped, since there is no window to fit: so wide is no table.
+_UNWRAPPED = 100_000
 
 
 class _OutputError(OSError):
@@ -85,11 +85,22 @@ class Session:
             if self.as_json:
                 _echo_json(report)
             else:
-                render(_console(sys.stdout), report)
+                self._render(_console(sys.stdout), report, render)
             if sys.stdout is not None:
                 sys.stdout.flush()  # what goes wrong shows here rather than after the exit code is chosen
         except OSError as error:
             raise _OutputError(*error.args) from error
+
+    @staticmethod
+    def _render(console: Console, report: DocumentT, render: Callable[[Console, DocumentT], None]) -> None:
+        """Print for people; lines that are not wrapped without the blanks that would fill a table's last column."""
+        if console.width < _UNWRAPPED:
+            render(console, report)
+            return
+        with console.capture() as captured:
+            render(console, report)
+        lines = captured.get().splitlines()
+        sys.stdout.write("".join(f"{line.rstrip()}\n" for line in lines))
 
     @contextmanager
     def progress(self, *, as_log: bool = False) -> Iterator[Callable[[str], None]]:
@@ -205,4 +216,68 @@ def _console(stream: TextIO | None) -> Console:
 
     if stream is None:  # closed before the start
         return Console(file=io.StringIO())
-    return PipeConsole(file=stream, highlight=False, width=None if stream.isatty() else _PIPE_WIDTH)
+    # Whoever wants another width of what is piped says so, as for other programs.
+    columns = os.environ.get("COLUMNS", "")
+    wide = None if stream.isatty() or columns.isdecimal() else _UNWRAPPED
+    return PipeConsole(file=stream, highlight=False, width=wide)
+
+
+# --- mipplan.toml ----------------------------------------------------------------------------------------------------
+
+#: Read from the folder that a command runs in, unless --config or the environment names another file.
+CONFIG_FILE, CONFIG_VARIABLE = "mipplan.toml", "MIPPLAN_CONFIG"
+
+
+def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[str, object]]:
+    """Read what options are by default, for each command, from a configuration file; nothing if there is none.
+
+    A key is an option's name without its dashes. At the top of the file it is for every command that has such an
+    option, in a section for the command of that name.
+
+    Raises `InputError` listing every key and section that there is not.
+    """
+    import tomllib
+
+    named = given or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    file = named or Path(CONFIG_FILE)
+    if named is None and not file.is_file():
+        return {}
+    from mipplan.documents import decode_text, read_bytes
+
+    try:
+        content = tomllib.loads(decode_text(read_bytes(file), str(file)))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError.one(str(file), f"is not valid TOML: {error}") from None
+    options = {
+        command: {
+            flag.removeprefix("--"): option
+            for option in found.params
+            if option.param_type_name == "option" and option.name != "json"
+            for flag in option.opts
+            if flag.startswith("--")
+        }
+        for command, found in getattr(context.command, "commands", {}).items()
+    }
+    everywhere = {key: value for key, value in content.items() if not isinstance(value, dict)}
+    known, faults = sorted({flag for flags in options.values() for flag in flags}), Faults()
+    for key in everywhere:
+        if key not in known:
+            faults.add(Fault(f"{file}: {key}", f"no command has such an option{suggestion(key, known)}"))
+    for command, section in content.items():
+        if isinstance(section, dict) and command not in options:
+            faults.add(Fault(f"{file}: {command}", f"there is no such command{suggestion(command, options)}"))
+        elif isinstance(section, dict):
+            for key in section:
+                if key not in options[command]:
+                    hint = suggestion(key, options[command])
+                    faults.add(Fault(f"{file}: {command}.{key}", f"the command has no such option{hint}"))
+    faults.check()
+    defaults: dict[str, dict[str, object]] = {command: {} for command in options}
+    for command, flags in options.items():
+        for flag, option in flags.items():
+            value = content.get(command, {}).get(flag, everywhere.get(flag))
+            if value is not None:
+                # One value stands for a list of one, as on the command line.
+                alone = getattr(option, "multiple", False) and not isinstance(value, list)
+                defaults[command][str(option.name)] = [value] if alone else value
+    return defaults

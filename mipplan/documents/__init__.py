@@ -8,6 +8,8 @@ from mipplan.documents.files import (
     output_problem,
     read_bytes,
     shipped_folder,
+    shipped_names,
+    shipped_path,
     write_atomically,
     write_text_atomically,
 )
@@ -53,6 +55,8 @@ __all__ = [
     "read_yaml",
     "schema_findings",
     "shipped_folder",
+    "shipped_names",
+    "shipped_path",
     "write_atomically",
     "write_text_atomically",
 ]

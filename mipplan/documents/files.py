@@ -16,6 +16,8 @@ AnyPath = str | os.PathLike[str]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
+#: The names of shipped files end like this.
+_ENDINGS = {"pipelines": (".yaml",), "traces": (".csv.gz", ".csv")}
 #: Larger text documents are refused: nobody writes a pipeline of four megabytes by hand.
 MAX_DOCUMENT_BYTES = 4 * 1024 * 1024
 
@@ -156,3 +158,29 @@ def shipped_folder(package: Path = _PACKAGE) -> Path:
             return folder
     message = "this installation holds no profile folder; install mipplan again, or name a folder of your own"
     raise InputError.one("shipped profiles", message)
+
+
+def shipped_path(kind: str, name: str, beside: Path | None = None) -> str:
+    """Return the path itself, in the folder of the file that names it, or the shipped file if there is no such path.
+
+    Raises `InputError` if a bare name is neither a file nor shipped.
+    """
+    path = name if beside is None else str(beside / name)
+    if Path(path).exists() or "/" in name or "." in name:
+        return path
+    for ending in _ENDINGS[kind]:
+        candidate = shipped_folder() / kind / f"{name}{ending}"
+        if candidate.is_file():
+            return str(candidate)
+    known = shipped_names(kind)
+    hint = suggestion(name, known) or f"; shipped are {', '.join(known)}"
+    raise InputError.one(name, f"is neither a file nor one of the shipped {kind}{hint}")
+
+
+def shipped_names(kind: str) -> list[str]:
+    """Names of the shipped files of a kind."""
+    folder = shipped_folder() / kind
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(
+        {name.removesuffix(ending) for name in names for ending in _ENDINGS[kind] if name.endswith(ending)}
+    )

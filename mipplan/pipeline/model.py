@@ -26,7 +26,7 @@ from mipplan.core import (
     plain,
     seconds_to_ns,
 )
-from mipplan.documents import AnyPath, Document, FieldPath, read_yaml
+from mipplan.documents import AnyPath, Document, FieldPath, read_yaml, shipped_path
 from mipplan.pipeline.fanout import FanOut
 from mipplan.pipeline.laws import Dispatch, DispatchLaw, Laws, Stagger, check_stagger, read_laws, read_stagger
 from mipplan.pipeline.schema import (
@@ -323,14 +323,16 @@ class Pipeline:
 
     @classmethod
     def read(cls, path: AnyPath) -> Pipeline:
-        """Read a pipeline from a YAML file.
+        """Read a pipeline from a YAML file, or the shipped one of a name: ``Pipeline.read("video-monitoring")``.
 
         Raises
         ------
         InputError
             With every fault, each with its line and field.
         """
-        return cls.from_document(read_yaml(path))
+        return cls.from_document(
+            read_yaml(shipped_path("pipelines", path) if isinstance(path, str) else path)
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pipeline) and self._identity() == other._identity()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mipplan.core import Deadline, InputError, SearchLimits, first_true
@@ -12,7 +12,17 @@ from mipplan.pipeline import are_timed
 from mipplan.planner.benders import PlanSearch, SearchMethod
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.instance import Instance, Request
-from mipplan.result import Alternative, CertificateKind, Choice, Explanation, NearPlan, Plan, StageExplanation
+from mipplan.result import (
+    Alternative,
+    CertificateKind,
+    Choice,
+    Explanation,
+    NearPlan,
+    OptionReason,
+    OptionVerdict,
+    Plan,
+    StageExplanation,
+)
 from mipplan.solvers import AUTO
 from mipplan.trace import Trace
 from mipplan_formulations import FORMULATIONS, Cover
@@ -67,7 +77,7 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
         certificate_ns=instance.certificate_ns(services),
         deadline_ns=instance.deadline_ns,
         critical_path=instance.oracle.critical_path(services),
-        stages=tuple(_stage(instance, configuration, stage) for stage in configuration),
+        stages=tuple(_stage(instance, plan, configuration, stage) for stage in configuration),
         near_plans=near,
         near_share=_PARAMS.near_share,
         near_complete=complete,
@@ -75,7 +85,7 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
     )
 
 
-def _stage(instance: Instance, configuration: Configuration, stage: str) -> StageExplanation:
+def _stage(instance: Instance, plan: Plan, configuration: Configuration, stage: str) -> StageExplanation:
     family, replicas = configuration[stage]
     fewer = None
     if replicas > family.fewest:
@@ -88,31 +98,82 @@ def _stage(instance: Instance, configuration: Configuration, stage: str) -> Stag
         grown = replace(own, latency_ns=own.latency_ns + most - less)
         return instance.keeps_slo({**services, stage: grown})
 
+    options = tuple(_options(instance, configuration, stage))
     return StageExplanation(
         stage=stage,
         choice=configuration[stage].choice,
         # The largest growth of T that the deadline allows, by bisection: the certificate grows with T.
         spare_latency_ns=most - first_true(0, most, is_kept),
         one_fewer_certificate_ns=fewer,
-        alternative=_alternative(instance, configuration, stage),
+        alternative=_cheapest(options),
+        options=(*options, *_not_allowed(instance, plan, stage)),
     )
 
 
-def _alternative(instance: Instance, configuration: Configuration, stage: str) -> Alternative | None:
-    """Cheapest certified replacement of the stage's hardware or batch cap, within the device limits."""
-    best: Alternative | None = None
-    others = configuration.microusd_per_hour - configuration[stage].microusd_per_hour
-    for family in instance.families[stage].families:
-        if family is configuration[stage].family:
-            continue
-        most = family.most
-        if best is not None:
-            most = min(most, (best.microusd_per_hour - others - 1) // family.microusd_per_hour)
-        trial = _fewest_certified(instance, configuration, stage, family, most)
-        if trial is not None:
-            certificate_ns = instance.certificate_ns(trial.services)
-            best = Alternative(trial[stage].choice, trial.microusd_per_hour, certificate_ns)
-    return best
+def _options(instance: Instance, configuration: Configuration, stage: str) -> Iterator[OptionReason]:
+    """Say of everything else that a stage could run on what comes of it."""
+    found = instance.families[stage]
+    for family in found.families:
+        yield _option(instance, configuration, stage, family)
+    # A sentence begins with the name of the hardware that it is about.
+    for sentence in found.rejected:
+        hardware, _, detail = sentence.partition(" ")
+        yield OptionReason(hardware, None, OptionVerdict.IMPOSSIBLE, detail=detail)
+
+
+def _option(instance: Instance, configuration: Configuration, stage: str, family: Family) -> OptionReason:
+    hardware, batch, chosen = family.hardware, family.batch, configuration[stage]
+    # No number of replicas serves better than this.
+    ideal = family.range_service(family.fewest, family.most)
+    services = {**configuration.services, stage: ideal}
+    if family is chosen.family:
+        verdict, trial = OptionVerdict.CHOSEN, configuration
+    else:
+        keeps = instance.keeps_slo(services)
+        certified = _fewest_certified(instance, configuration, stage, family, family.most) if keeps else None
+        if certified is None:
+            certificate_ns = instance.certificate_ns(services)
+            verdict = OptionVerdict.LIMIT if keeps else OptionVerdict.TOO_SLOW
+            return OptionReason(
+                hardware,
+                batch,
+                verdict,
+                fewest=family.fewest,
+                certificate_ns=certificate_ns,
+                latency_ns=ideal.latency_ns,
+            )
+        trial = certified
+        few = trial[stage].replicas == family.fewest
+        verdict = OptionVerdict.THROUGHPUT if few else OptionVerdict.LATENCY
+    return OptionReason(
+        hardware,
+        batch,
+        verdict,
+        trial[stage].replicas,
+        family.fewest,
+        trial.microusd_per_hour,
+        instance.certificate_ns(trial.services),
+        trial.services[stage].latency_ns,
+    )
+
+
+def _not_allowed(instance: Instance, plan: Plan, stage: str) -> Iterator[OptionReason]:
+    """Hardware that the model is measured on, and that the pipeline does not allow the stage."""
+    entry = instance.pipeline.stages[stage]
+    for name in plan.profiles.hardware_for(entry.model):
+        if entry.hardware is not None and name not in entry.hardware:
+            detail = f"the pipeline allows {stage} {', '.join(entry.hardware)} only"
+            yield OptionReason(name, None, OptionVerdict.IMPOSSIBLE, detail=detail)
+
+
+def _cheapest(options: Sequence[OptionReason]) -> Alternative | None:
+    """Cheapest certified option other than the one chosen; of equal ones the first."""
+    certified = [o for o in options if o.verdict in (OptionVerdict.THROUGHPUT, OptionVerdict.LATENCY)]
+    best = min(certified, key=lambda option: option.microusd_per_hour or 0, default=None)
+    if best is None:
+        return None
+    choice = Choice(best.hardware, best.batch or 0, best.replicas or 0)
+    return Alternative(choice, best.microusd_per_hour or 0, best.certificate_ns or 0)
 
 
 def _fewest_certified(

@@ -184,10 +184,8 @@ def plan(
         limit_s = 1.0 if by_budget else slo_s
         found = resolve_objective(pipeline, limit_s, quantile, seed, per_s=per_s, share=share)
         if found.others and guarantee == Guarantee.ENVELOPE:
-            message = (
-                "an arrival curve bounds every query: of several quantiles it can promise one limit only"
-            )
-            raise InputError.one("slo", message)
+            text = "an arrival curve bounds every query: of several quantiles it can promise one limit only"
+            raise InputError.one("slo", text)
         return replace(found, slo_ns=UNLIMITED_NS) if by_budget else found
 
     check_all(
@@ -281,6 +279,12 @@ class PlanMaker:
         self._method = SearchMethod(asked.formulation or AUTO, asked.solver or AUTO, limits)
         self.request = Request.of(asked, asked.provenance.samples)
         self._instance = self.request.instance()
+
+    def on(self, asked: Plan, request: Request) -> PlanMaker:
+        """The same for a like plan, made of what its request has at hand."""
+        made = copy.copy(self)
+        made._asked, made.request, made._instance = asked, request, request.instance()
+        return made
 
     def hurried(self) -> PlanMaker:
         """The same in the first share of the time, and without a reason if there is no plan: for a first plan."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
@@ -27,6 +27,9 @@ from mipplan.core import (
 )
 from mipplan.documents import AnyPath, Document
 from mipplan.profiles.tables import LATENCY_COLUMNS, LatencyTable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: A device costs at most a million dollars per hour, because a dearer one is surely mistaken and would overflow sums.
 MAX_USD_PER_HOUR = 1_000_000.0
@@ -267,6 +270,33 @@ class Profiles:
         if not isinstance(document, Document):
             document = Document(plain(document), origin)
         return cls.from_parts(*parse_document(document))
+
+    @classmethod
+    def from_pandas(cls, hardware: pd.DataFrame, tables: pd.DataFrame) -> Profiles:
+        """Make profiles from two tables, with the columns of the files of a profile folder.
+
+        Parameters
+        ----------
+        hardware : DataFrame
+            A row per hardware type, its name in the index: ``usd_per_hour``, and perhaps ``memory_gib``, ``limit``,
+            ``source``.
+        tables : DataFrame
+            A row per measurement: ``model``, ``hardware``, ``batch``, ``latency_ms``, and perhaps others.
+
+        Raises
+        ------
+        InputError
+            With every fault.
+        """
+        from mipplan.profiles.frames import document_of_frames
+
+        return cls.from_document(document_of_frames(hardware, tables))
+
+    def to_pandas(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return what `from_pandas` takes: hardware types, and measurements."""
+        from mipplan.profiles.frames import frames_of_document
+
+        return frames_of_document(self.to_document())
 
     def __hash__(self) -> int:
         return hash((tuple(self.hardware.values()), frozenset(self.tables.values())))

@@ -1,3 +1,13 @@
+from .answers.differences import diff_report as diff_report
+from .answers.differences import show_diff as show_diff
+from .answers.differences import show_whatif as show_whatif
+from .answers.differences import whatif_report as whatif_report
+from .answers.frontiers import explain_report as explain_report
+from .answers.frontiers import frontier_report as frontier_report
+from .answers.frontiers import sensitivity_report as sensitivity_report
+from .answers.frontiers import show_explanation as show_explanation
+from .answers.frontiers import show_frontier as show_frontier
+from .answers.frontiers import show_sensitivity as show_sensitivity
 from .catalog import SolversReport as SolversReport
 from .catalog import examination_report as examination_report
 from .catalog import measurement_report as measurement_report

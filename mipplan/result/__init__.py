@@ -5,7 +5,10 @@ from mipplan.result.explanation import (
     CriticalStage,
     Explanation,
     NearPlan,
+    OptionReason,
+    OptionVerdict,
     StageExplanation,
+    dollars_text,
     step_text,
 )
 from mipplan.result.plan import Plan
@@ -63,6 +66,8 @@ __all__ = [
     "Limit",
     "NearPlan",
     "Objective",
+    "OptionReason",
+    "OptionVerdict",
     "Plan",
     "PlanDocument",
     "PlanStatus",
@@ -88,6 +93,7 @@ __all__ = [
     "check_window",
     "check_windows",
     "document_text",
+    "dollars_text",
     "exact_sum",
     "fingerprint",
     "overruns_text",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, MOST_LINES, Printable, Summary, format_duration
 from mipplan.result.record import Choice
@@ -27,6 +28,61 @@ class Alternative:
     certificate_ns: int
 
 
+class OptionVerdict(StrEnum):
+    """What comes of running one stage on something else, the others left as they are."""
+
+    CHOSEN = "chosen"
+    """It is what the plan takes."""
+    THROUGHPUT = "throughput"
+    """Certified, with the fewest replicas that keep up with the traffic."""
+    LATENCY = "latency"
+    """Certified, with more replicas than keeping up takes."""
+    TOO_SLOW = "too_slow"
+    """No number of replicas is certified."""
+    LIMIT = "limit"
+    """As many replicas as would do are not to be had."""
+    IMPOSSIBLE = "impossible"
+    """Not allowed by the pipeline, not measured, or too large: see `detail`."""
+
+
+@dataclass(frozen=True)
+class OptionReason:
+    """Why a stage does not run on something else: the whole plan with it, the other stages left as they are."""
+
+    hardware: str
+    batch: int | None  # None where no batch cap of the hardware is on offer.
+    verdict: OptionVerdict
+    replicas: int | None = None  # The fewest that are certified.
+    fewest: int | None = None  # The fewest that keep up with the traffic, or that the stage asks for.
+    microusd_per_hour: int | None = None  # Of the whole plan.
+    # Of the whole plan; where none is certified, the least, with the most replicas.
+    certificate_ns: int | None = None
+    latency_ns: int | None = (
+        None  # T of the stage with it: what a token may take there however many replicas there are.
+    )
+    detail: str | None = None
+
+    def text(self, whole: Explanation) -> str:
+        """Say it in a line."""
+        what = self.hardware if self.batch is None else f"{self.hardware}, batch {self.batch}"
+        if self.verdict is OptionVerdict.IMPOSSIBLE:
+            return f"{what}: {self.detail}"
+        if self.verdict is OptionVerdict.LIMIT:
+            return f"{what}: there are not as many devices as would do"
+        if self.verdict is OptionVerdict.TOO_SLOW:
+            missed = format_duration((self.certificate_ns or 0) - whole.deadline_ns)
+            alone = format_duration(self.latency_ns or 0)
+            return f"{what}: misses by {missed} with any number of replicas (T alone is {alone})"
+        extra = ((self.microusd_per_hour or 0) - whole.microusd_per_hour) / MICRODOLLARS_PER_DOLLAR
+        price = f"{abs(extra):.4f} $/h {'dearer' if extra > 0 else 'cheaper'}" if extra else "the same cost"
+        if self.verdict is OptionVerdict.CHOSEN:
+            return f"{what}: chosen, {self.replicas} replica(s)"
+        needed = f"{self.replicas} replica(s) to keep up"
+        if self.verdict is OptionVerdict.LATENCY:
+            needed = f"{self.replicas} replica(s) for the latency, where {self.fewest} would keep up"
+        return f"{what}: {price}, {needed}"
+
+
 @dataclass(frozen=True)
 class StageExplanation:
     """What one stage's choice does for the plan."""
@@ -37,6 +93,19 @@ class StageExplanation:
     # The certificate with one replica fewer; None if the rest would not keep up, or there is none to spare.
     one_fewer_certificate_ns: int | None
     alternative: Alternative | None  # The cheapest other hardware or batch cap that is certified.
+    options: tuple[OptionReason, ...] = ()  # All others, in order of hardware and batch.
+
+    def best_by_hardware(self) -> dict[str, OptionReason]:
+        """The best option of each hardware: what is chosen, else the cheapest certified, else the least to miss."""
+        ranks = {OptionVerdict.CHOSEN: 0, OptionVerdict.THROUGHPUT: 1, OptionVerdict.LATENCY: 1}
+
+        def rank(option: OptionReason) -> tuple[int, int, int]:
+            return ranks.get(option.verdict, 2), option.microusd_per_hour or 0, option.certificate_ns or 0
+
+        best: dict[str, OptionReason] = {}
+        for option in sorted(self.options, key=rank):
+            best.setdefault(option.hardware, option)
+        return best
 
 
 @dataclass(frozen=True)

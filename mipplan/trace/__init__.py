@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from mipplan.trace.checks import checked_chunks
+from mipplan.trace.checks import check_split, checked_chunks
 from mipplan.trace.counts import Counts
 from mipplan.trace.generators import gamma_chunks
-from mipplan.trace.model import Trace, TraceReference, check_split, split_trace
+from mipplan.trace.model import Trace, TraceReference, split_trace
+from mipplan.trace.moments import is_moment, moment_ns
 from mipplan.trace.reading import ReadParams, read_bins, read_pieces
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "check_split",
     "checked_chunks",
     "gamma_chunks",
+    "is_moment",
+    "moment_ns",
     "read_bins",
     "read_pieces",
     "split_trace",

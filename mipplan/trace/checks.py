@@ -23,6 +23,7 @@ from mipplan.core import (
     array_of,
     frozen,
     is_finite,
+    is_number,
     seconds_to_ns,
     shown,
 )
@@ -171,11 +172,24 @@ def window_ns(start_s: float | None, end_s: float | None) -> tuple[int, int]:
     return start, end
 
 
-def window_text(start_s: float | None, end_s: float | None) -> str:
-    """Write a window: ``[10 s, 20 s)``."""
-    start = "start" if start_s is None else f"{start_s:.12g} s"
-    end = "end" if end_s is None else f"{end_s:.12g} s"
+def window_text(start_s: float | str | None, end_s: float | str | None) -> str:
+    """Write a window: ``[10 s, 20 s)``, or with its ends as they were written."""
+    start, end = (
+        otherwise if end is None else end if isinstance(end, str) else f"{end:.12g} s"
+        for end, otherwise in ((start_s, "start"), (end_s, "end"))
+    )
     return f"[{start}, {end})"
+
+
+def check_split(split: object) -> float:
+    """Return a share of a trace's time.
+
+    Raises `InputError` if it is no number in (0, 1).
+    """
+    if not is_number(split) or not 0.0 < split < 1.0:
+        message = f"expected a share of the trace's time between 0 and 1, found {shown(split)}"
+        raise InputError.one("split", message)
+    return float(split)
 
 
 def number_fault(name: str, value: object, *, zero: bool = False, most: float = math.inf) -> Fault | None:

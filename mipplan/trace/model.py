@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,23 +26,25 @@ from mipplan.core import (
     check_quantile,
     check_seed,
     format_duration,
-    is_number,
     name_problem,
-    shown,
 )
-from mipplan.documents import AnyPath
+from mipplan.documents import AnyPath, shipped_path
 from mipplan.trace import generators
 from mipplan.trace.adequacy import grid_step_ns, sample_warnings, spread_uniformly
 from mipplan.trace.checks import (
     check_arrivals,
+    check_split,
     number_fault,
     seconds_column_to_ns,
     time_ns,
     window_ns,
     window_text,
 )
+from mipplan.trace.moments import arrivals_of_pandas, pandas_of
 from mipplan.trace.reading import read_arrivals
 
+if TYPE_CHECKING:
+    import pandas as pd
 _Drawn = ParamSpec("_Drawn")
 
 
@@ -275,16 +277,25 @@ class Trace:
         return cls(seconds_column_to_ns(arrival_s), name, note)
 
     @classmethod
+    def from_pandas(cls, data: pd.Series[Any] | pd.DataFrame, name: str = "trace", note: str = "") -> Trace:
+        """Make a trace from a series of seconds or dates, or a table with one column of those that `read` takes."""
+        return cls(arrivals_of_pandas(data), name, note)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per query: ``arrival_s``."""
+        return pandas_of(self.arrival_ns)
+
+    @classmethod
     def read(
         cls,
         path: AnyPath,
         *,
         expand: str | None = None,
         seed: int = 0,
-        start_s: float | None = None,
-        end_s: float | None = None,
+        start_s: float | str | None = None,
+        end_s: float | str | None = None,
     ) -> Trace:
-        """Read a CSV or Parquet file, gzip accepted, of arrivals or of counts per interval.
+        """Read a CSV or Parquet file, gzip accepted, of arrivals or of counts per interval; or a shipped one by name.
 
         Parameters
         ----------
@@ -299,15 +310,16 @@ class Trace:
             number at random times; ``uniform``: the number given, at random times; ``even``: evenly spaced.
         seed : int
             Of the expansion.
-        start_s, end_s : float, optional
-            Keep only the window ``[start_s, end_s)``; applied before expansion, so a short window of a long
-            file is cheap.
+        start_s, end_s : float or str, optional
+            Keep only the window ``[start_s, end_s)``; applied before expansion, so a short window of a long file is
+            cheap. Seconds, or a text: ``1h``, ``9:00``, of files with dates an ISO date or seconds since 1970.
 
         Raises
         ------
         InputError
             With every kind of fault in the file and the rows where it occurs.
         """
+        path = shipped_path("traces", path) if isinstance(path, str) else path
         arrival_ns, note = read_arrivals(path, expand=expand, seed=seed, start_s=start_s, end_s=end_s)
         name = Path(path).name.split(".")[0].strip()
         return cls(arrival_ns, name if name_problem(name) is None else "trace", note)
@@ -343,17 +355,6 @@ class Trace:
     def __repr__(self) -> str:
         measures = f"{self.duration_s:.6g} s, {self.rate_rps:.4g}/s, CV {self.cv:.3g}"
         return f"<Trace {self.name}: {len(self)} queries, {measures}>"
-
-
-def check_split(split: object) -> float:
-    """Return a share of a trace's time.
-
-    Raises `InputError` if it is no number in (0, 1).
-    """
-    if not is_number(split) or not 0.0 < split < 1.0:
-        message = f"expected a share of the trace's time between 0 and 1, found {shown(split)}"
-        raise InputError.one("split", message)
-    return float(split)
 
 
 def split_trace(trace: Trace, split: float) -> tuple[Trace, Trace]:

@@ -39,6 +39,7 @@ from mipplan.trace.checks import (
 )
 from mipplan.trace.counts import COUNT_COLUMNS, Counts, check_expansion, read_counts
 from mipplan.trace.csv_files import csv_tables, open_csv
+from mipplan.trace.moments import moment_ns
 from mipplan.trace.parquet_files import open_parquet, parquet_tables
 
 #: Arrival columns and their unit; a timestamp has none.
@@ -88,27 +89,39 @@ def read_arrivals(
     *,
     expand: str | None,
     seed: int,
-    start_s: float | None,
-    end_s: float | None,
+    start_s: float | str | None,
+    end_s: float | str | None,
     params: ReadParams = DEFAULTS,
 ) -> tuple[Int64, str]:
     """Read at least two sorted arrivals from a file, and say how they came about; see `Trace.read`."""
-    window = window_ns(start_s, end_s)
+    reader = _ArrivalReader()
+
+    def window() -> tuple[int, int]:
+        """The window in ns, as soon as it is known what the trace's zero is; checked before, too, if it can be."""
+        return window_ns(
+            *(
+                end if end is None else moment_ns(name, end, reader.zero_ns) / NS_PER_S
+                for name, end in (("start_s", start_s), ("end_s", end_s))
+            )
+        )
+
+    if not isinstance(start_s, str) and not isinstance(end_s, str):
+        window()
     (table,) = _tables(path, params, whole=True)
     column = _main_column(table.origin, table.columns)
     if column in ARRIVAL_COLUMNS:
         if expand is not None:
             message = "holds arrival times, which need no expansion: leave out --expand (in Python: expand)"
             raise table.fault(column, message)
-        arrival_ns, notes = _ArrivalReader().read(table, column), [f"read from {column}"]
+        arrival_ns, notes = reader.read(table, column), [f"read from {column}"]
         spans = _span_text(arrival_ns[:1], arrival_ns[-1:])
     else:
         expand = check_expansion(expand, f"{table.origin}: {column}")
         counts = read_counts(table, column)
-        arrival_ns = counts.expanded(window, expand, seed, table.origin)
+        arrival_ns = counts.expanded(window(), expand, seed, table.origin)
         spans = _span_text(counts.start_ns[:1], counts.start_ns[-1:] + counts.interval_ns)
         notes = [*counts.notes, f"expanded by {expand}, seed {seed}"]
-    arrival_ns = arrival_ns[slice(*np.searchsorted(arrival_ns, window))]
+    arrival_ns = arrival_ns[slice(*np.searchsorted(arrival_ns, window()))]
     is_cut = start_s is not None or end_s is not None
     if is_cut:
         notes.append(f"window {window_text(start_s, end_s)}")
@@ -289,6 +302,11 @@ class _ArrivalReader:
         self._latest = -math.inf  # the last number so far
         #: The last date so far and the first of all, in nanoseconds since 1970: one element, none at first.
         self._latest_ns = self._zero_ns = np.empty(0, np.int64)
+
+    @property
+    def zero_ns(self) -> int | None:
+        """The first date of all, in ns since 1970; None as long as there is none."""
+        return int(self._zero_ns[0]) if self._zero_ns.size else None
 
     def read(self, table: TableFile, column: str) -> Int64:
         """Return arrivals in nanoseconds, dates relative to the first of all, shape (rows,)."""

@@ -103,3 +103,13 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
     assert (done.stdout.split(), done.stderr) == ([], "")
+
+
+def test_what_is_piped_is_not_wrapped() -> None:
+    code, text, _ = mipplan(*NONE, "--no-costs", COLUMNS="")
+    assert code == 1
+    assert max(map(len, text.splitlines())) > 200
+    assert all(line == line.rstrip() for line in text.splitlines())
+    code, text, _ = mipplan(*NONE, "--no-costs", COLUMNS="80")
+    assert code == 1
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80

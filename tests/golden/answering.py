@@ -85,7 +85,7 @@ def answer_of_command(line: str) -> dict[str, Any]:
 
 def answer_of_usage(line: str) -> dict[str, Any]:
     """Run one command line that its parser answers."""
-    with _in_folder() as folder:
+    with _in_folder(_SURROUNDINGS["COLUMNS"]) as folder:
         return {"line": line, "text": _run(shlex.split(line), folder)}
 
 
@@ -120,13 +120,13 @@ def recorded(name: str) -> Any:
 
 
 @contextlib.contextmanager
-def _in_folder() -> Iterator[Path]:
+def _in_folder(columns: str = "140") -> Iterator[Path]:
     """Go into a new folder, under surroundings that are the same everywhere, and come back."""
     before, environment = Path.cwd(), dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="golden-") as name:
         folder = Path(name).resolve()
         os.chdir(folder)
-        os.environ.update(_SURROUNDINGS)
+        os.environ.update(_SURROUNDINGS | {"COLUMNS": columns})
         for variable in _FORCING:
             os.environ.pop(variable, None)
         try:

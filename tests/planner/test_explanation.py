@@ -12,6 +12,7 @@ from mipplan.calculus import StageService
 from mipplan.options import Configuration
 from mipplan.planner import Request
 from mipplan.planner.explanation import ExplanationParams
+from mipplan.result import OptionVerdict
 from planning_instances import PlanningInstance, hand_made, planning_instance
 
 NUMBERS = range(9500, 9520)
@@ -170,3 +171,38 @@ def test_no_plan_has_nothing_to_explain() -> None:
     plan = hand_made().plan(slo_s=1e-6)
     with pytest.raises(mp.NoPlanError):
         plan.explain()
+
+
+def test_every_option_has_its_true_reason() -> None:
+    seen: set[str] = set()
+    for instance, plan in itertools.islice(planned(), 8):
+        realised = Request.of(plan, instance.trace).instance()
+        for stage in plan.explain().stages:
+            options = {(option.hardware, option.batch): option for option in stage.options}
+            chosen = [option for option in stage.options if option.verdict is OptionVerdict.CHOSEN]
+            assert [(o.hardware, o.batch, o.replicas) for o in chosen] == [
+                (stage.choice.hardware, stage.choice.batch, stage.choice.replicas)
+            ]
+            assert stage.best_by_hardware()[stage.choice.hardware] is chosen[0]
+            for family in realised.families[stage.stage].families:
+                option = options[family.hardware, family.batch]
+                seen.add(option.verdict)
+                assert option.fewest == family.fewest
+                if option.verdict is OptionVerdict.TOO_SLOW and not family.limited:
+                    most = mp.Choice(family.hardware, family.batch, family.most)
+                    certified_ns = certificate_ns(plan, instance.trace, **{stage.stage: most})
+                    assert certified_ns == option.certificate_ns > plan.slo_ns
+                if option.verdict in (OptionVerdict.THROUGHPUT, OptionVerdict.LATENCY):
+                    assert option.replicas is not None
+                    tried = mp.Choice(family.hardware, family.batch, option.replicas)
+                    certified_ns = certificate_ns(plan, instance.trace, **{stage.stage: tried})
+                    assert certified_ns == option.certificate_ns <= plan.slo_ns
+                    is_few = option.replicas == family.fewest
+                    assert is_few == (option.verdict is OptionVerdict.THROUGHPUT)
+                    if not is_few:
+                        fewer = mp.Choice(family.hardware, family.batch, option.replicas - 1)
+                        assert certificate_ns(plan, instance.trace, **{stage.stage: fewer}) > plan.slo_ns
+            whole = plan.explain()
+            for option in stage.options:
+                assert option.hardware in option.text(whole)
+    assert {"chosen", "throughput", "too_slow"} <= seen

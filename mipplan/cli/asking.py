@@ -1,0 +1,323 @@
+"""The commands that ask: why this plan, what if, what differs, what the objective costs along an axis, what matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import mipplan as mp
+from mipplan import reporting
+from mipplan.cli import flags, inputs
+from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session
+from mipplan.core import Fault, Faults, InputError
+
+_Asked = Annotated[
+    str,
+    typer.Argument(
+        metavar="PLAN|PIPELINE",
+        help="Plan file (JSON), pipeline file (YAML), or the name of a shipped pipeline.",
+    ),
+]
+_TimeLimit = Annotated[str, flags.option("TIME", "Stop searching after this long, with what was found.")]
+_ForPipelines = "goes with a pipeline; what was asked for stands in the plan file"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is asked about, as far as it could be read."""
+
+    plan: mp.Plan | None
+    pipeline: mp.Pipeline | None
+    profiles: mp.Profiles | None
+    trace: mp.Trace
+    slo_s: float | None
+
+    def planned(self, time_limit_s: float | None, progress: Callable[[str], None]) -> mp.Plan:
+        """The plan asked about: that of the file, or the cheapest one of the pipeline."""
+        if self.plan is not None:
+            return self.plan
+        if self.pipeline is None or self.profiles is None:
+            raise AssertionError("read before")
+        return mp.plan(
+            self.pipeline,
+            self.profiles,
+            self.trace,
+            slo_s=self.slo_s,
+            time_limit_s=time_limit_s,
+            progress=progress,
+        )
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line: what a configuration file says is for pipelines."""
+    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+
+
+def _read(
+    context: typer.Context,
+    faults: Faults,
+    asked: str,
+    trace: str,
+    slo: str | None,
+    profiles: Path | None,
+    window: tuple[str | None, str | None],
+    expand: str | None,
+) -> _Source:
+    """Read a plan or a pipeline, its traffic and what is asked for; raises `InputError` with all faults so far."""
+    is_plan = Path(asked).suffix.lower() == ".json"
+    plan = faults.take(lambda: mp.Plan.load(asked)) if is_plan else None
+    if is_plan:
+        faults.add(
+            *(Fault(f"--{flag}", _ForPipelines) for flag in ("slo", "profiles") if _is_given(context, flag))
+        )
+        slo = None
+    limits = faults.take(lambda: inputs.slo_of(slo))
+    pipeline = None if is_plan else faults.take(lambda: inputs.read_pipeline(asked))
+    measured = None if is_plan else faults.take(lambda: inputs.read_profiles(profiles))
+    seed = plan.value.seed if plan else 0
+    arrivals = faults.take(lambda: inputs.read_trace(trace, expand, None, seed, *window))
+    faults.check()
+    if plan is not None or pipeline is None or measured is None:
+        return _Source(None if plan is None else plan.value.require(), None, None, arrivals.value, None)
+    stated, slo_s = inputs.asked_of(pipeline.value, limits.value, None, None)
+    return _Source(None, stated, measured.value, arrivals.value, slo_s)
+
+
+def whatif(
+    context: typer.Context,
+    asked: _Asked,
+    trace: flags.TraceFile,
+    changes: Annotated[
+        list[str],
+        flags.option(
+            "WHAT=VALUE",
+            "What is different: ocr.batch=8, ocr.latency=+10%, price.l4=-20%, hardware.a100.limit=4, slo=300ms, "
+            "rate=2x …; repeat for several.",
+            "--set",
+        ),
+    ],
+    slo: flags.Slo = None,
+    profiles: flags.ProfilesDir = None,
+    time_limit: _TimeLimit = "60s",
+    jobs: Annotated[int, flags.option("N", "Cases that are worked on at once.")] = 1,
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    out: flags.Document = None,
+    json: flags.Json = False,
+) -> None:
+    """Say what would be if something were different: planned anew, and the same plan judged."""
+    with Session(context, json) as session:
+        faults = Faults()
+        wanted = faults.take(lambda: inputs.pairs_of("--set", "WHAT=VALUE such as slo=300ms", changes))
+        limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
+        faults.take(lambda: inputs.check_out("--out", out))
+        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand)
+        with session.progress() as progress:
+            plan = source.planned(limit_s.value, progress).require()
+            try:
+                answer = mp.whatif(
+                    plan,
+                    source.trace,
+                    wanted.value,
+                    time_limit_s=limit_s.value,
+                    n_jobs=jobs,
+                    progress=progress,
+                )
+            except InputError as error:
+                raise InputError(
+                    Fault(f"--set {fault.place}", fault.message) for fault in error.faults
+                ) from None
+        report = reporting.whatif_report(answer, asked)
+        session.show(report, lambda console, _: reporting.show_whatif(console, answer), out)
+
+
+def frontier(
+    context: typer.Context,
+    asked: _Asked,
+    trace: flags.TraceFile,
+    over: Annotated[
+        str,
+        flags.option("AXIS", "slo, rate, burstiness, price:HARDWARE, or reliability (of a reliable plan)."),
+    ] = "slo",
+    low: Annotated[
+        str | None, flags.option("VALUE", "Where the axis begins: 100ms, 0.5x, 0.3 ($/h), 90%.", "--start")
+    ] = None,
+    high: Annotated[str | None, flags.option("VALUE", "Where it ends.", "--end")] = None,
+    last: Annotated[
+        str | None,
+        flags.option("VALUE", "Say what the last so much costs: 10ms of the objective, by default."),
+    ] = None,
+    slo: flags.Slo = None,
+    profiles: flags.ProfilesDir = None,
+    time_limit: _TimeLimit = "60s",
+    jobs: Annotated[int, flags.option("N", "Parts of the axis that are walked at once.")] = 1,
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    out: flags.Document = None,
+    json: flags.Json = False,
+) -> None:
+    """Find what the objective costs along an axis: every step, and the plan on each."""
+    with Session(context, json) as session:
+        from mipplan.core import Deadline, SearchLimits
+        from mipplan.questions import Problem, axis_of, frontier_of
+
+        faults = Faults()
+        axis = faults.take(lambda: axis_of(over))
+        unit = axis.value[0].unit if axis else "x"
+        ends = [
+            faults.take(lambda flag=flag, text=text: inputs.axis_value(flag, text, unit))  # type: ignore[misc]
+            for flag, text in (("--start", low), ("--end", high), ("--last", last))
+        ]
+        limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
+        faults.take(lambda: inputs.check_out("--out", out))
+        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand)
+        first, final, by = (value.value for value in ends)
+        if by is None and over == "slo":
+            by = 0.010
+        deadline = Deadline.after(limit_s.value)
+        with session.progress() as progress:
+            plan = source.planned(limit_s.value, progress)
+            problem, limits = Problem(plan, source.trace), SearchLimits(deadline, progress)
+            answer = frontier_of(problem, over, (first, final), None, 400, jobs, limits)
+        report = reporting.frontier_report(answer, asked, source.trace, by)
+        session.show(report, lambda console, _: reporting.show_frontier(console, answer, by), out)
+        if not any(step.plan for step in answer.steps):
+            session.exit_code = EXIT_NOT_MET if answer.complete else EXIT_NO_ANSWER
+
+
+def sensitivity(
+    context: typer.Context,
+    asked: _Asked,
+    trace: flags.TraceFile,
+    share: Annotated[str, flags.option("SHARE", "By which each measurement is varied, up and down.")] = "10%",
+    slo: flags.Slo = None,
+    profiles: flags.ProfilesDir = None,
+    time_limit: _TimeLimit = "60s",
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    out: flags.Document = None,
+    json: flags.Json = False,
+) -> None:
+    """Say what the cost depends on: prices, speeds of models, and which measurement matters most."""
+    with Session(context, json) as session:
+        from mipplan.core import Deadline, SearchLimits
+        from mipplan.questions import Problem, check_share, sensitivity_of
+
+        faults = Faults()
+        varied = faults.take(lambda: check_share(inputs.share_of("--share", share), "--share"))
+        limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
+        faults.take(lambda: inputs.check_out("--out", out))
+        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand)
+        deadline = Deadline.after(limit_s.value)
+        with session.progress() as progress:
+            problem = Problem(source.planned(limit_s.value, progress).require(), source.trace)
+            answer = sensitivity_of(problem, varied.value, SearchLimits(deadline, progress))
+        report = reporting.sensitivity_report(answer, asked, source.trace)
+        session.show(report, lambda console, _: reporting.show_sensitivity(console, answer), out)
+
+
+def explain(
+    context: typer.Context,
+    asked: _Asked,
+    trace: flags.TraceFile,
+    slo: flags.Slo = None,
+    profiles: flags.ProfilesDir = None,
+    time_limit: _TimeLimit = "60s",
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    out: flags.Document = None,
+    json: flags.Json = False,
+) -> None:
+    """Say why a plan is what it is: what binds, and what every stage would cost on anything else."""
+    with Session(context, json) as session:
+        faults = Faults()
+        limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
+        faults.take(lambda: inputs.check_out("--out", out))
+        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand)
+        with session.progress() as progress:
+            plan = source.planned(limit_s.value, progress).require()
+            progress("explaining the plan")
+            answer = mp.explain(plan, source.trace, time_limit_s=limit_s.value)
+        report = reporting.explain_report(answer, plan, asked, source.trace)
+        session.show(report, lambda console, _: reporting.show_explanation(console, answer, plan), out)
+
+
+def diff(
+    context: typer.Context,
+    before: Annotated[Path, typer.Argument(metavar="PLAN", help="Plan file.")],
+    after: Annotated[Path, typer.Argument(metavar="PLAN", help="Plan file to compare it with.")],
+    json: flags.Json = False,
+) -> None:
+    """Say what differs between two plans: choices, cost, certificate, and what was asked for."""
+    with Session(context, json) as session:
+        faults = Faults()
+        plans = [faults.take(lambda file=file: mp.Plan.load(file)) for file in (before, after)]  # type: ignore[misc]
+        faults.check()
+        answer = mp.diff(*(plan.value for plan in plans))
+        report = reporting.diff_report(answer, str(before), str(after))
+        session.show(report, lambda console, _: reporting.show_diff(console, answer))
+
+
+def refine(
+    context: typer.Context,
+    asked: _Asked,
+    trace: flags.TraceFile,
+    slo: flags.Slo = None,
+    profiles: flags.ProfilesDir = None,
+    discipline: flags.PlanDiscipline = None,
+    dispatch: flags.Dispatch = None,
+    time_limit: _TimeLimit = "60s",
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    out: Annotated[Path | None, flags.option("FILE", "Write the plan here (JSON).")] = None,
+    json: flags.Json = False,
+) -> None:
+    """Go below a certified plan: the cheapest one found whose replay keeps the objective."""
+    with Session(context, json) as session:
+        from mipplan.core import check_one_of
+        from mipplan.pipeline import Discipline
+
+        faults = Faults()
+        limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
+        faults.take(lambda: inputs.check_out("--out", out))
+        faults.take(lambda: inputs.check_dispatch(dispatch))
+        faults.take(
+            lambda: None if discipline is None else check_one_of("--discipline", discipline, Discipline, repr)
+        )
+        faults.take(
+            lambda: inputs.check_apart({"plan or pipeline": asked, "trace": trace}, {"--out": out}, profiles)
+        )
+        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand)
+        with session.progress() as progress:
+            first = source.planned(limit_s.value, progress)
+            made = mp.refine(
+                first,
+                source.trace,
+                dispatch=dispatch,
+                discipline=discipline,
+                margin_s=first.margin_ns / 1e9,
+                time_limit_s=limit_s.value,
+                progress=progress,
+            )
+            if out is not None:
+                made.save(out)
+            replayed = mp.replay(made, source.trace) if made.choices else None
+        remarks = reporting.sample_notes(made, source.trace)
+        if first.usd_per_hour is not None and made.usd_per_hour is not None:
+            remarks.insert(0, f"the plan that it began with costs {first.usd_per_hour:.4f} $/h")
+        written = None if out is None else str(out)
+        report = reporting.plan_report(made, source.trace, replayed, None, remarks, written)
+        session.show(report, reporting.show_plan)
+        if made.status is mp.PlanStatus.INFEASIBLE:
+            session.exit_code = EXIT_NOT_MET
+        elif not made.choices:
+            session.exit_code = EXIT_NO_ANSWER

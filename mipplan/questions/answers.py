@@ -1,0 +1,240 @@
+"""What if something were different: each change alone and all together, planned anew, and judged with the plan kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mipplan.core import (
+    Deadline,
+    InputError,
+    Printable,
+    SearchLimits,
+    Summary,
+    check_all,
+    format_duration,
+    shown,
+)
+from mipplan.questions.changes import set_all
+from mipplan.questions.differences import PlanDifference, cost_text, diff
+from mipplan.questions.problems import Problem, SamePlan
+from mipplan.replayer import check_plan, check_trace
+from mipplan.result import Plan, PlanStatus
+from mipplan.trace import Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class WhatIfCase:
+    """What comes of some changes."""
+
+    name: str
+    """The changes: ``price.l4=-20%``, or ``all together``."""
+    changes: tuple[str, ...]
+    plan: Plan
+    """Planned anew."""
+    same: SamePlan | None
+    """The plan asked about, judged under the changes; None if its choices are impossible then."""
+    obstacle: str | None
+    """Why they are."""
+    difference: PlanDifference
+    """From the plan asked about, planned as things are, to that planned anew."""
+
+
+@dataclass(frozen=True, repr=False)
+class WhatIf(Printable):
+    """What would be if something were different.
+
+    Attributes
+    ----------
+    plan : Plan
+        The one asked about.
+    base : Plan
+        The cheapest one as things are: the same, if that is proven to be the cheapest on this trace.
+    same : SamePlan
+        The plan asked about, judged as things are.
+    trace : Trace
+    cases : tuple of WhatIfCase
+        Each change alone, and if there are several, all together.
+    complete : bool
+        False if Ctrl-C came before the last case.
+    """
+
+    plan: Plan
+    base: Plan
+    same: SamePlan
+    trace: Trace
+    cases: tuple[WhatIfCase, ...]
+    complete: bool = True
+
+    def rows(self) -> Iterator[tuple[str, Plan, SamePlan | None, str | None]]:
+        """As things are, and every case: name, plan made anew, the same plan judged, and why it is impossible."""
+        yield "as it is", self.base, self.same, None
+        for case in self.cases:
+            yield case.name, case.plan, case.same, case.obstacle
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per case: cost and certificate planned anew; cost, latency and verdict of the same plan."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "case": name,
+                "status": plan.status.value,
+                "usd_per_hour": plan.usd_per_hour,
+                "certificate_s": plan.certificate_s,
+                "same_usd_per_hour": None if same is None else same.plan.usd_per_hour,
+                "same_guaranteed_s": None if same is None else same.guaranteed_s,
+                "same_replayed_s": None if same is None else same.replayed_s,
+                "same_keeps": None if same is None else same.keeps,
+            }
+            for name, plan, same, _ in self.rows()
+        )
+
+    def _summary(self) -> Summary:
+        return Summary(
+            f"What if: {self.plan.pipeline.name} on {self.trace.name}, {self.plan.objective.text}",
+            figures=(("not done", None if self.complete else "interrupted before the last case"),),
+            headings=("what if", ">planned anew", ">same plan", "kept", "changes"),
+            rows=(
+                (
+                    name,
+                    cost_text(plan),
+                    "" if same is None else cost_text(same.plan),
+                    verdict(same, why),
+                    changed,
+                )
+                for (name, plan, same, why), changed in zip(self.rows(), self._changes(), strict=True)
+            ),
+            count=len(self.cases) + 1,
+            what="cases",
+        )
+
+    def _changes(self) -> Iterator[str]:
+        yield ""
+        for case in self.cases:
+            yield ", ".join(one.text for one in case.difference.stages) or "none"
+
+    def _line(self) -> str:
+        return f" {self.plan.pipeline.name}: {', '.join(case.name for case in self.cases)}"
+
+
+def verdict(same: SamePlan | None, obstacle: str | None = None) -> str:
+    """Say in a few words whether the same plan would do."""
+    if same is None:
+        return obstacle or "impossible"
+    if same.overloaded:
+        return f"overloaded: {', '.join(same.overloaded)}"
+    if same.scarce:
+        return f"too few {', '.join(same.scarce)}"
+    figure = same.replayed_ns if same.guaranteed_ns is None else same.guaranteed_ns
+    return f"{'kept' if same.keeps else 'MISSED'}, {format_duration(figure)}"
+
+
+def whatif(
+    plan: Plan,
+    trace: Trace,
+    changes: Mapping[str, object],
+    *,
+    time_limit_s: float | None = 60.0,
+    n_jobs: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> WhatIf:
+    """Say what would be if something were different: each change alone, and all together.
+
+    Parameters
+    ----------
+    plan : Plan
+        With choices: planned, from a file, or of `Plan.from_choices`.
+    trace : Trace
+        The traffic to plan for and to judge on, before headroom.
+    changes : mapping of str to str or number
+        ``{"ocr.batch": 8, "price.l4": "-20%", "slo": "300ms", "rate": "2x"}``; `mipplan.questions.SETTINGS` lists what
+        can be set.
+    time_limit_s : float or None
+        For planning each case.
+    n_jobs : int
+        Cases that are worked on at once, through joblib.
+    progress : callable, optional
+        Called with one line of text as the work proceeds; only with one job.
+
+    Returns
+    -------
+    WhatIf
+        Each case planned anew under the plan's own guarantee, and the same choices judged under it: by the guarantee,
+        and by a replay. Of a stage whose batch cap, replicas or hardware are set, the choice is changed as set.
+
+    Raises
+    ------
+    NoPlanError
+        If the plan holds no choices.
+    InputError
+        Listing every change that cannot be made, with its place and what would be accepted.
+    """
+    check_all(
+        lambda: check_plan(plan),
+        lambda: check_trace(trace),
+        lambda: _check_changes(changes),
+        lambda: Deadline.after(time_limit_s),
+    )
+    problem, report = Problem(plan.require(), trace), progress or (lambda _: None)
+    texts = tuple(f"{key}={value}" for key, value in changes.items())
+    # Every fault of all changes comes at once.
+    together = set_all(problem, changes)
+    problems = {text: set_all(problem, {key: changes[key]}) for key, text in zip(changes, texts, strict=True)}
+    if len(problems) > 1:
+        problems["all together"] = together
+    proven = (
+        plan.status is PlanStatus.OPTIMAL and plan.trace is not None and plan.trace.sha256 == trace.sha256
+    )
+    report("as it is")
+    base = plan if proven else problem.planned(_limits(time_limit_s, report))
+    same = problem.judged()
+    cases: list[WhatIfCase] = []
+    if n_jobs == 1:
+        with suppress(KeyboardInterrupt):  # what was found until then is the answer
+            for name, changed in problems.items():
+                report(name)
+                cases.append(_case(name, texts, changed, base, time_limit_s, report))
+    else:
+        import joblib
+
+        cases = list(
+            joblib.Parallel(n_jobs=n_jobs)(
+                joblib.delayed(_case)(name, texts, changed, base, time_limit_s)
+                for name, changed in problems.items()
+            )
+        )
+    return WhatIf(plan, base, same, trace, tuple(cases), complete=len(cases) == len(problems))
+
+
+def _check_changes(changes: object) -> None:
+    if not isinstance(changes, Mapping) or not changes or not all(isinstance(key, str) for key in changes):
+        message = f"expected a mapping such as {{'slo': '300ms'}}, found {shown(changes)}"
+        raise InputError.one("changes", message)
+
+
+def _limits(time_limit_s: float | None, report: Callable[[str], None]) -> SearchLimits:
+    return SearchLimits(Deadline.after(time_limit_s), report)
+
+
+def _case(
+    name: str,
+    texts: tuple[str, ...],
+    problem: Problem,
+    base: Plan,
+    time_limit_s: float | None,
+    report: Callable[[str], None] = lambda _: None,
+) -> WhatIfCase:
+    planned = problem.planned(_limits(time_limit_s, report))
+    same, obstacle = None, None
+    try:
+        same = problem.judged()
+    except InputError as error:
+        obstacle = "; ".join(fault.message for fault in error.faults)
+    changes = texts if name not in texts else (name,)
+    return WhatIfCase(name, changes, planned, same, obstacle, diff(base, planned))

@@ -1,0 +1,199 @@
+"""The axes along which the least cost is asked for: one register, with how a problem is moved along each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    NS_PER_S,
+    InputError,
+    SearchLimits,
+    listed,
+    shown,
+    suggestion,
+)
+from mipplan.perturbation import clustered
+from mipplan.questions.problems import Problem, WarmPlanner
+from mipplan.questions.staircases import ObjectiveWalker, PriceWalker, TrafficWalker, Walker
+from mipplan.result import Guarantee
+
+
+@dataclass(frozen=True)
+class FrontierAxis:
+    """One thing that a frontier is asked over."""
+
+    title: str
+    unit: str
+    ticks: int
+    """Values are whole numbers of parts this small: 10⁹ for nanoseconds."""
+    present: Callable[[Problem, str], float]
+    """Where a problem stands; the text is what follows the colon in the axis's name."""
+    span: tuple[float, float]
+    """The ends that are walked by default, as shares of where the problem stands."""
+    change: Callable[[Problem, str, float], Problem]
+    """The problem at another value."""
+    walker: Callable[[Problem, str, SearchLimits, int], Walker] | None = None
+    """What walks the axis where cheapest plans are proven; None: single values are planned. The number is the largest
+    value."""
+    exact: bool = False
+    upper: bool = False
+    """Whether the plan at the upper end of a step serves all of it, as of traffic; else that at the lower end."""
+    values: tuple[float, ...] = ()
+    """Planned where there is no walker; else values between the ends."""
+    obstacle: Callable[[Problem, str], str | None] = lambda *_: None
+    """Why it cannot be asked of a problem."""
+    note: str | None = None
+
+
+def _with_slo(problem: Problem, _: str, slo_s: float) -> Problem:
+    objective = replace(problem.plan.objective, slo_ns=round(slo_s * NS_PER_S), others=())
+    return problem.changed(objective=objective)
+
+
+def _one_limit(problem: Problem, _: str) -> str | None:
+    if problem.plan.objective.others:
+        return "the objective limits several quantiles: ask with one, such as --slo 300ms"
+    return _no_budget(problem, "")
+
+
+def _no_budget(problem: Problem, _: str) -> str | None:
+    has_budget = problem.plan.budget_microusd_per_hour is not None
+    return "the plan is the fastest within a budget: there is no cost to look for" if has_budget else None
+
+
+def _price(problem: Problem, hardware: str) -> float:
+    return problem.profiles.hardware[hardware].usd_per_hour
+
+
+def _with_price(problem: Problem, hardware: str, usd_per_hour: float) -> Problem:
+    device = replace(problem.profiles.hardware[hardware], usd_per_hour=usd_per_hour)
+    return problem.changed(profiles=problem.profiles.with_hardware(device))
+
+
+def _known_hardware(problem: Problem, hardware: str) -> str | None:
+    known = list(problem.profiles.hardware)
+    if hardware in known:
+        return _no_budget(problem, "")
+    hint = suggestion(hardware, known) or f"; there are {listed(known)}"
+    return f"write price:HARDWARE: there is no hardware {shown(hardware)}{hint}"
+
+
+def faster(problem: Problem, factor: float) -> Problem:
+    """Return the problem with its traffic multiplied, and with it the rates of an arrival curve."""
+    objective, trace = problem.plan.objective, problem.trace.scale(factor)
+    if objective.envelope is not None:
+        curve = tuple((burst, rate * factor) for burst, rate in objective.envelope)
+        return replace(problem.changed(objective=replace(objective, envelope=curve)), trace=trace)
+    return replace(problem, trace=trace)
+
+
+def burstier(problem: Problem, factor: float) -> Problem:
+    """Return the problem with burstier traffic: the coefficient of variation of the gaps multiplied (`clustered`)."""
+    if factor == 1.0:
+        return problem
+    return replace(problem, trace=clustered(problem.trace, factor, problem.plan.seed))
+
+
+def _has_rate(problem: Problem, _: str) -> str | None:
+    if not problem.trace.span_ns:
+        return "all queries arrive at once: the trace has no rate"
+    return _no_budget(problem, "")
+
+
+def _bursts(problem: Problem, _: str) -> str | None:
+    if problem.plan.envelope is not None:
+        return "the plan holds for all traffic inside an arrival curve, however bursty"
+    return _has_rate(problem, "")
+
+
+def _is_reliable(problem: Problem, _: str) -> str | None:
+    if problem.plan.guarantee is Guarantee.RELIABLE:
+        return None
+    return "goes with the guarantee reliable only: plan with --guarantee reliable"
+
+
+def _traffic(change: Callable[[Problem, str, float], Problem], ticks: int) -> Callable[..., Walker]:
+    def walker(problem: Problem, what: str, limits: SearchLimits, _: int) -> Walker:
+        return TrafficWalker(lambda tick: change(problem, what, tick / ticks), limits)
+
+    return walker
+
+
+_RATE_TICKS, _CV_TICKS = 100, 20
+_MONOTONE = "between two values the cost is taken to grow with {}; every value named was planned or certified"
+
+#: What a frontier can be asked over; ``price`` is followed by a colon and the name of a hardware type.
+AXES_OF_COST: Mapping[str, FrontierAxis] = MappingProxyType(
+    {
+        "slo": FrontierAxis(
+            "the latency objective",
+            "s",
+            NS_PER_S,
+            lambda problem, _: problem.plan.slo_s,
+            (2 / 3, 2.0),
+            _with_slo,
+            lambda problem, _, limits, high: ObjectiveWalker(problem, limits, high),
+            exact=True,
+            obstacle=_one_limit,
+        ),
+        "rate": FrontierAxis(
+            "the arrival rate",
+            "x",
+            _RATE_TICKS,
+            lambda *_: 1.0,
+            (0.5, 2.0),
+            lambda problem, _, factor: faster(problem, factor),
+            _traffic(lambda problem, _, factor: faster(problem, factor), _RATE_TICKS),
+            upper=True,
+            obstacle=_has_rate,
+        ),
+        "burstiness": FrontierAxis(
+            "the burstiness of the traffic",
+            "x",
+            _CV_TICKS,
+            lambda *_: 1.0,
+            (1.0, 3.0),
+            lambda problem, _, factor: burstier(problem, factor),
+            _traffic(lambda problem, _, factor: burstier(problem, factor), _CV_TICKS),
+            upper=True,
+            obstacle=_bursts,
+            note=_MONOTONE.format("burstiness"),
+        ),
+        "price": FrontierAxis(
+            "the price of {}",
+            "$/h",
+            MICRODOLLARS_PER_DOLLAR,
+            _price,
+            (0.25, 2.0),
+            _with_price,
+            lambda problem, hardware, limits, _: PriceWalker(
+                WarmPlanner(problem, limits), problem.profiles, hardware
+            ),
+            exact=True,
+            obstacle=_known_hardware,
+        ),
+        "reliability": FrontierAxis(
+            "the share of scenarios kept",
+            "share",
+            1_000,
+            lambda problem, _: problem.asked_confidence,
+            (0.0, 1.0),
+            lambda problem, _, share: replace(problem, confidence=share),
+            values=(0.5, 0.8, 0.9, 0.95, 0.99),
+            obstacle=_is_reliable,
+        ),
+    }
+)
+
+
+def axis_of(over: str) -> tuple[FrontierAxis, str]:
+    """Return the axis of a name, and what follows its colon; raises `InputError` if there is none."""
+    name, colon, what = str(over).partition(":")
+    known = [*(key for key in AXES_OF_COST if key != "price"), "price:HARDWARE"]
+    if name not in AXES_OF_COST or bool(colon) != (name == "price"):
+        hint = suggestion(over, known) or f"; there are {listed(known)}"
+        raise InputError.one("over", f"there is no axis {shown(over)}{hint}")
+    return AXES_OF_COST[name], what

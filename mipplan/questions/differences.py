@@ -1,0 +1,244 @@
+"""What differs between two plans: choices, costs and bounds, and what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    FieldOf,
+    InputError,
+    Printable,
+    Summary,
+    check_all,
+    format_duration,
+    shown,
+)
+from mipplan.profiles import LatencyTable
+from mipplan.result import Choice, Plan
+
+
+@dataclass(frozen=True)
+class StageDifference:
+    """A stage that runs on something else; None where a plan has no such stage, or no choices at all."""
+
+    stage: str
+    before: Choice | None
+    after: Choice | None
+    microusd_before: int
+    microusd_after: int
+
+    usd_before = FieldOf[float]("microusd_before", MICRODOLLARS_PER_DOLLAR)
+    """What the stage costs in the first plan, $/h; 0 where it is not there."""
+    usd_after = FieldOf[float]("microusd_after", MICRODOLLARS_PER_DOLLAR)
+    """What it costs in the second, $/h."""
+
+    @property
+    def text(self) -> str:
+        """Write it in a line: ``detect 1 × a100 (4) → 2 × v100 (8)``."""
+        return f"{self.stage} {choice_text(self.before)} → {choice_text(self.after)}"
+
+
+@dataclass(frozen=True)
+class RequestDifference:
+    """Something that was asked for, or measured, otherwise."""
+
+    what: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, repr=False)
+class PlanDifference(Printable):
+    """What differs between two plans.
+
+    Attributes
+    ----------
+    before, after : Plan
+    stages : tuple of StageDifference
+        Those whose choices differ, in the order of the files.
+    requests : tuple of RequestDifference
+        What was asked for otherwise: objective, guarantee, laws, trace, prices, limits, profiles.
+    """
+
+    before: Plan
+    after: Plan
+    stages: tuple[StageDifference, ...]
+    requests: tuple[RequestDifference, ...]
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """How much dearer the second plan is; None if one has no cost."""
+        costs = self.before.microusd_per_hour, self.after.microusd_per_hour
+        if costs[0] is None or costs[1] is None:
+            return None
+        return (costs[1] - costs[0]) / MICRODOLLARS_PER_DOLLAR
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing that was asked for or chosen differs."""
+        return not (self.stages or self.requests)
+
+    def _summary(self) -> Summary:
+        first, second = self.before, self.after
+        certificates = [
+            "none" if ns is None else format_duration(ns)
+            for ns in (first.certificate_ns, second.certificate_ns)
+        ]
+        more = "" if self.usd_per_hour is None else f" ({self.usd_per_hour:+.4f} $/h)"
+        return Summary(
+            f"From the plan for {first.pipeline.name} to that for {second.pipeline.name}: "
+            f"{len(self.stages)} stage(s) run on something else",
+            figures=(
+                ("cost", f"{cost_text(first)} → {cost_text(second)}{more}"),
+                ("certificate", " → ".join(certificates)),
+                *((one.what, f"{one.before} → {one.after}") for one in self.requests),
+            ),
+            headings=("stage", "before (batch)", "after (batch)", ">$/h"),
+            rows=(
+                (
+                    one.stage,
+                    choice_text(one.before),
+                    choice_text(one.after),
+                    f"{one.usd_after - one.usd_before:+.4f}",
+                )
+                for one in self.stages
+            ),
+            count=len(self.stages),
+            what="stages",
+        )
+
+    def _line(self) -> str:
+        return f": {cost_text(self.before)} → {cost_text(self.after)}, {len(self.stages)} stages differ"
+
+
+def choice_text(choice: Choice | None) -> str:
+    """Write what a stage runs on: ``2 × t4 (8)``, the batch cap in brackets."""
+    return "nothing" if choice is None else f"{choice.replicas} × {choice.hardware} ({choice.batch})"
+
+
+def cost_text(plan: Plan) -> str:
+    """Write what a plan costs, or that there is none."""
+    return plan.status if plan.usd_per_hour is None else f"{plan.usd_per_hour:.4f} $/h"
+
+
+def diff(before: Plan, after: Plan) -> PlanDifference:
+    """Say what differs between two plans.
+
+    Parameters
+    ----------
+    before, after : Plan
+        Of the same pipeline or not; with choices or without.
+
+    Raises
+    ------
+    InputError
+        If one of them is no plan.
+    """
+    check_all(lambda: _check_plan(before, "before"), lambda: _check_plan(after, "after"))
+    stages = dict.fromkeys([*before.pipeline.stages, *after.pipeline.stages])
+    return PlanDifference(
+        before,
+        after,
+        tuple(
+            StageDifference(
+                stage,
+                before.choices.get(stage),
+                after.choices.get(stage),
+                _microusd(before, stage),
+                _microusd(after, stage),
+            )
+            for stage in stages
+            if before.choices.get(stage) != after.choices.get(stage)
+        ),
+        tuple(_requests(before, after)),
+    )
+
+
+def _check_plan(plan: object, name: str) -> None:
+    if not isinstance(plan, Plan):
+        raise InputError.one(name, f"expected a Plan, found {shown(plan)}; Plan.load(…) reads a file")
+
+
+def _microusd(plan: Plan, stage: str) -> int:
+    choice = plan.choices.get(stage)
+    return (
+        0 if choice is None else choice.replicas * plan.profiles.hardware[choice.hardware].microusd_per_hour
+    )
+
+
+def _requests(before: Plan, after: Plan) -> Iterator[RequestDifference]:
+    """What was asked for otherwise: each thing as people read it, and where two read alike and still differ, so."""
+    told: list[tuple[str, list[str]]] = [
+        ("objective", [plan.objective.text for plan in (before, after)]),
+        ("guarantee", [plan.guarantee.value for plan in (before, after)]),
+        ("dispatch", [f"{plan.dispatch}, {plan.discipline.replace('_', ' ')}" for plan in (before, after)]),
+        ("certified by", [plan.certificate.value for plan in (before, after)]),
+        ("headroom", [f"{plan.headroom:g}" for plan in (before, after)]),
+        ("margin", [format_duration(plan.margin_ns) for plan in (before, after)]),
+        ("seed", [str(plan.seed) for plan in (before, after)]),
+        ("trace", [_trace_text(plan) for plan in (before, after)]),
+    ]
+    hardware = dict.fromkeys([*before.profiles.hardware, *after.profiles.hardware])
+    for name in hardware:
+        devices = [plan.profiles.hardware.get(name) for plan in (before, after)]
+        prices = ["none" if d is None else f"{d.usd_per_hour:.10g} $/h" for d in devices]
+        limits = ["none" if d is None or d.limit is None else str(d.limit) for d in devices]
+        told += [(f"price of {name}", prices), (f"limit on {name}", limits)]
+    for what, (first, second) in told:
+        if first != second:
+            yield RequestDifference(what, first, second)
+    for model, name in dict.fromkeys([*before.profiles.tables, *after.profiles.tables]):
+        tables = [plan.profiles.table(model, name) for plan in (before, after)]
+        if tables[0] != tables[1]:
+            yield RequestDifference(f"{model} on {name}", *_table_texts(*tables))
+    if before.pipeline != after.pipeline:
+        yield from _stage_requests(before, after)
+
+
+def _trace_text(plan: Plan) -> str:
+    if plan.trace is None:
+        return "none"
+    return f"{plan.trace.name} ({plan.trace.queries:,} queries, {plan.trace.sha256[:8]})"
+
+
+def _table_texts(first: LatencyTable | None, second: LatencyTable | None) -> tuple[str, str]:
+    if first is None or second is None:
+        return tuple("not measured" if table is None else "measured" for table in (first, second))  # type: ignore[return-value]
+    if first.batch.tolist() != second.batch.tolist():
+        return f"{first.batch.size} batch sizes", f"{second.batch.size} batch sizes"
+    changed = np.flatnonzero(first.latency_ms != second.latency_ms)
+    if not changed.size:
+        return "measured", "the same latencies, other columns"
+    place = int(changed[0])
+    more = f" and {changed.size - 1} more" if changed.size > 1 else ""
+    texts = [
+        f"{table.latency_ms[place]:.6g} ms at batch {table.batch[place]}{more}" for table in (first, second)
+    ]
+    return texts[0], texts[1]
+
+
+def _stage_requests(before: Plan, after: Plan) -> Iterator[RequestDifference]:
+    """Where the files of two pipelines differ, stage by stage and edge by edge."""
+    files = before.pipeline.to_document(), after.pipeline.to_document()
+    for stage in dict.fromkeys([*files[0]["stages"], *files[1]["stages"]]):
+        texts = [_entry_text(file["stages"].get(stage)) for file in files]
+        if texts[0] != texts[1]:
+            yield RequestDifference(f"stage {stage}", *texts)
+    ways = [{(edge["from"], edge["to"]): edge for edge in file["edges"]} for file in files]
+    for way in dict.fromkeys([*ways[0], *ways[1]]):
+        edges = [edge.get(way) for edge in ways]
+        texts = [
+            _entry_text(edge and {k: v for k, v in edge.items() if k not in ("from", "to")}) for edge in edges
+        ]
+        if texts[0] != texts[1]:
+            yield RequestDifference(f"edge {way[0]} → {way[1]}", *texts)
+
+
+def _entry_text(entry: dict[str, object] | None) -> str:
+    if entry is None:
+        return "none"
+    return ", ".join(f"{key} {value}" for key, value in entry.items()) or "plain"

@@ -1,0 +1,261 @@
+"""Frontiers: the axes along which the least cost is asked for, one entry of a register each."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from mipplan.core import (
+    Deadline,
+    Fault,
+    Faults,
+    InputError,
+    SearchLimits,
+    check_all,
+    is_finite,
+    is_whole,
+    shown,
+)
+from mipplan.pipeline import Pipeline
+from mipplan.planner import plan as make_plan
+from mipplan.profiles import Profiles
+from mipplan.questions.axes import FrontierAxis, axis_of
+from mipplan.questions.frontier_result import Frontier, FrontierStep
+from mipplan.questions.problems import Problem, check_no_budget
+from mipplan.questions.staircases import (
+    PointWalker,
+    StepRange,
+    Walk,
+    merged,
+)
+from mipplan.trace import Trace
+
+#: Where an axis can only be planned value by value, so many values are, because each takes a search of its own.
+_POINTS = 7
+
+
+def frontier(
+    pipeline: Pipeline,
+    profiles: Profiles,
+    trace: Trace,
+    *,
+    over: str = "slo",
+    start: float | None = None,
+    end: float | None = None,
+    points: Sequence[float] | None = None,
+    most_steps: int = 400,
+    time_limit_s: float | None = 60.0,
+    n_jobs: int = 1,
+    progress: Callable[[str], None] | None = None,
+    **planning: Any,
+) -> Frontier:
+    """Find what the objective costs along an axis: every step of the least cost, and the plan on each.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    profiles : Profiles
+    trace : Trace
+    over : {"slo", "rate", "burstiness", "price:HARDWARE", "reliability"}
+        The latency objective; a factor on the arrival rate, in steps of 0.01, or on the coefficient of variation of
+        its gaps, in steps of 0.05 (burstier only); the price of a hardware type; the share of scenarios kept (with
+        ``guarantee="reliable"``).
+    start, end : float, optional
+        Ends of the axis, in seconds, factors, $/h or shares; around the present value by default.
+    points : sequence of float, optional
+        Plan at these values alone. Where cheapest plans are not proven by what services certify (guarantees ``replay``
+        and ``reliable``, sharp certificates, timed dispatch), single values are planned in any case: these, or seven.
+    most_steps : int
+        The walk of an axis, or of each part of it (`n_jobs`), ends after this many steps.
+    time_limit_s : float or None
+        For the whole; what was found by then is returned (`Frontier.complete`).
+    n_jobs : int
+        Parts of the axis that are walked at once, through joblib; its backends (Ray) apply.
+    progress : callable, optional
+        Called with one line of text as the work proceeds; only with one job.
+    **planning
+        As for `mipplan.plan`: ``slo_s``, ``quantile``, ``guarantee``, ``dispatch`` and others.
+
+    Returns
+    -------
+    Frontier
+
+    Raises
+    ------
+    InputError
+        Listing every bad argument.
+
+    References
+    ----------
+    `mipplan.questions.staircases` says why the steps are exact.
+    """
+    check_all(lambda: axis_of(over), lambda: Deadline.after(time_limit_s), lambda: check_no_budget(planning))
+    deadline = Deadline.after(time_limit_s)
+    made = make_plan(pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **planning)
+    problem = Problem(made, trace, planning.get("confidence"))
+    limits = SearchLimits(deadline, progress or (lambda _: None))
+    return frontier_of(problem, over, (start, end), points, most_steps, n_jobs, limits)
+
+
+def frontier_of(
+    problem: Problem,
+    over: str,
+    ends: tuple[float | None, float | None],
+    points: Sequence[float] | None,
+    most_steps: int,
+    n_jobs: int,
+    limits: SearchLimits,
+) -> Frontier:
+    """Find the frontier of a problem whose plan is at hand; see `frontier`."""
+    axis, what = axis_of(over)
+    faults = Faults()
+    if (obstacle := axis.obstacle(problem, what)) is not None:
+        raise InputError.one("over", obstacle)
+    present = axis.present(problem, what)
+    low, high = (
+        faults.take(lambda end=end, name=name, share=share: _tick(axis, name, end, share * present))  # type: ignore[misc]
+        for name, end, share in (("start", ends[0], axis.span[0]), ("end", ends[1], axis.span[1]))
+    )
+    if low and high and low.value > high.value:
+        faults.add(Fault("start", "lies above the end"))
+    if not is_whole(n_jobs) or n_jobs == 0:
+        faults.add(Fault("n_jobs", f"expected a whole number other than 0, found {shown(n_jobs)}"))
+    if not is_whole(most_steps) or most_steps < 1:
+        faults.add(Fault("most_steps", f"expected a whole number above 0, found {shown(most_steps)}"))
+    faults.check()
+    walks_steps = axis.walker is not None and problem.has_exact_plans and points is None
+    values: tuple[int, ...] = ()
+    if not walks_steps:
+        given = points if points is not None else axis.values or _spread(low.value, high.value, axis.ticks)
+        values = tuple(sorted({_tick(axis, "points", value, math.nan) for value in given}))
+        bounds = (values[0], values[-1])
+    else:
+        bounds = (low.value, high.value)
+    task = _Task(problem, over, values, most_steps)
+    single = [(value, value) for value in values] if n_jobs != 1 else [bounds]
+    parts = single if values else _parts(*bounds, _count(n_jobs))
+    walks = _walked(task, parts, n_jobs, limits)
+    steps = [step for walk in walks for step in walk.steps]
+    if not values:
+        steps = merged(
+            steps,
+            lambda one, other: _figures(one, axis, what) == _figures(other, axis, what),
+            upper=axis.upper,
+        )
+    return Frontier(
+        over,
+        axis.title.format(what),
+        axis.unit,
+        problem.plan,
+        present,
+        tuple(_made(step, axis, what) for step in steps),
+        exact=axis.exact and not values,
+        resolution=1.0 / axis.ticks,
+        solves=sum(walk.solves for walk in walks),
+        complete=all(walk.complete for walk in walks),
+        notes=_notes(axis, values),
+    )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a worker walks a part of."""
+
+    problem: Problem
+    over: str
+    values: tuple[int, ...]
+    most_steps: int
+
+    def walk(self, low: int, high: int, limits: SearchLimits) -> Walk:
+        """Walk from one whole value to another."""
+        axis, what = axis_of(self.over)
+        if self.values or axis.walker is None:
+            points = PointWalker(lambda tick: axis.change(self.problem, what, tick / axis.ticks), self.values)
+            return points.walk(low, high, self.most_steps, limits)
+        return axis.walker(self.problem, what, limits, high).walk(low, high, self.most_steps, limits)
+
+
+def _walk_apart(task: _Task, low: int, high: int, left_s: float) -> Walk:
+    """Walk in another process, whose clock is its own."""
+    return task.walk(low, high, SearchLimits(Deadline(time.monotonic() + left_s)))
+
+
+def _walked(task: _Task, parts: list[tuple[int, int]], n_jobs: int, limits: SearchLimits) -> list[Walk]:
+    """Walk all parts, one after the other or at once."""
+    if len(parts) == 1 or n_jobs == 1:
+        walks: list[Walk] = []
+        with suppress(KeyboardInterrupt):  # what was walked until then is the answer
+            for low, high in parts:
+                walks.append(task.walk(low, high, limits))
+        return walks if len(walks) == len(parts) else [*walks, Walk(complete=False)]
+    import joblib
+
+    left_s = limits.deadline.left_s()
+    done = joblib.Parallel(n_jobs=n_jobs)(
+        joblib.delayed(_walk_apart)(task, low, high, left_s) for low, high in parts
+    )
+    return list(done)
+
+
+def _parts(low: int, high: int, count: int) -> list[tuple[int, int]]:
+    """Cut a range of whole numbers into parts that follow each other."""
+    size = high - low + 1
+    count = max(1, min(count, size))
+    edges = [low + size * part // count for part in range(count + 1)]
+    return [(first, after - 1) for first, after in itertools.pairwise(edges)]
+
+
+def _count(n_jobs: int) -> int:
+    if n_jobs > 0:
+        return n_jobs
+    import joblib
+
+    return int(joblib.effective_n_jobs(n_jobs))
+
+
+def _tick(axis: FrontierAxis, name: str, given: object, otherwise: float) -> int:
+    """Return a value in ticks; raises `InputError` if it is none of the axis."""
+    value = otherwise if given is None else given
+    most = 1.0 - 1.0 / axis.ticks if axis.unit == "share" else 1e9
+    if not is_finite(value) or not 0 <= value <= most:
+        what = {"s": "seconds", "$/h": "dollars per hour", "x": "a factor", "share": "a share below 1"}[
+            axis.unit
+        ]
+        raise InputError.one(name, f"expected {what} above 0, found {shown(given)}")
+    least = axis.ticks if axis.title.startswith("the burst") else 1
+    return max(least, round(value * axis.ticks))
+
+
+def _spread(low: int, high: int, ticks: int) -> list[float]:
+    return [(low + (high - low) * place / (_POINTS - 1)) / ticks for place in range(_POINTS)]
+
+
+def _line(step: StepRange, what: str) -> tuple[int, int] | None:
+    """Cost of a step as devices and others: n and a of a + n·p; of no hardware, none and all."""
+    if step.plan is None or step.plan.microusd_per_hour is None:
+        return None
+    device = step.plan.profiles.hardware.get(what)
+    devices = sum(choice.replicas for choice in step.plan.choices.values() if choice.hardware == what)
+    price = 0 if device is None else device.microusd_per_hour
+    return devices, step.plan.microusd_per_hour - devices * price
+
+
+def _figures(step: StepRange, axis: FrontierAxis, what: str) -> tuple[int, int] | None:
+    return _line(step, what if axis.unit == "$/h" else "")
+
+
+def _made(step: StepRange, axis: FrontierAxis, what: str) -> FrontierStep:
+    line = _figures(step, axis, what)
+    start, end = (None if line is None else line[1] + line[0] * tick for tick in (step.low, step.high))
+    return FrontierStep(step.low / axis.ticks, step.high / axis.ticks, step.plan, start, end, step.proven)
+
+
+def _notes(axis: FrontierAxis, values: tuple[int, ...]) -> tuple[str, ...]:
+    if values:
+        return ("planned at these values alone: nothing is said of what lies between",)
+    return () if axis.note is None else (axis.note,)

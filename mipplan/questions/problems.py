@@ -1,0 +1,224 @@
+"""A planning problem that can be changed: planned anew under its own guarantee, or judged with the choices at hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from mipplan.certificate import certify_stages, plan_services
+from mipplan.core import NS_PER_S, Deadline, FieldOf, InputError, SearchLimits
+from mipplan.pipeline import Discipline, Pipeline, are_timed
+from mipplan.planner import Instance, PlanMaker, PlanningParams, Request
+from mipplan.profiles import Profiles
+from mipplan.refinement import refine, sharpen
+from mipplan.reliability import plan_reliably
+from mipplan.replayer import replay
+from mipplan.result import (
+    CertificateKind,
+    Figures,
+    Guarantee,
+    Limit,
+    Plan,
+    PlanStatus,
+    Provenance,
+)
+from mipplan.solvers import AUTO
+from mipplan.trace import Trace
+
+#: The share of scenarios that a reliable plan keeps, where its file holds no test that says another.
+_CONFIDENCE = 0.95
+#: Why there is no plan is looked for during at most this many seconds, because what was asked for may hold many such.
+_DIAGNOSIS_S = 5.0
+
+
+def check_no_budget(planning: Mapping[str, object]) -> None:
+    """Refuse a budget before anything is planned; raises `InputError`."""
+    if planning.get("budget_usd_per_hour") is not None:
+        message = "asks for the fastest plan: there is no least cost to look for"
+        raise InputError.one("budget_usd_per_hour", message)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is planned for, and the choices that are judged under it."""
+
+    plan: Plan
+    """States pipeline, profiles and objective; its choices, if it has any, are those that are judged."""
+    trace: Trace
+    confidence: float | None = None
+    """Of the guarantee ``reliable``; by default what the plan was tested for."""
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline."""
+        return self.plan.pipeline
+
+    @property
+    def profiles(self) -> Profiles:
+        """The profiles."""
+        return self.plan.profiles
+
+    def changed(self, **parts: object) -> Problem:
+        """Return the problem with other parts of its plan: `pipeline`, `profiles`, `objective`, `choices`."""
+        return replace(self, plan=replace(self.plan, figures=Figures(), **parts))  # type: ignore[arg-type]
+
+    @property
+    def asked(self) -> Plan:
+        """What is asked for: the plan without its choices, for this trace."""
+        return replace(
+            self.plan,
+            choices={},
+            status=PlanStatus.UNKNOWN,
+            figures=Figures(lower_bound_microusd_per_hour=0),
+            provenance=Provenance.on(self.trace, AUTO, AUTO),
+            reason=None,
+            limit=None,
+        )
+
+    @property
+    def asked_confidence(self) -> float:
+        """The share of scenarios that a reliable plan is to keep."""
+        tested = self.plan.reliability
+        return self.confidence or (_CONFIDENCE if tested is None else tested.confidence)
+
+    @property
+    def has_exact_plans(self) -> bool:
+        """Whether cheapest plans are proven, by what services certify; else they are found, each by its own search."""
+        objective = self.plan.objective
+        by_services = objective.guarantee in (Guarantee.TRACE, Guarantee.ENVELOPE)
+        by_services &= not are_timed(self.plan.laws) and objective.budget_microusd_per_hour is None
+        return by_services and objective.certificate is CertificateKind.CLASSIC
+
+    def planned(self, limits: SearchLimits, diagnosis_s: float = _DIAGNOSIS_S) -> Plan:
+        """Return the cheapest plan, as `mipplan.plan` finds it under the guarantee, laws and certificate asked for."""
+        asked, objective = self.asked, self.plan.objective
+        ending = {"time_limit_s": _left_s(limits.deadline), "progress": limits.report}
+        if objective.guarantee is Guarantee.RELIABLE:
+            return plan_reliably(asked, [self.trace], self.asked_confidence, **ending)  # type: ignore[arg-type]
+        maker = PlanMaker(asked, limits, PlanningParams(diagnosis_s=diagnosis_s))
+        if objective.guarantee is Guarantee.REPLAY or are_timed(asked.laws):
+            margin_s = objective.margin_ns / NS_PER_S
+            return refine(maker.hurried().start(), self.trace, margin_s=margin_s, **ending)  # type: ignore[arg-type]
+        if objective.budget_microusd_per_hour is not None:
+            return maker.fastest(objective.budget_microusd_per_hour)
+        if objective.certificate is CertificateKind.CLASSIC:
+            return maker.cheapest()
+        first = maker.hurried().cheapest()
+        left_s = 1e-3 if first.limit is Limit.INTERRUPT else _left_s(limits.deadline)
+        return sharpen(first, self.trace, runs=objective.runs, time_limit_s=left_s, progress=limits.report)
+
+    def judged(self) -> SamePlan:
+        """Judge the choices at hand, by the guarantee and by a replay; raises `NoPlanError` if there are none."""
+        plan, objective = self.plan.require(), self.plan.objective
+        request = Request.of(self.asked, self.trace)
+        instance, services = request.instance(), plan_services(plan, request.overtaking)
+        overloaded = tuple(
+            stage for stage, service in services.items() if 1 / service.ns_per_token <= instance.demand[stage]
+        )
+        used: dict[str, int] = {}
+        for choice in plan.choices.values():
+            used[choice.hardware] = used.get(choice.hardware, 0) + choice.replicas
+        scarce = tuple(name for name, limit in instance.limits.items() if used.get(name, 0) > limit)
+        replayed_ns = replay(plan, self.trace).objective_ns(objective)
+        guaranteed_ns: int | None = None
+        if are_timed(plan.laws):  # every run is the replay
+            guaranteed_ns = replayed_ns
+        elif objective.guarantee in (Guarantee.TRACE, Guarantee.ENVELOPE):
+            sharp = objective.certificate is CertificateKind.SHARP
+            guaranteed_ns = (
+                certify_stages(plan, request.samples[0].trace).bound_ns
+                if sharp
+                else instance.certificate_ns(services)
+            )
+        figure_ns = replayed_ns if guaranteed_ns is None else guaranteed_ns
+        keeps = figure_ns <= objective.deadline_ns and not overloaded and not scarce
+        return SamePlan(plan, guaranteed_ns, replayed_ns, keeps, overloaded, scarce)
+
+
+@dataclass(frozen=True)
+class SamePlan:
+    """The same choices judged under a problem that was changed."""
+
+    plan: Plan
+    guaranteed_ns: int | None
+    """Certified latency, ns; None where the plan's guarantee rests on replays."""
+    replayed_ns: int
+    """Replayed latency quantile, ns."""
+    keeps: bool
+    """Whether the objective is kept in the sense of the guarantee (by the replay, where nothing is certified), every
+    stage keeps up with the traffic, and there are devices enough."""
+    overloaded: tuple[str, ...] = ()
+    """Stages that serve no more than arrives on average."""
+    scarce: tuple[str, ...] = ()
+    """Hardware of which the plan uses more than the limit allows."""
+
+    guaranteed_s = FieldOf[float | None]("guaranteed_ns", NS_PER_S)
+    """`guaranteed_ns` in seconds."""
+    replayed_s = FieldOf[float]("replayed_ns", NS_PER_S)
+    """`replayed_ns` in seconds."""
+
+
+def _left_s(deadline: Deadline) -> float | None:
+    left_s = deadline.left_s(1e-3)
+    return None if math.isinf(left_s) else left_s
+
+
+@dataclass(frozen=True)
+class _RealisedRequest(Request):
+    """A request whose tokens and oracle are at hand."""
+
+    realised: Instance | None = None
+
+    def instance(self, factor: float = 1.0) -> Instance:
+        if self.realised is None or factor != 1.0:
+            return super().instance(factor)
+        return self.realised
+
+
+class WarmPlanner:
+    """Plans one problem under other objectives, prices and profiles: tokens, waits and what was learnt are kept.
+
+    `solves` counts the plans made. Raises `InputError` if cheapest plans are not proven by services: then every plan
+    takes a search of its own.
+    """
+
+    def __init__(self, problem: Problem, limits: SearchLimits) -> None:
+        if not problem.has_exact_plans:
+            raise InputError.one("plan", "has a guarantee under which every plan takes a search of its own")
+        self._asked, self._limits = problem.asked, limits
+        self._maker = PlanMaker(self._asked, SearchLimits(limits.deadline), PlanningParams(diagnosis_s=0.0))
+        self._request = self._maker.request
+        self.instance = self._request.instance()
+        self.solves = 0
+
+    @property
+    def is_monotone(self) -> bool:
+        """Whether faster service never takes a plan away: under fifo it may, since more tokens overtake."""
+        return self._asked.discipline is not Discipline.FIFO
+
+    def plan(self, *, slo_ns: int | None = None, profiles: Profiles | None = None) -> Plan:
+        """Return the cheapest plan; without a reason if there is none."""
+        self.solves += 1
+        asked = self._asked if slo_ns is None else self._asked.with_slo(slo_ns)
+        asked = asked if profiles is None else replace(asked, profiles=profiles)
+        realised = self.instance.with_deadline(asked.objective.deadline_ns)
+        if profiles is not None:
+            realised = Instance.of(
+                asked.pipeline,
+                profiles,
+                realised.demand,
+                realised.oracle,
+                realised.deadline_ns,
+                asked.laws,
+                self._request.overtaking,
+            )
+        request = _RealisedRequest(asked, self._request.samples, realised)
+        return self._maker.on(asked, request).cheapest()
+
+    def keeps(self, plan: Plan) -> bool:
+        """Whether a plan's choices are certified for this problem."""
+        services = plan_services(plan, self._request.overtaking)
+        demand = self.instance.demand
+        stable = all(1 / service.ns_per_token > demand[stage] for stage, service in services.items())
+        return stable and self.instance.keeps_slo(services)

@@ -1,0 +1,247 @@
+"""Walks along an axis: the cheapest plan at every value of it, from as few plans made as there are steps.
+
+Along each axis values are whole numbers (nanoseconds, micro-dollars, parts of a factor), so that a step ends at an
+exact value and the next begins one further.
+
+*Objective.* The least cost falls as the objective grows. The cheapest plan at s has a certificate b ≤ s: it is the
+cheapest all the way from s down to b, and the next step begins at b − 1.
+
+*Price of a hardware type.* A plan costs a + n·p, where n is how many devices it uses: the least cost is the lower
+envelope of lines, concave in p. Where the lines of the cheapest plans at two prices meet, either no plan is cheaper,
+and that is the breakpoint, or one is, whose line parts the interval [Eisner and Severance].
+
+*Traffic.* More of it never makes a plan cheaper. The cheapest plan at one rate is the cheapest up to the largest at
+which it is still certified, which bisection finds without planning.
+
+References
+----------
+M. J. Eisner, D. G. Severance, "Mathematical techniques for efficient record segmentation in large shared databases",
+J. ACM 23 (1976), doi:10.1145/321978.321982.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Protocol
+
+from mipplan.core import SearchLimits, last_true
+from mipplan.profiles import Profiles
+from mipplan.questions.problems import Problem, WarmPlanner
+from mipplan.result import Plan, PlanStatus
+
+#: At most this many problems along an axis are kept, because each holds the tokens of a trace.
+_PROBLEMS_KEPT = 4
+
+
+@dataclass(frozen=True)
+class StepRange:
+    """A plan that is the cheapest for every whole value from `low` to `high`; None: for these there is none."""
+
+    low: int
+    high: int
+    plan: Plan | None
+    proven: bool = True  # Whether no plan is cheaper, at each of these values.
+
+
+@dataclass
+class Walk:
+    """What was found along a part of an axis, by ascending values, and how many plans were made for it."""
+
+    steps: list[StepRange] = field(default_factory=list)
+    solves: int = 0
+    complete: bool = True  # False if time was up, or it was interrupted, before the whole part was walked.
+
+
+class Walker(Protocol):
+    """Walks along parts of an axis."""
+
+    def walk(self, low: int, high: int, most_steps: int, limits: SearchLimits) -> Walk:
+        """Find the steps from one whole value to another, both included; of very many, the first."""
+
+
+def _is_proven(plan: Plan) -> bool:
+    return plan.status in (PlanStatus.OPTIMAL, PlanStatus.INFEASIBLE)
+
+
+class ObjectiveWalker:
+    """Along the objective, in ns, from above."""
+
+    def __init__(self, problem: Problem, limits: SearchLimits, horizon_ns: int) -> None:
+        # The oracle learns best about the largest objective first.
+        self._planner = WarmPlanner(
+            replace(problem, plan=problem.plan.with_slo(horizon_ns)), SearchLimits(limits.deadline)
+        )
+        self._margin_ns = problem.plan.margin_ns
+
+    def walk(self, low: int, high: int, most_steps: int, limits: SearchLimits) -> Walk:
+        """Find the steps from `low` to `high` ns."""
+        walk, at = Walk(), high
+        low = max(low, self._margin_ns + 1)
+        while at >= low and walk.complete:
+            plan = self._planner.plan(slo_ns=at)
+            if plan.choices and plan.certificate_ns is not None:
+                least = max(low, plan.certificate_ns + self._margin_ns)
+                walk.steps.append(StepRange(least, at, plan, _is_proven(plan)))
+                limits.report(f"{plan.usd_per_hour:.4f} $/h from {least / 1e6:.4g} ms on")
+                at = least - 1
+            else:
+                walk.steps.append(StepRange(low, at, None, _is_proven(plan)))
+                at = low - 1
+            walk.complete = at < low or (len(walk.steps) < most_steps and not limits.deadline.is_over)
+        walk.steps.reverse()
+        walk.solves = self._planner.solves
+        return walk
+
+
+class PriceWalker:
+    """Along the price of a hardware type, in micro-dollars per hour."""
+
+    def __init__(self, planner: WarmPlanner, profiles: Profiles, hardware: str) -> None:
+        self._planner, self._profiles, self._hardware = planner, profiles, hardware
+        self._limits, self._complete, self._most = SearchLimits(), True, 0
+
+    def plan(self, price: int) -> Plan:
+        """Return the cheapest plan at a price."""
+        device = replace(self._profiles.hardware[self._hardware], usd_per_hour=price / 1e6)
+        self._limits.report(f"{self._hardware} at {price / 1e6:.4f} $/h")
+        return self._planner.plan(profiles=self._profiles.with_hardware(device))
+
+    def walk(self, low: int, high: int, most_steps: int, limits: SearchLimits) -> Walk:
+        """Find the steps from `low` to `high` micro-dollars per hour."""
+        self._complete, before, self._limits = True, self._planner.solves, limits
+        self._most = before + 2 * most_steps + 2
+        first = self.plan(low)
+        if not first.choices:  # whatever it costs
+            steps = [StepRange(low, high, None, _is_proven(first))]
+        else:
+            last = first if low == high else self.plan(high)
+            steps = self._between(low, first, high, last) if last.choices else [StepRange(low, low, first)]
+            self._complete &= bool(last.choices)
+        return Walk(steps, self._planner.solves - before, self._complete)
+
+    def line(self, plan: Plan) -> tuple[int, int]:
+        """How many devices a plan uses, and what its others cost: n and a of a + n·p."""
+        prices = plan.profiles.hardware
+        devices, others = 0, 0
+        for choice in plan.choices.values():
+            if choice.hardware == self._hardware:
+                devices += choice.replicas
+            else:
+                others += choice.replicas * prices[choice.hardware].microusd_per_hour
+        return devices, others
+
+    def turning_price(self, kept: Plan, far: int) -> int | None:
+        """The last whole price, from where a plan is the cheapest towards `far`, at which it still is.
+
+        Newton's method on the least cost, which is concave: where the plan's line meets that of a cheaper one, either
+        it is the cheapest again, or the next cheaper one is nearer. None if it is the cheapest as far as `far`.
+        """
+        devices, others = self.line(kept)
+        price, last = far, None
+        while not self._limits.deadline.is_over:
+            found = self._better(kept, price)
+            if found is kept:
+                return last
+            own, rest = self.line(found)
+            # Of whole prices the last at which `kept` is no dearer: towards lower prices rounded up, else down.
+            down = own > devices
+            last = -((rest - others) // (own - devices)) if down else (rest - others) // (devices - own)
+            price = last
+        return last
+
+    def _between(self, low: int, first: Plan, high: int, last: Plan) -> list[StepRange]:
+        """Steps between two prices, given the cheapest plans there."""
+        (many, dear), (few, cheap) = self.line(first), self.line(last)
+        proven = _is_proven(first) and _is_proven(last)
+        if low == high or dear + many * high <= cheap + few * high:
+            return [StepRange(low, high, first, proven)]
+        if cheap + few * low <= dear + many * low:
+            return [StepRange(low, high, last, proven)]
+        # The last whole price at which the first plan is no dearer than the other: low ≤ middle < high.
+        middle = (cheap - dear) // (many - few)
+        below, above = first, last
+        if low < middle:
+            below = self._better(first, middle)
+        if middle + 1 < high:
+            above = self._better(last, middle + 1)
+        if self._limits.deadline.is_over or self._planner.solves > self._most:
+            self._complete = False
+            return [StepRange(low, middle, first, False), StepRange(middle + 1, high, last, False)]
+        lower = [StepRange(low, middle, first, proven)]
+        upper = [StepRange(middle + 1, high, last, proven)]
+        if below is not first:
+            lower = self._between(low, first, middle, below)
+        if above is not last:
+            upper = self._between(middle + 1, above, high, last)
+        return lower + upper
+
+    def _better(self, known: Plan, price: int) -> Plan:
+        """Return a plan that is cheaper at a price than a known one, if there is any, else that one."""
+        devices, others = self.line(known)
+        found = self.plan(price)
+        cost = found.microusd_per_hour
+        return known if cost is None or cost >= others + devices * price else found
+
+
+class TrafficWalker:
+    """Along what makes the traffic harder, in steps of some factor; a problem for each step."""
+
+    def __init__(self, problem_at: Callable[[int], Problem], limits: SearchLimits) -> None:
+        self._planner = lru_cache(_PROBLEMS_KEPT)(
+            lambda step: WarmPlanner(problem_at(step), SearchLimits(limits.deadline))
+        )
+
+    def walk(self, low: int, high: int, most_steps: int, limits: SearchLimits) -> Walk:
+        """Find the steps from `low` to `high`."""
+        walk, at = Walk(), low
+        while at <= high and walk.complete:
+            walk.solves += 1
+            plan = self._planner(at).plan()
+            last = high
+            if plan.choices:
+                last = last_true(at, high, lambda step, plan=plan: self._planner(step).keeps(plan))  # type: ignore[misc]
+            walk.steps.append(StepRange(at, last, plan if plan.choices else None, _is_proven(plan)))
+            limits.report(
+                f"step {len(walk.steps)}: {'no plan' if plan.usd_per_hour is None else plan.usd_per_hour}"
+            )
+            at = last + 1
+            walk.complete = at > high or (len(walk.steps) < most_steps and not limits.deadline.is_over)
+        return walk
+
+
+class PointWalker:
+    """At single values, each planned by itself: where nothing is known of what lies between."""
+
+    def __init__(self, problem_at: Callable[[int], Problem], values: tuple[int, ...]) -> None:
+        self._problem_at, self._values = problem_at, values
+
+    def walk(self, low: int, high: int, most_steps: int, limits: SearchLimits) -> Walk:
+        """Plan at the values from `low` to `high`."""
+        walk = Walk()
+        values = [value for value in self._values if low <= value <= high]
+        for number, value in enumerate(values):
+            if walk.steps and (limits.deadline.is_over or number == most_steps):
+                walk.complete = False
+                break
+            deadline = limits.deadline.share(1.0 / (len(values) - number))
+            plan = self._problem_at(value).planned(SearchLimits(deadline, limits.report), 0.0)
+            walk.solves += 1
+            walk.steps.append(StepRange(value, value, plan if plan.choices else None, _is_proven(plan)))
+        return walk
+
+
+def merged(
+    steps: list[StepRange], is_same: Callable[[StepRange, StepRange], bool], *, upper: bool = False
+) -> list[StepRange]:
+    """Join neighbours that are one step, by ascending values; the plan of the lower one is kept, or the upper."""
+    joined: list[StepRange] = []
+    for step in steps:
+        before = joined[-1] if joined else None
+        if before is not None and before.high + 1 == step.low and is_same(before, step):
+            plan, proven = (step if upper else before).plan, before.proven and step.proven
+            joined[-1] = StepRange(before.low, step.high, plan, proven)
+        else:
+            joined.append(step)
+    return joined

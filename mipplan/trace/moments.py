@@ -1,0 +1,127 @@
+"""Moments on a trace's time axis, as people write them (``60s``, ``9:00``, ``2024-01-31T12:00``, ``1706702400``) and
+as pandas holds them.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mipplan.core import NS_PER_MS, NS_PER_S, InputError, Int64, listed, parse_duration_ns, shown
+from mipplan.trace.checks import seconds_column_to_ns, time_ns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CLOCK = re.compile(r"(?P<hours>\d{1,3}):(?P<minutes>[0-5]\d)(?::(?P<seconds>[0-5]\d))?", re.ASCII)
+_NUMBER = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d{2}", re.ASCII)
+#: A number without a unit is seconds since 1970 from here on (March 1973), because no trace lasts as long.
+_LEAST_EPOCH_S = 100_000_000
+_DAY_NS = 24 * 3600 * NS_PER_S
+_FORMS = "60s, 1h, 9:00, a date such as 2024-01-31T12:00, or seconds since 1970"
+_NO_DATES = "is a date, and the trace has none: its times count from 0"
+
+
+def moment_ns(name: str, given: float | str, zero_ns: int | None = None) -> int:
+    """Return a moment on a trace's axis in ns.
+
+    A duration counts from the axis' zero. Dates (UTC, unless they say otherwise) and seconds since 1970 need a trace
+    that has dates. A time of day is the first one in such a trace; in others the axis begins at midnight.
+
+    Raises `InputError` naming the argument.
+
+    Parameters
+    ----------
+    name : str
+        The argument, for messages.
+    given : float or str
+        Seconds, or a text.
+    zero_ns : int, optional
+        What the axis' zero is, in ns since 1970; None if the trace has no dates.
+    """
+    if not isinstance(given, str):
+        return time_ns(name, given)
+    try:
+        return _moment_ns(given.strip(), zero_ns)
+    except ValueError as error:
+        raise InputError.one(name, str(error)) from None
+
+
+def is_moment(text: str) -> bool:
+    """Whether a text is meant as a date, a time of day, or seconds since 1970, and no duration."""
+    text = text.strip()
+    epoch = _NUMBER.fullmatch(text) is not None and float(text) >= _LEAST_EPOCH_S
+    return epoch or _CLOCK.fullmatch(text) is not None or _DATE.match(text) is not None
+
+
+def _moment_ns(text: str, zero_ns: int | None) -> int:
+    if match := _CLOCK.fullmatch(text):
+        hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        clock_ns = ((60 * hours + minutes) * 60 + seconds) * NS_PER_S
+        if zero_ns is None:
+            return clock_ns
+        if hours >= 24:
+            raise ValueError(f"{text!r} is no time of day")
+        return (clock_ns - zero_ns) % _DAY_NS
+    if _NUMBER.fullmatch(text) and float(text) >= _LEAST_EPOCH_S:
+        whole, _, part = text.partition(".")
+        return _since(int(whole) * NS_PER_S + int(part.ljust(9, "0")), text, zero_ns)
+    if _DATE.match(text):
+        try:
+            date = datetime.fromisoformat(text)
+        except ValueError:
+            raise ValueError(f"expected {_FORMS}; found {shown(text)}") from None
+        date = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+        micros = (date - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        return _since(1_000 * micros, text, zero_ns)
+    return parse_duration_ns(text)
+
+
+def _since(instant_ns: int, text: str, zero_ns: int | None) -> int:
+    """Return an instant since 1970 as a time on the axis, which begins at 0."""
+    if zero_ns is None:
+        raise ValueError(f"{text!r} {_NO_DATES}")
+    return max(0, instant_ns - zero_ns)
+
+
+def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> Int64:
+    """Return arrivals in ns: of dates relative to the first, of numbers in seconds.
+
+    Raises `InputError` unless it is a series, or a table with one column ``arrival_s``, ``arrival_ms`` or
+    ``timestamp``.
+    """
+    import pandas as pd
+
+    per_s = 1.0
+    if isinstance(data, pd.DataFrame):
+        wanted = ("arrival_s", "arrival_ms", "timestamp")
+        found = [column for column in wanted if column in data.columns]
+        if len(found) != 1:
+            named = listed(map(str, data.columns))
+            message = f"expected one of the columns {', '.join(wanted)}; the table has {named or 'none'}"
+            raise InputError.one("data", message)
+        column, data = found[0], data[found[0]]
+        per_s = NS_PER_S / NS_PER_MS if column == "arrival_ms" else 1.0
+        if column == "timestamp" and not pd.api.types.is_datetime64_any_dtype(data.dtype):
+            data = pd.to_datetime(data, utc=True)
+    elif not isinstance(data, pd.Series):
+        raise InputError.one("data", f"expected a pandas Series or DataFrame, found {shown(data)}")
+    if not pd.api.types.is_datetime64_any_dtype(data.dtype):
+        numbers = pd.to_numeric(data, errors="coerce").to_numpy(dtype=np.float64)
+        return seconds_column_to_ns(numbers / per_s)
+    if data.isna().any():
+        raise InputError.one("data", f"{int(data.isna().sum())} row(s) hold no date")
+    utc = data.dt.tz_convert("UTC").dt.tz_localize(None) if data.dt.tz is not None else data
+    instants = utc.to_numpy(dtype="datetime64[ns]").astype(np.int64)
+    return instants - (instants[:1] if len(instants) else 0)
+
+
+def pandas_of(arrival_ns: Int64) -> pd.DataFrame:
+    """Return arrivals, shape (n,), as a table of seconds."""
+    import pandas as pd
+
+    return pd.DataFrame({"arrival_s": arrival_ns / NS_PER_S})

@@ -1,0 +1,140 @@
+"""The commands that ask, as a user runs them: tables, documents, exit codes, what goes wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from typer.testing import CliRunner, Result
+
+import mipplan as mp
+from mipplan.cli.app import app
+from mipplan.reporting.answers import differences, frontiers
+from planning_instances import hand_made
+
+Run = Callable[..., Result]
+MODELS: dict[str, Any] = {
+    "whatif": differences.WhatIfReport,
+    "frontier": frontiers.FrontierReport,
+    "sensitivity": frontiers.SensitivityReport,
+    "explain": frontiers.ExplainReport,
+}
+
+
+@pytest.fixture(scope="module")
+def plan() -> mp.Plan:
+    instance = hand_made(probability=0.8)
+    return mp.plan(instance.pipeline, instance.profiles, instance.trace)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: mp.Plan) -> Run:
+    rows = "\n".join(f"{time / 1e9:.9f}" for time in hand_made().trace.arrival_ns)
+    (tmp_path / "bursts.csv").write_text(f"arrival_s\n{rows}\n")
+    plan.save(tmp_path / "plan.json")
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(command: str, *arguments: str) -> Result:
+        trace = [] if command == "diff" else ["--trace", "bursts.csv"]
+        return CliRunner().invoke(app, [command, *arguments, *trace])
+
+    return invoke
+
+
+@pytest.mark.parametrize("command", MODELS)
+def test_documents_follow_their_schema(run: Run, command: str) -> None:
+    more = ["--set", "slo=+10%"] if command == "whatif" else []
+    done = run(command, "plan.json", *more, "--json", "--out", "answer.json")
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["command"] == command
+    assert document == json.loads(Path("answer.json").read_text())
+    jsonschema.validate(document, MODELS[command].model_json_schema())
+
+
+def test_what_if_tells_cost_verdict_and_changes(run: Run, plan: mp.Plan) -> None:
+    stage = next(iter(plan.choices))
+    done = run("whatif", "plan.json", "--set", f"{stage}.replicas=9", "--set", "rate=2x")
+    assert done.exit_code == 0, done.output
+    assert f"{plan.usd_per_hour:.4f}" in done.stdout
+    assert "all together" in done.stdout
+    assert f"{stage}.replicas=9, planned anew: {stage} " in done.stdout
+    assert "9 × " in done.stdout
+
+
+def test_every_bad_setting_is_told_in_one_error(run: Run) -> None:
+    done = run("whatif", "plan.json", "--set", "slo=300", "--set", "colour=red", "--slo", "1s")
+    assert done.exit_code == 2
+    assert "--slo: goes with a pipeline" in done.stderr
+    done = run("whatif", "plan.json", "--set", "slo=300", "--set", "colour=red")
+    assert done.exit_code == 2
+    assert "the input has 2 faults" in done.stderr
+    assert "--set slo=300: '300' has no unit" in done.stderr
+    assert "--set colour=red: cannot be set" in done.stderr
+    assert "--set" in run("whatif", "plan.json", "--set", "slo").stderr
+
+
+def test_a_frontier_has_its_steps_and_what_the_last_part_costs(run: Run, plan: mp.Plan) -> None:
+    slo_s = plan.slo_s
+    ends = ["--start", f"{0.9 * slo_s:.6f}s", "--end", f"{1.1 * slo_s:.6f}s", "--last", "1ms"]
+    done = run("frontier", "plan.json", *ends)
+    assert done.exit_code == 0, done.output
+    assert f"{plan.usd_per_hour:.4f} $/h at " in done.stdout
+    assert "the last 1 ms cost" in done.stdout
+    assert "exact" in done.stdout
+    hardware = next(iter(plan.profiles.hardware))
+    assert (
+        run(
+            "frontier", "plan.json", "--over", f"price:{hardware}", "--start", "0.2", "--end", "0.3"
+        ).exit_code
+        == 0
+    )
+    done = run("frontier", "plan.json", "--over", "rate", "--start", "fast", "--last", "2")
+    assert done.exit_code == 2
+    assert "--start: expected a factor such as 2x" in done.stderr
+
+
+def test_an_explanation_has_a_reason_for_every_hardware(run: Run, plan: mp.Plan) -> None:
+    done = run("explain", "plan.json")
+    assert done.exit_code == 0, done.output
+    for stage, choice in plan.choices.items():
+        assert f"{stage}: could take" in done.stdout
+        assert f"{choice.hardware}, batch {choice.batch}: chosen, {choice.replicas} replica(s)" in done.stdout
+
+
+def test_sensitivities_name_prices_and_models(run: Run, plan: mp.Plan) -> None:
+    done = run("sensitivity", "plan.json", "--share", "20%")
+    assert done.exit_code == 0, done.output
+    for name in plan.profiles.hardware:
+        assert f"{name} at " in done.stdout
+    assert "measurements change the cost if they are off by 20 %" in done.stdout
+    assert "--share" in run("sensitivity", "plan.json", "--share", "200%").stderr
+
+
+def test_refine_goes_below_and_diff_says_how(run: Run, plan: mp.Plan) -> None:
+    done = run("refine", "plan.json", "--time-limit", "5s", "--out", "refined.json")
+    assert done.exit_code == 0, done.output
+    refined = mp.Plan.load("refined.json")
+    assert refined.guarantee == "replay"
+    assert (refined.usd_per_hour or 0) <= (plan.usd_per_hour or 0)
+    done = run("diff", "plan.json", "refined.json", "--json")
+    document = json.loads(done.stdout)
+    jsonschema.validate(document, differences.DiffReport.model_json_schema())
+    assert document["usd_after"] == refined.usd_per_hour
+    assert {"what": "guarantee", "before": "trace", "after": "replay"} in document["requests"]
+    assert "trace → replay" in run("diff", "plan.json", "refined.json").stdout
+    done = run("diff", "plan.json", "none.json")
+    assert done.exit_code == 2
+    assert "there is no such file" in done.stderr
+
+
+def test_a_pipeline_is_planned_first(run: Run) -> None:
+    done = CliRunner().invoke(
+        app, ["explain", "image-processing", "--trace", "steady", "--slo", "200ms", "--to", "20s"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "image-processing: " in done.stdout

@@ -1,0 +1,76 @@
+"""mipplan.toml: what options are by default, in what order, and every fault of it at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mipplan.cli.app import app
+
+COMMAND = ("plan", "image-processing", "--no-replay", "--no-costs", "--json")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MIPPLAN_CONFIG", raising=False)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def document(*arguments: str) -> dict[str, Any]:
+    done = run(*arguments)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def test_command_line_over_section_over_top_over_default(folder: Path) -> None:
+    config = folder / "mipplan.toml"
+    config.write_text('trace = "steady"\nto = "20s"\nslo = "900ms"\n')
+    assert document(*COMMAND)["slo_s"] == 0.9
+    config.write_text(config.read_text() + '\n[plan]\nslo = "800ms"\nheadroom = 1.5\n')
+    found = document(*COMMAND)
+    assert (found["slo_s"], found["headroom"], found["trace"]["name"]) == (0.8, 1.5, "steady")
+    found = document(*COMMAND, "--slo", "700ms")
+    assert (found["slo_s"], found["headroom"]) == (0.7, 1.5)
+
+
+def test_another_file_by_flag_or_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "a.toml").write_text('trace = "steady"\nto = "20s"\nslo = "600ms"\n')
+    (folder / "b.toml").write_text('trace = "steady"\nto = "20s"\nslo = "500ms"\n')
+    monkeypatch.setenv("MIPPLAN_CONFIG", "a.toml")
+    assert document(*COMMAND)["slo_s"] == 0.6
+    assert document("--config", "b.toml", *COMMAND)["slo_s"] == 0.5
+
+
+def test_every_fault_is_told_at_once(folder: Path) -> None:
+    (folder / "mipplan.toml").write_text('slow = "1s"\n[plam]\nx = 1\n[plan]\nheadrom = 2.0\n')
+    done = run(*COMMAND, "--trace", "steady")
+    assert done.exit_code == 2
+    assert "the input has 3 faults" in done.stderr
+    assert "mipplan.toml: slow: no command has such an option; did you mean 'slo'?" in done.stderr
+    assert "mipplan.toml: plam: there is no such command; did you mean 'plan'?" in done.stderr
+    assert (
+        "mipplan.toml: plan.headrom: the command has no such option; did you mean 'headroom'?" in done.stderr
+    )
+    (folder / "mipplan.toml").write_text("slo = \n")
+    assert "is not valid TOML" in run(*COMMAND).stderr
+    assert run("--config", "none.toml", *COMMAND).exit_code == 2
+
+
+def test_an_objective_for_pipelines_leaves_plan_files_alone(folder: Path) -> None:
+    assert run(*COMMAND[:-1], "--trace", "steady", "--to", "20s", "--out", "plan.json").exit_code == 0
+    (folder / "mipplan.toml").write_text('trace = "steady"\nto = "20s"\nslo = "1ms"\n')
+    assert run("explain", "plan.json").exit_code == 0
+    assert run("explain", "plan.json", "--slo", "1s").exit_code == 2
+
+
+def test_completion_is_offered() -> None:
+    assert "--install-completion" in run("--help").stdout

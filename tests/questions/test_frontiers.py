@@ -1,0 +1,261 @@
+"""Frontiers equal brute force at every breakpoint and on a grid between; solves are as few as steps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mipplan as mp
+from campaigns import campaign_size, write_summary
+from mipplan.core import SearchLimits
+from mipplan.questions import AXES_OF_COST, Problem, axis_of, frontier_of
+from mipplan.questions.staircases import PriceWalker, StepRange, merged
+from mipplan.result import PlanStatus
+from oracle_planner import TooLargeError
+from oracle_questions import least_cost, microusd
+from planning_instances import PlanningInstance, planning_instance
+
+#: Points between the ends at which a frontier is held against brute force, besides breakpoints.
+GRID = 4
+
+
+def instances(count: int, first: int) -> Iterator[PlanningInstance]:
+    """Instances with a plan of few replicas: brute force settles most of these."""
+    found = 0
+    for number in itertools.count(first):
+        instance = planning_instance(number)
+        plan = instance.plan()
+        if plan.choices and sum(choice.replicas for choice in plan.choices.values()) <= 12:
+            yield instance
+            found += 1
+        if found == count:
+            return
+
+
+def asked(instance: PlanningInstance, over: str, **more: Any) -> mp.Frontier:
+    given = {"time_limit_s": None, "most_steps": 60} | instance.arguments | more
+    return mp.frontier(instance.pipeline, instance.profiles, instance.trace, over=over, **given)
+
+
+def ends_of(frontier: mp.Frontier, ticks: int, most: int = 8) -> set[int]:
+    """Whole values at which some steps begin and end."""
+    ends = [round(ticks * end) for step in frontier.steps for end in (step.start, step.end)]
+    return set(ends[:: max(1, len(ends) // most)]) | set(ends[-1:])
+
+
+class Seen:
+    """Holds frontiers against brute force, and counts what was seen."""
+
+    def __init__(self) -> None:
+        self.instances = self.steps = self.points = self.skipped = 0
+
+    def check(
+        self, instance: PlanningInstance, frontier: mp.Frontier, ticks: int, truths: dict[int, Any]
+    ) -> None:
+        """Compare at whole values; where brute force would take too long, skip and count."""
+        self.instances += 1
+        self.steps += len(frontier.steps)
+        for value, truth in truths.items():
+            try:
+                cost = least_cost(instance, **truth)
+            except TooLargeError:
+                self.skipped += 1
+                continue
+            assert microusd(frontier, value / ticks) == cost, (instance.features, value)
+            self.points += 1
+
+    def done(self, name: str) -> None:
+        assert self.points > self.skipped
+        assert self.steps > self.instances
+        write_summary(name, vars(self))
+
+
+def test_along_the_objective_every_breakpoint_is_exact() -> None:
+    seen = Seen()
+    for instance in instances(campaign_size(5, 120), 71_000):
+        low, high = round(0.93 * instance.slo_ns), round(1.3 * instance.slo_ns)
+        frontier = asked(instance, "slo", start=low / 1e9, end=high / 1e9)
+        assert frontier.exact
+        walked = round(1e9 * frontier.steps[0].start)
+        assert round(1e9 * frontier.steps[-1].end) == high
+        assert walked == low or not frontier.complete
+        points = ends_of(frontier, 10**9) | set(np.linspace(walked, high, GRID).astype(int).tolist())
+        seen.check(instance, frontier, 10**9, {slo_ns: {"slo_ns": slo_ns} for slo_ns in points})
+        for step, after in itertools.pairwise(frontier.steps):
+            assert round(1e9 * after.start) == round(1e9 * step.end) + 1
+            assert step.microusd_start is None or after.microusd_start < step.microusd_start
+        for step in frontier.steps:
+            assert step.proven
+            assert step.plan is None or mp.certify(step.plan, instance.trace).bound_ns <= round(
+                1e9 * step.start
+            )
+    seen.done("frontier-slo")
+
+
+def test_along_a_price_every_breakpoint_is_exact() -> None:
+    seen = Seen()
+    for instance in instances(campaign_size(4, 120), 72_000):
+        name, device = list(instance.profiles.hardware.items())[-1]
+        low, high = device.microusd_per_hour // 3, 2 * device.microusd_per_hour
+        frontier = asked(instance, f"price:{name}", start=low / 1e6, end=high / 1e6)
+        points = ends_of(frontier, 10**6) | set(np.linspace(low, high, 4).astype(int).tolist())
+        seen.check(instance, frontier, 10**6, {price: {"prices": {name: price}} for price in points})
+    seen.done("frontier-price")
+
+
+def test_along_the_rate_every_hundredth_is_right() -> None:
+    seen = Seen()
+    for instance in instances(campaign_size(3, 100), 73_000):
+        frontier = asked(instance, "rate", start=0.8, end=1.3)
+        points = ends_of(frontier, 100) | set(range(80, round(100 * frontier.steps[-1].end) + 1, 20))
+        seen.check(instance, frontier, 100, {tick: {"factor": tick / 100} for tick in points})
+    seen.done("frontier-rate")
+
+
+class Lines(PriceWalker):
+    """Walks along the lower envelope of given lines: (devices, others), whose cost at p is others + devices·p."""
+
+    def __init__(self, lines: list[tuple[int, int]]) -> None:
+        self.lines, self.plans_made = lines, 0
+        super().__init__(SimpleNamespace(solves=0), None, "t4")  # type: ignore[arg-type]
+
+    def plan(self, price: int) -> Any:
+        self.plans_made += 1
+        cost, line = min((n * price + a, (n, a)) for n, a in self.lines)
+        return SimpleNamespace(choices=True, status=PlanStatus.OPTIMAL, microusd_per_hour=cost, at=line)
+
+    def line(self, plan: Any) -> tuple[int, int]:
+        return plan.at
+
+
+LINES = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 4000)), min_size=1, max_size=12)
+
+
+@given(LINES, st.integers(1, 40), st.integers(0, 300))
+@settings(max_examples=campaign_size(150, 2000), deadline=None)
+def test_lower_envelopes_of_lines_equal_brute_force(
+    lines: list[tuple[int, int]], low: int, span: int
+) -> None:
+    walker, high = Lines(lines), low + span
+    walk = walker.walk(low, high, 1000, SearchLimits())
+    assert walk.complete
+    assert [step.low for step in walk.steps[1:]] == [step.high + 1 for step in walk.steps[:-1]]
+    assert (walk.steps[0].low, walk.steps[-1].high) == (low, high)
+    for step in walk.steps:
+        devices, others = walker.line(step.plan)
+        for price in range(step.low, step.high + 1):
+            assert others + devices * price == min(n * price + a for n, a in lines)
+    steps = merged(walk.steps, lambda one, other: walker.line(one.plan) == walker.line(other.plan))
+    assert walker.plans_made <= 4 * len(steps)
+
+
+@given(LINES, st.integers(2, 60), st.integers(1, 200))
+@settings(max_examples=campaign_size(150, 2000), deadline=None)
+def test_turning_prices_equal_brute_force(lines: list[tuple[int, int]], present: int, far: int) -> None:
+    walker = Lines(lines)
+    kept = walker.plan(present)
+    devices, others = walker.line(kept)
+    step = 1 if far > present else -1
+    truth = None
+    for price in range(present, far + step, step):
+        if others + devices * price > min(n * price + a for n, a in lines):
+            truth = price - step
+            break
+    assert walker.turning_price(kept, far) == truth
+
+
+(SMALL,) = instances(1, 71_000)
+#: A little to both sides of its objective.
+SPAN = {"start": 0.9 * SMALL.slo_ns / 1e9, "end": 1.2 * SMALL.slo_ns / 1e9}
+
+
+def test_as_many_plans_are_made_as_there_are_steps() -> None:
+    """On a grid as fine as the steps are exact, planning each point anew would take millions of plans."""
+    instance = SMALL
+    frontier = asked(instance, "slo", **SPAN)
+    walked = frontier_of(
+        Problem(frontier.plan, instance.trace), "slo", tuple(SPAN.values()), None, 60, 1, SearchLimits()
+    )
+    assert walked.steps == frontier.steps
+    assert frontier.solves <= 3 * len(frontier.steps)
+    rate = asked(instance, "rate")
+    points = round((rate.steps[-1].end - rate.steps[0].start) / rate.resolution)
+    assert 5 * rate.solves < points
+
+
+def test_parts_walked_at_once_give_the_same_steps() -> None:
+    instance = SMALL
+    for over in ("slo", "rate", f"price:{next(iter(instance.profiles.hardware))}"):
+        span = SPAN if over == "slo" else {}
+        alone, parted = asked(instance, over, **span), asked(instance, over, n_jobs=2, **span)
+        figures = [
+            [(step.start, step.end, step.microusd_start, step.microusd_end) for step in found.steps]
+            for found in (alone, parted)
+        ]
+        assert figures[0] == figures[1]
+
+
+def test_neighbours_are_joined_where_they_are_one_step() -> None:
+    steps = [StepRange(1, 2, None), StepRange(3, 5, None, proven=False), StepRange(7, 8, None)]
+    assert merged(steps, lambda *_: True) == [StepRange(1, 5, None, proven=False), StepRange(7, 8, None)]
+    assert merged(steps, lambda *_: False) == steps
+
+
+def test_single_values_where_no_plan_is_proven() -> None:
+    instance = SMALL
+    frontier = asked(
+        instance, "slo", guarantee="replay", points=[instance.slo_ns / 1e9, 2 * instance.slo_ns / 1e9]
+    )
+    assert [step.start for step in frontier.steps] == [step.end for step in frontier.steps]
+    assert len(frontier.steps) == 2
+    assert not frontier.exact
+    assert "nothing is said of what lies between" in frontier.notes[0]
+
+
+def test_a_saving_is_a_difference_of_costs() -> None:
+    instance = SMALL
+    frontier = asked(instance, "slo", **SPAN)
+    by = instance.slo_ns / 1e10
+    here, there = frontier.cost_at(frontier.present), frontier.cost_at(frontier.present + by)
+    assert here is not None
+    assert there is not None
+    assert frontier.saving(by) == here - there >= 0
+    assert frontier.saving(100.0) is None
+    table = frontier.to_pandas()
+    assert list(table["start"]) == [step.start for step in frontier.steps]
+    assert "step(s)" in str(frontier)
+    assert repr(frontier).startswith(
+        "<Frontier random over slo" if instance.pipeline.name == "random" else "<Frontier "
+    )
+
+
+@pytest.mark.parametrize(
+    ("over", "more", "message"),
+    [
+        ("sol", {}, "did you mean 'slo'"),
+        ("price", {}, "there is no axis 'price'"),
+        ("price:tpu", {}, "there is no hardware 'tpu'"),
+        ("reliability", {}, "goes with the guarantee reliable only"),
+        ("slo", {"start": -1.0}, "start: expected seconds above 0, found -1.0"),
+        ("slo", {"start": 3.0, "end": 2.0}, "start: lies above the end"),
+        ("slo", {"n_jobs": 0, "most_steps": 0}, "most_steps: expected a whole number above 0"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(over: str, more: dict[str, Any], message: str) -> None:
+    instance = SMALL
+    with pytest.raises(mp.InputError, match=message):
+        asked(instance, over, **more)
+
+
+def test_every_axis_has_its_words() -> None:
+    for name in AXES_OF_COST:
+        axis, what = axis_of(f"{name}:t4" if name == "price" else name)
+        assert axis is AXES_OF_COST[name]
+        assert what == ("t4" if name == "price" else "")

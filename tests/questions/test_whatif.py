@@ -1,0 +1,215 @@
+"""What-if: every change is what planning a changed problem by hand would give; what cannot be set is told at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import mipplan as mp
+from mipplan.profiles import Profiles
+from mipplan.questions import SETTINGS, Problem
+from mipplan.questions.changes import scaled_table, set_all, settable
+from planning_instances import PlanningInstance, planning_instance
+
+
+def instance_with_plan() -> PlanningInstance:
+    for number in range(74_000, 74_100):
+        instance = planning_instance(number, shape="chain", limited=False)
+        plan = instance.plan()
+        if plan.choices and len(instance.profiles.hardware) > 1 and instance.trace.cv > 0.5:
+            return instance
+    raise AssertionError("none of a hundred")
+
+
+INSTANCE = instance_with_plan()
+PLAN = INSTANCE.plan()
+STAGE = next(iter(PLAN.choices))
+HARDWARE = PLAN.choices[STAGE].hardware
+
+
+def ask(**changes: object) -> mp.WhatIf:
+    return mp.whatif(PLAN, INSTANCE.trace, {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def by_hand(**parts: Any) -> mp.Plan:
+    """Plan the changed problem through the public verb."""
+    given = {"pipeline": INSTANCE.pipeline, "profiles": INSTANCE.profiles, "trace": INSTANCE.trace}
+    arguments = INSTANCE.arguments | parts
+    problem = [arguments.pop(name, value) for name, value in given.items()]
+    return mp.plan(*problem, **arguments)
+
+
+def priced(factor: float) -> Profiles:
+    device = INSTANCE.profiles.hardware[HARDWARE]
+    return INSTANCE.profiles.with_hardware(replace(device, usd_per_hour=device.usd_per_hour * factor))
+
+
+def with_stage(field: str, value: object) -> mp.Pipeline:
+    document = INSTANCE.pipeline.to_document()
+    document["stages"][STAGE][field] = value
+    return mp.Pipeline.from_document(document)
+
+
+BATCH = PLAN.choices[STAGE].batch
+#: A change, and the same problem made by hand.
+CHANGES: dict[tuple[str, object], dict[str, Any]] = {
+    ("slo", f"{2 * INSTANCE.slo_ns}ns"): {"slo_s": 2 * INSTANCE.slo_ns / 1e9},
+    ("slo", "+50%"): {"slo_s": round(1.5 * INSTANCE.slo_ns) / 1e9},
+    ("quantile", "p50"): {"quantile": 0.5},
+    ("rate", "0.5x"): {"trace": INSTANCE.trace.scale(0.5)},
+    (f"price.{HARDWARE}", "+20%"): {"profiles": priced(1.2)},
+    (f"{STAGE}.batch", BATCH): {"pipeline": with_stage("batch", [BATCH])},
+    (f"{STAGE}.replicas", 7): {"pipeline": with_stage("replicas", 7)},
+    (f"{STAGE}.hardware", HARDWARE): {"pipeline": with_stage("hardware", [HARDWARE])},
+    ("margin", "1us"): {"margin_s": 1e-6},
+}
+
+
+@pytest.mark.parametrize(("change", "parts"), CHANGES.items(), ids=lambda value: str(value)[:40])
+def test_planned_anew_is_what_planning_by_hand_gives(
+    change: tuple[str, object], parts: dict[str, Any]
+) -> None:
+    key, value = change
+    answer = mp.whatif(PLAN, INSTANCE.trace, {key: value})
+    (case,) = answer.cases
+    expected = by_hand(**parts)
+    assert (case.plan.status, case.plan.microusd_per_hour) == (expected.status, expected.microusd_per_hour)
+    assert case.name == f"{key}={value}"
+    assert answer.base is PLAN  # proven the cheapest on this trace: not planned anew
+
+
+def test_the_same_plan_is_judged_by_its_guarantee_and_by_a_replay() -> None:
+    answer = ask(rate="1.5x", slo="-90%")
+    assert answer.same.guaranteed_ns == PLAN.certificate_ns
+    assert answer.same.keeps
+    traces = INSTANCE.trace.scale(1.5), INSTANCE.trace
+    for case, trace in zip(answer.cases[:2], traces, strict=True):
+        same = case.same
+        assert same is not None
+        assert same.plan.choices == PLAN.choices
+        assert same.guaranteed_ns == mp.certify(PLAN, trace).bound_ns
+        assert same.replayed_ns == mp.replay(PLAN, trace).quantile_ns(PLAN.quantile)
+        assert same.keeps == (same.guaranteed_ns <= case.plan.slo_ns and not same.overloaded)
+    assert answer.cases[-1].name == "all together"
+    assert answer.cases[-1].changes == ("rate=1.5x", "slo=-90%")
+
+
+def test_what_is_set_of_a_stage_is_set_in_the_same_plan_as_well() -> None:
+    answer = mp.whatif(PLAN, INSTANCE.trace, {f"{STAGE}.replicas": 7})
+    same = answer.cases[0].same
+    assert same is not None
+    assert same.plan.choices[STAGE].replicas == 7
+    extra = (7 - PLAN.choices[STAGE].replicas) * PLAN.profiles.hardware[HARDWARE].microusd_per_hour
+    assert same.plan.microusd_per_hour == (PLAN.microusd_per_hour or 0) + extra
+
+
+def test_a_limit_that_the_same_plan_exceeds_is_told() -> None:
+    answer = mp.whatif(PLAN, INSTANCE.trace, {f"hardware.{HARDWARE}.limit": 0})
+    same = answer.cases[0].same
+    assert same is not None
+    assert same.scarce == (HARDWARE,)
+    assert not same.keeps
+    assert all(choice.hardware != HARDWARE for choice in answer.cases[0].plan.choices.values())
+
+
+def test_latency_of_one_stage_leaves_others_of_the_same_model_alone() -> None:
+    problem = Problem(PLAN, INSTANCE.trace)
+    changed = set_all(problem, {f"{STAGE}.latency": "2x"})
+    for name, stage in problem.pipeline.stages.items():
+        model = changed.pipeline.stages[name].model
+        for hardware in problem.profiles.hardware_for(stage.model):
+            table = problem.profiles.tables[stage.model, hardware]
+            factor = 2.0 if name == STAGE else 1.0
+            expected = scaled_table(table, factor).latency_ms.tolist()
+            assert changed.profiles.tables[model, hardware].latency_ms.tolist() == expected
+
+
+def test_every_fault_is_told_at_once_with_what_would_be_accepted() -> None:
+    changes = {
+        "slo": "300",
+        "rate": "twice",
+        f"prise.{HARDWARE}": "-20%",
+        f"price.{HARDWARE}": "-120%",
+        f"{STAGE}.batch": 7_777,
+        f"{STAGE}.replicas": 0,
+        f"{STAGE}.hardware": "tpu",
+        f"hardware.{HARDWARE}.limit": "many",
+        "quantile": "p101",
+    }
+    with pytest.raises(mp.InputError) as caught:
+        mp.whatif(PLAN, INSTANCE.trace, changes)
+    faults = {fault.place: fault.message for fault in caught.value.faults}
+    assert list(faults) == [f"{key}={value}" for key, value in changes.items()]
+    told = list(faults.values())
+    assert "write 300ms or 300s" in told[0]
+    assert "+10%, -20%, 2x or 250/s" in told[1]
+    assert f"did you mean 'price.{HARDWARE}'?" in told[2]
+    assert "leaves nothing; accepted are +10%, -20%, 2x, 0.5 ($/h)" in told[3]
+    assert f"{PLAN.choices[STAGE].batch}" in told[4]
+    assert "measured batch size, of" in told[4]
+    assert "expected a whole number from 1" in told[5]
+    assert HARDWARE in told[6]
+    assert "or none" in told[7]
+    assert len(told) == len(changes)
+
+
+@pytest.mark.parametrize("changes", [{}, ["slo=1s"], {1: 2}])
+def test_changes_are_a_mapping(changes: Any) -> None:
+    with pytest.raises(mp.InputError, match="expected a mapping such as"):
+        mp.whatif(PLAN, INSTANCE.trace, changes)
+
+
+def test_every_rule_has_keys_and_says_what_it_takes() -> None:
+    problem = Problem(PLAN, INSTANCE.trace)
+    keys = settable(problem)
+    for rule in SETTINGS:
+        own = [(key, name) for key, (found, name) in keys.items() if found is rule]
+        assert own
+        assert all(rule.accepts(problem, name) for _, name in own)
+
+
+def test_a_plan_of_given_choices_is_planned_anew_as_it_is() -> None:
+    given = mp.Plan.from_choices(INSTANCE.pipeline, INSTANCE.profiles, PLAN.choices, **INSTANCE.arguments)
+    answer = mp.whatif(given, INSTANCE.trace, {"slo": "+10%"})
+    assert answer.base.status is mp.PlanStatus.OPTIMAL
+    assert answer.base.microusd_per_hour == PLAN.microusd_per_hour
+    table = answer.to_pandas()
+    assert list(table["case"]) == ["as it is", "slo=+10%"]
+    assert "what if" in str(answer)
+    assert "slo=+10%" in repr(answer)
+
+
+def test_differences_are_those_of_the_plans() -> None:
+    document = INSTANCE.pipeline.to_document()
+    document["stages"][STAGE]["replicas"] = 7
+    other = by_hand(pipeline=mp.Pipeline.from_document(document), profiles=priced(1.25), slo_s=1.0)
+    found = mp.diff(PLAN, other)
+    assert {one.stage for one in found.stages} == {
+        stage for stage in PLAN.choices if PLAN.choices[stage] != other.choices[stage]
+    }
+    assert found.usd_per_hour == pytest.approx(other.usd_per_hour - PLAN.usd_per_hour)
+    whats = {one.what for one in found.requests}
+    assert {"objective", f"price of {HARDWARE}", f"stage {STAGE}"} <= whats
+    assert "trace" not in whats
+    assert sum(one.microusd_after - one.microusd_before for one in found.stages) <= round(
+        1e6 * found.usd_per_hour
+    )
+    assert mp.diff(PLAN, PLAN).is_empty
+    assert "→" in str(found)
+    with pytest.raises(mp.InputError, match=r"after: expected a Plan.*Plan.load"):
+        mp.diff(PLAN, "plan.json")  # type: ignore[arg-type]
+
+
+def test_differences_of_tables_and_edges() -> None:
+    slower = set_all(Problem(PLAN, INSTANCE.trace), {f"{STAGE}.latency": "+10%"}).plan
+    whats = {one.what: one for one in mp.diff(PLAN, slower).requests}
+    assert any(" on " in what for what in whats)
+    document = INSTANCE.pipeline.to_document()
+    document["edges"][0]["delay"] = "123us"
+    edge = document["edges"][0]
+    moved = replace(PLAN, pipeline=mp.Pipeline.from_document(document))
+    (one,) = mp.diff(PLAN, moved).requests
+    assert one.what == f"edge {edge['from']} → {edge['to']}"
+    assert "123us" in one.after

@@ -1,0 +1,120 @@
+"""Moments of a trace, written as people do; traces to and from pandas; shipped names in the readers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mipplan as mp
+from mipplan.trace import is_moment, moment_ns
+
+#: 2024-01-31T08:30:00Z.
+ZERO_NS = 1_706_689_800 * 10**9
+HOUR_NS = 3600 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("60s", 60 * 10**9),
+        ("1h", HOUR_NS),
+        ("9:00", HOUR_NS // 2),
+        ("08:30:01", 10**9),
+        ("8:00", 24 * HOUR_NS - HOUR_NS // 2),
+        ("2024-01-31T09:30", HOUR_NS),
+        ("2024-01-31T10:30+01:00", HOUR_NS),
+        ("2024-01-31", 0),
+        ("2024-02-01", 31 * HOUR_NS // 2),
+        ("1706693400", HOUR_NS),
+        ("1706693400.5", HOUR_NS + 5 * 10**8),
+    ],
+)
+def test_moments_of_a_trace_with_dates(text: str, expected: int) -> None:
+    assert moment_ns("start_s", text, ZERO_NS) == expected
+
+
+def test_moments_of_a_trace_without_dates() -> None:
+    assert moment_ns("start_s", "9:00") == 9 * HOUR_NS
+    assert moment_ns("start_s", "36:30:10") == 36 * HOUR_NS + 1810 * 10**9
+    assert moment_ns("start_s", 1.5) == 1_500_000_000
+    for text in ("2024-01-31", "1706693400"):
+        with pytest.raises(mp.InputError, match=r"start_s: .* is a date, and the trace has none"):
+            moment_ns("start_s", text)
+
+
+@pytest.mark.parametrize("text", ["2024-13-01", "25:00", "2024-01-31 noon"])
+def test_no_moments(text: str) -> None:
+    assert is_moment(text)
+    with pytest.raises(mp.InputError, match="start_s"):
+        moment_ns("start_s", text, ZERO_NS)
+
+
+@given(st.integers(0, 23), st.integers(0, 59), st.integers(0, 10**6))
+def test_a_time_of_day_is_the_next_one(hours: int, minutes: int, zero_s: int) -> None:
+    found = moment_ns("start_s", f"{hours}:{minutes:02d}", zero_s * 10**9)
+    assert 0 <= found < 24 * HOUR_NS
+    assert (found // 10**9 + zero_s) % 86_400 == 60 * (60 * hours + minutes)
+
+
+def test_a_window_by_dates_is_read(tmp_path: Path) -> None:
+    rows = "\n".join(f"2024-01-31T{8 + hour:02d}:30:00Z" for hour in range(6))
+    (tmp_path / "log.csv").write_text(f"timestamp\n{rows}\n")
+    by_clock = mp.Trace.read(tmp_path / "log.csv", start_s="9:00", end_s="12:00")
+    by_date = mp.Trace.read(tmp_path / "log.csv", start_s="2024-01-31T09:00", end_s="210min")
+    assert (by_clock.arrival_ns // HOUR_NS).tolist() == [1, 2, 3] == (by_date.arrival_ns // HOUR_NS).tolist()
+    assert "window [9:00, 12:00)" in by_clock.note
+    (tmp_path / "plain.csv").write_text("arrival_s\n0\n1\n2\n")
+    with pytest.raises(mp.InputError, match="the trace has none"):
+        mp.Trace.read(tmp_path / "plain.csv", start_s="2024-01-31")
+
+
+def test_traces_from_and_to_pandas() -> None:
+    trace = mp.Trace.poisson(50.0, 2.0, seed=3)
+    again = mp.Trace.from_pandas(trace.to_pandas())
+    assert np.abs(again.arrival_ns - trace.arrival_ns).max() <= 1
+    seconds = pd.Series([0.0, 1.5, 2.0])
+    assert mp.Trace.from_pandas(seconds).arrival_ns.tolist() == [0, 1_500_000_000, 2_000_000_000]
+    assert mp.Trace.from_pandas(pd.DataFrame({"arrival_ms": [0, 1.5], "x": 0})).arrival_ns.tolist() == [
+        0,
+        1_500_000,
+    ]
+    dates = pd.Series(pd.to_datetime(["2024-01-31T08:30", "2024-01-31T08:31"]).tz_localize("Europe/Vienna"))
+    assert mp.Trace.from_pandas(dates).arrival_ns.tolist() == [0, 60 * 10**9]
+    texts = pd.DataFrame({"timestamp": ["2024-01-31T08:30", "2024-01-31T08:31"]})
+    assert mp.Trace.from_pandas(texts).arrival_ns.tolist() == [0, 60 * 10**9]
+    for bad, message in (
+        ([1, 2], "expected a pandas Series or DataFrame"),
+        (pd.DataFrame({"t": [1]}), "expected one of the columns arrival_s"),
+        (pd.Series(pd.to_datetime(["2024-01-31", None])), "1 row"),
+    ):
+        with pytest.raises(mp.InputError, match=message):
+            mp.Trace.from_pandas(bad)  # type: ignore[arg-type]
+
+
+def test_profiles_from_and_to_pandas() -> None:
+    profiles = mp.Profiles.default()
+    assert mp.Profiles.from_pandas(*profiles.to_pandas()) == profiles
+    hardware = pd.DataFrame({"usd_per_hour": [0.5], "limit": [4]}, index=["t4"])
+    tables = pd.DataFrame({"model": "m", "hardware": "t4", "batch": [1, 2], "latency_ms": [3.0, 4.0]})
+    made = mp.Profiles.from_pandas(hardware, tables)
+    assert made.hardware["t4"].limit == 4
+    assert made.tables["m", "t4"].latency_ms.tolist() == [3.0, 4.0]
+    with pytest.raises(mp.InputError) as caught:
+        mp.Profiles.from_pandas(hardware.rename(columns={"limit": "limits"}), tables.drop(columns="batch"))
+    assert len(caught.value.faults) == 2
+    with pytest.raises(mp.InputError, match="expected a pandas DataFrame"):
+        mp.Profiles.from_pandas({}, tables)  # type: ignore[arg-type]
+
+
+def test_shipped_names_in_the_readers() -> None:
+    assert mp.Pipeline.read("video-monitoring").name == "video-monitoring"
+    assert mp.Trace.read("bursty", end_s="10s").name == "bursty"
+    with pytest.raises(mp.InputError, match="did you mean 'video-monitoring'"):
+        mp.Pipeline.read("video-monitor")
+    with pytest.raises(mp.InputError, match="nor one of the shipped traces"):
+        mp.Trace.read("quiet")
