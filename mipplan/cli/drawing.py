@@ -11,7 +11,7 @@ import mipplan as mp
 from mipplan import plots
 from mipplan.cli import flags, inputs
 from mipplan.cli.session import Session
-from mipplan.core import Fault, Faults, check_one_of
+from mipplan.core import Fault, Faults
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,6 +49,7 @@ def plot(
     """Draw one figure of a plan: its graph, its curves, its latencies, a query's way, its queues."""
     with Session(context, json) as session:
         from mipplan import reporting
+        from mipplan.core import check_one_of
 
         faults = Faults()
         faults.take(lambda: check_one_of("--of", kind, KINDS, repr))
