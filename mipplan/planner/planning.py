@@ -64,6 +64,8 @@ class PlanningParams:
     diagnosis_s: float = 20.0
     #: At most this share of the time is spent on a plan by services, where it is only the beginning of another.
     first_share: float = 0.3
+    #: Where more options than this could be part of a cheaper plan, the first plan is taken as it is.
+    most_options: float = math.inf
     first_plan: FirstPlanParams = field(default_factory=FirstPlanParams)
     narrowing: NarrowingParams = field(default_factory=NarrowingParams)
     search: SearchParams = field(default_factory=SearchParams)
@@ -294,6 +296,13 @@ class PlanMaker:
         made._params = replace(self._params, diagnosis_s=0.0)
         return made
 
+    def within(self, latency_ns: int, deadline: Deadline) -> PlanMaker:
+        """The same for another latency and with another deadline: for plans that are proposed, not answers."""
+        made = copy.copy(self)
+        made._method = replace(self._method, limits=replace(self._method.limits, deadline=deadline))
+        made._instance = self._instance.with_deadline(latency_ns)
+        return made
+
     def cheapest(self) -> Plan:
         """Return the cheapest plan that keeps the objective."""
         instance, report = self._instance, self._method.limits.report
@@ -324,6 +333,9 @@ class PlanMaker:
             ):
                 least = sum(instance.cheapest_by_stage().values())
                 return self._made(first.configuration, least, first.certificate_ns, Limit.TIME)
+        if instance.count_affordable(first.cost) > self._params.most_options:
+            least = sum(instance.cheapest_by_stage().values())
+            return self._made(first.configuration, least, first.certificate_ns, Limit.TIME)
         space = SearchSpace(instance.affordable(first.cost), instance.limits)
         report(f"choosing among {space.size:,} options")
         # The first plan in terms of the options: where its own was dropped, by one that is no worse.

@@ -135,6 +135,10 @@ class Screen:
             return self.whole.problem
         return replace(self.part.problem, criterion=self.part.problem.criterion.scaled(self.share))
 
+    def keeps(self, plan: Configuration, limit: WorkLimit) -> bool:
+        """Whether a plan keeps deadline and device limits; the whole is asked only where the part does not refuse."""
+        return self.part.keeps(plan, limit) and self.confirms(plan, limit)
+
     def confirms(self, plan: Configuration, limit: WorkLimit) -> bool:
         """Whether a plan that keeps the deadline on the part does so on the whole trace."""
         if self.part is self.whole:

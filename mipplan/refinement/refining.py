@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
@@ -266,29 +267,33 @@ class Refining:
 
     def _improve(self) -> None:
         """Find a first plan if there is none, and make it cheaper."""
-        limit = self._improving
-        whole = ReplayOracle(self._problem, self._replays)
-        part = screen(self._problem, self.params.screen)
-        oracle = whole if part is None else ReplayOracle(part, self._replays_of(part))
-        screening = Screen(oracle, whole, self.params.screen)
+        limit, screening = self._improving, self._screening
+        part, whole = screening.part, screening.whole
 
         def accept(plan: Configuration) -> bool:
             return screening.confirms(plan, limit) and self._take(plan)
 
         try:
-            stages = study_stages(oracle, self.base.quantile, limit)
+            stages = study_stages(part, self.base.quantile, limit)
             if stages is None:
                 return
-            if part is None:
+            if part is whole:
                 self._sufficient = {stage: alone.domain for stage, alone in stages.items()}
             self._find_first(stages, whole, limit)
             if self._best is not None:
                 heuristics = Heuristics(
-                    lambda: screening.problem, stages, oracle.replays, limit, accept, self.params.heuristics
+                    lambda: screening.problem, stages, part.replays, limit, accept, self.params.heuristics
                 )
                 self._cheapen(heuristics, self._best)
         except LimitReachedError:
             self.limits.report("no time left to look for cheaper plans")
+
+    @cached_property
+    def _screening(self) -> Screen:
+        """A part of the trace in place of the whole, once all that is excluded has been."""
+        whole, part = ReplayOracle(self._problem, self._replays), screen(self._problem, self.params.screen)
+        oracle = whole if part is None else ReplayOracle(part, self._replays_of(part))
+        return Screen(oracle, whole, self.params.screen)
 
     def _cheapen(self, heuristics: Heuristics, first: Configuration) -> None:
         drafted = heuristics.redraft(first)
