@@ -79,7 +79,7 @@ def find_first_plan(
     if any(option.family.overtaking is not None for start in patterns for option in start.values()):
         # Sizing knows nothing of overtaking: what it finds may be thousands of times too dear.
         scaled = (_scaled(instance, _at_most(start), params.shrinking) for start in patterns)
-        certified = [configuration for configuration in scaled if configuration is not None]
+        certified = [configuration for configuration in scaled if _is_certified(instance, configuration)]
         if certified:
             return trim(instance, min(certified, key=lambda configuration: configuration.microusd_per_hour))
     while candidates:
@@ -187,7 +187,7 @@ def trim(
     queues replicas that go let fewer tokens overtake, too, so that others can follow: as long as that helps.
     """
     steps, is_orderly = params.shrinking, not any(o.service.passing for o in found.values())
-    trimmed = _scaled(instance, found, steps) or found
+    trimmed = _scaled(instance, found, steps)
     for _ in range(1 if is_orderly else params.rounds):
         before = trimmed
         for stage in sorted(found, key=lambda stage: -before[stage].microusd_per_hour):
@@ -197,10 +197,11 @@ def trim(
     return CertifiedConfiguration.of(trimmed, instance)
 
 
-def _scaled(instance: Instance, found: Configuration, steps: int) -> Configuration | None:
-    """Take replicas of all stages alike, in steps from the most to the fewest, as long as that is certified.
+def _scaled(instance: Instance, found: Configuration, steps: int) -> Configuration:
+    """Take replicas of all stages alike, in steps to the fewest, as long as that is certified.
 
-    Where tokens overtake, more replicas may be worse: then the fewest that are certified, and None if none are.
+    Where tokens overtake, more replicas may be worse: then the fewest that are certified. Where nothing smaller is
+    certified, what was found is returned as it is.
     """
 
     def moved(left: int) -> Configuration:
@@ -208,13 +209,14 @@ def _scaled(instance: Instance, found: Configuration, steps: int) -> Configurati
             {stage: Option(f, _between(f, most, left / steps)) for stage, (f, most) in found.items()}
         )
 
-    def is_certified(configuration: Configuration) -> bool:
-        return configuration.keeps(instance.limits) and instance.keeps_slo(configuration.services)
-
     # From the fewest, because the oracle learns from what is refused.
     if any(option.service.passing for option in found.values()):
-        return next(filter(is_certified, map(moved, range(steps + 1))), None)
-    return moved(first_true(0, steps, lambda left: is_certified(moved(left))))
+        return next((c for c in map(moved, range(steps)) if _is_certified(instance, c)), found)
+    return moved(first_true(0, steps, lambda left: _is_certified(instance, moved(left))))
+
+
+def _is_certified(instance: Instance, configuration: Configuration) -> bool:
+    return configuration.keeps(instance.limits) and instance.keeps_slo(configuration.services)
 
 
 def _between(family: Family, most: int, share: float) -> int:

@@ -30,20 +30,19 @@ class NarrowingParams:
     worth_it: float = 0.8  # Another one follows if the plan costs at most this share of what it did.
 
 
-def is_too_dear(instance: Instance, first: CertifiedConfiguration, params: NarrowingParams) -> bool:
-    """Whether too many options could be part of a cheaper plan."""
-    return instance.count_affordable(first.cost) > params.most
-
-
 def narrow(
     instance: Instance,
     first: CertifiedConfiguration,
     method: SearchMethod,
     params: NarrowingParams,
     search: SearchParams,
-) -> CertifiedConfiguration:
-    """Look for cheaper plans among few numbers of replicas, as long as there are too many and it helps."""
-    while is_too_dear(instance, first, params):
+) -> tuple[CertifiedConfiguration, bool]:
+    """Look for cheaper plans among few numbers of replicas, as long as there are too many and it helps.
+
+    Returns the cheapest, and whether too many options could still be part of a cheaper one.
+    """
+    helps = True
+    while (is_too_dear := instance.count_affordable(first.cost) > params.most) and helps:
         method.limits.report(
             f"first plan at {first.cost / 1e6:.4f} $/h: looking for a cheaper one to begin with"
         )
@@ -57,6 +56,5 @@ def narrow(
         if best is None:
             raise AssertionError("a search that starts from a plan ends with one")
         before, first = first, CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns)
-        if first.cost > params.worth_it * before.cost:
-            break
-    return first
+        helps = first.cost <= params.worth_it * before.cost
+    return first, is_too_dear

@@ -29,7 +29,7 @@ from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
 from mipplan.planner.instance import Request, check_search, check_theorem, check_tomorrow, read_traces
-from mipplan.planner.narrowing import NarrowingParams, is_too_dear, narrow
+from mipplan.planner.narrowing import NarrowingParams, narrow
 from mipplan.profiles import Profiles
 from mipplan.result import (
     CertificateKind,
@@ -254,12 +254,15 @@ def plan(
         reliable: Plan = plan_reliably(asked, traces, *tomorrow, time_limit_s=left_s(), progress=progress)
         return reliable
     limits = SearchLimits(deadline, progress or (lambda _: None))
-    maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
     if by_replay:
-        start = maker.hurried().start()
+        # Whatever the queues, a plan certified for the oldest first is a good beginning, and the one found soonest.
+        eldest = replace(asked.objective, discipline=Discipline.OLDEST_FIRST)
+        start = PlanMaker(replace(asked, objective=eldest), limits).hurried().start()
+        start = replace(start, objective=asked.objective)
         ending = {"time_limit_s": left_s(), "progress": progress}
         refined: Plan = from_front("refine")(start, trace, margin_s=margin_s, **ending)
         return refined
+    maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
     if (
         by_arrival
         or certificate == CertificateKind.CLASSIC
@@ -326,14 +329,14 @@ class PlanMaker:
                 )
             first = trim(instance, found.configuration, self._params.first_plan)
         report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
-        if self.request.overtaking is not None:
-            first = narrow(instance, first, self._method, self._params.narrowing, self._params.search)
-            if self._method.limits.deadline.at < math.inf and is_too_dear(
-                instance, first, self._params.narrowing
-            ):
-                least = sum(instance.cheapest_by_stage().values())
-                return self._made(first.configuration, least, first.certificate_ns, Limit.TIME)
-        if instance.count_affordable(first.cost) > self._params.most_options:
+        if self.request.overtaking is None:
+            is_too_dear = instance.count_affordable(first.cost) > self._params.most_options
+        else:
+            first, is_too_dear = narrow(
+                instance, first, self._method, self._params.narrowing, self._params.search
+            )
+            is_too_dear &= self._method.limits.deadline.at < math.inf
+        if is_too_dear:
             least = sum(instance.cheapest_by_stage().values())
             return self._made(first.configuration, least, first.certificate_ns, Limit.TIME)
         space = SearchSpace(instance.affordable(first.cost), instance.limits)

@@ -255,15 +255,22 @@ class Refining:
         if not choices:
             return
         made = find_options(self._problem.domains, choices)
-        if made is None and are_timed(self.base.laws):
-            return  # it may be overloaded, and a certified plan is not
-        replayed = replay(self.base, self.trace, discipline=self.discipline, engine=self._engine.name)
-        keeps = replayed.objective_ns(self.base.objective) <= self._problem.deadline_ns
-        self._counters.replays += 1
+        if made is None or not made.keeps(self._problem.limits):
+            keeps = self._keeps_unoffered()
+        else:
+            keeps, _ = ReplayOracle(self._problem, self._replays).judge(made, WorkLimit(self._counters))
         self.limits.report(f"the given plan {'keeps' if keeps else 'does not keep'} the objective")
         if keeps:
             self._choices, self._cost = dict(choices), self.base.microusd_per_hour
             self._best = made
+
+    def _keeps_unoffered(self) -> bool:
+        """Whether the given plan keeps the deadline, although it is not made of the options on offer."""
+        if are_timed(self.base.laws):
+            return False  # It may be overloaded, and a certified plan is not.
+        replayed = replay(self.base, self.trace, discipline=self.discipline, engine=self._engine.name)
+        self._counters.replays += 1
+        return replayed.objective_ns(self.base.objective) <= self._problem.deadline_ns
 
     def _improve(self) -> None:
         """Find a first plan if there is none, and make it cheaper."""

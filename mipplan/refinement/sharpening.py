@@ -178,15 +178,8 @@ class Sharpening(Refining):
     def _replays_of(self, problem: RefinementProblem) -> StageReplays:
         return StageCertificates(problem, super()._replays_of(problem), self.base.runs or RunClass())
 
-    def _try_given(self) -> None:
-        """Take the choices of the given plan, if they are certified."""
-        found = find_options(self._problem.domains, self.base.choices) if self.base.choices else None
-        if found is not None and ReplayOracle(self._problem, self._replays).keeps(
-            found, WorkLimit(self._counters)
-        ):
-            self._take(found)
-        elif self.base.choices:
-            self.limits.report("the given plan is not certified")
+    def _keeps_unoffered(self) -> bool:
+        return False
 
     def _improve(self) -> None:
         """Let others propose plans, and make the best cheaper."""
