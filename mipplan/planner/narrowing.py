@@ -9,11 +9,12 @@ What is returned is certified, and nothing else is proven here: that takes a sea
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import SearchSpace
-from mipplan.planner.heuristics import CertifiedConfiguration
+from mipplan.planner.heuristics import CertifiedConfiguration, FirstPlanParams
 from mipplan.planner.instance import Instance
 
 
@@ -28,6 +29,23 @@ class NarrowingParams:
         0.8  # Of the time left, for one search among few numbers: without a cheaper plan there is no other.
     )
     worth_it: float = 0.8  # Another one follows if the plan costs at most this share of what it did.
+
+
+@dataclass(frozen=True)
+class PlanningParams:
+    """Parameters of all that making a plan consists of."""
+
+    #: Finding out why there is no plan may take this long after that is known, within the time limit.
+    diagnosis_s: float = 20.0
+    #: At most this share of the time is spent on a plan by services, where it is only the beginning of another.
+    first_share: float = 0.3
+    #: Looking for a first plan may take this long, even beyond the time limit: without one there is no answer.
+    first_s: float = 0.2
+    #: Where more options than this could be part of a cheaper plan, the first plan is taken as it is.
+    most_options: float = math.inf
+    first_plan: FirstPlanParams = field(default_factory=FirstPlanParams)
+    narrowing: NarrowingParams = field(default_factory=NarrowingParams)
+    search: SearchParams = field(default_factory=SearchParams)
 
 
 def narrow(

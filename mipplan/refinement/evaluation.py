@@ -17,15 +17,11 @@ from itertools import islice
 
 import numpy as np
 
-from mipplan.core import Bool, Deadline, Int64, MipplanError, first_true, higher_rank
+from mipplan.core import Bool, Deadline, Int64, LimitReachedError, first_true, higher_rank
 from mipplan.options import Configuration, Option
 from mipplan.refinement.bounds import LeastTimes
 from mipplan.refinement.problem import Domain, Domains, RefinementProblem, Span
 from mipplan.replayer import NEVER, StageReplays, StageRun
-
-
-class LimitReachedError(MipplanError):
-    """A search has used up what it was given; caught where searches are started."""
 
 
 @dataclass

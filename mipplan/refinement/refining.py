@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 
+from mipplan.certificate import CertificateEvaluator
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     Deadline,
     Faults,
+    LimitReachedError,
     SearchLimits,
     check_margin,
     check_quantile,
@@ -28,17 +31,15 @@ from mipplan.pipeline import Discipline, Dispatch, are_timed
 from mipplan.refinement.bounds import Known, Narrowed, narrow
 from mipplan.refinement.evaluation import (
     Counters,
-    LimitReachedError,
     ReplayOracle,
     Screen,
-    ScreenParams,
     StageAlone,
     WorkLimit,
     screen,
     study_stages,
     sufficient_domains,
 )
-from mipplan.refinement.heuristics import HeuristicParams, Heuristics, fastest_plan, propose_plans
+from mipplan.refinement.heuristics import Heuristics, RefinementParams, fastest_plan, propose_plans
 from mipplan.refinement.problem import Domains, RefinementProblem, find_options, least_cost, state_problem
 from mipplan.refinement.result import ASSUMING, OPTIMAL, conclude, record_refinement
 from mipplan.refinement.search import RefinementSearch
@@ -59,24 +60,6 @@ from mipplan.result import (
 )
 from mipplan.tokens import realise
 from mipplan.trace import Trace
-
-
-@dataclass(frozen=True)
-class RefinementParams:
-    """How a refinement divides its time and work."""
-
-    improved_by: float = 0.85
-    """By the end of this share of the time limit looking for better plans must be done, to leave time for proving."""
-    trusted_by: float = 0.92  # By the end of this share the search on trust must be done.
-    proven_by: float = 1.0  # By the end of this share the proof must be done.
-    trusted_replays: int = 400_000
-    """At most 400,000 stage replays of the search on trust, because without a time limit it has to end as well."""
-    # Budgets of the proof, as shares of the way from the lower bound to the best plan.
-    proof_steps: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    # The cost up to which conditions alone refute every plan is found to one part in 200 of itself.
-    bound_precision: int = 200
-    screen: ScreenParams = field(default_factory=ScreenParams)
-    heuristics: HeuristicParams = field(default_factory=HeuristicParams)
 
 
 def refine(
@@ -112,8 +95,8 @@ def refine(
         Of all replays; as the plan says by default. Nothing of what is proven rests on it. The plan keeps its own, and
         the certificate with it, unless all stages are timed: then its replay is the certificate, under this one.
     time_limit_s : float or None
-        Wall-clock limit; the best plan by then is returned with a proven lower bound. The few replays that say how
-        fragile it is come on top.
+        Wall-clock limit; the best plan by then is returned with a proven lower bound. Of the replays that say how
+        fragile it is, as many are made as there is time for.
     margin_s : float
         Keep back this much of the objective: the replayed quantile must be at most the objective less the margin.
     seed : int, optional
@@ -189,11 +172,11 @@ class Refining:
     discipline: str  # Of all replays.
     engine: str
     limits: SearchLimits
-    params: RefinementParams = RefinementParams()
+    params: RefinementParams = field(default_factory=RefinementParams)
 
     def __post_init__(self) -> None:
         self.limits.report(f"refining on {len(self.trace):,} queries")
-        base, params = self.base, self.params
+        base, params, started = self.base, self.params, time.monotonic()
         self._engine = resolve_engine(self.engine, features_of(base.laws.values()))
         self._workload = realise(base.pipeline, self.trace, base.seed)
         self._problem = state_problem(
@@ -206,6 +189,10 @@ class Refining:
             self._demand(),
         )
         self._counters = Counters()
+        # What ends a search takes about as long as what begins it, so more than that is kept back.
+        self._ends = self.limits.deadline
+        kept_s = min(1.5 * (time.monotonic() - started), params.kept_back * self._ends.left_s())
+        self.limits = replace(self.limits, deadline=Deadline(self._ends.at - kept_s))
         self._improving = self._work_until(params.improved_by)
         self._trusting = self._work_until(params.trusted_by, params.trusted_replays)
         self._proving = self._work_until(params.proven_by)
@@ -229,7 +216,7 @@ class Refining:
         proof: str | None = None
         try:
             self._try_given()
-            excluded = narrow(self._problem, None, self._known)
+            excluded = narrow(self._problem, None, self._known, self.limits.deadline)
             self._counters.refuted += excluded.refuted
             if excluded.blocked is None:
                 self._problem = excluded.problem
@@ -238,6 +225,8 @@ class Refining:
                 self._bound()
                 trusted = self._search_on_trust()
                 proof = OPTIMAL if self._prove() else ASSUMING if trusted else None
+        except LimitReachedError:
+            self.limits.report("no time left to exclude what no plan can be made of")
         except KeyboardInterrupt:
             self._stopped = Limit.INTERRUPT
         if excluded is None or excluded.blocked is None:
@@ -251,18 +240,24 @@ class Refining:
 
     def _try_given(self) -> None:
         """Take the choices of the given plan, if they keep the deadline."""
-        choices = self.base.choices
-        if not choices:
+        if not (choices := self.base.choices):
             return
         made = find_options(self._problem.domains, choices)
         if made is None or not made.keeps(self._problem.limits):
             keeps = self._keeps_unoffered()
         else:
-            keeps, _ = ReplayOracle(self._problem, self._replays).judge(made, WorkLimit(self._counters))
+            judge = ReplayOracle(self._problem, self._replays).judge
+            keeps = self._is_certified(made) or judge(made, WorkLimit(self._counters))[0]
         self.limits.report(f"the given plan {'keeps' if keeps else 'does not keep'} the objective")
         if keeps:
-            self._choices, self._cost = dict(choices), self.base.microusd_per_hour
-            self._best = made
+            self._choices, self._cost, self._best = dict(choices), self.base.microusd_per_hour, made
+
+    def _is_certified(self, made: Configuration) -> bool:
+        """Whether the classic theorem says that a plan keeps the deadline: that takes a tenth of a replay."""
+        if self.discipline != Discipline.OLDEST_FIRST:
+            return False
+        latency_ns = CertificateEvaluator(self._workload).latency_ns(made.services)
+        return not self._problem.criterion.exceeds(latency_ns, self._problem.deadline_ns)
 
     def _keeps_unoffered(self) -> bool:
         """Whether the given plan keeps the deadline, although it is not made of the options on offer."""
@@ -320,14 +315,13 @@ class Refining:
     def _bound(self) -> None:
         """Raise the lower bound by conditions alone: by bisection, to where they no longer refute every plan."""
         low, high = self._lower_bound, self._budget()
-        while self._cost is not None and high - low > max(1, high // self.params.bound_precision):
-            middle = (low + high) // 2
-            if narrow(self._problem, middle, self._known).blocked is not None:
-                low = middle
-            else:
-                high = middle
-            if self.limits.deadline.is_over:
-                break
+        with suppress(LimitReachedError):
+            while self._cost is not None and high - low > max(1, high // self.params.bound_precision):
+                middle = (low + high) // 2
+                if narrow(self._problem, middle, self._known, self.limits.deadline).blocked is not None:
+                    low = middle
+                else:
+                    high = middle
         self._raise_bound(low)
 
     def _search_on_trust(self) -> bool:
@@ -358,13 +352,12 @@ class Refining:
         return True
 
     def _search(self, problem: RefinementProblem, budget: int, limit: WorkLimit, *, trusting: bool) -> bool:
-        narrowed = narrow(problem, budget, self._known)
-        if narrowed.blocked is not None:
-            return True
-        domains = narrowed.problem.domains
-        search = RefinementSearch(problem, domains, self._replays, limit, trusting, accept=self._take)
         try:
-            search.run(budget)
+            narrowed = narrow(problem, budget, self._known, limit.deadline)
+            if narrowed.blocked is None:
+                domains = narrowed.problem.domains
+                search = RefinementSearch(problem, domains, self._replays, limit, trusting, accept=self._take)
+                search.run(budget)
         except LimitReachedError:
             return False
         return True
@@ -401,9 +394,7 @@ class Refining:
     def _concluded(self, proof: str | None, why: str | None = None) -> Plan:
         """The best plan with what is proven about it; without any, the reason."""
         made = conclude(self.base, self._choices, self._lower_bound, proof == OPTIMAL, self._stopped, why)
-        done = self._counters
-        proof = proof if made.choices else None
-        record = Refinement(
-            Discipline(self.discipline).value, proof, None, done.replays, done.stage_replays, done.refuted
-        )
-        return record_refinement(made, self.trace, self._workload, record, self.engine)
+        done, proof = self._counters, proof if made.choices else None
+        counts = done.replays, done.stage_replays, done.refuted
+        record = Refinement(Discipline(self.discipline).value, proof, None, *counts)
+        return record_refinement(made, self.trace, self._workload, record, self.engine, self._ends)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from mipplan.certificate import certified_figures
-from mipplan.core import MICRODOLLARS_PER_DOLLAR
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline
 from mipplan.pipeline import are_timed
 from mipplan.replayer import ServiceNoise, replay
 from mipplan.result import Choice, Figures, Limit, Plan, PlanStatus, Refinement
 from mipplan.tokens import Workload
 from mipplan.trace import Trace
+
+_Made = TypeVar("_Made")
 
 #: What a plan's record says is proven.
 OPTIMAL = "optimal"
@@ -54,8 +59,10 @@ def conclude(
     return replace(made, status=status, figures=figures, reason=reason, limit=stopped)
 
 
-def record_refinement(plan: Plan, trace: Trace, workload: Workload, record: Refinement, engine: str) -> Plan:
-    """Give a plan its record, and, if it has choices, its figures and how fragile it is."""
+def record_refinement(
+    plan: Plan, trace: Trace, workload: Workload, record: Refinement, engine: str, deadline: Deadline
+) -> Plan:
+    """Give a plan its record, and, if it has choices, its figures and how fragile it is, as far as there is time."""
     if not plan.choices:
         return replace(plan, provenance=replace(plan.provenance, refinement=record))
 
@@ -64,14 +71,23 @@ def record_refinement(plan: Plan, trace: Trace, workload: Workload, record: Refi
         return replayed.objective_ns(plan.objective)
 
     others = range(plan.seed + 1, plan.seed + 1 + _OTHER_SEEDS) if plan.pipeline.is_random else ()
+    before = time.monotonic()
+    quantile_ns = replayed_ns()
+    figures = certified_figures(plan, workload)
+    # Noisy replays and other draws take longer than the one that must be made.
+    at_most_s = 2 * (time.monotonic() - before)
+
+    def in_time(made: Iterable[_Made]) -> Iterator[_Made]:
+        return itertools.takewhile(lambda _: deadline.left_s() > at_most_s, made)
+
+    noises = in_time(map(ServiceNoise.lognormal, _NOISE))
     record = replace(
         record,
-        quantile_ns=replayed_ns(),
-        noisy_ns={noise.label: replayed_ns(noise) for noise in map(ServiceNoise.lognormal, _NOISE)},
-        other_seeds_ns={seed: replayed_ns(seed=seed) for seed in others},
+        quantile_ns=quantile_ns,
+        noisy_ns={noise.label: replayed_ns(noise) for noise in noises},
+        other_seeds_ns={seed: replayed_ns(seed=seed) for seed in in_time(others)},
     )
     provenance = replace(plan.provenance, refinement=record)
-    figures = certified_figures(plan, workload)
     if are_timed(plan.laws):  # then the replay is the certificate
         figures = replace(figures, certificate_ns=record.quantile_ns)
     return replace(plan, figures=figures, provenance=provenance)

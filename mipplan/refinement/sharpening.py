@@ -24,6 +24,7 @@ from mipplan.core import (
     Deadline,
     Faults,
     InputError,
+    LimitReachedError,
     SearchLimits,
     check_time_limit,
     first_true,
@@ -32,10 +33,10 @@ from mipplan.options import Configuration, Option, check_names, trace_demand
 from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed
 from mipplan.planner import PlanMaker, PlanningParams
 from mipplan.refinement.certificates import StageCertificates
-from mipplan.refinement.evaluation import LimitReachedError, ReplayOracle, ScreenParams, StageAlone, WorkLimit
-from mipplan.refinement.heuristics import Heuristics
+from mipplan.refinement.evaluation import ReplayOracle, ScreenParams, StageAlone, WorkLimit
+from mipplan.refinement.heuristics import Heuristics, RefinementParams
 from mipplan.refinement.problem import RefinementProblem, find_options
-from mipplan.refinement.refining import RefinementParams, Refining
+from mipplan.refinement.refining import Refining
 from mipplan.refinement.result import OPTIMAL
 from mipplan.replayer import StageReplays
 from mipplan.result import (
@@ -53,7 +54,7 @@ from mipplan.result import (
 from mipplan.trace import Trace
 
 #: A proposal that is infeasible needs no reason, and among many options the best is not worth its time.
-_PROPOSING = PlanningParams(diagnosis_s=0.0, most_options=10_000)
+_PROPOSING = PlanningParams(diagnosis_s=0.0, first_s=0.0, most_options=10_000)
 
 #: Screens are smaller than where plans are replayed, because a bound takes a hundred times as long as a replay.
 _REFINEMENT = RefinementParams(screen=ScreenParams(longest_unscreened=4_000, queries=2_500, block=250))
@@ -178,6 +179,9 @@ class Sharpening(Refining):
     def _replays_of(self, problem: RefinementProblem) -> StageReplays:
         return StageCertificates(problem, super()._replays_of(problem), self.base.runs or RunClass())
 
+    def _is_certified(self, made: Configuration) -> bool:  # noqa: ARG002
+        return False  # Not by this certificate, until it is evaluated.
+
     def _keeps_unoffered(self) -> bool:
         return False
 
@@ -272,7 +276,7 @@ class Sharpening(Refining):
             cost = made.microusd_per_hour
             # Looser ones are cheaper, and there may be some where there is none for this objective.
             is_dear = cost is None or (self._cost is not None and cost >= self._cost)
-            if is_dear or self._is_certified(made, own):
+            if is_dear or self._certifies(made, own):
                 low = factor
             else:
                 high = factor
@@ -310,10 +314,10 @@ class Sharpening(Refining):
                 seed=self.base.seed,
                 time_limit_s=None if math.isinf(left_s) else left_s,
             )
-            if self._is_certified(made, own):
+            if self._certifies(made, own):
                 return
 
-    def _is_certified(self, made: Plan, own: WorkLimit) -> bool:
+    def _certifies(self, made: Plan, own: WorkLimit) -> bool:
         """Whether a proposed plan is certified and cheaper than the best; then it is the best."""
         found = self._options_of(made)
         return found is not None and self._keeps(found, own) and self._take(found)
