@@ -13,7 +13,7 @@ import pytest
 import mipplan as mp
 from mipplan.certificate import CertificateEvaluator
 from mipplan.core import Deadline, Int64
-from mipplan.result import Limit
+from mipplan.result import Figures, Limit
 from planning_instances import hand_made, planning_instance
 
 #: Whole evaluations of a certificate that a call may make after its limit, when each takes a second.
@@ -25,8 +25,14 @@ def calls(number: int) -> Mapping[str, Callable[[float | None], mp.Plan]]:
     """Searches of all kinds, of one instance, by name; each is given its time limit."""
     made = planning_instance(number)
 
+    two = [made.trace, replace(made.trace.scale(0.9), name="slower")]
+
     def planned(**more: Any) -> Callable[[float | None], mp.Plan]:
         return lambda limit_s: made.plan(**{"time_limit_s": limit_s, **more})
+
+    def planned_on_two(**more: Any) -> Callable[[float | None], mp.Plan]:
+        given = {**made.arguments, **more}
+        return lambda limit_s: mp.plan(made.pipeline, made.profiles, two, time_limit_s=limit_s, **given)
 
     tight_s = made.slo_ns / 50e9
     return {
@@ -37,6 +43,9 @@ def calls(number: int) -> Mapping[str, Callable[[float | None], mp.Plan]]:
         "budget": planned(budget_usd_per_hour=5.0, slo_s=None),
         "replay": planned(guarantee="replay"),
         "sharp": planned(certificate="sharp", runs=SLOW),
+        "two traces": planned_on_two(seeds=2),
+        "replay of two": planned_on_two(guarantee="replay", discipline="fifo"),
+        "sharp on two": planned_on_two(certificate="sharp", runs=SLOW),
     }
 
 
@@ -65,7 +74,7 @@ def test_no_call_goes_on_after_its_limit(name: str, monkeypatch: pytest.MonkeyPa
     assert name == "infeasible" or seen["time"] > 3
 
 
-@pytest.mark.parametrize("name", ["trace", "paced", "fifo", "infeasible", "budget", "replay", "sharp"])
+@pytest.mark.parametrize("name", calls(7000))
 def test_ctrl_c_at_any_look_at_the_clock_returns_what_there_is(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +122,21 @@ def test_explaining_a_stopped_plan_adopts_a_cheaper_one() -> None:
             assert told.certificate_ns <= told.deadline_ns
             assert "came up" in str(told)
     assert mp.explain(best, instance.trace).adopted is None
+
+
+def test_what_is_adopted_is_certified_on_every_trace() -> None:
+    instance = hand_made()
+    traces = [replace(instance.trace.scale(0.5), name="slow"), replace(instance.trace, name="fast")]
+    best = mp.plan(instance.pipeline, instance.profiles, traces, **instance.arguments)
+    dearer = {stage: replace(choice, replicas=choice.replicas + 1) for stage, choice in best.choices.items()}
+    told = replace(best, choices=dearer, figures=Figures(), status=mp.PlanStatus.FEASIBLE).explain()
+    assert told.adopted is not None
+    certificate = mp.certify(told.adopted, traces)
+    assert told.adopted.samples == certificate.samples
+    assert told.certificate_ns == certificate.bound_ns == told.adopted.certificate_ns
+    assert told.sample == max(certificate.samples, key=lambda one: one.certificate_ns or 0).name
+    verification = mp.verify(told.adopted, traces)
+    assert (verification.problems, verification.remarks) == ((), ())
 
 
 def test_explaining_ends_with_its_limit_and_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
