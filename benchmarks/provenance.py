@@ -37,6 +37,7 @@ _WHOLE = ("mipplan", "formulations/mipplan_formulations")
 SUBJECTS: dict[str, tuple[str, ...]] = {
     "planning": (*_PLANNER, "benchmarks/planning"),
     "replay": (*_REPLAYER, "benchmarks/replay"),
+    "limits": (*_WHOLE, "benchmarks/limits.py"),
     "compare": (*_PLANNER, *_GREEDY, *_rooms("refinement"), "benchmarks/compare"),
     "reliability": (
         *_PLANNER,

@@ -14,6 +14,7 @@ from benchmarks.provenance import code_parts
 RESULTS = {
     "planning": ("planning", "planning/machine.json"),
     "replay": ("replay", "replay/machine.json"),
+    "limits.json": ("limits", "limits.json"),
     "compare": ("compare", "compare/machine.json"),
     "compare/ties.md": ("ties", "compare/ties.json"),
     "compare/shipped.md": ("shipped", "compare/shipped.json"),

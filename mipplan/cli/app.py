@@ -25,6 +25,8 @@ from mipplan.core import Fault, Faults, InputError
 _MANY_PIPELINES = 40
 #: Planning under the other guarantees may take this share of the time limit, because it is a glance at them.
 _COSTS_SHARE = 0.1
+#: Explaining a plan takes at most this long, and no longer than making it may.
+_EXPLAINING_S = 20.0
 
 app = typer.Typer(
     name="mipplan",
@@ -194,9 +196,13 @@ def plan(
                 seeds=seeds,
                 progress=progress,
             )
+            replayed, explanation, is_timed = None, None, made.dispatch == "timed"
+            if made.choices and explain and not is_timed:
+                progress("explaining the plan")
+                explanation = made.explain(time_limit_s=min(_EXPLAINING_S, time_limit_s.value))
+                made = explanation.adopted or made
             if out is not None:
                 made.save(out)
-            replayed, explanation = None, None
             replayed_ns: dict[str, int] = {}
             if made.choices and replay:
                 progress("replaying the plan")
@@ -206,10 +212,6 @@ def plan(
                 priced = guarantee_costs(
                     made, arrivals.value, time_limit_s=_COSTS_SHARE * time_limit_s.value, progress=progress
                 )
-            is_timed = made.dispatch == "timed"
-            if made.choices and explain and not is_timed:
-                progress("explaining the plan")
-                explanation = made.explain()
         remarks = reporting.plan_remarks(made, None if profiles is None else str(profiles))
         remarks += reporting.sample_notes(made, arrivals.value)
         if explain and is_timed:

@@ -7,6 +7,7 @@ plan under it is found. A guarantee that comes later is one more entry.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -323,7 +324,7 @@ def guarantee_costs(
     guarantees : sequence of str
         Of `GUARANTEES`; all by default.
     time_limit_s : float or None
-        Wall-clock limit for all of them together. The few replays that end a refinement come on top.
+        Wall-clock limit for all of them together; what there is no time for is not found.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -352,6 +353,7 @@ def guarantee_costs(
     deadline, report = Deadline.after(time_limit_s), progress or (lambda _: None)
     names = [name for name in GUARANTEES if name in guarantees and GUARANTEES[name].goes_with(made)]
     answer, found = guarantee_of(made), dict[str, Plan]()
+    least_s: float | None = None
     with interrupts_seen() as interrupts, suppress(KeyboardInterrupt):
         for name in names:
             entry, question = GUARANTEES[name], Question(made, read_traces(trace), confidence, found)
@@ -359,11 +361,12 @@ def guarantee_costs(
                 found[name] = made
                 continue
             asked = entry.asked(question)
-            # Analysing a long trace takes its time before any limit counts.
-            if deadline.is_over:
+            # Analysing a long trace takes as long each time, whatever the limit is.
+            if deadline.left_s() <= (least_s or 0.0):
                 found[name] = replace(asked, limit=Limit.TIME)
                 continue
             report(f"pricing the guarantee: {entry.label}")
+            started = time.monotonic()
             limits = SearchLimits(deadline.share(1.0 if name == names[-1] else entry.share), report)
             # There may be too few queries to resample, or none that spans any time: then there is no such price.
             with suppress(InputError):
@@ -371,6 +374,8 @@ def guarantee_costs(
                 if interrupts:
                     break
                 found[name] = planned
+            taken_s = time.monotonic() - started
+            least_s = taken_s if least_s is None else min(least_s, taken_s)
     return {
         name: GuaranteeCost(
             name,

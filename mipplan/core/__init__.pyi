@@ -21,6 +21,7 @@ from .checks import to_ns as to_ns
 from .errors import Fault as Fault
 from .errors import Faults as Faults
 from .errors import InputError as InputError
+from .errors import LimitReachedError as LimitReachedError
 from .errors import MipplanError as MipplanError
 from .errors import NoPlanError as NoPlanError
 from .errors import SolverError as SolverError
@@ -49,6 +50,7 @@ from .quantiles import order_statistic as order_statistic
 from .quantiles import over_text as over_text
 from .quantiles import quantile_ns as quantile_ns
 from .quantiles import running_maximum as running_maximum
+from .search import NO_DEADLINE as NO_DEADLINE
 from .search import Deadline as Deadline
 from .search import Report as Report
 from .search import SearchLimits as SearchLimits

@@ -131,6 +131,10 @@ def check_all(*checks: Callable[[], object]) -> None:
     faults.check()
 
 
+class LimitReachedError(MipplanError):
+    """A search has used up what it was given; caught where searches are started."""
+
+
 class NoPlanError(MipplanError):
     """`Plan.require()` was called on a result that holds no plan (infeasible, or nothing found in time)."""
 

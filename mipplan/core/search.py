@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from mipplan.core.checks import check_time_limit
+from mipplan.core.errors import LimitReachedError
 
 #: What a long search calls with a line for people.
 Report = Callable[[str], None]
@@ -53,6 +54,11 @@ class Deadline:
         """Whether it has passed."""
         return time.monotonic() >= self.at
 
+    def check(self) -> None:
+        """Raise `LimitReachedError` if it has passed."""
+        if self.is_over:
+            raise LimitReachedError
+
     def left_s(self, least_s: float = 0.0) -> float:
         """Seconds left, at least `least_s`; infinite without a limit."""
         return max(least_s, self.at - time.monotonic())
@@ -63,6 +69,10 @@ class Deadline:
             return self
         now = time.monotonic()
         return Deadline(now + part * max(0.0, self.at - now))
+
+
+#: For what may take as long as it takes.
+NO_DEADLINE = Deadline()
 
 
 @dataclass(frozen=True)

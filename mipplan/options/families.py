@@ -70,6 +70,10 @@ class Family:
         series = np.rint(self.fewest * (1.0 + 1.0 / dense) ** np.arange(steps)).astype(np.int64)
         return np.unique(np.minimum(np.concatenate([numbers[:dense], series]), most))
 
+    def count_within(self, most_microusd: int) -> int:
+        """How many numbers of replicas cost at most so much per hour."""
+        return max(0, min(self.most, most_microusd // self.microusd_per_hour) - self.fewest + 1)
+
     def passing(self, replicas: Int64) -> Int64:
         """How many tokens may pass another one, for many numbers of replicas: `most_passing`, shape (m, slacks)."""
         if self.overtaking is None:

@@ -22,8 +22,9 @@ from mipplan.planner.instance import (
     check_tomorrow,
     trace_instance,
 )
+from mipplan.planner.narrowing import PlanningParams
 from mipplan.planner.oracle import ORACLES, CertificateOracle, SeparationOracle
-from mipplan.planner.planning import PlanMaker, PlanningParams, plan
+from mipplan.planner.planning import PlanMaker, plan
 
 __all__ = [
     "ORACLES",

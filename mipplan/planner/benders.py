@@ -255,6 +255,8 @@ class PlanSearch:
         for cut in self._instance.cuts(refused, options, ((order, True), (order[::-1], False))):
             if not cut:
                 return False  # refused even where every stage is ideal
+            if self._deadline.is_over:
+                break
             self._cuts[cut] = cover_of(cut, self._space.tables)
         return True
 

@@ -21,6 +21,7 @@ from mipplan.result import (
     OptionReason,
     OptionVerdict,
     Plan,
+    PlanStatus,
     StageExplanation,
 )
 from mipplan.solvers import AUTO
@@ -49,7 +50,13 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
     trace : Trace, or sequence of Trace
         Before headroom, as given to `mipplan.plan`; of several traces and seeds it is said which one binds.
     time_limit_s : float
-        For the search of plans on other hardware.
+        Wall-clock limit. What there is no time for is left out, and the explanation says so; so does Ctrl-C.
+
+    Returns
+    -------
+    Explanation
+        Of the plan; or, where a search was stopped before the plan was proven and a cheaper certified one comes up
+        here, of that one, which is then `adopted`.
 
     Raises
     ------
@@ -58,7 +65,9 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
     InputError
         If its certificate is a sharp one, or all stages are timed: the certificate is then no sum of terms to vary.
     """
+    started = time.monotonic()
     plan.require()
+    deadline = Deadline.after(time_limit_s, started)
     held = "mipplan.certify(plan, trace).critical_path shows how it comes about"
     if are_timed(plan.laws):
         raise InputError.one("plan", f"is certified by its replay, which has no terms to explain; {held}")
@@ -66,94 +75,204 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
         raise InputError.one("plan", f"has a sharp certificate, which has no terms to explain; {held}")
     request = Request.of(plan, trace)
     instance = request.instance()
-    configuration = Configuration(
-        {stage: instance.families[stage].option(choice) for stage, choice in plan.choices.items()}
-    )
-    services = configuration.services
-    budget = int(configuration.microusd_per_hour * (1 + _PARAMS.near_share))
-    near, complete = _near_plans(instance, plan, budget, Deadline(time.monotonic() + time_limit_s))
-    return Explanation(
-        microusd_per_hour=configuration.microusd_per_hour,
-        certificate_ns=instance.certificate_ns(services),
-        deadline_ns=instance.deadline_ns,
-        critical_path=instance.oracle.critical_path(services),
-        stages=tuple(_stage(instance, plan, configuration, stage) for stage in configuration),
-        near_plans=near,
-        near_share=_PARAMS.near_share,
-        near_complete=complete,
-        sample=request.worst(instance, services),
-    )
+    return _Explaining(request, instance, deadline).explained(configuration_of(instance, plan.choices))
 
 
-def _stage(instance: Instance, plan: Plan, configuration: Configuration, stage: str) -> StageExplanation:
-    family, replicas = configuration[stage]
-    fewer = None
-    if replicas > family.fewest:
-        one_fewer = configuration.replaced(stage, Option(family, replicas - 1))
-        fewer = instance.certificate_ns(one_fewer.services)
-    services, most = configuration.services, instance.deadline_ns
+@dataclass
+class _Explaining:
+    """One explanation under way."""
 
-    def is_kept(less: int) -> bool:
-        own = services[stage]
-        grown = replace(own, latency_ns=own.latency_ns + most - less)
-        return instance.keeps_slo({**services, stage: grown})
+    request: Request
+    instance: Instance
+    deadline: Deadline
+    is_complete: bool = True  # Whether there was time for everything about the stages.
 
-    options = tuple(_options(instance, configuration, stage))
-    return StageExplanation(
-        stage=stage,
-        choice=configuration[stage].choice,
-        # The largest growth of T that the deadline allows, by bisection: the certificate grows with T.
-        spare_latency_ns=most - first_true(0, most, is_kept),
-        one_fewer_certificate_ns=fewer,
-        alternative=_cheapest(options),
-        options=(*options, *_not_allowed(instance, plan, stage)),
-    )
+    @property
+    def plan(self) -> Plan:
+        """The plan asked about."""
+        return self.request.plan
+
+    def explained(self, configuration: Configuration) -> Explanation:
+        """Explain a configuration; where the plan's search was stopped, the first cheaper one that comes up."""
+        instance, stages = self.instance, dict[str, StageExplanation]()
+        cost = configuration.microusd_per_hour
+        near: tuple[NearPlan, ...] = ()
+        near_complete = False
+        is_final = self.plan.status is not PlanStatus.FEASIBLE
+        try:
+            for stage in configuration:
+                stages[stage] = self._stage(configuration, stage)
+                other = stages[stage].alternative
+                if other is not None and other.microusd_per_hour < cost and not is_final:
+                    option = instance.families[stage].option(other.choice)
+                    return self.explained(configuration.replaced(stage, option))
+            near, near_complete = self._near_plans(configuration)
+            least = min(near, key=lambda plan: plan.microusd_per_hour, default=None)
+            if least is not None and least.microusd_per_hour < cost and not is_final:
+                return self.explained(configuration_of(instance, dict(least.choices)))
+        except KeyboardInterrupt:
+            self.is_complete = self.is_complete and len(stages) == len(configuration)
+        certificate_ns = instance.certificate_ns(configuration.services)
+        is_adopted = configuration.choices != self.plan.choices
+        return Explanation(
+            microusd_per_hour=cost,
+            certificate_ns=certificate_ns,
+            deadline_ns=instance.deadline_ns,
+            critical_path=instance.oracle.critical_path(configuration.services),
+            stages=tuple(stages.values()),
+            near_plans=near,
+            near_share=_PARAMS.near_share,
+            near_complete=near_complete,
+            sample=self.request.worst(instance, configuration.services),
+            stages_complete=self.is_complete,
+            adopted=self._adopted(configuration, certificate_ns) if is_adopted else None,
+        )
+
+    def _adopted(self, configuration: Configuration, certificate_ns: int) -> Plan:
+        """The plan with these choices; what was proven of the cost from below holds for it, too."""
+        oracle, services = self.instance.oracle, configuration.services
+        figures = replace(
+            self.plan.figures,
+            microusd_per_hour=configuration.microusd_per_hour,
+            bound_ns=oracle.paths.bound_ns(services),
+            certificate_ns=certificate_ns,
+            samples=self.request.figures(oracle.by_sample(services)),
+        )
+        return replace(self.plan, choices=configuration.choices, figures=figures)
+
+    def _has_time(self) -> bool:
+        if self.deadline.is_over:
+            self.is_complete = False
+        return not self.deadline.is_over
+
+    def _stage(self, configuration: Configuration, stage: str) -> StageExplanation:
+        family, replicas = configuration[stage]
+        instance, fewer = self.instance, None
+        if replicas > family.fewest and self._has_time():
+            one_fewer = configuration.replaced(stage, Option(family, replicas - 1))
+            fewer = instance.certificate_ns(one_fewer.services)
+        services, most = configuration.services, instance.deadline_ns
+
+        def is_kept(less: int) -> bool:
+            own = services[stage]
+            grown = replace(own, latency_ns=own.latency_ns + most - less)
+            return self._has_time() and instance.keeps_slo({**services, stage: grown})
+
+        options = tuple(self._options(configuration, stage))
+        return StageExplanation(
+            stage=stage,
+            choice=configuration[stage].choice,
+            # The largest growth of T that the deadline allows, by bisection: the certificate grows with T.
+            spare_latency_ns=most - first_true(0, most, is_kept),
+            one_fewer_certificate_ns=fewer,
+            alternative=_cheapest(options),
+            options=(*options, *_not_allowed(instance, self.plan, stage)),
+        )
+
+    def _options(self, configuration: Configuration, stage: str) -> Iterator[OptionReason]:
+        """Say of everything else that a stage could run on what comes of it; what there is no time for is left out."""
+        found = self.instance.families[stage]
+        for family in found.families:
+            reason = self._option(configuration, stage, family)
+            if reason is not None:
+                yield reason
+        # A sentence begins with the name of the hardware that it is about.
+        for sentence in found.rejected:
+            hardware, _, detail = sentence.partition(" ")
+            yield OptionReason(hardware, None, OptionVerdict.IMPOSSIBLE, detail=detail)
+
+    def _option(self, configuration: Configuration, stage: str, family: Family) -> OptionReason | None:
+        instance, hardware, batch = self.instance, family.hardware, family.batch
+        # No number of replicas serves better than this.
+        ideal = family.range_service(family.fewest, family.most)
+        services = {**configuration.services, stage: ideal}
+        if family is configuration[stage].family:
+            verdict, trial = OptionVerdict.CHOSEN, configuration
+        elif not self._has_time():
+            return None
+        else:
+            keeps = instance.keeps_slo(services)
+            certified = self._fewest_certified(configuration, stage, family, family.most) if keeps else None
+            if certified is None:
+                if keeps and not self._has_time():
+                    return None
+                return OptionReason(
+                    hardware,
+                    batch,
+                    OptionVerdict.LIMIT if keeps else OptionVerdict.TOO_SLOW,
+                    fewest=family.fewest,
+                    certificate_ns=instance.certificate_ns(services),
+                    latency_ns=ideal.latency_ns,
+                )
+            trial = certified
+            few = trial[stage].replicas == family.fewest
+            verdict = OptionVerdict.THROUGHPUT if few else OptionVerdict.LATENCY
+        return OptionReason(
+            hardware,
+            batch,
+            verdict,
+            trial[stage].replicas,
+            family.fewest,
+            trial.microusd_per_hour,
+            instance.certificate_ns(trial.services),
+            trial.services[stage].latency_ns,
+        )
+
+    def _fewest_certified(
+        self, configuration: Configuration, stage: str, family: Family, most: int
+    ) -> Configuration | None:
+        """Return the configuration with the fewest replicas of another family for one stage that is certified."""
+        instance = self.instance
+
+        def first(low: int, high: int) -> Configuration | None:
+            """Go where a service that is no worse than with any of these numbers does not exclude them."""
+            services = {**configuration.services, stage: family.range_service(low, high)}
+            trial = configuration.replaced(stage, Option(family, low))
+            if not (self._has_time() and trial.keeps(instance.limits) and instance.keeps_slo(services)):
+                return None
+            if low == high:
+                return trial
+            middle = (low + high) // 2
+            return first(low, middle) or first(middle + 1, high)
+
+        low, high = family.fewest, family.fewest
+        # Doubling finds an upper end without asking for absurd numbers of replicas first.
+        while low <= most:
+            if found := first(low, high):
+                return found
+            low, high = high + 1, min(most, 2 * high)
+        return None
+
+    def _near_plans(self, configuration: Configuration) -> tuple[tuple[NearPlan, ...], bool]:
+        """Plans on other hardware, cheapest first, by solving again with the patterns found so far excluded."""
+        instance, plan = self.instance, self.plan
+        budget = int(configuration.microusd_per_hour * (1 + _PARAMS.near_share))
+        # Dominance across hardware would hide just the plans that are wanted.
+        options = instance.affordable(budget, undominated_per_hardware)
+        # A plan may come from elsewhere, by what is no formulation of these problems.
+        formulation = plan.formulation if plan.formulation in FORMULATIONS else AUTO
+        method = SearchMethod(formulation or AUTO, plan.solver or AUTO, SearchLimits(self.deadline))
+        found: list[NearPlan] = []
+        others: list[Cover] = []
+        choices: Mapping[str, Choice] = configuration.choices
+        while len(found) < _PARAMS.most_near_plans and not self.deadline.is_over:
+            # At least one stage runs on other hardware than in any plan before.
+            other = ((place, options[s].hardware != choices[s].hardware) for place, s in enumerate(options))
+            others.append(Cover(tuple(other)))
+            space = SearchSpace(options, instance.limits, others)
+            outcome = PlanSearch(instance, space, method, budget=budget).run()
+            best = outcome.best
+            if best is None:
+                return tuple(found), outcome.finished
+            choices = space.configuration(best.choice).choices
+            found.append(NearPlan(tuple(choices.items()), best.cost, best.certificate_ns))
+        return tuple(found), False
 
 
-def _options(instance: Instance, configuration: Configuration, stage: str) -> Iterator[OptionReason]:
-    """Say of everything else that a stage could run on what comes of it."""
-    found = instance.families[stage]
-    for family in found.families:
-        yield _option(instance, configuration, stage, family)
-    # A sentence begins with the name of the hardware that it is about.
-    for sentence in found.rejected:
-        hardware, _, detail = sentence.partition(" ")
-        yield OptionReason(hardware, None, OptionVerdict.IMPOSSIBLE, detail=detail)
-
-
-def _option(instance: Instance, configuration: Configuration, stage: str, family: Family) -> OptionReason:
-    hardware, batch, chosen = family.hardware, family.batch, configuration[stage]
-    # No number of replicas serves better than this.
-    ideal = family.range_service(family.fewest, family.most)
-    services = {**configuration.services, stage: ideal}
-    if family is chosen.family:
-        verdict, trial = OptionVerdict.CHOSEN, configuration
-    else:
-        keeps = instance.keeps_slo(services)
-        certified = _fewest_certified(instance, configuration, stage, family, family.most) if keeps else None
-        if certified is None:
-            certificate_ns = instance.certificate_ns(services)
-            verdict = OptionVerdict.LIMIT if keeps else OptionVerdict.TOO_SLOW
-            return OptionReason(
-                hardware,
-                batch,
-                verdict,
-                fewest=family.fewest,
-                certificate_ns=certificate_ns,
-                latency_ns=ideal.latency_ns,
-            )
-        trial = certified
-        few = trial[stage].replicas == family.fewest
-        verdict = OptionVerdict.THROUGHPUT if few else OptionVerdict.LATENCY
-    return OptionReason(
-        hardware,
-        batch,
-        verdict,
-        trial[stage].replicas,
-        family.fewest,
-        trial.microusd_per_hour,
-        instance.certificate_ns(trial.services),
-        trial.services[stage].latency_ns,
+def configuration_of(instance: Instance, choices: Mapping[str, Choice]) -> Configuration:
+    """Choices in terms of an instance's options."""
+    return Configuration(
+        {stage: instance.families[stage].option(choice) for stage, choice in choices.items()}
     )
 
 
@@ -174,54 +293,3 @@ def _cheapest(options: Sequence[OptionReason]) -> Alternative | None:
         return None
     choice = Choice(best.hardware, best.batch or 0, best.replicas or 0)
     return Alternative(choice, best.microusd_per_hour or 0, best.certificate_ns or 0)
-
-
-def _fewest_certified(
-    instance: Instance, configuration: Configuration, stage: str, family: Family, most: int
-) -> Configuration | None:
-    """Return the configuration with the fewest replicas of another family for one stage that is certified."""
-
-    def first(low: int, high: int) -> Configuration | None:
-        """Go where a service that is no worse than with any of these numbers does not exclude them."""
-        services = {**configuration.services, stage: family.range_service(low, high)}
-        trial = configuration.replaced(stage, Option(family, low))
-        if not (trial.keeps(instance.limits) and instance.keeps_slo(services)):
-            return None
-        if low == high:
-            return trial
-        middle = (low + high) // 2
-        return first(low, middle) or first(middle + 1, high)
-
-    low, high = family.fewest, family.fewest
-    # Doubling finds an upper end without asking for absurd numbers of replicas first.
-    while low <= most:
-        if found := first(low, high):
-            return found
-        low, high = high + 1, min(most, 2 * high)
-    return None
-
-
-def _near_plans(
-    instance: Instance, plan: Plan, budget: int, deadline: Deadline
-) -> tuple[tuple[NearPlan, ...], bool]:
-    """Plans on other hardware, cheapest first, by solving again with the patterns found so far excluded."""
-    # Dominance across hardware would hide just the plans that are wanted.
-    options = instance.affordable(budget, undominated_per_hardware)
-    # A plan may come from elsewhere, by what is no formulation of these problems.
-    formulation = plan.formulation if plan.formulation in FORMULATIONS else AUTO
-    method = SearchMethod(formulation or AUTO, plan.solver or AUTO, SearchLimits(deadline))
-    found: list[NearPlan] = []
-    others: list[Cover] = []
-    choices: Mapping[str, Choice] = plan.choices
-    while len(found) < _PARAMS.most_near_plans:
-        # At least one stage runs on other hardware than in any plan before.
-        other = ((place, options[s].hardware != choices[s].hardware) for place, s in enumerate(options))
-        others.append(Cover(tuple(other)))
-        space = SearchSpace(options, instance.limits, others)
-        outcome = PlanSearch(instance, space, method, budget=budget).run()
-        best = outcome.best
-        if best is None:
-            return tuple(found), outcome.finished
-        choices = space.configuration(best.choice).choices
-        found.append(NearPlan(tuple(choices.items()), best.cost, best.certificate_ns))
-    return tuple(found), False

@@ -18,7 +18,7 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.calculus import PathWait, fewest_replicas, grid_rate, grid_step
-from mipplan.core import Deadline, Int64, first_true
+from mipplan.core import NO_DEADLINE, Deadline, Int64, first_true
 from mipplan.options import Configuration, Family, Option
 from mipplan.pipeline import DispatchLaw
 from mipplan.planner.choices import SearchSpace
@@ -58,9 +58,9 @@ class CertifiedConfiguration:
 
 
 def find_first_plan(
-    instance: Instance, params: FirstPlanParams = FirstPlanParams()
+    instance: Instance, params: FirstPlanParams = FirstPlanParams(), deadline: Deadline = NO_DEADLINE
 ) -> CertifiedConfiguration | None:
-    """Cheapest of a handful of certified plans; None if none of them is certified within the limits."""
+    """Cheapest of a handful of certified plans; None if none of them is certified within limits and deadline."""
     patterns: list[dict[str, Option]] = []
     candidates: list[Configuration] = []
     every = (family for found in instance.families.values() for family in found.families)
@@ -71,18 +71,21 @@ def find_first_plan(
         )
         for chosen in zip(*stages, strict=True):
             start = dict(zip(instance.families, chosen, strict=True))
-            if start in patterns:
+            if start in patterns or deadline.is_over:
                 continue
             patterns.append(start)
             if (found := _candidate(instance, start, params)) is not None:
                 candidates.append(found)
     if any(option.family.overtaking is not None for start in patterns for option in start.values()):
         # Sizing knows nothing of overtaking: what it finds may be thousands of times too dear.
-        scaled = (_scaled(instance, _at_most(start), params.shrinking) for start in patterns)
-        certified = [configuration for configuration in scaled if configuration is not None]
+        scaled = (_scaled(instance, _at_most(start), params.shrinking, deadline) for start in patterns)
+        certified = [
+            configuration for configuration in scaled if _is_certified(instance, configuration, deadline)
+        ]
         if certified:
-            return trim(instance, min(certified, key=lambda configuration: configuration.microusd_per_hour))
-    while candidates:
+            cheapest = min(certified, key=lambda configuration: configuration.microusd_per_hour)
+            return trim(instance, cheapest, deadline=deadline)
+    while candidates and not deadline.is_over:
         cheapest = min(candidates, key=lambda candidate: candidate.microusd_per_hour)
         candidates.remove(cheapest)
         if instance.keeps_slo(cheapest.services):
@@ -92,7 +95,9 @@ def find_first_plan(
                 family.overtaking is not None or family.fewest < replicas == family.most
                 for family, replicas in cheapest.values()
             )
-            return trim(instance, cheapest) if unsized else CertifiedConfiguration.of(cheapest, instance)
+            if unsized:
+                return trim(instance, cheapest, deadline=deadline)
+            return CertifiedConfiguration.of(cheapest, instance)
         # The quick test is one-sided. From being wrong the oracle has learnt enough to size this pattern anew.
         start = {
             stage: Option(family, _least(family, replicas)) for stage, (family, replicas) in cheapest.items()
@@ -179,28 +184,33 @@ def replicas_on_path(
 
 
 def trim(
-    instance: Instance, found: Configuration, params: FirstPlanParams = FirstPlanParams()
+    instance: Instance,
+    found: Configuration,
+    params: FirstPlanParams = FirstPlanParams(),
+    deadline: Deadline = NO_DEADLINE,
 ) -> CertifiedConfiguration:
     """Take away replicas of a certified plan: of all stages alike, then as many as can go, dearest stage first.
 
     One stage after another alone would leave all the waiting to the first, and the last ones no time for any. In `fifo`
     queues replicas that go let fewer tokens overtake, too, so that others can follow: as long as that helps.
+    After the deadline nothing more goes.
     """
     steps, is_orderly = params.shrinking, not any(o.service.passing for o in found.values())
-    trimmed = _scaled(instance, found, steps) or found
+    trimmed = _scaled(instance, found, steps, deadline)
     for _ in range(1 if is_orderly else params.rounds):
         before = trimmed
         for stage in sorted(found, key=lambda stage: -before[stage].microusd_per_hour):
-            trimmed = _with_fewest(instance, trimmed, stage, 1 if is_orderly else steps)
+            trimmed = _with_fewest(instance, trimmed, stage, 1 if is_orderly else steps, deadline)
         if trimmed == before:
             break
     return CertifiedConfiguration.of(trimmed, instance)
 
 
-def _scaled(instance: Instance, found: Configuration, steps: int) -> Configuration | None:
-    """Take replicas of all stages alike, in steps from the most to the fewest, as long as that is certified.
+def _scaled(instance: Instance, found: Configuration, steps: int, deadline: Deadline) -> Configuration:
+    """Take replicas of all stages alike, in steps to the fewest, as long as that is certified.
 
-    Where tokens overtake, more replicas may be worse: then the fewest that are certified, and None if none are.
+    Where tokens overtake, more replicas may be worse: then the fewest that are certified. Where nothing smaller is
+    certified, what was found is returned as it is.
     """
 
     def moved(left: int) -> Configuration:
@@ -208,13 +218,17 @@ def _scaled(instance: Instance, found: Configuration, steps: int) -> Configurati
             {stage: Option(f, _between(f, most, left / steps)) for stage, (f, most) in found.items()}
         )
 
-    def is_certified(configuration: Configuration) -> bool:
-        return configuration.keeps(instance.limits) and instance.keeps_slo(configuration.services)
-
     # From the fewest, because the oracle learns from what is refused.
     if any(option.service.passing for option in found.values()):
-        return next(filter(is_certified, map(moved, range(steps + 1))), None)
-    return moved(first_true(0, steps, lambda left: is_certified(moved(left))))
+        return next((c for c in map(moved, range(steps)) if _is_certified(instance, c, deadline)), found)
+    return moved(first_true(0, steps, lambda left: _is_certified(instance, moved(left), deadline)))
+
+
+def _is_certified(instance: Instance, configuration: Configuration, deadline: Deadline) -> bool:
+    """Whether it is known to be certified: nothing more is asked after the deadline."""
+    if deadline.is_over or not configuration.keeps(instance.limits):
+        return False
+    return instance.keeps_slo(configuration.services)
 
 
 def _between(family: Family, most: int, share: float) -> int:
@@ -222,7 +236,9 @@ def _between(family: Family, most: int, share: float) -> int:
     return max(family.fewest, math.ceil(most * math.pow(family.fewest / most, 1.0 - share)))
 
 
-def _with_fewest(instance: Instance, certified: Configuration, stage: str, steps: int) -> Configuration:
+def _with_fewest(
+    instance: Instance, certified: Configuration, stage: str, steps: int, deadline: Deadline
+) -> Configuration:
     """Give one stage of a certified plan the fewest replicas with which it is still certified.
 
     They are looked for by halves; where more replicas may be worse, by so many steps first, from the fewest up.
@@ -230,7 +246,8 @@ def _with_fewest(instance: Instance, certified: Configuration, stage: str, steps
     family, most = certified[stage]
 
     def keeps(replicas: int) -> bool:
-        return instance.keeps_slo(certified.replaced(stage, Option(family, replicas)).services)
+        fewer = certified.replaced(stage, Option(family, replicas))
+        return not deadline.is_over and instance.keeps_slo(fewer.services)
 
     below, enough = family.fewest, most
     for step in range(1, steps):
@@ -296,13 +313,17 @@ def _steps(space: SearchSpace, rows: Int64, choice: Int64, spare: int) -> Iterat
 
 
 def break_ties(
-    instance: Instance, space: SearchSpace, choice: Int64, certificate_ns: int
+    instance: Instance,
+    space: SearchSpace,
+    choice: Int64,
+    certificate_ns: int,
+    deadline: Deadline = NO_DEADLINE,
 ) -> tuple[Int64, int]:
     """Exchange options for others of the same cost, one stage at a time, while the certificate falls.
 
     Between plans of equal cost the one with the least certificate found is the better answer: latency for free. Batch
     caps cost nothing by themselves, so ties are common, and which of them a solver returns is arbitrary. Returns a
-    choice of the same cost and devices, and its certificate, which no single exchange lowers.
+    choice of the same cost and devices, and its certificate, which no single exchange lowers, if there is time.
     """
     improved = True
     while improved:
@@ -316,6 +337,8 @@ def break_ties(
                 trial = choice.copy()
                 trial[place] = first + row
                 services = space.services(trial)
+                if deadline.is_over:
+                    return choice, certificate_ns
                 if instance.oracle.floor_ns(services) >= certificate_ns:
                     continue
                 found_ns = instance.certificate_ns(services)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mipplan.core import NS_PER_MS, NS_PER_S, UNLIMITED_NS, Int64, format_duration
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    NS_PER_MS,
+    NS_PER_S,
+    UNLIMITED_NS,
+    Deadline,
+    Int64,
+    format_duration,
+)
 from mipplan.options import (
     Configuration,
     Option,
@@ -24,7 +33,7 @@ from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import CertifiedConfiguration
 from mipplan.planner.instance import Instance, Request
 from mipplan.profiles import Profiles
-from mipplan.result import Limit, Plan, step_text
+from mipplan.result import Limit, Plan, PlanStatus, step_text
 
 #: A certified plan, if any was found, and what stopped the search for it, if it did not come to its end.
 Found = tuple[CertifiedConfiguration | None, Limit | None]
@@ -89,20 +98,27 @@ class Feasibility:
         best, limit = self.find(instance.with_deadline(UNLIMITED_NS), ranges=ranges)
         if best is None:
             return None, limit
-        if self.budget is None:
-            best = _quickened(instance, best)
-        low = instance.certificate_ns(instance.ideal_services())
-        # The first question is whether anything at all is faster: mostly the answer is no, and that is all.
-        guess = best.certificate_ns - 1
-        while low < best.certificate_ns:
-            found, limit = self.find(instance.with_deadline(guess), ranges=ranges)
-            if found is not None:
-                best = found
-            elif limit is None:
-                low = guess + 1
-            else:
-                return best, limit
-            guess = (low + best.certificate_ns - 1) // 2
+        try:
+            if self.method.limits.deadline.is_over:
+                return best, Limit.TIME
+            if self.budget is None:
+                best = _quickened(instance, best, self.method.limits.deadline)
+            low = instance.certificate_ns(instance.ideal_services())
+            # The first question is whether anything at all is faster: mostly the answer is no, and that is all.
+            guess = best.certificate_ns - 1
+            while low < best.certificate_ns:
+                if self.method.limits.deadline.is_over:
+                    return best, Limit.TIME
+                found, limit = self.find(instance.with_deadline(guess), ranges=ranges)
+                if found is not None:
+                    best = found
+                elif limit is None:
+                    low = guess + 1
+                else:
+                    return best, limit
+                guess = (low + best.certificate_ns - 1) // 2
+        except KeyboardInterrupt:
+            return best, Limit.INTERRUPT
         return best, None
 
 
@@ -175,7 +191,9 @@ def _moved(configuration: Configuration, instance: Instance) -> Configuration | 
     return moved if len(moved) == len(configuration) and moved.keeps(instance.limits) else None
 
 
-def _quickened(instance: Instance, plan: CertifiedConfiguration) -> CertifiedConfiguration:
+def _quickened(
+    instance: Instance, plan: CertifiedConfiguration, deadline: Deadline
+) -> CertifiedConfiguration:
     """Exchange families for others, one stage at a time, while the certificate falls.
 
     With the most replicas; under fifo, where fewer may be better, with the fewest, too.
@@ -188,6 +206,8 @@ def _quickened(instance: Instance, plan: CertifiedConfiguration) -> CertifiedCon
         for stage, found in instance.families.items():
             tried = [(f, n) for f in found.families for n in {f.most, f.fewest if f.slacks_ns else f.most}]
             for family, replicas in tried:
+                if deadline.is_over:
+                    return plan
                 faster = plan.configuration.replaced(stage, Option(family, replicas))
                 trial = CertifiedConfiguration.of(faster, instance)
                 if trial.certificate_ns < plan.certificate_ns:
@@ -206,11 +226,15 @@ class Diagnosis:
     def reason(self) -> str:
         """Everything that could be found out in the time there is, most useful first."""
         parts = self._blocked_stages()
-        if not parts:
+        is_blocked = bool(parts)
+        if not is_blocked:
             parts.append(f"no configuration can be certified to keep {_objective_text(self.request.plan)}")
-            parts += self._smallest_objective()
-        parts += self._binding_limits()
-        parts += self._highest_rate()
+        with suppress(
+            KeyboardInterrupt
+        ):  # That there is no plan is known, and what was found out by then is told.
+            parts += [] if is_blocked else self._smallest_objective()
+            parts += self._binding_limits()
+            parts += self._highest_rate()
         return ". ".join(parts)
 
     def _blocked_stages(self) -> list[str]:
@@ -248,6 +272,8 @@ class Diagnosis:
         lifted["the stages' replica limits"] = _without_replica_limits(plan.pipeline), plan.profiles
         binding = []
         for name, (pipeline, profiles) in lifted.items():
+            if self.feasibility.method.limits.deadline.is_over:
+                break
             families = find_families(pipeline, profiles, instance.demand, plan.laws, self.request.overtaking)
             relaxed = replace(instance, families=families, limits=limits_of(profiles))
             if self.feasibility.find(relaxed)[0] is not None:
@@ -264,7 +290,7 @@ class Diagnosis:
         """
         low, high = 0, _WHOLE
         known: CertifiedConfiguration | None = None
-        while high - low > 1:
+        while high - low > 1 and not self.feasibility.method.limits.deadline.is_over:
             middle = (low + high) // 2
             plan, limit = self.feasibility.find(self.request.instance(middle / _WHOLE), known)
             if plan is not None:
@@ -278,6 +304,16 @@ class Diagnosis:
         rates_rps = {low / _WHOLE * sample.trace.rate_rps for sample in self.request.samples}
         most = "up to " if len(rates_rps) > 1 else ""
         return [f"At {low}% of the traffic ({most}{max(rates_rps):.4g} queries/s) it would work"]
+
+
+def over_budget(cheapest: Plan, budget: int) -> str:
+    """Say why no plan costs at most `budget` (micro-dollars per hour), given the cheapest found."""
+    least = cheapest.require().microusd_per_hour or 0
+    known = "the cheapest" if cheapest.status is PlanStatus.OPTIMAL else "the cheapest found in time"
+    return (
+        f"no plan costs at most {budget / MICRODOLLARS_PER_DOLLAR:.10g} $/h: {known} that keeps up with the mean rate "
+        f"costs {least / MICRODOLLARS_PER_DOLLAR:.10g} $/h"
+    )
 
 
 def _objective_text(plan: Plan) -> str:

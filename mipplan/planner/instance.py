@@ -156,7 +156,7 @@ class Instance:
         """How many options that is, of all stages together, before any is dropped."""
         most = self._spendable(budget)
         return sum(
-            family.numbers_within(most[stage]).size
+            family.count_within(most[stage])
             for stage, found in self.families.items()
             for family in found.families
         )

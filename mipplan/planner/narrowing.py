@@ -9,11 +9,12 @@ What is returned is certified, and nothing else is proven here: that takes a sea
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
 
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import SearchSpace
-from mipplan.planner.heuristics import CertifiedConfiguration
+from mipplan.planner.heuristics import CertifiedConfiguration, FirstPlanParams
 from mipplan.planner.instance import Instance
 
 
@@ -30,9 +31,21 @@ class NarrowingParams:
     worth_it: float = 0.8  # Another one follows if the plan costs at most this share of what it did.
 
 
-def is_too_dear(instance: Instance, first: CertifiedConfiguration, params: NarrowingParams) -> bool:
-    """Whether too many options could be part of a cheaper plan."""
-    return instance.count_affordable(first.cost) > params.most
+@dataclass(frozen=True)
+class PlanningParams:
+    """Parameters of all that making a plan consists of."""
+
+    #: Finding out why there is no plan may take this long after that is known, within the time limit.
+    diagnosis_s: float = 20.0
+    #: At most this share of the time is spent on a plan by services, where it is only the beginning of another.
+    first_share: float = 0.3
+    #: Looking for a first plan may take this long, even beyond the time limit: without one there is no answer.
+    first_s: float = 0.2
+    #: Where more options than this could be part of a cheaper plan, the first plan is taken as it is.
+    most_options: float = math.inf
+    first_plan: FirstPlanParams = field(default_factory=FirstPlanParams)
+    narrowing: NarrowingParams = field(default_factory=NarrowingParams)
+    search: SearchParams = field(default_factory=SearchParams)
 
 
 def narrow(
@@ -41,9 +54,13 @@ def narrow(
     method: SearchMethod,
     params: NarrowingParams,
     search: SearchParams,
-) -> CertifiedConfiguration:
-    """Look for cheaper plans among few numbers of replicas, as long as there are too many and it helps."""
-    while is_too_dear(instance, first, params):
+) -> tuple[CertifiedConfiguration, bool]:
+    """Look for cheaper plans among few numbers of replicas, as long as there are too many and it helps.
+
+    Returns the cheapest, and whether too many options could still be part of a cheaper one.
+    """
+    helps = True
+    while (is_too_dear := instance.count_affordable(first.cost) > params.most) and helps:
         method.limits.report(
             f"first plan at {first.cost / 1e6:.4f} $/h: looking for a cheaper one to begin with"
         )
@@ -57,6 +74,5 @@ def narrow(
         if best is None:
             raise AssertionError("a search that starts from a plan ends with one")
         before, first = first, CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns)
-        if first.cost > params.worth_it * before.cost:
-            break
-    return first
+        helps = first.cost <= params.worth_it * before.cost
+    return first, is_too_dear

@@ -6,12 +6,11 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope, least_above
 from mipplan.certificate import resolve_certificate
 from mipplan.core import (
-    MICRODOLLARS_PER_DOLLAR,
     UNLIMITED_NS,
     Deadline,
     InputError,
@@ -24,12 +23,12 @@ from mipplan.core import (
 )
 from mipplan.options import Configuration, check_names
 from mipplan.pipeline import Discipline, Dispatch, Pipeline
-from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
+from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod
 from mipplan.planner.choices import SearchSpace
-from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
-from mipplan.planner.infeasible import Diagnosis, Feasibility
+from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, find_first_plan, trim
+from mipplan.planner.infeasible import Diagnosis, Feasibility, over_budget
 from mipplan.planner.instance import Request, check_search, check_theorem, check_tomorrow
-from mipplan.planner.narrowing import NarrowingParams, is_too_dear, narrow
+from mipplan.planner.narrowing import PlanningParams, narrow
 from mipplan.profiles import Profiles
 from mipplan.result import (
     CertificateKind,
@@ -52,21 +51,9 @@ from mipplan.trace import Trace
 
 #: The share of scenarios that a reliable plan keeps unless another is asked for.
 _CONFIDENCE = 0.95
+_PLANNING = PlanningParams()
 #: Begins the reason of a search that did not come to its end.
 _STOPPED = "the search was stopped (time limit or interrupt)"
-
-
-@dataclass(frozen=True)
-class PlanningParams:
-    """Parameters of all that making a plan consists of."""
-
-    #: Finding out why there is no plan may take this long after that is known, whatever the time limit.
-    diagnosis_s: float = 20.0
-    #: At most this share of the time is spent on a plan by services, where it is only the beginning of another.
-    first_share: float = 0.3
-    first_plan: FirstPlanParams = field(default_factory=FirstPlanParams)
-    narrowing: NarrowingParams = field(default_factory=NarrowingParams)
-    search: SearchParams = field(default_factory=SearchParams)
 
 
 def plan(
@@ -246,12 +233,15 @@ def plan(
         reliable: Plan = plan_reliably(asked, traces, *tomorrow, time_limit_s=left_s(), progress=progress)
         return reliable
     limits = SearchLimits(deadline, progress or (lambda _: None))
-    maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
     if by_replay:
-        start = maker.hurried().start()
-        ending = {"time_limit_s": left_s(), "progress": progress}
-        refined: Plan = from_front("refine")(start, traces, margin_s=margin_s, **ending)
+        # Whatever the queues, a plan certified for the oldest first is a good beginning, and the one found soonest.
+        eldest = replace(asked.objective, discipline=Discipline.OLDEST_FIRST)
+        start = PlanMaker(replace(asked, objective=eldest), limits).hurried().cheapest(quick=True)
+        left = 1e-3 if start.limit is Limit.INTERRUPT else left_s()
+        ending = {"margin_s": margin_s, "time_limit_s": left, "progress": progress}
+        refined: Plan = from_front("refine")(replace(start, objective=asked.objective), traces, **ending)
         return refined
+    maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
     if (
         by_arrival
         or certificate == CertificateKind.CLASSIC
@@ -271,7 +261,7 @@ def plan(
 class PlanMaker:
     """Makes the plan that one without choices asks for, with its provenance's sample at hand."""
 
-    def __init__(self, asked: Plan, limits: SearchLimits, params: PlanningParams = PlanningParams()) -> None:
+    def __init__(self, asked: Plan, limits: SearchLimits, params: PlanningParams = _PLANNING) -> None:
         if asked.provenance.sample is None:
             raise AssertionError("a plan is made for a trace")
         limits.report(f"analysing {sum(map(len, asked.provenance.samples)):,} queries")
@@ -294,56 +284,71 @@ class PlanMaker:
         made._params = replace(self._params, diagnosis_s=0.0)
         return made
 
-    def cheapest(self) -> Plan:
-        """Return the cheapest plan that keeps the objective."""
-        instance, report = self._instance, self._method.limits.report
+    def within(self, latency_ns: int, deadline: Deadline) -> PlanMaker:
+        """The same for another latency and with another deadline: for plans that are proposed, not answers."""
+        made = copy.copy(self)
+        made._method = replace(self._method, limits=replace(self._method.limits, deadline=deadline))
+        made._instance = self._instance.with_deadline(latency_ns)
+        return made
+
+    def cheapest(self, *, quick: bool = False) -> Plan:
+        """Return the cheapest plan that keeps the objective; only where a first one is found at once, if `quick`."""
+        instance, limits = self._instance, self._method.limits
+        report, deadline = limits.report, limits.deadline
         if not instance.has_options:
             return self._infeasible()
-        report("looking for a first certified plan")
-        first = find_first_plan(instance, self._params.first_plan)
-        if first is None:
-            report("deciding whether any plan can be certified")
-            found, limit = Feasibility(self._method, params=self._params.search).find(instance)
-            if found is None and limit is None:
-                return self._infeasible()
-            if found is None:
-                # The search for any plan bounds no cost: what keeps up with the mean rate does.
-                lower_bound = sum(instance.cheapest_by_stage().values())
-                return replace(
-                    self._asked,
-                    figures=Figures(lower_bound_microusd_per_hour=lower_bound),
-                    reason=f"{_STOPPED} before any certified plan was found; allow more time",
-                    limit=limit,
+        # A first plan has a moment, even if the time is up.
+        soon = Deadline(max(deadline.at, time.monotonic() + self._params.first_s))
+        at_hand: CertifiedConfiguration | None = None
+        try:
+            report("looking for a first certified plan")
+            first = find_first_plan(instance, self._params.first_plan, soon)
+            if first is None and quick:
+                return self._asked
+            if first is None and soon.is_over:
+                return self._stopped(None, Limit.TIME)
+            if first is None:
+                report("deciding whether any plan can be certified")
+                at_hand, limit = Feasibility(self._method, params=self._params.search).find(instance)
+                if at_hand is None:
+                    return self._infeasible() if limit is None else self._stopped(None, limit)
+                first = trim(instance, at_hand.configuration, self._params.first_plan, soon)
+            at_hand = first
+            report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
+            if self.request.overtaking is None:
+                is_too_dear = instance.count_affordable(first.cost) > self._params.most_options
+            else:
+                at_hand, is_too_dear = narrow(
+                    instance, first, self._method, self._params.narrowing, self._params.search
                 )
-            first = trim(instance, found.configuration, self._params.first_plan)
-        report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
-        if self.request.overtaking is not None:
-            first = narrow(instance, first, self._method, self._params.narrowing, self._params.search)
-            if self._method.limits.deadline.at < math.inf and is_too_dear(
-                instance, first, self._params.narrowing
-            ):
-                least = sum(instance.cheapest_by_stage().values())
-                return self._made(first.configuration, least, first.certificate_ns, Limit.TIME)
-        space = SearchSpace(instance.affordable(first.cost), instance.limits)
-        report(f"choosing among {space.size:,} options")
-        # The first plan in terms of the options: where its own was dropped, by one that is no worse.
-        rows = [space.tables[stage].no_worse(option) for stage, option in first.configuration.items()]
-        known = CertifiedChoice.of(space.first + rows, space, instance)
-        outcome = PlanSearch(instance, space, self._method, known=known, params=self._params.search).run()
-        best = outcome.best
-        if best is None:
-            raise AssertionError("a search that starts from a plan ends with one")
-        choice, certificate_ns = break_ties(instance, space, best.choice, best.certificate_ns)
-        optimal = outcome.finished or outcome.lower_bound >= best.cost
+                is_too_dear &= deadline.at < math.inf
+            if is_too_dear:
+                return self._stopped(at_hand, Limit.TIME)
+            space = SearchSpace(instance.affordable(at_hand.cost), instance.limits)
+            report(f"choosing among {space.size:,} options")
+            # The first plan in terms of the options: where its own was dropped, by one that is no worse.
+            rows = [space.tables[stage].no_worse(option) for stage, option in at_hand.configuration.items()]
+            known = CertifiedChoice.of(space.first + rows, space, instance)
+            outcome = PlanSearch(instance, space, self._method, known=known, params=self._params.search).run()
+            best = outcome.best
+            if best is None:
+                raise AssertionError("a search that starts from a plan ends with one")
+            at_hand = CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns)
+            optimal = outcome.finished or outcome.lower_bound >= best.cost
+            choice, certificate_ns = break_ties(instance, space, best.choice, best.certificate_ns, deadline)
+        except KeyboardInterrupt:
+            return self._stopped(at_hand, Limit.INTERRUPT)
         lower_bound = best.cost if optimal else outcome.lower_bound
         limit = None if optimal else outcome.limit
         return self._made(space.configuration(choice), lower_bound, certificate_ns, limit)
 
-    def start(self) -> Plan:
-        """Return a plan that services certify, if one is found quickly; else what was asked for, without choices."""
-        has_options = self._instance.has_options
-        first = find_first_plan(self._instance, self._params.first_plan) if has_options else None
-        return self._asked if first is None else self.cheapest()
+    def _stopped(self, at_hand: CertifiedConfiguration | None, limit: Limit) -> Plan:
+        """The plan at hand, of which nothing is proven; the cost is bounded by what keeps up with the mean rate."""
+        least = sum(self._instance.cheapest_by_stage().values())
+        if at_hand is not None:
+            return self._made(at_hand.configuration, least, at_hand.certificate_ns, limit)
+        reason = f"{_STOPPED} before any certified plan was found; allow more time"
+        return replace(self._asked, figures=Figures(None, least), reason=reason, limit=limit)
 
     def fastest(self, budget: int) -> Plan:
         """Return the plan with the least certified latency that costs at most `budget` (micro-dollars per hour)."""
@@ -352,7 +357,9 @@ class PlanMaker:
         best, limit = feasibility.smallest_deadline(self._instance)
         if best is None:
             if limit is None and not self._method.limits.deadline.is_over:
-                return self._over_budget(budget)
+                # With a budget the instance has no deadline: this is what any plan takes, device limits included.
+                cheapest = self.cheapest()
+                return self._without_plan(over_budget(cheapest, budget)) if cheapest.choices else cheapest
             return replace(
                 self._asked,
                 reason=f"{_STOPPED} before any plan within the budget was found",
@@ -377,21 +384,11 @@ class PlanMaker:
 
     def _infeasible(self) -> Plan:
         self._method.limits.report("finding out why there is no plan")
-        deadline = Deadline(time.monotonic() + self._params.diagnosis_s)
+        latest = time.monotonic() + self._params.diagnosis_s
+        deadline = Deadline(min(latest, self._method.limits.deadline.at))
         method = replace(self._method, limits=replace(self._method.limits, deadline=deadline))
         feasibility = Feasibility(method, params=self._params.search)
         return self._without_plan(Diagnosis(self.request, self._instance, feasibility).reason())
-
-    def _over_budget(self, budget: int) -> Plan:
-        # With a budget the instance has no deadline: this is what any plan takes, device limits included.
-        cheapest = self.cheapest()
-        if cheapest.microusd_per_hour is None:
-            return cheapest
-        most, least = (cost / MICRODOLLARS_PER_DOLLAR for cost in (budget, cheapest.microusd_per_hour))
-        known = "the cheapest" if cheapest.status is PlanStatus.OPTIMAL else "the cheapest found in time"
-        return self._without_plan(
-            f"no plan costs at most {most:.10g} $/h: {known} that keeps up with the mean rate costs {least:.10g} $/h"
-        )
 
     def _without_plan(self, reason: str) -> Plan:
         return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())

@@ -3,7 +3,6 @@
 from mipplan.refinement.bounds import Known, LeastTimes, narrow
 from mipplan.refinement.evaluation import (
     Counters,
-    LimitReachedError,
     ReplayOracle,
     Screen,
     WorkLimit,
@@ -22,7 +21,6 @@ __all__ = [
     "Heuristics",
     "Known",
     "LeastTimes",
-    "LimitReachedError",
     "RefinementProblem",
     "RefinementSearch",
     "ReplayOracle",

@@ -24,7 +24,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mipplan.core import Int64
+from mipplan.core import NO_DEADLINE, Deadline, Int64
 from mipplan.refinement.problem import Domain, Domains, RefinementProblem, least_cost, least_services_ns
 from mipplan.replayer import NEVER
 
@@ -90,12 +90,19 @@ class Narrowed:
 Known: TypeAlias = dict[tuple[str, int], "NeededCapacity | None"]
 
 
-def narrow(problem: RefinementProblem, budget: int | None = None, known: Known | None = None) -> Narrowed:
+def narrow(
+    problem: RefinementProblem,
+    budget: int | None = None,
+    known: Known | None = None,
+    deadline: Deadline = NO_DEADLINE,
+) -> Narrowed:
     """Exclude options by path service times and by capacity, until no more follow from that.
 
     With a budget only plans that cost less matter. Families too dear for it are left out first, which makes the least
     times longer, and the capacity needed larger. What is `known` from earlier calls on the same workload, with as many
     allowed queries, is added to.
+
+    Raises `LimitReachedError` if the deadline passes before that is done.
     """
     refuted: Counter[str] = Counter()
     known = {} if known is None else known
@@ -103,12 +110,16 @@ def narrow(problem: RefinementProblem, budget: int | None = None, known: Known |
         before = _count(problem.domains)
         if budget is not None:
             problem = replace(problem, domains=_within(problem.domains, budget))
-        for ground, condition in ((PATH_SERVICE, _in_time), (CAPACITY, partial(_with_capacity, known))):
+        for ground, condition in (
+            (PATH_SERVICE, _in_time),
+            (CAPACITY, partial(_with_capacity, known, deadline)),
+        ):
             blocked = next((stage for stage, domain in problem.domains.items() if not domain), None)
             if blocked is not None:
                 return Narrowed(problem, blocked, refuted)
             times, kept = LeastTimes(problem), {}
             for stage, domain in problem.domains.items():
+                deadline.check()
                 needed = zip(domain, condition(times, stage), strict=True)
                 spans = [replace(span, fewest=max(span.fewest, n)) for span, n in needed if n is not None]
                 kept[stage] = tuple(span for span in spans if span.fewest <= span.most)
@@ -146,11 +157,11 @@ def _in_time(times: LeastTimes, stage: str) -> list[int | None]:
     return [0 if count <= times.problem.allowed else None for count in late]
 
 
-def _with_capacity(known: Known, times: LeastTimes, stage: str) -> list[int | None]:
+def _with_capacity(known: Known, deadline: Deadline, times: LeastTimes, stage: str) -> list[int | None]:
     """Replicas that each family needs by capacity; None if no number of them will do."""
     window = (stage, times.window_ns(stage))
     if window not in known:
-        known[window] = find_needed_capacity(times, stage)
+        known[window] = find_needed_capacity(times, stage, deadline=deadline)
     needed = known[window]
     domain = times.problem.domains[stage]
     return [0 if needed is None else needed.fewest_replicas(span.family.service_ns) for span in domain]
@@ -188,11 +199,14 @@ class NeededCapacity:
 
 
 def find_needed_capacity(
-    times: LeastTimes, stage: str, params: CapacityParams = CapacityParams()
+    times: LeastTimes,
+    stage: str,
+    params: CapacityParams = CapacityParams(),
+    deadline: Deadline = NO_DEADLINE,
 ) -> NeededCapacity | None:
     """Find the least capacity of a stage with which no more queries than allowed are late, or nearly that.
 
-    None if any capacity will do, as far as this condition tells.
+    None if any capacity will do, as far as this condition tells. Raises `LimitReachedError` after the deadline.
     """
     workload = times.problem.workload
     tokens = workload.stages[stage]
@@ -213,6 +227,7 @@ def find_needed_capacity(
     count = _counter()
     fits, fails = 0, window + 1
     while fails - fits > max(1, fails // params.precision):
+        deadline.check()
         work = (fits + fails) // 2
         if count(gaps, window, work, spare) > spare:
             fails = work
@@ -220,12 +235,17 @@ def find_needed_capacity(
             fits = work
     lengths_ns = np.unique((length_ns * np.linspace(0.0, 1.0, params.windows)).astype(np.int64))
     lengths_ns[-1] = length_ns
-    first = np.arange(ingress_ns.size)
-    crowds = [
-        int((np.searchsorted(ingress_ns, ingress_ns + length, side="right") - first).max())
-        for length in lengths_ns.tolist()
-    ]
+    crowds = []
+    for length in lengths_ns.tolist():
+        deadline.check()
+        crowds.append(_most_within(ingress_ns, length))
     return NeededCapacity(fails, parts, length_ns, lengths_ns, np.array(crowds, dtype=np.int64))
+
+
+def _most_within(ingress_ns: Int64, length_ns: int) -> int:
+    """Most tokens that enter within a closed window of this length."""
+    ends = np.searchsorted(ingress_ns, ingress_ns + length_ns, side="right")
+    return int((ends - np.arange(ingress_ns.size)).max())
 
 
 def count_turned_away(gaps: Sequence[int] | Int64, window: int, work: int, most: int) -> int:

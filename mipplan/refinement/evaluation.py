@@ -17,15 +17,11 @@ from itertools import islice
 
 import numpy as np
 
-from mipplan.core import Bool, Deadline, Int64, MipplanError, first_true, higher_rank
+from mipplan.core import Bool, Deadline, Int64, LimitReachedError, first_true, higher_rank
 from mipplan.options import Configuration, Option
 from mipplan.refinement.bounds import LeastTimes
 from mipplan.refinement.problem import Domain, Domains, RefinementProblem, Span
 from mipplan.replayer import NEVER, StageReplays, StageRun
-
-
-class LimitReachedError(MipplanError):
-    """A search has used up what it was given; caught where searches are started."""
 
 
 @dataclass
@@ -134,6 +130,10 @@ class Screen:
         if self.part is self.whole:
             return self.whole.problem
         return replace(self.part.problem, criterion=self.part.problem.criterion.scaled(self.share))
+
+    def keeps(self, plan: Configuration, limit: WorkLimit) -> bool:
+        """Whether a plan keeps deadline and device limits; the whole is asked only where the part does not refuse."""
+        return self.part.keeps(plan, limit) and self.confirms(plan, limit)
 
     def confirms(self, plan: Configuration, limit: WorkLimit) -> bool:
         """Whether a plan that keeps the deadline on the part does so on the whole trace."""

@@ -14,15 +14,15 @@ dynamic programming, without a replay.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
 
-from mipplan.core import Bool, Int32, Int64, LongestPaths, Positions, first_true
+from mipplan.core import Bool, Int32, Int64, LimitReachedError, LongestPaths, Positions, first_true
 from mipplan.options import Configuration, Option
 from mipplan.pipeline import Pipeline
-from mipplan.refinement.evaluation import LimitReachedError, RatedOption, ReplayOracle, StageAlone, WorkLimit
+from mipplan.refinement.evaluation import RatedOption, ReplayOracle, ScreenParams, StageAlone, WorkLimit
 from mipplan.refinement.problem import Domain, RefinementProblem, Span
 from mipplan.refinement.search import RefinementSearch
 from mipplan.replayer import NEVER, StageReplays
@@ -48,6 +48,25 @@ class HeuristicParams:
     # Kicks in a row that lead to nothing better before the search for cheaper plans gives up, for each stage.
     kicks: int = 4
     kick_reach: int = 6  # A kick takes one of 6 dearer options of a stage.
+
+
+@dataclass(frozen=True)
+class RefinementParams:
+    """How a refinement divides its time and work."""
+
+    improved_by: float = 0.85
+    """By the end of this share of the time limit looking for better plans must be done, to leave time for proving."""
+    trusted_by: float = 0.92  # By the end of this share the search on trust must be done.
+    proven_by: float = 1.0  # By the end of this share the proof must be done.
+    kept_back: float = 0.25  # At most this share of the time limit is kept back for the record at the end.
+    trusted_replays: int = 400_000
+    """At most 400,000 stage replays of the search on trust, because without a time limit it has to end as well."""
+    # Budgets of the proof, as shares of the way from the lower bound to the best plan.
+    proof_steps: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    # The cost up to which conditions alone refute every plan is found to one part in 200 of itself.
+    bound_precision: int = 200
+    screen: ScreenParams = field(default_factory=ScreenParams)
+    heuristics: HeuristicParams = field(default_factory=HeuristicParams)
 
 
 def propose_plans(

@@ -6,12 +6,18 @@ A limit or Ctrl-C ends the phase that is under way.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 
+from mipplan.certificate import CertificateEvaluator
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
+    Deadline,
+    LimitReachedError,
     SearchLimits,
     format_duration,
 )
@@ -20,17 +26,15 @@ from mipplan.pipeline import Discipline, are_timed
 from mipplan.refinement.bounds import Known, Narrowed
 from mipplan.refinement.evaluation import (
     Counters,
-    LimitReachedError,
     ReplayOracle,
     Screen,
-    ScreenParams,
     StageAlone,
     WorkLimit,
     screen,
     study_stages,
     sufficient_domains,
 )
-from mipplan.refinement.heuristics import HeuristicParams, Heuristics, fastest_plan, propose_plans
+from mipplan.refinement.heuristics import Heuristics, RefinementParams, fastest_plan, propose_plans
 from mipplan.refinement.problem import Domains, RefinementProblem, find_options, least_cost, state_problem
 from mipplan.refinement.result import ASSUMING, OPTIMAL, conclude, record_refinement
 from mipplan.refinement.samples import OtherSamples
@@ -45,24 +49,6 @@ from mipplan.result import (
 from mipplan.tokens import Sample, realise
 
 
-@dataclass(frozen=True)
-class RefinementParams:
-    """How a refinement divides its time and work."""
-
-    improved_by: float = 0.85
-    """By the end of this share of the time limit looking for better plans must be done, to leave time for proving."""
-    trusted_by: float = 0.92  # By the end of this share the search on trust must be done.
-    proven_by: float = 1.0  # By the end of this share the proof must be done.
-    trusted_replays: int = 400_000
-    """At most 400,000 stage replays of the search on trust, because without a time limit it has to end as well."""
-    # Budgets of the proof, as shares of the way from the lower bound to the best plan.
-    proof_steps: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    # The cost up to which conditions alone refute every plan is found to one part in 200 of itself.
-    bound_precision: int = 200
-    screen: ScreenParams = field(default_factory=ScreenParams)
-    heuristics: HeuristicParams = field(default_factory=HeuristicParams)
-
-
 @dataclass(eq=False)
 class Refining:
     """One refinement under way, of a plan whose objective is what is asked for."""
@@ -72,11 +58,12 @@ class Refining:
     discipline: str  # Of all replays.
     engine: str
     limits: SearchLimits
-    params: RefinementParams = RefinementParams()
+    params: RefinementParams = field(default_factory=RefinementParams)
 
     def __post_init__(self) -> None:
         self.limits.report(f"refining on {sum(len(one.trace) for one in self.samples):,} queries")
         base, params, asked = self.base, self.params, self.base.objective
+        started = time.monotonic()
         self._engine = resolve_engine(self.engine, features_of(base.laws.values()))
         self._workloads = [realise(base.pipeline, sample.trace, sample.seed) for sample in self.samples]
         pivot, *others = self._workloads
@@ -93,6 +80,10 @@ class Refining:
         problems = [self._problem.on(load, asked.criterion(load.ingress_ns)) for load in others]
         self._others = OtherSamples.of(self.samples[1:], problems, self._replays_of)
         self._counters = Counters()
+        # What ends a search takes about as long as what begins it, so more than that is kept back.
+        self._ends = self.limits.deadline
+        kept_s = min(1.5 * (time.monotonic() - started), params.kept_back * self._ends.left_s())
+        self.limits = replace(self.limits, deadline=Deadline(self._ends.at - kept_s))
         self._improving = self._work_until(params.improved_by)
         self._trusting = self._work_until(params.trusted_by, params.trusted_replays)
         self._proving = self._work_until(params.proven_by)
@@ -116,7 +107,7 @@ class Refining:
         proof: str | None = None
         try:
             self._try_given()
-            excluded = self._others.narrow(self._problem, None, self._known)
+            excluded = self._others.narrow(self._problem, None, self._known, self.limits.deadline)
             self._counters.refuted += excluded.refuted
             if excluded.blocked is None:
                 self._problem = excluded.problem
@@ -125,6 +116,8 @@ class Refining:
                 self._bound()
                 trusted = self._search_on_trust()
                 proof = OPTIMAL if self._prove() else ASSUMING if trusted else None
+        except LimitReachedError:
+            self.limits.report("no time left to exclude what no plan can be made of")
         except KeyboardInterrupt:
             self._stopped = Limit.INTERRUPT
         if excluded is None or excluded.blocked is None:
@@ -139,55 +132,73 @@ class Refining:
 
     def _try_given(self) -> None:
         """Take the choices of the given plan, if they keep the deadline."""
-        choices = self.base.choices
-        if not choices:
+        if not (choices := self.base.choices):
             return
         made = find_options(self._problem.domains, choices)
-        if made is None and are_timed(self.base.laws):
-            return  # it may be overloaded, and a certified plan is not
+        if made is None or not made.keeps(self._problem.limits):
+            keeps = self._keeps_unoffered()
+        else:
+            oracle, limit = ReplayOracle(self._problem, self._replays), WorkLimit(self._counters)
+            keeps = self._is_certified(made) or (
+                oracle.judge(made, limit)[0] and self._others.keep(made, limit)
+            )
+        self.limits.report(f"the given plan {'keeps' if keeps else 'does not keep'} the objective")
+        if keeps:
+            self._choices, self._cost, self._best = dict(choices), self.base.microusd_per_hour, made
+
+    def _is_certified(self, made: Configuration) -> bool:
+        """Whether the classic theorem says that a plan keeps all samples: that takes a tenth of their replays."""
+        if self.discipline != Discipline.OLDEST_FIRST:
+            return False
+
+        def is_kept(problem: RefinementProblem) -> bool:
+            latency_ns = CertificateEvaluator(problem.workload).latency_ns(made.services)
+            return not problem.criterion.exceeds(latency_ns, problem.deadline_ns)
+
+        return all(map(is_kept, (self._problem, *self._others.problems)))
+
+    def _keeps_unoffered(self) -> bool:
+        """Whether the given plan keeps all samples, although it is not made of the options on offer."""
+        if are_timed(self.base.laws):
+            return False  # It may be overloaded, and a certified plan is not.
 
         def is_kept(sample: Sample) -> bool:
             self._counters.replays += 1
-            replayed = replay(
-                self.base,
-                sample.trace,
-                discipline=self.discipline,
-                engine=self._engine.name,
-                seed=sample.seed,
-            )
+            discipline, engine = self.discipline, self._engine.name
+            replayed = replay(self.base, sample.trace, discipline=discipline, engine=engine, seed=sample.seed)
             return replayed.objective_ns(self.base.objective) <= self._problem.deadline_ns
 
-        keeps = all(map(is_kept, self.samples))
-        self.limits.report(f"the given plan {'keeps' if keeps else 'does not keep'} the objective")
-        if keeps:
-            self._choices, self._cost = dict(choices), self.base.microusd_per_hour
-            self._best = made
+        return all(map(is_kept, self.samples))
 
     def _improve(self) -> None:
         """Find a first plan if there is none, and make it cheaper."""
-        limit = self._improving
-        whole = ReplayOracle(self._problem, self._replays)
-        part = screen(self._problem, self.params.screen)
-        oracle = whole if part is None else ReplayOracle(part, self._replays_of(part))
-        screening = Screen(oracle, whole, self.params.screen)
+        limit, screening = self._improving, self._screening
+        part, whole = screening.part, screening.whole
 
         def accept(plan: Configuration) -> bool:
             return screening.confirms(plan, limit) and self._others.keep(plan, limit) and self._take(plan)
 
         try:
-            stages = study_stages(oracle, self.base.quantile, limit)
+            stages = study_stages(part, self.base.quantile, limit)
             if stages is None:
                 return
-            if part is None:
+            if part is whole:
                 self._sufficient = {stage: alone.domain for stage, alone in stages.items()}
             self._find_first(stages, whole, limit)
             if self._best is not None:
                 heuristics = Heuristics(
-                    lambda: screening.problem, stages, oracle.replays, limit, accept, self.params.heuristics
+                    lambda: screening.problem, stages, part.replays, limit, accept, self.params.heuristics
                 )
                 self._cheapen(heuristics, self._best)
         except LimitReachedError:
             self.limits.report("no time left to look for cheaper plans")
+
+    @cached_property
+    def _screening(self) -> Screen:
+        """A part of the trace in place of the whole, once all that is excluded has been."""
+        whole, part = ReplayOracle(self._problem, self._replays), screen(self._problem, self.params.screen)
+        oracle = whole if part is None else ReplayOracle(part, self._replays_of(part))
+        return Screen(oracle, whole, self.params.screen)
 
     def _cheapen(self, heuristics: Heuristics, first: Configuration) -> None:
         drafted = heuristics.redraft(first)
@@ -207,14 +218,14 @@ class Refining:
     def _bound(self) -> None:
         """Raise the lower bound by conditions alone: by bisection, to where they no longer refute every plan."""
         low, high = self._lower_bound, self._budget()
-        while self._cost is not None and high - low > max(1, high // self.params.bound_precision):
-            middle = (low + high) // 2
-            if self._others.narrow(self._problem, middle, self._known).blocked is not None:
-                low = middle
-            else:
-                high = middle
-            if self.limits.deadline.is_over:
-                break
+        with suppress(LimitReachedError):
+            while self._cost is not None and high - low > max(1, high // self.params.bound_precision):
+                middle = (low + high) // 2
+                found = self._others.narrow(self._problem, middle, self._known, self.limits.deadline)
+                if found.blocked is not None:
+                    low = middle
+                else:
+                    high = middle
         self._raise_bound(low)
 
     def _search_on_trust(self) -> bool:
@@ -245,17 +256,15 @@ class Refining:
         return True
 
     def _search(self, problem: RefinementProblem, budget: int, limit: WorkLimit, *, trusting: bool) -> bool:
-        narrowed = self._others.narrow(problem, budget, self._known)
-        if narrowed.blocked is not None:
-            return True
-
         def accept(plan: Configuration) -> bool:
             return self._others.keep(plan, limit) and self._take(plan)
 
-        domains = narrowed.problem.domains
-        search = RefinementSearch(problem, domains, self._replays, limit, trusting, accept=accept)
         try:
-            search.run(budget)
+            narrowed = self._others.narrow(problem, budget, self._known, limit.deadline)
+            if narrowed.blocked is None:
+                domains = narrowed.problem.domains
+                search = RefinementSearch(problem, domains, self._replays, limit, trusting, accept=accept)
+                search.run(budget)
         except LimitReachedError:
             return False
         return True
@@ -293,9 +302,7 @@ class Refining:
     def _concluded(self, proof: str | None, why: str | None = None) -> Plan:
         """The best plan with what is proven about it; without any, the reason."""
         made = conclude(self.base, self._choices, self._lower_bound, proof == OPTIMAL, self._stopped, why)
-        done = self._counters
-        proof = proof if made.choices else None
-        record = Refinement(
-            Discipline(self.discipline).value, proof, None, done.replays, done.stage_replays, done.refuted
-        )
-        return record_refinement(made, self.samples, self._workloads, record, self.engine)
+        done, proof = self._counters, proof if made.choices else None
+        counts = done.replays, done.stage_replays, done.refuted
+        record = Refinement(Discipline(self.discipline).value, proof, None, *counts)
+        return record_refinement(made, self.samples, self._workloads, record, self.engine, self._ends)

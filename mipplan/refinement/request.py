@@ -68,8 +68,8 @@ def refine(
         Of all replays; as the plan says by default. Nothing of what is proven rests on it. The plan keeps its own, and
         the certificate with it, unless all stages are timed: then its replay is the certificate, under this one.
     time_limit_s : float or None
-        Wall-clock limit; the best plan by then is returned with a proven lower bound. The few replays that say how
-        fragile it is come on top.
+        Wall-clock limit; the best plan by then is returned with a proven lower bound. Of the replays that say how
+        fragile it is, as many are made as there is time for.
     margin_s : float
         Keep back this much of the objective: the replayed quantile must be at most the objective less the margin.
     seed : int, optional

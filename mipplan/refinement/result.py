@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from mipplan.certificate import certified_on, join_figures
-from mipplan.core import MICRODOLLARS_PER_DOLLAR
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline
 from mipplan.pipeline import are_timed
 from mipplan.replayer import ServiceNoise, replay
 from mipplan.result import Choice, Figures, Limit, Plan, PlanStatus, Refinement
 from mipplan.tokens import Sample, Workload
+
+_Made = TypeVar("_Made")
 
 #: What a plan's record says is proven.
 OPTIMAL = "optimal"
@@ -54,9 +59,17 @@ def conclude(
 
 
 def record_refinement(
-    plan: Plan, samples: Sequence[Sample], workloads: Sequence[Workload], record: Refinement, engine: str
+    plan: Plan,
+    samples: Sequence[Sample],
+    workloads: Sequence[Workload],
+    record: Refinement,
+    engine: str,
+    deadline: Deadline,
 ) -> Plan:
-    """Give a plan its record, and, if it has choices, its figures and how fragile it is on the worst sample."""
+    """Give a plan its record, and, if it has choices, its figures.
+
+    And how fragile it is on the worst sample, as far as there is time.
+    """
     if not plan.choices:
         return replace(plan, provenance=replace(plan.provenance, refinement=record))
 
@@ -67,22 +80,30 @@ def record_refinement(
         )
         return replayed.objective_ns(plan.objective)
 
+    before = time.monotonic()
     by_sample = {sample: replayed_ns(sample) for sample in samples}
-    worst = max(by_sample, key=lambda sample: (by_sample[sample], -sample.number, -sample.seed))
-    unseen = plan.seed + plan.seeds
-    others = range(unseen, unseen + _OTHER_SEEDS) if plan.pipeline.is_random else ()
-    several = sorted(by_sample, key=lambda one: (one.number, one.seed)) if len(samples) > 1 else ()
-    record = replace(
-        record,
-        quantile_ns=by_sample[worst],
-        samples_ns={sample.name: by_sample[sample] for sample in several},
-        noisy_ns={noise.label: replayed_ns(worst, noise) for noise in map(ServiceNoise.lognormal, _NOISE)},
-        other_seeds_ns={seed: replayed_ns(worst, seed=seed) for seed in others},
-    )
-    provenance = replace(plan.provenance, refinement=record)
     if are_timed(plan.laws):  # then the replay is the certificate
         timed = [replace(plan.figures, certificate_ns=by_sample[sample]) for sample in samples]
         figures = join_figures(samples, timed)
     else:
         figures = certified_on(plan, samples, workloads)
-    return replace(plan, figures=figures, provenance=provenance)
+    worst = max(by_sample, key=lambda sample: (by_sample[sample], -sample.number, -sample.seed))
+    # Noisy replays and other draws of the worst sample take longer than the one of it that must be made.
+    share = len(worst.trace) / sum(len(sample.trace) for sample in samples)
+    at_most_s = 2 * share * (time.monotonic() - before)
+
+    def in_time(made: Iterable[_Made]) -> Iterator[_Made]:
+        return itertools.takewhile(lambda _: deadline.left_s() > at_most_s, made)
+
+    unseen = plan.seed + plan.seeds
+    others = range(unseen, unseen + _OTHER_SEEDS) if plan.pipeline.is_random else ()
+    noises = in_time(map(ServiceNoise.lognormal, _NOISE))
+    several = sorted(by_sample, key=lambda one: (one.number, one.seed)) if len(samples) > 1 else ()
+    record = replace(
+        record,
+        quantile_ns=by_sample[worst],
+        samples_ns={sample.name: by_sample[sample] for sample in several},
+        noisy_ns={noise.label: replayed_ns(worst, noise) for noise in noises},
+        other_seeds_ns={seed: replayed_ns(worst, seed=seed) for seed in in_time(others)},
+    )
+    return replace(plan, figures=figures, provenance=replace(plan.provenance, refinement=record))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from mipplan.core import Deadline
 from mipplan.options import Configuration
 from mipplan.refinement.bounds import Known, Narrowed, narrow
 from mipplan.refinement.evaluation import ReplayOracle, WorkLimit
@@ -67,6 +68,11 @@ class OtherSamples:
         pairs = zip(samples, problems, strict=True)
         return cls([OtherSample(one.name, problem, replays_of(problem, params)) for one, problem in pairs])
 
+    @property
+    def problems(self) -> list[RefinementProblem]:
+        """What has to be kept on each of them."""
+        return [one.problem for one in self.samples]
+
     def keep(self, plan: Configuration, limit: WorkLimit) -> bool:
         """Whether a plan keeps deadline and device limits on all of them.
 
@@ -82,13 +88,19 @@ class OtherSamples:
             self._verdicts[key] = refusing is None
         return self._verdicts[key]
 
-    def narrow(self, problem: RefinementProblem, budget: int | None, known: Known) -> Narrowed:
-        """Exclude options by what is necessary on the pivot, whose problem this is, and on all others."""
-        found = narrow(problem, budget, known)
+    def narrow(
+        self, problem: RefinementProblem, budget: int | None, known: Known, deadline: Deadline
+    ) -> Narrowed:
+        """Exclude options by what is necessary on the pivot, whose problem this is, and on all others.
+
+        Raises `LimitReachedError` if the deadline passes before that is done.
+        """
+        found = narrow(problem, budget, known, deadline)
         while self.samples and found.blocked is None:
             before = found.problem.domains
             for one in self.samples:
-                on_it = narrow(replace(one.problem, domains=found.problem.domains), budget, one.known)
+                within = replace(one.problem, domains=found.problem.domains)
+                on_it = narrow(within, budget, one.known, deadline)
                 left = replace(problem, domains=on_it.problem.domains)
                 found = Narrowed(left, on_it.blocked, found.refuted + on_it.refuted)
                 if found.blocked is not None:
@@ -96,6 +108,6 @@ class OtherSamples:
                     return found
             if found.problem.domains == before:
                 break
-            again = narrow(found.problem, budget, known)
+            again = narrow(found.problem, budget, known, deadline)
             found = replace(again, refuted=found.refuted + again.refuted)
         return found

@@ -1,15 +1,16 @@
 """`mipplan.sharpen`: a plan in, the cheapest plan that the sharp certificate certifies out.
 
-The sharp certificate is not monotone, so no cuts hold for it. The planner's programs propose, for looser
-objectives, and so does greedy, for tighter ones; the certificate disposes; refinement's neighbourhoods make the best
-cheaper, and its exact search proves, with the certificate of a part in the place of its replay.
+The sharp certificate is not monotone, so no cuts hold for it. The planner's programs propose: paced plans with more
+replicas where they need them, classic ones for looser objectives; and so does greedy, for tighter ones. The certificate
+disposes; refinement's neighbourhoods make the cheapest cheaper, and its exact search proves, with the certificate of a
+part in the place of its replay.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -23,15 +24,17 @@ from mipplan.core import (
     Deadline,
     Faults,
     InputError,
+    LimitReachedError,
     SearchLimits,
     check_time_limit,
+    first_true,
 )
-from mipplan.options import Configuration, check_names, joint_demand
-from mipplan.pipeline import Discipline, are_timed
+from mipplan.options import Configuration, Option, check_names, joint_demand
+from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed
 from mipplan.planner import PlanMaker, PlanningParams
 from mipplan.refinement.certificates import StageCertificates
-from mipplan.refinement.evaluation import LimitReachedError, ReplayOracle, WorkLimit
-from mipplan.refinement.heuristics import Heuristics
+from mipplan.refinement.evaluation import ReplayOracle, ScreenParams, StageAlone, WorkLimit
+from mipplan.refinement.heuristics import Heuristics, RefinementParams
 from mipplan.refinement.problem import RefinementProblem, find_options
 from mipplan.refinement.refining import Refining
 from mipplan.refinement.result import OPTIMAL
@@ -39,7 +42,6 @@ from mipplan.refinement.samples import pivot_first
 from mipplan.replayer import CacheParams, StageReplays
 from mipplan.result import (
     CertificateKind,
-    Choice,
     Figures,
     Guarantee,
     Limit,
@@ -52,16 +54,25 @@ from mipplan.result import (
 from mipplan.tokens import find_samples
 from mipplan.trace import Trace
 
-#: A proposal that is infeasible needs no reason.
-_PROPOSING = PlanningParams(diagnosis_s=0.0)
+#: A proposal that is infeasible needs no reason, and among many options the best is not worth its time.
+_PROPOSING = PlanningParams(diagnosis_s=0.0, first_s=0.0, most_options=10_000)
+
+#: Screens are smaller than where plans are replayed, because a bound takes a hundred times as long as a replay.
+_REFINEMENT = RefinementParams(screen=ScreenParams(longest_unscreened=4_000, queries=2_500, block=250))
 
 
 @dataclass(frozen=True)
 class SharpeningParams:
     """Where proposals come from, and how the time is divided."""
 
-    proposed_by: float = 0.4
-    """By the end of this share of the time limit proposals must be done: neighbourhoods lead further."""
+    proposed_by: tuple[float, float, float] = (0.15, 0.08, 0.08)
+    """By the end of these shares of the time left when their turn comes, paced, classic and greedy plans must have been
+    proposed: small steps lead further. Before there is any plan they may take all the time for finding plans."""
+    proposal_share: float = 0.3  # Of the time left for proposals of a kind, for making one.
+    # Paced plans for these shares of the objective, as long as they are cheaper than the best plan.
+    pacings: tuple[float, ...] = (1.0, 0.85, 0.7)
+    largest_lift: float = 6.0  # They get up to 6 times as many replicas.
+    lifts: int = 12  # Steps from once to that, each by the same factor.
     loosest: float = 6.0
     """Classic plans are made for up to 6 times the objective, because beyond that none has passed."""
     loosenings: int = 6  # Steps of the bisection between the objective and that.
@@ -161,6 +172,7 @@ def _check_objective(plan: Plan) -> None:
 class Sharpening(Refining):
     """One search under way, of a plan whose objective is what is asked for."""
 
+    params: RefinementParams = _REFINEMENT
     sharpening: SharpeningParams = SharpeningParams()
 
     def _demand(self) -> Mapping[str, Fraction]:
@@ -170,69 +182,135 @@ class Sharpening(Refining):
         replays = super()._replays_of(problem, params)
         return StageCertificates(problem, replays, self.base.runs or RunClass())
 
-    def _try_given(self) -> None:
-        """Take the choices of the given plan, if they are certified."""
-        found = find_options(self._problem.domains, self.base.choices) if self.base.choices else None
-        is_certified = found is not None and self._is_certified(
-            self.base.choices, ReplayOracle(self._problem, self._replays), WorkLimit(self._counters)
-        )
-        if self.base.choices and not is_certified:
-            self.limits.report("the given plan is not certified")
+    def _is_certified(self, made: Configuration) -> bool:  # noqa: ARG002
+        return False  # Not by this certificate, until it is evaluated.
+
+    def _keeps_unoffered(self) -> bool:
+        return False
 
     def _improve(self) -> None:
         """Let others propose plans, and make the best cheaper."""
-        whole = ReplayOracle(self._problem, self._replays)
-        limit = self._work_until(self.sharpening.proposed_by)
-        try:
-            self._loosen(whole, limit)
-            for proposed in self._tightened(limit):
-                if self._is_certified(proposed, whole, limit):
-                    break
-        except LimitReachedError:
-            self.limits.report("no time left for proposals")
+        shares = self.sharpening.proposed_by
+        for propose, share in zip((self._pace, self._loosen, self._tighten), shares, strict=True):
+            try:
+                propose(self._work_until(share))
+            except LimitReachedError:
+                self.limits.report("no time left for these proposals")
         super()._improve()
 
-    def _cheapen(self, heuristics: Heuristics, first: Configuration) -> None:
-        # Drafts would bound every stage under dozens of options: small steps lead further in the same time.
-        heuristics.settle(first, (1, 2), np.random.default_rng(0))
+    def _allowed(self, own: WorkLimit) -> WorkLimit:
+        """What a proposal may use: all that there is for finding plans, as long as there is none."""
+        limit = self._improving if self._cost is None else own
+        limit.spend(0)
+        return limit
 
-    def _loosen(self, oracle: ReplayOracle, limit: WorkLimit) -> None:
+    def _find_first(self, stages: dict[str, StageAlone], oracle: ReplayOracle, limit: WorkLimit) -> None:
+        # What replays promise is mostly too little here: where others proposed a plan it leads further.
+        if self._cost is None:
+            super()._find_first(stages, oracle, limit)
+
+    def _cheapen(self, heuristics: Heuristics, first: Configuration) -> None:
+        # Drafts bound every stage under dozens of options: small steps lead further in the same time, at first.
+        super()._cheapen(heuristics, heuristics.settle(first, (1, 2), np.random.default_rng(0)) or first)
+
+    def _pace(self, own: WorkLimit) -> None:
+        """Take paced plans, for the objective and for tighter ones, with more replicas where they need them."""
+        maker = self._maker(dict.fromkeys(self.base.pipeline.stages, DispatchLaw.PACED))
+        for share in self.sharpening.pacings:
+            self.limits.report(f"proposing a paced plan for {share:.0%} of the objective")
+            proposed = self._options_of(self._made(maker, share, own))
+            if proposed is None:
+                return
+            self._lift(proposed, own)
+
+    def _lift(self, proposed: Configuration, own: WorkLimit) -> None:
+        """Give all stages alike more replicas, the fewest that certify the plan; then take away what can go."""
+        domains = self._problem.domains
+        most = {(stage, id(span.family)): span.most for stage, domain in domains.items() for span in domain}
+
+        def lifted(step: int) -> Configuration:
+            factor = self.sharpening.largest_lift ** (step / self.sharpening.lifts)
+            return Configuration(
+                (stage, Option(family, min(most[stage, id(family)], math.ceil(factor * replicas))))
+                for stage, (family, replicas) in proposed.items()
+            )
+
+        # What costs too much needs no certificate, nor does what is dearer yet.
+        plan = lifted(
+            first_true(
+                0,
+                self.sharpening.lifts,
+                lambda step: self._is_dear(lifted(step)) or self._keeps(lifted(step), own),
+            )
+        )
+        if not self._is_dear(plan) and self._keeps(plan, own):
+            self._take(plan)
+            for stage in sorted(plan, key=lambda stage: -plan[stage].microusd_per_hour):
+                plan = self._with_fewest(plan, stage, own)
+
+    def _with_fewest(self, plan: Configuration, stage: str, own: WorkLimit) -> Configuration:
+        """Take replicas from one stage of a certified plan, as many as can go."""
+        family, replicas = plan[stage]
+
+        def fewer(number: int) -> Configuration:
+            return plan.replaced(stage, Option(family, number))
+
+        fewest = first_true(family.fewest, replicas, lambda number: self._keeps(fewer(number), own))
+        if fewest == replicas:
+            return plan
+        self._take(fewer(fewest))
+        return fewer(fewest)
+
+    def _keeps(self, plan: Configuration, own: WorkLimit) -> bool:
+        limit = self._allowed(own)
+        return self._screening.keeps(plan, limit) and self._others.keep(plan, limit)
+
+    def _is_dear(self, plan: Configuration) -> bool:
+        """Whether a plan costs no less than the best one."""
+        return self._cost is not None and plan.microusd_per_hour >= self._cost
+
+    def _loosen(self, own: WorkLimit) -> None:
         """Take classic plans for looser objectives: by bisection of how much looser."""
+        maker = self._maker(self.base.laws)
         low, high = 1.0, self.sharpening.loosest
         for _ in range(self.sharpening.loosenings):
             factor = math.sqrt(low * high)
             self.limits.report(f"proposing a classic plan for {factor:.3g} times the objective")
-            limit.spend(0)
-            left = SearchLimits(limit.deadline.share(1 / self.sharpening.loosenings))
-            asked = self._asked(factor)
-            proposed = PlanMaker(asked, left, _PROPOSING).cheapest()
-            if proposed.choices and not self._is_certified(proposed.choices, oracle, limit):
-                high = factor
-            else:
+            made = self._made(maker, factor, own)
+            cost = made.microusd_per_hour
+            # Looser ones are cheaper, and there may be some where there is none for this objective.
+            is_dear = cost is None or (self._cost is not None and cost >= self._cost)
+            if is_dear or self._certifies(made, own):
                 low = factor
+            else:
+                high = factor
 
-    def _asked(self, factor: float) -> Plan:
-        """The same request, of a classic plan, for a looser objective; the traffic has its headroom already."""
+    def _maker(self, laws: Laws) -> PlanMaker:
+        """Makes classic plans for the same request under these laws; the traffic has its headroom already."""
         objective = replace(
-            self.base.objective,
-            slo_ns=max(1, round(self._problem.deadline_ns * factor)),
-            margin_ns=0,
-            headroom=1.0,
-            certificate=CertificateKind.CLASSIC,
-            runs=None,
+            self.base.objective.under(laws), headroom=1.0, certificate=CertificateKind.CLASSIC, runs=None
         )
         traces = {sample.number: sample.trace for sample in self.samples}
         provenance = Provenance.on(list(traces.values()), self.base.formulation, self.base.solver)
-        return replace(self.base, objective=objective, choices={}, provenance=provenance, figures=Figures())
+        asked = replace(self.base, objective=objective, choices={}, provenance=provenance, figures=Figures())
+        return PlanMaker(asked, SearchLimits(), _PROPOSING)
 
-    def _tightened(self, limit: WorkLimit) -> Iterator[Mapping[str, Choice]]:
-        """Greedy plans for tighter objectives, the cheapest first."""
+    def _made(self, maker: PlanMaker, factor: float, own: WorkLimit) -> Plan:
+        """Return what is found quickly for so many times the objective."""
+        deadline = self._allowed(own).deadline.share(self.sharpening.proposal_share)
+        return maker.within(max(1, round(factor * self._problem.deadline_ns)), deadline).cheapest()
+
+    def _options_of(self, made: Plan) -> Configuration | None:
+        """A proposed plan in terms of the options here; None if there is none, or it is too dear or refuted already."""
+        found = find_options(self._problem.domains, made.choices) if made.choices else None
+        return None if found is None or self._is_dear(found) else found
+
+    def _tighten(self, own: WorkLimit) -> None:
+        """Take the cheapest of greedy's plans for tighter objectives that is certified."""
         for share in self.sharpening.tightenings:
             self.limits.report(f"proposing greedy's plan for {share:.0%} of the objective")
-            limit.spend(0)
-            left_s = limit.deadline.left_s(0.1)
-            pivot = self.samples[0]
-            proposed = inferline(
+            pivot, left_s = self.samples[0], self._allowed(own).deadline.left_s(0.1)
+            made = inferline(
                 self.base.pipeline,
                 self.base.profiles,
                 pivot.trace,
@@ -241,15 +319,13 @@ class Sharpening(Refining):
                 seed=pivot.seed,
                 time_limit_s=None if math.isinf(left_s) else left_s,
             )
-            if proposed.choices:
-                yield proposed.choices
+            if self._certifies(made, own):
+                return
 
-    def _is_certified(self, choices: Mapping[str, Choice], oracle: ReplayOracle, limit: WorkLimit) -> bool:
-        """Whether proposed choices are certified; then they count."""
-        found = find_options(self._problem.domains, choices)
-        if found is None or not (oracle.keeps(found, limit) and self._others.keep(found, limit)):
-            return False
-        return self._take(found)
+    def _certifies(self, made: Plan, own: WorkLimit) -> bool:
+        """Whether a proposed plan is certified and cheaper than the best; then it is the best."""
+        found = self._options_of(made)
+        return found is not None and self._keeps(found, own) and self._take(found)
 
     def _concluded(self, proof: str | None, why: str | None = None) -> Plan:
         """The best plan with what is proven about it; without any, the reason."""

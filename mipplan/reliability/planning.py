@@ -24,6 +24,7 @@ from mipplan.core import (
     Deadline,
     Fault,
     Faults,
+    LimitReachedError,
     SearchLimits,
     check_seed,
     format_duration,
@@ -31,7 +32,7 @@ from mipplan.core import (
     shown,
 )
 from mipplan.pipeline import are_timed
-from mipplan.refinement import LimitReachedError, WorkLimit
+from mipplan.refinement import WorkLimit
 from mipplan.reliability.judges import Choices, Judges, ServiceDraws
 from mipplan.reliability.scenarios import Scenario, ScenarioSource
 from mipplan.reliability.search import NoPlanKeepsError, ScenarioSearch

@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, Report
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, LimitReachedError, Report
 from mipplan.options import Configuration, limits_of
 from mipplan.refinement import (
     Heuristics,
     Known,
-    LimitReachedError,
     RefinementSearch,
     ReplayOracle,
     Screen,
@@ -124,7 +123,7 @@ class ScenarioSearch:
     def check(self, scenario: Scenario) -> None:
         """Raise `NoPlanKeepsError` if conditions prove that no plan keeps a scenario; else they bound its cost."""
         judge = self.judges.of(scenario)
-        narrowed = narrow(judge.least)
+        narrowed = narrow(judge.least, deadline=self.limit.deadline)
         if narrowed.blocked is not None:
             raise NoPlanKeepsError(scenario, self._why_none(judge))
         least = sum(least_cost(domain) for domain in narrowed.problem.domains.values())
@@ -201,7 +200,7 @@ class ScenarioSearch:
 
     def _sweep(self, judge: Judge) -> bool:
         """Go through the plans that keep one scenario, as far as that is allowed; whether one keeps all."""
-        narrowed = narrow(judge.problem)
+        narrowed = narrow(judge.problem, deadline=self.limit.deadline)
         if narrowed.blocked is None:
             allowance = WorkLimit(self.limit.counters, self.limit.deadline, self.params.sweep_replays)
             domains, accept = narrowed.problem.domains, lambda plan: self._take(choices_of(plan))
@@ -263,14 +262,14 @@ class ScenarioSearch:
     def raise_bound(self) -> None:
         """Raise the lower bound by the conditions of the scenario that is hardest to keep."""
         judge, found = self.judges.of(self.scenarios[0]), Known()
-        narrowed = narrow(judge.least, None, found)
+        narrowed = narrow(judge.least, None, found, self.limit.deadline)
         if self.cost is None or narrowed.blocked is not None:
             return
         low, high = sum(least_cost(domain) for domain in narrowed.problem.domains.values()), self.cost
         while high - low > max(1, high // self.params.bound_precision):
             self.limit.spend(0)
             middle = (low + high) // 2
-            if narrow(narrowed.problem, middle, found).blocked is None:
+            if narrow(narrowed.problem, middle, found, self.limit.deadline).blocked is None:
                 high = middle
             else:
                 low = middle
@@ -278,7 +277,7 @@ class ScenarioSearch:
 
     def _why_none(self, judge: Judge) -> str | None:
         """The reason why no plan keeps a scenario, if conditions prove that."""
-        stage = narrow(judge.least).blocked
+        stage = narrow(judge.least, deadline=self.limit.deadline).blocked
         if stage is None:
             return None
         return (

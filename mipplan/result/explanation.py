@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, MOST_LINES, Printable, Summary, format_duration
 from mipplan.result.record import Choice
+
+if TYPE_CHECKING:
+    from mipplan.result.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,10 @@ class Explanation(Printable):
     """Whether there are surely no others; False if the search stopped early (limit on their number or on time)."""
     sample: str | None = None
     """Where the certificate is greatest, of several traces and seeds; None if there is one."""
+    stages_complete: bool = True
+    """Whether there was time for all about the stages; if not, they could take more, and other choices may do."""
+    adopted: Plan | None = None
+    """The cheaper plan that is explained in place of the one asked about, whose search had been stopped."""
 
     @property
     def slack_ns(self) -> int:
@@ -186,6 +194,13 @@ class Explanation(Printable):
         figures = f"{format_duration(self.certificate_ns)}, {format_duration(self.slack_ns)} below what has to be kept"
         where = "" if self.sample is None else f" on {self.sample}"
         lines = [f"The certificate is {figures}. It binds{where} along {path}."]
+        if self.adopted is not None:
+            cost = dollars_text(self.microusd_per_hour)
+            lines.insert(0, f"A cheaper certified plan came up, of {cost}, and is explained here.")
+        if not self.stages_complete:
+            lines.append(
+                "There was no time for all about the stages: they may spare more, and other choices do."
+            )
         lines += [_stage_text(stage, self) for stage in self.stages]
         share = f"{self.near_share:.0%}"
         if not self.near_plans:
@@ -227,10 +242,15 @@ def _stage_text(stage: StageExplanation, whole: Explanation) -> str:
     elif stage.choice.replicas > 1:
         parts.append("one replica fewer does not keep up or is not allowed")
     if stage.alternative is None:
-        parts.append("no other hardware or batch is certified in its place")
+        found = "is" if whole.stages_complete else "was found"
+        parts.append(f"no other hardware or batch {found} certified in its place")
     else:
         extra = stage.alternative.microusd_per_hour - whole.microusd_per_hour
-        more = "at the same cost" if extra == 0 else f"for {dollars_text(extra)} more"
+        more = (
+            f"for {dollars_text(abs(extra))} {'more' if extra > 0 else 'less'}"
+            if extra
+            else "at the same cost"
+        )
         parts.append(f"cheapest other choice {_choice_text(stage.alternative.choice)} {more}")
     return "; ".join(parts) + "."
 

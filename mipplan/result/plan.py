@@ -243,7 +243,7 @@ class Plan(Printable):
             raise AssertionError("validated when the plan was made")
         return table
 
-    def explain(self) -> Explanation:
+    def explain(self, *, time_limit_s: float = 20.0) -> Explanation:
         """Explain what binds, what each stage could spare, and what else would have done.
 
         Raises
@@ -257,8 +257,8 @@ class Plan(Printable):
         self.require()
         if self.provenance.sample is None:
             raise InputError.one("plan", "has no trace at hand; use mipplan.explain(plan, trace)")
-        explanation: Explanation = from_front("explain")(self, self.provenance.samples)
-        return explanation
+        found: Explanation = from_front("explain")(self, self.provenance.samples, time_limit_s=time_limit_s)
+        return found
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per stage: ``hardware``, ``batch``, ``replicas`` and ``usd_per_hour``."""

@@ -148,6 +148,7 @@ def test_expand_lists_exactly_what_the_budget_allows(families: list[Family], bud
         if n * family.microusd_per_hour <= budget
     ]
     assert list(zip(options.family.tolist(), options.replicas.tolist(), strict=True)) == wanted
+    assert sum(family.count_within(budget) for family in stage.families) == len(wanted)
     for row, (index, n) in enumerate(wanted):
         family = stage.families[index]
         assert options.service(row) == family.service(n)

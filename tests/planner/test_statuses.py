@@ -35,7 +35,7 @@ def test_tiny_limit_gives_a_certified_plan_and_its_gap() -> None:
 
 
 def test_limit_without_any_plan_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, "find_first_plan", lambda instance, params: None)
+    monkeypatch.setattr(planning, "find_first_plan", lambda *_: None)
     instance = hand_made(limit=3)
     plan = instance.plan(time_limit_s=1e-9)
     assert (plan.status, dict(plan.choices), plan.usd_per_hour) == ("unknown", {}, None)

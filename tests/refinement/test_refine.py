@@ -16,6 +16,7 @@ from campaigns import campaign_size, write_summary
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.refinement.evaluation import ScreenParams
 from mipplan.refinement.refining import RefinementParams
+from mipplan.replayer import StageReplays, StageRun
 from mipplan.result import Limit
 from mipplan.tokens import realise
 from oracle_refinement import Choices, replay_everything
@@ -231,6 +232,54 @@ def test_by_hand() -> None:
     impossible = mp.refine(plan, trace, slo_s=0.009)
     assert impossible.status is mp.PlanStatus.INFEASIBLE
     assert "stage 's'" in str(impossible.reason)
+
+
+def test_the_given_plan_is_judged_only_until_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stage by stage, and of what it is made of options on offer; only another plan takes a whole replay."""
+    document: dict[str, Any] = {
+        "name": "two",
+        "slo": "60ms",
+        "stages": {"s": {"model": "m"}, "t": {"model": "m"}},
+        "edges": [{"from": "s", "to": "t"}],
+    }
+    pipeline, profiles, trace = mp.Pipeline.from_document(document), hand_made()[0].profiles, hand_made()[1]
+    spent: Counter[str] = Counter()
+    serve = StageReplays.serve
+
+    def counted(self: StageReplays, stage: str, *given: Any) -> list[StageRun]:
+        spent[stage] += 1
+        return serve(self, stage, *given)
+
+    def interrupt(line: str) -> None:
+        if line.startswith("the given plan"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StageReplays, "serve", counted)
+    monkeypatch.setattr("mipplan.refinement.refining.replay", None)
+    bad = mp.Plan.from_choices(pipeline, profiles, {"s": ("small", 1, 1), "t": ("large", 4, 1)}, quantile=1.0)
+    assert mp.refine(bad, trace, progress=interrupt).status is mp.PlanStatus.UNKNOWN
+    assert spent == {"s": 1}
+
+
+def test_refining_for_fifo_queues_begins_with_a_plan_for_the_oldest_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is found sooner; what it replays at under `fifo` is what counts."""
+    plan, trace = hand_made()
+    monkeypatch.setattr("mipplan.planner.instance.FifoOracle", None)
+    said: list[str] = []
+    best = mp.plan(
+        plan.pipeline,
+        plan.profiles,
+        trace,
+        slo_s=0.06,
+        quantile=1.0,
+        guarantee="replay",
+        discipline="fifo",
+        progress=said.append,
+    )
+    assert (best.usd_per_hour, best.discipline, best.status) == (2.0, "fifo", mp.PlanStatus.OPTIMAL)
+    assert "the given plan keeps the objective" in said
 
 
 def test_a_plan_outside_the_option_set_may_be_the_start() -> None:

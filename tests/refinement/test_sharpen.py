@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 import mipplan as mp
+from benchmarks.compare.instances import build
+from benchmarks.compare.specs import read_frozen
 from campaigns import campaign_size, write_summary
 from mipplan.calculus import ArrivalCurve
 from mipplan.pipeline import DispatchLaw
-from mipplan.result import CertificateKind
+from mipplan.result import CertificateKind, Limit
 from mipplan.tokens import realise
 from oracle_paced import slow_paced_service
 from planning_instances import hand_made
@@ -127,6 +129,34 @@ def test_a_limit_leaves_the_best_plan_so_far_and_a_true_bound(monkeypatch: pytes
         if best.status is mp.PlanStatus.INFEASIBLE:
             assert optimum is None
     assert seen["feasible"] + seen["unknown"] > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "looks", "most"),
+    # Without the paced plan random-103 had one of 51 times the paced plan's cost after 2,000 looks at the clock.
+    [("random-103", 1_000, 2.0), ("random-103", 2_000, 1.25), ("random-079", 4_000, 4.0)],
+)
+def test_where_nothing_classic_is_certified_the_search_begins_with_the_paced_plan(
+    name: str, looks: int, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = build(next(spec for spec in read_frozen() if spec.name == name))
+    instance = replace(whole, planned_on=mp.Trace.from_ns(whole.planned_on.arrival_ns[:600]))
+    paced, classic = (
+        mp.plan(instance.pipeline, instance.profiles, instance.planned_on, slo_s=instance.slo_s, dispatch=law)
+        for law in ("paced", "eager")
+    )
+    assert not classic.choices
+    ticks = count()
+    with monkeypatch.context() as patch:
+        patch.setattr("time.monotonic", lambda: float(next(ticks)))
+        runs = mp.RunClass(least_service=0.0)
+        sharp = mp.sharpen(classic, instance.planned_on, runs=runs, time_limit_s=float(looks))
+    assert sharp.limit is Limit.TIME
+    assert sharp.microusd_per_hour is not None
+    assert paced.microusd_per_hour is not None
+    assert sharp.microusd_per_hour <= most * paced.microusd_per_hour
+    certificate = mp.certify(sharp, instance.planned_on, certificate="sharp", runs=runs)
+    assert certificate.bound_ns == sharp.certificate_ns <= sharp.slo_ns
 
 
 @pytest.mark.parametrize("dispatch", ["eager", "paced", {"detect": "paced"}], ids=["eager", "paced", "mixed"])

@@ -13,10 +13,11 @@ import numpy as np
 
 import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
+from mipplan.core import LimitReachedError
 from mipplan.options import Configuration
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.refinement.bounds import narrow
-from mipplan.refinement.evaluation import LimitReachedError, WorkLimit
+from mipplan.refinement.evaluation import WorkLimit
 from mipplan.refinement.problem import (
     Domain,
     Domains,

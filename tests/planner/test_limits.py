@@ -1,0 +1,156 @@
+"""Limits and Ctrl-C, wherever they fall: by clocks that count work, and by interrupts at every look at the clock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+
+import mipplan as mp
+from mipplan.certificate import CertificateEvaluator
+from mipplan.core import Deadline, Int64
+from mipplan.result import Figures, Limit
+from planning_instances import hand_made, planning_instance
+
+#: Whole evaluations of a certificate that a call may make after its limit, when each takes a second: strengthening one
+#: cut takes some 60, and two traces with two seeds each take four every time.
+MOST_BEYOND = {"trace": 8, "paced": 8, "infeasible": 8, "two traces": 40, "budget": 70}
+SLOW = mp.RunClass(least_service=0.9)
+
+
+def calls(number: int) -> Mapping[str, Callable[[float | None], mp.Plan]]:
+    """Searches of all kinds, of one instance, by name; each is given its time limit."""
+    made = planning_instance(number)
+
+    two = [made.trace, replace(made.trace.scale(0.9), name="slower")]
+
+    def planned(**more: Any) -> Callable[[float | None], mp.Plan]:
+        return lambda limit_s: made.plan(**{"time_limit_s": limit_s, **more})
+
+    def planned_on_two(**more: Any) -> Callable[[float | None], mp.Plan]:
+        given = {**made.arguments, **more}
+        return lambda limit_s: mp.plan(made.pipeline, made.profiles, two, time_limit_s=limit_s, **given)
+
+    tight_s = made.slo_ns / 50e9
+    return {
+        "trace": planned(),
+        "paced": planned(dispatch="paced"),
+        "fifo": planned(discipline="fifo", runs=SLOW),
+        "infeasible": planned(slo_s=tight_s),
+        "budget": planned(budget_usd_per_hour=5.0, slo_s=None),
+        "replay": planned(guarantee="replay"),
+        "sharp": planned(certificate="sharp", runs=SLOW),
+        "two traces": planned_on_two(seeds=2),
+        "replay of two": planned_on_two(guarantee="replay", discipline="fifo"),
+        "sharp on two": planned_on_two(certificate="sharp", runs=SLOW),
+    }
+
+
+@pytest.mark.parametrize("name", MOST_BEYOND)
+def test_no_call_goes_on_after_its_limit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluating the certificate takes a second, of a sample as much less, and nothing else takes any time."""
+    seen: Counter[str] = Counter()
+    evaluate = CertificateEvaluator.exits_ns
+    for number in range(7000, 7012):
+        for limit_s in (0.5, 3.0, 9.0):
+            clock = [0.0]
+            queries = len(planning_instance(number).trace)
+
+            def slow(
+                self: CertificateEvaluator, services: Any, clock: list[float] = clock, queries: int = queries
+            ) -> Mapping[str, Int64]:
+                clock[0] += self.workload.queries / queries
+                return evaluate(self, services)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(CertificateEvaluator, "exits_ns", slow)
+                patch.setattr("time.monotonic", lambda clock=clock: clock[0])
+                plan = calls(number)[name](limit_s)
+            seen[plan.limit or "whole"] += 1
+            assert clock[0] <= limit_s + MOST_BEYOND[name], (number, limit_s, clock[0])
+    assert name == "infeasible" or seen["time"] > 3
+
+
+@pytest.mark.parametrize("name", calls(7000))
+def test_ctrl_c_at_any_look_at_the_clock_returns_what_there_is(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: Counter[str] = Counter()
+    for number in (7000, 7003):
+        call, whole = calls(number)[name], 0
+        for after in (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89):
+            looks = count()
+
+            def interrupted(self: Deadline, looks: Any = looks, after: int = after) -> bool:
+                if next(looks) == after:
+                    raise KeyboardInterrupt
+                return False
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Deadline, "is_over", property(interrupted))
+                plan = call(None)
+            seen[plan.status] += 1
+            if next(looks) <= after:
+                whole += 1  # It was done before.
+            elif plan.limit is not None:
+                assert plan.limit is Limit.INTERRUPT
+                assert plan.reason
+            if plan.choices:
+                assert plan.microusd_per_hour is not None
+                assert plan.status in (mp.PlanStatus.FEASIBLE, mp.PlanStatus.OPTIMAL)
+            if whole > 2:
+                break
+    assert seen.total() > 3
+
+
+def test_explaining_a_stopped_plan_adopts_a_cheaper_one() -> None:
+    instance = hand_made()
+    best = instance.plan()
+    dearer = {stage: replace(choice, replicas=choice.replicas + 1) for stage, choice in best.choices.items()}
+    for status, adopts in ((mp.PlanStatus.FEASIBLE, True), (mp.PlanStatus.OPTIMAL, False)):
+        stopped = replace(best, choices=dearer, status=status)
+        told = mp.explain(stopped, instance.trace)
+        assert "-" not in str(told).replace(" - ", "").replace("t4-", "")
+        assert (told.adopted is not None) == adopts
+        if told.adopted is not None:
+            assert told.microusd_per_hour == told.adopted.microusd_per_hour
+            certificate = mp.certify(told.adopted, instance.trace)
+            assert told.certificate_ns == certificate.bound_ns == told.adopted.certificate_ns
+            assert told.certificate_ns <= told.deadline_ns
+            assert "came up" in str(told)
+    assert mp.explain(best, instance.trace).adopted is None
+
+
+def test_what_is_adopted_is_certified_on_every_trace() -> None:
+    instance = hand_made()
+    traces = [replace(instance.trace.scale(0.5), name="slow"), replace(instance.trace, name="fast")]
+    best = mp.plan(instance.pipeline, instance.profiles, traces, **instance.arguments)
+    dearer = {stage: replace(choice, replicas=choice.replicas + 1) for stage, choice in best.choices.items()}
+    told = replace(best, choices=dearer, figures=Figures(), status=mp.PlanStatus.FEASIBLE).explain()
+    assert told.adopted is not None
+    certificate = mp.certify(told.adopted, traces)
+    assert told.adopted.samples == certificate.samples
+    assert told.certificate_ns == certificate.bound_ns == told.adopted.certificate_ns
+    assert told.sample == max(certificate.samples, key=lambda one: one.certificate_ns or 0).name
+    verification = mp.verify(told.adopted, traces)
+    assert (verification.problems, verification.remarks) == ((), ())
+
+
+def test_explaining_ends_with_its_limit_and_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = hand_made()
+    best = instance.plan()
+    ticks = count()
+    with monkeypatch.context() as patch:
+        patch.setattr("time.monotonic", lambda: float(next(ticks)))
+        told = mp.explain(best, instance.trace, time_limit_s=6.0)
+    assert not told.stages_complete
+    assert not told.near_complete
+    assert "no time for all" in str(told)
+    whole = mp.explain(best, instance.trace)
+    assert whole.stages_complete
+    for early, late in zip(told.stages, whole.stages, strict=True):
+        assert early.spare_latency_ns <= late.spare_latency_ns
