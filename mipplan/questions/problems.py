@@ -99,7 +99,7 @@ class Problem:
         maker = PlanMaker(asked, limits, PlanningParams(diagnosis_s=diagnosis_s))
         if objective.guarantee is Guarantee.REPLAY or are_timed(asked.laws):
             margin_s = objective.margin_ns / NS_PER_S
-            return refine(maker.hurried().start(), self.trace, margin_s=margin_s, **ending)  # type: ignore[arg-type]
+            return refine(maker.hurried().cheapest(quick=True), self.trace, margin_s=margin_s, **ending)  # type: ignore[arg-type]
         if objective.budget_microusd_per_hour is not None:
             return maker.fastest(objective.budget_microusd_per_hour)
         if objective.certificate is CertificateKind.CLASSIC:
