@@ -12,6 +12,7 @@ from mipplan.calculus import ArrivalCurve, StageService, check_curve, most_token
 from mipplan.certificate import check_covered, check_timed
 from mipplan.core import (
     NS_PER_S,
+    UNLIMITED_NS,
     Fault,
     Faults,
     InputError,
@@ -24,6 +25,8 @@ from mipplan.core import (
     shown,
 )
 from mipplan.options import (
+    AccuracyFloor,
+    Cap,
     Configuration,
     StageFamilies,
     StageOptions,
@@ -32,18 +35,33 @@ from mipplan.options import (
     extremes,
     find_families,
     limits_of,
+    require_accuracy,
     trace_demand,
     undominated,
 )
 from mipplan.pipeline import Discipline, DispatchLaw, Laws, Pipeline, are_timed
+from mipplan.planner.choices import SearchSpace
 from mipplan.planner.cuts import Cut, Services, strengthen
 from mipplan.planner.oracle import ORACLES, CertificateOracle, FifoOracle, SeparationOracle, WorstCaseOracle
 from mipplan.profiles import Profiles
-from mipplan.result import CertificateKind, Guarantee, Objective, Plan, RunClass, check_certified_by
+from mipplan.result import (
+    CertificateKind,
+    Figures,
+    Guarantee,
+    Objective,
+    Plan,
+    PlanStatus,
+    Provenance,
+    RunClass,
+    TraceReference,
+    check_certified_by,
+    relevant_profiles,
+    resolve_objective,
+)
 from mipplan.solvers import AUTO
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
-from mipplan_formulations import FORMULATIONS
+from mipplan_formulations import FORMULATIONS, Cover
 
 
 @dataclass(frozen=True)
@@ -56,6 +74,8 @@ class Instance:
     limits: Mapping[str, int]  # devices by hardware name
     oracle: SeparationOracle  # it remembers what it evaluated; otherwise nothing here changes
     deadline_ns: int  # what the guaranteed latency must keep: the objective less any margin
+    caps: tuple[Cap, ...] = ()  # of which options take
+    floor: AccuracyFloor | None = None  # the least accuracy; as far as it is linear it is among the caps
 
     @classmethod
     def of(
@@ -71,6 +91,22 @@ class Instance:
         """Find the options that a demand leaves."""
         families = find_families(pipeline, profiles, demand, laws, overtaking)
         return cls(pipeline, demand, families, limits_of(profiles), oracle, deadline_ns)
+
+    def with_floor(self, min_accuracy: float | None) -> Instance:
+        """Return the same request, whose plans must have some accuracy; options and oracle are shared."""
+        if min_accuracy is None:
+            return self
+        families, floor = require_accuracy(self.pipeline, self.families, min_accuracy)
+        return replace(self, families=families, caps=(*self.caps, *floor.caps), floor=floor)
+
+    def space(self, tables: Mapping[str, StageOptions], required: Sequence[Cover] = ()) -> SearchSpace:
+        """Return the choices of some options, none empty, that keep what is asked for beside the deadline."""
+        return SearchSpace(tables, self.limits, required, self.caps, self.floor)
+
+    def allows(self, configuration: Configuration) -> bool:
+        """Whether a configuration keeps device limits, caps and accuracy; nothing is said of its latency."""
+        is_accurate = self.floor is None or self.floor.is_kept(configuration)
+        return is_accurate and configuration.keeps(self.limits, self.caps)
 
     @property
     def has_options(self) -> bool:
@@ -189,14 +225,48 @@ class Request:
         deadline_ns = plan.objective.deadline_ns
         if plan.envelope is None:
             workload = self.workload.at(trace.arrival_ns)
-            return _on_trace(plan.profiles, workload, deadline_ns, plan.objective, plan.laws, self.overtaking)
+            made = _on_trace(plan.profiles, workload, deadline_ns, plan.objective, plan.laws, self.overtaking)
+            return made.with_floor(plan.min_accuracy)
         # Replicas outrun the trace's mean rate, too.
         check_span(trace.span_ns)
         arrival = ArrivalCurve(tuple((burst, rate * factor) for burst, rate in plan.envelope))
         rate = max(Fraction(len(trace), trace.span_ns), Fraction(arrival.rate) / NS_PER_S)
         demand = {stage: rate * most for stage, most in most_tokens_per_query(plan.pipeline).items()}
         oracle = WorstCaseOracle(plan.pipeline, arrival)
-        return Instance.of(plan.pipeline, plan.profiles, demand, oracle, deadline_ns, plan.laws)
+        made = Instance.of(plan.pipeline, plan.profiles, demand, oracle, deadline_ns, plan.laws)
+        return made.with_floor(plan.min_accuracy)
+
+
+def asked_objective(
+    pipeline: Pipeline,
+    slo_s: float | None,
+    quantile: float | None,
+    seed: int,
+    per_s: float | None,
+    share: float | None,
+    guarantee: str,
+    by_budget: bool,
+) -> Objective:
+    """Return the objective asked for; within a budget any latency keeps it. Raises `InputError` with every fault."""
+    found = resolve_objective(pipeline, 1.0 if by_budget else slo_s, quantile, seed, per_s=per_s, share=share)
+    if found.others and guarantee == Guarantee.ENVELOPE:
+        message = "an arrival curve bounds every query: of several quantiles it can promise one limit only"
+        raise InputError.one("slo", message)
+    return replace(found, slo_ns=UNLIMITED_NS) if by_budget else found
+
+
+def state_question(
+    pipeline: Pipeline, profiles: Profiles, trace: Trace, objective: Objective, formulation: str, solver: str
+) -> Plan:
+    """Return the plan without choices that states what is asked for, with the trace at hand."""
+    return Plan(
+        pipeline,
+        relevant_profiles(pipeline, profiles),
+        objective,
+        status=PlanStatus.UNKNOWN,
+        figures=Figures(lower_bound_microusd_per_hour=0),
+        provenance=Provenance(TraceReference.of(trace), formulation, solver, sample=trace),
+    )
 
 
 def trace_instance(

@@ -12,11 +12,14 @@ import numpy as np
 from mipplan.core import Bool, Criterion, Int64, Positions
 from mipplan.options import (
     MAX_REPLICAS,
+    AccuracyFloor,
+    Cap,
     Configuration,
     Family,
     Option,
     find_families,
     limits_of,
+    require_accuracy,
     trace_demand,
 )
 from mipplan.pipeline import DispatchLaw, Edge, Laws, Pipeline, are_timed
@@ -61,6 +64,12 @@ class RefinementProblem:
     criterion: Criterion  # Which queries may be missed.
     domains: Domains
     limits: Mapping[str, int]  # Devices by hardware name.
+    caps: tuple[Cap, ...] = ()  # Of which options take.
+    floor: AccuracyFloor | None = None  # The least accuracy; as far as it is linear it is among the caps.
+
+    def allows(self, plan: Configuration) -> bool:
+        """Whether a plan keeps device limits, caps and accuracy; nothing is said of its latency."""
+        return plan.keeps(self.limits, self.caps) and (self.floor is None or self.floor.is_kept(plan))
 
     @property
     def allowed(self) -> int:
@@ -93,6 +102,7 @@ def state_problem(
     asked: float | Criterion,
     laws: Laws | None = None,
     demand: Mapping[str, Fraction] | None = None,
+    min_accuracy: float | None = None,
 ) -> RefinementProblem:
     """Set up the search for a plan that keeps the deadline.
 
@@ -104,7 +114,9 @@ def state_problem(
     laws = pipeline.laws() if laws is None else laws
     if demand is None:
         demand = trace_demand(workload) if are_timed(laws) else dict.fromkeys(pipeline.stages, Fraction(0))
-    found = find_families(pipeline, profiles, demand, laws)
+    found, floor = find_families(pipeline, profiles, demand, laws), None
+    if min_accuracy is not None:
+        found, floor = require_accuracy(pipeline, found, min_accuracy)
     domains = {
         stage: tuple(
             Span(family, family.fewest, max(family.fewest, min(family.most, useful)))
@@ -115,7 +127,14 @@ def state_problem(
     }
     criterion = Criterion.of(asked, workload.ingress_ns)
     return RefinementProblem(
-        workload, DueTimes(workload), deadline_ns, criterion, domains, limits_of(profiles)
+        workload,
+        DueTimes(workload),
+        deadline_ns,
+        criterion,
+        domains,
+        limits_of(profiles),
+        () if floor is None else floor.caps,
+        floor,
     )
 
 
@@ -136,8 +155,8 @@ def find_options(domains: Domains, choices: Mapping[str, Choice]) -> Configurati
     found = Configuration()
     for stage, domain in domains.items():
         choice = choices[stage]
-        offered = {(span.family.hardware, span.family.batch): span for span in domain}
-        span = offered.get((choice.hardware, choice.batch))
+        offered = {(span.family.variant, span.family.hardware, span.family.batch): span for span in domain}
+        span = offered.get((choice.variant, choice.hardware, choice.batch))
         if span is None or not span.fewest <= choice.replicas <= span.most:
             return None
         found[stage] = Option(span.family, choice.replicas)

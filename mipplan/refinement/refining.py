@@ -168,6 +168,7 @@ def refine(
             per_ns=plan.objective.per_ns,
             share=plan.objective.share,
             others=others,
+            min_accuracy=plan.min_accuracy,
         ).under(laws.value, kept if are_timed(laws.value) else plan.discipline),
         status=PlanStatus.UNKNOWN,
         figures=Figures(plan.microusd_per_hour, 0),
@@ -203,6 +204,7 @@ class Refining:
             base.objective.criterion(self._workload.ingress_ns),
             base.laws,
             self._demand(),
+            base.min_accuracy,
         )
         self._counters = Counters()
         self._improving = self._work_until(params.improved_by)
@@ -260,7 +262,7 @@ class Refining:
         keeps = replayed.objective_ns(self.base.objective) <= self._problem.deadline_ns
         self._counters.replays += 1
         self.limits.report(f"the given plan {'keeps' if keeps else 'does not keep'} the objective")
-        if keeps:
+        if keeps and (made is None or self._problem.allows(made)):
             self._choices, self._cost = dict(choices), self.base.microusd_per_hour
             self._best = made
 
@@ -273,7 +275,7 @@ class Refining:
         screening = Screen(oracle, whole, self.params.screen)
 
         def accept(plan: Configuration) -> bool:
-            return screening.confirms(plan, limit) and self._take(plan)
+            return self._problem.allows(plan) and screening.confirms(plan, limit) and self._take(plan)
 
         try:
             stages = study_stages(oracle, self.base.quantile, limit)

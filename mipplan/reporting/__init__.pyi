@@ -28,7 +28,9 @@ from .exchange import show_export as show_export
 from .exchange import show_import as show_import
 from .exchange import show_prices as show_prices
 from .fragilities import fragility_report as fragility_report
+from .fragilities import offers_report as offers_report
 from .fragilities import show_fragility as show_fragility
+from .fragilities import show_offers as show_offers
 from .operations import drive_report as drive_report
 from .operations import observe_report as observe_report
 from .operations import show_drive as show_drive

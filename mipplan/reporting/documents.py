@@ -70,6 +70,12 @@ def _taken(results: tuple[object, ...], path: str) -> Any:
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
+def without_absent(self: Report, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    """Leave out what is not asked about: staggers, timed dispatch, reliability, variants."""
+    optional = ["stagger_s", "overruns", "queries_lost", "reliability", "variant", "accuracy", "min_accuracy"]
+    return {name: value for name, value in write(self).items() if value is not None or name not in optional}
+
+
 class TraceReport(Report):
     """The trace a command worked on."""
 
@@ -90,6 +96,8 @@ class ChoiceReport(Report):
     batch: int
     replicas: int
     usd_per_hour: float
+    variant: str | None = None
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class BucketReport(Report):
@@ -168,13 +176,6 @@ class StageReport(Report):
     mean_service_s: float
     mean_queue: float
     max_queue: int
-
-
-def without_absent(self: Report, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-    """Leave out what is not asked about: staggers, timed dispatch, reliability."""
-    written: dict[str, Any] = write(self)
-    optional = ("stagger_s", "overruns", "queries_lost", "reliability")
-    return {name: value for name, value in written.items() if value is not None or name not in optional}
 
 
 class ReplayReport(Report):
@@ -319,6 +320,8 @@ class PlanReport(Report):
     remarks: list[str]
     plan_file: str | None
     reliability: ReliabilityReport | None = None
+    accuracy: float | None = None
+    min_accuracy: float | None = None
 
     _brief = model_serializer(mode="wrap")(without_absent)
 

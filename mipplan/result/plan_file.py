@@ -71,6 +71,7 @@ class ObjectiveDocument(StrictEntry):
     per_ns: int | None = Field(default=None, ge=1, le=2**62)
     share: float = Field(default=1.0, gt=0, le=1)
     others: list[LimitDocument] = Field(default_factory=list)
+    min_accuracy: float | None = Field(default=None, gt=0, le=1)  # files had none before stages had variants
 
     def objective(self) -> Objective:
         """Return what it says."""
@@ -94,6 +95,7 @@ class ChoiceDocument(StrictEntry):
     hardware: str
     batch: int = _Count
     replicas: int = _Count
+    variant: str | None = None  # where the stage lists variants
 
 
 class FiguresDocument(StrictEntry):
@@ -178,8 +180,9 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     left_out = {"checksum"} if plan.limit else {"checksum", "limit"}
     if plan.certificate is not CertificateKind.SHARP:
         left_out |= {"certificate"} if plan.runs else {"certificate", "runs"}
-    if plan.reliability is None:
-        left_out.add("reliability")
+    left_out |= {name for name in ("reliability", "min_accuracy") if getattr(plan, name) is None}
+    held = ((stage, asdict(choice)) for stage, choice in plan.choices.items())
+    made["choices"] = {stage: {k: v for k, v in own.items() if v is not None} for stage, own in held}
     named = any(stage.dispatch is not DispatchLaw.EAGER for stage in plan.pipeline.stages.values())
     plain = (plan.objective.per_ns, plan.objective.others) == (None, ())
     if plain:
@@ -189,8 +192,8 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     else:
         left_out |= {"dispatch", "discipline"}
     own = [name for name in PlanDocument.model_fields if name not in left_out]
-    held = {name: plan.objective if name in WINDOWED else plan for name in own}
-    return {name: made[name] if name in made else json_form(getattr(held[name], name)) for name in own}
+    origin = {name: plan.objective if name in WINDOWED else plan for name in own}
+    return {name: made[name] if name in made else json_form(getattr(origin[name], name)) for name in own}
 
 
 def json_form(value: Any) -> Any:

@@ -192,6 +192,7 @@ def test_file_has_the_documented_parts(path: Path) -> None:
         "share",
         "others",
         "reliability",
+        "min_accuracy",
     }
     assert set(document) == set(PlanDocument.model_fields) - unusual
     assert set(document["figures"]) == {

@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "profiles"
 SHARED = ROOT.parent / "shared" / "data"
 REPOSITORY = "NVIDIA/DeepLearningExamples/"
+#: Single figures of IPA's variants are quoted from its notebooks.
+IPA = "reconfigurable-ml-pipeline/ipa/experiments/profiling/single-node/notebooks/"
 MOST_ROWS = 400
 
 #: The chip as the collected table names it, and its memory: both must match, for they set the latency.
@@ -55,6 +57,10 @@ class Row(NamedTuple):
     def is_assumed(self) -> bool:
         return self.source.startswith("assumption:")
 
+    @property
+    def is_ipa(self) -> bool:
+        return self.source.startswith(IPA)
+
 
 class Source(NamedTuple):
     """A `source` cell taken apart: document | heading | note | row | statistic."""
@@ -87,7 +93,8 @@ def _read_rows() -> list[Row]:
 
 
 ROWS = _read_rows()
-MEASURED = [row for row in ROWS if not row.is_assumed]
+MEASURED = [row for row in ROWS if not row.is_assumed and not row.is_ipa]
+QUOTED = [row for row in ROWS if row.is_ipa]
 
 
 def _take_apart(source: str) -> Source:
@@ -146,6 +153,9 @@ def test_row_names_its_source(row: Row) -> None:
         assert row.hardware == "cpu"
         assert "not a measurement" in row.source
         return
+    if row.is_ipa:
+        assert row.hardware == "cpu"
+        return
     source = _take_apart(row.source)
     assert source.document.endswith("README.md")
     assert source.heading
@@ -177,7 +187,8 @@ def test_devices_of_one_model_share_document_and_statistic() -> None:
 def test_readme_counts_are_true() -> None:
     text = (SHIPPED / "README.md").read_text(encoding="utf-8")
     assert f"{len(MEASURED)} of the {len(ROWS)} rows" in text
-    assert f"The other {len(ROWS) - len(MEASURED)} are assumptions" in text
+    assert f"{len(QUOTED)} more are quoted from IPA" in text
+    assert f"The other {len(ROWS) - len(MEASURED) - len(QUOTED)} are assumptions" in text
     for name in {row.model for row in ROWS}:
         assert name in text or name.removeprefix("bert-base").removeprefix("bert-large") in text, name
     for name, fields in _read_hardware().items():
@@ -203,13 +214,35 @@ class TestNvidiaFigures:
             assert row.latency_p99_ms == figures["latency_p99_ms"]
 
 
+class TestIpaFigures:
+    pytestmark = needs_shared_data
+
+    @pytest.mark.parametrize("row", QUOTED, ids=lambda row: f"{row.model}-{row.batch}")
+    def test_same_figure_in_the_original(self, row: Row) -> None:
+        table = pd.read_csv(SHARED / "profiles" / "ipa_cpu_profiles.csv")
+        notebook = row.source.removeprefix(IPA).split(" | ")[0]
+        chosen = table[(table["model"] == row.model) & (table["source_notebook"] == notebook)]
+        chosen = chosen[(chosen["cpu_cores"] == 2) & (chosen["offered_load_rps"] == 40)]
+        assert chosen[chosen["batch_size"] == row.batch]["latency_min_ms"].tolist() == [row.latency_ms]
+
+    def test_same_accuracy_in_the_original(self) -> None:
+        table = pd.read_csv(SHARED / "profiles" / "ipa_pipelines_accuracy.csv")
+        video = table[table["pipeline"] == "video"]
+        percent = dict(zip(video["model_variant"], video["accuracy_metric"], strict=True))
+        pipeline, profiles = Pipeline.read(SHIPPED / "pipelines" / "video.yaml"), Profiles.read(SHIPPED)
+        for stage in pipeline.stages.values():
+            for model in stage.models:
+                known = profiles.tables[model, "cpu"].accuracy_at(1)
+                assert known == pytest.approx(percent[model.removesuffix("-tv")] / 100, abs=1e-12)
+
+
 class TestNvidiaTables:
     pytestmark = needs_shared_data
 
     def test_no_batch_size_is_picked_out(self) -> None:
         # A table may stop early (README says where), but has no holes.
         for key, rows in _tables().items():
-            if rows[0].is_assumed:
+            if rows[0].is_assumed or rows[0].is_ipa:
                 continue
             published = {int(batch) for batch in _table_of(rows[0])["batch_size"]}
             largest = rows[-1].batch
@@ -217,7 +250,7 @@ class TestNvidiaTables:
 
     def test_p99_is_shipped_wherever_the_tables_have_it(self) -> None:
         for key, rows in _tables().items():
-            if not rows[0].is_assumed and rows[0].latency_p99_ms is None:
+            if rows[0] in MEASURED and rows[0].latency_p99_ms is None:
                 assert _table_of(rows[0])["latency_p99_ms"].isna().all(), key
 
 
@@ -257,7 +290,7 @@ def test_pipeline_loads_and_its_models_have_profiles(path: Path) -> None:
     assert pipeline.name == path.stem
     assert pipeline.slo_ns is not None
     models = {row.model for row in ROWS}
-    assert {stage.model for stage in pipeline.stages.values()} <= models
+    assert {model for stage in pipeline.stages.values() for model in stage.models} <= models
 
 
 def test_all_pipelines_are_there() -> None:
@@ -266,6 +299,7 @@ def test_all_pipelines_are_there() -> None:
         "cascade",
         "image-processing",
         "social-media",
+        "video",
         "video-monitoring",
     }
 
