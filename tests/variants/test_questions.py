@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import mipplan as mp
 from mipplan.core import InputError
@@ -284,3 +287,25 @@ def test_menu_of_hardware_offers_other_hardware() -> None:
     assert menu.complete
     assert len(set(kinds)) == len(kinds) > 1
     assert all(mp.verify(plan, TRACE).verified for plan in menu.plans)
+
+
+def test_front_of_the_shipped_pipeline() -> None:
+    """Golden: every breakpoint of IPA's video pipeline on the shipped trace, in dollars per hour and accuracy."""
+    root = Path(__file__).parents[2] / "profiles"
+    video = mp.Pipeline.read(root / "pipelines" / "video.yaml")
+    front = mp.pareto(video, Profiles.default(), mp.Trace.read(root / "traces" / "bursty.csv.gz"))
+    assert front.complete
+    assert [(round(usd, 4), round(value, 4)) for usd, value in front.points] == [
+        *((0.595, 0.3188), (0.68, 0.335), (0.765, 0.3479), (1.02, 0.3962), (1.105, 0.4164), (1.19, 0.4324)),
+        *((2.04, 0.4395), (2.72, 0.4448), (3.23, 0.4471), (3.4, 0.4699), (3.57, 0.488), (4.08, 0.4959)),
+        *((4.76, 0.502), (5.865, 0.5124), (6.545, 0.5207), (7.225, 0.527), (9.86, 0.5331), (10.625, 0.5396)),
+    ]
+    assert len(str(front).splitlines()) <= 15
+
+
+@settings(max_examples=15)
+@given(floors=st.lists(st.floats(0.05, 1.0), min_size=2, max_size=4))
+def test_higher_accuracy_is_never_cheaper(floors: list[float]) -> None:
+    plans = [mp.plan(pipeline(), profiles(), TRACE, accuracy=floor) for floor in sorted(floors)]
+    costs = [plan.microusd_per_hour or 2**62 for plan in plans]
+    assert costs == sorted(costs)
