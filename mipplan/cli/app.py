@@ -11,9 +11,8 @@ import mipplan as mp
 from mipplan import plots, reporting
 from mipplan.cli import flags, inputs
 from mipplan.cli.drawing import plot, report
-from mipplan.cli.driving import drive
 from mipplan.cli.judging import compare, fragility, replay, tune, verify
-from mipplan.cli.observing import observe, truth
+from mipplan.cli.observing import drive, observe, truth
 from mipplan.cli.offers import menu, pareto
 from mipplan.cli.profiles import profiles_app
 from mipplan.cli.profiling import profile
