@@ -1,7 +1,8 @@
-"""The commands that read logs of a running system: into profiles and traces, and against a plan's prediction."""
+"""The commands about a running system: traffic sent to it, and its logs, as profiles and against a prediction."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs
-from mipplan.cli.session import EXIT_NOT_MET, Session
+from mipplan.cli.session import EXIT_INTERRUPTED, EXIT_NOT_MET, Session
 from mipplan.core import NS_PER_S, Faults, InputError
 
 Logs = Annotated[
@@ -126,3 +127,106 @@ def _shifts(given: Iterable[str]) -> dict[str, int]:
         except InputError as error:
             raise InputError.one(f"--shift {host}", error.faults[0].message) from None
     return shifts
+
+
+def drive(
+    context: typer.Context,
+    trace: Annotated[
+        str,
+        typer.Argument(metavar="TRACE", help="Arrivals (CSV or Parquet), or the name of a shipped trace."),
+    ],
+    target: Annotated[
+        str, flags.option("URL", "http://HOST:PORT, http://HOST:PORT/v2/models/NAME, or any other HTTP URL.")
+    ],
+    out: Annotated[
+        Path, flags.option("FILE", "Write the log of the queries here (.parquet).", "--out", "-o")
+    ],
+    model: Annotated[
+        str | None, flags.option("NAME", "Model of a server that speaks the Open Inference Protocol.")
+    ] = None,
+    scale: Annotated[str, flags.option("FACTOR", "Multiple of the trace's rate, such as 2x.")] = "1x",
+    time_limit: Annotated[
+        str | None, flags.option("TIME", "Stop sending after this long, such as 60s.")
+    ] = None,
+    timeout: Annotated[str, flags.option("TIME", "Longest time to wait for an answer.")] = "30s",
+    method: Annotated[
+        str | None, typer.Option(help="For other URLs: GET, POST or PUT; POST if there is a body.")
+    ] = None,
+    body: Annotated[
+        str | None,
+        flags.option("TEXT", "For other URLs: the body; {query} in it is the number of the query."),
+    ] = None,
+    headers: Annotated[
+        list[str] | None,
+        flags.option("NAME=VALUE", "Header of every request; repeat for several.", "--header"),
+    ] = None,
+    made_of: Annotated[
+        str | None,
+        flags.option("FILE", "Inputs of the model: an .npz file, or module:function.", "--inputs"),
+    ] = None,
+    axes: Annotated[
+        list[str] | None,
+        flags.option("NAME=SIZE", "Size of a free axis of its inputs; repeat for several.", "--axis"),
+    ] = None,
+    expand: flags.Expand = None,
+    spread: flags.Spread = None,
+    seed: flags.Seed = 0,
+    start: flags.From = None,
+    end: flags.To = None,
+    json: flags.Json = False,
+) -> None:
+    """Send a trace to a server at its time stamps, never waiting for answers, and log every query."""
+    with Session(context, json) as session:
+        faults = Faults()
+        factor = faults.take(lambda: _factor(scale))
+        time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
+        timeout_s = faults.take(lambda: inputs.seconds_of("--timeout", timeout))
+        given = faults.take(lambda: inputs.pairs_of("--header", "NAME=VALUE", headers or ()))
+        sizes = faults.take(lambda: inputs.axis_sizes(axes or ()))
+        faults.take(lambda: inputs.check_out("--out", out, (".parquet", ".pq")))
+        arrivals = faults.take(lambda: inputs.read_trace(trace, expand, spread, seed, start, end))
+        faults.check()
+        _allow_many_connections()
+        with session.progress(as_log=True) as progress:
+            driven = mp.drive(
+                arrivals.value,
+                target,
+                model=model,
+                scale=factor.value,
+                time_limit_s=time_limit_s.value,
+                timeout_s=timeout_s.value,
+                method=method,
+                body=body,
+                headers=given.value,
+                inputs=made_of,
+                axes=sizes.value,
+                out=out,
+                progress=progress,
+            )
+        session.show(reporting.drive_report(driven, [str(out)]), reporting.show_drive)
+        if driven.interrupted:
+            session.exit_code = EXIT_INTERRUPTED
+        elif driven.spoilt or not driven.latency_ns.size:
+            session.exit_code = EXIT_NOT_MET
+
+
+def _allow_many_connections() -> None:
+    """Let the process have as many files open as it may: a slow server leaves thousands of connections waiting."""
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # The shell's limit then stays, and errors are counted.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _factor(text: str) -> float:
+    """Read 2x, or 2."""
+    try:
+        factor = float(text.strip().removesuffix("x"))
+    except ValueError:
+        factor = 0.0
+    if not factor > 0:
+        raise InputError.one("--scale", f"expected a multiple such as 2x, found {text!r}")
+    return factor

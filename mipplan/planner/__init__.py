@@ -22,6 +22,7 @@ from mipplan.planner.instance import (
     check_tomorrow,
     trace_instance,
 )
+from mipplan.planner.narrowing import NarrowingParams
 from mipplan.planner.oracle import ORACLES, CertificateOracle, SeparationOracle
 from mipplan.planner.planning import PlanMaker, PlanningParams, plan
 
@@ -33,6 +34,7 @@ __all__ = [
     "CertifiedChoice",
     "Cut",
     "Instance",
+    "NarrowingParams",
     "PathPart",
     "PlanMaker",
     "PlanSearch",

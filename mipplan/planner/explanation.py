@@ -10,7 +10,6 @@ from mipplan.core import Deadline, InputError, SearchLimits, first_true
 from mipplan.options import Configuration, Family, Option, undominated_per_hardware
 from mipplan.pipeline import are_timed
 from mipplan.planner.benders import PlanSearch, SearchMethod
-from mipplan.planner.choices import SearchSpace
 from mipplan.planner.instance import Instance, Request
 from mipplan.result import Alternative, CertificateKind, Choice, Explanation, NearPlan, Plan, StageExplanation
 from mipplan.solvers import AUTO
@@ -124,7 +123,7 @@ def _fewest_certified(
         """Go where a service that is no worse than with any of these numbers does not exclude them."""
         services = {**configuration.services, stage: family.range_service(low, high)}
         trial = configuration.replaced(stage, Option(family, low))
-        if not (trial.keeps(instance.limits) and instance.keeps_slo(services)):
+        if not (instance.allows(trial) and instance.keeps_slo(services)):
             return None
         if low == high:
             return trial
@@ -156,7 +155,7 @@ def _near_plans(
         # At least one stage runs on other hardware than in any plan before.
         other = ((place, options[s].hardware != choices[s].hardware) for place, s in enumerate(options))
         others.append(Cover(tuple(other)))
-        space = SearchSpace(options, instance.limits, others)
+        space = instance.space(options, others)
         outcome = PlanSearch(instance, space, method, budget=budget).run()
         best = outcome.best
         if best is None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
-from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import CertifiedConfiguration
 from mipplan.planner.instance import Instance
 
@@ -48,7 +47,7 @@ def narrow(
             f"first plan at {first.cost / 1e6:.4f} $/h: looking for a cheaper one to begin with"
         )
         tables = instance.affordable(first.cost, dense=params.dense, also=first.configuration)
-        space = SearchSpace(tables, instance.limits)
+        space = instance.space(tables)
         rows = [space.tables[stage].no_worse(option) for stage, option in first.configuration.items()]
         known = CertifiedChoice.of(space.first + rows, space, instance)
         limits = replace(method.limits, deadline=method.limits.deadline.share(params.share))

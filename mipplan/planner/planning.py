@@ -7,14 +7,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope, least_above
 from mipplan.certificate import resolve_certificate
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
-    UNLIMITED_NS,
     Deadline,
-    InputError,
     SearchLimits,
     check_all,
     check_budget,
@@ -22,13 +21,19 @@ from mipplan.core import (
     from_front,
     seconds_to_ns,
 )
-from mipplan.options import Configuration, check_names
+from mipplan.options import Configuration, check_accuracies, check_names
 from mipplan.pipeline import Discipline, Dispatch, Pipeline
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
-from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
-from mipplan.planner.instance import Request, check_search, check_theorem, check_tomorrow
+from mipplan.planner.instance import (
+    Request,
+    asked_objective,
+    check_search,
+    check_theorem,
+    check_tomorrow,
+    state_question,
+)
 from mipplan.planner.narrowing import NarrowingParams, is_too_dear, narrow
 from mipplan.profiles import Profiles
 from mipplan.result import (
@@ -36,14 +41,11 @@ from mipplan.result import (
     Figures,
     Guarantee,
     Limit,
-    Objective,
     Plan,
     PlanStatus,
-    Provenance,
     RunClass,
+    check_accuracy,
     check_laws,
-    relevant_profiles,
-    resolve_objective,
     resolve_slo_ns,
 )
 from mipplan.solvers import AUTO, resolve_solver
@@ -85,6 +87,7 @@ def plan(
     margin_s: float = 0.0,
     envelope: ArrivalCurve | None = None,
     budget_usd_per_hour: float | None = None,
+    accuracy: float | None = None,
     dispatch: Dispatch = None,
     discipline: str = "oldest_first",
     certificate: str = CertificateKind.CLASSIC,
@@ -132,6 +135,8 @@ def plan(
     budget_usd_per_hour : float, optional
         The mirror problem: find the least certified latency within this cost. The objective, if any, plays no
         part; the plan's `slo_s` is then the latency it is certified for.
+    accuracy : float, optional
+        The least accuracy of the pipeline, in (0, 1], with the variants chosen; without it the cheapest ones will do.
     dispatch : {"eager", "paced", "timed"}, or mapping of str to such, optional
         When a batch is made: at all stages, or at those named; by default as the pipeline says, which is ``eager``
         unless it says otherwise. Where all stages are timed the plan is refined (`mipplan.refine`), since the replay is
@@ -175,21 +180,12 @@ def plan(
     References
     ----------
     Theorem and relaxation: [theory, section 3][3-the-certificate] and [section 4][4-the-bound-a-relaxation-on-any-dag].
-    The method: [section 5][5-the-exact-method], `mipplan.planner.benders`.
+    The method: [section 5][5-the-exact-method], `mipplan.planner.benders`. [Accuracy][accuracy-of-a-pipeline].
     """
     started = time.monotonic()
     by_budget = budget_usd_per_hour is not None
 
-    def asked_for() -> Objective:
-        limit_s = 1.0 if by_budget else slo_s
-        found = resolve_objective(pipeline, limit_s, quantile, seed, per_s=per_s, share=share)
-        if found.others and guarantee == Guarantee.ENVELOPE:
-            message = (
-                "an arrival curve bounds every query: of several quantiles it can promise one limit only"
-            )
-            raise InputError.one("slo", message)
-        return replace(found, slo_ns=UNLIMITED_NS) if by_budget else found
-
+    asked_for = partial(asked_objective, pipeline, slo_s, quantile, seed, per_s, share, guarantee, by_budget)
     check_all(
         lambda: read_traces(trace),
         lambda: check_tomorrow(guarantee, confidence, drift, seeds),
@@ -207,67 +203,67 @@ def plan(
         asked_for,
         lambda: None if by_budget else check_margin(margin_s, resolve_slo_ns(pipeline, slo_s)),
         lambda: check_names(pipeline, profiles),
+        lambda: None if accuracy is None else check_accuracy(accuracy),
+        lambda: None if accuracy is None else check_accuracies(pipeline, profiles),
         lambda: check_laws(pipeline, dispatch, discipline),
     )
     traces = read_traces(trace)
     laws = check_laws(pipeline, dispatch, discipline)
-    restrictions = (guarantee, certificate, runs, headroom, budget_usd_per_hour)
-    by_replay = check_theorem(laws, discipline, *restrictions)
+    by_replay = check_theorem(laws, discipline, guarantee, certificate, runs, headroom, budget_usd_per_hour)
     by_arrival = discipline == Discipline.FIFO and not by_replay
     # Whatever "auto" will mean, a solver that does not work here is found before any work. With a formulation by name
     # "auto" is the first solver that works; without one it stays with each problem that is solved.
     resolved = resolve_solver(solver)
     if Guarantee(guarantee) is Guarantee.ENVELOPE and envelope is None:
         envelope = least_above([empirical_envelope(one.scale(headroom).arrival_ns) for one in traces])
-    asked = Plan(
-        pipeline,
-        relevant_profiles(pipeline, profiles),
-        replace(
-            asked_for(),
-            discipline=Discipline(discipline),
-            runs=(runs or RunClass()) if by_arrival else None,
-            guarantee=Guarantee(guarantee),
-            headroom=float(headroom),
-            margin_ns=0 if by_budget else seconds_to_ns(margin_s),
-            envelope=None if envelope is None else envelope.buckets,
-            budget_microusd_per_hour=check_budget(budget_usd_per_hour),
-            seeds=seeds,
-        ).under(laws, discipline),
-        status=PlanStatus.UNKNOWN,
-        figures=Figures(lower_bound_microusd_per_hour=0),
-        provenance=Provenance.on(traces, formulation, AUTO if solver == formulation == AUTO else resolved),
-    )
-    deadline = Deadline.after(time_limit_s, started)
+    objective = replace(
+        asked_for(),
+        discipline=Discipline(discipline),
+        runs=(runs or RunClass()) if by_arrival else None,
+        guarantee=Guarantee(guarantee),
+        headroom=float(headroom),
+        margin_ns=0 if by_budget else seconds_to_ns(margin_s),
+        envelope=None if envelope is None else envelope.buckets,
+        budget_microusd_per_hour=check_budget(budget_usd_per_hour),
+        seeds=seeds,
+        min_accuracy=accuracy,
+    ).under(laws, discipline)
+    by = AUTO if solver == formulation == AUTO else resolved
+    asked = state_question(pipeline, profiles, traces, objective, formulation, by)
+    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
 
-    def left_s() -> float | None:
-        return None if time_limit_s is None else deadline.left_s(1e-3)
+    def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
+        """Return what answers the question, with the tokens that the variants make which its pipeline runs."""
 
-    if by_replay and asked.guarantee is Guarantee.RELIABLE:
-        tomorrow = (_CONFIDENCE if confidence is None else confidence, drift, seeds)
-        plan_reliably = from_front("plan_reliably", "mipplan.reliability")
-        reliable: Plan = plan_reliably(asked, traces, *tomorrow, time_limit_s=left_s(), progress=progress)
-        return reliable
-    limits = SearchLimits(deadline, progress or (lambda _: None))
-    maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
-    if by_replay:
-        start = maker.hurried().start()
+        def left_s() -> float | None:
+            return None if time_limit_s is None else limits.deadline.left_s(1e-3)
+
         ending = {"time_limit_s": left_s(), "progress": progress}
-        refined: Plan = from_front("refine")(start, traces, margin_s=margin_s, **ending)
-        return refined
-    if (
-        by_arrival
-        or certificate == CertificateKind.CLASSIC
-        or budget is not None
-        or asked.envelope is not None
-    ):
-        return maker.cheapest() if budget is None else maker.fastest(budget)
-    if resolve_certificate(certificate, maker.request.workloads, runs) is CertificateKind.CLASSIC:
-        return maker.cheapest()
-    first = maker.hurried().cheapest()
-    # After Ctrl-C only the plan at hand is certified anew.
-    left = 1e-3 if first.limit is Limit.INTERRUPT else left_s()
-    found: Plan = from_front("sharpen")(first, traces, runs=runs, time_limit_s=left, progress=progress)
-    return found
+        if by_replay and asked.guarantee is Guarantee.RELIABLE:
+            tomorrow = (_CONFIDENCE if confidence is None else confidence, drift, seeds)
+            return partial(
+                from_front("plan_reliably", "mipplan.reliability"), asked, traces, *tomorrow, **ending
+            )
+        maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
+        if by_replay:
+            start = maker.hurried().start()
+            ending["time_limit_s"] = left_s()
+            return partial(from_front("refine"), start, traces, margin_s=margin_s, **ending)
+        if budget is not None:
+            return partial(maker.fastest, budget)
+        if by_arrival or certificate == CertificateKind.CLASSIC or asked.envelope is not None:
+            return maker.cheapest
+        if resolve_certificate(certificate, maker.request.workloads, runs) is CertificateKind.CLASSIC:
+            return maker.cheapest
+        first = maker.hurried().cheapest()
+        # After Ctrl-C only the plan at hand is certified anew.
+        ending["time_limit_s"] = 1e-3 if first.limit is Limit.INTERRUPT else left_s()
+        return partial(from_front("sharpen"), first, traces, runs=runs, **ending)
+
+    if not any(stage.variants for stage in pipeline.stages.values()):
+        return answering(asked, limits)()
+    best: Plan = from_front("best_combination", "mipplan.variants")(asked, answering, limits)
+    return best
 
 
 class PlanMaker:
@@ -279,8 +275,19 @@ class PlanMaker:
         limits.report(f"analysing {sum(map(len, asked.provenance.samples)):,} queries")
         self._asked, self._params = asked, params
         self._method = SearchMethod(asked.formulation or AUTO, asked.solver or AUTO, limits)
-        self.request = Request.of(asked, asked.provenance.samples)
-        self._instance = self.request.instance()
+        self.request, self._proven = Request.of(asked, asked.provenance.samples), 0
+        self.instance = self.request.instance()
+
+    def asking(self, min_accuracy: float | None, limits: SearchLimits, proven: int = 0) -> PlanMaker:
+        """The same with another least accuracy, all that was learnt shared; no such plan costs less than `proven`."""
+        made = copy.copy(self)
+        made._asked = replace(
+            self._asked, objective=replace(self._asked.objective, min_accuracy=min_accuracy)
+        )
+        made.request = Request(made._asked, self.request.samples)
+        made.instance = self.instance.with_floor(min_accuracy)
+        made._method, made._proven = replace(self._method, limits=limits), proven
+        return made
 
     def hurried(self) -> PlanMaker:
         """The same in the first share of the time, and without a reason if there is no plan: for a first plan."""
@@ -292,7 +299,7 @@ class PlanMaker:
 
     def cheapest(self) -> Plan:
         """Return the cheapest plan that keeps the objective."""
-        instance, report = self._instance, self._method.limits.report
+        instance, report = self.instance, self._method.limits.report
         if not instance.has_options:
             return self._infeasible()
         report("looking for a first certified plan")
@@ -320,12 +327,14 @@ class PlanMaker:
             ):
                 least = sum(instance.cheapest_by_stage().values())
                 return self._made(first.configuration, least, first.certificate_ns, Limit.TIME)
-        space = SearchSpace(instance.affordable(first.cost), instance.limits)
+        space = instance.space(instance.affordable(first.cost))
         report(f"choosing among {space.size:,} options")
         # The first plan in terms of the options: where its own was dropped, by one that is no worse.
         rows = [space.tables[stage].no_worse(option) for stage, option in first.configuration.items()]
         known = CertifiedChoice.of(space.first + rows, space, instance)
-        outcome = PlanSearch(instance, space, self._method, known=known, params=self._params.search).run()
+        outcome = PlanSearch(
+            instance, space, self._method, known=known, proven=self._proven, params=self._params.search
+        ).run()
         best = outcome.best
         if best is None:
             raise AssertionError("a search that starts from a plan ends with one")
@@ -337,15 +346,15 @@ class PlanMaker:
 
     def start(self) -> Plan:
         """Return a plan that services certify, if one is found quickly; else what was asked for, without choices."""
-        has_options = self._instance.has_options
-        first = find_first_plan(self._instance, self._params.first_plan) if has_options else None
+        has_options = self.instance.has_options
+        first = find_first_plan(self.instance, self._params.first_plan) if has_options else None
         return self._asked if first is None else self.cheapest()
 
     def fastest(self, budget: int) -> Plan:
         """Return the plan with the least certified latency that costs at most `budget` (micro-dollars per hour)."""
         self._method.limits.report("looking for the least latency within the budget")
         feasibility = Feasibility(self._method, budget, self._params.search)
-        best, limit = feasibility.smallest_deadline(self._instance)
+        best, limit = feasibility.smallest_deadline(self.instance)
         if best is None:
             if limit is None and not self._method.limits.deadline.is_over:
                 return self._over_budget(budget)
@@ -360,7 +369,7 @@ class PlanMaker:
     def _made(
         self, configuration: Configuration, lower_bound: int | None, certificate_ns: int, limit: Limit | None
     ) -> Plan:
-        oracle, services = self._instance.oracle, configuration.services
+        oracle, services = self.instance.oracle, configuration.services
         bound_ns, samples = oracle.paths.bound_ns(services), self.request.figures(oracle.by_sample(services))
         return replace(
             self._asked,
@@ -376,7 +385,7 @@ class PlanMaker:
         deadline = Deadline(time.monotonic() + self._params.diagnosis_s)
         method = replace(self._method, limits=replace(self._method.limits, deadline=deadline))
         feasibility = Feasibility(method, params=self._params.search)
-        return self._without_plan(Diagnosis(self.request, self._instance, feasibility).reason())
+        return self._without_plan(Diagnosis(self.request, self.instance, feasibility).reason())
 
     def _over_budget(self, budget: int) -> Plan:
         # With a budget the instance has no deadline: this is what any plan takes, device limits included.

@@ -89,6 +89,7 @@ class Refining:
             base.laws,
             self._demand(),
             others,
+            base.min_accuracy,
         )
         problems = [self._problem.on(load, asked.criterion(load.ingress_ns)) for load in others]
         self._others = OtherSamples.of(self.samples[1:], problems, self._replays_of)
@@ -159,7 +160,7 @@ class Refining:
 
         keeps = all(map(is_kept, self.samples))
         self.limits.report(f"the given plan {'keeps' if keeps else 'does not keep'} the objective")
-        if keeps:
+        if keeps and (made is None or self._problem.allows(made)):
             self._choices, self._cost = dict(choices), self.base.microusd_per_hour
             self._best = made
 
@@ -172,7 +173,9 @@ class Refining:
         screening = Screen(oracle, whole, self.params.screen)
 
         def accept(plan: Configuration) -> bool:
-            return screening.confirms(plan, limit) and self._others.keep(plan, limit) and self._take(plan)
+            if not self._problem.allows(plan) or not screening.confirms(plan, limit):
+                return False
+            return self._others.keep(plan, limit) and self._take(plan)
 
         try:
             stages = study_stages(oracle, self.base.quantile, limit)
