@@ -14,7 +14,7 @@ from mipplan.cli.drawing import plot, report
 from mipplan.cli.following import follow, schedule, watch
 from mipplan.cli.judging import compare, fragility, replay, verify
 from mipplan.cli.observing import drive, observe, truth
-from mipplan.cli.offers import menu, pareto
+from mipplan.cli.offers import GREATEST, accuracy_of, menu, pareto
 from mipplan.cli.profiles import profiles_app
 from mipplan.cli.profiling import profile
 from mipplan.cli.serving import export, serve, tune
@@ -128,7 +128,7 @@ def plan(
         arrivals = faults.take(lambda: inputs.read_traces(trace, expand, spread, seed, start, end))
         drifting = faults.take(lambda: inputs.share_of("--drift", drift))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
-        least = faults.take(lambda: inputs.accuracy_of(accuracy, budget))
+        least = faults.take(lambda: accuracy_of(accuracy, budget))
         faults.take(lambda: None if quantile is None else check_quantile(quantile))
         faults.take(lambda: check_seed(seed))
         faults.take(
@@ -185,7 +185,7 @@ def plan(
                 "progress": progress,
             }
             given = stated.staggered(stagger_s.value), measured.value
-            if least.value == inputs.GREATEST:
+            if least.value == GREATEST:
                 made = mp.most_accurate(*given, arrivals.value, **asking)
             else:
                 made = mp.plan(*given, arrivals.value, accuracy=least.value, **asking)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mipplan as mp
 from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken, parse_duration_ns, suggestion
@@ -233,21 +233,6 @@ def arrival_curve(buckets: Iterable[str]) -> mp.ArrivalCurve | None:
             message = f"expected BURST:RATE in queries and queries/s, such as 20:150, found {text!r}"
             raise InputError.one("--envelope", message) from error
     return mp.ArrivalCurve(tuple(pairs)) if pairs else None
-
-
-#: For the greatest accuracy that a budget pays for.
-GREATEST = "max"
-
-
-def accuracy_of(text: str | None, budget: float | None) -> Any:
-    """Read a least accuracy, or ``max``, which goes with a budget."""
-    from mipplan.result import check_accuracy
-
-    if text == GREATEST and budget is None:
-        raise InputError.one("--accuracy", "max goes with --budget: the most accuracy that it pays for")
-    if text is None or text == GREATEST:
-        return text
-    return check_accuracy(share_of("--accuracy", text), "--accuracy")
 
 
 def share_of(flag: str, text: str | None) -> float | None:

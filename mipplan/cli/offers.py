@@ -11,9 +11,24 @@ import mipplan as mp
 from mipplan import plots, reporting
 from mipplan.cli import flags, inputs
 from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session
-from mipplan.core import Faults
+from mipplan.core import Faults, InputError
 
 _Limit = Annotated[str, flags.option("TIME", "Stop searching after this long, with what was found so far.")]
+
+
+#: For the greatest accuracy that a budget pays for.
+GREATEST = "max"
+
+
+def accuracy_of(text: str | None, budget: float | None) -> Any:
+    """Read a least accuracy, or ``max``, which goes with a budget."""
+    from mipplan.pipeline import check_accuracy
+
+    if text == GREATEST and budget is None:
+        raise InputError.one("--accuracy", "max goes with --budget: the most accuracy that it pays for")
+    if text is None or text == GREATEST:
+        return text
+    return check_accuracy(inputs.share_of("--accuracy", text), "--accuracy")
 
 
 def pareto(
@@ -88,7 +103,7 @@ def menu(
     with Session(context, json) as session:
         faults = Faults()
         share = faults.take(lambda: inputs.share_of("--within", within))
-        least = faults.take(lambda: inputs.accuracy_of(accuracy, None))
+        least = faults.take(lambda: accuracy_of(accuracy, None))
         given, asked = _given(
             faults,
             pipeline,

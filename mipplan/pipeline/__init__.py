@@ -1,6 +1,6 @@
 """Pipelines: stages that run models, the edges along which their tokens flow, and by which law they are dispatched."""
 
-from mipplan.pipeline.accuracy import AccuracyKind, AccuracyRule, accuracy_problem, ways
+from mipplan.pipeline.accuracy import AccuracyKind, AccuracyRule, check_accuracy, ways
 from mipplan.pipeline.fanout import FanOut
 from mipplan.pipeline.laws import (
     MIXED,
@@ -56,9 +56,9 @@ __all__ = [
     "Stage",
     "Stagger",
     "System",
-    "accuracy_problem",
     "alike",
     "are_timed",
+    "check_accuracy",
     "check_law",
     "check_stagger",
     "choosing",

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from mipplan.core import is_number, shown
+from mipplan.core import InputError, is_number, shown
 
 if TYPE_CHECKING:
     from mipplan.pipeline.model import Pipeline
@@ -119,6 +119,13 @@ def accuracy_problem(value: object) -> str | None:
     if not is_number(value) or not 0 < value <= 1:
         return f"expected an accuracy in (0, 1] such as 0.67, found {shown(value)}"
     return None
+
+
+def check_accuracy(value: object, place: str = "accuracy") -> float:
+    """Return a least accuracy; raises `InputError` if it is not in (0, 1]."""
+    if (problem := accuracy_problem(value)) is not None:
+        raise InputError.one(place, problem)
+    return float(str(value))
 
 
 def read_rule(value: object) -> AccuracyRule:

@@ -109,10 +109,9 @@ class Instance:
         """Return the choices of some options, none empty, that keep what is asked for beside the deadline."""
         return SearchSpace(tables, self.limits, required, self.caps, self.floor)
 
-    def allows(self, configuration: Configuration) -> bool:
-        """Whether a configuration keeps device limits, caps and accuracy; nothing is said of its latency."""
-        is_accurate = self.floor is None or self.floor.is_kept(configuration)
-        return is_accurate and configuration.keeps(self.limits, self.caps)
+    def allows(self, plan: Configuration) -> bool:
+        """Whether a plan keeps device limits, caps and accuracy; nothing is said of its latency."""
+        return plan.keeps(self.limits, self.caps) and (self.floor is None or self.floor.is_kept(plan))
 
     @property
     def has_options(self) -> bool:
@@ -241,8 +240,7 @@ class Request:
         plan, traces = self.plan, [sample.scaled(factor).trace for sample in self.samples]
         deadline_ns = plan.objective.deadline_ns
         if plan.envelope is None:
-            pairs = zip(self.workloads, traces, strict=True)
-            loads = [workload.at(trace.arrival_ns) for workload, trace in pairs]
+            loads = [load.at(trace.arrival_ns) for load, trace in zip(self.workloads, traces, strict=True)]
             made = _on_traces(plan.profiles, loads, deadline_ns, plan.objective, plan.laws, self.overtaking)
             return made.with_floor(plan.min_accuracy)
         # Replicas outrun the mean rate of every trace, too.
@@ -276,12 +274,7 @@ def asked_objective(
 
 
 def state_question(
-    pipeline: Pipeline,
-    profiles: Profiles,
-    traces: Sequence[Trace],
-    objective: Objective,
-    formulation: str,
-    solver: str,
+    pipeline: Pipeline, profiles: Profiles, objective: Objective, provenance: Provenance
 ) -> Plan:
     """Return the plan without choices that states what is asked for, with the traces at hand."""
     return Plan(
@@ -290,7 +283,7 @@ def state_question(
         objective,
         status=PlanStatus.UNKNOWN,
         figures=Figures(lower_bound_microusd_per_hour=0),
-        provenance=Provenance.on(traces, formulation, solver),
+        provenance=provenance,
     )
 
 

@@ -22,7 +22,7 @@ from mipplan.core import (
     seconds_to_ns,
 )
 from mipplan.options import Configuration, check_accuracies, check_names
-from mipplan.pipeline import Discipline, Dispatch, Pipeline
+from mipplan.pipeline import Discipline, Dispatch, Pipeline, check_accuracy
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.heuristics import FirstPlanParams, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility
@@ -43,8 +43,8 @@ from mipplan.result import (
     Limit,
     Plan,
     PlanStatus,
+    Provenance,
     RunClass,
-    check_accuracy,
     check_laws,
     resolve_slo_ns,
 )
@@ -182,9 +182,7 @@ def plan(
     Theorem and relaxation: [theory, section 3][3-the-certificate] and [section 4][4-the-bound-a-relaxation-on-any-dag].
     The method: [section 5][5-the-exact-method], `mipplan.planner.benders`. [Accuracy][accuracy-of-a-pipeline].
     """
-    started = time.monotonic()
-    by_budget = budget_usd_per_hour is not None
-
+    started, by_budget = time.monotonic(), budget_usd_per_hour is not None
     asked_for = partial(asked_objective, pipeline, slo_s, quantile, seed, per_s, share, guarantee, by_budget)
     check_all(
         lambda: read_traces(trace),
@@ -228,8 +226,8 @@ def plan(
         seeds=seeds,
         min_accuracy=accuracy,
     ).under(laws, discipline)
-    by = AUTO if solver == formulation == AUTO else resolved
-    asked = state_question(pipeline, profiles, traces, objective, formulation, by)
+    provenance = Provenance.on(traces, formulation, AUTO if solver == formulation == AUTO else resolved)
+    asked = state_question(pipeline, profiles, objective, provenance)
     limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
 
     def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
@@ -241,9 +239,8 @@ def plan(
         ending = {"time_limit_s": left_s(), "progress": progress}
         if by_replay and asked.guarantee is Guarantee.RELIABLE:
             tomorrow = (_CONFIDENCE if confidence is None else confidence, drift, seeds)
-            return partial(
-                from_front("plan_reliably", "mipplan.reliability"), asked, traces, *tomorrow, **ending
-            )
+            reliably = from_front("plan_reliably", "mipplan.reliability")
+            return partial(reliably, asked, traces, *tomorrow, **ending)
         maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
         if by_replay:
             start = maker.hurried().start()

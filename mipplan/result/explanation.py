@@ -228,6 +228,28 @@ def laws_text(laws: Laws, discipline: Discipline) -> str | None:
     return f"{common_law(laws)}, {discipline.replace('_', ' ')}: {duties_text(laws)}"
 
 
+def summary_figures(plan: Plan) -> tuple[tuple[str, str | None], ...]:
+    """What a printed plan says before its choices, by name; None for what there is nothing to say of."""
+    headroom = "" if plan.headroom == 1.0 else f", for {plan.headroom:g} × the traffic"
+    margin = f", {format_duration(plan.margin_ns)} of it kept back" if plan.margin_ns else ""
+    least = "" if plan.min_accuracy is None else f", at least {plan.min_accuracy:g} asked for"
+    accuracy, tested = plan.accuracy, plan.reliability
+    has_budget, is_timed = plan.budget_microusd_per_hour is not None, are_timed(plan.laws)
+    return (
+        ("cost", cost_text(plan)),
+        ("objective", f"{plan.objective.text}{headroom}{margin}"),
+        ("accuracy", None if accuracy is None else f"{accuracy:.4g}{least}"),
+        ("certificate", certificate_text(plan)),
+        ("replayed", replayed_text(plan)),
+        ("reliable", None if tested is None else tested.text(plan.objective.name)),
+        ("stopped by", plan.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[plan.limit]),
+        ("reason", plan.reason),
+        ("batches take", plan.profiles.latency_text),
+        ("dispatch", laws_text(plan.laws, plan.discipline)),
+        ("proof", proof_text(plan.status, plan.guarantee, has_budget=has_budget, timed=is_timed)),
+    )
+
+
 def cost_text(plan: Plan) -> str | None:
     """What a plan costs, and what is proven of it."""
     if plan.microusd_per_hour is None:

@@ -29,21 +29,11 @@ from mipplan.pipeline import (
     DispatchLaw,
     Laws,
     Pipeline,
-    are_timed,
     choosing,
     common_law,
 )
 from mipplan.profiles import LatencyTable, Profiles
-from mipplan.result.explanation import (
-    Explanation,
-    accuracy_of,
-    certificate_text,
-    cost_text,
-    dollars_text,
-    laws_text,
-    proof_text,
-    replayed_text,
-)
+from mipplan.result.explanation import Explanation, accuracy_of, dollars_text, summary_figures
 from mipplan.result.plan_file import (
     PlanDocument,
     altered_parts,
@@ -299,28 +289,11 @@ class Plan(Printable):
         return table.assign(usd_per_hour=usd_per_hour).rename_axis("stage")
 
     def _summary(self) -> Summary:
-        headroom = "" if self.headroom == 1.0 else f", for {self.headroom:g} × the traffic"
-        margin = f", {format_duration(self.margin_ns)} of it kept back" if self.margin_ns else ""
         prices = {name: device.microusd_per_hour for name, device in self.profiles.hardware.items()}
-        named, accuracy = any(c.variant for c in self.choices.values()), self.accuracy
-        least = "" if self.min_accuracy is None else f", at least {self.min_accuracy:g} asked for"
-        has_budget, is_timed = self.budget_microusd_per_hour is not None, are_timed(self.laws)
-        tested = self.reliability
+        named = any(choice.variant for choice in self.choices.values())
         return Summary(
             f"Plan for {self.pipeline.name}: {self.status}",
-            figures=(
-                ("cost", cost_text(self)),
-                ("objective", f"{self.objective.text}{headroom}{margin}"),
-                ("accuracy", None if accuracy is None else f"{accuracy:.4g}{least}"),
-                ("certificate", certificate_text(self)),
-                ("replayed", replayed_text(self)),
-                ("reliable", None if tested is None else tested.text(self.objective.name)),
-                ("stopped by", self.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[self.limit]),
-                ("reason", self.reason),
-                ("batches take", self.profiles.latency_text),
-                ("dispatch", laws_text(self.laws, self.discipline)),
-                ("proof", proof_text(self.status, self.guarantee, has_budget=has_budget, timed=is_timed)),
-            ),
+            figures=summary_figures(self),
             headings=("stage", *(("variant",) if named else ()), "hardware", ">batch", ">replicas", ">$/h"),
             rows=(
                 (

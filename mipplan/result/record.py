@@ -29,15 +29,7 @@ from mipplan.core import (
     shown,
     suggestion,
 )
-from mipplan.pipeline import (
-    Discipline,
-    Dispatch,
-    DispatchLaw,
-    Laws,
-    Pipeline,
-    Stage,
-    accuracy_problem,
-)
+from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, Stage, check_accuracy
 from mipplan.profiles import Profiles
 from mipplan.result.reliability import Reliability, SampleFigure, worst_sample
 from mipplan.result.runs import CertificateKind, Refinement, RunClass, check_runs
@@ -140,13 +132,6 @@ class Objective:
     def deadline_ns(self) -> int:
         """The latency to plan for: the objective less the margin."""
         return self.slo_ns - self.margin_ns
-
-
-def check_accuracy(value: object, place: str = "accuracy") -> float:
-    """Return a least accuracy; raises `InputError` if it is not in (0, 1]."""
-    if (problem := accuracy_problem(value)) is not None:
-        raise InputError.one(place, problem)
-    return float(str(value))
 
 
 def check_laws(
