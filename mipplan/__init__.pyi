@@ -78,6 +78,11 @@ from .tuner import tune as tune
 from .validation import Truth as Truth
 from .validation import TruthVerdict as TruthVerdict
 from .validation import truth as truth
+from .variants import Front as Front
+from .variants import PlanMenu as PlanMenu
+from .variants import menu as menu
+from .variants import most_accurate as most_accurate
+from .variants import pareto as pareto
 from .verification import Verification as Verification
 from .verification import certify as certify
 from .verification import verify as verify

@@ -43,6 +43,7 @@ from mipplan.reporting import (
     drawings,
     exchange,
     judgements,
+    offers,
     operations,
     replays,
 )
@@ -70,6 +71,8 @@ HEADINGS: dict[type, str] = {
     frontiers.FrontierReport: "frontier",
     frontiers.SensitivityReport: "sensitivity",
     differences.DiffReport: "diff",
+    offers.OffersReport: "pareto",
+    offers.OfferReport: "offer",
     comparisons.TuneReport: "tune",
     documents.FleetReport: "fleet",
     drawings.DrawingReport: "plot",
@@ -435,7 +438,7 @@ SOURCES = sorted([*ROOT.glob("mipplan/**/*.py"), *ROOT.glob("formulations/mippla
 
 def test_references_in_docstrings_lead_somewhere() -> None:
     """The docs build checks those on the API page, and this all others."""
-    pages = (ROOT / "docs" / name for name in ("theory.md", "sharp.md", "fifo.md"))
+    pages = (ROOT / "docs" / name for name in ("theory.md", "sharp.md", "fifo.md", "variants.md"))
     theory = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     anchors = set(re.findall(r"\{#([a-z0-9-]+)\}", theory))
     for title in re.findall(r"^#+ (.*)$", theory, re.MULTILINE):

@@ -18,7 +18,7 @@ from mipplan.core import (
     check_all,
 )
 from mipplan.options import Configuration, Family, Option, check_names, check_span, find_families, limits_of
-from mipplan.pipeline import Dispatch, Pipeline, are_timed
+from mipplan.pipeline import Dispatch, Pipeline, are_timed, pinned
 from mipplan.profiles import Profiles
 from mipplan.replayer import replay
 from mipplan.result import (
@@ -133,11 +133,12 @@ def pose(
 ) -> BaselineProblem | Plan:
     """Check the arguments and realise the problem; an infeasible plan if some stage can run on nothing.
 
-    `name` is that of the baseline, and `checks` are of its own arguments: each raises InputError.
+    `name` is that of the baseline, and `checks` are of its own arguments: each raises InputError. No baseline chooses
+    between variants: it plans for those that the pipeline runs.
 
     Raises `InputError` listing every bad argument.
     """
-    started = time.monotonic()
+    started, pipeline = time.monotonic(), pinned(pipeline)
     check_all(
         lambda: resolve_objective(pipeline, slo_s, quantile, seed),
         lambda: check_names(pipeline, profiles),

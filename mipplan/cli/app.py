@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from mipplan.cli.drawing import plot, report
 from mipplan.cli.following import follow, schedule, watch
 from mipplan.cli.judging import compare, fragility, replay, verify
 from mipplan.cli.observing import drive, observe, truth
+from mipplan.cli.offers import GREATEST, accuracy_of, menu, pareto
 from mipplan.cli.profiles import profiles_app
 from mipplan.cli.profiling import profile
 from mipplan.cli.serving import export, serve, tune
@@ -81,6 +82,7 @@ def plan(
     budget: Annotated[
         float | None, flags.option("USD", "Instead: the least certified latency for at most this many $/h.")
     ] = None,
+    accuracy: flags.Accuracy = None,
     certificate: flags.Certificate = "classic",
     runs: flags.Runs = None,
     out: Annotated[Path | None, flags.option("FILE", "Write the plan here (JSON).")] = None,
@@ -138,6 +140,7 @@ def plan(
         arrivals = faults.take(lambda: inputs.read_traces(trace, expand, spread, seed, start, end))
         drifting = faults.take(lambda: inputs.share_of("--drift", drift))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
+        least = faults.take(lambda: accuracy_of(accuracy, budget))
         faults.take(lambda: None if quantile is None else check_quantile(quantile))
         faults.take(lambda: check_seed(seed))
         faults.take(
@@ -172,30 +175,32 @@ def plan(
         faults.check()
         stated, slo_s = inputs.asked_of(asked.value, limits.value, per_s.value, share)
         with session.progress() as progress:
-            made = mp.plan(
-                stated.staggered(stagger_s.value),
-                measured.value,
-                arrivals.value,
-                slo_s=slo_s,
-                quantile=quantile,
-                formulation=formulation,
-                solver=solver,
-                time_limit_s=time_limit_s.value,
-                seed=seed,
-                guarantee=guarantee,
-                headroom=headroom,
-                margin_s=margin_s.value,
-                envelope=curve.value,
-                budget_usd_per_hour=budget,
-                dispatch=dispatch,
-                discipline=discipline,
-                certificate=certificate,
-                runs=covered.value,
-                confidence=confidence,
-                drift=drifting.value,
-                seeds=seeds,
-                progress=progress,
-            )
+            asking: dict[str, Any] = {
+                "slo_s": slo_s,
+                "quantile": quantile,
+                "formulation": formulation,
+                "solver": solver,
+                "time_limit_s": time_limit_s.value,
+                "seed": seed,
+                "guarantee": guarantee,
+                "headroom": headroom,
+                "margin_s": margin_s.value,
+                "envelope": curve.value,
+                "budget_usd_per_hour": budget,
+                "dispatch": dispatch,
+                "discipline": discipline,
+                "certificate": certificate,
+                "runs": covered.value,
+                "confidence": confidence,
+                "drift": drifting.value,
+                "seeds": seeds,
+                "progress": progress,
+            }
+            given = stated.staggered(stagger_s.value), measured.value
+            if least.value == GREATEST:
+                made = mp.most_accurate(*given, arrivals.value, **asking)
+            else:
+                made = mp.plan(*given, arrivals.value, accuracy=least.value, **asking)
             replayed, explanation, is_timed = None, None, made.dispatch == "timed"
             if made.choices and explain and not is_timed:
                 progress("explaining the plan")
@@ -339,8 +344,8 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
 
 #: In the order of the help.
 _COMMANDS = (
-    *(plan, refine, replay, verify, compare, explain, whatif, frontier, sensitivity, diff, fragility),
-    *(tune, fleet, report, plot, export),
+    *(plan, pareto, menu, refine, replay, verify, compare, explain, whatif, frontier, sensitivity, diff),
+    *(fragility, tune, fleet, report, plot, export),
     *(profile, serve, drive, observe, truth, schedule, follow, watch, solvers),
 )
 for _command in _COMMANDS:

@@ -104,6 +104,13 @@ Guarantee = Annotated[
         "this trace; reliable: in a share of scenarios of tomorrow."
     ),
 ]
+Accuracy = Annotated[
+    str | None,
+    option(
+        "SHARE",
+        "Least accuracy of the pipeline, such as 0.6; with --budget also max: the most that it pays for.",
+    ),
+]
 Confidence = Annotated[
     float | None,
     option("SHARE", "With --guarantee reliable: of scenarios that must keep the objective; 0.95 by default."),

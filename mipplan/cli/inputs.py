@@ -46,7 +46,7 @@ def read_profiles(
     profiles = mp.Profiles.default() if folder is None else mp.Profiles.read(folder)
     if columns is None or pipeline is None:
         return profiles
-    return profiles.using(columns, {stage.model for stage in pipeline.stages.values()})
+    return profiles.using(columns, {model for stage in pipeline.stages.values() for model in stage.models})
 
 
 def load_plan(file: Path, latency: str | None = None) -> mp.Plan:

@@ -24,7 +24,7 @@ from mipplan.core import (
     shown,
     suggestion,
 )
-from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed
+from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed, pinned
 from mipplan.planner import PlanMaker, PlanningParams
 from mipplan.refinement import refine
 from mipplan.reliability import check_reliability, fewest_scenarios, plan_reliably
@@ -352,11 +352,14 @@ def guarantee_costs(
     )
     deadline, report = Deadline.after(time_limit_s), progress or (lambda _: None)
     names = [name for name in GUARANTEES if name in guarantees and GUARANTEES[name].goes_with(made)]
+    # Other guarantees are priced for the variants that were chosen.
+    fixed = pinned(made.pipeline)
+    stated = made if fixed is made.pipeline else replace(made, pipeline=fixed)
     answer, found = guarantee_of(made), dict[str, Plan]()
     least_s: float | None = None
     with interrupts_seen() as interrupts, suppress(KeyboardInterrupt):
         for name in names:
-            entry, question = GUARANTEES[name], Question(made, read_traces(trace), confidence, found)
+            entry, question = GUARANTEES[name], Question(stated, read_traces(trace), confidence, found)
             if name == answer:
                 found[name] = made
                 continue

@@ -172,6 +172,10 @@ def _member(name: object, given: Any, profiles: Profiles, dispatch: str | None) 
     if slo_s is None and (pipeline.slo.per_ns, pipeline.slo.others) != (None, ()):
         message = "fleets are planned for one quantile over all queries: give the limit of that one as the objective"
         inside.add(Fault("slo", message))
+    several = [stage for stage in pipeline.stages.values() if len(stage.models) > 1]
+    if several:
+        message = f"fleets take one model for each stage: write model: {several[0].model} instead of several variants"
+        inside.add(Fault(f"stages.{several[0].name}", message))
     laws = pipeline.laws(dispatch)
     if are_timed(laws):
         message = "fleets are certified by what stages serve, not by replays: plan a timed pipeline by itself"

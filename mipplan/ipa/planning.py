@@ -16,7 +16,7 @@ import numpy as np
 from mipplan.baselines import BaselineProblem, pose, size_family
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, Fault, InputError, format_duration, is_number
 from mipplan.options import Configuration, Option, find_families
-from mipplan.pipeline import FanOut, Pipeline
+from mipplan.pipeline import FanOut, Pipeline, pinned
 from mipplan.profiles import Profiles
 from mipplan.result import Limit, Plan, relevant_profiles
 from mipplan.solvers import Termination, solve_problem
@@ -101,8 +101,8 @@ def configure(
         As for `mipplan.plan`. Of the trace, the program knows the mean rate only.
     weights : Weights, optional
     variants : mapping of str to sequence of str, optional
-        Models a stage may use instead of its own (list that, too, if it may stay). Their profiles need the column
-        ``accuracy`` if they differ in it. Other stages keep their model.
+        Models a stage may use instead of its own (list that, too, if it may stay); by default the variants that the
+        pipeline lists. Their profiles need the column ``accuracy`` if they differ in it. Other stages keep their model.
     solver : str
         A name from `mipplan.solvers.available_solvers` or `available_problem_solvers`.
     formulation : str
@@ -127,7 +127,8 @@ def configure(
     Systems Research 4(1), 2024, doi:10.5070/SR34163500.
     """
     weights = weights or Weights()
-    variants = variants or {}
+    listed = {name: stage.variants for name, stage in pipeline.stages.items() if len(stage.models) > 1}
+    variants, pipeline = listed if variants is None else variants, pinned(pipeline)
     faults = [
         *_chain_faults(pipeline),
         *_weight_faults(weights),

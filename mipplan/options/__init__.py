@@ -1,7 +1,9 @@
 """The options of every stage (hardware × batch × replicas), and the time-cost problem made of them."""
 
+from mipplan.options.accuracy import AccuracyFloor, check_accuracies, require_accuracy
 from mipplan.options.families import (
     MAX_REPLICAS,
+    Cap,
     Configuration,
     Family,
     Option,
@@ -13,6 +15,7 @@ from mipplan.options.families import (
     limits_of,
     trace_demand,
 )
+from mipplan.options.statement import time_cost_problem
 from mipplan.options.table import (
     StageOptions,
     build_problem,
@@ -20,7 +23,6 @@ from mipplan.options.table import (
     extremes,
     frontier,
     tabulate,
-    time_cost_problem,
     undominated,
     undominated_per_hardware,
     wait_bounds,
@@ -28,12 +30,15 @@ from mipplan.options.table import (
 
 __all__ = [
     "MAX_REPLICAS",
+    "AccuracyFloor",
+    "Cap",
     "Configuration",
     "Family",
     "Option",
     "StageFamilies",
     "StageOptions",
     "build_problem",
+    "check_accuracies",
     "check_names",
     "check_span",
     "expand",
@@ -42,6 +47,7 @@ __all__ = [
     "frontier",
     "joint_demand",
     "limits_of",
+    "require_accuracy",
     "tabulate",
     "time_cost_problem",
     "trace_demand",

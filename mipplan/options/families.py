@@ -1,4 +1,4 @@
-"""What a stage can run on (hardware and batch cap, apart from the number of replicas), and a choice of it per stage.
+"""What a stage can run (variant, hardware, batch cap, apart from the number of replicas), and a choice of it per stage.
 
 Within a family cost and device use grow in proportion to the replicas. So does R, and T is one number, unless dispatch
 is paced: then both get better with every replica. What gets worse, where queues are fifo, is how many tokens overtake
@@ -17,7 +17,7 @@ import numpy as np
 from mipplan.calculus import StageService, fewest_replicas, stage_service
 from mipplan.certificate import delay_slacks_ns, most_passing
 from mipplan.core import Fault, InputError, Int64, listed, suggestion
-from mipplan.pipeline import DispatchLaw, Laws, Pipeline, Stage
+from mipplan.pipeline import DispatchLaw, Laws, Pipeline, Stage, alike
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.result import Choice, RunClass
 from mipplan.tokens import Workload
@@ -26,9 +26,9 @@ from mipplan.tokens import Workload
 MAX_REPLICAS = 100_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
-    """One (hardware, batch cap) of a stage."""
+    """One (variant, hardware, batch cap) of a stage."""
 
     hardware: str
     batch: int
@@ -43,6 +43,11 @@ class Family:
     #: Under fifo the runs in which tokens overtake each other, and the slacks of the stage's messages.
     overtaking: RunClass | None = None
     slacks_ns: tuple[int, ...] = ()
+    variant: str | None = None  # the model, where the stage may run several
+    accuracy: float | None = None  # None where nothing is known
+    #: What it takes of each `Cap`: whatever the replicas, and for every one of them.
+    uses: tuple[int, ...] = ()
+    uses_each: tuple[int, ...] = ()
 
     def service(self, replicas: int) -> StageService:
         """Service curve with that many replicas."""
@@ -99,16 +104,16 @@ class StageFamilies:
     """What one stage can run on."""
 
     stage: str
-    families: tuple[Family, ...]  # in order of hardware, then batch; empty if nothing can carry the stage
+    families: tuple[Family, ...]  # by variant, hardware, then batch; empty if nothing can carry the stage
     rejected: tuple[str, ...]  # why each hardware, or part of it, was left out: one sentence each
 
     def option(self, choice: Choice) -> Option:
         """Return the option that a choice names; its replicas need not be among those on offer.
 
-        Raises `KeyError` if the stage cannot run on that hardware with that batch cap.
+        Raises `KeyError` if the stage cannot run that variant on that hardware with that batch cap.
         """
         for family in self.families:
-            if (family.hardware, family.batch) == (choice.hardware, choice.batch):
+            if Option(family, choice.replicas).choice == choice:
                 return Option(family, choice.replicas)
         raise KeyError(f"stage {self.stage} has no option {choice}")
 
@@ -137,7 +142,20 @@ class Option(NamedTuple):
     @property
     def choice(self) -> Choice:
         """The option as people read it."""
-        return Choice(self.family.hardware, self.family.batch, self.replicas)
+        return Choice(self.family.hardware, self.family.batch, self.replicas, self.family.variant)
+
+    @property
+    def uses(self) -> tuple[int, ...]:
+        """What it takes of each cap; () where families say nothing of caps."""
+        each = self.family.uses_each or (0,) * len(self.family.uses)
+        return tuple(own + self.replicas * more for own, more in zip(self.family.uses, each, strict=True))
+
+
+class Cap(NamedTuple):
+    """Something other than devices of which all stages together may take so much: accuracy lost, say."""
+
+    name: str
+    most: int
 
 
 class Configuration(dict[str, Option]):
@@ -166,10 +184,13 @@ class Configuration(dict[str, Option]):
         """The configuration as people read it."""
         return {stage: option.choice for stage, option in self.items()}
 
-    def keeps(self, limits: Mapping[str, int]) -> bool:
-        """Whether all stages together use no more devices of any hardware type than there are."""
+    def keeps(self, limits: Mapping[str, int], caps: Sequence[Cap] = ()) -> bool:
+        """Whether all stages together use no more devices of any type than there are, and keep the caps."""
         used = self.devices
-        return all(used.get(name, 0) <= limit for name, limit in limits.items())
+        if not all(used.get(name, 0) <= limit for name, limit in limits.items()):
+            return False
+        taken = zip(*(option.uses for option in self.values()), strict=True) if caps else ()
+        return all(sum(own) <= cap.most for own, cap in zip(taken, caps, strict=True))
 
     def replaced(self, stage: str, option: Option) -> Configuration:
         """Return the configuration with another option for one stage, the stages in the same order."""
@@ -184,13 +205,14 @@ def check_names(pipeline: Pipeline, profiles: Profiles) -> None:
     faults: list[Fault] = []
     for name, stage in pipeline.stages.items():
         for kind, named, known, there_are in (
-            ("model", (stage.model,), profiles.models, "measured are"),
+            ("variants" if stage.variants else "model", stage.models, profiles.models, "measured are"),
             ("hardware", stage.hardware or (), profiles.hardware, "there are"),
         ):
             for unknown in (word for word in named if word not in known):
                 hint = suggestion(unknown, known) or f"; {there_are} {listed(known)}"
                 place = pipeline.place(("stages", name, kind))
-                faults.append(Fault(place, f"the profiles have no {kind} {unknown!r}{hint}"))
+                what = "model" if kind == "variants" else kind
+                faults.append(Fault(place, f"the profiles have no {what} {unknown!r}{hint}"))
     if faults:
         raise InputError(faults)
 
@@ -225,7 +247,10 @@ def find_families(
     laws: Laws | None = None,
     overtaking: RunClass | None = None,
 ) -> dict[str, StageFamilies]:
-    """Find every (hardware, batch cap) each stage may use, in file order of the stages.
+    """Find every (variant, hardware, batch cap) each stage may use, in file order of the stages.
+
+    Of variants that make different tokens only those that make them as the one does that the stage runs: with others
+    the demand would be another one.
 
     A family counts only if some allowed number of replicas serves more than the stage's demand, tokens per ns: a finite
     trace hides overload, so R must exceed the mean rate. The laws are the pipeline's own by default. For fifo queues it
@@ -237,7 +262,13 @@ def find_families(
     for name, stage in pipeline.stages.items():
         slacks_ns = () if overtaking is None else delay_slacks_ns(pipeline.outgoing(name), overtaking)
         how = _Serving(laws[name], staggers_ns[name], overtaking, slacks_ns)
-        found[name] = _stage_families(pipeline, profiles, demand[name], stage, how)
+        parts = [
+            _variant_families(pipeline, profiles, demand[name], stage, model, how)
+            for model in (alike(pipeline, name) if stage.variants else stage.models)
+        ]
+        families = tuple(family for part in parts for family in part.families)
+        rejected = tuple(reason for part in parts for reason in part.rejected)
+        found[name] = StageFamilies(name, families, rejected)
     return found
 
 
@@ -250,20 +281,23 @@ class _Serving(NamedTuple):
     slacks_ns: tuple[int, ...]
 
 
-def _stage_families(
+def _variant_families(
     pipeline: Pipeline,
     profiles: Profiles,
     demand: Fraction,
     stage: Stage,
+    model: str,
     how: _Serving,
 ) -> StageFamilies:
+    """Find what a stage can run one of its models on."""
     families: list[Family] = []
     rejected: list[str] = []
-    is_source, measured = not pipeline.incoming(stage.name), profiles.hardware_for(stage.model)
+    variant = model if stage.variants else None
+    is_source, measured = not pipeline.incoming(stage.name), profiles.hardware_for(model)
     for name in measured:
         if stage.hardware is not None and name not in stage.hardware:
             continue
-        table, hardware = profiles.tables[stage.model, name], profiles.hardware[name]
+        table, hardware = profiles.tables[model, name], profiles.hardware[name]
         price, limited = hardware.microusd_per_hour, hardware.limit is not None
         most, binding = _most_replicas(stage, hardware)
         for cap in _batch_caps(stage, table, hardware, rejected):
@@ -276,14 +310,17 @@ def _stage_families(
                     f"{name} with batch {cap} needs {fewest} replicas {purpose}, but {binding} allows {most}"
                 )
                 continue
-            families.append(Family(name, cap, service_ns, price, fewest, most, is_source, limited, *how))
+            family = Family(name, cap, service_ns, price, fewest, most, is_source, limited, *how, variant)
+            accuracy = stage.accuracy_of(model) if stage.variants else None
+            accuracy = table.accuracy_at(cap) if accuracy is None else accuracy
+            families.append(family if accuracy is None else replace(family, accuracy=accuracy))
     rejected += [
-        f"{name} has no measurements of model {stage.model!r}"
+        f"{name} has no measurements of model {model!r}"
         for name in stage.hardware or ()
         if name not in measured
     ]
     if not measured:
-        rejected.append(f"model {stage.model!r} has no measurements on any hardware")
+        rejected.append(f"model {model!r} has no measurements on any hardware")
     return StageFamilies(stage.name, tuple(families), tuple(rejected))
 
 

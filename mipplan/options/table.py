@@ -10,21 +10,10 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.calculus import PathWaits, StageService, Wait, analyse_paths, service_columns
-from mipplan.core import UNLIMITED_NS, Bool, Fault, InputError, Int64, check_budget
-from mipplan.options.families import (
-    Option,
-    StageFamilies,
-    check_names,
-    find_families,
-    limits_of,
-    trace_demand,
-)
+from mipplan.calculus import PathWaits, StageService, Wait, service_columns
+from mipplan.core import UNLIMITED_NS, Bool, Int64
+from mipplan.options.families import Cap, Option, StageFamilies
 from mipplan.pipeline import Pipeline
-from mipplan.profiles import Profiles
-from mipplan.result import resolve_objective
-from mipplan.tokens import realise
-from mipplan.trace import Trace
 from mipplan_formulations import Activity, Arc, Cover, Path, Resource, TimeCostProblem
 
 
@@ -42,6 +31,7 @@ class StageOptions:
     #: Rank of R among the options that were expanded together: equal exactly when R is, larger when R is larger.
     speed: Int64
     passing: Int64  # under fifo what services say of overtaking, shape (m, slacks); else shape (m, 0)
+    uses: Int64  # what each takes of every cap, shape (m, caps)
 
     @property
     def count(self) -> int:
@@ -68,7 +58,7 @@ class StageOptions:
         return StageService(int(self.latency_ns[row]), *rate, tuple(self.passing[row].tolist()))
 
     def no_worse(self, option: Option) -> int:
-        """Cheapest option that is no worse than this one in T, R, what may overtake, and devices used.
+        """Cheapest option that is no worse than this one in T, R, what may overtake, devices used, and caps.
 
         Raises `ValueError` if there is none: what `undominated` leaves always holds one, if the option itself
         was among the given.
@@ -80,6 +70,7 @@ class StageOptions:
         fast = speed[:-1] >= speed[-1]
         devices = ~self.limited | ((self.hardware == family.hardware) & (self.replicas <= replicas))
         orderly = (self.passing <= np.array(service.passing, dtype=np.int64)).all(axis=1)
+        orderly &= (self.uses <= np.array(option.uses, dtype=np.int64)).all(axis=1)
         rows = np.flatnonzero(fast & devices & orderly & (self.latency_ns <= service.latency_ns))
         if rows.size == 0:
             raise ValueError(f"no option is as good as {replicas} × {family.hardware} at {family.batch}")
@@ -139,53 +130,72 @@ def tabulate(
     price = np.array([family.microusd_per_hour for family in stage.families], dtype=np.int64)[members]
     speed = speed_ranks(period, tokens)
     orders = np.concatenate(passing) if passing else np.empty((0, 0), dtype=np.int64)
-    return StageOptions(stage, members, replicas, price * replicas, latency, period, tokens, speed, orders)
+    uses = np.array([family.uses for family in stage.families] or [()], dtype=np.int64)[members]
+    if any(family.uses_each for family in stage.families):
+        each = np.array([family.uses_each for family in stage.families], dtype=np.int64)
+        uses = uses + each[members] * replicas[:, None]
+    return StageOptions(
+        stage, members, replicas, price * replicas, latency, period, tokens, speed, orders, uses
+    )
 
 
 def undominated(options: StageOptions) -> StageOptions:
-    """Drop every option that another beats or equals in cost, T, R, overtaking, and in every limited device it uses.
+    """Drop each option that another beats or equals in cost, T, R, overtaking, limited devices, and all caps.
 
     Valid for the certified problem, since the certificate grows with T and falls with R; not valid for replay,
     where batching anomalies break that order ([theory, section 5][5-the-exact-method]). Of equal options the first
     stays.
     """
     limited, names = options.limited, options.hardware
-    kept = _frontier(options, ~limited)
     # An option on limited hardware is beaten only by one that uses none, or no more of the same. Cost is
     # devices × price, so on the same hardware the order by cost is the order by devices used.
-    for name in sorted(set(names[limited])):
-        group = limited & (names == name)
-        kept[group] = _frontier(options, group | ~limited)[group]
-    return options.keep(kept)
+    scarce = [limited & (names == name) for name in sorted(set(names[limited]))]
+    groups = [(~limited, ~limited), *((own, own | ~limited) for own in scarce)]
+    return options.keep(_kept(options, groups))
 
 
 def undominated_per_hardware(options: StageOptions) -> StageOptions:
-    """Drop what another option on the same hardware dominates: for looking at plans that differ in hardware."""
-    names = options.hardware
-    kept = np.zeros(options.count, dtype=bool)
-    for name in sorted(set(names)):
-        kept |= _frontier(options, names == name)
-    return options.keep(kept)
+    """Drop what another option on the same hardware dominates: for looking at plans that differ in hardware.
+
+    Where the stage has variants, on the same hardware and of the same variant.
+    """
+    labels = np.array([(f.hardware, f.variant or "") for f in options.families.families], dtype=object)
+    own = labels[options.family]
+    groups = [(own == label).all(axis=1) for label in sorted({tuple(label) for label in labels.tolist()})]
+    return options.keep(_kept(options, [(group, group) for group in groups]))
 
 
-def _frontier(options: StageOptions, among: Bool) -> Bool:
-    """Which of the options marked in `among` no other marked one dominates in (cost, T, R); shape (m,)."""
+def _kept(options: StageOptions, groups: Sequence[tuple[Bool, Bool]]) -> Bool:
+    """Which options of some groups are not beaten by any that each group is held against, shape (m,)."""
     kept = np.zeros(options.count, dtype=bool)
-    rows = np.flatnonzero(among)
-    if rows.size and np.ptp(options.passing[rows], axis=0).any():
-        kept[rows] = _pairwise_frontier(options.keep(rows))
-        return kept
-    # Of options alike in all three, one that uses no limited device comes first: it beats the others.
-    kept[rows] = frontier(
-        options.cost[rows], options.latency_ns[rows], options.speed[rows], options.limited[rows]
-    )
+    for uses in np.unique(options.uses, axis=0) if options.uses.size else [None]:
+        for own, among in groups:
+            if uses is not None:  # what takes more of a cap beats nothing
+                own = own & (options.uses == uses).all(axis=1)
+                # In this order whatever takes no more comes before: what is left of it beats all that it beat.
+                among = own | (among & kept & (options.uses <= uses).all(axis=1))
+            kept[own] = _frontier(options, among, own)[own]
     return kept
 
 
-def _pairwise_frontier(options: StageOptions, block: int = 256) -> Bool:
+def _frontier(options: StageOptions, among: Bool, last: Bool) -> Bool:
+    """Which of the options marked in `among` no other marked one dominates in (cost, T, R); shape (m,).
+
+    Of options alike in all three one goes that is marked in `last`, for what is not beats it in something else.
+    """
+    kept = np.zeros(options.count, dtype=bool)
+    rows = np.flatnonzero(among)
+    if rows.size and np.ptp(options.passing[rows], axis=0).any():
+        kept[rows] = _pairwise_frontier(options.keep(rows), last[rows])
+        return kept
+    kept[rows] = frontier(options.cost[rows], options.latency_ns[rows], options.speed[rows], last[rows])
+    return kept
+
+
+def _pairwise_frontier(options: StageOptions, last: Bool, block: int = 256) -> Bool:
     """The same for options that differ in overtaking: no sweep is made over so many numbers, all pairs are compared."""
     orders = [*options.passing.T, -options.speed, options.latency_ns]
-    order = np.lexsort((options.limited, *orders, options.cost))
+    order = np.lexsort((last, *orders, options.cost))
     kept = np.zeros(options.count, dtype=bool)
     # What beats an option comes before it in this order.
     for start in range(0, order.size, block):
@@ -265,59 +275,6 @@ def speed_ranks(period_ns: Int64, tokens: Int64) -> Int64:
     return ranks
 
 
-#: Without a budget, `time_cost_problem` offers this many times the replicas that keep up with the mean rate.
-_SPARE_REPLICAS = 4
-
-
-def time_cost_problem(
-    pipeline: Pipeline,
-    profiles: Profiles,
-    trace: Trace,
-    *,
-    slo_s: float | None = None,
-    quantile: float | None = None,
-    seed: int = 0,
-    budget_usd_per_hour: float | None = None,
-) -> TimeCostProblem:
-    """Build the planning problem of a pipeline, for people who benchmark formulations and solvers.
-
-    Costs are micro-dollars per hour, times nanoseconds; waits are exact for every option. The planner solves
-    the same problem, with replicas bounded by the cost of a plan it already has.
-
-    Parameters
-    ----------
-    pipeline, profiles, trace
-        As for `mipplan.plan`.
-    slo_s, quantile, seed
-        As for `mipplan.plan`.
-    budget_usd_per_hour : float, optional
-        Options of a stage that alone cost more are left out. Without it, each family offers up to four times
-        the replicas it needs for the mean rate, plus four.
-
-    Raises
-    ------
-    InputError
-        If an input is bad, or some stage has no option at all.
-    """
-    check_names(pipeline, profiles)
-    objective = resolve_objective(pipeline, slo_s, quantile, seed)
-    budget = check_budget(budget_usd_per_hour)
-    workload = realise(pipeline, trace, seed)
-    demand = trace_demand(workload)
-    paths = analyse_paths(workload, objective.criterion(workload.ingress_ns))
-    options: dict[str, StageOptions] = {}
-    faults: list[Fault] = []
-    for name, found in find_families(pipeline, profiles, demand).items():
-        spare = [_SPARE_REPLICAS * (f.fewest + 1) * f.microusd_per_hour for f in found.families]
-        options[name] = undominated(expand(found, max(spare, default=0) if budget is None else budget))
-        if options[name].count == 0:
-            reasons = "; ".join(found.rejected) or "every option costs more than the budget"
-            faults.append(Fault(f"stages.{name}", f"has no option: {reasons}"))
-    if faults:
-        raise InputError(faults)
-    return build_problem(pipeline, options, paths, objective.slo_ns, limits_of(profiles))
-
-
 def build_problem(
     pipeline: Pipeline,
     options: Mapping[str, StageOptions],
@@ -325,6 +282,7 @@ def build_problem(
     deadline_ns: int,
     limits: Mapping[str, int],
     *,
+    caps: Sequence[Cap] = (),
     covers: Sequence[Cover] = (),
     tolerance: float = 0.0,
 ) -> TimeCostProblem:
@@ -341,6 +299,8 @@ def build_problem(
         serial_ns: Int64 = -(-paths.serial_tokens.get(stage, 0) * table.period_ns // table.tokens)
         uses = table.hardware[:, None] == np.array(devices, dtype=object)
         usage = np.where(uses, table.replicas[:, None], 0)
+        if caps:
+            usage = np.concatenate([usage, table.uses], axis=1)
         activities.append(Activity(stage, table.cost, table.latency_ns + serial_ns, usage))
         least_ns[stage] = int(activities[-1].duration.min())
     arcs = tuple(Arc(index[edge.parent], index[edge.child], edge.delay_ns) for edge in pipeline.edges)
@@ -358,7 +318,7 @@ def build_problem(
                 known[key] = slack_ns, found
             waits.append(known[key][1])
         rows.append(Path(tuple(index[stage] for stage in path.stages), path.lag_ns, tuple(waits)))
-    resources = tuple(Resource(name, limits[name]) for name in devices)
+    resources = *(Resource(name, limits[name]) for name in devices), *(Resource(*cap) for cap in caps)
     return TimeCostProblem(tuple(activities), arcs, tuple(rows), deadline_ns, resources, tuple(covers))
 
 

@@ -1,5 +1,6 @@
 """Pipelines: stages that run models, the edges along which their tokens flow, and by which law they are dispatched."""
 
+from mipplan.pipeline.accuracy import AccuracyKind, AccuracyRule, check_accuracy, ways
 from mipplan.pipeline.fanout import FanOut
 from mipplan.pipeline.laws import (
     MIXED,
@@ -30,6 +31,7 @@ from mipplan.pipeline.systems import (
     read_system,
     systems_of,
 )
+from mipplan.pipeline.variants import alike, choosing, combinations, pinned
 
 __all__ = [
     "FIRST_RETRY_NS",
@@ -37,6 +39,8 @@ __all__ = [
     "MIXED",
     "MOST_ROUTED",
     "SYSTEMS",
+    "AccuracyKind",
+    "AccuracyRule",
     "Collecting",
     "CollectionWindow",
     "Discipline",
@@ -52,13 +56,19 @@ __all__ = [
     "Stage",
     "Stagger",
     "System",
+    "alike",
     "are_timed",
+    "check_accuracy",
     "check_law",
     "check_stagger",
+    "choosing",
+    "combinations",
     "common_law",
     "duties_text",
+    "pinned",
     "read_slo",
     "read_system",
     "stagger_text",
     "systems_of",
+    "ways",
 ]

@@ -27,18 +27,11 @@ from mipplan.core import (
     seconds_to_ns,
 )
 from mipplan.documents import AnyPath, Document, FieldPath, read_yaml, shipped_path
+from mipplan.pipeline.accuracy import AccuracyRule
 from mipplan.pipeline.fanout import FanOut
 from mipplan.pipeline.laws import Dispatch, DispatchLaw, Laws, Stagger, check_stagger, read_laws, read_stagger
-from mipplan.pipeline.schema import (
-    EdgeEntry,
-    PipelineEntry,
-    Range,
-    StageEntry,
-    edge_document,
-    parse_pipeline,
-    read_slo,
-    stage_document,
-)
+from mipplan.pipeline.parts import edge_document, edge_fields, stage_document, stage_fields
+from mipplan.pipeline.schema import PipelineEntry, parse_pipeline, read_slo
 
 #: Graph attribute that keeps the order of the edges in the file: NetworkX groups edges by their parent.
 EDGE_ORDER = "mipplan_edge_order"
@@ -56,7 +49,7 @@ class Stage:
     """One stage of a pipeline."""
 
     name: str  # Unique in the pipeline.
-    model: str  # The model whose profiles apply.
+    model: str  # The model whose profiles apply: of several variants the one that is run.
     hardware: tuple[str, ...] | None = None  # Hardware types allowed, None for all that have a profile.
     # The only batch caps allowed, increasing, None for all measured ones.
     batch_sizes: tuple[int, ...] | None = None
@@ -71,6 +64,19 @@ class Stage:
     dispatch: DispatchLaw = DispatchLaw.EAGER  # When the stage's server makes a batch.
     # Of this stage, whatever its law; None for the pipeline's if it is eager, else 0.
     stagger_ns: int | None = None
+    variants: tuple[
+        str, ...
+    ] = ()  # The models that a plan may choose from, `model` among them; () for it alone.
+    accuracies: tuple[float, ...] | None = None  # Of the variants, in (0, 1]; None where the profiles say it.
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that the stage may run."""
+        return self.variants or (self.model,)
+
+    def accuracy_of(self, model: str) -> float | None:
+        """What the pipeline itself says of a variant's accuracy; None where it is for the profiles to say."""
+        return None if self.accuracies is None else self.accuracies[self.variants.index(model)]
 
     def allows_batch(self, cap: int) -> bool:
         """Whether the batch cap `cap` satisfies the stage's restrictions."""
@@ -81,13 +87,26 @@ class Stage:
 
 @dataclass(frozen=True)
 class Edge:
-    """A directed edge: with `probability` a parent token makes `fanout` tokens, `delay_ns` later."""
+    """A directed edge: with `probability` a parent token makes `fanout` tokens, `delay_ns` later.
+
+    Where they depend on the variant that the parent runs, both are those of the one it runs, and all are at hand.
+    """
 
     parent: str
     child: str
     delay_ns: int = 0
     probability: float = 1.0
     fanout: FanOut = field(default_factory=FanOut)
+    probabilities: tuple[
+        tuple[str, float], ...
+    ] = ()  # By variant of the parent; () where they do not differ.
+    fanouts: tuple[tuple[str, FanOut], ...] = ()
+
+    def under(self, variant: str) -> tuple[float, FanOut]:
+        """Probability and fan-out if the parent runs that variant."""
+        return dict(self.probabilities).get(variant, self.probability), dict(self.fanouts).get(
+            variant, self.fanout
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +116,7 @@ class Pipeline:
     Parameters
     ----------
     graph : networkx.DiGraph
-        Nodes are stage names. Node attributes ``model``, ``hardware``, ``batch``, ``replicas``, ``join``,
+        Nodes are stage names. Node attributes ``model``, ``variants``, ``hardware``, ``batch``, ``replicas``, ``join``,
         ``dispatch``, ``stagger`` and edge attributes ``delay``, ``probability``, ``fanout`` are written exactly as in
         the file (``delay="1ms"``). The graph is copied and frozen.
     slo_s : float or None
@@ -108,6 +127,8 @@ class Pipeline:
         Seconds between outputs of a batch, at eager stages without a ``stagger`` of their own.
     slo : Slo
         Of which quantile the objective is, over what windows, and further quantiles.
+    accuracy : AccuracyRule
+        How the accuracies of the variants that stages run make that of the pipeline.
 
     Raises
     ------
@@ -124,6 +145,7 @@ class Pipeline:
     name: str = "pipeline"
     stagger_s: float = 0.0
     slo: Slo = field(default_factory=Slo)
+    accuracy: AccuracyRule = field(default_factory=AccuracyRule)
     _stages: dict[str, Stage] = field(init=False, repr=False)
     _edges: tuple[Edge, ...] = field(init=False, repr=False)
     _order: tuple[str, ...] = field(init=False, repr=False)
@@ -137,6 +159,7 @@ class Pipeline:
         arcs = tuple(dict.fromkeys([*known, *graph.edges]))
         raw = {
             "stagger": duration_text(seconds_to_ns(self.stagger_s)),
+            "accuracy": self.accuracy,
             "stages": {name: plain(attributes) for name, attributes in graph.nodes(data=True)},
             "edges": [{**plain(graph.edges[arc]), "from": arc[0], "to": arc[1]} for arc in arcs],
         }
@@ -147,9 +170,13 @@ class Pipeline:
 
     def _complete(self, graph: nx.DiGraph[str], entry: PipelineEntry, document: Document) -> None:
         """Fill in what follows from the checked entries of the graph."""
-        edges = tuple(_edge(raw) for raw in entry.edges)
+        models = {name: raw.model for name, raw in entry.stages.items()}
+        edges = tuple(Edge(**edge_fields(raw, models)) for raw in entry.edges)
         parents = Counter(edge.child for edge in edges)
-        stages = {name: _stage(name, raw, parents[name] > 1, entry) for name, raw in entry.stages.items()}
+        fields = {
+            name: stage_fields(name, raw, parents[name] > 1, entry) for name, raw in entry.stages.items()
+        }
+        stages = {name: Stage(**own | {"join": Join(own["join"])}) for name, own in fields.items()}
         rank = {name: position for position, name in enumerate(stages)}
         order = tuple(nx.lexicographical_topological_sort(graph, key=rank.__getitem__))
         object.__setattr__(self, "graph", nx.freeze(graph))
@@ -279,6 +306,8 @@ class Pipeline:
             document["slo"] = self.slo.to_document(self.slo_ns)
         if self.stagger_s:
             document["stagger"] = duration_text(seconds_to_ns(self.stagger_s))
+        if self.accuracy != AccuracyRule():
+            document["accuracy"] = self.accuracy.to_document()
         document["stages"] = {
             name: stage_document(stage, len(self.incoming(name)) > 1) for name, stage in self._stages.items()
         }
@@ -318,6 +347,7 @@ class Pipeline:
         object.__setattr__(pipeline, "slo", slo)
         object.__setattr__(pipeline, "name", entry.name)
         object.__setattr__(pipeline, "stagger_s", entry.stagger / NS_PER_S)
+        object.__setattr__(pipeline, "accuracy", entry.accuracy)
         pipeline._complete(graph, entry, document)
         return pipeline
 
@@ -364,36 +394,3 @@ def _check_arguments(graph: object, slo_s: object, name: object, stagger_s: obje
         faults.add(Fault("name", problem))
     faults.take(lambda: check_stagger(stagger_s))
     faults.check()
-
-
-def _edge(raw: EdgeEntry) -> Edge:
-    if isinstance(raw.fanout, float):
-        fanout = FanOut.constant(raw.fanout)
-    elif raw.fanout.poisson is not None:
-        fanout = FanOut.poisson(raw.fanout.poisson)
-    else:
-        fanout = FanOut.choice(raw.fanout.values or (), raw.fanout.weights or ())
-    return Edge(raw.parent, raw.child, raw.delay, raw.probability, fanout)
-
-
-def _stage(name: str, raw: StageEntry, merging: bool, pipeline: PipelineEntry) -> Stage:
-    hardware = (raw.hardware,) if isinstance(raw.hardware, str) else raw.hardware
-    sizes = [raw.batch] if isinstance(raw.batch, int) else raw.batch
-    # Lists and single numbers name the caps themselves, mappings a range of them.
-    batch = sizes if isinstance(sizes, Range) else Range()
-    replicas = raw.replicas or Range()
-    if isinstance(replicas, int):
-        replicas = Range(min=replicas, max=replicas)
-    return Stage(
-        name=name,
-        model=raw.model,
-        hardware=None if hardware is None else tuple(hardware),
-        batch_sizes=tuple(sorted(sizes)) if isinstance(sizes, list) else None,
-        batch_min=batch.min,
-        batch_max=batch.max,
-        replicas_min=replicas.min,
-        replicas_max=replicas.max,
-        join=Join(raw.join or ("all" if merging else "each")),
-        dispatch=DispatchLaw(raw.dispatch or pipeline.dispatch),
-        stagger_ns=raw.stagger or (raw.stagger if pipeline.stagger else None),
-    )

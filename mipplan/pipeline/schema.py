@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
@@ -19,6 +19,7 @@ from mipplan.core import (
     duration_text,
     find_cycle,
     is_number,
+    listed,
     name_problem,
     shown,
     suggestion,
@@ -35,17 +36,18 @@ from mipplan.documents import (
     parse_entry,
     positive_duration,
 )
+from mipplan.pipeline.accuracy import AccuracyRule, accuracy_problem, read_rule
 from mipplan.pipeline.fanout import choice_problem, mean_problem
 from mipplan.pipeline.laws import MAX_STAGGER_NS, DispatchLaw
-
-if TYPE_CHECKING:
-    from mipplan.pipeline.model import Edge, Stage
+from mipplan.pipeline.variants import ByVariant, edge_findings, mark_variants, rule_findings
 
 #: Batch caps and replica counts are at most a million, because larger ones are surely mistaken and would overflow sums.
 MAX_COUNT = 1_000_000
 #: Pipelines have at most 1,000 stages and 10,000 edges, because larger ones are surely mistaken and would take forever.
 MAX_STAGES = 1_000
 MAX_EDGES = 10_000
+#: A stage has at most 1,000 variants, because more are surely mistaken.
+MAX_VARIANTS = 1_000
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -73,6 +75,8 @@ def _kind(value: object) -> str | None:
     """Tell which of the accepted forms a value has, so that faults speak of that form only."""
     if isinstance(value, bool):
         return None
+    if isinstance(value, ByVariant):
+        return f"{TAG_MARK}variants"
     if isinstance(value, dict | Range):
         return f"{TAG_MARK}mapping"
     if isinstance(value, list):
@@ -91,6 +95,8 @@ _Stagger = Annotated[Duration, AfterValidator(_stagger)]
 _One = Tag(f"{TAG_MARK}one")
 _List = Tag(f"{TAG_MARK}list")
 _Mapping = Tag(f"{TAG_MARK}mapping")
+_ByVariant = Tag(f"{TAG_MARK}variants")
+_Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Range(StrictEntry):
@@ -126,10 +132,28 @@ class Distribution(StrictEntry):
         return self
 
 
+_FAN_FORMS = _forms("a mean number of tokens, {poisson: mean} or {values: […], weights: […]}")
+_Fan = Annotated[Annotated[_Mean, _One] | Annotated[Distribution, _Mapping], _FAN_FORMS]
+
+
 class StageEntry(StrictEntry):
-    """One stage as written."""
+    """One stage as written; of several variants without a `model` the first is the one that is run."""
 
     model: Name
+    variants: (
+        Annotated[
+            Annotated[
+                list[Name], Field(min_length=1, max_length=MAX_VARIANTS), AfterValidator(_distinct), _List
+            ]
+            | Annotated[
+                dict[Name, Annotated[float, checked_by(accuracy_problem)]],
+                Field(min_length=1, max_length=MAX_VARIANTS),
+                _Mapping,
+            ],
+            _forms("a list of models, or models to accuracies"),
+        ]
+        | None
+    ) = None
     hardware: (
         Annotated[
             Annotated[Name, _One]
@@ -158,6 +182,21 @@ class StageEntry(StrictEntry):
     dispatch: _Law | None = None
     stagger: _Stagger | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _runs_the_first(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "variants" not in value or "model" in value:
+            return value
+        given = value["variants"]
+        first = next(iter(given), None) if isinstance(given, list | dict) else None
+        return {**value, "model": first if isinstance(first, str) else "variants"}
+
+    @model_validator(mode="after")
+    def _runs_a_variant(self) -> StageEntry:
+        if self.variants is not None and self.model not in self.variants:
+            raise ValueError(f"the model {shown(self.model)} is none of the variants {listed(self.variants)}")
+        return self
+
 
 class EdgeEntry(StrictEntry):
     """One edge as written; `delay` in nanoseconds."""
@@ -165,10 +204,13 @@ class EdgeEntry(StrictEntry):
     parent: Name = Field(alias="from")
     child: Name = Field(alias="to")
     delay: Duration = 0
-    probability: Annotated[float, Field(gt=0, le=1)] = 1.0
+    probability: Annotated[
+        Annotated[_Share, _One] | Annotated[dict[str, _Share], _ByVariant],
+        _forms("a number above 0, at most 1"),
+    ] = 1.0
     fanout: Annotated[
-        Annotated[_Mean, _One] | Annotated[Distribution, _Mapping],
-        _forms("a mean number of tokens, {poisson: mean} or {values: […], weights: […]}"),
+        Annotated[_Mean, _One] | Annotated[Distribution, _Mapping] | Annotated[dict[str, _Fan], _ByVariant],
+        _FAN_FORMS,
     ] = 1.0
 
 
@@ -228,6 +270,7 @@ class PipelineEntry(StrictEntry):
     slo: Annotated[tuple[int, Slo], BeforeValidator(read_slo)] | None = None
     dispatch: _Law = "eager"
     stagger: _Stagger = 0
+    accuracy: Annotated[AccuracyRule, BeforeValidator(read_rule)] = AccuracyRule()
     stages: dict[str, StageEntry] = Field(min_length=1, max_length=MAX_STAGES)
     edges: list[EdgeEntry] = Field(default_factory=list, max_length=MAX_EDGES)
 
@@ -238,7 +281,7 @@ def parse_pipeline(document: Document) -> PipelineEntry:
     Raises `InputError` with every fault of the document, in its order.
     """
     odd_keys: list[Finding] = []
-    cleaned = replace(document, value=_without_odd_keys(document.value, odd_keys))
+    cleaned = replace(document, value=mark_variants(_without_odd_keys(document.value, odd_keys)))
     return parse_entry(cleaned, PipelineEntry, before=odd_keys, after=_structure_findings(document))
 
 
@@ -269,7 +312,8 @@ def _structure_findings(document: Document) -> list[Finding]:
         for given, limit in ((stages, MAX_STAGES), (edges, MAX_EDGES))
     ):
         return []
-    findings: list[Finding] = [
+    findings: list[Finding] = [*rule_findings(value.get("accuracy"), stages)]
+    findings += [
         (("stages", name if isinstance(name, str) else repr(name)), problem)
         for name in stages
         if (problem := name_problem(name)) is not None
@@ -279,7 +323,7 @@ def _structure_findings(document: Document) -> list[Finding]:
     arcs: dict[tuple[str, str], int] = {}
     for index, edge in enumerate(edges):
         found = _edge_findings(document, stages, index, edge, arcs)
-        findings += found
+        findings += found or edge_findings(stages, index, edge)
         if not found and isinstance(edge, Mapping) and {"from", "to"} <= edge.keys():
             arcs[edge["from"], edge["to"]] = index
     cycle = find_cycle(arcs)
@@ -318,41 +362,3 @@ def _edge_findings(
         where = f"edges[{arcs[arc]}]" if first is None else f"line {first}"
         findings.append((("edges", index), f"the edge {arc[0]} → {arc[1]} is given twice; first at {where}"))
     return findings
-
-
-def stage_document(stage: Stage, merging: bool) -> dict[str, Any]:
-    """Write a stage as in the file; what equals a default is left out, but for the join of a merging stage."""
-    document: dict[str, Any] = {"model": stage.model}
-    if stage.hardware is not None:
-        document["hardware"] = list(stage.hardware)
-    if stage.batch_sizes is not None:
-        document["batch"] = list(stage.batch_sizes)
-    elif caps := _range_document(stage.batch_min, stage.batch_max):
-        document["batch"] = caps
-    if stage.replicas_min == stage.replicas_max:
-        document["replicas"] = stage.replicas_min
-    elif counts := _range_document(stage.replicas_min, stage.replicas_max):
-        document["replicas"] = counts
-    if merging or stage.join == "all":
-        document["join"] = str(stage.join)
-    if stage.dispatch is not DispatchLaw.EAGER:
-        document["dispatch"] = str(stage.dispatch)
-    if stage.stagger_ns is not None:
-        document["stagger"] = duration_text(stage.stagger_ns)
-    return document
-
-
-def _range_document(least: int, most: int | None) -> dict[str, int]:
-    document = {} if least == 1 else {"min": least}
-    return document if most is None else {**document, "max": most}
-
-
-def edge_document(edge: Edge) -> dict[str, Any]:
-    """Write an edge as in the file; what equals a default is left out."""
-    document: dict[str, Any] = {"from": edge.parent, "to": edge.child}
-    if edge.delay_ns:
-        document["delay"] = duration_text(edge.delay_ns)
-    if edge.probability != 1.0:
-        document["probability"] = edge.probability
-    fanout = edge.fanout.to_document()
-    return document if fanout == 1 else {**document, "fanout": fanout}

@@ -34,6 +34,7 @@ __all__ = [
     "CertifiedChoice",
     "Cut",
     "Instance",
+    "NarrowingParams",
     "PathPart",
     "PlanMaker",
     "PlanSearch",

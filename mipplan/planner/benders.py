@@ -95,7 +95,8 @@ class PlanSearch:
     """One search for the cheapest certified choice.
 
     With `any_plan` any certified choice will do, and the search ends with the first one. Choices dearer than `budget`
-    (micro-dollars per hour) do not count as found. If one is `known`, only cheaper ones are looked for.
+    (micro-dollars per hour) do not count as found. If one is `known`, only cheaper ones are looked for, and none if it
+    costs no more than what is `proven` of all plans.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class PlanSearch:
         any_plan: bool = False,
         budget: int | None = None,
         known: CertifiedChoice | None = None,
+        proven: int = 0,
         params: SearchParams = SearchParams(),
     ) -> None:
         self._instance, self._space, self._method, self._params = instance, space, method, params
@@ -114,7 +116,8 @@ class PlanSearch:
         self._deadline = method.limits.deadline
         self._rows = np.arange(space.size)  # What may still be part of a better plan, ascending.
         self._cuts: dict[Cut, Cover] = {}
-        self._lower_bound = sum(int(table.cost.min()) for table in space.tables.values())
+        self._refusals: list[Cover] = []  # What follows from choices of too little accuracy.
+        self._lower_bound = max(proven, sum(int(table.cost.min()) for table in space.tables.values()))
         # Costs of plans are multiples of this, so a cheaper plan is cheaper by at least as much.
         self._step = math.gcd(*(int(np.gcd.reduce(table.cost)) for table in space.tables.values())) or 1
         self._rounds = self._sharpened = 0
@@ -212,7 +215,7 @@ class PlanSearch:
         options = space.options_by_stage(self._rows)
         covers = [
             Cover(tuple((place, marked[options[place]]) for place, marked in cover.members))
-            for cover in (*space.required, *self._cuts.values())
+            for cover in (*space.required, *self._cuts.values(), *self._refusals)
         ]
         return build_problem(
             instance.pipeline,
@@ -220,6 +223,7 @@ class PlanSearch:
             instance.oracle.paths,
             instance.deadline_ns,
             instance.limits,
+            caps=space.caps,
             covers=covers,
             tolerance=tolerance,
         )
@@ -231,6 +235,9 @@ class PlanSearch:
         """
         space, instance = self._space, self._instance
         choice = self._rows[np.searchsorted(self._rows, space.first) + np.array(modes)]
+        if (refusal := space.refusal(choice)) is not None:
+            self._refusals.append(refusal)
+            return True
         services = space.services(choice)
         if instance.keeps_slo(services):
             self._accept(choice)

@@ -16,7 +16,7 @@ import numpy as np
 
 from mipplan.calculus import StageService
 from mipplan.core import Bool, Float64, Int64
-from mipplan.options import Configuration, StageOptions
+from mipplan.options import AccuracyFloor, Cap, Configuration, StageOptions
 from mipplan.solvers import Relaxations
 from mipplan_formulations import Cover, Formulation, TimeCostProblem
 
@@ -38,13 +38,20 @@ class SearchSpace:
     """All options that a plan may be chosen from, side by side, and what a choice must keep beside the objective.
 
     `tables` hold the options of each stage in file order, none empty; `limits` the devices by hardware name; `required`
-    further conditions over all options. The other arrays have an entry for each of the `size` rows.
+    further conditions over all options; `caps` what else options take of, and `floor` the accuracy where these do not
+    say all. The other arrays have an entry for each of the `size` rows.
     """
 
     def __init__(
-        self, tables: Mapping[str, StageOptions], limits: Mapping[str, int], required: Sequence[Cover] = ()
+        self,
+        tables: Mapping[str, StageOptions],
+        limits: Mapping[str, int],
+        required: Sequence[Cover] = (),
+        caps: Sequence[Cap] = (),
+        floor: AccuracyFloor | None = None,
     ) -> None:
         self.tables, self.limits, self.required = tables, limits, tuple(required)
+        self.caps, self._floor = tuple(caps), floor
         every = list(tables.values())
         counts = [table.count for table in every]
         self.first: Int64 = np.cumsum([0, *counts[:-1]])  # where each stage's rows start, shape (stages,)
@@ -88,7 +95,15 @@ class SearchSpace:
     def is_allowed(self, choice: Int64) -> bool:
         """Whether a choice keeps the device limits and what else is required of it."""
         options = list(self.options(choice).values())
-        return self.configuration(choice).keeps(self.limits) and all(c.is_met(options) for c in self.required)
+        if not self.configuration(choice).keeps(self.limits, self.caps) or self.refusal(choice) is not None:
+            return False
+        return all(c.is_met(options) for c in self.required)
+
+    def refusal(self, choice: Int64) -> Cover | None:
+        """What any choice must meet, if this one is of too little accuracy, beyond what the caps say of it."""
+        if self._floor is None or self._floor.is_kept(made := self.configuration(choice)):
+            return None
+        return self._floor.cover(made, self.tables)
 
     def starts(self, rows: Int64) -> Int64 | None:
         """Where in `rows`, ascending, each stage's start; None if a stage has none."""

@@ -167,6 +167,7 @@ class Enumeration:
                 pick: Int64 = picks[0]
                 picks = picks[1:]
                 if not self._space.is_allowed(pick):
+                    picks = picks[self._meets_refusal(pick, picks)]
                     continue
                 asked, asked_before = asked + 1, len(self._covers)
                 if self.is_certified(pick):
@@ -191,6 +192,16 @@ class Enumeration:
         bounds = Bounds(self._master.deadline, most - costs.bound, most, self._capacities, labels)
         found = list_choices(parts, paths, bounds, self._params.walk)
         return found.keep(self._meets_covers(found.picks)).in_order()
+
+    def _meets_refusal(self, refused: Int64, picks: Int64) -> Bool:
+        """Learn from a choice of too little accuracy; which others, shape (k, stages), meet what follows from it."""
+        refusal, before = self._space.refusal(refused), len(self._covers)
+        if refusal is not None:
+            marked = np.zeros(self._space.size, dtype=bool)
+            for stage, own in refusal.members:
+                marked[self._space.first[stage] + np.flatnonzero(own)] = True
+            self._covers = np.vstack([self._covers, marked])
+        return self._meets_covers(picks, before)
 
     def _meets_covers(self, picks: Int64, since: int = 0) -> Bool:
         """Which choices, shape (k, stages), meet all covers, or those that came later than the first few."""

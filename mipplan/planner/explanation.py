@@ -10,7 +10,6 @@ from mipplan.core import Deadline, InputError, SearchLimits, first_true
 from mipplan.options import Configuration, Family, Option, undominated_per_hardware
 from mipplan.pipeline import are_timed
 from mipplan.planner.benders import PlanSearch, SearchMethod
-from mipplan.planner.choices import SearchSpace
 from mipplan.planner.instance import Instance, Request
 from mipplan.result import (
     Alternative,
@@ -228,7 +227,7 @@ class _Explaining:
             """Go where a service that is no worse than with any of these numbers does not exclude them."""
             services = {**configuration.services, stage: family.range_service(low, high)}
             trial = configuration.replaced(stage, Option(family, low))
-            if not (self._has_time() and trial.keeps(instance.limits) and instance.keeps_slo(services)):
+            if not (self._has_time() and instance.allows(trial) and instance.keeps_slo(services)):
                 return None
             if low == high:
                 return trial
@@ -259,7 +258,7 @@ class _Explaining:
             # At least one stage runs on other hardware than in any plan before.
             other = ((place, options[s].hardware != choices[s].hardware) for place, s in enumerate(options))
             others.append(Cover(tuple(other)))
-            space = SearchSpace(options, instance.limits, others)
+            space = instance.space(options, others)
             outcome = PlanSearch(instance, space, method, budget=budget).run()
             best = outcome.best
             if best is None:

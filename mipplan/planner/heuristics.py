@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -35,6 +35,7 @@ class FirstPlanParams:
     shares: tuple[float, ...] = (1.0, 0.8, 0.5, 0.2, 0.0)
     #: Paced stages are tried with at least as many replicas each; others do not depend on it.
     least: tuple[int, ...] = (1, 2, 4, 8, 16, 64)
+    prices: int = 24  # Of accuracy, each four times the one before.
     shrinking: int = 32  # steps, each by the same factor, from the most replicas to the fewest
     rounds: int = 4  # Over the stages, where fewer replicas of one may let others go.
 
@@ -61,6 +62,12 @@ def find_first_plan(
     instance: Instance, params: FirstPlanParams = FirstPlanParams(), deadline: Deadline = NO_DEADLINE
 ) -> CertifiedConfiguration | None:
     """Cheapest of a handful of certified plans; None if none of them is certified within limits and deadline."""
+    if instance.floor is not None:
+        accurate = _accurate(instance, params)
+        plans = (
+            find_first_plan(replace(restricted, floor=None), params, deadline) for restricted in accurate
+        )
+        return next((plan for plan in plans if plan is not None), None)
     patterns: list[dict[str, Option]] = []
     candidates: list[Configuration] = []
     every = (family for found in instance.families.values() for family in found.families)
@@ -108,6 +115,44 @@ def find_first_plan(
     return None
 
 
+def _accurate(instance: Instance, params: FirstPlanParams) -> Iterator[Instance]:
+    """Yield the instance with options only any of which together are accurate enough, the cheapest sets first.
+
+    Every stage has a least accuracy of its own: where what keeps up costs least, and a price on −log of it. The prices
+    rise until the accuracies together are enough; last comes the greatest accuracy of every stage.
+    """
+    floor, costs = instance.floor, dict[str, list[tuple[float, int]]]()
+    if floor is None:
+        raise AssertionError("asked where a least accuracy is")
+    for stage, found in instance.families.items():
+        levels = sorted({family.accuracy or 1.0 for family in found.families})
+        costs[stage] = [
+            (a, min(f.fewest * f.microusd_per_hour for f in found.families if (f.accuracy or 1.0) >= a))
+            for a in levels
+        ]
+    dearest = max(cost for levels in costs.values() for _, cost in levels)
+    patterns: list[dict[str, float]] = []
+    for step in range(params.prices):
+        price = dearest * 4.0 ** (step - params.prices // 2)
+        pattern = {
+            stage: min(levels, key=lambda level: level[1] - price * math.log(level[0]))[0]
+            for stage, levels in costs.items()
+        }
+        patterns += [] if pattern in patterns else [pattern]
+    patterns.append({stage: max(levels)[0] for stage, levels in costs.items()})
+    for pattern in patterns:
+        known = {stage: pattern[stage] for stage in floor.counted}
+        if floor.reaches(known):
+            kept = {
+                stage: replace(
+                    found,
+                    families=tuple(f for f in found.families if (f.accuracy or 1.0) >= pattern[stage]),
+                )
+                for stage, found in instance.families.items()
+            }
+            yield replace(instance, families=kept)
+
+
 def _at_most(start: Mapping[str, Option]) -> Configuration:
     return Configuration({stage: Option(family, family.most) for stage, (family, _) in start.items()})
 
@@ -153,7 +198,7 @@ def _sized(instance: Instance, start: Mapping[str, Option], share: float) -> Con
                 replicas = max(replicas, needed)
         # At the limit a plan may still be certified: the share was only a guess.
         sized[stage] = Option(family, min(replicas, family.most))
-    return sized if sized.keeps(instance.limits) else None
+    return sized if instance.allows(sized) else None
 
 
 def replicas_on_path(
@@ -226,7 +271,7 @@ def _scaled(instance: Instance, found: Configuration, steps: int, deadline: Dead
 
 def _is_certified(instance: Instance, configuration: Configuration, deadline: Deadline) -> bool:
     """Whether it is known to be certified: nothing more is asked after the deadline."""
-    if deadline.is_over or not configuration.keeps(instance.limits):
+    if deadline.is_over or not instance.allows(configuration):
         return False
     return instance.keeps_slo(configuration.services)
 
@@ -322,26 +367,31 @@ def break_ties(
     """Exchange options for others of the same cost, one stage at a time, while the certificate falls.
 
     Between plans of equal cost the one with the least certificate found is the better answer: latency for free. Batch
-    caps cost nothing by themselves, so ties are common, and which of them a solver returns is arbitrary. Returns a
-    choice of the same cost and devices, and its certificate, which no single exchange lowers, if there is time.
+    caps cost nothing by themselves, so ties are common, and which of them a solver returns is arbitrary. Where accuracy
+    is asked for, more of it comes first. Returns a choice of the same cost and devices, and its certificate, which no
+    single exchange lowers, if there is time.
     """
     improved = True
     while improved:
         improved = False
         for place, (first, table) in enumerate(zip(space.first, space.tables.values(), strict=True)):
             chosen, hardware = choice[place] - first, table.hardware
-            # On the same hardware no device limit is touched.
+            # On the same hardware no device limit is touched, and no cap by what takes no more of it.
             alike = (table.cost == table.cost[chosen]) & (hardware == hardware[chosen])
+            alike &= (table.uses <= table.uses[chosen]).all(axis=1)
             alike[chosen] = False
             for row in np.flatnonzero(alike):
                 trial = choice.copy()
                 trial[place] = first + row
-                services = space.services(trial)
                 if deadline.is_over:
                     return choice, certificate_ns
-                if instance.oracle.floor_ns(services) >= certificate_ns:
+                services, own = space.services(trial), table.uses[choice[place] - first]
+                if (table.uses[row] > own).any() or space.refusal(trial) is not None:
+                    continue
+                better = (table.uses[row] < own).any() and instance.keeps_slo(services)
+                if not better and instance.oracle.floor_ns(services) >= certificate_ns:
                     continue
                 found_ns = instance.certificate_ns(services)
-                if found_ns < certificate_ns:
+                if better or found_ns < certificate_ns:
                     choice, certificate_ns, improved = trial, found_ns, True
     return choice, certificate_ns

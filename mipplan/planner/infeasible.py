@@ -29,7 +29,6 @@ from mipplan.options import (
 )
 from mipplan.pipeline import Pipeline
 from mipplan.planner.benders import PlanSearch, SearchMethod, SearchParams
-from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import CertifiedConfiguration
 from mipplan.planner.instance import Instance, Request
 from mipplan.profiles import Profiles
@@ -72,14 +71,14 @@ class Feasibility:
                 return found, limit
             # Under fifo what was found may be no plan: more replicas serve faster, but more tokens overtake.
             for meant in ranges.members(found.configuration):
-                if meant.keeps(instance.limits) and instance.keeps_slo(meant.services):
+                if instance.allows(meant) and instance.keeps_slo(meant.services):
                     return CertifiedConfiguration.of(meant, instance), limit
             ranges.halve(found.configuration)
 
     def _among(self, instance: Instance, options: Mapping[str, StageOptions]) -> Found:
         if not all(table.count for table in options.values()):
             return None, None
-        space = SearchSpace(options, instance.limits)
+        space = instance.space(options)
         search = PlanSearch(
             instance, space, self.method, any_plan=True, budget=self.budget, params=self.params
         )
@@ -185,10 +184,11 @@ def _moved(configuration: Configuration, instance: Instance) -> Configuration | 
     moved = Configuration()
     for stage, (family, replicas) in configuration.items():
         for offered in instance.families[stage].families:
-            alike = (offered.hardware, offered.batch) == (family.hardware, family.batch)
+            own = (family.variant, family.hardware, family.batch)
+            alike = (offered.variant, offered.hardware, offered.batch) == own
             if alike and offered.fewest <= replicas <= offered.most:
                 moved[stage] = Option(offered, replicas)
-    return moved if len(moved) == len(configuration) and moved.keeps(instance.limits) else None
+    return moved if len(moved) == len(configuration) and instance.allows(moved) else None
 
 
 def _quickened(
@@ -210,7 +210,7 @@ def _quickened(
                     return plan
                 faster = plan.configuration.replaced(stage, Option(family, replicas))
                 trial = CertifiedConfiguration.of(faster, instance)
-                if trial.certificate_ns < plan.certificate_ns:
+                if trial.certificate_ns < plan.certificate_ns and instance.allows(faster):
                     plan, improved = trial, True
     return plan
 
@@ -225,6 +225,8 @@ class Diagnosis:
 
     def reason(self) -> str:
         """Everything that could be found out in the time there is, most useful first."""
+        if unreachable := self._unreachable_accuracy():
+            return unreachable
         parts = self._blocked_stages()
         is_blocked = bool(parts)
         if not is_blocked:
@@ -246,6 +248,13 @@ class Diagnosis:
             for stage, found in self.instance.families.items()
             if not found.families
         ]
+
+    def _unreachable_accuracy(self) -> str | None:
+        """Say what the most accurate variants make of it, if that is not enough."""
+        floor = self.instance.floor
+        if floor is None or floor.best is None or floor.best >= floor.floor * (1 - floor.resolution):
+            return None
+        return f"no plan has an accuracy of {floor.floor:g}: with the most accurate variants it is {floor.best:.6g}"
 
     def _smallest_objective(self) -> list[str]:
         fastest, limit = self.feasibility.smallest_deadline(self.instance)
@@ -275,9 +284,15 @@ class Diagnosis:
             if self.feasibility.method.limits.deadline.is_over:
                 break
             families = find_families(pipeline, profiles, instance.demand, plan.laws, self.request.overtaking)
-            relaxed = replace(instance, families=families, limits=limits_of(profiles))
+            limits = limits_of(profiles)
+            relaxed = replace(instance, families=families, limits=limits, caps=(), floor=None)
+            relaxed = relaxed.with_floor(plan.min_accuracy)
             if self.feasibility.find(relaxed)[0] is not None:
                 binding.append(name)
+        if instance.floor is not None:
+            relaxed = replace(instance, caps=(), floor=None)
+            if self.feasibility.find(relaxed)[0] is not None:
+                binding.append("the least accuracy")
         if not binding:
             return []
         verb = "bind" if len(binding) > 1 or binding[0].endswith("s") else "binds"

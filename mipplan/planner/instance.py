@@ -11,8 +11,10 @@ from mipplan.calculus import ArrivalCurve, StageService, check_curve, most_token
 from mipplan.certificate import check_covered, check_timed
 from mipplan.core import (
     NS_PER_S,
+    UNLIMITED_NS,
     Fault,
     Faults,
+    InputError,
     check_all,
     check_budget,
     check_headroom,
@@ -21,6 +23,8 @@ from mipplan.core import (
     from_front,
 )
 from mipplan.options import (
+    AccuracyFloor,
+    Cap,
     Configuration,
     StageFamilies,
     StageOptions,
@@ -30,9 +34,11 @@ from mipplan.options import (
     find_families,
     joint_demand,
     limits_of,
+    require_accuracy,
     undominated,
 )
 from mipplan.pipeline import Discipline, DispatchLaw, Laws, Pipeline, are_timed
+from mipplan.planner.choices import SearchSpace
 from mipplan.planner.cuts import Cut, Services, strengthen
 from mipplan.planner.oracle import (
     ORACLES,
@@ -45,18 +51,23 @@ from mipplan.planner.oracle import (
 from mipplan.profiles import Profiles
 from mipplan.result import (
     CertificateKind,
+    Figures,
     Guarantee,
     Objective,
     Plan,
+    PlanStatus,
+    Provenance,
     RunClass,
     SampleFigure,
     check_certified_by,
+    relevant_profiles,
+    resolve_objective,
     worst_sample,
 )
 from mipplan.solvers import AUTO
 from mipplan.tokens import Sample, Workload, check_seeds, find_samples, realise
 from mipplan.trace import Trace
-from mipplan_formulations import FORMULATIONS
+from mipplan_formulations import FORMULATIONS, Cover
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,8 @@ class Instance:
     limits: Mapping[str, int]  # devices by hardware name
     oracle: SeparationOracle  # it remembers what it evaluated; otherwise nothing here changes
     deadline_ns: int  # what the guaranteed latency must keep: the objective less any margin
+    caps: tuple[Cap, ...] = ()  # of which options take
+    floor: AccuracyFloor | None = None  # the least accuracy; as far as it is linear it is among the caps
 
     @classmethod
     def of(
@@ -84,6 +97,21 @@ class Instance:
         """Find the options that a demand leaves."""
         families = find_families(pipeline, profiles, demand, laws, overtaking)
         return cls(pipeline, demand, families, limits_of(profiles), oracle, deadline_ns)
+
+    def with_floor(self, min_accuracy: float | None) -> Instance:
+        """Return the same request, whose plans must have some accuracy; options and oracle are shared."""
+        if min_accuracy is None:
+            return self
+        families, floor = require_accuracy(self.pipeline, self.families, min_accuracy)
+        return replace(self, families=families, caps=(*self.caps, *floor.caps), floor=floor)
+
+    def space(self, tables: Mapping[str, StageOptions], required: Sequence[Cover] = ()) -> SearchSpace:
+        """Return the choices of some options, none empty, that keep what is asked for beside the deadline."""
+        return SearchSpace(tables, self.limits, required, self.caps, self.floor)
+
+    def allows(self, plan: Configuration) -> bool:
+        """Whether a plan keeps device limits, caps and accuracy; nothing is said of its latency."""
+        return plan.keeps(self.limits, self.caps) and (self.floor is None or self.floor.is_kept(plan))
 
     @property
     def has_options(self) -> bool:
@@ -212,9 +240,9 @@ class Request:
         plan, traces = self.plan, [sample.scaled(factor).trace for sample in self.samples]
         deadline_ns = plan.objective.deadline_ns
         if plan.envelope is None:
-            pairs = zip(self.workloads, traces, strict=True)
-            loads = [workload.at(trace.arrival_ns) for workload, trace in pairs]
-            return _on_traces(plan.profiles, loads, deadline_ns, plan.objective, plan.laws, self.overtaking)
+            loads = [load.at(trace.arrival_ns) for load, trace in zip(self.workloads, traces, strict=True)]
+            made = _on_traces(plan.profiles, loads, deadline_ns, plan.objective, plan.laws, self.overtaking)
+            return made.with_floor(plan.min_accuracy)
         # Replicas outrun the mean rate of every trace, too.
         for trace in traces:
             check_span(trace.span_ns)
@@ -223,7 +251,39 @@ class Request:
         rate = max(mean, Fraction(arrival.rate) / NS_PER_S)
         demand = {stage: rate * most for stage, most in most_tokens_per_query(plan.pipeline).items()}
         oracle = WorstCaseOracle(plan.pipeline, arrival)
-        return Instance.of(plan.pipeline, plan.profiles, demand, oracle, deadline_ns, plan.laws)
+        made = Instance.of(plan.pipeline, plan.profiles, demand, oracle, deadline_ns, plan.laws)
+        return made.with_floor(plan.min_accuracy)
+
+
+def asked_objective(
+    pipeline: Pipeline,
+    slo_s: float | None,
+    quantile: float | None,
+    seed: int,
+    per_s: float | None,
+    share: float | None,
+    guarantee: str,
+    by_budget: bool,
+) -> Objective:
+    """Return the objective asked for; within a budget any latency keeps it. Raises `InputError` with every fault."""
+    found = resolve_objective(pipeline, 1.0 if by_budget else slo_s, quantile, seed, per_s=per_s, share=share)
+    if found.others and guarantee == Guarantee.ENVELOPE:
+        raise InputError.one("slo", "an arrival curve bounds every query: one limit, not several quantiles")
+    return replace(found, slo_ns=UNLIMITED_NS) if by_budget else found
+
+
+def state_question(
+    pipeline: Pipeline, profiles: Profiles, objective: Objective, provenance: Provenance
+) -> Plan:
+    """Return the plan without choices that states what is asked for, with the traces at hand."""
+    return Plan(
+        pipeline,
+        relevant_profiles(pipeline, profiles),
+        objective,
+        status=PlanStatus.UNKNOWN,
+        figures=Figures(lower_bound_microusd_per_hour=0),
+        provenance=provenance,
+    )
 
 
 def trace_instance(

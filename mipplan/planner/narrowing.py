@@ -13,7 +13,6 @@ import math
 from dataclasses import dataclass, field, replace
 
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
-from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import CertifiedConfiguration, FirstPlanParams
 from mipplan.planner.instance import Instance
 
@@ -65,7 +64,7 @@ def narrow(
             f"first plan at {first.cost / 1e6:.4f} $/h: looking for a cheaper one to begin with"
         )
         tables = instance.affordable(first.cost, dense=params.dense, also=first.configuration)
-        space = SearchSpace(tables, instance.limits)
+        space = instance.space(tables)
         rows = [space.tables[stage].no_worse(option) for stage, option in first.configuration.items()]
         known = CertifiedChoice.of(space.first + rows, space, instance)
         limits = replace(method.limits, deadline=method.limits.deadline.share(params.share))

@@ -7,13 +7,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope, least_above
 from mipplan.certificate import resolve_certificate
 from mipplan.core import (
-    UNLIMITED_NS,
     Deadline,
-    InputError,
     SearchLimits,
     check_all,
     check_budget,
@@ -21,13 +20,19 @@ from mipplan.core import (
     from_front,
     seconds_to_ns,
 )
-from mipplan.options import Configuration, check_names
-from mipplan.pipeline import Discipline, Dispatch, Pipeline
+from mipplan.options import Configuration, check_accuracies, check_names
+from mipplan.pipeline import Discipline, Dispatch, Pipeline, check_accuracy
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod
-from mipplan.planner.choices import SearchSpace
 from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility, over_budget
-from mipplan.planner.instance import Request, check_search, check_theorem, check_tomorrow
+from mipplan.planner.instance import (
+    Request,
+    asked_objective,
+    check_search,
+    check_theorem,
+    check_tomorrow,
+    state_question,
+)
 from mipplan.planner.narrowing import PlanningParams, narrow
 from mipplan.profiles import Profiles
 from mipplan.result import (
@@ -35,14 +40,11 @@ from mipplan.result import (
     Figures,
     Guarantee,
     Limit,
-    Objective,
     Plan,
     PlanStatus,
     Provenance,
     RunClass,
     check_laws,
-    relevant_profiles,
-    resolve_objective,
     resolve_slo_ns,
 )
 from mipplan.solvers import AUTO, resolve_solver
@@ -72,6 +74,7 @@ def plan(
     margin_s: float = 0.0,
     envelope: ArrivalCurve | None = None,
     budget_usd_per_hour: float | None = None,
+    accuracy: float | None = None,
     dispatch: Dispatch = None,
     discipline: str = "oldest_first",
     certificate: str = CertificateKind.CLASSIC,
@@ -119,6 +122,8 @@ def plan(
     budget_usd_per_hour : float, optional
         The mirror problem: find the least certified latency within this cost. The objective, if any, plays no
         part; the plan's `slo_s` is then the latency it is certified for.
+    accuracy : float, optional
+        The least accuracy of the pipeline, in (0, 1], with the variants chosen; without it the cheapest ones will do.
     dispatch : {"eager", "paced", "timed"}, or mapping of str to such, optional
         When a batch is made: at all stages, or at those named; by default as the pipeline says, which is ``eager``
         unless it says otherwise. Where all stages are timed the plan is refined (`mipplan.refine`), since the replay is
@@ -162,19 +167,10 @@ def plan(
     References
     ----------
     Theorem and relaxation: [theory, section 3][3-the-certificate] and [section 4][4-the-bound-a-relaxation-on-any-dag].
-    The method: [section 5][5-the-exact-method], `mipplan.planner.benders`.
+    The method: [section 5][5-the-exact-method], `mipplan.planner.benders`. [Accuracy][accuracy-of-a-pipeline].
     """
-    started = time.monotonic()
-    by_budget = budget_usd_per_hour is not None
-
-    def asked_for() -> Objective:
-        limit_s = 1.0 if by_budget else slo_s
-        found = resolve_objective(pipeline, limit_s, quantile, seed, per_s=per_s, share=share)
-        if found.others and guarantee == Guarantee.ENVELOPE:
-            text = "an arrival curve bounds every query: of several quantiles it can promise one limit only"
-            raise InputError.one("slo", text)
-        return replace(found, slo_ns=UNLIMITED_NS) if by_budget else found
-
+    started, by_budget = time.monotonic(), budget_usd_per_hour is not None
+    asked_for = partial(asked_objective, pipeline, slo_s, quantile, seed, per_s, share, guarantee, by_budget)
     check_all(
         lambda: read_traces(trace),
         lambda: check_tomorrow(guarantee, confidence, drift, seeds),
@@ -192,70 +188,69 @@ def plan(
         asked_for,
         lambda: None if by_budget else check_margin(margin_s, resolve_slo_ns(pipeline, slo_s)),
         lambda: check_names(pipeline, profiles),
+        lambda: None if accuracy is None else check_accuracy(accuracy),
+        lambda: None if accuracy is None else check_accuracies(pipeline, profiles),
         lambda: check_laws(pipeline, dispatch, discipline),
     )
     traces = read_traces(trace)
     laws = check_laws(pipeline, dispatch, discipline)
-    restrictions = (guarantee, certificate, runs, headroom, budget_usd_per_hour)
-    by_replay = check_theorem(laws, discipline, *restrictions)
+    by_replay = check_theorem(laws, discipline, guarantee, certificate, runs, headroom, budget_usd_per_hour)
     by_arrival = discipline == Discipline.FIFO and not by_replay
     # Whatever "auto" will mean, a solver that does not work here is found before any work. With a formulation by name
     # "auto" is the first solver that works; without one it stays with each problem that is solved.
     resolved = resolve_solver(solver)
     if Guarantee(guarantee) is Guarantee.ENVELOPE and envelope is None:
         envelope = least_above([empirical_envelope(one.scale(headroom).arrival_ns) for one in traces])
-    asked = Plan(
-        pipeline,
-        relevant_profiles(pipeline, profiles),
-        replace(
-            asked_for(),
-            discipline=Discipline(discipline),
-            runs=(runs or RunClass()) if by_arrival else None,
-            guarantee=Guarantee(guarantee),
-            headroom=float(headroom),
-            margin_ns=0 if by_budget else seconds_to_ns(margin_s),
-            envelope=None if envelope is None else envelope.buckets,
-            budget_microusd_per_hour=check_budget(budget_usd_per_hour),
-            seeds=seeds,
-        ).under(laws, discipline),
-        status=PlanStatus.UNKNOWN,
-        figures=Figures(lower_bound_microusd_per_hour=0),
-        provenance=Provenance.on(traces, formulation, AUTO if solver == formulation == AUTO else resolved),
-    )
-    deadline = Deadline.after(time_limit_s, started)
+    objective = replace(
+        asked_for(),
+        discipline=Discipline(discipline),
+        runs=(runs or RunClass()) if by_arrival else None,
+        guarantee=Guarantee(guarantee),
+        headroom=float(headroom),
+        margin_ns=0 if by_budget else seconds_to_ns(margin_s),
+        envelope=None if envelope is None else envelope.buckets,
+        budget_microusd_per_hour=check_budget(budget_usd_per_hour),
+        seeds=seeds,
+        min_accuracy=accuracy,
+    ).under(laws, discipline)
+    provenance = Provenance.on(traces, formulation, AUTO if solver == formulation == AUTO else resolved)
+    asked = state_question(pipeline, profiles, objective, provenance)
+    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
 
-    def left_s() -> float | None:
-        return None if time_limit_s is None else deadline.left_s(1e-3)
+    def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
+        """Return what answers the question, with the tokens that the variants make which its pipeline runs."""
 
-    if by_replay and asked.guarantee is Guarantee.RELIABLE:
-        tomorrow = (_CONFIDENCE if confidence is None else confidence, drift, seeds)
-        plan_reliably = from_front("plan_reliably", "mipplan.reliability")
-        reliable: Plan = plan_reliably(asked, traces, *tomorrow, time_limit_s=left_s(), progress=progress)
-        return reliable
-    limits = SearchLimits(deadline, progress or (lambda _: None))
-    if by_replay:
-        # Whatever the queues, a plan certified for the oldest first is a good beginning, and the one found soonest.
-        eldest = replace(asked.objective, discipline=Discipline.OLDEST_FIRST)
-        start = PlanMaker(replace(asked, objective=eldest), limits).hurried().cheapest(quick=True)
-        left = 1e-3 if start.limit is Limit.INTERRUPT else left_s()
-        ending = {"margin_s": margin_s, "time_limit_s": left, "progress": progress}
-        refined: Plan = from_front("refine")(replace(start, objective=asked.objective), traces, **ending)
-        return refined
-    maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
-    if (
-        by_arrival
-        or certificate == CertificateKind.CLASSIC
-        or budget is not None
-        or asked.envelope is not None
-    ):
-        return maker.cheapest() if budget is None else maker.fastest(budget)
-    if resolve_certificate(certificate, maker.request.workloads, runs) is CertificateKind.CLASSIC:
-        return maker.cheapest()
-    first = maker.hurried().cheapest()
-    # After Ctrl-C only the plan at hand is certified anew.
-    left = 1e-3 if first.limit is Limit.INTERRUPT else left_s()
-    found: Plan = from_front("sharpen")(first, traces, runs=runs, time_limit_s=left, progress=progress)
-    return found
+        def left_s() -> float | None:
+            return None if time_limit_s is None else limits.deadline.left_s(1e-3)
+
+        ending = {"time_limit_s": left_s(), "progress": progress}
+        if by_replay and asked.guarantee is Guarantee.RELIABLE:
+            tomorrow = (_CONFIDENCE if confidence is None else confidence, drift, seeds)
+            reliably = from_front("plan_reliably", "mipplan.reliability")
+            return partial(reliably, asked, traces, *tomorrow, **ending)
+        if by_replay:
+            # Whatever the queues, a plan certified for the oldest first is a good beginning, and the one found soonest.
+            eldest = replace(asked.objective, discipline=Discipline.OLDEST_FIRST)
+            first = PlanMaker(replace(asked, objective=eldest), limits).hurried().cheapest(quick=True)
+            ending["time_limit_s"] = 1e-3 if first.limit is Limit.INTERRUPT else left_s()
+            start = replace(first, objective=asked.objective)
+            return partial(from_front("refine"), start, traces, margin_s=margin_s, **ending)
+        maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
+        if budget is not None:
+            return partial(maker.fastest, budget)
+        if by_arrival or certificate == CertificateKind.CLASSIC or asked.envelope is not None:
+            return maker.cheapest
+        if resolve_certificate(certificate, maker.request.workloads, runs) is CertificateKind.CLASSIC:
+            return maker.cheapest
+        first = maker.hurried().cheapest()
+        # After Ctrl-C only the plan at hand is certified anew.
+        ending["time_limit_s"] = 1e-3 if first.limit is Limit.INTERRUPT else left_s()
+        return partial(from_front("sharpen"), first, traces, runs=runs, **ending)
+
+    if not any(stage.variants for stage in pipeline.stages.values()):
+        return answering(asked, limits)()
+    best: Plan = from_front("best_combination", "mipplan.variants")(asked, answering, limits)
+    return best
 
 
 class PlanMaker:
@@ -267,13 +262,23 @@ class PlanMaker:
         limits.report(f"analysing {sum(map(len, asked.provenance.samples)):,} queries")
         self._asked, self._params = asked, params
         self._method = SearchMethod(asked.formulation or AUTO, asked.solver or AUTO, limits)
-        self.request = Request.of(asked, asked.provenance.samples)
-        self._instance = self.request.instance()
+        self.request, self._proven = Request.of(asked, asked.provenance.samples), 0
+        self.instance = self.request.instance()
+
+    def asking(self, min_accuracy: float | None, limits: SearchLimits, proven: int = 0) -> PlanMaker:
+        """The same with another least accuracy, all that was learnt shared; no such plan costs less than `proven`."""
+        made = copy.copy(self)
+        objective = replace(self._asked.objective, min_accuracy=min_accuracy)
+        made._asked = replace(self._asked, objective=objective)
+        made.request = Request(made._asked, self.request.samples)
+        made.instance = self.instance.with_floor(min_accuracy)
+        made._method, made._proven = replace(self._method, limits=limits), proven
+        return made
 
     def on(self, asked: Plan, request: Request) -> PlanMaker:
         """The same for a like plan, made of what its request has at hand."""
         made = copy.copy(self)
-        made._asked, made.request, made._instance = asked, request, request.instance()
+        made._asked, made.request, made.instance = asked, request, request.instance()
         return made
 
     def hurried(self) -> PlanMaker:
@@ -288,48 +293,48 @@ class PlanMaker:
         """The same for another latency and with another deadline: for plans that are proposed, not answers."""
         made = copy.copy(self)
         made._method = replace(self._method, limits=replace(self._method.limits, deadline=deadline))
-        made._instance = self._instance.with_deadline(latency_ns)
+        made.instance = self.instance.with_deadline(latency_ns)
         return made
 
     def cheapest(self, *, quick: bool = False) -> Plan:
         """Return the cheapest plan that keeps the objective; only where a first one is found at once, if `quick`."""
-        instance, limits = self._instance, self._method.limits
+        instance, limits, params = self.instance, self._method.limits, self._params
         report, deadline = limits.report, limits.deadline
         if not instance.has_options:
             return self._infeasible()
         # A first plan has a moment, even if the time is up.
-        soon = Deadline(max(deadline.at, time.monotonic() + self._params.first_s))
+        soon = Deadline(max(deadline.at, time.monotonic() + params.first_s))
         at_hand: CertifiedConfiguration | None = None
         try:
             report("looking for a first certified plan")
-            first = find_first_plan(instance, self._params.first_plan, soon)
+            first = find_first_plan(instance, params.first_plan, soon)
             if first is None and quick:
                 return self._asked
             if first is None and soon.is_over:
                 return self._stopped(None, Limit.TIME)
             if first is None:
                 report("deciding whether any plan can be certified")
-                at_hand, limit = Feasibility(self._method, params=self._params.search).find(instance)
+                at_hand, limit = Feasibility(self._method, params=params.search).find(instance)
                 if at_hand is None:
                     return self._infeasible() if limit is None else self._stopped(None, limit)
-                first = trim(instance, at_hand.configuration, self._params.first_plan, soon)
+                first = trim(instance, at_hand.configuration, params.first_plan, soon)
             at_hand = first
             report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
             if self.request.overtaking is None:
-                is_too_dear = instance.count_affordable(first.cost) > self._params.most_options
+                is_too_dear = instance.count_affordable(first.cost) > params.most_options
             else:
-                at_hand, is_too_dear = narrow(
-                    instance, first, self._method, self._params.narrowing, self._params.search
-                )
+                at_hand, is_too_dear = narrow(instance, first, self._method, params.narrowing, params.search)
                 is_too_dear &= deadline.at < math.inf
             if is_too_dear:
                 return self._stopped(at_hand, Limit.TIME)
-            space = SearchSpace(instance.affordable(at_hand.cost), instance.limits)
+            space = instance.space(instance.affordable(at_hand.cost))
             report(f"choosing among {space.size:,} options")
             # The first plan in terms of the options: where its own was dropped, by one that is no worse.
             rows = [space.tables[stage].no_worse(option) for stage, option in at_hand.configuration.items()]
             known = CertifiedChoice.of(space.first + rows, space, instance)
-            outcome = PlanSearch(instance, space, self._method, known=known, params=self._params.search).run()
+            outcome = PlanSearch(
+                instance, space, self._method, known=known, proven=self._proven, params=params.search
+            ).run()
             best = outcome.best
             if best is None:
                 raise AssertionError("a search that starts from a plan ends with one")
@@ -344,7 +349,7 @@ class PlanMaker:
 
     def _stopped(self, at_hand: CertifiedConfiguration | None, limit: Limit) -> Plan:
         """The plan at hand, of which nothing is proven; the cost is bounded by what keeps up with the mean rate."""
-        least = sum(self._instance.cheapest_by_stage().values())
+        least = sum(self.instance.cheapest_by_stage().values())
         if at_hand is not None:
             return self._made(at_hand.configuration, least, at_hand.certificate_ns, limit)
         reason = f"{_STOPPED} before any certified plan was found; allow more time"
@@ -354,7 +359,7 @@ class PlanMaker:
         """Return the plan with the least certified latency that costs at most `budget` (micro-dollars per hour)."""
         self._method.limits.report("looking for the least latency within the budget")
         feasibility = Feasibility(self._method, budget, self._params.search)
-        best, limit = feasibility.smallest_deadline(self._instance)
+        best, limit = feasibility.smallest_deadline(self.instance)
         if best is None:
             if limit is None and not self._method.limits.deadline.is_over:
                 # With a budget the instance has no deadline: this is what any plan takes, device limits included.
@@ -371,7 +376,7 @@ class PlanMaker:
     def _made(
         self, configuration: Configuration, lower_bound: int | None, certificate_ns: int, limit: Limit | None
     ) -> Plan:
-        oracle, services = self._instance.oracle, configuration.services
+        oracle, services = self.instance.oracle, configuration.services
         bound_ns, samples = oracle.paths.bound_ns(services), self.request.figures(oracle.by_sample(services))
         return replace(
             self._asked,
@@ -388,7 +393,7 @@ class PlanMaker:
         deadline = Deadline(min(latest, self._method.limits.deadline.at))
         method = replace(self._method, limits=replace(self._method.limits, deadline=deadline))
         feasibility = Feasibility(method, params=self._params.search)
-        return self._without_plan(Diagnosis(self.request, self._instance, feasibility).reason())
+        return self._without_plan(Diagnosis(self.request, self.instance, feasibility).reason())
 
     def _without_plan(self, reason: str) -> Plan:
         return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())

@@ -1,6 +1,7 @@
 from .bars import draw_comparison as draw_comparison
 from .bars import draw_fleet as draw_fleet
 from .curves import draw_curves as draw_curves
+from .fronts import draw_front as draw_front
 from .plans import draw_latency as draw_latency
 from .plans import draw_plan as draw_plan
 from .queries import StageStay as StageStay

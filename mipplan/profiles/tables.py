@@ -133,6 +133,12 @@ class LatencyTable:
         latency_ms = np.interp(sizes, self.batch, self.served_ms)
         return frozen(np.maximum(1, np.rint(latency_ms * NS_PER_MS)).astype(np.int64))
 
+    def accuracy_at(self, cap: int) -> float | None:
+        """Accuracy with batches up to a cap; between measured sizes that of the next smaller one; None if unknown."""
+        if self.accuracy is None:
+            return None
+        return float(self.accuracy[max(0, int(np.searchsorted(self.batch, cap, side="right")) - 1)])
+
     def to_document(self) -> dict[str, Any]:
         """Write the table as a JSON-able mapping of columns."""
         columns = {name: getattr(self, name) for name in ("batch", "latency_ms", *OPTIONAL_COLUMNS)}

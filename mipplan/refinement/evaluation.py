@@ -63,8 +63,8 @@ class ReplayOracle:
         self.times = LeastTimes(problem)
 
     def keeps(self, plan: Configuration, limit: WorkLimit) -> bool:
-        """Whether a plan keeps deadline and device limits."""
-        return plan.keeps(self.problem.limits) and self.judge(plan, limit)[0]
+        """Whether a plan keeps deadline, device limits and accuracy."""
+        return self.problem.allows(plan) and self.judge(plan, limit)[0]
 
     def judge(self, plan: Configuration, limit: WorkLimit) -> tuple[bool, int]:
         """Whether a plan keeps the deadline, and how many queries are late; once too many are, those known by then."""

@@ -12,12 +12,15 @@ import numpy as np
 from mipplan.core import Bool, Criterion, Int64, Positions
 from mipplan.options import (
     MAX_REPLICAS,
+    AccuracyFloor,
+    Cap,
     Configuration,
     Family,
     Option,
     find_families,
     joint_demand,
     limits_of,
+    require_accuracy,
 )
 from mipplan.pipeline import DispatchLaw, Edge, Laws, Pipeline, are_timed
 from mipplan.profiles import Profiles
@@ -61,6 +64,12 @@ class RefinementProblem:
     criterion: Criterion  # Which queries may be missed.
     domains: Domains
     limits: Mapping[str, int]  # Devices by hardware name.
+    caps: tuple[Cap, ...] = ()  # Of which options take.
+    floor: AccuracyFloor | None = None  # The least accuracy; as far as it is linear it is among the caps.
+
+    def allows(self, plan: Configuration) -> bool:
+        """Whether a plan keeps device limits, caps and accuracy; nothing is said of its latency."""
+        return plan.keeps(self.limits, self.caps) and (self.floor is None or self.floor.is_kept(plan))
 
     @property
     def allowed(self) -> int:
@@ -99,6 +108,7 @@ def state_problem(
     laws: Laws | None = None,
     demand: Mapping[str, Fraction] | None = None,
     others: Sequence[Workload] = (),
+    min_accuracy: float | None = None,
 ) -> RefinementProblem:
     """Set up the search for a plan that keeps the deadline.
 
@@ -111,7 +121,9 @@ def state_problem(
     everything = [workload, *others]
     if demand is None:
         demand = joint_demand(everything) if are_timed(laws) else dict.fromkeys(pipeline.stages, Fraction(0))
-    found = find_families(pipeline, profiles, demand, laws)
+    found, floor = find_families(pipeline, profiles, demand, laws), None
+    if min_accuracy is not None:
+        found, floor = require_accuracy(pipeline, found, min_accuracy)
     domains = {
         stage: tuple(
             Span(family, family.fewest, max(family.fewest, min(family.most, useful)))
@@ -123,7 +135,14 @@ def state_problem(
     }
     criterion = Criterion.of(asked, workload.ingress_ns)
     return RefinementProblem(
-        workload, DueTimes(workload), deadline_ns, criterion, domains, limits_of(profiles)
+        workload,
+        DueTimes(workload),
+        deadline_ns,
+        criterion,
+        domains,
+        limits_of(profiles),
+        () if floor is None else floor.caps,
+        floor,
     )
 
 
@@ -144,8 +163,8 @@ def find_options(domains: Domains, choices: Mapping[str, Choice]) -> Configurati
     found = Configuration()
     for stage, domain in domains.items():
         choice = choices[stage]
-        offered = {(span.family.hardware, span.family.batch): span for span in domain}
-        span = offered.get((choice.hardware, choice.batch))
+        offered = {(span.family.variant, span.family.hardware, span.family.batch): span for span in domain}
+        span = offered.get((choice.variant, choice.hardware, choice.batch))
         if span is None or not span.fewest <= choice.replicas <= span.most:
             return None
         found[stage] = Option(span.family, choice.replicas)

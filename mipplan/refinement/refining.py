@@ -76,6 +76,7 @@ class Refining:
             base.laws,
             self._demand(),
             others,
+            base.min_accuracy,
         )
         problems = [self._problem.on(load, asked.criterion(load.ingress_ns)) for load in others]
         self._others = OtherSamples.of(self.samples[1:], problems, self._replays_of)
@@ -143,7 +144,7 @@ class Refining:
                 oracle.judge(made, limit)[0] and self._others.keep(made, limit)
             )
         self.limits.report(f"the given plan {'keeps' if keeps else 'does not keep'} the objective")
-        if keeps:
+        if keeps and (made is None or self._problem.allows(made)):
             self._choices, self._cost, self._best = dict(choices), self.base.microusd_per_hour, made
 
     def _is_certified(self, made: Configuration) -> bool:
@@ -176,7 +177,9 @@ class Refining:
         part, whole = screening.part, screening.whole
 
         def accept(plan: Configuration) -> bool:
-            return screening.confirms(plan, limit) and self._others.keep(plan, limit) and self._take(plan)
+            if not self._problem.allows(plan) or not screening.confirms(plan, limit):
+                return False
+            return self._others.keep(plan, limit) and self._take(plan)
 
         try:
             stages = study_stages(part, self.base.quantile, limit)

@@ -130,6 +130,7 @@ def refine(
             share=plan.objective.share,
             others=others,
             seeds=draws,
+            min_accuracy=plan.min_accuracy,
         ).under(laws.value, kept if are_timed(laws.value) else plan.discipline),
         status=PlanStatus.UNKNOWN,
         figures=Figures(plan.microusd_per_hour, 0),

@@ -64,6 +64,12 @@ class RefinementSearch:
         cheapest = [least_cost(self.domains[stage]) for stage in self._order]
         # Cost of the stages from each on, at least.
         self._rest = [sum(cheapest[depth:]) for depth in range(len(cheapest) + 1)]
+        least = [_least_uses(self.domains[stage], len(self.problem.caps)) for stage in self._order]
+        # What the stages from each on take of every cap, at least.
+        self._least_uses = [
+            [sum(own) for own in zip(*least[depth:], strict=True)] for depth in range(len(least))
+        ]
+        self._least_uses.append([0] * len(self.problem.caps))
         settled = [_is_single(self.domains[stage]) for stage in self._order]
         self._settled_from = [all(settled[depth:]) for depth in range(len(settled) + 1)]
         self._floors = [_service_floors(self.domains[stage]) for stage in self._order]
@@ -94,7 +100,7 @@ class RefinementSearch:
 
     def _complete(self, found: PartialPlan) -> bool:
         """Note a plan that keeps the deadline, if it is accepted."""
-        accepted = found.cost < self.budget and self.accept(found.plan)
+        accepted = found.cost < self.budget and self.problem.allows(found.plan) and self.accept(found.plan)
         if accepted:
             self.best, self.budget = found.plan, found.cost
         return accepted
@@ -173,6 +179,11 @@ class RefinementSearch:
             hardware = span.family.hardware
             if hardware in self.problem.limits:
                 most = min(most, self.problem.limits[hardware] - self._used(depth, above.plan, hardware))
+            for place, cap in enumerate(self.problem.caps):
+                room = cap.most - sum(option.uses[place] for option in above.plan.values())
+                room -= self._least_uses[depth + 1][place] + span.family.uses[place]
+                each = span.family.uses_each[place] if span.family.uses_each else 0
+                most = min(most, room // each if each else most if room >= 0 else 0)
             if span.fewest <= most:
                 spans.append(Span(span.family, span.fewest, most))
         return spans
@@ -246,6 +257,11 @@ def _by_cost(spans: Sequence[Span], dropped: Container[int]) -> Iterator[tuple[i
     for _, number, option in heapq.merge(*(options(number, span) for number, span in enumerate(spans))):
         if number not in dropped:
             yield number, option
+
+
+def _least_uses(domain: Domain, caps: int) -> list[int]:
+    """What an option of a stage takes of every cap, at least."""
+    return [min(Option(span.family, span.fewest).uses[place] for span in domain) for place in range(caps)]
 
 
 def _is_single(domain: Domain) -> bool:

@@ -49,6 +49,8 @@ from .judgements import fragility_report as fragility_report
 from .judgements import show_fragility as show_fragility
 from .judgements import show_verification as show_verification
 from .judgements import verify_report as verify_report
+from .offers import offers_report as offers_report
+from .offers import show_offers as show_offers
 from .operations import drive_report as drive_report
 from .operations import observe_report as observe_report
 from .operations import show_drive as show_drive

@@ -72,6 +72,14 @@ def _taken(results: tuple[object, ...], path: str) -> Any:
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
+def without_absent(self: Report, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    """Leave out what is not asked about: staggers, timed dispatch, serving systems, reliability, samples, variants."""
+    written: dict[str, Any] = write(self)
+    optional = {"stagger_s", "overruns", "queries_lost", "systems", "rejected", "reliability"}
+    optional |= {"seeds", "draws", "traces", "samples", "sample", "variant", "accuracy", "min_accuracy"}
+    return {name: value for name, value in written.items() if value is not None or name not in optional}
+
+
 class TraceReport(Report):
     """The trace a command worked on."""
 
@@ -92,6 +100,8 @@ class ChoiceReport(Report):
     batch: int
     replicas: int
     usd_per_hour: float
+    variant: str | None = None
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class BucketReport(Report):
@@ -179,14 +189,6 @@ class StageReport(Report):
     mean_service_s: float
     mean_queue: float
     max_queue: int
-
-
-def without_absent(self: Report, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-    """Leave out what is not asked about: staggers, timed dispatch, serving systems, reliability, several samples."""
-    written: dict[str, Any] = write(self)
-    optional = {"stagger_s", "overruns", "queries_lost", "systems", "rejected", "reliability"}
-    optional |= {"seeds", "draws", "traces", "samples", "sample"}
-    return {name: value for name, value in written.items() if value is not None or name not in optional}
 
 
 class ReplayReport(Report):
@@ -337,6 +339,8 @@ class PlanReport(Report):
     seeds: int | None = None
     traces: list[TraceReport] | None = None
     samples: list[SampleReport] | None = None
+    accuracy: float | None = None
+    min_accuracy: float | None = None
 
     _brief = model_serializer(mode="wrap")(without_absent)
 

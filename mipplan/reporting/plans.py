@@ -64,7 +64,9 @@ def choice_reports(plan: Plan) -> dict[str, ChoiceReport]:
     prices = {name: device.microusd_per_hour for name, device in plan.profiles.hardware.items()}
     return {
         stage: ChoiceReport.of(
-            choice, usd_per_hour=choice.replicas * prices[choice.hardware] / MICRODOLLARS_PER_DOLLAR
+            choice,
+            usd_per_hour=choice.replicas * prices[choice.hardware] / MICRODOLLARS_PER_DOLLAR,
+            variant=choice.variant,
         )
         for stage, choice in plan.choices.items()
     }
@@ -105,6 +107,8 @@ def plan_report(
         explanation=None if explanation is None else explanation.lines(),
         remarks=remarks,
         plan_file=plan_file,
+        accuracy=plan.accuracy,
+        min_accuracy=plan.min_accuracy,
         reliability=tested and ReliabilityReport.of(tested, summary=tested.text(plan.objective.name)),
         seeds=plan.seeds if plan.seeds > 1 else None,
         traces=traces if len(traces) > 1 else None,
@@ -122,10 +126,12 @@ def show_plan(console: Console, report: PlanReport) -> None:
         console.print(f"\n[bold red]{report.status}[/bold red]: {escape(report.reason or '')}")
         _show_costs(console, report)
         return
-    choices = table("stage", "hardware", ">batch", ">replicas", ">$/h")
+    named = any(choice.variant for choice in report.choices.values())
+    choices = table("stage", *(["variant"] if named else []), "hardware", ">batch", ">replicas", ">$/h")
     for stage, choice in report.choices.items():
-        row = (stage, choice.hardware, str(choice.batch), str(choice.replicas), f"{choice.usd_per_hour:.4f}")
-        choices.add_row(*(escape(cell) for cell in row))
+        row = (choice.hardware, str(choice.batch), str(choice.replicas), f"{choice.usd_per_hour:.4f}")
+        shown = (stage, choice.variant or "", *row) if named else (stage, *row)
+        choices.add_row(*(escape(cell) for cell in shown))
     console.print()
     show_parts(console, choices, *sample_tables(report.samples))
     console.print(figures(_plan_figures(report)))
@@ -178,6 +184,9 @@ def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
         proof = _proof(report, "proven cheapest")
         rows.append(("lower bound", f"{report.lower_bound_usd_per_hour:.4f} $/h  ({proof})"))
         rows.append(("objective", report.objective))
+    if report.accuracy is not None:
+        least = "" if report.min_accuracy is None else f"  (at least {report.min_accuracy:g} asked for)"
+        rows.append(("accuracy", f"{report.accuracy:.4g}{least}"))
     if report.headroom != 1.0 or report.margin_s:
         margin = f", {seconds_text(report.margin_s)} of the objective kept back" if report.margin_s else ""
         rows.append(("headroom", f"{report.headroom:g} × the traffic{margin}"))

@@ -8,7 +8,9 @@ from mipplan.result.explanation import (
     OptionReason,
     OptionVerdict,
     StageExplanation,
+    accuracy_of,
     dollars_text,
+    proof_text,
     step_text,
 )
 from mipplan.result.plan import Plan
@@ -24,7 +26,6 @@ from mipplan.result.record import (
     Provenance,
     check_certified_by,
     check_laws,
-    proof_text,
     relevant_profiles,
     resolve_objective,
     resolve_slo_ns,
@@ -86,6 +87,7 @@ __all__ = [
     "Ties",
     "Windows",
     "WorstScenario",
+    "accuracy_of",
     "altered_parts",
     "check_certified_by",
     "check_laws",

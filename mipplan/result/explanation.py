@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, MOST_LINES, Printable, Summary, format_duration
-from mipplan.result.record import Choice
+from mipplan.pipeline import (
+    AccuracyKind,
+    Discipline,
+    DispatchLaw,
+    Laws,
+    Pipeline,
+    are_timed,
+    common_law,
+    duties_text,
+)
+from mipplan.profiles import Profiles
+from mipplan.result.record import Choice, Guarantee, PlanStatus
+
+if TYPE_CHECKING:
+    from mipplan.result.plan import Plan
 
 if TYPE_CHECKING:
     from mipplan.result.plan import Plan
@@ -264,18 +279,6 @@ def dollars_text(microusd: int) -> str:
     return f"{microusd / MICRODOLLARS_PER_DOLLAR:.4f} $/h"
 
 
-def cost_text(cost: int, lower_bound: int | None, budget: int | None, is_proven: bool) -> str:
-    """Say what a plan costs, in micro-dollars per hour, and what is proven of that."""
-    told = dollars_text(cost)
-    if budget is not None:
-        return f"{told}, budget {dollars_text(budget)}{', proven fastest within it' if is_proven else ''}"
-    if is_proven:
-        return f"{told}, proven cheapest"
-    if lower_bound is None:
-        return told
-    return f"{told}, no plan below {dollars_text(lower_bound)} (gap {1.0 - lower_bound / cost:.1%})"
-
-
 def step_text(step: CriticalStage) -> str:
     """Write one stage of a critical path."""
     parts = [f"T {format_duration(step.latency_ns)}"]
@@ -284,3 +287,107 @@ def step_text(step: CriticalStage) -> str:
     if step.delay_ns:
         parts.append(f"after a delay of {format_duration(step.delay_ns)}")
     return f"{step.stage} ({', '.join(parts)})"
+
+
+# --- what is said of a plan ----------------------------------------------------------------------------------------
+
+
+def proof_text(status: str, guarantee: str, *, has_budget: bool = False, timed: bool = False) -> str | None:
+    """Say among which plans one is proven best, in the words of docs/glossary.md; None where nothing is proven."""
+    which, kept = "no certified plan", " (certified: stable, and the certificate keeps the objective)"
+    if guarantee == Guarantee.REPLAY and timed:
+        kept = " (certified: stable, and the replay, which every timed run is, keeps the objective)"
+    elif guarantee == Guarantee.REPLAY:
+        which, kept = "no plan that replays within the objective", ""
+    elif guarantee == Guarantee.RELIABLE:
+        which, kept = "no plan that keeps all scenarios it was chosen on", ""
+    if status == PlanStatus.OPTIMAL:
+        better = "within the budget has a lower certificate" if has_budget else "costs less"
+        return f"optimal: of all that was allowed, {which} {better}{kept}"
+    if status == PlanStatus.FEASIBLE and not has_budget:
+        return f"lower bound: of all that was allowed, {which} costs less than it{kept}"
+    return None
+
+
+def laws_text(laws: Laws, discipline: Discipline) -> str | None:
+    """Say by which laws stages are dispatched and what voids the guarantee; None if they do what most servers do."""
+    if common_law(laws) == DispatchLaw.EAGER and discipline is Discipline.OLDEST_FIRST:
+        return None
+    return f"{common_law(laws)}, {discipline.replace('_', ' ')}: {duties_text(laws)}"
+
+
+def summary_figures(plan: Plan) -> tuple[tuple[str, str | None], ...]:
+    """What a printed plan says before its choices, by name; None for what there is nothing to say of."""
+    headroom = "" if plan.headroom == 1.0 else f", for {plan.headroom:g} × the traffic"
+    margin = f", {format_duration(plan.margin_ns)} of it kept back" if plan.margin_ns else ""
+    least = "" if plan.min_accuracy is None else f", at least {plan.min_accuracy:g} asked for"
+    accuracy, tested = plan.accuracy, plan.reliability
+    has_budget, is_timed = plan.budget_microusd_per_hour is not None, are_timed(plan.laws)
+    return (
+        ("cost", cost_text(plan)),
+        ("objective", f"{plan.objective.text}{headroom}{margin}"),
+        ("accuracy", None if accuracy is None else f"{accuracy:.4g}{least}"),
+        ("certificate", certificate_text(plan)),
+        ("replayed", replayed_text(plan)),
+        ("reliable", None if tested is None else tested.text(plan.objective.name)),
+        ("stopped by", plan.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[plan.limit]),
+        ("reason", plan.reason),
+        ("batches take", plan.profiles.latency_text),
+        ("dispatch", laws_text(plan.laws, plan.discipline)),
+        ("proof", proof_text(plan.status, plan.guarantee, has_budget=has_budget, timed=is_timed)),
+    )
+
+
+def cost_text(plan: Plan) -> str | None:
+    """What a plan costs, and what is proven of it."""
+    if plan.microusd_per_hour is None:
+        return None
+    cost, budget = dollars_text(plan.microusd_per_hour), plan.budget_microusd_per_hour
+    if budget is not None:
+        proven = ", proven fastest within it" if plan.status is PlanStatus.OPTIMAL else ""
+        return f"{cost}, budget {dollars_text(budget)}{proven}"
+    if plan.status is PlanStatus.OPTIMAL:
+        return f"{cost}, proven cheapest"
+    if plan.lower_bound_microusd_per_hour is None or plan.gap is None:
+        return cost
+    return f"{cost}, no plan below {dollars_text(plan.lower_bound_microusd_per_hour)} (gap {plan.gap:.1%})"
+
+
+def certificate_text(plan: Plan) -> str | None:
+    """Its certificate, and what that holds for."""
+    if plan.certificate_ns is None:
+        return None
+    scope = plan.provenance.scope(plan.samples)
+    if plan.guarantee is Guarantee.ENVELOPE:
+        scope = " for all traffic inside the arrival curve"
+    if plan.guarantee is Guarantee.REPLAY and are_timed(plan.laws):
+        scope += ": every timed run is the replay"
+    which = "fifo" if plan.discipline is Discipline.FIFO else "sharp"
+    scope += "" if plan.runs is None else f", {which}: {plan.runs.text}"
+    return f"{format_duration(plan.certificate_ns)}{scope}"
+
+
+def replayed_text(plan: Plan) -> str | None:
+    """The latency of its replay, if it was refined."""
+    if plan.refinement is None or plan.refinement.quantile_ns is None:
+        return None
+    how = plan.refinement.discipline.replace("_", " ")
+    return f"{format_duration(plan.refinement.quantile_ns)}, {how}"
+
+
+def accuracy_of(pipeline: Pipeline, profiles: Profiles, choices: Mapping[str, Choice]) -> float | None:
+    """Accuracy of a pipeline with these choices of all stages; None where none lists variants, or one is not known."""
+    if not choices or not any(stage.variants for stage in pipeline.stages.values()):
+        return None
+    known: dict[str, float] = {}
+    for name, choice in choices.items():
+        stage, table = pipeline.stages[name], profiles.table(pipeline.stages[name].model, choice.hardware)
+        own = stage.accuracy_of(stage.model) if stage.variants else None
+        own = table.accuracy_at(choice.batch) if own is None and table is not None else own
+        if own is not None:
+            known[name] = own
+        elif len(stage.models) > 1 and pipeline.accuracy.kind is not AccuracyKind.TABLE:
+            return None
+    if not all(0 < own <= 1 for own in known.values()):
+        return None
+    return pipeline.accuracy.value(pipeline, known)

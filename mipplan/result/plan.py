@@ -23,9 +23,17 @@ from mipplan.core import (
     remake,
 )
 from mipplan.documents import write_text_atomically
-from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, are_timed, common_law
+from mipplan.pipeline import (
+    Discipline,
+    Dispatch,
+    DispatchLaw,
+    Laws,
+    Pipeline,
+    choosing,
+    common_law,
+)
 from mipplan.profiles import LatencyTable, Profiles
-from mipplan.result.explanation import Explanation, cost_text, dollars_text
+from mipplan.result.explanation import Explanation, accuracy_of, dollars_text, summary_figures
 from mipplan.result.plan_file import (
     PlanDocument,
     altered_parts,
@@ -43,8 +51,6 @@ from mipplan.result.record import (
     PlanStatus,
     Provenance,
     check_laws,
-    laws_text,
-    proof_text,
     read_choices,
     relevant_profiles,
     resolve_objective,
@@ -64,6 +70,7 @@ class Plan(Printable):
     Attributes
     ----------
     pipeline : Pipeline
+        Its stages run the variants that were chosen.
     profiles : Profiles
         The hardware and latency tables admissible for the pipeline's models.
     objective, figures, provenance : Objective, Figures, Provenance
@@ -111,6 +118,8 @@ class Plan(Printable):
     """By which theorem its latency is bounded."""
     runs = FieldOf[RunClass | None]("objective.runs")
     """The runs that a sharp certificate, or one of ``fifo`` queues, holds for."""
+    min_accuracy = FieldOf[float | None]("objective.min_accuracy")
+    """The least accuracy that was asked for."""
     microusd_per_hour = FieldOf[int | None]("figures.microusd_per_hour")
     """Cost in whole micro-dollars per hour."""
     lower_bound_microusd_per_hour = FieldOf[int | None]("figures.lower_bound_microusd_per_hour")
@@ -157,6 +166,8 @@ class Plan(Printable):
             cost = sum(choice.replicas * prices[choice.hardware] for choice in choices.values())
             object.__setattr__(self, "figures", replace(self.figures, microusd_per_hour=cost))
         object.__setattr__(self, "choices", MappingProxyType(choices))
+        runs = {stage: choice.variant for stage, choice in choices.items() if choice.variant is not None}
+        object.__setattr__(self, "pipeline", choosing(self.pipeline, runs) if runs else self.pipeline)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The sample would be most of what is sent to another process.
@@ -167,7 +178,7 @@ class Plan(Printable):
         cls,
         pipeline: Pipeline,
         profiles: Profiles,
-        choices: Mapping[str, Choice | tuple[str, int, int]],
+        choices: Mapping[str, Choice | tuple[Any, ...]],
         *,
         slo_s: float | None = None,
         quantile: float | None = None,
@@ -181,9 +192,9 @@ class Plan(Printable):
         ----------
         pipeline : Pipeline
         profiles : Profiles
-        choices : mapping of str to (hardware, batch, replicas)
-            Every stage. The pipeline's allow-lists and bounds are for planning and do not apply here; batches
-            between measured sizes are interpolated, larger ones refused.
+        choices : mapping of str to (hardware, batch, replicas[, variant])
+            Every stage; the variant that it runs unless named. The pipeline's allow-lists and bounds are for planning
+            and do not apply here; batches between measured sizes are interpolated, larger ones refused.
         slo_s : float, optional
             The pipeline's by default.
         quantile, seed, dispatch, discipline
@@ -209,6 +220,11 @@ class Plan(Printable):
     def dispatch(self) -> str:
         """The law of all stages, or ``mixed``."""
         return common_law(self.laws)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Accuracy of the pipeline with the variants chosen, by its rule; None where no stage lists any."""
+        return accuracy_of(self.pipeline, self.profiles, self.choices)
 
     @property
     def gap(self) -> float | None:
@@ -261,39 +277,28 @@ class Plan(Printable):
         return found
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return one row per stage: ``hardware``, ``batch``, ``replicas`` and ``usd_per_hour``."""
+        """Return one row per stage: ``hardware``, ``batch``, ``replicas``, ``usd_per_hour``, ``variant`` if any."""
         import pandas as pd
 
         rows = {stage: asdict(choice) for stage, choice in self.choices.items()}
-        table = pd.DataFrame.from_dict(rows, orient="index", columns=["hardware", "batch", "replicas"])
+        names = ["hardware", "batch", "replicas", "variant"]
+        names = names if any(choice.variant for choice in self.choices.values()) else names[:-1]
+        table = pd.DataFrame.from_dict(rows, orient="index", columns=names)
         prices = table["hardware"].map(lambda name: self.profiles.hardware[name].microusd_per_hour)
-        usd_per_hour = table["replicas"] * prices / MICRODOLLARS_PER_DOLLAR
-        return table.assign(usd_per_hour=usd_per_hour.astype(float)).rename_axis("stage")
+        usd_per_hour = (table["replicas"] * prices / MICRODOLLARS_PER_DOLLAR).astype(float)
+        return table.assign(usd_per_hour=usd_per_hour).rename_axis("stage")
 
     def _summary(self) -> Summary:
-        headroom = "" if self.headroom == 1.0 else f", for {self.headroom:g} × the traffic"
-        margin = f", {format_duration(self.margin_ns)} of it kept back" if self.margin_ns else ""
         prices = {name: device.microusd_per_hour for name, device in self.profiles.hardware.items()}
-        has_budget, is_timed = self.budget_microusd_per_hour is not None, are_timed(self.laws)
-        tested = self.reliability
+        named = any(choice.variant for choice in self.choices.values())
         return Summary(
             f"Plan for {self.pipeline.name}: {self.status}",
-            figures=(
-                ("cost", None if self.microusd_per_hour is None else self._cost_text(self.microusd_per_hour)),
-                ("objective", f"{self.objective.text}{headroom}{margin}"),
-                ("certificate", self._certificate_text()),
-                ("replayed", self._replayed_text()),
-                ("reliable", None if tested is None else tested.text(self.objective.name)),
-                ("stopped by", self.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[self.limit]),
-                ("reason", self.reason),
-                ("batches take", self.profiles.latency_text),
-                ("dispatch", laws_text(self.laws, self.discipline)),
-                ("proof", proof_text(self.status, self.guarantee, has_budget=has_budget, timed=is_timed)),
-            ),
-            headings=("stage", "hardware", ">batch", ">replicas", ">$/h"),
+            figures=summary_figures(self),
+            headings=("stage", *(("variant",) if named else ()), "hardware", ">batch", ">replicas", ">$/h"),
             rows=(
                 (
                     stage,
+                    *((choice.variant or "",) if named else ()),
                     choice.hardware,
                     str(choice.batch),
                     str(choice.replicas),
@@ -311,28 +316,6 @@ class Plan(Printable):
         bound = "" if certified_ns is None else f" (certificate {format_duration(certified_ns)})"
         stages = len(self.pipeline.stages)
         return f" {self.pipeline.name}: {self.status}{cost}, {self.objective.text}{bound}, {stages} stages"
-
-    def _cost_text(self, cost: int) -> str:
-        is_proven = self.status is PlanStatus.OPTIMAL
-        return cost_text(cost, self.lower_bound_microusd_per_hour, self.budget_microusd_per_hour, is_proven)
-
-    def _certificate_text(self) -> str | None:
-        if self.certificate_ns is None:
-            return None
-        scope = self.provenance.scope(self.samples)
-        if self.guarantee is Guarantee.ENVELOPE:
-            scope = " for all traffic inside the arrival curve"
-        if self.guarantee is Guarantee.REPLAY and are_timed(self.laws):
-            scope += ": every timed run is the replay"
-        which = "fifo" if self.discipline is Discipline.FIFO else "sharp"
-        scope += "" if self.runs is None else f", {which}: {self.runs.text}"
-        return f"{format_duration(self.certificate_ns)}{scope}"
-
-    def _replayed_text(self) -> str | None:
-        made = self.refinement
-        if made is None or made.quantile_ns is None:
-            return None
-        return f"{format_duration(made.quantile_ns)}, {made.discipline.replace('_', ' ')}"
 
     def require(self) -> Plan:
         """Return the plan itself if it has choices.

@@ -76,6 +76,7 @@ class ObjectiveDocument(StrictEntry):
     others: list[LimitDocument] = Field(default_factory=list)
     # Of format 2, where every trace has several draws.
     seeds: int = Field(default=1, ge=1, le=MOST_SEEDS)
+    min_accuracy: float | None = Field(default=None, gt=0, le=1)  # files had none before stages had variants
 
     def objective(self) -> Objective:
         """Return what it says."""
@@ -99,6 +100,7 @@ class ChoiceDocument(StrictEntry):
     hardware: str
     batch: int = _Count
     replicas: int = _Count
+    variant: str | None = None  # where the stage lists variants
 
 
 class FiguresDocument(StrictEntry):
@@ -207,8 +209,9 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     left_out = {"checksum"} if plan.limit else {"checksum", "limit"}
     if plan.certificate is not CertificateKind.SHARP:
         left_out |= {"certificate"} if plan.runs else {"certificate", "runs"}
-    if plan.reliability is None:
-        left_out.add("reliability")
+    left_out |= {name for name in ("reliability", "min_accuracy") if getattr(plan, name) is None}
+    held = ((stage, asdict(choice)) for stage, choice in plan.choices.items())
+    made["choices"] = {stage: {k: v for k, v in own.items() if v is not None} for stage, own in held}
     named = any(stage.dispatch is not DispatchLaw.EAGER for stage in plan.pipeline.stages.values())
     plain = (plan.objective.per_ns, plan.objective.others) == (None, ())
     if plain:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 from mipplan.core import (
     DEFAULT_QUANTILE,
@@ -25,8 +26,10 @@ from mipplan.core import (
     format_duration,
     is_whole,
     over_text,
+    shown,
+    suggestion,
 )
-from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, common_law, duties_text
+from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, Stage, check_accuracy
 from mipplan.profiles import Profiles
 from mipplan.result.reliability import Reliability, SampleFigure, worst_sample
 from mipplan.result.runs import CertificateKind, Refinement, RunClass, check_runs
@@ -78,6 +81,7 @@ class Objective:
     share: float = 1.0
     others: tuple[QuantileLimit, ...] = ()  # Further quantiles over the same, with their limits.
     seeds: int = 1  # Draws of the tokens of every trace, from `seed` on, each of which must keep it.
+    min_accuracy: float | None = None  # The least accuracy of the pipeline with what its stages run.
 
     def __post_init__(self) -> None:
         # A file holds plain numbers: whole ones and NumPy's would not come back as the same bytes.
@@ -85,6 +89,8 @@ class Objective:
         object.__setattr__(self, "seed", check_seed(self.seed))
         object.__setattr__(self, "headroom", float(self.headroom))
         object.__setattr__(self, "seeds", check_seeds(self.seeds))
+        if self.min_accuracy is not None:
+            object.__setattr__(self, "min_accuracy", check_accuracy(self.min_accuracy))
 
     def under(self, laws: Laws, discipline: str = Discipline.OLDEST_FIRST) -> Objective:
         """Return the same with these laws, of every stage in file order, and this discipline; fifo runs go with it."""
@@ -195,7 +201,7 @@ def resolve_objective(
 
 def relevant_profiles(pipeline: Pipeline, profiles: Profiles) -> Profiles:
     """Only what the pipeline's models have measurements for; a plan carries no more than its own problem."""
-    models = {stage.model for stage in pipeline.stages.values()}
+    models = {model for stage in pipeline.stages.values() for model in stage.models}
     hardware = {name for model, name in profiles.tables if model in models}
     return profiles.restricted_to(models, hardware)
 
@@ -219,7 +225,7 @@ def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
 # --- what was chosen --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Choice:
     """Configuration of one stage."""
 
@@ -227,10 +233,16 @@ class Choice:
     batch: int
     """Batch cap."""
     replicas: int
+    variant: str | None = None
+    """The model that is run, where the stage may run several."""
+
+    def __repr__(self) -> str:
+        told = (f"{name}={value!r}" for name, value in vars(self).items() if value is not None)
+        return f"Choice({', '.join(told)})"
 
 
 def read_choices(
-    pipeline: Pipeline, profiles: Profiles, given: Mapping[str, Choice | tuple[str, int, int]]
+    pipeline: Pipeline, profiles: Profiles, given: Mapping[str, Choice | tuple[Any, ...]]
 ) -> dict[str, Choice]:
     """Check the choices of all stages and bring them into file order, numbers as plain integers.
 
@@ -241,19 +253,26 @@ def read_choices(
         known = ", ".join(pipeline.stages)
         faults.add(Fault(f"choices.{name}", f"there is no such stage; the stages are {known}"))
     made = {
-        name: faults.take(partial(_read_choice, stage.model, profiles, f"choices.{name}", given.get(name)))
+        name: faults.take(partial(_read_choice, stage, profiles, f"choices.{name}", given.get(name)))
         for name, stage in pipeline.stages.items()
     }
     faults.check()
     return {name: choice.value for name, choice in made.items()}
 
 
-def _read_choice(model: str, profiles: Profiles, place: str, given: object) -> Choice:
+def _read_choice(stage: Stage, profiles: Profiles, place: str, given: object) -> Choice:
+    """Read the choice of a stage; without a variant it is the one that the stage runs."""
     if given is None:
         raise InputError.one(place, "missing: every stage needs (hardware, batch, replicas)")
-    choice = Choice(*given) if isinstance(given, tuple | list) and len(given) == 3 else given
+    complete = isinstance(given, tuple | list) and len(given) in ((3, 4) if stage.variants else (3,))
+    choice = Choice(*given) if complete else given  # type: ignore[misc]
     if not isinstance(choice, Choice):
-        raise InputError.one(place, f"expected (hardware, batch, replicas), found {choice!r}")
+        more = ", variant" if stage.variants else ""
+        raise InputError.one(place, f"expected (hardware, batch, replicas{more}), found {choice!r}")
+    model = stage.model if choice.variant is None else choice.variant
+    if model not in stage.models:
+        hint = suggestion(str(model), stage.models) or f"; there are {', '.join(stage.models)}"
+        raise InputError.one(f"{place}.variant", f"there is no variant {shown(model)}{hint}")
     faults = [
         Fault(f"{place}.{field_name}", f"expected a whole number of at least 1, found {value!r}")
         for field_name, value in (("batch", choice.batch), ("replicas", choice.replicas))
@@ -269,7 +288,7 @@ def _read_choice(model: str, profiles: Profiles, place: str, given: object) -> C
         faults.append(Fault(f"{place}.batch", f"{found}; latency is not extrapolated"))
     if faults:
         raise InputError(faults)
-    return Choice(choice.hardware, int(choice.batch), int(choice.replicas))
+    return Choice(choice.hardware, int(choice.batch), int(choice.replicas), model if stage.variants else None)
 
 
 # --- what is known ---------------------------------------------------------------------------------------------------
@@ -291,30 +310,6 @@ class PlanStatus(StrEnum):
     """A limit was hit before any plan was found or excluded, or a reliable plan's test did not pass."""
     GIVEN = "given"
     """Made from choices by `Plan.from_choices`, or by a baseline's rule; nothing is proven about it."""
-
-
-def proof_text(status: str, guarantee: str, *, has_budget: bool = False, timed: bool = False) -> str | None:
-    """Say among which plans one is proven best, in the words of docs/glossary.md; None where nothing is proven."""
-    which, kept = "no certified plan", " (certified: stable, and the certificate keeps the objective)"
-    if guarantee == Guarantee.REPLAY and timed:
-        kept = " (certified: stable, and the replay, which every timed run is, keeps the objective)"
-    elif guarantee == Guarantee.REPLAY:
-        which, kept = "no plan that replays within the objective", ""
-    elif guarantee == Guarantee.RELIABLE:
-        which, kept = "no plan that keeps all scenarios it was chosen on", ""
-    if status == PlanStatus.OPTIMAL:
-        better = "within the budget has a lower certificate" if has_budget else "costs less"
-        return f"optimal: of all that was allowed, {which} {better}{kept}"
-    if status == PlanStatus.FEASIBLE and not has_budget:
-        return f"lower bound: of all that was allowed, {which} costs less than it{kept}"
-    return None
-
-
-def laws_text(laws: Laws, discipline: Discipline) -> str | None:
-    """Say by which laws stages are dispatched and what voids the guarantee; None if they do what most servers do."""
-    if common_law(laws) == DispatchLaw.EAGER and discipline is Discipline.OLDEST_FIRST:
-        return None
-    return f"{common_law(laws)}, {discipline.replace('_', ' ')}: {duties_text(laws)}"
 
 
 class Limit(StrEnum):

@@ -195,6 +195,7 @@ def test_file_has_the_documented_parts(path: Path) -> None:
         "seeds",
         "other_traces",
         "samples",
+        "min_accuracy",
     }
     assert set(document) == set(PlanDocument.model_fields) - unusual
     assert set(document["figures"]) == {

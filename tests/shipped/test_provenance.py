@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "profiles"
 SHARED = ROOT.parent / "shared" / "data"
 REPOSITORY = "NVIDIA/DeepLearningExamples/"
+#: Single figures of IPA's variants are quoted from its notebooks.
+IPA = "reconfigurable-ml-pipeline/ipa/experiments/profiling/single-node/notebooks/"
 MOST_ROWS = 400
 
 #: The chip as the collected table names it, and its memory: both must match, for they set the latency.
@@ -67,6 +69,10 @@ class Row(NamedTuple):
         """Whether `mipplan profiles import` wrote it, or it is from a page that has no file to import."""
         return " sha256:" in self.source or self.source.startswith("huggingface/blog ")
 
+    @property
+    def is_ipa(self) -> bool:
+        return self.source.startswith(IPA)
+
 
 class Source(NamedTuple):
     """A `source` cell taken apart: document | heading | note | row | statistic."""
@@ -101,8 +107,10 @@ def _read_rows() -> list[Row]:
 ROWS = _read_rows()
 OURS = [row for row in ROWS if row.is_ours]
 IMPORTED = [row for row in ROWS if row.is_imported]
+#: From IPA's notebooks.
+QUOTED = [row for row in ROWS if row.is_ipa]
 #: Quoted from NVIDIA's tables.
-MEASURED = [row for row in ROWS if not (row.is_assumed or row.is_ours or row.is_imported)]
+MEASURED = [row for row in ROWS if not (row.is_assumed or row.is_ours or row.is_imported or row.is_ipa)]
 
 
 def _take_apart(source: str) -> Source:
@@ -161,6 +169,9 @@ def test_row_names_its_source(row: Row) -> None:
         assert row.hardware == "cpu"
         assert "not a measurement" in row.source
         return
+    if row.is_ipa:
+        assert row.hardware == "cpu"
+        return
     if row.is_ours or row.is_imported:
         assert row.hardware in (OUR_HARDWARE if row.is_ours else OTHER_HARDWARE)
         return
@@ -197,8 +208,10 @@ def test_devices_of_one_model_share_document_and_statistic() -> None:
 def test_readme_counts_are_true() -> None:
     text = (SHIPPED / "README.md").read_text(encoding="utf-8")
     assert f"{len(MEASURED)} of the {len(ROWS)} rows" in text
-    assumed = sum(row.is_assumed for row in ROWS)
-    counts = f"{len(OURS)} are measurements of ours, {len(IMPORTED)} are quoted from others, {assumed} are assumptions"
+    assumed, others = sum(row.is_assumed for row in ROWS), len(IMPORTED) + len(QUOTED)
+    counts = (
+        f"{len(OURS)} are measurements of ours, {others} are quoted from others, {assumed} are assumptions"
+    )
     assert counts in " ".join(text.split())
     for name in {row.model for row in ROWS}:
         assert name in text or name.removeprefix("bert-base").removeprefix("bert-large") in text, name
@@ -274,6 +287,28 @@ def test_our_figures_are_those_of_the_record() -> None:
         assert f"the P99 of {found.size} runs" in row.source
 
 
+class TestIpaFigures:
+    pytestmark = needs_shared_data
+
+    @pytest.mark.parametrize("row", QUOTED, ids=lambda row: f"{row.model}-{row.batch}")
+    def test_same_figure_in_the_original(self, row: Row) -> None:
+        table = pd.read_csv(SHARED / "profiles" / "ipa_cpu_profiles.csv")
+        notebook = row.source.removeprefix(IPA).split(" | ")[0]
+        chosen = table[(table["model"] == row.model) & (table["source_notebook"] == notebook)]
+        chosen = chosen[(chosen["cpu_cores"] == 2) & (chosen["offered_load_rps"] == 40)]
+        assert chosen[chosen["batch_size"] == row.batch]["latency_min_ms"].tolist() == [row.latency_ms]
+
+    def test_same_accuracy_in_the_original(self) -> None:
+        table = pd.read_csv(SHARED / "profiles" / "ipa_pipelines_accuracy.csv")
+        video = table[table["pipeline"] == "video"]
+        percent = dict(zip(video["model_variant"], video["accuracy_metric"], strict=True))
+        pipeline, profiles = Pipeline.read(SHIPPED / "pipelines" / "video.yaml"), Profiles.read(SHIPPED)
+        for stage in pipeline.stages.values():
+            for model in stage.models:
+                known = profiles.tables[model, "cpu"].accuracy_at(1)
+                assert known == pytest.approx(percent[model.removesuffix("-tv")] / 100, abs=1e-12)
+
+
 class TestNvidiaTables:
     pytestmark = needs_shared_data
 
@@ -334,7 +369,7 @@ def test_pipeline_loads_and_its_models_have_profiles(path: Path) -> None:
     assert pipeline.name == path.stem
     assert pipeline.slo_ns is not None
     models = {row.model for row in ROWS}
-    assert {stage.model for stage in pipeline.stages.values()} <= models
+    assert {model for stage in pipeline.stages.values() for model in stage.models} <= models
 
 
 def test_all_pipelines_are_there() -> None:
@@ -344,6 +379,7 @@ def test_all_pipelines_are_there() -> None:
         "image-processing",
         "ocr",
         "social-media",
+        "video",
         "video-monitoring",
         "voice",
     }

@@ -1,0 +1,217 @@
+"""A least accuracy of plans: caps on what options lose of it, in whole numbers, and a test where these say too little.
+
+Losses are −ln a (in a sum w·(1 − a)/Σw) in billionths, rounded to the nearest. A cap is that of the accuracy asked for
+and half a billionth for every number that was rounded. So no plan that reaches it is left out, and one that is let in
+falls short by no more than a part in a billion for every stage and one more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+
+from mipplan.core import Fault, Float64, InputError
+from mipplan.options.families import Cap, Configuration, StageFamilies
+from mipplan.options.table import StageOptions
+from mipplan.pipeline import AccuracyKind, Pipeline, ways
+from mipplan.profiles import Profiles
+from mipplan_formulations import Cover
+
+#: Losses are counted in billionths.
+_UNITS: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class AccuracyFloor:
+    """The least accuracy that plans must have, and what their options make of it."""
+
+    pipeline: Pipeline
+    floor: float
+    families: Mapping[str, StageFamilies]  # As they were found, without what they take of caps.
+
+    @cached_property
+    def counted(self) -> tuple[str, ...]:
+        """Stages whose accuracy is known: all others count as 1."""
+        return tuple(
+            stage
+            for stage, found in self.families.items()
+            if found.families and all(family.accuracy is not None for family in found.families)
+        )
+
+    @cached_property
+    def best(self) -> float | None:
+        """Accuracy with the most accurate option of every stage."""
+        most = {stage: max(self._accuracies(stage).tolist()) for stage in self.counted}
+        return self.pipeline.accuracy.value(self.pipeline, most)
+
+    @cached_property
+    def resolution(self) -> float:
+        """Accuracies that differ by less than this part of themselves are not told apart."""
+        return (len(self.counted) + 3) / _UNITS
+
+    @cached_property
+    def _ways(self) -> dict[frozenset[str], float] | None:
+        return ways(self.pipeline, frozenset(self.counted))
+
+    @cached_property
+    def caps(self) -> tuple[Cap, ...]:
+        """What all stages together may lose."""
+        kind, slack = self.pipeline.accuracy.kind, math.ceil((len(self.counted) + 1) / 2)
+        if kind is AccuracyKind.PRODUCT:
+            return (Cap("accuracy", _loss(self.floor) + slack),)
+        if kind is AccuracyKind.SUM:
+            return (Cap("accuracy", round((1 - self.floor) * _UNITS) + slack),)
+        if kind is AccuracyKind.WORST_PATH:
+            return tuple(Cap(f"accuracy {k}", _loss(self.floor) + slack) for k, _ in enumerate(self._longest))
+        if kind is AccuracyKind.PATH_SHARES and self._ways is not None:
+            return (Cap("accuracy", max(0, math.ceil((self._chord[1] - self.floor) * _UNITS) + 1)),)
+        return ()
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the caps say all."""
+        kind = self.pipeline.accuracy.kind
+        return kind in (AccuracyKind.PRODUCT, AccuracyKind.SUM) or bool(
+            kind is AccuracyKind.WORST_PATH and self._longest
+        )
+
+    @cached_property
+    def _longest(self) -> list[frozenset[str]]:
+        """Ways that no other one holds."""
+        found = self._ways or {}
+        return [way for way in found if way and not any(way < other for other in found)]
+
+    @cached_property
+    def _chord(self) -> tuple[dict[str, float], float]:
+        """A linear bound on the mean of the ways' accuracies: by how much losses of each stage lower it, from what.
+
+        e^−L is convex, so between the least and the greatest loss of a way its chord is no lower.
+        """
+        slopes, start = dict.fromkeys(self.counted, 0.0), 0.0
+        logs = {stage: -np.log(self._accuracies(stage)) for stage in self.counted}
+        for way, share in (self._ways or {}).items():
+            low, high = (math.fsum(float(end(logs[stage])) for stage in way) for end in (np.min, np.max))
+            slope = (math.exp(-low) - math.exp(-high)) / (high - low) if high > low else 0.0
+            start += share * (math.exp(-low) + slope * low)
+            for stage in way:
+                slopes[stage] += share * slope
+        return slopes, start
+
+    def loss(self, stage: str, accuracy: float) -> tuple[int, ...]:
+        """What an accuracy of a stage takes of every cap."""
+        rule = self.pipeline.accuracy
+        if stage not in self.counted:
+            return (0,) * len(self.caps)
+        if rule.kind is AccuracyKind.SUM:
+            total = math.fsum(map(rule.weight, self.counted))
+            return (round((1 - accuracy) * rule.weight(stage) / total * _UNITS) if total else 0,)
+        if rule.kind is AccuracyKind.WORST_PATH:
+            return tuple(_loss(accuracy) if stage in way else 0 for way in self._longest)
+        if rule.kind is AccuracyKind.PATH_SHARES and self.caps:
+            return (math.floor(self._chord[0][stage] * -math.log(accuracy) * _UNITS),)
+        return (_loss(accuracy),) if self.caps else ()
+
+    def value(self, configuration: Configuration) -> float | None:
+        """Accuracy of a configuration; None for a combination that a table does not have."""
+        own = {stage: configuration[stage].family.accuracy for stage in self.counted}
+        known = {stage: accuracy for stage, accuracy in own.items() if accuracy is not None}
+        return self.pipeline.accuracy.value(self.pipeline, known)
+
+    def is_kept(self, configuration: Configuration) -> bool:
+        """Whether a configuration has the least accuracy; where the caps say all they are to be asked."""
+        return self.is_linear or self._is_enough(self.value(configuration))
+
+    def reaches(self, accuracies: Mapping[str, float]) -> bool:
+        """Whether these accuracies of the counted stages are enough."""
+        return self._is_enough(self.pipeline.accuracy.value(self.pipeline, accuracies))
+
+    def _is_enough(self, value: float | None) -> bool:
+        return value is not None and value >= self.floor * (1 - self.resolution)
+
+    def cover(self, refused: Configuration, tables: Mapping[str, StageOptions]) -> Cover:
+        """Say what follows from a configuration of too little accuracy: some stage must be more accurate.
+
+        As few stages as possible, since more accuracy elsewhere would not be enough either.
+        """
+        own = {stage: refused[stage].family.accuracy or 1.0 for stage in self.counted}
+        members = []
+        for place, (stage, table) in enumerate(tables.items()):
+            if stage not in own:
+                continue
+            every = self._accuracies(stage)
+            raised = {**own, stage: float(every.max())}
+            if self.reaches(raised):
+                members.append((place, every[table.family] > own[stage]))
+            else:
+                own = raised
+        first = next(iter(tables.values()))
+        return Cover(tuple(members) or ((0, np.zeros(first.count, dtype=bool)),))
+
+    def _accuracies(self, stage: str) -> Float64:
+        return np.array([family.accuracy for family in self.families[stage].families], dtype=np.float64)
+
+
+def require_accuracy(
+    pipeline: Pipeline, families: Mapping[str, StageFamilies], floor: float
+) -> tuple[dict[str, StageFamilies], AccuracyFloor]:
+    """Return families that say what they take of the caps of a least accuracy, and that itself."""
+    asked = AccuracyFloor(pipeline, floor, families)
+    counting = {
+        stage: replace(
+            found,
+            families=tuple(
+                replace(family, uses=(*family.uses, *asked.loss(stage, family.accuracy or 1.0)))
+                for family in found.families
+            ),
+        )
+        for stage, found in families.items()
+    }
+    return counting, asked
+
+
+def check_accuracies(pipeline: Pipeline, profiles: Profiles) -> None:
+    """Check that the accuracy of everything that a plan may choose is known, where stages differ in it.
+
+    Raises `InputError` listing every accuracy that is missing or outside (0, 1].
+    """
+    InputError.raise_if(_accuracy_faults(pipeline, profiles))
+
+
+def _accuracy_faults(pipeline: Pipeline, profiles: Profiles) -> Iterator[Fault]:
+    if pipeline.accuracy.kind is AccuracyKind.TABLE:
+        return
+    if not any(stage.variants for stage in pipeline.stages.values()):
+        yield Fault(
+            "accuracy", "no stage of the pipeline lists variants, which a plan could choose by their accuracy"
+        )
+    for name, stage in pipeline.stages.items():
+        place = pipeline.place(("stages", name, "variants" if stage.variants else "model"))
+        known = {}
+        for model in stage.models if stage.accuracies is None else ():
+            for hardware in stage.hardware or profiles.hardware_for(model):
+                table = profiles.table(model, hardware)
+                if table is not None:
+                    known[model, hardware] = table.accuracy
+        missing = sorted({model for (model, _), column in known.items() if column is None})
+        if missing and (len(stage.models) > 1 or any(column is not None for column in known.values())):
+            where = (
+                f"fill the column accuracy of the profiles, or write variants: {{{missing[0]}: 0.7, …}} here"
+            )
+            yield Fault(place, f"the accuracy of {', '.join(map(repr, missing))} is not known: {where}")
+        for (model, hardware), column in known.items():
+            wrong = [] if column is None else [value for value in column.tolist() if not 0 < value <= 1]
+            if wrong:
+                hint = "; a percentage? divide it by 100" if 1 < wrong[0] <= 100 else ""
+                message = (
+                    f"the profile of {model} on {hardware} has accuracy {wrong[0]:g}, outside (0, 1]{hint}"
+                )
+                yield Fault(place, message)
+
+
+def _loss(accuracy: float) -> int:
+    return round(-math.log(accuracy) * _UNITS)

@@ -1,0 +1,90 @@
+"""Several plans to choose from: the document of ``mipplan pareto`` and ``menu``, for people and for programs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rich.console import Console
+from rich.markup import escape
+
+from mipplan.pipeline import Pipeline
+from mipplan.reporting.documents import ChoiceReport, Report, TraceReport
+from mipplan.reporting.plans import choice_reports
+from mipplan.reporting.text import seconds_text, show_notes, show_parts, table, trace_text
+from mipplan.trace import Trace
+from mipplan.variants import Front, PlanMenu
+
+
+class OfferReport(Report):
+    """One plan of several to choose from."""
+
+    status: str
+    usd_per_hour: float
+    lower_bound_usd_per_hour: float | None
+    accuracy: float | None
+    certificate_s: float
+    choices: dict[str, ChoiceReport]
+
+
+class OffersReport(Report):
+    """``mipplan pareto --json`` and ``mipplan menu --json``."""
+
+    command: Literal["pareto", "menu"]
+    pipeline: str
+    objective: str
+    trace: TraceReport
+    by: str
+    within: float | None
+    complete: bool
+    reason: str | None
+    beyond_usd_per_hour: float | None
+    plans: list[OfferReport]
+    written: list[str]
+
+
+def offers_report(
+    pipeline: Pipeline, trace: Trace, found: Front | PlanMenu, written: list[str]
+) -> OffersReport:
+    """Describe a front of cost and accuracy, or a menu."""
+    plans = [OfferReport.of(plan, choices=choice_reports(plan)) for plan in found.plans]
+    is_menu = isinstance(found, PlanMenu)
+    return OffersReport.of(
+        found,
+        command="menu" if is_menu else "pareto",
+        pipeline=pipeline.name,
+        objective=found.plans[0].objective.text if found.plans else "",
+        trace=trace,
+        by=found.by if isinstance(found, PlanMenu) else "accuracy",
+        within=found.within if isinstance(found, PlanMenu) else None,
+        beyond_usd_per_hour=None if isinstance(found, PlanMenu) else found.beyond_usd_per_hour,
+        plans=plans,
+        written=written,
+    )
+
+
+def show_offers(console: Console, report: OffersReport) -> None:
+    """One row per plan, and what is proven of all of them."""
+    console.print(f"[bold]{escape(report.pipeline)}[/bold] on {trace_text(report.trace)}\n")
+    if report.plans:
+        stages = list(report.plans[0].choices)
+        rows = table(">$/h", ">accuracy", ">certificate", *stages)
+        for plan in report.plans:
+            accuracy = "–" if plan.accuracy is None else f"{plan.accuracy:.4g}"
+            cells = [
+                f"{choice.replicas} × {' on '.join(filter(None, (choice.variant, choice.hardware)))}"
+                for choice in plan.choices.values()
+            ]
+            first = (f"{plan.usd_per_hour:.4f}", accuracy, seconds_text(plan.certificate_s))
+            rows.add_row(*(escape(cell) for cell in (*first, *cells)))
+        show_parts(console, rows)
+    what = "menu" if report.command == "menu" else "front"
+    notes = [
+        f"the {what} is {'complete: proven, there are no others' if report.complete else 'not complete'}"
+    ]
+    if report.beyond_usd_per_hour is not None:
+        notes.append(
+            f"whatever is more accurate than the last costs at least {report.beyond_usd_per_hour:.4f} $/h"
+        )
+    if report.within is not None:
+        notes.append(f"within {report.within:.3g} of the cheapest, and different by {report.by}")
+    show_notes(console, [*notes, *([report.reason] if report.reason else [])], report.written)

@@ -1,0 +1,7 @@
+"""Questions about the variants of stages: best combinations, most accuracy, fronts, and menus of near-optimal plans."""
+
+from mipplan.variants.combinations import best_combination
+from mipplan.variants.front import Front, most_accurate, pareto
+from mipplan.variants.menu import PlanMenu, menu
+
+__all__ = ["Front", "PlanMenu", "best_combination", "menu", "most_accurate", "pareto"]

@@ -1,0 +1,124 @@
+"""One question asked again and again with other least accuracies: what is realised and learnt once serves them all."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mipplan.core import Deadline, Fault, InputError, SearchLimits, check_time_limit
+from mipplan.options import check_accuracies
+from mipplan.pipeline import AccuracyKind, Pipeline, are_timed, choosing, combinations
+from mipplan.planner import PlanMaker, plan
+from mipplan.profiles import Profiles
+from mipplan.result import CertificateKind, Figures, Guarantee, Plan, PlanStatus
+from mipplan.trace import Trace
+from mipplan.variants.combinations import best_combination
+
+#: Accuracies of up to this many combinations are listed, so that none in between has to be looked for.
+_MOST_LISTED = 20_000
+
+
+class Asker:
+    """Finds the cheapest certified plans of one request with at least some accuracy.
+
+    `settings` are those of `mipplan.plan`, but for `accuracy`, `budget_usd_per_hour` and `time_limit_s`.
+
+    Raises `InputError` listing every bad argument, and if its plans are not found by certificates.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        profiles: Profiles,
+        trace: Trace | Sequence[Trace],
+        time_limit_s: float | None,
+        progress: Callable[[str], None] | None,
+        settings: dict[str, Any],
+        *,
+        needs_accuracy: bool = True,
+    ) -> None:
+        taken = sorted({"accuracy", "budget_usd_per_hour"} & settings.keys())
+        InputError.raise_if(Fault(name, "does not go with this question, which varies it") for name in taken)
+        check_time_limit(time_limit_s)
+        self.deadline = Deadline.after(time_limit_s, time.monotonic())
+        self.limits = SearchLimits(self.deadline, progress or (lambda _: None))
+        if needs_accuracy:
+            check_accuracies(pipeline, profiles)
+        #: The cheapest plan of all.
+        self.cheapest = plan(
+            pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **settings
+        )
+        found = self.cheapest
+        by_replay = found.guarantee in (Guarantee.REPLAY, Guarantee.RELIABLE) or are_timed(found.laws)
+        if by_replay or found.certificate is CertificateKind.SHARP:
+            message = "accuracy is traded for cost by plans with a classic certificate, or one of fifo queues"
+            raise InputError.one("guarantee", message)
+        self.asked = replace(
+            found,
+            choices={},
+            status=PlanStatus.UNKNOWN,
+            figures=Figures(lower_bound_microusd_per_hour=0),
+            reason=None,
+            limit=None,
+        )
+        self._makers: dict[Pipeline, PlanMaker] = {}
+
+    def first(self) -> Plan:
+        """Return the cheapest plan of known accuracy: a table may not have that of the cheapest of all."""
+        rule = self.asked.pipeline.accuracy
+        if rule.kind is not AccuracyKind.TABLE or not self.cheapest.choices:
+            return self.cheapest
+        return self.at_least(min(known for _, known in rule.rows), self.cheapest.microusd_per_hour or 0)
+
+    def at_least(self, accuracy: float, proven: int = 0) -> Plan:
+        """Return the cheapest plan of at least that accuracy; none costs less than what is `proven`."""
+
+        def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
+            return self.maker(asked, limits).asking(asked.min_accuracy, limits, proven).cheapest
+
+        objective = replace(self.asked.objective, min_accuracy=accuracy)
+        return best_combination(replace(self.asked, objective=objective), answering, self.limits)
+
+    def maker(self, asked: Plan, limits: SearchLimits) -> PlanMaker:
+        """What makes plans for the tokens that the variants make which a pipeline runs."""
+        known = self._makers.get(asked.pipeline)
+        if known is None:
+            plain = replace(asked, objective=replace(asked.objective, min_accuracy=None))
+            known = self._makers[asked.pipeline] = PlanMaker(plain, limits)
+        return known
+
+    def next_above(self, accuracy: float) -> float:
+        """Return the least accuracy that is told apart from this one, above it."""
+        return accuracy + 2 * (len(self.asked.pipeline.stages) + 3) / 1e9
+
+    def accuracies(self) -> list[float] | None:
+        """Every accuracy that some combination of options has, ascending; None if there are too many."""
+        pipeline, rule = self.asked.pipeline, self.asked.pipeline.accuracy
+        if rule.kind is AccuracyKind.TABLE:
+            return sorted({known for _, known in rule.rows})
+        found: set[float] = set()
+        for runs in combinations(pipeline):
+            made = replace(self.asked, pipeline=choosing(pipeline, runs))
+            families = self._instance_families(made)
+            counted = {
+                stage: sorted({accuracy for accuracy in levels if accuracy is not None})
+                for stage, levels in families.items()
+                if None not in levels
+            }
+            if len(found) + math.prod(map(len, counted.values())) > _MOST_LISTED:
+                return None
+            for picked in itertools.product(*counted.values()):
+                value = rule.value(made.pipeline, dict(zip(counted, picked, strict=True)))
+                found |= set() if value is None else {value}
+        return sorted(found)
+
+    def _instance_families(self, asked: Plan) -> dict[str, list[float | None]]:
+        instance = self.maker(asked, self.limits).instance
+        return {
+            stage: [family.accuracy for family in found.families]
+            for stage, found in instance.families.items()
+        }

@@ -1,0 +1,218 @@
+"""Variants that make different tokens: a planning problem for each combination of them, the most promising first.
+
+What later stages have to carry then depends on the choice. So the search goes over combinations: one variant of each
+group that makes the same tokens, or a row of the pipeline's table of accuracies. Within one the demand is fixed, and
+all other variants are options like any others. Before any is planned for, each is realised and bounded from below by
+what keeping up with its demand costs; they are opened in the order of these bounds, until the next bound is no cheaper
+than the best plan. Realising one is linear in its tokens, so a million tokens and a hundred combinations take a minute
+or so; opening one is a plan.
+
+References
+----------
+P. E. Hart, N. J. Nilsson, B. Raphael, "A formal basis for the heuristic determination of minimum cost paths", IEEE
+Trans. Systems Science and Cybernetics 4 (1968), doi:10.1109/TSSC.1968.300136: best first is right to stop there.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, SearchLimits
+from mipplan.pipeline import AccuracyKind, Pipeline, choosing, combinations, pinned
+from mipplan.planner import Request
+from mipplan.result import Guarantee, Limit, Plan, PlanStatus, accuracy_of
+
+#: Makes what answers the question that a plan without choices states, within limits.
+Answering = Callable[[Plan, SearchLimits], Callable[[], Plan]]
+
+
+@dataclass(order=True)
+class _Combination:
+    """A problem with fixed demand; ordered by what its plans cost at least."""
+
+    lower_bound: float
+    number: int
+    asked: Plan = field(compare=False)
+    runs: Mapping[str, str] = field(compare=False)  # What is fixed, by stage.
+
+
+def best_combination(asked: Plan, answering: Answering, limits: SearchLimits) -> Plan:
+    """Return the best plan over all combinations of variants, with what is proven of it over all of them.
+
+    `asked` is a plan without choices that states the question, with its sample at hand; `answering` makes what answers
+    it for the variants that its pipeline runs, and those alike. Raises `InputError` if there are too many combinations.
+    """
+    each = list(_each(asked))
+    if len(each) == 1 and not each[0].runs:
+        return answering(asked, limits)()
+    if not each:
+        return replace(
+            asked,
+            status=PlanStatus.INFEASIBLE,
+            reason=f"no row of the table has an accuracy of {asked.min_accuracy:g}",
+        )
+    limits.report(f"bounding {len(each):,} combinations of variants that make different tokens")
+    by_budget = asked.budget_microusd_per_hour is not None
+    if len(each) > 1 and not by_budget:
+        for combination in each:
+            combination.lower_bound = _lower_bound(combination.asked)
+            if limits.deadline.is_over:
+                break
+    return _Search(asked, answering, limits, each).run()
+
+
+def _each(asked: Plan) -> Iterator[_Combination]:
+    """All combinations, not bounded yet."""
+    numbers, pipeline = itertools.count(), asked.pipeline
+    rows: list[dict[str, str]] = [{}]
+    if asked.min_accuracy is not None and pipeline.accuracy.kind is AccuracyKind.TABLE:
+        rows = [dict(row) for row, known in pipeline.accuracy.rows if known >= asked.min_accuracy]
+    for row in rows:
+        # A stage that the table fixes has no other variants; nothing is left to ask of accuracy.
+        fixed = choosing(pipeline, row, only=True) if row else pipeline
+        objective = replace(asked.objective, min_accuracy=None) if row else asked.objective
+        every = [{}] if asked.guarantee is Guarantee.RELIABLE else combinations(fixed)
+        for runs in _all_variants(fixed) if asked.guarantee is Guarantee.RELIABLE else every:
+            made = choosing(fixed, runs)
+            if asked.guarantee is Guarantee.RELIABLE:
+                made = pinned(made)
+            question = replace(asked, pipeline=made, objective=objective)
+            yield _Combination(0.0, next(numbers), question, {**row, **runs})
+
+
+def _all_variants(pipeline: Pipeline) -> Iterator[dict[str, str]]:
+    """Every choice of variants: where plans are tested on scenarios, each choice is planned for by itself."""
+    several = {name: stage.models for name, stage in pipeline.stages.items() if len(stage.models) > 1}
+    for models in itertools.product(*several.values()):
+        yield dict(zip(several, models, strict=True))
+
+
+def _lower_bound(asked: Plan) -> float:
+    """What plans of a combination cost at least, by its demand; infinite if none has the accuracy or keeps up.
+
+    A plan that only has to replay within the objective may be overloaded: nothing is known of it before it is looked
+    for.
+    """
+    if asked.provenance.sample is None:
+        raise AssertionError("a plan is made for a trace")
+    instance = Request.of(asked, asked.provenance.samples).instance()
+    if not instance.has_options:
+        return math.inf
+    floor = instance.floor
+    if floor is not None and floor.best is not None and floor.best < floor.floor * (1 - floor.resolution):
+        return math.inf
+    if asked.guarantee in (Guarantee.REPLAY, Guarantee.RELIABLE):
+        return 0.0
+    return float(sum(instance.cheapest_by_stage().values()))
+
+
+class _Search:
+    """Opens combinations, the one of the least bound first."""
+
+    def __init__(
+        self, asked: Plan, answering: Answering, limits: SearchLimits, each: list[_Combination]
+    ) -> None:
+        self._asked, self._answering, self._limits = asked, answering, limits
+        self._open = [combination for combination in each if combination.lower_bound < math.inf]
+        heapq.heapify(self._open)
+        self._all = each
+        self._best: Plan | None = None
+        self._first: Plan | None = (
+            None  # The answer for the first combination: what it says if there is none.
+        )
+        self._lower_bound = math.inf  # Of what was opened.
+        self._stopped: Limit | None = None
+        self.opened = 0
+
+    def run(self) -> Plan:
+        """Open combinations until none can be better."""
+        while self._open and (self._best is None or self._value(self._best) > self._open[0].lower_bound):
+            if self.opened and (self._limits.deadline.is_over or self._stopped is Limit.INTERRUPT):
+                self._stopped = self._stopped or Limit.TIME
+                break
+            next_one = heapq.heappop(self._open)
+            self._take(next_one, self._answering(next_one.asked, self._share())())
+        return self._concluded()
+
+    def _share(self) -> SearchLimits:
+        """Where nothing is known of the combinations to come, each has its share of the time that is left."""
+        unknown = sum(1 for combination in self._open if combination.lower_bound == 0.0)
+        return replace(self._limits, deadline=self._limits.deadline.share(1.0 / (1 + unknown)))
+
+    def _take(self, combination: _Combination, plan: Plan) -> None:
+        self.opened += 1
+        plan = self._restored(combination, plan)
+        self._first = plan if self._first is None else self._first
+        self._stopped = plan.limit or self._stopped
+        if plan.status is not PlanStatus.INFEASIBLE:
+            bound = plan.lower_bound_microusd_per_hour
+            self._lower_bound = min(self._lower_bound, combination.lower_bound if bound is None else bound)
+        if plan.choices and (self._best is None or self._rank(plan) < self._rank(self._best)):
+            self._best = plan
+        cost = (
+            "none yet"
+            if self._best is None
+            else f"{self._value(self._best) / MICRODOLLARS_PER_DOLLAR:.4f} $/h"
+        )
+        left = f"{len(self._open):,} left" if self._open else "all opened"
+        self._limits.report(
+            f"opened {self.opened:,} of {len(self._all):,} combinations ({left}), best {cost}"
+        )
+
+    def _restored(self, combination: _Combination, plan: Plan) -> Plan:
+        """Name the variants that were fixed, which a pipeline without others does not."""
+        choices = {
+            stage: replace(choice, variant=choice.variant or combination.runs.get(stage))
+            for stage, choice in plan.choices.items()
+        }
+        objective = replace(plan.objective, min_accuracy=self._asked.min_accuracy)
+        pipeline = choosing(self._asked.pipeline, combination.runs)
+        return replace(
+            plan, pipeline=pipeline, profiles=self._asked.profiles, objective=objective, choices=choices
+        )
+
+    def _value(self, plan: Plan) -> int:
+        """What is to be least: cost, or within a budget the latency, too."""
+        value = (
+            plan.microusd_per_hour if self._asked.budget_microusd_per_hour is None else plan.certificate_ns
+        )
+        return value or 0
+
+    def _rank(self, plan: Plan) -> tuple[int, float, int]:
+        """Of equal ones the more accurate, then the faster."""
+        accuracy = accuracy_of(plan.pipeline, plan.profiles, plan.choices)
+        return self._value(plan), -(accuracy or 0.0), plan.certificate_ns or 0
+
+    def _concluded(self) -> Plan:
+        left = min((combination.lower_bound for combination in self._open), default=math.inf)
+        lower_bound = min(self._lower_bound, left)
+        if self._best is None:
+            count = len(self._all)
+            plan = self._first or replace(
+                self._asked, status=PlanStatus.INFEASIBLE, reason="no variants keep up"
+            )
+            if self._stopped is not None or plan.status is not PlanStatus.INFEASIBLE:
+                return replace(plan, status=PlanStatus.UNKNOWN, limit=self._stopped or plan.limit)
+            return replace(
+                plan,
+                reason=f"none of {count:,} combinations of variants has a plan; of the first: {plan.reason}",
+            )
+        if self._asked.budget_microusd_per_hour is not None:
+            return self._best
+        cost = self._value(self._best)
+        if lower_bound >= cost or not math.isfinite(lower_bound):
+            figures = replace(self._best.figures, lower_bound_microusd_per_hour=cost)
+            return replace(self._best, status=PlanStatus.OPTIMAL, figures=figures, reason=None, limit=None)
+        figures = replace(self._best.figures, lower_bound_microusd_per_hour=int(lower_bound))
+        reason = "the search was stopped before every combination of variants was looked at"
+        return replace(
+            self._best,
+            status=PlanStatus.FEASIBLE,
+            figures=figures,
+            reason=self._best.reason or reason,
+            limit=self._best.limit or self._stopped,
+        )

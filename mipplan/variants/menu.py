@@ -1,0 +1,266 @@
+"""A menu of near-optimal plans: all that cost little more than the cheapest and differ in a stated way.
+
+Numbers of replicas alone make thousands of near-optimal plans, which nobody wants to read. So plans are told apart by a
+*pattern*: the hardware of every stage, or its variant, or both. Of each pattern the menu holds the cheapest certified
+plan, or, by accuracy, every plan that is more accurate than all that are cheaper. Patterns come one after another,
+the cheapest first, each by a search that excludes those before (a cover: some stage must differ). When such a search
+proves that nothing is left within the share, the menu is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from mipplan.core import (
+    Bool,
+    Fault,
+    InputError,
+    Printable,
+    SearchLimits,
+    Summary,
+    check_one_of,
+    is_number,
+    shown,
+)
+from mipplan.options import StageOptions, undominated_per_hardware
+from mipplan.pipeline import Pipeline, choosing, combinations
+from mipplan.planner import PlanMaker, PlanSearch, SearchMethod
+from mipplan.profiles import Profiles
+from mipplan.result import Choice, Figures, Limit, Plan, PlanStatus
+from mipplan.solvers import AUTO
+from mipplan.trace import Trace
+from mipplan.variants.asking import Asker
+from mipplan_formulations import Cover
+
+#: By what plans of a menu differ.
+WAYS: Final = ("accuracy", "hardware", "variants", "both")
+#: What of a choice makes the pattern.
+_PATTERNS: Final[Mapping[str, Callable[[Choice], tuple[str | None, ...]]]] = {
+    "hardware": lambda choice: (choice.hardware,),
+    "variants": lambda choice: (choice.variant,),
+    "both": lambda choice: (choice.variant, choice.hardware),
+}
+
+
+@dataclass(frozen=True, repr=False)
+class PlanMenu(Printable):
+    """Near-optimal plans, the cheapest first.
+
+    Attributes
+    ----------
+    plans : tuple of Plan
+        Each certified, each the cheapest of its kind; the first is the cheapest of all.
+    by : str
+        In what they differ: ``accuracy``, ``hardware``, ``variants`` or ``both``.
+    within : float
+        The share by which they may cost more than the cheapest.
+    complete : bool
+        Whether there are no others; else `limit`, or the number asked for, ended the search.
+    """
+
+    plans: tuple[Plan, ...]
+    by: str
+    within: float
+    complete: bool
+    reason: str | None = None
+    limit: Limit | None = None
+
+    def _summary(self) -> Summary:
+        state = "complete: there are no others" if self.complete else "there may be others"
+        named = any(choice.variant for plan in self.plans for choice in plan.choices.values())
+        return Summary(
+            f"Menu of {len(self.plans)} plans within {self.within:.3g} of the cheapest, by {self.by}",
+            figures=(("proof", state), ("reason", self.reason)),
+            headings=(">$/h", *((">accuracy",) if named else ()), ">certificate", "plan"),
+            rows=(
+                (
+                    f"{plan.usd_per_hour:.4f}",
+                    *((f"{plan.accuracy or 0:.4g}",) if named else ()),
+                    f"{(plan.certificate_s or 0) * 1e3:.4g} ms",
+                    ", ".join(
+                        f"{s}: {c.replicas} {c.variant or ''} {c.hardware}" for s, c in plan.choices.items()
+                    ),
+                )
+                for plan in self.plans
+            ),
+            count=len(self.plans),
+            what="plans",
+        )
+
+    def _line(self) -> str:
+        return f" {len(self.plans)} plans by {self.by}, {'complete' if self.complete else 'not complete'}"
+
+
+def menu(
+    pipeline: Pipeline,
+    profiles: Profiles,
+    trace: Trace | Sequence[Trace],
+    *,
+    within: float = 0.05,
+    by: str = "both",
+    most: int = 20,
+    accuracy: float | None = None,
+    time_limit_s: float | None = 60.0,
+    progress: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> PlanMenu:
+    """Find the certified plans that cost little more than the cheapest and differ in a stated way.
+
+    Parameters
+    ----------
+    pipeline, profiles, trace
+        As for `mipplan.plan`.
+    within : float
+        Plans may cost this share more than the cheapest, from 0 to 10.
+    by : {"both", "hardware", "variants", "accuracy"}
+        What makes plans different: hardware or variant of some stage, either, or more accuracy.
+    most : int
+        The search ends after so many plans; at most 1,000.
+    accuracy : float, optional
+        The least accuracy of all of them.
+    time_limit_s, progress
+        As for `mipplan.pareto`.
+    **settings
+        As for `mipplan.plan`, but for `budget_usd_per_hour`.
+
+    Returns
+    -------
+    PlanMenu
+
+    Raises
+    ------
+    InputError
+        Listing every bad argument.
+    """
+    check_one_of("by", by, WAYS, repr)
+    wrong = (
+        []
+        if is_number(within) and 0 <= within <= 10
+        else [Fault("within", f"expected a share from 0 to 10, found {shown(within)}")]
+    )
+    if not isinstance(most, int) or not 1 <= most <= 1000:
+        wrong.append(Fault("most", f"expected a whole number from 1 to 1,000, found {shown(most)}"))
+    InputError.raise_if(wrong)
+    asker = Asker(
+        pipeline,
+        profiles,
+        trace,
+        time_limit_s,
+        progress,
+        settings,
+        needs_accuracy=by == "accuracy" or accuracy is not None,
+    )
+    first = asker.cheapest if accuracy is None else asker.at_least(accuracy)
+    if not first.choices:
+        return PlanMenu((), by, within, first.status is PlanStatus.INFEASIBLE, first.reason, first.limit)
+    budget = int((first.microusd_per_hour or 0) * (1 + within))
+    found = _Found(by, within, most, budget, first)
+    if by == "accuracy":
+        return _more_accurate(asker, found)
+    for runs in combinations(pipeline):
+        asked = replace(asker.asked, pipeline=choosing(pipeline, runs))
+        asked = replace(asked, objective=replace(asked.objective, min_accuracy=accuracy))
+        maker = asker.maker(asked, asker.limits).asking(accuracy, asker.limits)
+        _add_patterns(found, maker, asked, asker.limits)
+    return found.menu()
+
+
+class _Found:
+    """The plans of a menu, as they are found."""
+
+    def __init__(self, by: str, within: float, most: int, budget: int, first: Plan) -> None:
+        self.by, self.within, self.most, self.budget, self.first = by, within, most, budget, first
+        self.plans: list[Plan] = []
+        self.complete, self.limit = True, first.limit
+
+    def menu(self) -> PlanMenu:
+        # Combinations that make different tokens are searched one by one, and may lead to the same pattern.
+        best: dict[object, Plan] = {}
+        for plan in sorted(self.plans, key=lambda plan: plan.microusd_per_hour or 0):
+            pattern = _PATTERNS.get(self.by)
+            kind = plan.accuracy if pattern is None else tuple(map(pattern, plan.choices.values()))
+            best.setdefault(kind, plan)
+        plans = list(best.values())
+        complete = self.complete and len(plans) <= self.most and self.first.status is PlanStatus.OPTIMAL
+        reason = (
+            None
+            if complete
+            else f"ended after {self.most} plans"
+            if self.limit is None
+            else "the search was stopped"
+        )
+        return PlanMenu(tuple(plans[: self.most]), self.by, self.within, complete, reason, self.limit)
+
+
+def _more_accurate(asker: Asker, found: _Found) -> PlanMenu:
+    """Every plan within the budget that is more accurate than all cheaper ones."""
+    last = found.first
+    while last.choices and (last.microusd_per_hour or 0) <= found.budget:
+        if found.plans and found.plans[-1].microusd_per_hour == last.microusd_per_hour:
+            found.plans.pop()
+        found.plans.append(last)
+        floor = asker.next_above(last.accuracy or 0.0)
+        if len(found.plans) > found.most or last.status is not PlanStatus.OPTIMAL or floor > 1:
+            found.complete = floor > 1 and last.status is PlanStatus.OPTIMAL
+            found.limit = last.limit
+            return found.menu()
+        last = asker.at_least(floor, last.microusd_per_hour or 0)
+    dearer = (last.lower_bound_microusd_per_hour or 0) > found.budget
+    found.complete, found.limit = last.status is PlanStatus.INFEASIBLE or dearer, last.limit
+    return found.menu()
+
+
+def _add_patterns(found: _Found, maker: PlanMaker, asked: Plan, limits: SearchLimits) -> None:
+    """Add the cheapest plan of every pattern within the budget, one search after another."""
+    instance, pattern = maker.instance, _PATTERNS[found.by]
+    if not instance.has_options:
+        return
+    options = instance.affordable(found.budget, undominated_per_hardware)
+    if not all(table.count for table in options.values()):
+        return
+    method = SearchMethod(asked.formulation or AUTO, asked.solver or AUTO, limits)
+    others: list[Cover] = []
+    for _ in range(found.most + 1):
+        space = instance.space(options, others)
+        outcome = PlanSearch(instance, space, method, budget=found.budget).run()
+        if outcome.best is None:
+            found.complete &= outcome.finished
+            found.limit = found.limit or outcome.limit
+            return
+        made = space.configuration(outcome.best.choice)
+        bound_ns = instance.oracle.paths.bound_ns(made.services)
+        figures = Figures(outcome.best.cost, None, bound_ns, outcome.best.certificate_ns)
+        found.plans.append(_plan_of(asked, figures, made.choices, found))
+        others.append(
+            Cover(
+                tuple(
+                    (place, _differs(table, pattern, made.choices[stage]))
+                    for place, (stage, table) in enumerate(options.items())
+                )
+            )
+        )
+    found.complete = False
+
+
+def _differs(table: StageOptions, pattern: Callable[[Choice], tuple[str | None, ...]], own: Choice) -> Bool:
+    """Which options of a stage have another pattern."""
+    families = [Choice(f.hardware, f.batch, 1, f.variant) for f in table.families.families]
+    other = np.array([pattern(choice) != pattern(own) for choice in families], dtype=bool)
+    marked: Bool = other[table.family]
+    return marked
+
+
+def _plan_of(asked: Plan, figures: Figures, choices: Mapping[str, Choice], found: _Found) -> Plan:
+    least = found.first.lower_bound_microusd_per_hour
+    is_first = figures.microusd_per_hour == least
+    return replace(
+        asked,
+        choices=choices,
+        status=PlanStatus.OPTIMAL if is_first else PlanStatus.FEASIBLE,
+        figures=replace(figures, lower_bound_microusd_per_hour=least),
+        reason=None if is_first else f"within {found.within:.3g} of the cheapest plan, from which it differs",
+    )

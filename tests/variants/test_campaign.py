@@ -1,0 +1,139 @@
+"""Plans with variants against brute force over every combination: cost, accuracy, fronts, budgets."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+import mipplan as mp
+from campaigns import Violations, campaign_size, write_summary
+from mipplan.result import PlanDocument
+from oracle_planner import TooLargeError
+from oracle_variants import CLOSE, Combination, cheapest, front
+from variant_instances import VariantInstance, variant_instance
+
+RULES = ("product", "sum", "weighted", "worst_path", "path_shares", "table")
+COMMON = {*RULES, "changing tokens", "accuracy in profiles", "accuracy with stages", "branch", "chain"}
+
+
+def test_plans_and_fronts_are_those_of_brute_force() -> None:
+    numbers = range(campaign_size(16, 900))
+    features: Counter[str] = Counter()
+    verdicts: Counter[str] = Counter()
+    violations, skipped, points = Violations(), 0, 0
+    for number in numbers:
+        with violations.case(number):
+            instance = variant_instance(number)
+            try:
+                truth = instance.truth()
+            except TooLargeError:
+                skipped += 1
+                continue
+            features.update(instance.features)
+            check_floors(instance, truth, verdicts)
+            points += check_front(instance, truth)
+            check_budgets(instance, truth)
+            check_menu(instance, truth)
+    assert skipped <= 0.5 * len(numbers)
+    assert min(verdicts["optimal"], verdicts["infeasible"]) >= 0.1 * sum(verdicts.values())
+    if len(numbers) > 100:
+        assert all(features[feature] >= 0.02 * len(numbers) for feature in COMMON), features
+    write_summary(
+        "variants_against_brute_force",
+        {
+            "instances": len(numbers) - skipped,
+            "too_large_for_brute_force": skipped,
+            "mismatches": violations.checked(),
+            "verdicts": dict(sorted(verdicts.items())),
+            "points_of_fronts": points,
+            "features": dict(sorted(features.items())),
+        },
+    )
+
+
+def check_floors(instance: VariantInstance, truth: list[Combination], verdicts: Counter[str]) -> None:
+    """Whatever the least accuracy, the plan costs what brute force's does; a higher one is never cheaper."""
+    values = sorted({one.accuracy for one in truth if one.accuracy is not None})
+    floors = [None, values[0], values[len(values) // 2], min(1.0, values[-1] * 0.999), values[-1]]
+    before = 0
+    for floor in floors:
+        plan, least = instance.plan(accuracy=floor), cheapest(truth, floor)
+        verdicts[plan.status] += 1
+        assert (plan.status == "optimal") == (least is not None), (floor, plan.status, plan.reason)
+        if least is None:
+            assert plan.status == "infeasible"
+            assert plan.reason
+            before = 2**62
+            continue
+        assert plan.microusd_per_hour == plan.lower_bound_microusd_per_hour == least, floor
+        assert least >= before
+        before = least
+        check_chosen(plan, truth)
+        assert floor is None or (plan.accuracy or 0) >= floor - CLOSE
+
+
+def check_chosen(plan: mp.Plan, truth: list[Combination]) -> None:
+    """A plan names what it runs, has the accuracy and no less than the cost of that combination, and verifies."""
+    runs = {
+        stage: choice.variant or plan.pipeline.stages[stage].model for stage, choice in plan.choices.items()
+    }
+    (own,) = (one for one in truth if dict(one.models) == runs)
+    assert own.cost is not None
+    assert (plan.microusd_per_hour or 0) >= own.cost
+    if own.accuracy is not None:
+        assert plan.accuracy == pytest.approx(own.accuracy, abs=1e-12)
+    assert plan.provenance.sample is not None
+    assert mp.verify(plan, plan.provenance.sample).verified
+    assert all(plan.table(stage).model == model for stage, model in runs.items())
+    again = mp.Plan.from_document(PlanDocument.model_validate({**plan.to_document(), "checksum": ""}))
+    assert again == plan
+
+
+def check_front(instance: VariantInstance, truth: list[Combination]) -> int:
+    """Every breakpoint is there, none is missing."""
+    found = mp.pareto(*instance.given, **instance.asked)
+    expected = front(truth)
+    assert found.complete
+    assert [round(cost * 1e6) for cost, _ in found.points] == [cost for cost, _ in expected]
+    assert [value for _, value in found.points] == pytest.approx([value for _, value in expected], abs=CLOSE)
+    if expected:
+        best = found.best_by(10.0, 1.0)
+        value = 10 * (best.accuracy or 0) - (best.usd_per_hour or 0)
+        assert value == pytest.approx(max(10 * a - cost / 1e6 for cost, a in expected))
+    return len(expected)
+
+
+def check_menu(instance: VariantInstance, truth: list[Combination], within: float = 0.5) -> None:
+    """Every combination that costs little more than the cheapest is offered, with its cheapest plan."""
+    least = cheapest(truth, None)
+    found = mp.menu(*instance.given, by="variants", within=within, **instance.asked)
+    assert found.complete
+    expected = {
+        tuple(one.models.values()): one.cost
+        for one in truth
+        if one.cost is not None and least is not None and one.cost <= int(least * (1 + within))
+    }
+    offered = {
+        tuple(stage.model for stage in plan.pipeline.stages.values()): plan.microusd_per_hour
+        for plan in found.plans
+    }
+    assert offered == expected
+
+
+def check_budgets(instance: VariantInstance, truth: list[Combination]) -> None:
+    """Of what a budget pays for, the most accurate; of these the cheapest."""
+    points = front(truth)
+    if not points:
+        return
+    for budget in {points[0][0] - 1, points[len(points) // 2][0], points[-1][0] + 1}:
+        if budget < 1:
+            continue
+        within = [point for point in points if point[0] <= budget]
+        plan = mp.most_accurate(*instance.given, budget_usd_per_hour=budget / 1e6, **instance.asked)
+        if not within:
+            assert plan.status == "infeasible"
+            continue
+        assert plan.status == "optimal"
+        assert plan.microusd_per_hour == within[-1][0]
+        assert plan.accuracy == pytest.approx(within[-1][1], abs=CLOSE)
