@@ -143,9 +143,9 @@ class Refining:
             keeps = self._is_certified(made) or (
                 oracle.judge(made, limit)[0] and self._others.keep(made, limit)
             )
-        self.limits.report(f"the given plan {'keeps' if keeps else 'does not keep'} the objective")
         if keeps and (made is None or self._problem.allows(made)):
             self._choices, self._cost, self._best = dict(choices), self.base.microusd_per_hour, made
+        self.limits.report(f"the given plan {'keeps' if keeps else 'does not keep'} the objective")
 
     def _is_certified(self, made: Configuration) -> bool:
         """Whether the classic theorem says that a plan keeps all samples: that takes a tenth of their replays."""

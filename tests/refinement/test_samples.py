@@ -16,6 +16,7 @@ from mipplan.pipeline import are_timed
 from mipplan.tokens import Sample, find_samples, realise
 from oracle_refinement import all_choices, cost, higher_quantile
 from random_pipelines import random_trace
+from refinement.test_refine import hand_made
 from refinement.test_sharpen import random_class
 from refinement_instances import RefinementInstance, refinement_instance
 
@@ -162,3 +163,26 @@ def test_a_plan_by_replay_of_several_is_written_and_read(tmp_path: Path) -> None
         mp.refine(plan, traces, seeds=0)
     with pytest.raises(mp.InputError, match="trace"):
         mp.refine(plan, [])
+
+
+@pytest.mark.parametrize("choice", [("small", 1, 2), ("large", 3, 1)], ids=["offered", "not on offer"])
+def test_the_given_plan_must_keep_every_sample(choice: tuple[str, int, int]) -> None:
+    """Either keeps single queries at a high rate, which are searched first, and neither keeps bursts at a low one."""
+    plan, _ = hand_made()
+    given = mp.Plan.from_choices(plan.pipeline, plan.profiles, {"s": choice}, quantile=1.0)
+    fast = mp.Trace.from_ns(np.arange(200) * 16_000_000, name="fast")
+    bursts = mp.Trace.from_ns(np.repeat(np.arange(3), 24) * 1_000_000_000, name="bursts")
+    said: list[str] = []
+
+    def interrupt(line: str) -> None:
+        said.append(line)
+        if line.startswith("the given plan"):
+            raise KeyboardInterrupt
+
+    assert mp.refine(given, fast, progress=interrupt).choices == given.choices
+    refused = mp.refine(given, [fast, bursts], progress=interrupt)
+    assert (dict(refused.choices), refused.status) == ({}, mp.PlanStatus.UNKNOWN)
+    assert [line for line in said if line.startswith("the given plan")] == [
+        "the given plan keeps the objective",
+        "the given plan does not keep the objective",
+    ]
