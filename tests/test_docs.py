@@ -43,11 +43,10 @@ from mipplan.reporting import (
     drawings,
     exchange,
     judgements,
-    offers,
     operations,
     replays,
 )
-from mipplan.reporting.answers import differences, frontiers
+from mipplan.reporting.answers import differences, frontiers, offers
 from mipplan.result import Interval
 from mipplan.solvers import SolverInfo
 from mipplan.tuner import Action, WorstWindow

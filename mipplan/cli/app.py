@@ -10,15 +10,15 @@ import typer
 import mipplan as mp
 from mipplan import plots, reporting
 from mipplan.cli import flags, inputs
-from mipplan.cli.asking import diff, explain, frontier, refine, sensitivity, whatif
-from mipplan.cli.drawing import plot, report
-from mipplan.cli.following import follow, schedule, watch
-from mipplan.cli.judging import compare, fragility, replay, verify
-from mipplan.cli.observing import drive, observe, truth
-from mipplan.cli.offers import GREATEST, accuracy_of, menu, pareto
-from mipplan.cli.profiles import profiles_app
-from mipplan.cli.profiling import profile
-from mipplan.cli.serving import export, serve, tune
+from mipplan.cli.commands.asking import diff, explain, frontier, refine, sensitivity, whatif
+from mipplan.cli.commands.drawing import plot, report
+from mipplan.cli.commands.following import follow, schedule, watch
+from mipplan.cli.commands.judging import compare, fragility, replay, verify
+from mipplan.cli.commands.observing import drive, observe, truth
+from mipplan.cli.commands.offers import GREATEST, accuracy_of, menu, pareto
+from mipplan.cli.commands.profiles import profiles_app
+from mipplan.cli.commands.profiling import profile
+from mipplan.cli.commands.serving import export, serve, tune
 from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session, read_config
 from mipplan.core import Fault, Faults, InputError
 

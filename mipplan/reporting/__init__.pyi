@@ -8,6 +8,8 @@ from .answers.frontiers import sensitivity_report as sensitivity_report
 from .answers.frontiers import show_explanation as show_explanation
 from .answers.frontiers import show_frontier as show_frontier
 from .answers.frontiers import show_sensitivity as show_sensitivity
+from .answers.offers import offers_report as offers_report
+from .answers.offers import show_offers as show_offers
 from .catalog import SolversReport as SolversReport
 from .catalog import examination_report as examination_report
 from .catalog import measurement_report as measurement_report
@@ -49,8 +51,6 @@ from .judgements import fragility_report as fragility_report
 from .judgements import show_fragility as show_fragility
 from .judgements import show_verification as show_verification
 from .judgements import verify_report as verify_report
-from .offers import offers_report as offers_report
-from .offers import show_offers as show_offers
 from .operations import drive_report as drive_report
 from .operations import observe_report as observe_report
 from .operations import show_drive as show_drive

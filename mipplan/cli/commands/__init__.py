@@ -1,0 +1,1 @@
+"""The commands, by what they are about; `mipplan.cli.app` lists them."""
