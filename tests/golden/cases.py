@@ -9,7 +9,7 @@ from __future__ import annotations
 NEW_FIELDS: frozenset[str] = frozenset(
     {
         *("limit", "schedule", "until_s", "dispatch", "laws", "discipline", "overruns", "queries_lost"),
-        *("certificate", "runs", "stagger_s", "staggers_ns"),
+        *("certificate", "runs", "stagger_s", "staggers_ns", "stages_complete", "adopted"),
         *("sample", "samples", "samples_ns", "seeds", "others", "draws"),
     }
 )
