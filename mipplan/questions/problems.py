@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from mipplan.certificate import certify_stages, plan_services
 from mipplan.core import NS_PER_S, Deadline, FieldOf, InputError, SearchLimits
-from mipplan.pipeline import Discipline, Pipeline, are_timed
+from mipplan.pipeline import AccuracyKind, Discipline, Pipeline, are_timed, combinations, pinned
 from mipplan.planner import Instance, PlanMaker, PlanningParams, Request
 from mipplan.profiles import Profiles
 from mipplan.refinement import refine, sharpen
@@ -65,9 +65,18 @@ class Problem:
 
     @property
     def asked(self) -> Plan:
-        """What is asked for: the plan without its choices, for this trace."""
+        """What is asked for: the plan without its choices, for this trace.
+
+        Where other variants make other tokens, or cannot be chosen stage by stage, it keeps those that the plan runs.
+        """
+        pipeline, objective = self.plan.pipeline, self.plan.objective
+        by_combination = pipeline.accuracy.kind is AccuracyKind.TABLE or len(combinations(pipeline)) > 1
+        if by_combination or objective.guarantee is Guarantee.RELIABLE:
+            pipeline, objective = pinned(pipeline), replace(objective, min_accuracy=None)
         return replace(
             self.plan,
+            pipeline=pipeline,
+            objective=objective,
             choices={},
             status=PlanStatus.UNKNOWN,
             figures=Figures(lower_bound_microusd_per_hour=0),
@@ -212,7 +221,7 @@ class WarmPlanner:
                 realised.deadline_ns,
                 asked.laws,
                 self._request.overtaking,
-            )
+            ).with_floor(asked.min_accuracy)
         request = _RealisedRequest(asked, self._request.samples, realised)
         return self._maker.on(asked, request).cheapest()
 

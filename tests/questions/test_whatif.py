@@ -213,3 +213,14 @@ def test_differences_of_tables_and_edges() -> None:
     (one,) = mp.diff(PLAN, moved).requests
     assert one.what == f"edge {edge['from']} → {edge['to']}"
     assert "123us" in one.after
+
+
+def test_variants_are_chosen_anew_and_keep_the_least_accuracy() -> None:
+    pipeline, profiles = mp.Pipeline.read("video"), mp.Profiles.default()
+    trace = mp.Trace.read("bursty").slice(0, 20)
+    plan = mp.plan(pipeline, profiles, trace, accuracy=0.4)
+    (looser,) = mp.whatif(plan, trace, {"slo": "2s"}).cases
+    assert looser.plan.accuracy is not None
+    assert looser.plan.accuracy >= 0.4
+    by_itself = mp.plan(pipeline, profiles, trace, slo_s=2.0, accuracy=0.4)
+    assert looser.plan.microusd_per_hour == by_itself.microusd_per_hour
