@@ -202,7 +202,7 @@ def report_models() -> list[type]:
         for room in (
             *(documents, replays, comparisons, catalog, control),
             *(drawings, exchange, judgements, operations),
-            *(differences, frontiers),
+            *(differences, frontiers, offers),
         )
         for value in vars(room).values()
         if inspect.isclass(value) and issubclass(value, documents.Report) and value is not documents.Report

@@ -146,10 +146,10 @@ def test_option_of_plan_stands_in_all_places(option: str) -> None:
 
 #: Options that few others share, and the rooms with an option of that name of their own.
 DECLARED: dict[str, tuple[str, ...]] = {
-    "headroom": ("scheduling",),
-    "guarantee": (),
+    "headroom": ("scheduling", "variants"),
+    "guarantee": ("variants",),
     "margin_s": ("core", "refinement", "tuner"),
-    "envelope": ("calculus", "tuner"),
+    "envelope": ("calculus", "plots", "tuner"),
 }
 
 

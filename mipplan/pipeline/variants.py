@@ -110,7 +110,8 @@ def _groups(pipeline: Pipeline, stage: str) -> list[tuple[str, ...]]:
 
 def _variants_of(stages: object, name: object, own: bool = False) -> list[str]:
     """Variants of a stage as written, whatever else may be wrong; `own`: its only model where it lists none."""
-    entry = stages.get(name) if isinstance(stages, Mapping) else None
+    # A name may be anything that a file can hold, lists too.
+    entry = stages.get(name) if isinstance(stages, Mapping) and isinstance(name, str) else None
     given = entry.get("variants") if isinstance(entry, Mapping) else None
     if given is None and isinstance(entry, Mapping) and own:
         given = [entry.get("model")]

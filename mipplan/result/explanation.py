@@ -292,14 +292,14 @@ def step_text(step: CriticalStage) -> str:
 # --- what is said of a plan ----------------------------------------------------------------------------------------
 
 
-def proof_text(status: str, guarantee: str, *, has_budget: bool = False, timed: bool = False) -> str | None:
+def proof_text(status: str, kind: str, *, has_budget: bool = False, timed: bool = False) -> str | None:
     """Say among which plans one is proven best, in the words of docs/glossary.md; None where nothing is proven."""
     which, kept = "no certified plan", " (certified: stable, and the certificate keeps the objective)"
-    if guarantee == Guarantee.REPLAY and timed:
+    if kind == Guarantee.REPLAY and timed:
         kept = " (certified: stable, and the replay, which every timed run is, keeps the objective)"
-    elif guarantee == Guarantee.REPLAY:
+    elif kind == Guarantee.REPLAY:
         which, kept = "no plan that replays within the objective", ""
-    elif guarantee == Guarantee.RELIABLE:
+    elif kind == Guarantee.RELIABLE:
         which, kept = "no plan that keeps all scenarios it was chosen on", ""
     if status == PlanStatus.OPTIMAL:
         better = "within the budget has a lower certificate" if has_budget else "costs less"

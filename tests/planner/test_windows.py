@@ -241,7 +241,7 @@ def test_objectives_are_written_and_read() -> None:
 def test_what_goes_with_no_windows_is_refused() -> None:
     pipeline = mp.Pipeline.read("profiles/pipelines/cascade.yaml").asking({"p99": "200ms", "p50": "60ms"})
     trace = mp.Trace.read("profiles/traces/bursty.csv.gz").slice(0, 8)
-    with pytest.raises(mp.InputError, match="every query: of several quantiles"):
+    with pytest.raises(mp.InputError, match="every query: one limit, not several quantiles"):
         mp.plan(pipeline, mp.Profiles.default(), trace, guarantee="envelope")
     plan = mp.plan(pipeline, mp.Profiles.default(), trace, slo_s=0.2)
     assert plan.objective.others == ()  # one limit was given, so it is the only one
