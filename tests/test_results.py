@@ -52,7 +52,9 @@ def test_every_benchmark_has_a_subject_that_is_there() -> None:
     for benchmark, subjects in SUBJECTS.items():
         for subject in subjects:
             assert any(files_of(subject)), f"{benchmark} measures {subject}, which is not there"
-        assert benchmark in ("ties", "shipped", "campaigns", "limits") or f"benchmarks/{benchmark}" in subjects
+        assert (
+            benchmark in ("ties", "shipped", "campaigns", "limits") or f"benchmarks/{benchmark}" in subjects
+        )
 
 
 def imported(path: Path) -> Iterator[str]:

@@ -18,7 +18,8 @@ from mipplan.cli.commands.observing import drive, observe, truth
 from mipplan.cli.commands.offers import GREATEST, accuracy_of, menu, pareto
 from mipplan.cli.commands.profiles import profiles_app
 from mipplan.cli.commands.profiling import profile
-from mipplan.cli.commands.serving import export, serve, tune
+from mipplan.cli.commands.serving import export, serve
+from mipplan.cli.commands.tuning import tune
 from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session, read_config
 from mipplan.core import Fault, Faults, InputError
 
