@@ -71,6 +71,11 @@ class Certificate(Printable):
         """`bound_ns` in seconds."""
         return self.bound_ns / NS_PER_S
 
+    @property
+    def longest_stage(self) -> str:
+        """The stage of the critical path that adds most to the bound."""
+        return max(self.critical_path, key=lambda step: step.latency_ns + step.wait_ns).stage
+
     def _summary(self) -> Summary:
         worst = worst_sample(self.samples)
         return Summary(

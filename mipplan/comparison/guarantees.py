@@ -115,12 +115,6 @@ class Question:
         known = (self.found.get(name, self.made) for name in ("timed", "eager", "paced"))
         return next((plan for plan in known if plan.choices), self.made)
 
-    @property
-    def left_s(self) -> float | None:
-        """Seconds left; None without a limit."""
-        left_s = self.limits.deadline.left_s(1e-3)
-        return None if math.isinf(left_s) else left_s
-
     def under(self, kind: Guarantee, laws: Laws, runs: RunClass | None = None) -> Plan:
         """Return what was asked for under another guarantee and laws, without anything that came of it."""
         made = self.made
@@ -187,7 +181,7 @@ def _refine(question: Question, asked: Plan) -> Plan:
         dispatch={stage: law.value for stage, law in asked.laws.items()},
         discipline=asked.discipline.value,
         margin_s=asked.margin_ns / NS_PER_S,
-        time_limit_s=question.left_s,
+        time_limit_s=question.limits.deadline.limit_s(),
         progress=question.limits.report,
     )
 
@@ -198,7 +192,7 @@ def _plan_reliably(question: Question, asked: Plan) -> Plan:
         question.traces,
         question.confidence,
         seeds=asked.seeds,
-        time_limit_s=question.left_s,
+        time_limit_s=question.limits.deadline.limit_s(),
         progress=question.limits.report,
     )
 

@@ -63,6 +63,10 @@ class Deadline:
         """Seconds left, at least `least_s`; infinite without a limit."""
         return max(least_s, self.at - time.monotonic())
 
+    def limit_s(self, least_s: float = 1e-3) -> float | None:
+        """Seconds left as a time limit, at least `least_s`, since no limit is 0; None without one."""
+        return None if math.isinf(self.at) else self.left_s(least_s)
+
     def share(self, part: float) -> Deadline:
         """Return the moment at which that part of the time left has passed."""
         if math.isinf(self.at):

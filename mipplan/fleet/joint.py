@@ -106,11 +106,6 @@ class JointSearch:
     def _is_complete(self) -> bool:
         return len(self._alone) == len(self._instances)
 
-    def _time_limit_s(self) -> float | None:
-        """Seconds left, at least a millisecond; None without a limit."""
-        left_s = self.search.deadline.left_s(1e-3)
-        return None if math.isinf(left_s) else left_s
-
     def _run(self) -> FleetSolution:
         if not self._plan_alone():
             return FleetSolution(None, None, True)
@@ -146,7 +141,7 @@ class JointSearch:
                 quantile=fleet.quantile,
                 seed=fleet.seed,
                 solver=self.solver,
-                time_limit_s=self._time_limit_s(),
+                time_limit_s=self.search.deadline.limit_s(),
             )
             if found.status == "infeasible":
                 return False
@@ -172,7 +167,7 @@ class JointSearch:
                 tuple(part.problem(self._resources, tolerance) for part in parts), self._resources
             )
             model = formulation.build(problem)
-            answer = solve(model, self.solver, time_limit_s=self._time_limit_s())
+            answer = solve(model, self.solver, time_limit_s=self.search.deadline.limit_s())
             if answer.termination is Termination.INFEASIBLE:
                 return FleetSolution(None, None, True)
             if math.isfinite(answer.lower_bound):

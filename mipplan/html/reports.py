@@ -23,6 +23,7 @@ from mipplan.plots import (
     draw_queues,
     draw_waterfall,
     figure_of,
+    query_at_quantile,
     slowest_stays,
 )
 from mipplan.replayer import replay
@@ -164,7 +165,7 @@ def _reasons(
             for step in certificate.critical_path
         ),
     )
-    longest = max(certificate.critical_path, key=lambda step: step.latency_ns + step.wait_ns).stage
+    longest = certificate.longest_stage
     picture = (
         figure_of(draw_curves(plan, trace, longest)),
         f"Arrival and service curve of {longest}, the longest step of that path, and their horizontal deviation.",
@@ -207,7 +208,7 @@ def _replay(plan: Plan, trace: Trace, replayed: ReplayResult, certificate: Certi
         for name, stage in replayed.stages.items()
     )
     headings = ("stage", ">tokens", ">mean batch", ">mean wait", ">longest wait", ">longest queue", ">busy")
-    slow = int((replayed.latency_ns == replayed.quantile_ns(plan.quantile)).argmax())
+    slow = query_at_quantile(plan, replayed)
     stays = (
         (
             stay.stage,

@@ -219,10 +219,7 @@ def plan(
 
     def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
         """Return what answers the question, with the tokens that the variants make which its pipeline runs."""
-
-        def left_s() -> float | None:
-            return None if time_limit_s is None else limits.deadline.left_s(1e-3)
-
+        left_s = limits.deadline.limit_s
         ending = {"time_limit_s": left_s(), "progress": progress}
         if by_replay and asked.guarantee is Guarantee.RELIABLE:
             tomorrow = (_CONFIDENCE if confidence is None else confidence, drift, seeds)

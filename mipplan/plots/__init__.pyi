@@ -7,6 +7,7 @@ from .plans import draw_plan as draw_plan
 from .queries import StageStay as StageStay
 from .queries import draw_queues as draw_queues
 from .queries import draw_waterfall as draw_waterfall
+from .queries import query_at_quantile as query_at_quantile
 from .queries import slowest_stays as slowest_stays
 from .runs import draw_fragility as draw_fragility
 from .runs import draw_replay as draw_replay

@@ -92,6 +92,11 @@ def slowest_stays(plan: Plan, trace: Trace, result: ReplayResult, query: int) ->
     return tuple(reversed(stays))
 
 
+def query_at_quantile(plan: Plan, result: ReplayResult) -> int:
+    """Return the first query, by order of ingress, whose latency is the quantile of the plan's objective."""
+    return int(np.flatnonzero(result.latency_ns == result.quantile_ns(plan.quantile))[0])
+
+
 def draw_waterfall(
     plan: Plan, trace: Trace, result: ReplayResult, query: int | None = None, *, axes: Axes | None = None
 ) -> Axes:
@@ -111,9 +116,7 @@ def draw_waterfall(
     InputError
         If there is no such query, or the replay is of another trace.
     """
-    if query is None:
-        at_quantile_ns = result.quantile_ns(plan.quantile)
-        query = int(np.flatnonzero(result.latency_ns == at_quantile_ns)[0])
+    query = query_at_quantile(plan, result) if query is None else query
     stays = slowest_stays(plan, trace, result, query)
     latency_ns = int(result.latency_ns[query])
     axes = new_axes(6.4, 1.3 + 0.5 * len(stays)) if axes is None else axes

@@ -37,6 +37,8 @@ from mipplan.trace import Trace
 
 #: Where an axis can only be planned value by value, so many values are, because each takes a search of its own.
 _POINTS = 7
+#: Very tight objectives have hundreds of steps; beyond so many nobody reads on.
+MOST_STEPS = 400
 
 
 def frontier(
@@ -48,7 +50,7 @@ def frontier(
     start: float | None = None,
     end: float | None = None,
     points: Sequence[float] | None = None,
-    most_steps: int = 400,
+    most_steps: int = MOST_STEPS,
     time_limit_s: float | None = 60.0,
     n_jobs: int = 1,
     progress: Callable[[str], None] | None = None,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mipplan.certificate import certify_stages, plan_services
-from mipplan.core import NS_PER_S, Deadline, FieldOf, InputError, SearchLimits
+from mipplan.core import NS_PER_S, FieldOf, InputError, SearchLimits
 from mipplan.pipeline import AccuracyKind, Discipline, Pipeline, are_timed, combinations, pinned
 from mipplan.planner import Instance, PlanMaker, PlanningParams, Request
 from mipplan.profiles import Profiles
@@ -102,7 +101,7 @@ class Problem:
     def planned(self, limits: SearchLimits, diagnosis_s: float = _DIAGNOSIS_S) -> Plan:
         """Return the cheapest plan, as `mipplan.plan` finds it under the guarantee, laws and certificate asked for."""
         asked, objective = self.asked, self.plan.objective
-        ending = {"time_limit_s": _left_s(limits.deadline), "progress": limits.report}
+        ending = {"time_limit_s": limits.deadline.limit_s(), "progress": limits.report}
         if objective.guarantee is Guarantee.RELIABLE:
             return plan_reliably(asked, [self.trace], self.asked_confidence, **ending)  # type: ignore[arg-type]
         maker = PlanMaker(asked, limits, PlanningParams(diagnosis_s=diagnosis_s))
@@ -114,7 +113,7 @@ class Problem:
         if objective.certificate is CertificateKind.CLASSIC:
             return maker.cheapest()
         first = maker.hurried().cheapest()
-        left_s = 1e-3 if first.limit is Limit.INTERRUPT else _left_s(limits.deadline)
+        left_s = 1e-3 if first.limit is Limit.INTERRUPT else limits.deadline.limit_s()
         return sharpen(first, self.trace, runs=objective.runs, time_limit_s=left_s, progress=limits.report)
 
     def judged(self) -> SamePlan:
@@ -166,11 +165,6 @@ class SamePlan:
     """`guaranteed_ns` in seconds."""
     replayed_s = FieldOf[float]("replayed_ns", NS_PER_S)
     """`replayed_ns` in seconds."""
-
-
-def _left_s(deadline: Deadline) -> float | None:
-    left_s = deadline.left_s(1e-3)
-    return None if math.isinf(left_s) else left_s
 
 
 @dataclass(frozen=True)

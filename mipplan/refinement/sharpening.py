@@ -309,7 +309,7 @@ class Sharpening(Refining):
         """Take the cheapest of greedy's plans for tighter objectives that is certified."""
         for share in self.sharpening.tightenings:
             self.limits.report(f"proposing greedy's plan for {share:.0%} of the objective")
-            pivot, left_s = self.samples[0], self._allowed(own).deadline.left_s(0.1)
+            pivot = self.samples[0]
             made = inferline(
                 self.base.pipeline,
                 self.base.profiles,
@@ -317,7 +317,7 @@ class Sharpening(Refining):
                 slo_s=share * self._problem.deadline_ns / NS_PER_S,
                 quantile=self.base.quantile,
                 seed=pivot.seed,
-                time_limit_s=None if math.isinf(left_s) else left_s,
+                time_limit_s=self._allowed(own).deadline.limit_s(0.1),
             )
             if self._certifies(made, own):
                 return

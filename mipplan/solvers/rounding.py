@@ -121,9 +121,9 @@ class Rounding:
         for _ in range(self.params.most_rounds):
             if self.deadline.is_over:
                 break
-            solved = solve_relaxed(model, time_limit_s=_left_s(self.deadline))
+            solved = solve_relaxed(model, time_limit_s=self.deadline.limit_s())
             if solved is None:
-                infeasible = relax(model, time_limit_s=_left_s(self.deadline))
+                infeasible = relax(model, time_limit_s=self.deadline.limit_s())
                 return None, bound if infeasible is None else max(bound, infeasible.bound)
             self._set_prices(model, owners, solved.row_duals)
             gain, bound = solved.bound - bound, max(bound, solved.bound)
@@ -300,8 +300,3 @@ def _with_rows(model: LinearModel, rows: Sequence[Int64]) -> LinearModel:
         row_upper=np.concatenate([model.row_upper, np.full(len(rows), np.inf)]),
         row_names=(*model.row_names, *(f"faster_{model.num_rows + k}" for k in range(len(rows)))),
     )
-
-
-def _left_s(deadline: Deadline) -> float | None:
-    left = deadline.left_s()
-    return None if math.isinf(left) else max(left, 1e-3)

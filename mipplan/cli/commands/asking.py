@@ -165,7 +165,7 @@ def frontier(
     """Find what the objective costs along an axis: every step, and the plan on each."""
     with Session(context, json) as session:
         from mipplan.core import Deadline, SearchLimits
-        from mipplan.questions import Problem, axis_of, frontier_of
+        from mipplan.questions import MOST_STEPS, Problem, axis_of, frontier_of
 
         faults = Faults()
         axis = faults.take(lambda: axis_of(over))
@@ -184,7 +184,7 @@ def frontier(
         with session.progress() as progress:
             plan = source.planned(limit_s.value, progress)
             problem, limits = Problem(plan, source.trace), SearchLimits(deadline, progress)
-            answer = frontier_of(problem, over, (first, final), None, 400, jobs, limits)
+            answer = frontier_of(problem, over, (first, final), None, MOST_STEPS, jobs, limits)
         report = reporting.frontier_report(answer, asked, source.trace, by)
         session.show(report, lambda console, _: reporting.show_frontier(console, answer, by), out)
         if not any(step.plan for step in answer.steps):

@@ -58,19 +58,33 @@ def plot(
         if query is not None and kind != "waterfall":
             faults.add(Fault("--query", "goes with --of waterfall"))
         faults.take(lambda: inputs.check_out("--out", out, plots.FIGURE_FILES))
-        faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--out": out}))
-        loaded = faults.take(lambda: mp.Plan.load(plan))
-        read = faults.take(
-            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, None), start, end)
-        )
-        faults.check()
+        drawn, arrivals = _read(faults, plan, trace, out, expand, spread, (start, end))
         with session.progress() as progress:
             progress(f"drawing {out}")
-            plots.write_figure(out, _drawn(kind, loaded.value, read.value, stage, query))
+            plots.write_figure(out, _drawn(kind, drawn, arrivals, stage, query))
         session.show(
-            reporting.drawing_report("plot", str(plan), read.value, KINDS[kind], str(out)),
+            reporting.drawing_report("plot", str(plan), arrivals, KINDS[kind], str(out)),
             reporting.show_drawing,
         )
+
+
+def _read(
+    faults: Faults,
+    plan: Path,
+    trace: str,
+    out: Path,
+    expand: str | None,
+    spread: str | None,
+    window: tuple[str | None, str | None],
+) -> tuple[mp.Plan, mp.Trace]:
+    """Read a plan and its traffic; raises `InputError` with all faults so far."""
+    faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--out": out}))
+    loaded = faults.take(lambda: mp.Plan.load(plan))
+    read = faults.take(
+        lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, None), *window)
+    )
+    faults.check()
+    return loaded.value, read.value
 
 
 def _drawn(kind: str, plan: mp.Plan, trace: mp.Trace, stage: str | None, query: int | None) -> Figure:
@@ -80,17 +94,13 @@ def _drawn(kind: str, plan: mp.Plan, trace: mp.Trace, stage: str | None, query: 
         case "latency":
             return plots.figure_of(plots.draw_latency(plan, mp.certify(plan, trace), mp.replay(plan, trace)))
         case "curves":
-            return plots.figure_of(plots.draw_curves(plan, trace, stage or _longest(plan, trace)))
+            return plots.figure_of(
+                plots.draw_curves(plan, trace, stage or mp.certify(plan, trace).longest_stage)
+            )
         case "waterfall":
             return plots.figure_of(plots.draw_waterfall(plan, trace, mp.replay(plan, trace), query))
         case _:
             return plots.draw_queues(plan, mp.replay(plan, trace))
-
-
-def _longest(plan: mp.Plan, trace: mp.Trace) -> str:
-    """The stage that adds most to the certified latency."""
-    path = mp.certify(plan, trace).critical_path
-    return max(path, key=lambda step: step.latency_ns + step.wait_ns).stage
 
 
 def report(
@@ -116,16 +126,11 @@ def report(
         faults = Faults()
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         faults.take(lambda: inputs.check_out("--out", out, (".html", ".htm")))
-        faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--out": out}))
-        loaded = faults.take(lambda: mp.Plan.load(plan))
-        read = faults.take(
-            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, None), start, end)
-        )
-        faults.check()
+        drawn, arrivals = _read(faults, plan, trace, out, expand, spread, (start, end))
         with session.progress() as progress:
             page = mp.report(
-                loaded.value,
-                read.value,
+                drawn,
+                arrivals,
                 costs=costs,
                 perturb=perturb,
                 time_limit_s=limit_s.value,
@@ -137,5 +142,5 @@ def report(
             f"{len(page.sections)} sections: {', '.join(section.title.lower() for section in page.sections)}"
         )
         session.show(
-            reporting.drawing_report("report", str(plan), read.value, shown, str(out)), reporting.show_drawing
+            reporting.drawing_report("report", str(plan), arrivals, shown, str(out)), reporting.show_drawing
         )
