@@ -6,6 +6,7 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
+from benchmarks.reproduce import reproduce
 from benchmarks.status import write_status
 
 BENCHMARKS = {
@@ -26,13 +27,18 @@ BENCHMARKS = {
 RESULTS = Path(__file__).parent / "results"
 #: Runs nothing: says which results are of today's code, as every run does at its end.
 STATUS = "status"
+#: Measures a sample of the comparison again, where its code has changed since.
+REPRODUCE = "reproduce"
 
 
 def main() -> None:
     """Run the benchmarks asked for, all by default."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default; or {STATUS}"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {', '.join(BENCHMARKS)}; all by default; or {STATUS}, {REPRODUCE}",
     )
     parser.add_argument("--quick", action="store_true", help="a small part, to see that everything runs")
     parser.add_argument(
@@ -42,11 +48,13 @@ def main() -> None:
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     arguments = parser.parse_args()
-    unknown = [name for name in arguments.names if name not in (*BENCHMARKS, STATUS)]
+    unknown = [name for name in arguments.names if name not in (*BENCHMARKS, STATUS, REPRODUCE)]
     if unknown:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
     for name in arguments.names or BENCHMARKS:
-        if name == STATUS:
+        if name == REPRODUCE:
+            reproduce(arguments.results)
+        if name not in BENCHMARKS:
             continue
         benchmark, folder = import_module(BENCHMARKS[name]), arguments.results / name
         if arguments.report:

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.machine import commit_words
 from benchmarks.provenance import code_parts
+from benchmarks.reproduce import WRITTEN, tell_reproduced
 
 #: Result: the benchmark whose subject it is of, and the file that says what it was measured on.
 RESULTS = {
@@ -47,7 +48,10 @@ def tell_status(results: Path) -> str:
     for name, (benchmark, file) in RESULTS.items():
         if (results / name).exists():
             machine = read_machine(results / file)
-            lines.append(f"| `{name}` | {commit_words(machine)} | {compare_code(machine, benchmark)} |")
+            said = compare_code(machine, benchmark)
+            if name == "compare" and said != "yes":
+                said += tell_reproduced(results / name / WRITTEN)
+            lines.append(f"| `{name}` | {commit_words(machine)} | {said} |")
     for files, machine in _campaigns(results / "campaigns"):
         said = f"{commit_words(machine)} | {compare_code(machine, 'campaigns')}"
         lines.append(f"| `campaigns/`, {files} files | {said} |")

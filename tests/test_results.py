@@ -31,6 +31,7 @@ from benchmarks.provenance import (
     keep_same_code,
     stamp,
 )
+from benchmarks.reproduce import WRITTEN, compare_rows
 from benchmarks.status import tell_status
 from benchmarks.tuner.run import missing
 
@@ -258,6 +259,49 @@ def test_status_tells_results_of_today_from_older_ones(tmp_path: Path) -> None:
     for name in ("`replay`", "`campaigns/`, 2 files"):
         assert rows[name] == [f" {UNKNOWN} ", " not known: no key was recorded "]
     assert rows["`house/speed.json`"][0] == " commit abcdef0 "
+
+
+def compared(*rows: tuple[str, str, float | None]) -> pd.DataFrame:
+    """Rows of one instance: planner, status and cost."""
+    columns = ["planner", "status", "usd_per_hour"]
+    return pd.DataFrame(rows, columns=columns).assign(instance="video-0")
+
+
+def test_a_sample_measured_again_says_which_answers_are_still_the_same() -> None:
+    before = compared(
+        ("greedy", "given", 2.0),
+        ("paced", "optimal", 1.0),
+        ("sharp", "feasible", 3.0),
+        ("eager", "infeasible", None),
+    )
+    assert compare_rows(before, before) == {"compared": 3, "same": 3, "stopped": 1, "differing": []}
+    again = compared(
+        ("greedy", "given", 2.1),
+        ("paced", "infeasible", None),
+        ("sharp", "optimal", 2.9),
+        ("timed", "optimal", 1.0),
+    )
+    found = compare_rows(before, again)
+    assert (found["compared"], found["same"], found["stopped"]) == (4, 0, 1)
+    assert found["differing"] == [f"video-0, {name}" for name in ("eager", "greedy", "paced", "timed")]
+
+
+def test_the_status_tells_of_a_sample_while_the_code_is_the_one_that_it_was_measured_on(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "compare"
+    folder.mkdir()
+    machine = describe("compare")
+    old = {**machine, "code_parts": {**machine["code_parts"], "mipplan/planner": "old"}}
+    (folder / "machine.json").write_text(json.dumps(old))
+    sample = {"instances": ["a", "b"], "compared": 9, "same": 8, "stopped": 2, "differing": ["a, greedy"]}
+    (folder / WRITTEN).write_text(json.dumps({**sample, "machine": machine}))
+    assert (
+        "2 instances measured again on today's code: 8 of 9 proven answers are the same; differing: a, greedy"
+        in (tell_status(tmp_path))
+    )
+    (folder / WRITTEN).write_text(json.dumps({**sample, "machine": {**machine, "code": "other"}}))
+    assert "measured again" not in tell_status(tmp_path)
 
 
 def test_the_command_prints_the_status(tmp_path: Path) -> None:
