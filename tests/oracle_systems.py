@@ -25,13 +25,12 @@ class Desk:
     listening: list[int] = field(default_factory=list)
 
 
-@dataclass
-class Sought:
-    """A token for which the router seeks a replica."""
+@dataclass(eq=False)
+class Seeker:
+    """A task of the router that seeks a replica for whichever token has waited longest."""
 
-    token: int
     draws: int = 0
-    retry_at: int | None = None  # None: nobody has drawn for it yet.
+    retry_at: int | None = None
     noted: int = 0
 
 
@@ -45,7 +44,8 @@ class Station:
     due: dict[int, int] = field(default_factory=dict)
     idle_since: dict[int, int] = field(default_factory=dict)
     sent_to: dict[int, list[int]] = field(default_factory=dict)
-    sought: list[Sought] = field(default_factory=list)
+    sought: list[int] = field(default_factory=list)
+    seekers: list[Seeker] = field(default_factory=list)
     turn: int = 0
     notes: int = 0
 
@@ -212,46 +212,52 @@ class SystemLoop(EventLoop):
         return sum(1 for token in sent if token not in left or left[token] + stale > now)
 
     def route(self, stage: str, came: list[int], now: int) -> None:
-        """Try again for those whose time has come, then for others in order."""
+        """Let those try again whose time has come, then others that are wanted."""
         station = self.stations[stage]
-        again = sorted((one for one in station.sought if one.retry_at == now), key=lambda one: one.noted)
-        for sought in again:
-            self.seek(stage, sought, 1, now)
-        station.sought += [Sought(token) for token in came]
-        while True:
-            led = [one for one in station.sought if one.retry_at is not None]
-            new = [one for one in station.sought if one.retry_at is None]
-            if not new or len(led) >= min(50, 2 * len(self.pool[stage])):
-                return
-            self.seek(stage, new[0], 2, now)
+        station.sought += came
+        again = [one for one in station.seekers if one.retry_at == now]
+        for seeker in sorted(again, key=lambda one: one.noted):
+            self.seek(stage, seeker, 1, now)
+        while len(station.seekers) < self.wanted(stage):
+            station.seekers.append(Seeker())
+            self.seek(stage, station.seekers[-1], 2, now)
 
-    def seek(self, stage: str, sought: Sought, draws: int, now: int) -> None:
-        """Draw replicas so many times; note when to try again if all are full."""
-        station, system, chance = self.stations[stage], self.systems[stage], self.random[stage]
-        count = len(self.pool[stage])
-        for _ in range(draws):
-            first = chance.randrange(count)
-            drawn = [first]
-            if count > 1:
-                drawn.append([other for other in range(count) if other != first][chance.randrange(count - 1)])
-            sought.draws += 1
-            loads = {number: self.known(stage, number, now) for number in drawn}
-            most = system.most_ongoing
-            open_to = [number for number in drawn if most is None or loads[number] < most]
-            if open_to:
-                best = min(loads[number] for number in open_to)
-                number = next(number for number in open_to if loads[number] == best)
-                station.sent_to[number].append(sought.token)
-                station.desks[number].waiting.append(sought.token)
-                station.sought.remove(sought)
+    def wanted(self, stage: str) -> int:
+        """How many may seek at a time."""
+        return min(len(self.stations[stage].sought), 50, 2 * len(self.pool[stage]))
+
+    def seek(self, stage: str, seeker: Seeker, draws: int, now: int) -> None:
+        """Find replicas for one token after the other until too many seek; note when to try again if all are full."""
+        station = self.stations[stage]
+        while len(station.seekers) <= self.wanted(stage):
+            number = next((found for _ in range(draws) if (found := self.draw(stage, now)) is not None), None)
+            if number is None:
+                seeker.draws += draws
+                backoff_ms = 25
+                for _ in range(seeker.draws - 2):
+                    backoff_ms = min(2 * backoff_ms, 500)
+                seeker.retry_at = now + backoff_ms * 1_000_000
+                station.notes += 1
+                seeker.noted = station.notes
+                self.wake(stage, seeker.retry_at)
                 return
-        backoff_ms = 25
-        for _ in range(sought.draws - 2):
-            backoff_ms = min(2 * backoff_ms, 500)
-        sought.retry_at = now + backoff_ms * 1_000_000
-        station.notes += 1
-        sought.noted = station.notes
-        self.wake(stage, sought.retry_at)
+            token = station.sought.pop(0)
+            station.sent_to[number].append(token)
+            station.desks[number].waiting.append(token)
+            seeker.draws, draws = 0, 2
+        station.seekers.remove(seeker)
+
+    def draw(self, stage: str, now: int) -> int | None:
+        """Draw two replicas; the one with fewer tokens, if any may have more."""
+        system, chance, count = self.systems[stage], self.random[stage], len(self.pool[stage])
+        first = chance.randrange(count)
+        drawn = [first]
+        if count > 1:
+            drawn.append([other for other in range(count) if other != first][chance.randrange(count - 1)])
+        loads = {number: self.known(stage, number, now) for number in drawn}
+        most = system.most_ongoing
+        open_to = [number for number in drawn if most is None or loads[number] < most]
+        return min(open_to, key=lambda number: loads[number]) if open_to else None
 
     # --- bounds ------------------------------------------------------------------------------------------------------
 
@@ -261,9 +267,8 @@ class SystemLoop(EventLoop):
         assert most is not None
         for token in reversed(came):
             if self.systems[stage].routing == "pow2":
-                held = [one for one in station.sought if one.token == token]
-                if held and len(station.sought) > most:
-                    station.sought.remove(held[0])
+                if token in station.sought and len(station.sought) > most:
+                    station.sought.remove(token)
                     self.rejected[stage][token] = now
                 continue
             for desk in station.desks:

@@ -41,7 +41,8 @@ class Routing(StrEnum):
     """Before a replica: the next one in turn, whatever waits there."""
     POW2 = "pow2"
     """Before a replica: of two drawn at random the one with fewer tokens under way, as far as the router knows. With
-    `ServingSystem.most_ongoing` at both it draws again at once, and then ever later."""
+    `ServingSystem.most_ongoing` at both it draws again at once, and then ever later; what it finds goes to whichever
+    token has waited longest."""
 
 
 class Collecting(StrEnum):
@@ -59,7 +60,7 @@ class Collecting(StrEnum):
 
 #: The router draws again after 25 ms, then after twice as long each time, up to 500 ms (``request_router.py``).
 FIRST_RETRY_NS, LONGEST_RETRY_NS = 25_000_000, 500_000_000
-#: The router leads at most so many tokens of a stage at a time, and two for each replica; others wait in order.
+#: The router seeks for at most so many tokens of a stage at a time, and two for each replica; others wait in order.
 MOST_ROUTED = 50
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from mipplan.certificate import SharpEvaluator, StageBound, StageSetting
 from mipplan.core import Bool, Int64
 from mipplan.options import Option
+from mipplan.pipeline import DispatchLaw
 from mipplan.refinement.bounds import LeastTimes
 from mipplan.refinement.problem import RefinementProblem
 from mipplan.replayer import StageReplays, StageRun
@@ -140,6 +141,19 @@ class StageCertificates(StageReplays):
         setting = StageSetting(family.service_ns, option.replicas, family.stagger_ns, family.law)
         bound = self._evaluator.bound_stage(stage, setting, bounds)
         exit_ns, dispatch_ns = bound.tokens.latest_exit_ns, bound.tokens.latest_dispatch_ns
-        waits = bool(np.any(dispatch_ns > bound.arrivals.latest_ns))
+        waits = bool(np.any(dispatch_ns > bound.arrivals.latest_ns)) or self._is_felt(stage, option)
         late = self._times.late_queries(stage, exit_ns)
         return BoundedRun(next(self._counter), exit_ns, bound.latest_sent_ns, waits, replayed, bound, late)
+
+    def _is_felt(self, stage: str, option: Option) -> bool:
+        """Whether more replicas may make an exit earlier although no token can wait: see [not monotone][not-monotone].
+
+        Where more tokens may be overtaken below, arrivals further below may be later, and that may lower a bound. And
+        with very many paced replicas, δ in whole nanoseconds need not fall as it should.
+        """
+        pipeline, runs, replicas = self.workload.pipeline, self._evaluator.runs, option.replicas
+        is_known = runs.is_settled and (runs.least_service > 0.0 or replicas == 1)
+        if is_known and any(pipeline.outgoing(edge.child) for edge in pipeline.outgoing(stage)):
+            return True
+        longest_ns = int(option.family.service_ns.max())
+        return option.family.law is DispatchLaw.PACED and longest_ns < (replicas - 1) ** 2 * (replicas + 1)

@@ -266,7 +266,8 @@ class Refining:
             narrowed = self._others.narrow(problem, budget, self._known, limit.deadline)
             if narrowed.blocked is None:
                 domains = narrowed.problem.domains
-                search = RefinementSearch(problem, domains, self._replays, limit, trusting, accept=accept)
+                alone = not self._others.samples
+                search = RefinementSearch(problem, domains, self._replays, limit, trusting, accept, alone)
                 search.run(budget)
         except LimitReachedError:
             return False

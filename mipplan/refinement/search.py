@@ -52,6 +52,9 @@ class RefinementSearch:
     trusting: bool
     # Told of every plan found, which is cheaper than all before; says whether it counts.
     accept: Callable[[Configuration], bool] = lambda _: True
+    is_alone: bool = True
+    """Whether `accept` goes by nothing but this problem: where no token waits more replicas are then of no use. On
+    another sample tokens may wait that do not here."""
     is_brief: bool = False
     """Whether so little is searched that it does not pay to find out what the budget leaves for the stages below."""
     budget: int = field(default=0, init=False)  # Plans must cost less, in micro-dollars per hour.
@@ -108,14 +111,16 @@ class RefinementSearch:
     def _all(self, depth: int, above: PartialPlan) -> Iterator[PartialPlan]:
         """All that stands one stage further, cheapest first, within the budget as it is then."""
         beside = above.cost + self._rest[depth + 1]
-        dropped: set[int] = set()
-        queue = _by_cost(self._affordable(depth, above), dropped)
+        #: Spans of which more replicas make the same run, with that run.
+        idle: dict[int, StageRun] = {}
+        queue = _by_cost(self._affordable(depth, above), idle if self.is_alone else ())
         within = takewhile(lambda entry: beside + entry[1].microusd_per_hour < self.budget, queue)
         while group := list(islice(within, self.replays.together)):
-            made = self._extend(depth, above, [option for _, option in group])
+            known = [idle.get(number) for number, _ in group]
+            made = self._extend(depth, above, [option for _, option in group], known)
             for (number, _), (run, partial) in zip(group, made, strict=True):
                 if not run.waits:
-                    dropped.add(number)
+                    idle[number] = run
                 if partial is not None and partial.cost + self._rest[depth + 1] < self.budget:
                     yield partial
 
@@ -130,11 +135,13 @@ class RefinementSearch:
             fewest = _fewest(span, stands)
             if fewest is None:
                 continue
+            idle: StageRun | None = None  # What more replicas do not change.
             for replicas in range(fewest, span.most + 1):
-                run, partial = self._extend(depth, above, [Option(span.family, replicas)])[0]
+                run, partial = self._extend(depth, above, [Option(span.family, replicas)], [idle])[0]
                 if partial is not None:
                     standing.append(partial)
-                if not run.waits:
+                idle = None if run.waits else run
+                if idle is not None and self.is_alone:
                     break
         return sorted(standing, key=lambda partial: partial.cost)
 
@@ -196,14 +203,21 @@ class RefinementSearch:
         return above.devices.get(hardware, 0) + taken
 
     def _extend(
-        self, depth: int, above: PartialPlan, options: Sequence[Option]
+        self,
+        depth: int,
+        above: PartialPlan,
+        options: Sequence[Option],
+        known: Sequence[StageRun | None] | None = None,
     ) -> list[tuple[StageRun, PartialPlan | None]]:
-        """Replay one stage further under each option; None where the plan is refuted."""
+        """Replay one stage further under each option whose run is not known; None where the plan is refuted."""
         stage = self._order[depth]
         last = depth + 1 == len(self._order)
         counters = self.limit.counters
         made: list[tuple[StageRun, PartialPlan | None]] = []
-        runs = self.replays.serve(stage, options, above.runs, self.limit.spend)
+        known = known or [None] * len(options)
+        asked = [option for option, run in zip(options, known, strict=True) if run is None]
+        served = iter(self.replays.serve(stage, asked, above.runs, self.limit.spend))
+        runs = [next(served) if run is None else run for run in known]
         for option, run in zip(options, runs, strict=True):
             late = above.late
             cost = above.cost + option.microusd_per_hour

@@ -206,7 +206,7 @@ class ScenarioSearch:
             domains, accept = narrowed.problem.domains, lambda plan: self._take(choices_of(plan))
             dearest = sum(max(s.family.microusd_per_hour * s.most for s in d) for d in domains.values())
             search = RefinementSearch(
-                judge.problem, domains, judge.replays, allowance, trusting=False, accept=accept
+                judge.problem, domains, judge.replays, allowance, False, accept, is_alone=False
             )
             try:
                 search.run(dearest + 1)

@@ -201,18 +201,18 @@ class _Search:
                 plan,
                 reason=f"none of {count:,} combinations of variants has a plan; of the first: {plan.reason}",
             )
+        reason = (
+            self._best.reason or "the search was stopped before every combination of variants was looked at"
+        )
+        limit = self._best.limit or self._stopped
         if self._asked.budget_microusd_per_hour is not None:
-            return self._best
+            # Nothing bounds the latency of combinations that were not opened, or not to the end.
+            if self._stopped is None:
+                return self._best
+            return replace(self._best, status=PlanStatus.FEASIBLE, reason=reason, limit=limit)
         cost = self._value(self._best)
         if lower_bound >= cost or not math.isfinite(lower_bound):
             figures = replace(self._best.figures, lower_bound_microusd_per_hour=cost)
             return replace(self._best, status=PlanStatus.OPTIMAL, figures=figures, reason=None, limit=None)
         figures = replace(self._best.figures, lower_bound_microusd_per_hour=int(lower_bound))
-        reason = "the search was stopped before every combination of variants was looked at"
-        return replace(
-            self._best,
-            status=PlanStatus.FEASIBLE,
-            figures=figures,
-            reason=self._best.reason or reason,
-            limit=self._best.limit or self._stopped,
-        )
+        return replace(self._best, status=PlanStatus.FEASIBLE, figures=figures, reason=reason, limit=limit)

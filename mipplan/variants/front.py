@@ -255,7 +255,7 @@ def most_accurate(
         )
     listed = asker.accuracies()
     low, high = best.accuracy or 0.0, 1.0 if listed is None else listed[-1]
-    exact = best.status == PlanStatus.OPTIMAL
+    exact = True  # Whether every accuracy above `high` is proven to be too dear, or not to be had.
     while asker.next_above(low) <= high and not asker.deadline.is_over:
         if listed is None:
             floor = max(asker.next_above(low), (low + high) / 2)
@@ -266,7 +266,6 @@ def most_accurate(
         made = asker.at_least(floor)
         if made.choices and (made.microusd_per_hour or 0) <= budget:
             best, low = made, made.accuracy or 0.0
-            exact = made.status == PlanStatus.OPTIMAL
             continue
         is_dear = (made.lower_bound_microusd_per_hour or 0) > budget
         exact = exact and (is_dear or made.status in (PlanStatus.OPTIMAL, PlanStatus.INFEASIBLE))
@@ -274,7 +273,7 @@ def most_accurate(
         if listed is not None:
             place = bisect.bisect_left(listed, floor) - 1
             high = listed[place] if place >= 0 else low
-    done = exact and asker.next_above(low) > high
+    done = exact and best.status == PlanStatus.OPTIMAL and asker.next_above(low) > high
     return replace(
         _at_its_own(best),
         status=PlanStatus.OPTIMAL if done else PlanStatus.FEASIBLE,

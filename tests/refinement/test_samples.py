@@ -13,6 +13,7 @@ import pytest
 import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
 from mipplan.pipeline import are_timed
+from mipplan.profiles import Hardware, LatencyTable
 from mipplan.tokens import Sample, find_samples, realise
 from oracle_refinement import all_choices, cost, higher_quantile
 from random_pipelines import random_trace
@@ -186,3 +187,23 @@ def test_the_given_plan_must_keep_every_sample(choice: tuple[str, int, int]) -> 
         "the given plan keeps the objective",
         "the given plan does not keep the objective",
     ]
+
+
+@pytest.mark.parametrize("engine", ["python", "numpy"])
+def test_replicas_that_only_another_sample_needs_are_looked_at(engine: str) -> None:
+    """On the pivot, a query every 6 ms, nobody waits for 3 replicas of 10 ms; the other brings four at once.
+
+    The devices do not suffice for the fastest plan, which would keep both and lead to the cheapest.
+    """
+    stages = {"a": {"model": "m"}, "b": {"model": "m"}}
+    document = {"name": "two", "slo": "25ms", "stages": stages, "edges": [{"from": "a", "to": "b"}]}
+    pipeline = mp.Pipeline.from_document(document)
+    table = LatencyTable("m", "small", np.array([1]), np.array([10.0]))
+    profiles = mp.Profiles.from_parts([Hardware("small", 1.0, limit=10)], [table])
+    even = mp.Trace.from_ns(np.arange(400) * 6_000_000, name="even")
+    fours = mp.Trace.from_ns(np.repeat(np.arange(60) * 200_000_000, 4), name="fours")
+    start = mp.Plan.from_choices(pipeline, profiles, dict.fromkeys("ab", ("small", 1, 1)), quantile=1.0)
+    best = mp.refine(start, [even, fours], engine=engine, time_limit_s=None)
+    assert (best.status, best.usd_per_hour) == (mp.PlanStatus.OPTIMAL, 8.0)
+    sharp = mp.sharpen(best, [even, fours], time_limit_s=None)
+    assert (sharp.status, sharp.usd_per_hour) == (mp.PlanStatus.OPTIMAL, 8.0)

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import mipplan as mp
 from benchmarks.compare.instances import build
 from benchmarks.compare.specs import read_frozen
 from campaigns import campaign_size, write_summary
-from mipplan.calculus import ArrivalCurve
+from mipplan.calculus import ArrivalCurve, StageArrivals, bound_stage
+from mipplan.options import Option
 from mipplan.pipeline import DispatchLaw
+from mipplan.profiles import Hardware, LatencyTable
+from mipplan.refinement.certificates import BoundedRun, StageCertificates
+from mipplan.refinement.problem import state_problem
+from mipplan.replayer import ENGINES, StageReplays
 from mipplan.result import CertificateKind, Limit
 from mipplan.tokens import realise
 from oracle_paced import slow_paced_service
@@ -254,3 +260,60 @@ def test_plans_of_other_guarantees_are_refused() -> None:
     ):
         with pytest.raises(mp.InputError):
             mp.sharpen(made, instance.trace)
+
+
+def bounded(
+    stages: str, table_ns: int, replicas: int, runs: mp.RunClass, law: DispatchLaw, together: int = 2
+) -> BoundedRun:
+    """The first stage of a chain, some queries at a time: bounded under so many replicas, which serve one each."""
+    edges = [{"from": parent, "to": child} for parent, child in pairwise(stages)]
+    document = {"name": "chain", "slo": "1s", "stages": {s: {"model": "m"} for s in stages}, "edges": edges}
+    pipeline = mp.Pipeline.from_document(document)
+    table = LatencyTable("m", "device", np.array([1]), np.array([table_ns * 1e-6]))
+    profiles = mp.Profiles.from_parts([Hardware("device", 1.0)], [table])
+    workload = realise(pipeline, mp.Trace.from_ns(np.repeat(np.arange(5) * 2 * table_ns, together)), 0)
+    problem = state_problem(pipeline, profiles, workload, 10**9, 1.0, dict.fromkeys(stages, law))
+    replays = StageReplays(workload, ENGINES["numpy"], fifo=False)
+    option = Option(problem.domains[stages[0]][0].family, replicas)
+    (found,) = StageCertificates(problem, replays, runs).serve(stages[0], [option], {})
+    assert isinstance(found, BoundedRun)
+    return found
+
+
+def test_more_replicas_are_left_out_where_they_are_surely_of_no_use() -> None:
+    """Nobody waits in any of these; what has no use ends the search for more replicas of the family."""
+    early = mp.RunClass(least_service=0.5)
+    for stages, replicas, runs, felt in (
+        ("a", 2, early, False),
+        ("ab", 2, early, False),  # b may be passed by more, and nothing is below it
+        ("abc", 2, early, True),
+        ("abc", 2, mp.RunClass(), False),  # how many pass is not known anyway
+        ("abc", 2, mp.RunClass(least_service=0.5, ties="any"), False),
+    ):
+        found = bounded(stages, 1_000, replicas, runs, DispatchLaw.EAGER)
+        assert found.bound is not None
+        assert (found.bound.tokens.latest_dispatch_ns == found.bound.arrivals.latest_ns).all()
+        assert found.waits is felt, stages
+
+
+def test_whole_nanoseconds_of_pacing_may_make_more_replicas_wait() -> None:
+    """4 ns each, two at once: 3 replicas (2 ns apart) may start both, 4 (1 ns apart) may not."""
+    three, four = (bounded("a", 4, number, mp.RunClass(), DispatchLaw.PACED) for number in (3, 4))
+    assert (three.exit_ns < four.exit_ns).any()
+    assert three.waits
+    assert not bounded("a", 16, 3, mp.RunClass(), DispatchLaw.PACED, 1).waits
+
+
+def test_who_comes_later_may_be_surely_served_sooner() -> None:
+    """Why more that may pass is no reason to leave a plan out where stages follow: the fourth token's own bound falls.
+
+    From 34 on the second one is surely gone before it comes, so one batch fewer can be before it.
+    """
+    earliest_ns, latest_ns = np.array([23, 26, 27, 28, 28]), np.array([31, 30, 37, 33, 39])
+    found = []
+    for more in (0, 1):
+        latest_ns[3] += more
+        arrivals = StageArrivals(earliest_ns, latest_ns.copy(), np.arange(5), np.zeros(5, dtype=np.int64))
+        bounds = bound_stage(arrivals, np.array([4]), 2, False, mp.RunClass(), DispatchLaw.PACED)
+        found.append(int(bounds.latest_dispatch_ns[3]))
+    assert found == [39, 38]

@@ -112,6 +112,14 @@ def test_a_router_that_finds_all_full_tries_again_ever_later() -> None:
     assert served([0, MS], [2_000 * MS], 1, system)[1] == (2_276 * MS, (1,))
 
 
+def test_what_a_router_finds_goes_to_who_has_waited_longest() -> None:
+    """The only replica is free from 10 ms on. The second token is drawn for again at 26 ms; at 20 ms comes the third,
+    and what is found for it goes to the second. At 26 ms the replica is busy, at 76 ms it takes the third."""
+    system = ServingSystem("p", routing=Routing.POW2, most_ongoing=1)
+    came = [0, MS, 20 * MS]
+    assert served(came, [10 * MS], 1, system) == [(0, (0,)), (20 * MS, (1,)), (76 * MS, (2,))]
+
+
 def test_what_comes_last_to_a_full_queue_is_turned_away() -> None:
     system = ServingSystem("b", most_waiting=1)
     assert served([0, 1, 2, 3, 10], [10], 1, system) == [(0, (0,)), (10, (1,)), (20, (4,))]

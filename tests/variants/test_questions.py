@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mipplan as mp
-from mipplan.core import InputError
+from mipplan.core import Deadline, InputError, SearchLimits
 from mipplan.options import Configuration, Option, find_families, require_accuracy
 from mipplan.pipeline import choosing, combinations, pinned
 from mipplan.profiles import Hardware, LatencyTable, Profiles
+from mipplan.result import Figures, Limit
+from mipplan.variants import best_combination
 from oracle_variants import accuracy, every_choice, single
 from variant_instances import variant_instance
 
@@ -309,3 +312,47 @@ def test_higher_accuracy_is_never_cheaper(floors: list[float]) -> None:
     plans = [mp.plan(pipeline(), profiles(), TRACE, accuracy=floor) for floor in sorted(floors)]
     costs = [plan.microusd_per_hour or 2**62 for plan in plans]
     assert costs == sorted(costs)
+
+
+def made(detect: str, classify: str, **more: Any) -> mp.Plan:
+    """A plan that runs these variants; whether it is any good does not matter."""
+    choices = {"detect": ("cpu", 1, 2, detect), "classify": ("cpu", 1, 2, classify)}
+    plan = mp.Plan.from_choices(pipeline(fanout={"n": 1, "s": 2, "m": 3}), profiles(), choices)
+    return replace(plan, **more)
+
+
+def test_fastest_within_a_budget_is_not_proven_before_all_combinations_were() -> None:
+    """The search in the second one was stopped: that may hold a faster plan than the first, proven for its own."""
+    figures = Figures(1, certificate_ns=50_000_000)
+    first = made("n", "r18", status=mp.PlanStatus.OPTIMAL, figures=figures)
+    slow = replace(figures, certificate_ns=60_000_000)
+    stopped = made("s", "r18", status=mp.PlanStatus.FEASIBLE, figures=slow, limit=Limit.TIME)
+    none = made("m", "r18", choices={}, status=mp.PlanStatus.INFEASIBLE, figures=Figures())
+    objective = replace(first.objective, budget_microusd_per_hour=10)
+    asked = replace(first, choices={}, objective=objective)
+    for answers, status in (
+        ([first, stopped, none], mp.PlanStatus.FEASIBLE),
+        ([none, first, none], mp.PlanStatus.OPTIMAL),
+    ):
+        left = iter(answers)
+        best = best_combination(asked, lambda *_, left=left: lambda: next(left), SearchLimits())  # type: ignore[misc]
+        assert (best.status, best.certificate_ns) == (status, 50_000_000)
+
+
+def test_an_interrupted_step_is_not_forgotten_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the budget pays for the greatest accuracy was left open, so what comes after it is no proven maximum."""
+    optimal = {"status": mp.PlanStatus.OPTIMAL, "figures": Figures(1)}
+    cheapest, better = made("n", "r18", **optimal), made("s", "r18", **optimal)
+    unknown = made("m", "r50", choices={}, status=mp.PlanStatus.UNKNOWN, limit=Limit.INTERRUPT)
+    listed = [cheapest.accuracy, better.accuracy, 0.64 * 0.76]
+    steps = iter([unknown, better])
+    asker = SimpleNamespace(
+        first=lambda: cheapest,
+        accuracies=lambda: listed,
+        at_least=lambda _: next(steps),
+        next_above=lambda accuracy: accuracy + 1e-8,
+        deadline=Deadline(),
+    )
+    monkeypatch.setattr("mipplan.variants.front.Asker", lambda *_: asker)
+    best = mp.most_accurate(pipeline(), profiles(), TRACE, budget_usd_per_hour=1.0)
+    assert (best.status, best.accuracy) == (mp.PlanStatus.FEASIBLE, better.accuracy)

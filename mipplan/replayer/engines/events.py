@@ -43,7 +43,7 @@ class _Event(IntEnum):
     HEARD = 1
     """Tokens of a replica were served, as the router knows now."""
     RETRY = 2
-    """A token for which no replica was found."""
+    """A task of the router that found no replica."""
     DUE = 3
     """A batch is to be closed at a desk."""
 
@@ -67,7 +67,7 @@ class _Stage:
         self.cap = task.batch
         self._service = task.service_ns.tolist()
         self._level = None if task.level is None else task.level.tolist()
-        self._events: list[tuple[int, int, _Event, _Replica | int, int]] = []
+        self._events: list[tuple[int, int, _Event, _Replica | None, int]] = []
         self._pushed = 0
         self._batches: list[tuple[int, list[int], int]] = []
         first_ns = int(task.arrival_ns.min()) if task.tokens else 0
@@ -82,7 +82,7 @@ class _Stage:
         self._in_turn = 0
         self._router = _Router(self, replicas) if system.routing is Routing.POW2 else None
 
-    def push(self, time_ns: int, event: _Event, subject: _Replica | int, number: int = 0) -> None:
+    def push(self, time_ns: int, event: _Event, subject: _Replica | None, number: int = 0) -> None:
         """Note what will happen; events of one kind and instant happen in the order in which they were noted."""
         self._pushed += 1
         heapq.heappush(self._events, (time_ns, self._pushed, event, subject, number))
@@ -125,14 +125,16 @@ class _Stage:
                 desk.came.clear()
         return self._served()
 
-    def _happened(self, now_ns: int) -> tuple[list[tuple[int, int]], dict[_Desk, None]]:
-        """Let all of an instant happen but arrivals; return who is to be routed again, and which desks to see."""
-        retries: list[tuple[int, int]] = []
+    def _happened(self, now_ns: int) -> tuple[list[int], dict[_Desk, None]]:
+        """Let all of an instant happen but arrivals; return which desks to see, and before that how often each task of
+        the router drew that is to draw again.
+        """
+        retries: list[int] = []
         touched: dict[_Desk, None] = {}
         while self._events and self._events[0][0] == now_ns:
             _, _, event, subject, number = heapq.heappop(self._events)
-            if isinstance(subject, int):
-                retries.append((subject, number))
+            if subject is None:
+                retries.append(number)
                 continue
             if event is _Event.HEARD:
                 assert self._router is not None
@@ -278,8 +280,8 @@ class _Router:
         self._most_ongoing = float("inf") if most is None else most
         self.known = [0] * replicas  # Tokens at each replica, served ones not counted once that was heard of.
         self._pending: deque[int] = deque()
-        self._led: set[int] = set()  # Drawn for in vain, and to be drawn for again.
-        self._most_led = min(MOST_ROUTED, 2 * replicas)
+        self._seeking = 0  # Tasks that seek a replica, each for whichever token has waited longest then.
+        self._most_seeking = min(MOST_ROUTED, 2 * replicas)
 
     def ended(self, replica: _Replica, now_ns: int) -> None:
         """Hear of a batch that ended, now or later."""
@@ -289,31 +291,34 @@ class _Router:
         else:
             self.known[replica.number] -= replica.busy_with
 
-    def route(
-        self, now_ns: int, retries: list[tuple[int, int]], arrived: list[int], touched: dict[_Desk, None]
-    ) -> None:
-        """Find replicas for those to be tried again, then for those that wait, in order."""
-        for token, drawn in retries:
-            if token in self._led:
-                self._led.discard(token)
-                self._lead(token, drawn, now_ns, touched)
+    def route(self, now_ns: int, retries: list[int], arrived: list[int], touched: dict[_Desk, None]) -> None:
+        """Find replicas for those that wait, in order: first let tasks draw again that did, then new ones."""
         self._pending.extend(arrived)
-        while self._pending and len(self._led) < self._most_led:
-            self._lead(self._pending.popleft(), 0, now_ns, touched)
+        for drawn in retries:
+            self._seek(drawn, now_ns, touched)
+        while self._seeking < self._wanted():
+            self._seeking += 1
+            self._seek(0, now_ns, touched)
 
-    def _lead(self, token: int, drawn: int, now_ns: int, touched: dict[_Desk, None]) -> None:
-        for _ in range(1 if drawn else 2):  # The second draw follows the first at once.
+    def _wanted(self) -> int:
+        return min(len(self._pending), self._most_seeking)
+
+    def _seek(self, drawn: int, now_ns: int, touched: dict[_Desk, None]) -> None:
+        """Let a task find replicas for one token after another, until there are too many tasks."""
+        while self._seeking <= self._wanted():
             number = self._draw()
-            if number is not None:
-                self.known[number] += 1
-                desk = self._stage.desks[number]
-                desk.enqueue(token)
-                touched[desk] = None
+            if number is None and not drawn:  # The second draw follows the first at once.
+                drawn, number = 1, self._draw()
+            if number is None:
+                retry_ns = min(FIRST_RETRY_NS << min(drawn - 1, 10), LONGEST_RETRY_NS)
+                self._stage.push(now_ns + retry_ns, _Event.RETRY, None, drawn + 1)
                 return
-            drawn += 1
-        self._led.add(token)
-        retry_ns = min(FIRST_RETRY_NS << min(drawn - 2, 10), LONGEST_RETRY_NS)
-        self._stage.push(now_ns + retry_ns, _Event.RETRY, token, drawn)
+            self.known[number] += 1
+            desk = self._stage.desks[number]
+            desk.enqueue(self._pending.popleft())
+            touched[desk] = None
+            drawn = 0
+        self._seeking -= 1
 
     def _draw(self) -> int | None:
         """Draw two replicas; return the one with fewer tokens, the first of equals, if any may have more."""
@@ -328,9 +333,7 @@ class _Router:
     def turn_away(self, arrived: list[int], most: int) -> None:
         """Give up what waits beyond a bound, of what came at this instant, the last first."""
         for token in reversed(arrived):
-            if len(self._pending) + len(self._led) <= most:
+            if len(self._pending) <= most:
                 return
-            if self._pending and self._pending[-1] == token:
+            if self._pending[-1] == token:
                 self._pending.pop()
-            else:
-                self._led.discard(token)
