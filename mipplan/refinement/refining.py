@@ -7,6 +7,7 @@ A limit or Ctrl-C ends the phase that is under way.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -160,8 +161,8 @@ class Refining:
 
     def _keeps_unoffered(self) -> bool:
         """Whether the given plan keeps all samples, although it is not made of the options on offer."""
-        if are_timed(self.base.laws):
-            return False  # It may be overloaded, and a certified plan is not.
+        if are_timed(self.base.laws) or not self._has_allowed_replicas():
+            return False  # A timed one may be overloaded, and a certified plan is not.
 
         def is_kept(sample: Sample) -> bool:
             self._counters.replays += 1
@@ -170,6 +171,20 @@ class Refining:
             return replayed.objective_ns(self.base.objective) <= self._problem.deadline_ns
 
         return all(map(is_kept, self.samples))
+
+    def _has_allowed_replicas(self) -> bool:
+        """Whether the given plan keeps the limits on devices and replicas.
+
+        What runs today may have a batch cap that nobody measured, but more devices than there are cannot be bought.
+        """
+        devices: Counter[str] = Counter()
+        for name, choice in self.base.choices.items():
+            stage = self.base.pipeline.stages[name]
+            devices[choice.hardware] += choice.replicas
+            most = stage.replicas_max
+            if choice.replicas < stage.replicas_min or (most is not None and choice.replicas > most):
+                return False
+        return all(devices[name] <= limit for name, limit in self._problem.limits.items())
 
     def _improve(self) -> None:
         """Find a first plan if there is none, and make it cheaper."""

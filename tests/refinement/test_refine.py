@@ -289,6 +289,23 @@ def test_a_plan_outside_the_option_set_may_be_the_start() -> None:
     assert mp.refine(odd, trace).usd_per_hour == 2.0
 
 
+@pytest.mark.parametrize("bound", ["devices", "replicas"])
+def test_a_given_plan_with_more_replicas_than_are_allowed_is_no_start(bound: str) -> None:
+    """Six that keep the objective were kept where nothing else did, although only four can be had."""
+    plan, trace = hand_made()
+    stage = {"model": "m", "hardware": ["large"]} | ({"replicas": {"max": 4}} if bound == "replicas" else {})
+    pipeline = mp.Pipeline.from_document({"name": "one", "slo": "60ms", "stages": {"s": stage}, "edges": []})
+    profiles = mp.Profiles.from_parts(
+        [Hardware("large", 5.0, limit=4 if bound == "devices" else None)],
+        [LatencyTable("m", "large", np.array([1, 2]), np.array([12.0, 35.0]))],
+    )
+    arrivals = mp.Trace.from_ns(np.repeat(np.arange(len(trace) // 4), 36) * 100_000_000, name="thirty-sixes")
+    given = mp.Plan.from_choices(pipeline, profiles, {"s": ("large", 1, 8)}, quantile=1.0, slo_s=0.06)
+    assert mp.replay(given, arrivals).quantile(1.0) <= 0.06
+    best = mp.refine(given, arrivals)
+    assert (best.status, best.choices) == (mp.PlanStatus.INFEASIBLE, {})
+
+
 def test_what_belonged_to_the_given_plan_is_gone() -> None:
     plan, trace = hand_made()
     certified = mp.plan(plan.pipeline, plan.profiles, trace, slo_s=0.1, quantile=1.0, headroom=1.5)
