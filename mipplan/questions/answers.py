@@ -18,7 +18,7 @@ from mipplan.core import (
     shown,
 )
 from mipplan.questions.changes import set_all
-from mipplan.questions.differences import PlanDifference, cost_text, diff
+from mipplan.questions.differences import PlanDifference, cost_or_status, diff
 from mipplan.questions.problems import Problem, SamePlan
 from mipplan.replayer import check_plan, check_trace
 from mipplan.result import Plan, PlanStatus
@@ -103,8 +103,8 @@ class WhatIf(Printable):
             rows=(
                 (
                     name,
-                    cost_text(plan),
-                    "" if same is None else cost_text(same.plan),
+                    cost_or_status(plan),
+                    "" if same is None else cost_or_status(same.plan),
                     verdict(same, why),
                     changed,
                 )
