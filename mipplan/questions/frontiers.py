@@ -99,7 +99,7 @@ def frontier(
     check_all(lambda: axis_of(over), lambda: Deadline.after(time_limit_s), lambda: check_no_budget(planning))
     deadline = Deadline.after(time_limit_s)
     made = make_plan(pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **planning)
-    problem = Problem(made, trace, planning.get("confidence"))
+    problem = Problem(made, trace, planning.get("confidence"), planning.get("drift"))
     limits = SearchLimits(deadline, progress or (lambda _: None))
     return frontier_of(problem, over, (start, end), points, most_steps, n_jobs, limits)
 

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from mipplan.calculus import ArrivalCurve
 from mipplan.certificate import certify_stages, plan_services
-from mipplan.core import NS_PER_S, FieldOf, InputError, SearchLimits
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, FieldOf, InputError, SearchLimits
 from mipplan.pipeline import AccuracyKind, Discipline, Pipeline, are_timed, combinations, pinned
 from mipplan.planner import Instance, PlanMaker, PlanningParams, Request
+from mipplan.planner import plan as make_plan
 from mipplan.profiles import Profiles
-from mipplan.refinement import refine, sharpen
-from mipplan.reliability import plan_reliably
 from mipplan.replayer import replay
 from mipplan.result import (
     CertificateKind,
     Figures,
     Guarantee,
-    Limit,
     Plan,
     PlanStatus,
     Provenance,
@@ -27,8 +27,6 @@ from mipplan.trace import Trace
 
 #: The share of scenarios that a reliable plan keeps, where its file holds no test that says another.
 _CONFIDENCE = 0.95
-#: Why there is no plan is looked for during at most this many seconds, because what was asked for may hold many such.
-_DIAGNOSIS_S = 5.0
 
 
 def check_no_budget(planning: Mapping[str, object]) -> None:
@@ -47,6 +45,8 @@ class Problem:
     trace: Trace
     confidence: float | None = None
     """Of the guarantee ``reliable``; by default what the plan was tested for."""
+    drift: float | None = None
+    """Of the guarantee ``reliable``, as for `mipplan.plan`."""
 
     @property
     def pipeline(self) -> Pipeline:
@@ -98,23 +98,37 @@ class Problem:
         by_services &= not are_timed(self.plan.laws) and objective.budget_microusd_per_hour is None
         return by_services and objective.certificate is CertificateKind.CLASSIC
 
-    def planned(self, limits: SearchLimits, diagnosis_s: float = _DIAGNOSIS_S) -> Plan:
-        """Return the cheapest plan, as `mipplan.plan` finds it under the guarantee, laws and certificate asked for."""
+    def planned(self, limits: SearchLimits) -> Plan:
+        """Return the plan that `mipplan.plan` makes for what is asked."""
         asked, objective = self.asked, self.plan.objective
-        ending = {"time_limit_s": limits.deadline.limit_s(), "progress": limits.report}
-        if objective.guarantee is Guarantee.RELIABLE:
-            return plan_reliably(asked, [self.trace], self.asked_confidence, **ending)  # type: ignore[arg-type]
-        maker = PlanMaker(asked, limits, PlanningParams(diagnosis_s=diagnosis_s))
-        if objective.guarantee is Guarantee.REPLAY or are_timed(asked.laws):
-            margin_s = objective.margin_ns / NS_PER_S
-            return refine(maker.hurried().cheapest(quick=True), self.trace, margin_s=margin_s, **ending)  # type: ignore[arg-type]
-        if objective.budget_microusd_per_hour is not None:
-            return maker.fastest(objective.budget_microusd_per_hour)
-        if objective.certificate is CertificateKind.CLASSIC:
-            return maker.cheapest()
-        first = maker.hurried().cheapest()
-        left_s = 1e-3 if first.limit is Limit.INTERRUPT else limits.deadline.limit_s()
-        return sharpen(first, self.trace, runs=objective.runs, time_limit_s=left_s, progress=limits.report)
+        budget, curve, per_s = objective.budget_microusd_per_hour, objective.envelope, objective.per_s
+        # Further quantiles stand in the pipeline only, with the limit that they go with.
+        limit = {} if objective.others else {"slo_s": asked.slo_s, "quantile": asked.quantile}
+        is_reliable = objective.guarantee is Guarantee.RELIABLE
+        tomorrow = {"confidence": self.asked_confidence, "drift": self.drift} if is_reliable else {}
+        return make_plan(
+            asked.pipeline,
+            asked.profiles,
+            self.trace,
+            **limit,
+            guarantee=objective.guarantee,
+            time_limit_s=limits.deadline.limit_s(),
+            seed=objective.seed,
+            headroom=objective.headroom,
+            margin_s=objective.margin_ns / NS_PER_S,
+            envelope=None if curve is None else ArrivalCurve(curve),
+            budget_usd_per_hour=None if budget is None else budget / MICRODOLLARS_PER_DOLLAR,
+            accuracy=asked.min_accuracy,
+            dispatch={stage: law.value for stage, law in asked.laws.items()},
+            discipline=objective.discipline,
+            certificate=objective.certificate,
+            runs=objective.runs,
+            per_s=math.inf if per_s is None else per_s,
+            share=None if per_s is None else objective.share,
+            seeds=objective.seeds,
+            progress=limits.report,
+            **tomorrow,
+        )
 
     def judged(self) -> SamePlan:
         """Judge the choices at hand, by the guarantee and by a replay; raises `NoPlanError` if there are none."""
