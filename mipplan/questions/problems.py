@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mipplan.calculus import ArrivalCurve
 from mipplan.certificate import certify_stages, plan_services
@@ -23,6 +24,7 @@ from mipplan.result import (
     Provenance,
 )
 from mipplan.solvers import AUTO
+from mipplan.tokens import find_samples
 from mipplan.trace import Trace
 
 #: The share of scenarios that a reliable plan keeps, where its file holds no test that says another.
@@ -42,7 +44,8 @@ class Problem:
 
     plan: Plan
     """States pipeline, profiles and objective; its choices, if it has any, are those that are judged."""
-    trace: Trace
+    traces: Sequence[Trace]
+    """Samples of the traffic before headroom: every plan keeps the objective on each by itself, with each draw."""
     confidence: float | None = None
     """Of the guarantee ``reliable``; by default what the plan was tested for."""
     drift: float | None = None
@@ -64,7 +67,7 @@ class Problem:
 
     @property
     def asked(self) -> Plan:
-        """What is asked for: the plan without its choices, for this trace.
+        """What is asked for: the plan without its choices, for these traces.
 
         Where other variants make other tokens, or cannot be chosen stage by stage, it keeps those that the plan runs.
         """
@@ -79,7 +82,7 @@ class Problem:
             choices={},
             status=PlanStatus.UNKNOWN,
             figures=Figures(lower_bound_microusd_per_hour=0),
-            provenance=Provenance.on(self.trace, AUTO, AUTO),
+            provenance=Provenance.on(self.traces, AUTO, AUTO),
             reason=None,
             limit=None,
         )
@@ -103,14 +106,13 @@ class Problem:
         asked, objective = self.asked, self.plan.objective
         budget, curve, per_s = objective.budget_microusd_per_hour, objective.envelope, objective.per_s
         # Further quantiles stand in the pipeline only, with the limit that they go with.
-        limit = {} if objective.others else {"slo_s": asked.slo_s, "quantile": asked.quantile}
-        is_reliable = objective.guarantee is Guarantee.RELIABLE
-        tomorrow = {"confidence": self.asked_confidence, "drift": self.drift} if is_reliable else {}
+        more: dict[str, Any] = {} if objective.others else {"slo_s": asked.slo_s, "quantile": asked.quantile}
+        if objective.guarantee is Guarantee.RELIABLE:
+            more |= {"confidence": self.asked_confidence, "drift": self.drift}
         return make_plan(
             asked.pipeline,
             asked.profiles,
-            self.trace,
-            **limit,
+            self.traces,
             guarantee=objective.guarantee,
             time_limit_s=limits.deadline.limit_s(),
             seed=objective.seed,
@@ -127,13 +129,13 @@ class Problem:
             share=None if per_s is None else objective.share,
             seeds=objective.seeds,
             progress=limits.report,
-            **tomorrow,
+            **more,
         )
 
     def judged(self) -> SamePlan:
         """Judge the choices at hand, by the guarantee and by a replay; raises `NoPlanError` if there are none."""
         plan, objective = self.plan.require(), self.plan.objective
-        request = Request.of(self.asked, self.trace)
+        request = Request.of(self.asked, self.traces)
         instance, services = request.instance(), plan_services(plan, request.overtaking)
         overloaded = tuple(
             stage for stage, service in services.items() if 1 / service.ns_per_token <= instance.demand[stage]
@@ -142,14 +144,17 @@ class Problem:
         for choice in plan.choices.values():
             used[choice.hardware] = used.get(choice.hardware, 0) + choice.replicas
         scarce = tuple(name for name, limit in instance.limits.items() if used.get(name, 0) > limit)
-        replayed_ns = replay(plan, self.trace).objective_ns(objective)
+        replayed_ns = max(
+            replay(plan, one.trace, seed=one.seed).objective_ns(objective)
+            for one in find_samples(plan.pipeline, self.traces, plan.seed, plan.seeds)
+        )
         guaranteed_ns: int | None = None
         if are_timed(plan.laws):  # every run is the replay
             guaranteed_ns = replayed_ns
         elif objective.guarantee in (Guarantee.TRACE, Guarantee.ENVELOPE):
             sharp = objective.certificate is CertificateKind.SHARP
             guaranteed_ns = (
-                certify_stages(plan, request.samples[0].trace).bound_ns
+                max(certify_stages(plan, one.trace, seed=one.seed).bound_ns for one in request.samples)
                 if sharp
                 else instance.certificate_ns(services)
             )
@@ -164,9 +169,9 @@ class SamePlan:
 
     plan: Plan
     guaranteed_ns: int | None
-    """Certified latency, ns; None where the plan's guarantee rests on replays."""
+    """Certified latency, ns; None where the plan's guarantee rests on replays. Of several samples the greatest."""
     replayed_ns: int
-    """Replayed latency quantile, ns."""
+    """Replayed latency quantile, ns; of several samples the greatest."""
     keeps: bool
     """Whether the objective is kept in the sense of the guarantee (by the replay, where nothing is certified), every
     stage keeps up with the traffic, and there are devices enough."""

@@ -181,7 +181,7 @@ def test_as_many_plans_are_made_as_there_are_steps() -> None:
     instance = SMALL
     frontier = asked(instance, "slo", **SPAN)
     walked = frontier_of(
-        Problem(frontier.plan, instance.trace), "slo", tuple(SPAN.values()), None, 60, 1, SearchLimits()
+        Problem(frontier.plan, [instance.trace]), "slo", tuple(SPAN.values()), None, 60, 1, SearchLimits()
     )
     assert walked.steps == frontier.steps
     assert frontier.solves <= 3 * len(frontier.steps)

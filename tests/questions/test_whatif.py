@@ -99,7 +99,7 @@ WAYS: dict[str, dict[str, Any]] = {
 def test_what_a_plan_was_asked_for_asked_again_gives_the_same_plan(way: str) -> None:
     plan = SMALL.plan(**WAYS[way])
     tomorrow = (WAYS[way].get(name) for name in ("confidence", "drift"))
-    again = Problem(plan, SMALL.trace, *tomorrow).planned(SearchLimits())
+    again = Problem(plan, [SMALL.trace], *tomorrow).planned(SearchLimits())
     assert plan.choices
     for part in ("objective", "status", "choices", "figures"):
         assert getattr(again, part) == getattr(plan, part), part
@@ -141,7 +141,7 @@ def test_a_limit_that_the_same_plan_exceeds_is_told() -> None:
 
 
 def test_latency_of_one_stage_leaves_others_of_the_same_model_alone() -> None:
-    problem = Problem(PLAN, INSTANCE.trace)
+    problem = Problem(PLAN, [INSTANCE.trace])
     changed = set_all(problem, {f"{STAGE}.latency": "2x"})
     for name, stage in problem.pipeline.stages.items():
         model = changed.pipeline.stages[name].model
@@ -188,7 +188,7 @@ def test_changes_are_a_mapping(changes: Any) -> None:
 
 
 def test_every_rule_has_keys_and_says_what_it_takes() -> None:
-    problem = Problem(PLAN, INSTANCE.trace)
+    problem = Problem(PLAN, [INSTANCE.trace])
     keys = settable(problem)
     for rule in SETTINGS:
         own = [(key, name) for key, (found, name) in keys.items() if found is rule]
@@ -229,7 +229,7 @@ def test_differences_are_those_of_the_plans() -> None:
 
 
 def test_differences_of_tables_and_edges() -> None:
-    slower = set_all(Problem(PLAN, INSTANCE.trace), {f"{STAGE}.latency": "+10%"}).plan
+    slower = set_all(Problem(PLAN, [INSTANCE.trace]), {f"{STAGE}.latency": "+10%"}).plan
     whats = {one.what: one for one in mp.diff(PLAN, slower).requests}
     assert any(" on " in what for what in whats)
     document = INSTANCE.pipeline.to_document()
