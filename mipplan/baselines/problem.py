@@ -14,8 +14,10 @@ from operator import attrgetter
 from mipplan.certificate import certified_figures
 from mipplan.core import (
     FieldOf,
+    InputError,
     LongestPaths,
     check_all,
+    shown,
 )
 from mipplan.options import Configuration, Family, Option, check_names, check_span, find_families, limits_of
 from mipplan.pipeline import Dispatch, Pipeline, are_timed, pinned
@@ -142,7 +144,7 @@ def pose(
     check_all(
         lambda: resolve_objective(pipeline, slo_s, quantile, seed),
         lambda: check_names(pipeline, profiles),
-        lambda: check_span(trace.span_ns),
+        lambda: _check_trace(trace),
         lambda: check_laws(pipeline, dispatch),
         *checks,
     )
@@ -164,3 +166,10 @@ def pose(
     }
     problem = BaselineProblem(base, trace, devices, limits_of(relevant), started)
     return problem.without_plan(f"nothing can carry {' and '.join(blocked)}") if blocked else problem
+
+
+def _check_trace(trace: object) -> None:
+    if not isinstance(trace, Trace):
+        message = f"a baseline plans for one Trace, found {shown(trace)}; mipplan.compare(…) takes several"
+        raise InputError.one("trace", message)
+    check_span(trace.span_ns)

@@ -9,7 +9,6 @@ from .differences import PlanDifference as PlanDifference
 from .differences import RequestDifference as RequestDifference
 from .differences import StageDifference as StageDifference
 from .differences import choice_text as choice_text
-from .differences import cost_text as cost_text
 from .differences import diff as diff
 from .frontier_result import Frontier as Frontier
 from .frontier_result import FrontierStep as FrontierStep

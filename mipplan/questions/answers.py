@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mipplan.core import (
@@ -18,10 +18,11 @@ from mipplan.core import (
     shown,
 )
 from mipplan.questions.changes import set_all
-from mipplan.questions.differences import PlanDifference, cost_text, diff
+from mipplan.questions.differences import PlanDifference, cost_or_status, diff
 from mipplan.questions.problems import Problem, SamePlan
-from mipplan.replayer import check_plan, check_trace
+from mipplan.replayer import check_plan
 from mipplan.result import Plan, PlanStatus
+from mipplan.tokens import check_seeds, read_traces
 from mipplan.trace import Trace
 
 if TYPE_CHECKING:
@@ -54,10 +55,10 @@ class WhatIf(Printable):
     plan : Plan
         The one asked about.
     base : Plan
-        The cheapest one as things are: the same, if that is proven to be the cheapest on this trace.
+        The cheapest one as things are: the same, if that is proven to be the cheapest on these traces.
     same : SamePlan
         The plan asked about, judged as things are.
-    trace : Trace
+    traces : tuple of Trace
     cases : tuple of WhatIfCase
         Each change alone, and if there are several, all together.
     complete : bool
@@ -67,7 +68,7 @@ class WhatIf(Printable):
     plan: Plan
     base: Plan
     same: SamePlan
-    trace: Trace
+    traces: tuple[Trace, ...]
     cases: tuple[WhatIfCase, ...]
     complete: bool = True
 
@@ -76,6 +77,11 @@ class WhatIf(Printable):
         yield "as it is", self.base, self.same, None
         for case in self.cases:
             yield case.name, case.plan, case.same, case.obstacle
+
+    @property
+    def traffic(self) -> str:
+        """Names of the traces."""
+        return ", ".join(trace.name for trace in self.traces)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per case: cost and certificate planned anew; cost, latency and verdict of the same plan."""
@@ -97,14 +103,14 @@ class WhatIf(Printable):
 
     def _summary(self) -> Summary:
         return Summary(
-            f"What if: {self.plan.pipeline.name} on {self.trace.name}, {self.plan.objective.text}",
+            f"What if: {self.plan.pipeline.name} on {self.traffic}, {self.plan.objective.text}",
             figures=(("not done", None if self.complete else "interrupted before the last case"),),
             headings=("what if", ">planned anew", ">same plan", "kept", "changes"),
             rows=(
                 (
                     name,
-                    cost_text(plan),
-                    "" if same is None else cost_text(same.plan),
+                    cost_or_status(plan),
+                    "" if same is None else cost_or_status(same.plan),
                     verdict(same, why),
                     changed,
                 )
@@ -137,9 +143,10 @@ def verdict(same: SamePlan | None, obstacle: str | None = None) -> str:
 
 def whatif(
     plan: Plan,
-    trace: Trace,
+    trace: Trace | Sequence[Trace],
     changes: Mapping[str, object],
     *,
+    seeds: int | None = None,
     time_limit_s: float | None = 60.0,
     n_jobs: int = 1,
     progress: Callable[[str], None] | None = None,
@@ -150,11 +157,13 @@ def whatif(
     ----------
     plan : Plan
         With choices: planned, from a file, or of `Plan.from_choices`.
-    trace : Trace
-        The traffic to plan for and to judge on, before headroom.
+    trace : Trace, or sequence of Trace
+        The traffic to plan for and to judge on, before headroom; the objective is kept on each of several by itself.
     changes : mapping of str to str or number
         ``{"ocr.batch": 8, "price.l4": "-20%", "slo": "300ms", "rate": "2x"}``; `mipplan.questions.SETTINGS` lists what
         can be set.
+    seeds : int, optional
+        Draws of the tokens of every trace, each of which must be kept; as many as the plan was made for by default.
     time_limit_s : float or None
         For planning each case.
     n_jobs : int
@@ -177,20 +186,23 @@ def whatif(
     """
     check_all(
         lambda: check_plan(plan),
-        lambda: check_trace(trace),
+        lambda: read_traces(trace),
+        lambda: None if seeds is None else check_seeds(seeds),
         lambda: _check_changes(changes),
         lambda: Deadline.after(time_limit_s),
     )
-    problem, report = Problem(plan.require(), trace), progress or (lambda _: None)
+    traces, report = read_traces(trace), progress or (lambda _: None)
+    asked = plan if seeds is None else replace(plan, objective=replace(plan.objective, seeds=seeds))
+    problem = Problem(asked.require(), traces)
     texts = tuple(f"{key}={value}" for key, value in changes.items())
     # Every fault of all changes comes at once.
     together = set_all(problem, changes)
     problems = {text: set_all(problem, {key: changes[key]}) for key, text in zip(changes, texts, strict=True)}
     if len(problems) > 1:
         problems["all together"] = together
-    proven = (
-        plan.status is PlanStatus.OPTIMAL and plan.trace is not None and plan.trace.sha256 == trace.sha256
-    )
+    planned_on = [one.sha256 for one in plan.traces]
+    proven = plan.status is PlanStatus.OPTIMAL and planned_on == [one.sha256 for one in traces]
+    proven &= asked.seeds == plan.seeds
     report("as it is")
     base = plan if proven else problem.planned(_limits(time_limit_s, report))
     same = problem.judged()
@@ -209,7 +221,7 @@ def whatif(
                 for name, changed in problems.items()
             )
         )
-    return WhatIf(plan, base, same, trace, tuple(cases), complete=len(cases) == len(problems))
+    return WhatIf(asked, base, same, tuple(traces), tuple(cases), complete=len(cases) == len(problems))
 
 
 def _check_changes(changes: object) -> None:

@@ -83,22 +83,22 @@ def _known_hardware(problem: Problem, hardware: str) -> str | None:
 
 def faster(problem: Problem, factor: float) -> Problem:
     """Return the problem with its traffic multiplied, and with it the rates of an arrival curve."""
-    objective, trace = problem.plan.objective, problem.trace.scale(factor)
+    objective, traces = problem.plan.objective, [trace.scale(factor) for trace in problem.traces]
     if objective.envelope is not None:
         curve = tuple((burst, rate * factor) for burst, rate in objective.envelope)
-        return replace(problem.changed(objective=replace(objective, envelope=curve)), trace=trace)
-    return replace(problem, trace=trace)
+        return replace(problem.changed(objective=replace(objective, envelope=curve)), traces=traces)
+    return replace(problem, traces=traces)
 
 
 def burstier(problem: Problem, factor: float) -> Problem:
     """Return the problem with burstier traffic: the coefficient of variation of the gaps multiplied (`clustered`)."""
     if factor == 1.0:
         return problem
-    return replace(problem, trace=clustered(problem.trace, factor, problem.plan.seed))
+    return replace(problem, traces=[clustered(one, factor, problem.plan.seed) for one in problem.traces])
 
 
 def _has_rate(problem: Problem, _: str) -> str | None:
-    if not problem.trace.span_ns:
+    if not all(trace.span_ns for trace in problem.traces):
         return "all queries arrive at once: the trace has no rate"
     return _no_budget(problem, "")
 

@@ -112,9 +112,11 @@ def _rate(problem: Problem, _: str, text: str) -> Problem:
         match = _PLAIN.fullmatch(text.removesuffix("/s"))
         if match is None or not text.endswith("/s"):
             raise ValueError(f"expected {_AMOUNT} or 250/s, found {shown(text)}")
-        if not problem.trace.span_ns:
+        if len(problem.traces) > 1:
+            raise ValueError(f"several traces have several rates: expected {_AMOUNT}, found {shown(text)}")
+        if not problem.traces[0].span_ns:
             raise ValueError("all queries arrive at once: the trace has no rate")
-        factor = float(match["number"]) / problem.trace.rate_rps
+        factor = float(match["number"]) / problem.traces[0].rate_rps
     return faster(problem, factor)
 
 

@@ -93,7 +93,7 @@ class PlanDifference(Printable):
             f"From the plan for {first.pipeline.name} to that for {second.pipeline.name}: "
             f"{len(self.stages)} stage(s) run on something else",
             figures=(
-                ("cost", f"{cost_text(first)} → {cost_text(second)}{more}"),
+                ("cost", f"{cost_or_status(first)} → {cost_or_status(second)}{more}"),
                 ("certificate", " → ".join(certificates)),
                 *((one.what, f"{one.before} → {one.after}") for one in self.requests),
             ),
@@ -112,7 +112,7 @@ class PlanDifference(Printable):
         )
 
     def _line(self) -> str:
-        return f": {cost_text(self.before)} → {cost_text(self.after)}, {len(self.stages)} stages differ"
+        return f": {cost_or_status(self.before)} → {cost_or_status(self.after)}, {len(self.stages)} stages differ"
 
 
 def choice_text(choice: Choice | None) -> str:
@@ -120,7 +120,7 @@ def choice_text(choice: Choice | None) -> str:
     return "nothing" if choice is None else f"{choice.replicas} × {choice.hardware} ({choice.batch})"
 
 
-def cost_text(plan: Plan) -> str:
+def cost_or_status(plan: Plan) -> str:
     """Write what a plan costs, or that there is none."""
     return plan.status if plan.usd_per_hour is None else f"{plan.usd_per_hour:.4f} $/h"
 

@@ -33,6 +33,7 @@ from mipplan.questions.staircases import (
     Walk,
     merged,
 )
+from mipplan.tokens import read_traces
 from mipplan.trace import Trace
 
 #: Where an axis can only be planned value by value, so many values are, because each takes a search of its own.
@@ -44,7 +45,7 @@ MOST_STEPS = 400
 def frontier(
     pipeline: Pipeline,
     profiles: Profiles,
-    trace: Trace,
+    trace: Trace | Sequence[Trace],
     *,
     over: str = "slo",
     start: float | None = None,
@@ -62,7 +63,8 @@ def frontier(
     ----------
     pipeline : Pipeline
     profiles : Profiles
-    trace : Trace
+    trace : Trace, or sequence of Trace
+        As for `mipplan.plan`: plans keep the objective on each of several by itself.
     over : {"slo", "rate", "burstiness", "price:HARDWARE", "reliability"}
         The latency objective; a factor on the arrival rate, in steps of 0.01, or on the coefficient of variation of
         its gaps, in steps of 0.05 (burstier only); the price of a hardware type; the share of scenarios kept (with
@@ -99,7 +101,7 @@ def frontier(
     check_all(lambda: axis_of(over), lambda: Deadline.after(time_limit_s), lambda: check_no_budget(planning))
     deadline = Deadline.after(time_limit_s)
     made = make_plan(pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **planning)
-    problem = Problem(made, trace, planning.get("confidence"))
+    problem = Problem(made, read_traces(trace), planning.get("confidence"), planning.get("drift"))
     limits = SearchLimits(deadline, progress or (lambda _: None))
     return frontier_of(problem, over, (start, end), points, most_steps, n_jobs, limits)
 

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from mipplan.calculus import ArrivalCurve
 from mipplan.certificate import certify_stages, plan_services
-from mipplan.core import NS_PER_S, FieldOf, InputError, SearchLimits
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, FieldOf, InputError, SearchLimits
 from mipplan.pipeline import AccuracyKind, Discipline, Pipeline, are_timed, combinations, pinned
 from mipplan.planner import Instance, PlanMaker, PlanningParams, Request
+from mipplan.planner import plan as make_plan
 from mipplan.profiles import Profiles
-from mipplan.refinement import refine, sharpen
-from mipplan.reliability import plan_reliably
 from mipplan.replayer import replay
 from mipplan.result import (
     CertificateKind,
     Figures,
     Guarantee,
-    Limit,
     Plan,
     PlanStatus,
     Provenance,
 )
 from mipplan.solvers import AUTO
+from mipplan.tokens import find_samples
 from mipplan.trace import Trace
 
 #: The share of scenarios that a reliable plan keeps, where its file holds no test that says another.
 _CONFIDENCE = 0.95
-#: Why there is no plan is looked for during at most this many seconds, because what was asked for may hold many such.
-_DIAGNOSIS_S = 5.0
 
 
 def check_no_budget(planning: Mapping[str, object]) -> None:
@@ -44,9 +44,12 @@ class Problem:
 
     plan: Plan
     """States pipeline, profiles and objective; its choices, if it has any, are those that are judged."""
-    trace: Trace
+    traces: Sequence[Trace]
+    """Samples of the traffic before headroom: every plan keeps the objective on each by itself, with each draw."""
     confidence: float | None = None
     """Of the guarantee ``reliable``; by default what the plan was tested for."""
+    drift: float | None = None
+    """Of the guarantee ``reliable``, as for `mipplan.plan`."""
 
     @property
     def pipeline(self) -> Pipeline:
@@ -64,7 +67,7 @@ class Problem:
 
     @property
     def asked(self) -> Plan:
-        """What is asked for: the plan without its choices, for this trace.
+        """What is asked for: the plan without its choices, for these traces.
 
         Where other variants make other tokens, or cannot be chosen stage by stage, it keeps those that the plan runs.
         """
@@ -79,7 +82,7 @@ class Problem:
             choices={},
             status=PlanStatus.UNKNOWN,
             figures=Figures(lower_bound_microusd_per_hour=0),
-            provenance=Provenance.on(self.trace, AUTO, AUTO),
+            provenance=Provenance.on(self.traces, AUTO, AUTO),
             reason=None,
             limit=None,
         )
@@ -98,28 +101,41 @@ class Problem:
         by_services &= not are_timed(self.plan.laws) and objective.budget_microusd_per_hour is None
         return by_services and objective.certificate is CertificateKind.CLASSIC
 
-    def planned(self, limits: SearchLimits, diagnosis_s: float = _DIAGNOSIS_S) -> Plan:
-        """Return the cheapest plan, as `mipplan.plan` finds it under the guarantee, laws and certificate asked for."""
+    def planned(self, limits: SearchLimits) -> Plan:
+        """Return the plan that `mipplan.plan` makes for what is asked."""
         asked, objective = self.asked, self.plan.objective
-        ending = {"time_limit_s": limits.deadline.limit_s(), "progress": limits.report}
+        budget, curve, per_s = objective.budget_microusd_per_hour, objective.envelope, objective.per_s
+        # Further quantiles stand in the pipeline only, with the limit that they go with.
+        more: dict[str, Any] = {} if objective.others else {"slo_s": asked.slo_s, "quantile": asked.quantile}
         if objective.guarantee is Guarantee.RELIABLE:
-            return plan_reliably(asked, [self.trace], self.asked_confidence, **ending)  # type: ignore[arg-type]
-        maker = PlanMaker(asked, limits, PlanningParams(diagnosis_s=diagnosis_s))
-        if objective.guarantee is Guarantee.REPLAY or are_timed(asked.laws):
-            margin_s = objective.margin_ns / NS_PER_S
-            return refine(maker.hurried().cheapest(quick=True), self.trace, margin_s=margin_s, **ending)  # type: ignore[arg-type]
-        if objective.budget_microusd_per_hour is not None:
-            return maker.fastest(objective.budget_microusd_per_hour)
-        if objective.certificate is CertificateKind.CLASSIC:
-            return maker.cheapest()
-        first = maker.hurried().cheapest()
-        left_s = 1e-3 if first.limit is Limit.INTERRUPT else limits.deadline.limit_s()
-        return sharpen(first, self.trace, runs=objective.runs, time_limit_s=left_s, progress=limits.report)
+            more |= {"confidence": self.asked_confidence, "drift": self.drift}
+        return make_plan(
+            asked.pipeline,
+            asked.profiles,
+            self.traces,
+            guarantee=objective.guarantee,
+            time_limit_s=limits.deadline.limit_s(),
+            seed=objective.seed,
+            headroom=objective.headroom,
+            margin_s=objective.margin_ns / NS_PER_S,
+            envelope=None if curve is None else ArrivalCurve(curve),
+            budget_usd_per_hour=None if budget is None else budget / MICRODOLLARS_PER_DOLLAR,
+            accuracy=asked.min_accuracy,
+            dispatch={stage: law.value for stage, law in asked.laws.items()},
+            discipline=objective.discipline,
+            certificate=objective.certificate,
+            runs=objective.runs,
+            per_s=math.inf if per_s is None else per_s,
+            share=None if per_s is None else objective.share,
+            seeds=objective.seeds,
+            progress=limits.report,
+            **more,
+        )
 
     def judged(self) -> SamePlan:
         """Judge the choices at hand, by the guarantee and by a replay; raises `NoPlanError` if there are none."""
         plan, objective = self.plan.require(), self.plan.objective
-        request = Request.of(self.asked, self.trace)
+        request = Request.of(self.asked, self.traces)
         instance, services = request.instance(), plan_services(plan, request.overtaking)
         overloaded = tuple(
             stage for stage, service in services.items() if 1 / service.ns_per_token <= instance.demand[stage]
@@ -128,14 +144,17 @@ class Problem:
         for choice in plan.choices.values():
             used[choice.hardware] = used.get(choice.hardware, 0) + choice.replicas
         scarce = tuple(name for name, limit in instance.limits.items() if used.get(name, 0) > limit)
-        replayed_ns = replay(plan, self.trace).objective_ns(objective)
+        replayed_ns = max(
+            replay(plan, one.trace, seed=one.seed).objective_ns(objective)
+            for one in find_samples(plan.pipeline, self.traces, plan.seed, plan.seeds)
+        )
         guaranteed_ns: int | None = None
         if are_timed(plan.laws):  # every run is the replay
             guaranteed_ns = replayed_ns
         elif objective.guarantee in (Guarantee.TRACE, Guarantee.ENVELOPE):
             sharp = objective.certificate is CertificateKind.SHARP
             guaranteed_ns = (
-                certify_stages(plan, request.samples[0].trace).bound_ns
+                max(certify_stages(plan, one.trace, seed=one.seed).bound_ns for one in request.samples)
                 if sharp
                 else instance.certificate_ns(services)
             )
@@ -150,9 +169,9 @@ class SamePlan:
 
     plan: Plan
     guaranteed_ns: int | None
-    """Certified latency, ns; None where the plan's guarantee rests on replays."""
+    """Certified latency, ns; None where the plan's guarantee rests on replays. Of several samples the greatest."""
     replayed_ns: int
-    """Replayed latency quantile, ns."""
+    """Replayed latency quantile, ns; of several samples the greatest."""
     keeps: bool
     """Whether the objective is kept in the sense of the guarantee (by the replay, where nothing is certified), every
     stage keeps up with the traffic, and there are devices enough."""

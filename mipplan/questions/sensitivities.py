@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
@@ -30,10 +30,8 @@ from mipplan.questions.sensitivity_result import (
     Sensitivity,
 )
 from mipplan.questions.staircases import PriceWalker
+from mipplan.tokens import read_traces
 from mipplan.trace import Trace
-
-if TYPE_CHECKING:
-    pass
 
 #: A hardware type is tried down to a price so many times lower, and up to one so many times higher, because where
 #: devices cost next to nothing plans of thousands of them are all worth looking at.
@@ -50,7 +48,7 @@ class _Entry(NamedTuple):
 def sensitivity(
     pipeline: Pipeline,
     profiles: Profiles,
-    trace: Trace,
+    trace: Trace | Sequence[Trace],
     *,
     share: float = 0.1,
     time_limit_s: float | None = 60.0,
@@ -63,7 +61,8 @@ def sensitivity(
     ----------
     pipeline : Pipeline
     profiles : Profiles
-    trace : Trace
+    trace : Trace, or sequence of Trace
+        As for `mipplan.plan`: plans keep the objective on each of several by itself.
     share : float
         By which each measurement is varied, up and down; in (0, 1).
     time_limit_s : float or None
@@ -93,7 +92,7 @@ def sensitivity(
     deadline = Deadline.after(time_limit_s)
     made = make_plan(pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **planning)
     limits = SearchLimits(deadline, progress or (lambda _: None))
-    return sensitivity_of(Problem(made.require(), trace), share, limits)
+    return sensitivity_of(Problem(made.require(), read_traces(trace)), share, limits)
 
 
 def sensitivity_of(problem: Problem, share: float, limits: SearchLimits) -> Sensitivity:

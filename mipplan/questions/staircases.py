@@ -226,7 +226,7 @@ class PointWalker:
                 walk.complete = False
                 break
             deadline = limits.deadline.share(1.0 / (len(values) - number))
-            plan = self._problem_at(value).planned(SearchLimits(deadline, limits.report), 0.0)
+            plan = self._problem_at(value).planned(SearchLimits(deadline, limits.report))
             walk.solves += 1
             walk.steps.append(StepRange(value, value, plan if plan.choices else None, _is_proven(plan)))
         return walk

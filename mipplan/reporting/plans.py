@@ -38,10 +38,10 @@ from mipplan.reporting.text import (
     show_notes,
     show_parts,
     table,
-    trace_text,
+    traffic_parts,
+    traffic_text,
 )
 from mipplan.result import CertificateKind, Explanation, Plan, ReplayResult, proof_text
-from mipplan.tokens import read_traces
 from mipplan.trace import Trace
 
 if TYPE_CHECKING:
@@ -86,7 +86,6 @@ def plan_report(
 
     Of several samples `replayed` is the worst replay, and `replayed_ns` are the replayed figures of all by name.
     """
-    traces = read_traces(trace)
     if plan.runs is not None:
         which = "that of fifo queues" if plan.discipline is Discipline.FIFO else "a sharp one"
         remarks = [f"the certificate is {which}: it holds for runs where {plan.runs.text}", *remarks]
@@ -102,7 +101,6 @@ def plan_report(
         envelope=buckets,
         choices=choice_reports(plan),
         guarantee_costs={n: GuaranteeCostReport.of(cost, cost.plan) for n, cost in costs.items()} or None,
-        trace=traces[0],
         replay=None if replayed is None else replayed.summary(plan.slo_s),
         explanation=None if explanation is None else explanation.lines(),
         remarks=remarks,
@@ -110,18 +108,14 @@ def plan_report(
         accuracy=plan.accuracy,
         min_accuracy=plan.min_accuracy,
         reliability=tested and ReliabilityReport.of(tested, summary=tested.text(plan.objective.name)),
-        seeds=plan.seeds if plan.seeds > 1 else None,
-        traces=traces if len(traces) > 1 else None,
+        **traffic_parts(trace, plan.seeds),
         samples=sample_reports(plan.samples, replayed_ns),
     )
 
 
 def show_plan(console: Console, report: PlanReport) -> None:
     """Plan, cost, lower bound, bound, certificate and replayed quantiles."""
-    for number, trace in enumerate(report.traces or [report.trace]):
-        console.print(
-            f"{'and' if number else f'[bold]{escape(report.pipeline)}[/bold] on'} {trace_text(trace)}"
-        )
+    console.print(traffic_text(report.pipeline, report.traces or [report.trace]))
     if not report.choices:
         console.print(f"\n[bold red]{report.status}[/bold red]: {escape(report.reason or '')}")
         _show_costs(console, report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
@@ -12,6 +13,8 @@ from rich.text import Text
 from mipplan.core import NS_PER_S, Allowance, format_duration, higher_rank, window_text
 from mipplan.reporting.documents import TraceReport
 from mipplan.result import Objective, ReplayResult
+from mipplan.tokens import read_traces
+from mipplan.trace import Trace
 
 #: Figures of a replay are called by these names.
 LABELS = {
@@ -48,6 +51,18 @@ def trace_text(trace: TraceReport, *, cut: bool = False) -> str:
     rate = "all at once" if trace.rate_rps is None else f"{trace.rate_rps:.4g} queries/s"
     cv = "" if trace.cv is None else f", CV {trace.cv:.2f}"
     return f"{escape(trace.name)}{part}: {trace.queries:,} queries, {trace.duration_s:.4g} s, {rate}{cv}"
+
+
+def traffic_parts(trace: Trace | Sequence[Trace], seeds: int) -> dict[str, Any]:
+    """Parts of a document about samples: one trace; all traces, and the draws of each, where there are several."""
+    traces = read_traces(trace)
+    drawn = seeds if seeds > 1 else None
+    return {"trace": traces[0], "seeds": drawn, "traces": traces if len(traces) > 1 else None}
+
+
+def traffic_text(pipeline: str, traces: Iterable[TraceReport]) -> str:
+    """Write what a pipeline is planned for, as markup: each of several traces in a line."""
+    return f"[bold]{escape(pipeline)}[/bold] on " + "\nand ".join(map(trace_text, traces))
 
 
 def objective_text(quantile: float, slo_s: float, queries: int, misses: int) -> str:

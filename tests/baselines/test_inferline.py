@@ -292,3 +292,5 @@ def test_every_bad_argument_is_named() -> None:
     assert places == ["slo_s", "quantile", "seed", "time_limit_s", "engine"]
     with pytest.raises(mp.InputError, match="one instant"):
         mp.baselines.inferline(pipeline, profiles, mp.Trace.from_ns([5, 5]))
+    with pytest.raises(mp.InputError, match=r"trace: a baseline plans for one Trace, found .*compare"):
+        mp.baselines.inferline(pipeline, profiles, [trace, trace])  # type: ignore[arg-type]

@@ -56,6 +56,32 @@ def test_documents_follow_their_schema(run: Run, command: str) -> None:
     jsonschema.validate(document, MODELS[command].model_json_schema())
 
 
+@pytest.mark.parametrize("command", ["whatif", "frontier", "sensitivity", "menu", "pareto"])
+def test_several_traces_and_draws_are_asked_about_and_told(run: Run, command: str) -> None:
+    more = {"whatif": ["--set", "slo=+10%"], "frontier": ["--start", "299ms", "--end", "300ms"]}
+    pipeline = "video" if command == "pareto" else "cascade"
+    done = run(
+        command, pipeline, "--trace", "steady", "--to", "1s", "--seeds", "2", *more.get(command, []), "--json"
+    )
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["seeds"] == 2
+    assert [one["name"] for one in document["traces"]] == ["bursts", "steady"]
+    assert document["trace"] == document["traces"][0]
+
+
+def test_several_traces_are_told_to_people_and_a_plan_has_its_own_draws(run: Run) -> None:
+    Path("again.csv").write_text(Path("bursts.csv").read_text())
+    done = run("whatif", "plan.json", "--trace", "again.csv", "--set", "slo=+10%")
+    assert done.exit_code == 0, done.output
+    assert "on again, bursts: P99" in done.stdout
+    done = run("whatif", "plan.json", "--set", "slo=+10%", "--seeds", "2")
+    assert "--seeds: goes with a pipeline" in done.stderr
+    done = run("menu", "cascade", "--trace", "steady", "--to", "1s", "--most", "1")
+    assert "cascade on bursts: 50 queries" in done.stdout
+    assert "and steady" in done.stdout
+
+
 def test_what_if_tells_cost_verdict_and_changes(run: Run, plan: mp.Plan) -> None:
     stage = next(iter(plan.choices))
     done = run("whatif", "plan.json", "--set", f"{stage}.replicas=9", "--set", "rate=2x")

@@ -120,7 +120,7 @@ def test_what_is_odd_in_a_record_is_told(case: str) -> None:
     batches = sound()
     found = told(batches | {4: change(batches[4])})
     assert any(line.startswith(message) for line in found), found
-    assert check().exit_code == any(line.startswith("warning") for line in found)
+    assert check("--strict").exit_code == any(line.startswith("warning") for line in found)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_a_record_that_cannot_be_read_is_told_and_the_table_used() -> None:
     written(sound())
     Path("p/models/m.mine.json").write_text("{")
     result = check()
-    assert result.exit_code == 1
+    assert result.exit_code == 0
     assert "its record cannot be read (p/models/m.mine.json: is no record of a measurement" in " ".join(
         result.stdout.split()
     )

@@ -19,7 +19,7 @@ from mipplan.questions import AXES_OF_COST, Problem, axis_of, frontier_of
 from mipplan.questions.staircases import PriceWalker, StepRange, merged
 from mipplan.result import PlanStatus
 from oracle_planner import TooLargeError
-from oracle_questions import least_cost, microusd
+from oracle_questions import LeastCosts, microusd
 from planning_instances import PlanningInstance, planning_instance
 
 #: Points between the ends at which a frontier is held against brute force, besides breakpoints.
@@ -44,7 +44,7 @@ def asked(instance: PlanningInstance, over: str, **more: Any) -> mp.Frontier:
     return mp.frontier(instance.pipeline, instance.profiles, instance.trace, over=over, **given)
 
 
-def ends_of(frontier: mp.Frontier, ticks: int, most: int = 8) -> set[int]:
+def ends_of(frontier: mp.Frontier, ticks: int, most: int = campaign_size(5, 8)) -> set[int]:
     """Whole values at which some steps begin and end."""
     ends = [round(ticks * end) for step in frontier.steps for end in (step.start, step.end)]
     return set(ends[:: max(1, len(ends) // most)]) | set(ends[-1:])
@@ -62,9 +62,10 @@ class Seen:
         """Compare at whole values; where brute force would take too long, skip and count."""
         self.instances += 1
         self.steps += len(frontier.steps)
+        costs = LeastCosts(instance)
         for value, truth in truths.items():
             try:
-                cost = least_cost(instance, **truth)
+                cost = costs.at(**truth)
             except TooLargeError:
                 self.skipped += 1
                 continue
@@ -181,7 +182,7 @@ def test_as_many_plans_are_made_as_there_are_steps() -> None:
     instance = SMALL
     frontier = asked(instance, "slo", **SPAN)
     walked = frontier_of(
-        Problem(frontier.plan, instance.trace), "slo", tuple(SPAN.values()), None, 60, 1, SearchLimits()
+        Problem(frontier.plan, [instance.trace]), "slo", tuple(SPAN.values()), None, 60, 1, SearchLimits()
     )
     assert walked.steps == frontier.steps
     assert frontier.solves <= 3 * len(frontier.steps)

@@ -35,7 +35,7 @@ def test_every_measurement_changes_the_cost_by_what_is_said() -> None:
         plan = instance.plan()
         if not plan.choices:
             continue
-        found = sensitivity_of(Problem(plan, instance.trace), 0.25, SearchLimits())
+        found = sensitivity_of(Problem(plan, [instance.trace]), 0.25, SearchLimits())
         assert found.complete
         told = {(one.model, one.hardware, one.batch): one for one in found.measurements}
         base = plan.microusd_per_hour or 0

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 import mipplan as mp
+from mipplan.core import SearchLimits
 from mipplan.profiles import Profiles
 from mipplan.questions import SETTINGS, Problem
 from mipplan.questions.changes import scaled_table, set_all, settable
-from planning_instances import PlanningInstance, planning_instance
+from planning_instances import PlanningInstance, hand_made, planning_instance
 
 
 def instance_with_plan() -> PlanningInstance:
@@ -80,6 +81,31 @@ def test_planned_anew_is_what_planning_by_hand_gives(
     assert answer.base is PLAN  # proven the cheapest on this trace: not planned anew
 
 
+SMALL = hand_made(0.2, probability=0.5)
+#: Ways to ask for a plan, by one search each.
+WAYS: dict[str, dict[str, Any]] = {
+    "envelope": {"guarantee": "envelope", "slo_s": 1.0},
+    "budget": {"budget_usd_per_hour": 2.0},
+    "sharp": {"certificate": "sharp", "headroom": 1.2},
+    "replay": {"guarantee": "replay", "margin_s": 0.01},
+    "timed": {"dispatch": "timed"},
+    "mixed": {"dispatch": {"detect": "paced"}, "per_s": 0.2, "share": 0.5, "seeds": 2},
+    "fifo": {"discipline": "fifo", "runs": mp.RunClass(least_service=1.0), "slo_s": 1.0},
+    "reliable": {"guarantee": "reliable", "confidence": 0.5, "drift": 0.2},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_a_plan_was_asked_for_asked_again_gives_the_same_plan(way: str) -> None:
+    plan = SMALL.plan(**WAYS[way])
+    tomorrow = (WAYS[way].get(name) for name in ("confidence", "drift"))
+    again = Problem(plan, [SMALL.trace], *tomorrow).planned(SearchLimits())
+    assert plan.choices
+    for part in ("objective", "status", "choices", "figures"):
+        assert getattr(again, part) == getattr(plan, part), part
+    assert again.provenance.reliability == plan.provenance.reliability
+
+
 def test_the_same_plan_is_judged_by_its_guarantee_and_by_a_replay() -> None:
     answer = ask(rate="1.5x", slo="-90%")
     assert answer.same.guaranteed_ns == PLAN.certificate_ns
@@ -115,7 +141,7 @@ def test_a_limit_that_the_same_plan_exceeds_is_told() -> None:
 
 
 def test_latency_of_one_stage_leaves_others_of_the_same_model_alone() -> None:
-    problem = Problem(PLAN, INSTANCE.trace)
+    problem = Problem(PLAN, [INSTANCE.trace])
     changed = set_all(problem, {f"{STAGE}.latency": "2x"})
     for name, stage in problem.pipeline.stages.items():
         model = changed.pipeline.stages[name].model
@@ -162,7 +188,7 @@ def test_changes_are_a_mapping(changes: Any) -> None:
 
 
 def test_every_rule_has_keys_and_says_what_it_takes() -> None:
-    problem = Problem(PLAN, INSTANCE.trace)
+    problem = Problem(PLAN, [INSTANCE.trace])
     keys = settable(problem)
     for rule in SETTINGS:
         own = [(key, name) for key, (found, name) in keys.items() if found is rule]
@@ -203,7 +229,7 @@ def test_differences_are_those_of_the_plans() -> None:
 
 
 def test_differences_of_tables_and_edges() -> None:
-    slower = set_all(Problem(PLAN, INSTANCE.trace), {f"{STAGE}.latency": "+10%"}).plan
+    slower = set_all(Problem(PLAN, [INSTANCE.trace]), {f"{STAGE}.latency": "+10%"}).plan
     whats = {one.what: one for one in mp.diff(PLAN, slower).requests}
     assert any(" on " in what for what in whats)
     document = INSTANCE.pipeline.to_document()

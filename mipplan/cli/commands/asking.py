@@ -33,8 +33,9 @@ class _Source:
     plan: mp.Plan | None
     pipeline: mp.Pipeline | None
     profiles: mp.Profiles | None
-    trace: mp.Trace
+    traces: list[mp.Trace]
     slo_s: float | None
+    seeds: int
 
     def planned(self, time_limit_s: float | None, progress: Callable[[str], None]) -> mp.Plan:
         """The plan asked about: that of the file, or the cheapest one of the pipeline."""
@@ -45,8 +46,9 @@ class _Source:
         return mp.plan(
             self.pipeline,
             self.profiles,
-            self.trace,
+            self.traces,
             slo_s=self.slo_s,
+            seeds=self.seeds,
             time_limit_s=time_limit_s,
             progress=progress,
         )
@@ -61,36 +63,41 @@ def _read(
     context: typer.Context,
     faults: Faults,
     asked: str,
-    trace: str,
+    traces: list[str],
     slo: str | None,
     profiles: Path | None,
     window: tuple[str | None, str | None],
     expand: str | None,
+    seeds: int = 1,
 ) -> _Source:
     """Read a plan or a pipeline, its traffic and what is asked for; raises `InputError` with all faults so far."""
+    from mipplan.tokens import check_seeds
+
     is_plan = Path(asked).suffix.lower() == ".json"
     plan = faults.take(lambda: mp.Plan.load(asked)) if is_plan else None
     if is_plan:
-        faults.add(
-            *(Fault(f"--{flag}", _ForPipelines) for flag in ("slo", "profiles") if _is_given(context, flag))
-        )
+        given = (flag for flag in ("slo", "profiles", "seeds") if _is_given(context, flag))
+        faults.add(*(Fault(f"--{flag}", _ForPipelines) for flag in given))
         slo = None
     limits = faults.take(lambda: inputs.slo_of(slo))
     pipeline = None if is_plan else faults.take(lambda: inputs.read_pipeline(asked))
     measured = None if is_plan else faults.take(lambda: inputs.read_profiles(profiles))
     seed = plan.value.seed if plan else 0
-    arrivals = faults.take(lambda: inputs.read_trace(trace, expand, None, seed, *window))
+    arrivals = faults.take(lambda: inputs.read_traces(traces, expand, None, seed, *window))
+    faults.take(lambda: check_seeds(seeds, "--seeds"))
     faults.check()
     if plan is not None or pipeline is None or measured is None:
-        return _Source(None if plan is None else plan.value.require(), None, None, arrivals.value, None)
+        return _Source(
+            None if plan is None else plan.value.require(), None, None, arrivals.value, None, seeds
+        )
     stated, slo_s = inputs.asked_of(pipeline.value, limits.value, None, None)
-    return _Source(None, stated, measured.value, arrivals.value, slo_s)
+    return _Source(None, stated, measured.value, arrivals.value, slo_s, seeds)
 
 
 def whatif(
     context: typer.Context,
     asked: _Asked,
-    trace: flags.TraceFile,
+    trace: flags.TraceFiles,
     changes: Annotated[
         list[str],
         flags.option(
@@ -104,6 +111,7 @@ def whatif(
     profiles: flags.ProfilesDir = None,
     time_limit: _TimeLimit = "60s",
     jobs: Annotated[int, flags.option("N", "Cases that are worked on at once.")] = 1,
+    seeds: flags.Draws = 1,
     expand: flags.Expand = None,
     start: flags.From = None,
     end: flags.To = None,
@@ -116,13 +124,13 @@ def whatif(
         wanted = faults.take(lambda: inputs.pairs_of("--set", "WHAT=VALUE such as slo=300ms", changes))
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         faults.take(lambda: inputs.check_out("--out", out))
-        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand)
+        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand, seeds)
         with session.progress() as progress:
             plan = source.planned(limit_s.value, progress).require()
             try:
                 answer = mp.whatif(
                     plan,
-                    source.trace,
+                    source.traces,
                     wanted.value,
                     time_limit_s=limit_s.value,
                     n_jobs=jobs,
@@ -139,7 +147,7 @@ def whatif(
 def frontier(
     context: typer.Context,
     asked: _Asked,
-    trace: flags.TraceFile,
+    trace: flags.TraceFiles,
     over: Annotated[
         str,
         flags.option("AXIS", "slo, rate, burstiness, price:HARDWARE, or reliability (of a reliable plan)."),
@@ -156,6 +164,7 @@ def frontier(
     profiles: flags.ProfilesDir = None,
     time_limit: _TimeLimit = "60s",
     jobs: Annotated[int, flags.option("N", "Parts of the axis that are walked at once.")] = 1,
+    seeds: flags.Draws = 1,
     expand: flags.Expand = None,
     start: flags.From = None,
     end: flags.To = None,
@@ -176,16 +185,16 @@ def frontier(
         ]
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         faults.take(lambda: inputs.check_out("--out", out))
-        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand)
+        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand, seeds)
         first, final, by = (value.value for value in ends)
         if by is None and over == "slo":
             by = 0.010
         deadline = Deadline.after(limit_s.value)
         with session.progress() as progress:
             plan = source.planned(limit_s.value, progress)
-            problem, limits = Problem(plan, source.trace), SearchLimits(deadline, progress)
+            problem, limits = Problem(plan, source.traces), SearchLimits(deadline, progress)
             answer = frontier_of(problem, over, (first, final), None, MOST_STEPS, jobs, limits)
-        report = reporting.frontier_report(answer, asked, source.trace, by)
+        report = reporting.frontier_report(answer, asked, source.traces, by)
         session.show(report, lambda console, _: reporting.show_frontier(console, answer, by), out)
         if not any(step.plan for step in answer.steps):
             session.exit_code = EXIT_NOT_MET if answer.complete else EXIT_NO_ANSWER
@@ -194,11 +203,12 @@ def frontier(
 def sensitivity(
     context: typer.Context,
     asked: _Asked,
-    trace: flags.TraceFile,
+    trace: flags.TraceFiles,
     share: Annotated[str, flags.option("SHARE", "By which each measurement is varied, up and down.")] = "10%",
     slo: flags.Slo = None,
     profiles: flags.ProfilesDir = None,
     time_limit: _TimeLimit = "60s",
+    seeds: flags.Draws = 1,
     expand: flags.Expand = None,
     start: flags.From = None,
     end: flags.To = None,
@@ -214,12 +224,12 @@ def sensitivity(
         varied = faults.take(lambda: check_share(inputs.share_of("--share", share), "--share"))
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         faults.take(lambda: inputs.check_out("--out", out))
-        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand)
+        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand, seeds)
         deadline = Deadline.after(limit_s.value)
         with session.progress() as progress:
-            problem = Problem(source.planned(limit_s.value, progress).require(), source.trace)
+            problem = Problem(source.planned(limit_s.value, progress).require(), source.traces)
             answer = sensitivity_of(problem, varied.value, SearchLimits(deadline, progress))
-        report = reporting.sensitivity_report(answer, asked, source.trace)
+        report = reporting.sensitivity_report(answer, asked, source.traces)
         session.show(report, lambda console, _: reporting.show_sensitivity(console, answer), out)
 
 
@@ -241,12 +251,12 @@ def explain(
         faults = Faults()
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         faults.take(lambda: inputs.check_out("--out", out))
-        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand)
+        source = _read(context, faults, asked, [trace], slo, profiles, (start, end), expand)
         with session.progress() as progress:
             plan = source.planned(limit_s.value, progress).require()
             progress("explaining the plan")
-            answer = mp.explain(plan, source.trace, time_limit_s=limit_s.value)
-        report = reporting.explain_report(answer, plan, asked, source.trace)
+            answer = mp.explain(plan, source.traces[0], time_limit_s=limit_s.value)
+        report = reporting.explain_report(answer, plan, asked, source.traces[0])
         session.show(report, lambda console, _: reporting.show_explanation(console, answer, plan), out)
 
 
@@ -296,12 +306,12 @@ def refine(
         faults.take(
             lambda: inputs.check_apart({"plan or pipeline": asked, "trace": trace}, {"--out": out}, profiles)
         )
-        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand)
+        source = _read(context, faults, asked, [trace], slo, profiles, (start, end), expand)
         with session.progress() as progress:
             first = source.planned(limit_s.value, progress)
             made = mp.refine(
                 first,
-                source.trace,
+                source.traces[0],
                 dispatch=dispatch,
                 discipline=discipline,
                 margin_s=first.margin_ns / 1e9,
@@ -310,12 +320,12 @@ def refine(
             )
             if out is not None:
                 made.save(out)
-            replayed = mp.replay(made, source.trace) if made.choices else None
-        remarks = reporting.sample_notes(made, source.trace)
+            replayed = mp.replay(made, source.traces[0]) if made.choices else None
+        remarks = reporting.sample_notes(made, source.traces[0])
         if first.usd_per_hour is not None and made.usd_per_hour is not None:
             remarks.insert(0, f"the plan that it began with costs {first.usd_per_hour:.4f} $/h")
         written = None if out is None else str(out)
-        report = reporting.plan_report(made, source.trace, replayed, None, remarks, written)
+        report = reporting.plan_report(made, source.traces[0], replayed, None, remarks, written)
         session.show(report, reporting.show_plan)
         if made.status is mp.PlanStatus.INFEASIBLE:
             session.exit_code = EXIT_NOT_MET

@@ -34,13 +34,14 @@ def accuracy_of(text: str | None, budget: float | None) -> Any:
 def pareto(
     context: typer.Context,
     pipeline: flags.PipelineFile,
-    trace: flags.TraceFile,
+    trace: flags.TraceFiles,
     slo: flags.Slo = None,
     profiles: flags.ProfilesDir = None,
     quantile: flags.Quantile = None,
     headroom: flags.Headroom = 1.0,
     time_limit: _Limit = "60s",
     seed: flags.Seed = 0,
+    seeds: flags.Draws = 1,
     expand: flags.Expand = None,
     spread: flags.Spread = None,
     start: flags.From = None,
@@ -61,6 +62,7 @@ def pareto(
             quantile,
             headroom,
             seed,
+            seeds,
             time_limit,
             (expand, spread, start, end),
         )
@@ -68,10 +70,11 @@ def pareto(
             found = mp.pareto(*given, **asked, progress=progress)
             if plot is not None:
                 progress(f"drawing {plot}")
-                figure = plots.draw_front(found, title=f"{given[0].name} on {given[2].name}")
+                names = ", ".join(one.name for one in given[2])
+                figure = plots.draw_front(found, title=f"{given[0].name} on {names}")
                 plots.write_figure(plot, figure)
         written = [] if plot is None else [str(plot)]
-        report = reporting.offers_report(given[0], given[2], found, written)
+        report = reporting.offers_report(given[0], given[2], seeds, found, written)
         session.show(report, reporting.show_offers)
         if not found.plans:
             session.exit_code = EXIT_NOT_MET if found.complete else EXIT_NO_ANSWER
@@ -80,7 +83,7 @@ def pareto(
 def menu(
     context: typer.Context,
     pipeline: flags.PipelineFile,
-    trace: flags.TraceFile,
+    trace: flags.TraceFiles,
     slo: flags.Slo = None,
     profiles: flags.ProfilesDir = None,
     quantile: flags.Quantile = None,
@@ -93,6 +96,7 @@ def menu(
     accuracy: flags.Accuracy = None,
     time_limit: _Limit = "60s",
     seed: flags.Seed = 0,
+    seeds: flags.Draws = 1,
     expand: flags.Expand = None,
     spread: flags.Spread = None,
     start: flags.From = None,
@@ -113,6 +117,7 @@ def menu(
             quantile,
             headroom,
             seed,
+            seeds,
             time_limit,
             (expand, spread, start, end),
         )
@@ -126,7 +131,7 @@ def menu(
                 **asked,
                 progress=progress,
             )
-        session.show(reporting.offers_report(given[0], given[2], found, []), reporting.show_offers)
+        session.show(reporting.offers_report(given[0], given[2], seeds, found, []), reporting.show_offers)
         if not found.plans:
             session.exit_code = EXIT_NOT_MET if found.complete else EXIT_NO_ANSWER
 
@@ -134,25 +139,26 @@ def menu(
 def _given(
     faults: Faults,
     pipeline: str,
-    trace: str,
+    traces: list[str],
     profiles: Path | None,
     slo: str | None,
     quantile: float | None,
     headroom: float,
     seed: int,
+    seeds: int,
     time_limit: str,
     of_trace: tuple[str | None, ...],
-) -> tuple[tuple[mp.Pipeline, mp.Profiles, mp.Trace], dict[str, Any]]:
+) -> tuple[tuple[mp.Pipeline, mp.Profiles, list[mp.Trace]], dict[str, Any]]:
     """Read what both commands are given; raises `InputError` with every fault, those found before among them."""
     expand, spread, start, end = of_trace
     limits = faults.take(lambda: inputs.slo_of(slo))
     time_limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
     asked = faults.take(lambda: inputs.read_pipeline(pipeline))
     measured = faults.take(lambda: inputs.read_profiles(profiles))
-    arrivals = faults.take(lambda: inputs.read_trace(trace, expand, spread, seed, start, end))
+    arrivals = faults.take(lambda: inputs.read_traces(traces, expand, spread, seed, start, end))
     if asked and limits:
         faults.take(lambda: inputs.asked_of(asked.value, limits.value, None, None))
     faults.check()
     stated, slo_s = inputs.asked_of(asked.value, limits.value, None, None)
-    settings = {"slo_s": slo_s, "quantile": quantile, "seed": seed, "headroom": headroom}
+    settings = {"slo_s": slo_s, "quantile": quantile, "seed": seed, "seeds": seeds, "headroom": headroom}
     return (stated, measured.value, arrivals.value), {**settings, "time_limit_s": time_limit_s.value}

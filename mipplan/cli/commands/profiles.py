@@ -10,7 +10,7 @@ import typer
 import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs
-from mipplan.cli.session import EXIT_DONE, EXIT_NOT_MET, Session
+from mipplan.cli.session import EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
 
 profiles_app = typer.Typer(
@@ -31,7 +31,10 @@ def profiles(
     context: typer.Context,
     profiles: flags.ProfilesDir = None,
     check: Annotated[
-        bool, typer.Option("--check", help="List odd measurements instead; exit code 1 if one needs a look.")
+        bool, typer.Option("--check", help="List odd measurements instead: warnings and notes.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="With --check: exit code 1 if there is a warning.")
     ] = False,
     for_: Annotated[
         Path | None,
@@ -42,7 +45,7 @@ def profiles(
 ) -> None:
     """Show hardware, prices and measured models of a profile folder, or what is odd in them; import more."""
     if context.invoked_subcommand is not None:
-        if profiles is not None or check or for_ is not None or trace is not None or json:
+        if profiles is not None or check or for_ is not None or trace is not None or strict or json:
             raise typer.BadParameter(f"flags belong behind {context.invoked_subcommand!r}")
         return
     with Session(context, json) as session:
@@ -53,6 +56,8 @@ def profiles(
             faults.add(Fault("--for", "goes with --trace: the plan is certified on it"))
         if for_ is not None and not check:
             faults.add(Fault("--for", "goes with --check"))
+        if strict and not check:
+            faults.add(Fault("--strict", "goes with --check"))
         read = faults.take(lambda: inputs.read_profiles(profiles))
         plan = faults.take(lambda: None if for_ is None else mp.Plan.load(for_))
         arrivals = faults.take(
@@ -65,11 +70,14 @@ def profiles(
             from mipplan.profiling import examine_for_plan, examine_records
 
             further = examine_records(root, measured)
+            for_plan = further[:0]
             if plan.value is not None and arrivals.value is not None:
-                further += examine_for_plan(root, measured, plan.value, arrivals.value)
-            examined = reporting.examination_report(measured, folder, further)
+                for_plan = examine_for_plan(root, measured, plan.value, arrivals.value)
+            examined = reporting.examination_report(measured, folder, further + for_plan)
             session.show(examined, reporting.show_examination)
-            session.exit_code = EXIT_NOT_MET if examined.warnings else EXIT_DONE
+            # A plan that is not certified any more is an answer; warnings are told, and nothing is amiss.
+            if for_plan or (strict and examined.warnings):
+                session.exit_code = EXIT_NOT_MET
             return
         from mipplan.documents import shipped_names
 

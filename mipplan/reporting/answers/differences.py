@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from pydantic import model_serializer
 from rich.console import Console
 from rich.markup import escape
 
 from mipplan.core import format_duration
 from mipplan.questions import PlanDifference, WhatIf, verdict
 from mipplan.reporting.catalog import sample_notes
-from mipplan.reporting.documents import ChoiceReport, Report, TraceReport
+from mipplan.reporting.documents import ChoiceReport, Report, TraceReport, without_absent
 from mipplan.reporting.plans import choice_reports
-from mipplan.reporting.text import show_parts, table
+from mipplan.reporting.text import show_parts, table, traffic_parts
 from mipplan.result import Choice, Plan
 
 
@@ -85,6 +86,11 @@ class WhatIfReport(Report):
     cases: list[WhatIfCaseReport]
     complete: bool
     notes: list[str]
+    # Of several traces and seeds: the draws of each, and all traces.
+    seeds: int | None = None
+    traces: list[TraceReport] | None = None
+
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 def _choice_report(plan: Plan, stage: str, choice: Choice | None) -> ChoiceReport | None:
@@ -129,16 +135,15 @@ def whatif_report(answer: WhatIf, asked: str) -> WhatIfReport:
         )
         for case in answer.cases
     ]
-    notes = sample_notes(answer.plan, answer.trace)
-    return WhatIfReport.of(answer, asked=asked, as_it_is=base, cases=cases, notes=notes)
+    notes = sample_notes(answer.plan, answer.traces)
+    traffic = traffic_parts(answer.traces, answer.plan.seeds)
+    return WhatIfReport.of(answer, asked=asked, as_it_is=base, cases=cases, notes=notes, **traffic)
 
 
 def show_whatif(console: Console, answer: WhatIf) -> None:
     """Cost planned anew, and the same plan's verdict, by case; then the choices that change in each."""
     name = escape(answer.plan.pipeline.name)
-    console.print(
-        f"[bold]{name}[/bold] on {escape(answer.trace.name)}: {escape(answer.plan.objective.text)}\n"
-    )
+    console.print(f"[bold]{name}[/bold] on {escape(answer.traffic)}: {escape(answer.plan.objective.text)}\n")
     rows = table("what if", ">anew $/h", ">certificate", ">same $/h", "same plan")
     for what, plan, same, obstacle in answer.rows():
         cost = plan.status.value if plan.usd_per_hour is None else f"{plan.usd_per_hour:.4f}"

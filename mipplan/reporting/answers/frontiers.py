@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
+from pydantic import model_serializer
 from rich.console import Console
 from rich.markup import escape
 
 from mipplan.core import NS_PER_S
 from mipplan.questions import Frontier, Sensitivity, cost_range, hardware_text, measurement_row, model_text
-from mipplan.reporting.documents import ChoiceReport, CriticalStageReport, Report, TraceReport
+from mipplan.reporting.documents import (
+    ChoiceReport,
+    CriticalStageReport,
+    Report,
+    TraceReport,
+    without_absent,
+)
 from mipplan.reporting.plans import choice_reports
-from mipplan.reporting.text import figures, seconds_text, show_notes, show_parts, table
+from mipplan.reporting.text import figures, seconds_text, show_notes, show_parts, table, traffic_parts
 from mipplan.result import Explanation, Plan, dollars_text, step_text
 from mipplan.trace import Trace
 
@@ -47,9 +55,16 @@ class FrontierReport(Report):
     steps: list[FrontierStepReport]
     trace: TraceReport
     notes: list[str]
+    # Of several traces and seeds: the draws of each, and all traces.
+    seeds: int | None = None
+    traces: list[TraceReport] | None = None
+
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
-def frontier_report(frontier: Frontier, asked: str, trace: Trace, by: float | None) -> FrontierReport:
+def frontier_report(
+    frontier: Frontier, asked: str, traces: Sequence[Trace], by: float | None
+) -> FrontierReport:
     """Describe a frontier; `by` is how much further up the axis a saving is told of."""
     steps = [
         FrontierStepReport.of(step, choices={} if step.plan is None else choice_reports(step.plan))
@@ -62,7 +77,7 @@ def frontier_report(frontier: Frontier, asked: str, trace: Trace, by: float | No
         saving_by=by,
         saving_usd_per_hour=None if by is None else frontier.saving(by),
         steps=steps,
-        trace=trace,
+        **traffic_parts(traces, frontier.plan.seeds),
     )
 
 
@@ -132,11 +147,16 @@ class SensitivityReport(Report):
     solves: int
     complete: bool
     trace: TraceReport
+    # Of several traces and seeds: the draws of each, and all traces.
+    seeds: int | None = None
+    traces: list[TraceReport] | None = None
+
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
-def sensitivity_report(sensitivity: Sensitivity, asked: str, trace: Trace) -> SensitivityReport:
+def sensitivity_report(sensitivity: Sensitivity, asked: str, traces: Sequence[Trace]) -> SensitivityReport:
     """Describe what the least cost depends on."""
-    return SensitivityReport.of(sensitivity, asked=asked, trace=trace)
+    return SensitivityReport.of(sensitivity, asked=asked, **traffic_parts(traces, sensitivity.plan.seeds))
 
 
 def show_sensitivity(console: Console, sensitivity: Sensitivity) -> None:

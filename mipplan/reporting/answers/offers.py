@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
+from pydantic import model_serializer
 from rich.console import Console
 from rich.markup import escape
 
 from mipplan.pipeline import Pipeline
-from mipplan.reporting.documents import ChoiceReport, Report, TraceReport
+from mipplan.reporting.documents import ChoiceReport, Report, TraceReport, without_absent
 from mipplan.reporting.plans import choice_reports
-from mipplan.reporting.text import seconds_text, show_notes, show_parts, table, trace_text
+from mipplan.reporting.text import seconds_text, show_notes, show_parts, table, traffic_parts, traffic_text
 from mipplan.trace import Trace
 from mipplan.variants import Front, PlanMenu
 
@@ -40,10 +42,15 @@ class OffersReport(Report):
     beyond_usd_per_hour: float | None
     plans: list[OfferReport]
     written: list[str]
+    # Of several traces and seeds: the draws of each, and all traces.
+    seeds: int | None = None
+    traces: list[TraceReport] | None = None
+
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 def offers_report(
-    pipeline: Pipeline, trace: Trace, found: Front | PlanMenu, written: list[str]
+    pipeline: Pipeline, traces: Sequence[Trace], seeds: int, found: Front | PlanMenu, written: list[str]
 ) -> OffersReport:
     """Describe a front of cost and accuracy, or a menu."""
     plans = [OfferReport.of(plan, choices=choice_reports(plan)) for plan in found.plans]
@@ -53,7 +60,7 @@ def offers_report(
         command="menu" if is_menu else "pareto",
         pipeline=pipeline.name,
         objective=found.plans[0].objective.text if found.plans else "",
-        trace=trace,
+        **traffic_parts(traces, seeds),
         by=found.by if isinstance(found, PlanMenu) else "accuracy",
         within=found.within if isinstance(found, PlanMenu) else None,
         beyond_usd_per_hour=None if isinstance(found, PlanMenu) else found.beyond_usd_per_hour,
@@ -64,7 +71,7 @@ def offers_report(
 
 def show_offers(console: Console, report: OffersReport) -> None:
     """One row per plan, and what is proven of all of them."""
-    console.print(f"[bold]{escape(report.pipeline)}[/bold] on {trace_text(report.trace)}\n")
+    console.print(f"{traffic_text(report.pipeline, report.traces or [report.trace])}\n")
     if report.plans:
         stages = list(report.plans[0].choices)
         rows = table(">$/h", ">accuracy", ">certificate", *stages)
