@@ -416,7 +416,7 @@ class Session(code.InteractiveConsole):
         pass
 
     def showsyntaxerror(self, *_: Any, **__: Any) -> None:
-        raise SyntaxError("at the prompt", self.buffer)
+        raise SyntaxError(f"at the prompt: {self.buffer}")
 
 
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
