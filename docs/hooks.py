@@ -21,7 +21,7 @@ def commands(command: Any, name: str) -> Iterator[str]:
         for parameter in command.params
         if not parameter.hidden and parameter.help
     ]
-    table = ["| | |", "| --- | --- |", *rows, ""] if rows else []
+    table = ["| argument, option | meaning |", "| --- | --- |", *rows, ""] if rows else []
     yield "\n".join([f"## {name}", "", command.help or "", "", *table])
     for part in getattr(command, "commands", {}).values():
         yield from commands(part, f"{name} {part.name}")
