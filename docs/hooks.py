@@ -1,7 +1,8 @@
-"""What pages take from the program and from results while the site is built: the commands, tables, and a notebook."""
+"""What is done while the site is built: commands, tables of results, a notebook, and formulas that need no network."""
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ from typing import Any
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 #: How a table of results begins, and the first cells of the rows that are wanted.
 ROWS = re.compile(r'^<!-- rows of (\S+) under "([^"\n]+)": (.+) -->$', re.MULTILINE)
+#: What the extension arithmatex makes of ``$…$`` and ``$$…$$``.
+FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
+#: What the converter does not know, in words that it does.
+SAME = [(r"\\(begin|end){aligned}", r"\\\1{split}"), (r"\\tag{(.*?)}", r"\\qquad (\1)")]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -48,6 +53,20 @@ def rows(marker: re.Match[str]) -> str:
     if missing := [name for name in wanted if not found[name]]:
         raise LookupError(f"{marker[1]} has no rows {missing} under '{marker[2]}'")
     return "\n".join([*table[:2], *(line for name in wanted for line in found[name])])
+
+
+def formula(found: re.Match[str]) -> str:
+    """Write a formula as MathML, which browsers set by themselves."""
+    from latex2mathml.converter import convert
+
+    text = html.unescape(found[2])
+    for pattern, instead in SAME:
+        text = re.sub(pattern, instead, text)
+    written: str = convert(text, display="block" if found[1] == "div" else "inline")
+    written = re.sub(r">\\([{}])<", r">\1<", written)
+    if "\\" in written or "<mi>&</mi>" in written:
+        raise ValueError(f"the converter does not know all of {text}")
+    return written
 
 
 def notebook(page: str) -> str:
@@ -91,3 +110,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     from mipplan.cli.app import app
 
     return "\n\n".join([markdown, *commands(typer.main.get_command(app), "mipplan")])
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    return FORMULA.sub(formula, content)
