@@ -33,12 +33,14 @@ def commands(command: Any, name: str) -> Iterator[str]:
 
 
 def written(parameter: Any) -> str:
+    """Write a parameter as it is typed: an argument by its name, an option by all of its spellings."""
     if parameter.param_type_name == "argument":
         return f"`{parameter.metavar or parameter.name.upper()}`"
     return ", ".join(f"`{option}`" for option in (*parameter.opts, *parameter.secondary_opts))
 
 
 def cell(text: str) -> str:
+    """Put a text on one line that a table can hold."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
@@ -70,7 +72,7 @@ def formula(found: re.Match[str]) -> str:
 
 
 def notebook(page: str) -> str:
-    """Turn a page into a notebook: prose and code as they are, commands behind ``!``, outputs left to whoever runs it."""
+    """Turn a page into a notebook: prose and code as they are, commands behind ``!``, without outputs."""
     cells: list[dict[str, Any]] = []
 
     def add(kind: str, text: str) -> None:
@@ -94,6 +96,7 @@ def notebook(page: str) -> str:
 
 
 def on_files(files: Any, config: Any) -> Any:
+    """Add the tutorial as a notebook (called by MkDocs, as those below)."""
     from mkdocs.structure.files import File
 
     page = (Path(config.docs_dir) / "tutorial.md").read_text(encoding="utf-8")
@@ -102,6 +105,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Write tables of results into a page, and the commands into theirs."""
     markdown = ROWS.sub(rows, markdown)
     if page.file.src_uri != "commands.md":
         return markdown
@@ -113,4 +117,5 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def on_page_content(content: str, **_: Any) -> str:
+    """Set a page's formulas."""
     return FORMULA.sub(formula, content)
