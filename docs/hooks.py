@@ -16,6 +16,8 @@ ROWS = re.compile(r'^<!-- rows of (\S+) under "([^"\n]+)": (.+) -->$', re.MULTIL
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 #: What the converter does not know, in words that it does.
 SAME = [(r"\\(begin|end){aligned}", r"\\\1{split}"), (r"\\tag{(.*?)}", r"\\qquad (\1)")]
+#: As large as a prime beside the letter, since many fonts have no smaller one that could be read.
+PRIME = r'<mpadded voffset="-0.5em" height="0.3em"><mi class="prime">\1</mi></mpadded>'
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -66,6 +68,7 @@ def formula(found: re.Match[str]) -> str:
         text = re.sub(pattern, instead, text)
     written: str = convert(text, display="block" if found[1] == "div" else "inline")
     written = re.sub(r">\\([{}])<", r">\1<", written)
+    written = re.sub(r"<mi>(&#x0203[23];)</mi>", PRIME, written)
     if "\\" in written or "<mi>&</mi>" in written:
         raise ValueError(f"the converter does not know all of {text}")
     return written
