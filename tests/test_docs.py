@@ -6,6 +6,7 @@ A ``text`` block right after a ``python`` or ``bash`` block is its output. When 
 
 from __future__ import annotations
 
+import code
 import contextlib
 import dataclasses
 import inspect
@@ -14,6 +15,7 @@ import json
 import os
 import pkgutil
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -27,11 +29,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from pydantic import BaseModel
 
 import mipplan as mp
 from golden.answering import versions
 from golden.layout import ANSWERS
+from mipplan.cli.app import app
 from mipplan.core import Fault
 from mipplan.profiles import Finding
 from mipplan.profiling import MachineRecord
@@ -53,6 +57,8 @@ from mipplan.tuner import Action, WorstWindow
 
 ROOT = Path(__file__).resolve().parents[1]
 JSON_PAGE = ROOT / "docs" / "json.md"
+#: What is written into pages while the site is built.
+HOOKS = runpy.run_path(str(ROOT / "docs" / "hooks.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 
 # --- docs/json.md against the documents' types ------------------------------------------------------------------------
@@ -400,6 +406,65 @@ def test_another_output_than_shown_fails() -> None:
     assert compare_outputs(page.replace("2", "1")) == 1
 
 
+# --- what is written while the site is built, and the tutorial outside of it -----------------------------------------
+
+
+class Session(code.InteractiveConsole):
+    """Takes lines as Python's prompt does, and runs nothing."""
+
+    def runcode(self, code: types.CodeType) -> None:
+        pass
+
+    def showsyntaxerror(self, *_: Any, **__: Any) -> None:
+        raise SyntaxError(f"at the prompt: {self.buffer}")
+
+
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+
+
+def pasted(source: str) -> bool:
+    """Paste a block and press Enter once more; True if nothing is waited for."""
+    session = Session()
+    return not [session.push(line) for line in [*source.splitlines(), ""]][-1]
+
+
+def test_the_tutorial_can_be_pasted() -> None:
+    blocks = [block.source for block in blocks_of(TUTORIAL) if block.language == "python"]
+    assert len(blocks) > 10
+    assert all(pasted(source) for source in blocks)
+    with pytest.raises(SyntaxError):
+        pasted("for x in ():\n    pass\nprint()\n")
+
+
+def test_the_tutorial_is_a_notebook() -> None:
+    """Each block that runs is a cell; prose lies between, and outputs are left to whoever runs it."""
+    cells = json.loads(HOOKS["notebook"](TUTORIAL))["cells"]
+    written = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert written == [
+        ("!" if block.language == "bash" else "") + block.source.strip("\n")
+        for block in blocks_of(TUTORIAL)
+        if block.language in ("python", "bash")
+    ]
+    prose = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    assert "## 7. Save, load, verify" in prose
+    assert "```" not in prose
+
+
+def test_tables_of_rivals_are_found_in_results() -> None:
+    page = (ROOT / "docs" / "rivals.md").read_text(encoding="utf-8")
+    written = HOOKS["ROWS"].sub(HOOKS["rows"], page)
+    assert "<!-- rows of" not in written
+    assert written.count("\n| greedy |") == 2
+    with pytest.raises(LookupError, match="no rows"):
+        HOOKS["ROWS"].sub(HOOKS["rows"], page.replace(" greedy;", " nobody;"))
+
+
+def test_commands_are_listed_with_their_options() -> None:
+    page = "\n".join(HOOKS["commands"](typer.main.get_command(app), "mipplan"))
+    assert "## mipplan profiles import\n" in page
+    assert "| `--slo` | " in page.split("## mipplan plan\n")[1].split("\n## ")[0]
+
+
 # --- the pages among themselves --------------------------------------------------------------------------------------
 
 
@@ -425,7 +490,7 @@ def test_relative_links_lead_somewhere() -> None:
         f"{path.name}: {target}"
         for path in PAGES
         for target in RELATIVE_LINK.findall(FENCE.sub("", path.read_text(encoding="utf-8")))
-        if not (path.parent / target).exists()
+        if not (path.parent / target).exists() and target != "tutorial.ipynb"  # written by docs/hooks.py
     ]
     assert broken == []
 

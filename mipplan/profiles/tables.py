@@ -33,7 +33,7 @@ OPTIONAL_COLUMNS = {
     "energy_j": True,
     "memory_gib": True,
 }
-#: By which column batches are planned and replayed, by its short name; docs/how-to/which-latency.md has the rule.
+#: By which column batches are planned and replayed, by its short name; docs/how-to/own-profiles.md has the rule.
 LATENCY_COLUMNS = {"table": "latency_ms", "p50": "latency_p50_ms", "p99": "latency_p99_ms"}
 
 
