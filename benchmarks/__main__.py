@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.status import write_status
 
 BENCHMARKS = {
+    "motivation": "benchmarks.motivation.run",
     "planning": "benchmarks.planning.run",
     "replay": "benchmarks.replay.run",
     "compare": "benchmarks.compare.run",
