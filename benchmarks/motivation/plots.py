@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from benchmarks.motivation.summary import SIZES, Tables, crossing, finds, gains
+from benchmarks.motivation.summary import SIZES, Tables, crossing, finds, gains, measured
 from mipplan.plots import COLOURS, open_frames, write_figure
 
 BLUE, ORANGE, GREEN, PINK, SKY, BLACK, BROWN, GREY = COLOURS
@@ -31,7 +31,13 @@ HARDWARE = {
     "v100_32gb": (SKY, "^", "-"),
     "a100_80gb": (BLUE, "D", "-"),
     "inf2": (PINK, "X", ":"),
-    "rtx4090": (BLACK, "*", "-."),
+    "rtx4090": (BLACK, "P", "-."),
+}
+#: Two of them cost almost the same, so one is drawn broad, below the other.
+RATED = {
+    "epyc_core": ((ORANGE, "o", "-"), 1.1),
+    "inf2": ((SKY, "", "-"), 3.2),
+    "rtx4090": ((BLACK, "", "--"), 0.9),
 }
 PLANNERS = {
     "eager": (BLUE, "", "-"),
@@ -106,12 +112,11 @@ def _hardware(tables: Tables) -> Figure:
 
 def _sizes(tables: Tables) -> Figure:
     """Models of several sizes: a family per colour, the size by line and marker."""
-    rows = tables["batches"]
     lines = (("o", "-"), ("s", "--"), ("^", ":"))
     cases = {}
     for colour, (hardware, models) in zip((ORANGE, BLUE, GREEN, BLACK), SIZES, strict=True):
         for model, (marker, line) in zip(models, lines, strict=False):
-            own = rows[(rows["model"] == model) & (rows["hardware"] == hardware)]
+            own = measured(tables, model, hardware)
             label = f"{model.removesuffix('-base-20-steps')}, {hardware}"
             cases[label] = (own, (colour, marker, line))
     return _by_batch(cases, 2)
@@ -124,12 +129,12 @@ def _gain(tables: Tables) -> Figure:
     for kind, style in styles.items():
         chosen = gains(tables).query("kind == @kind")[["model", "hardware"]]
         for number, (model, hardware) in enumerate(chosen.to_numpy().tolist()):
-            own = tables["batches"].query("model == @model and hardware == @hardware")
+            own = measured(tables, model, hardware)
             label = f"{kind} ({len(chosen)})" if number == 0 else None
-            _line(axes, own["batch"], own["gain"], style, label, linewidth=0.7, alpha=0.8)
+            _line(axes, own["batch"], own["gain"], style, label, linewidth=0.7, markersize=2, alpha=0.8)
     batch = np.array([1, 1024])
     axes.plot(batch, batch, color=BLUE, linestyle=":", linewidth=0.8)
-    axes.annotate("all for the time of one", (22, 26), rotation=43, color=BLUE, fontsize=6, ha="center")
+    axes.annotate("all for the time of one", (24, 32), rotation=41, color=BLUE, fontsize=6, ha="center")
     axes.set_xlabel("batch size")
     axes.set_ylabel("throughput / that of the least batch")
     _plain(axes, x=True, y=True)
@@ -156,12 +161,13 @@ def _tails(tables: Tables) -> Figure:
         axes.axhline(slo_ms, color=BLACK, linewidth=0.7, linestyle=":")
         axes.set_ylabel("P99 of latency (ms)")
         axes.legend(frameon=False, loc="upper left")
-    _plain(above, y=True)
-    _plain(below, x=True, y=True)
+        _plain(axes, x=axes is below, y=True)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    below.xaxis.set_minor_locator(NullLocator())
     below.set_xticks(sorted(panels[-1][2]["cv"].unique()))
     above.set_xlabel("load of the busiest stage")
     below.set_xlabel("burstiness: coefficient of variation of gaps")
-    above.annotate(f"SLO {slo_ms:g} ms", (0.97, slo_ms), ha="right", va="bottom", fontsize=6)
+    above.annotate(f"SLO {slo_ms:g} ms", (0.6, slo_ms), ha="center", va="bottom", fontsize=6)
     return figure
 
 
@@ -171,15 +177,16 @@ def _rates(tables: Tables) -> Figure:
     models = list(dict.fromkeys(rows["model"]))
     figure, panels = _panels(len(models), 1.25 * len(models) + 0.5, sharex=True, sharey=True)
     for axes, model in zip(panels, models, strict=True):
-        for hardware, own in rows[rows["model"] == model].groupby("hardware"):
-            _line(axes, own["rate_rps"], own["usd_per_thousand"], HARDWARE[str(hardware)], str(hardware))
+        for hardware, (style, width) in RATED.items():
+            own = rows[(rows["model"] == model) & (rows["hardware"] == hardware)]
+            _line(axes, own["rate_rps"], own["usd_per_thousand"], style, hardware, linewidth=width)
         _plain(axes, x=True, y=True)
         axes.set_title(model, loc="left", fontsize=7)
         rate = crossing(rows, model, "rtx4090")
         if rate is not None:
             axes.axvline(rate, color=GREY, linewidth=0.7, linestyle=":")
     panels[len(models) // 2].set_ylabel("cost of a thousand queries ($)")
-    panels[0].legend(frameon=False, loc="upper right")
+    panels[0].legend(frameon=False, loc="lower left")
     panels[-1].set_xlabel("rate (queries/s)")
     return figure
 
@@ -200,7 +207,7 @@ def _spaces(tables: Tables) -> Figure:
     axes.axvline(1.0, color=GREY, linewidth=0.7)
     axes.set_yticks(range(len(found)), [name.replace("-", "-\n", 1) for name in found.index])
     axes.invert_yaxis()
-    axes.set_xlabel("cost / cheapest that keeps the objective in replay")
+    axes.set_xlabel("cost / cheapest known")
     axes.set_xlim(left=0.93)
     axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(-0.35, 1.0))
     return figure
