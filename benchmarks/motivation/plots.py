@@ -112,10 +112,9 @@ def _hardware(tables: Tables) -> Figure:
 
 def _sizes(tables: Tables) -> Figure:
     """Models of several sizes: a family per colour, the size by line and marker."""
-    lines = (("o", "-"), ("s", "--"), ("^", ":"))
-    cases = {}
-    for colour, (hardware, models) in zip((ORANGE, BLUE, GREEN, BLACK), SIZES, strict=True):
-        for model, (marker, line) in zip(models, lines, strict=False):
+    cases, colours, markers = {}, (ORANGE, BLUE, GREEN, BLACK), ("os^", "Dd", "v<>", "P")
+    for colour, marks, (hardware, models) in zip(colours, markers, SIZES, strict=True):
+        for model, marker, line in zip(models, marks, ("-", "--", ":"), strict=False):
             own = measured(tables, model, hardware)
             label = f"{model.removesuffix('-base-20-steps')}, {hardware}"
             cases[label] = (own, (colour, marker, line))
@@ -186,7 +185,9 @@ def _rates(tables: Tables) -> Figure:
         if rate is not None:
             axes.axvline(rate, color=GREY, linewidth=0.7, linestyle=":")
     panels[len(models) // 2].set_ylabel("cost of a thousand queries ($)")
-    panels[0].legend(frameon=False, loc="lower left")
+    panels[0].legend(
+        frameon=False, loc="lower right", bbox_to_anchor=(1.03, 0.97), ncols=3, columnspacing=1.0
+    )
     panels[-1].set_xlabel("rate (queries/s)")
     return figure
 
