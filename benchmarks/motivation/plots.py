@@ -204,7 +204,9 @@ def _spaces(tables: Tables) -> Figure:
         axes.plot(found[planner], places, color=colour, marker=marker, linestyle="none", label=planner)
         for place, missing in zip(places, found[planner].isna(), strict=True):
             if missing:
-                axes.annotate("none", (0.985, place), color=colour, fontsize=5, va="center", ha="right")
+                axes.annotate(
+                    "no plan within the budget", (1.02, place), color=colour, fontsize=5, va="center"
+                )
     axes.axvline(1.0, color=GREY, linewidth=0.7)
     axes.set_yticks(range(len(found)), [name.replace("-", "-\n", 1) for name in found.index])
     axes.invert_yaxis()
@@ -221,12 +223,16 @@ def _objectives(tables: Tables) -> Figure:
     for planner, (colour, marker, line) in PLANNERS.items():
         own = rows[rows["planner"] == planner].dropna(subset=["usd_per_hour"])
         if line == "none":
-            _line(axes, own["from_ms"], own["usd_per_hour"], (colour, marker, line), planner)
+            _line(
+                axes, own["from_ms"], own["usd_per_hour"], (colour, marker, line), planner, mfc="none", ms=5
+            )
         else:
             ends = own[["from_ms", "to_ms"]].to_numpy().ravel()
             _line(axes, ends, np.repeat(own["usd_per_hour"], 2), (colour, marker, line), planner)
     axes.set_xlabel("latency objective, P99 (ms)")
     axes.set_ylabel("cost ($/h)")
     axes.set_ylim(bottom=0.0)
+    # Beyond the last step nothing happens any more.
+    axes.set_xlim(right=1.25 * rows.loc[rows["planner"] == "eager", "from_ms"].max())
     axes.legend(frameon=False)
     return figure
