@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from benchmarks.motivation.measure import MODERATE
 from benchmarks.motivation.summary import SIZES, Tables, crossing, finds, gains, measured
 from mipplan.plots import COLOURS, open_frames, write_figure
 
@@ -145,10 +146,10 @@ def _tails(tables: Tables) -> Figure:
     """P99 in replay and its certificate, over load and over burstiness."""
     figure, (above, below) = _panels(2, 3.9)
     rows = tables["tails"]
-    moderate = float(rows["load"].mode()[0])
     slo_ms = float(rows["slo_ms"].iloc[0])
-    panels = [(above, "load", own, f"CV {cv:g}", cv) for cv, own in rows.groupby("cv") if len(own) > 20]
-    panels.append((below, "cv", rows[np.isclose(rows["load"], moderate)], f"load {moderate:g}", 1.0))
+    groups = [(float(cv), own) for cv, own in rows.groupby("cv") if own["load"].nunique() > 1]
+    panels = [(above, "load", own, f"CV {cv:g}", cv) for cv, own in groups]
+    panels.append((below, "cv", rows[np.isclose(rows["load"], MODERATE)], f"load {MODERATE:g}", 1.0))
     for axes, column, own, label, cv in panels:
         colour, marker = (BLUE, "o") if cv == 1.0 else (ORANGE, "s")
         seen = own.groupby(column)[["p99_ms", "certificate_ms"]].median()

@@ -214,8 +214,8 @@ def _objectives(rows: pd.DataFrame) -> str:
     best = int(np.nanargmax(saved))
     sentence = (
         f"The eager staircase has {count} costs between {first:.0f} and {last:.0f} ms. Ten milliseconds more save up "
-        f"to {saved[best]:.2f} $/h, from {starts[best]:.0f} ms on; beyond {eager['from_ms'].max():.0f} ms nothing saves "
-        f"any more. Beside greedy at {len(beside)} objectives, {'; '.join(said)}."
+        f"to {saved[best]:.2f} $/h, from {starts[best]:.0f} ms on; beyond {eager['from_ms'].max():.0f} ms nothing "
+        f"saves any more. Beside greedy at {len(beside)} objectives, {'; '.join(said)}."
     )
     return "\n".join([sentence, "", *lines])
 
