@@ -36,7 +36,7 @@ DEMO_TRACE    := profiles/traces/bursty.csv.gz
 DEMO_OUT      := demo-out
 DEMO_FLAGS    := --trace $(DEMO_TRACE) --out $(DEMO_OUT)/plan.json
 
-.PHONY: help demo test lint format style types imports deep mutants bench docs wheel clean distclean
+.PHONY: help demo test lint format style types imports deep mutants bench motivation docs wheel clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -97,6 +97,9 @@ mutants: $(VENV)/.installed-test  ## change the proofs' code in small ways and s
 
 bench: $(VENV)/.installed-bench  ## run the benchmarks (benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+motivation: $(VENV)/.installed-base  ## why plan at all: the experiment behind docs/motivation.md (some minutes)
+	$(BIN)/python -m benchmarks motivation $(ARGS)
 
 # --- shipping it -----------------------------------------------------------------------------------------------------
 

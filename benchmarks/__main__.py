@@ -10,6 +10,7 @@ from benchmarks.reproduce import reproduce
 from benchmarks.status import write_status
 
 BENCHMARKS = {
+    "motivation": "benchmarks.motivation.run",
     "planning": "benchmarks.planning.run",
     "replay": "benchmarks.replay.run",
     "compare": "benchmarks.compare.run",

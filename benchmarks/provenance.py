@@ -35,6 +35,13 @@ _WHOLE = ("mipplan", "formulations/mipplan_formulations")
 #: the greedy rules of `benchmarks.compare.ties`,
 #: `shipped` the pipelines and traces of this repository in `benchmarks.compare.shipped`.
 SUBJECTS: dict[str, tuple[str, ...]] = {
+    "motivation": (
+        *_PLANNER,
+        *_GREEDY,
+        *_rooms("verification", "refinement", "questions"),
+        "profiles",
+        "benchmarks/motivation",
+    ),
     "planning": (*_PLANNER, "benchmarks/planning"),
     "replay": (*_REPLAYER, "benchmarks/replay"),
     "limits": (*_WHOLE, "benchmarks/limits.py"),
@@ -66,7 +73,12 @@ TELLING = ("aims", "comparing", "drawing", "figures", "plots", "report", "summar
 #: Source code, and data that are measured with; frozen instances (JSON) have fingerprints of their own.
 SUFFIXES = (".py", ".yaml", ".csv", ".gz", ".toml")
 #: What benchmarks write themselves does not make a tree dirty.
-WRITTEN = ("benchmarks/results", "benchmarks/instances/best_known.json", "docs/images/plan-life.svg")
+WRITTEN = (
+    "benchmarks/results",
+    "benchmarks/instances/best_known.json",
+    "docs/images/plan-life.svg",
+    "docs/images/motivation",
+)
 
 
 def files_of(subject: str, root: Path = ROOT) -> Iterator[Path]:

@@ -13,6 +13,7 @@ from benchmarks.reproduce import WRITTEN, tell_reproduced
 
 #: Result: the benchmark whose subject it is of, and the file that says what it was measured on.
 RESULTS = {
+    "motivation": ("motivation", "motivation/machine.json"),
     "planning": ("planning", "planning/machine.json"),
     "replay": ("replay", "replay/machine.json"),
     "limits.json": ("limits", "limits.json"),

@@ -1,0 +1,1 @@
+"""Why plan at all: latency and cost by hardware, model size, batch, load, burstiness (`docs/motivation.md`)."""
