@@ -18,7 +18,6 @@ from mipplan.planner.instance import (
     Instance,
     Request,
     check_search,
-    check_theorem,
     check_tomorrow,
     trace_instance,
 )

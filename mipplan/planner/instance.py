@@ -8,7 +8,6 @@ from fractions import Fraction
 from functools import cached_property
 
 from mipplan.calculus import ArrivalCurve, StageService, check_curve, most_tokens_per_query
-from mipplan.certificate import check_covered, check_timed
 from mipplan.core import (
     NS_PER_S,
     UNLIMITED_NS,
@@ -28,6 +27,7 @@ from mipplan.options import (
     Configuration,
     StageFamilies,
     StageOptions,
+    charge_energy,
     check_span,
     expand,
     extremes,
@@ -35,9 +35,10 @@ from mipplan.options import (
     joint_demand,
     limits_of,
     require_accuracy,
+    require_power,
     undominated,
 )
-from mipplan.pipeline import Discipline, DispatchLaw, Laws, Pipeline, are_timed
+from mipplan.pipeline import Discipline, Laws, Pipeline, are_timed
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.cuts import Cut, Services, strengthen
 from mipplan.planner.oracle import (
@@ -48,7 +49,7 @@ from mipplan.planner.oracle import (
     SeparationOracle,
     WorstCaseOracle,
 )
-from mipplan.profiles import Profiles
+from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import (
     CertificateKind,
     Figures,
@@ -105,6 +106,20 @@ class Instance:
         families, floor = require_accuracy(self.pipeline, self.families, min_accuracy)
         return replace(self, families=families, caps=(*self.caps, *floor.caps), floor=floor)
 
+    def with_energy(self, terms: EnergyTerms | None, profiles: Profiles) -> Instance:
+        """Return the same request, whose options know their power, pay for it, and keep a cap on it."""
+        if terms is None:
+            return self
+        families = charge_energy(self.pipeline, profiles, self.families, self.demand, terms)
+        return replace(self, families=families).with_power(terms.max_power_mw)
+
+    def with_power(self, most_mw: int | None) -> Instance:
+        """Return the same request, whose plans draw at most so much power on average; it is known already."""
+        if most_mw is None:
+            return self
+        families, cap = require_power(self.families, most_mw)
+        return replace(self, families=families, caps=(*self.caps, cap))
+
     def space(self, tables: Mapping[str, StageOptions], required: Sequence[Cover] = ()) -> SearchSpace:
         """Return the choices of some options, none empty, that keep what is asked for beside the deadline."""
         return SearchSpace(tables, self.limits, required, self.caps, self.floor)
@@ -159,8 +174,7 @@ class Instance:
     def cheapest_by_stage(self) -> dict[str, int]:
         """What keeping up with the demand costs at least, per stage (micro-dollars per hour)."""
         return {
-            stage: min(f.fewest * f.microusd_per_hour for f in found.families)
-            for stage, found in self.families.items()
+            stage: min(f.cost(f.fewest) for f in found.families) for stage, found in self.families.items()
         }
 
     def affordable(
@@ -242,7 +256,7 @@ class Request:
         if plan.envelope is None:
             loads = [load.at(trace.arrival_ns) for load, trace in zip(self.workloads, traces, strict=True)]
             made = _on_traces(plan.profiles, loads, deadline_ns, plan.objective, plan.laws, self.overtaking)
-            return made.with_floor(plan.min_accuracy)
+            return made.with_energy(plan.energy, plan.profiles).with_floor(plan.min_accuracy)
         # Replicas outrun the mean rate of every trace, too.
         for trace in traces:
             check_span(trace.span_ns)
@@ -252,7 +266,7 @@ class Request:
         demand = {stage: rate * most for stage, most in most_tokens_per_query(plan.pipeline).items()}
         oracle = WorstCaseOracle(plan.pipeline, arrival)
         made = Instance.of(plan.pipeline, plan.profiles, demand, oracle, deadline_ns, plan.laws)
-        return made.with_floor(plan.min_accuracy)
+        return made.with_energy(plan.energy, plan.profiles).with_floor(plan.min_accuracy)
 
 
 def asked_objective(
@@ -278,7 +292,7 @@ def state_question(
     """Return the plan without choices that states what is asked for, with the traces at hand."""
     return Plan(
         pipeline,
-        relevant_profiles(pipeline, profiles),
+        relevant_profiles(pipeline, profiles, power=objective.energy is not None),
         objective,
         status=PlanStatus.UNKNOWN,
         figures=Figures(lower_bound_microusd_per_hour=0),
@@ -364,37 +378,3 @@ def check_tomorrow(guarantee: str, confidence: float | None, drift: float | None
     message = "goes with the guarantee 'reliable' only"
     faults.add(*(Fault(what, message) for what, value in given.items() if value is not None))
     faults.check()
-
-
-def check_theorem(
-    laws: Laws,
-    discipline: str,
-    guarantee: str,
-    certificate: str,
-    runs: RunClass | None,
-    headroom: float,
-    budget_usd_per_hour: float | None,
-) -> bool:
-    """Refuse what nothing is proven of under these laws, with every fault; say whether replays make the plan."""
-    by_replay = guarantee in (Guarantee.REPLAY, Guarantee.RELIABLE)
-    is_timed = set(laws.values()) == {DispatchLaw.TIMED}
-    if not by_replay and (guarantee == Guarantee.ENVELOPE or not is_timed):
-        check_covered(discipline, certificate, runs, inside_curve=guarantee == Guarantee.ENVELOPE)
-        return False
-    faults = Faults()
-    # The classic one is the default, so nobody need have asked for it.
-    if is_timed:
-        faults.take(
-            lambda: check_timed(None if certificate == CertificateKind.CLASSIC else certificate, runs)
-        )
-    what = f"the guarantee {guarantee}" if by_replay else "timed dispatch"
-    message = f"does not go with {what}, whose plans are found by replays of the trace as it is"
-    given = {
-        "headroom": headroom != 1.0,
-        "budget_usd_per_hour": budget_usd_per_hour is not None,
-        "certificate": not is_timed and certificate == CertificateKind.SHARP,
-        "runs": not is_timed and runs is not None,
-    }
-    faults.add(*(Fault(what, message) for what, is_given in given.items() if is_given))
-    faults.check()
-    return True

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope, least_above
-from mipplan.certificate import resolve_certificate
+from mipplan.certificate import check_theorem, resolve_certificate
 from mipplan.core import (
     Deadline,
     SearchLimits,
@@ -20,7 +20,7 @@ from mipplan.core import (
     from_front,
     seconds_to_ns,
 )
-from mipplan.options import Configuration, check_accuracies, check_names
+from mipplan.options import Configuration, check_accuracies, check_names, check_power
 from mipplan.pipeline import Discipline, Dispatch, Pipeline, check_accuracy
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod
 from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, find_first_plan, trim
@@ -29,17 +29,17 @@ from mipplan.planner.instance import (
     Request,
     asked_objective,
     check_search,
-    check_theorem,
     check_tomorrow,
     state_question,
 )
 from mipplan.planner.narrowing import PlanningParams, narrow
-from mipplan.profiles import Profiles
+from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import (
     CertificateKind,
     Figures,
     Guarantee,
     Limit,
+    Objective,
     Plan,
     PlanStatus,
     Provenance,
@@ -75,6 +75,7 @@ def plan(
     envelope: ArrivalCurve | None = None,
     budget_usd_per_hour: float | None = None,
     accuracy: float | None = None,
+    energy: EnergyTerms | None = None,
     dispatch: Dispatch = None,
     discipline: str = "oldest_first",
     certificate: str = CertificateKind.CLASSIC,
@@ -124,6 +125,8 @@ def plan(
         part; the plan's `slo_s` is then the latency it is certified for.
     accuracy : float, optional
         The least accuracy of the pipeline, in (0, 1], with the variants chosen; without it the cheapest ones will do.
+    energy : EnergyTerms, optional
+        A cap on the mean power that is guaranteed, and prices, which the cost then includes; empty: it is told.
     dispatch : {"eager", "paced", "timed"}, or mapping of str to such, optional
         When a batch is made: at all stages, or at those named; by default as the pipeline says, which is ``eager``
         unless it says otherwise. Where all stages are timed the plan is refined (`mipplan.refine`), since the replay is
@@ -167,7 +170,8 @@ def plan(
     References
     ----------
     Theorem and relaxation: [theory, section 3][3-the-certificate] and [section 4][4-the-bound-a-relaxation-on-any-dag].
-    The method: [section 5][5-the-exact-method], `mipplan.planner.benders`. [Accuracy][accuracy-of-a-pipeline].
+    The method: [section 5][5-the-exact-method], `mipplan.planner.benders`. [Accuracy][accuracy-of-a-pipeline], and
+    [energy][what-is-proven-of-energy].
     """
     started, by_budget = time.monotonic(), budget_usd_per_hour is not None
     asked_for = partial(asked_objective, pipeline, slo_s, quantile, seed, per_s, share, guarantee, by_budget)
@@ -190,14 +194,15 @@ def plan(
         lambda: check_names(pipeline, profiles),
         lambda: None if accuracy is None else check_accuracy(accuracy),
         lambda: None if accuracy is None else check_accuracies(pipeline, profiles),
+        lambda: None if energy is None else check_power(pipeline, profiles, energy),
         lambda: check_laws(pipeline, dispatch, discipline),
     )
     traces = read_traces(trace)
     laws = check_laws(pipeline, dispatch, discipline)
-    by_replay = check_theorem(laws, discipline, guarantee, certificate, runs, headroom, budget_usd_per_hour)
+    given = laws, discipline, guarantee, certificate, runs, headroom, budget_usd_per_hour
+    by_replay = check_theorem(*given, energy)
     by_arrival = discipline == Discipline.FIFO and not by_replay
-    # Whatever "auto" will mean, a solver that does not work here is found before any work. With a formulation by name
-    # "auto" is the first solver that works; without one it stays with each problem that is solved.
+    # A solver that does not work here is found before any work. Without a formulation by name "auto" stays "auto".
     resolved = resolve_solver(solver)
     if Guarantee(guarantee) is Guarantee.ENVELOPE and envelope is None:
         envelope = least_above([empirical_envelope(one.scale(headroom).arrival_ns) for one in traces])
@@ -212,6 +217,7 @@ def plan(
         budget_microusd_per_hour=check_budget(budget_usd_per_hour),
         seeds=seeds,
         min_accuracy=accuracy,
+        energy=energy,
     ).under(laws, discipline)
     provenance = Provenance.on(traces, formulation, AUTO if solver == formulation == AUTO else resolved)
     asked = state_question(pipeline, profiles, objective, provenance)
@@ -240,7 +246,6 @@ def plan(
         if resolve_certificate(certificate, maker.request.workloads, runs) is CertificateKind.CLASSIC:
             return maker.cheapest
         first = maker.hurried().cheapest()
-        # After Ctrl-C only the plan at hand is certified anew.
         ending["time_limit_s"] = 1e-3 if first.limit is Limit.INTERRUPT else left_s()
         return partial(from_front("sharpen"), first, traces, runs=runs, **ending)
 
@@ -262,13 +267,16 @@ class PlanMaker:
         self.request, self._proven = Request.of(asked, asked.provenance.samples), 0
         self.instance = self.request.instance()
 
-    def asking(self, min_accuracy: float | None, limits: SearchLimits, proven: int = 0) -> PlanMaker:
-        """The same with another least accuracy, all that was learnt shared; no such plan costs less than `proven`."""
+    def asking(self, objective: Objective, limits: SearchLimits, proven: int = 0) -> PlanMaker:
+        """The same, uncapped so far, with an objective's least accuracy and most power; all learnt is shared.
+
+        No such plan costs less than `proven`.
+        """
         made = copy.copy(self)
-        objective = replace(self._asked.objective, min_accuracy=min_accuracy)
         made._asked = replace(self._asked, objective=objective)
         made.request = Request(made._asked, self.request.samples)
-        made.instance = self.instance.with_floor(min_accuracy)
+        cap = None if objective.energy is None else objective.energy.max_power_mw
+        made.instance = self.instance.with_power(cap).with_floor(objective.min_accuracy)
         made._method, made._proven = replace(self._method, limits=limits), proven
         return made
 
@@ -373,13 +381,13 @@ class PlanMaker:
     def _made(
         self, configuration: Configuration, lower_bound: int | None, certificate_ns: int, limit: Limit | None
     ) -> Plan:
-        oracle, services = self.instance.oracle, configuration.services
+        oracle, services, cost = self.instance.oracle, configuration.services, configuration.microusd_per_hour
         bound_ns, samples = oracle.paths.bound_ns(services), self.request.figures(oracle.by_sample(services))
         return replace(
             self._asked,
             status=PlanStatus.OPTIMAL if limit is None else PlanStatus.FEASIBLE,
             choices=configuration.choices,
-            figures=Figures(configuration.microusd_per_hour, lower_bound, bound_ns, certificate_ns, samples),
+            figures=Figures(cost, lower_bound, bound_ns, certificate_ns, samples, **configuration.power_mw),
             reason=None if limit is None else f"{_STOPPED} before this plan was proven the best",
             limit=limit,
         )

@@ -10,6 +10,7 @@ from mipplan.result.explanation import (
     StageExplanation,
     accuracy_of,
     dollars_text,
+    power_text,
     proof_text,
     step_text,
 )
@@ -45,7 +46,7 @@ from mipplan.result.stream import (
     state_manner,
     systems_text,
 )
-from mipplan.result.timeline import StepFunction, Windows, check_window, check_windows
+from mipplan.result.timeline import RunEnergy, StageEnergy, StepFunction, Windows, check_window, check_windows
 
 __all__ = [
     "FIGURES",
@@ -77,7 +78,9 @@ __all__ = [
     "Reliability",
     "ReplayResult",
     "RunClass",
+    "RunEnergy",
     "SampleFigure",
+    "StageEnergy",
     "StageExplanation",
     "StageReplay",
     "StageTotals",
@@ -99,6 +102,7 @@ __all__ = [
     "exact_sum",
     "fingerprint",
     "overruns_text",
+    "power_text",
     "proof_text",
     "read_document",
     "relevant_profiles",

@@ -13,7 +13,7 @@ from mipplan.core import Deadline, Fault, InputError, SearchLimits, check_time_l
 from mipplan.options import check_accuracies
 from mipplan.pipeline import AccuracyKind, Pipeline, are_timed, choosing, combinations
 from mipplan.planner import PlanMaker, plan
-from mipplan.profiles import Profiles
+from mipplan.profiles import MW_PER_W, Profiles
 from mipplan.result import CertificateKind, Figures, Guarantee, Plan, PlanStatus
 from mipplan.trace import Trace
 from mipplan.variants.combinations import best_combination
@@ -74,20 +74,26 @@ class Asker:
             return self.cheapest
         return self.at_least(min(known for _, known in rule.rows), self.cheapest.microusd_per_hour or 0)
 
-    def at_least(self, accuracy: float, proven: int = 0) -> Plan:
-        """Return the cheapest plan of at least that accuracy; none costs less than what is `proven`."""
+    def at_least(self, accuracy: float | None, proven: int = 0, most_mw: int | None = None) -> Plan:
+        """Return the cheapest plan of at least that accuracy, and at most that power beside what is asked for.
+
+        None costs less than what is `proven`.
+        """
 
         def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
-            return self.maker(asked, limits).asking(asked.min_accuracy, limits, proven).cheapest
+            return self.maker(asked, limits).asking(asked.objective, limits, proven).cheapest
 
-        objective = replace(self.asked.objective, min_accuracy=accuracy)
+        objective, terms = replace(self.asked.objective, min_accuracy=accuracy), self.asked.energy
+        if terms is not None and most_mw is not None:
+            objective = replace(objective, energy=replace(terms, max_power_w=most_mw / MW_PER_W))
         return best_combination(replace(self.asked, objective=objective), answering, self.limits)
 
     def maker(self, asked: Plan, limits: SearchLimits) -> PlanMaker:
         """What makes plans for the tokens that the variants make which a pipeline runs."""
         known = self._makers.get(asked.pipeline)
         if known is None:
-            plain = replace(asked, objective=replace(asked.objective, min_accuracy=None))
+            energy = asked.energy and replace(asked.energy, max_power_w=None)
+            plain = replace(asked, objective=replace(asked.objective, min_accuracy=None, energy=energy))
             known = self._makers[asked.pipeline] = PlanMaker(plain, limits)
         return known
 
