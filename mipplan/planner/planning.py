@@ -108,8 +108,8 @@ def plan(
     formulation : str
         Key of ``mipplan_formulations.FORMULATIONS``, or ``"auto"``: by the features of each problem that is solved.
     solver : str
-        ``"auto"`` or a name from ``mipplan.solvers.available_solvers()``. Without a named formulation, ``"auto"``
-        chooses by the features of each problem (`mipplan.solvers.solve_problem`); with one, the first that works.
+        ``"auto"`` or a name from ``mipplan.solvers.available_solvers()``. ``"auto"`` is the first that works; without a
+        named formulation it chooses by the features of each problem.
     time_limit_s : float or None
         Wall-clock limit; what was found by then is returned with its proven lower bound.
     seed : int
@@ -121,16 +121,14 @@ def plan(
     envelope : ArrivalCurve, optional
         With ``guarantee="envelope"``; by default the concave hull of the trace's own envelope.
     budget_usd_per_hour : float, optional
-        The mirror problem: find the least certified latency within this cost. The objective, if any, plays no
-        part; the plan's `slo_s` is then the latency it is certified for.
+        The mirror problem: the least certified latency within this cost, which is then the plan's `slo_s`.
     accuracy : float, optional
         The least accuracy of the pipeline, in (0, 1], with the variants chosen; without it the cheapest ones will do.
     energy : EnergyTerms, optional
         A cap on the mean power that is guaranteed, and prices, which the cost then includes; empty: it is told.
     dispatch : {"eager", "paced", "timed"}, or mapping of str to such, optional
-        When a batch is made: at all stages, or at those named; by default as the pipeline says, which is ``eager``
-        unless it says otherwise. Where all stages are timed the plan is refined (`mipplan.refine`), since the replay is
-        then the certificate: guarantee ``replay``, without headroom or budget.
+        When a batch is made: at all stages, or at those named; by default as the pipeline says. Where all stages are
+        timed the replay is the certificate: the plan is refined (`mipplan.refine`), without headroom or budget.
     discipline : {"oldest_first", "fifo"}
         Which waiting tokens a batch takes first. ``fifo``, by arrival at the stage, is what Triton and mosec do.
     certificate : {"classic", "sharp", "auto"}
@@ -146,8 +144,8 @@ def plan(
     confidence : float, optional
         Of guarantee ``reliable``: the share of scenarios that must keep the objective; 0.95 by default.
     drift : float, optional
-        Of guarantee ``reliable``: by which share tomorrow's rate is typically off (one standard deviation), beyond the
-        chance of resampling; by default as much as parts of the sample differ beyond it.
+        Of guarantee ``reliable``: by which share tomorrow's rate is off (one standard deviation), beyond resampling; by
+        default as parts of the sample differ.
     seeds : int
         Draws of the tokens of every trace, `seed`, `seed` + 1 and so on; the plan is certified on each by itself. Of
         guarantee ``reliable`` also draws of every scenario that it is chosen on.
@@ -157,8 +155,7 @@ def plan(
     Returns
     -------
     Plan
-        Always; `status` says how much is proven. Infeasible is an answer, with `reason`. Ctrl-C during the search
-        stops it as a time limit does.
+        Always; `status` says how much is proven. Infeasible is an answer, with `reason`. Ctrl-C is a time limit.
 
     Raises
     ------
@@ -170,8 +167,7 @@ def plan(
     References
     ----------
     Theorem and relaxation: [theory, section 3][3-the-certificate] and [section 4][4-the-bound-a-relaxation-on-any-dag].
-    The method: [section 5][5-the-exact-method], `mipplan.planner.benders`. [Accuracy][accuracy-of-a-pipeline], and
-    [energy][what-is-proven-of-energy].
+    The method: [section 5][5-the-exact-method]. [Accuracy][accuracy-of-a-pipeline], [energy][what-is-proven-of-energy].
     """
     started, by_budget = time.monotonic(), budget_usd_per_hour is not None
     asked_for = partial(asked_objective, pipeline, slo_s, quantile, seed, per_s, share, guarantee, by_budget)
@@ -199,8 +195,8 @@ def plan(
     )
     traces = read_traces(trace)
     laws = check_laws(pipeline, dispatch, discipline)
-    given = laws, discipline, guarantee, certificate, runs, headroom, budget_usd_per_hour
-    by_replay = check_theorem(*given, energy)
+    how = laws, discipline, guarantee, certificate, runs, headroom
+    by_replay = check_theorem(*how, budget_usd_per_hour, energy)
     by_arrival = discipline == Discipline.FIFO and not by_replay
     # A solver that does not work here is found before any work. Without a formulation by name "auto" stays "auto".
     resolved = resolve_solver(solver)
@@ -268,16 +264,15 @@ class PlanMaker:
         self.instance = self.request.instance()
 
     def asking(self, objective: Objective, limits: SearchLimits, proven: int = 0) -> PlanMaker:
-        """The same, uncapped so far, with an objective's least accuracy and most power; all learnt is shared.
-
-        No such plan costs less than `proven`.
-        """
+        """The same, uncapped so far, for an objective's accuracy and power; no such plan costs less than `proven`."""
         made = copy.copy(self)
         made._asked = replace(self._asked, objective=objective)
         made.request = Request(made._asked, self.request.samples)
         cap = None if objective.energy is None else objective.energy.max_power_mw
         made.instance = self.instance.with_power(cap).with_floor(objective.min_accuracy)
         made._method, made._proven = replace(self._method, limits=limits), proven
+        if proven:  # In a series of questions nobody reads why the last one has no answer.
+            made._params = replace(self._params, diagnosis_s=0.0)
         return made
 
     def on(self, asked: Plan, request: Request) -> PlanMaker:
@@ -366,8 +361,9 @@ class PlanMaker:
         feasibility = Feasibility(self._method, budget, self._params.search)
         best, limit = feasibility.smallest_deadline(self.instance)
         if best is None:
-            if limit is None and not self._method.limits.deadline.is_over:
-                # With a budget the instance has no deadline: this is what any plan takes, device limits included.
+            if (
+                limit is None and not self._method.limits.deadline.is_over
+            ):  # What any plan takes, limits included:
                 cheapest = self.cheapest()
                 return self._without_plan(over_budget(cheapest, budget)) if cheapest.choices else cheapest
             return replace(

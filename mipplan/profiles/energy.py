@@ -63,8 +63,8 @@ class EnergyTerms:
             elif given is not None:
                 object.__setattr__(self, name, tuple(map(float, values)) if several else float(given))
         if self.max_power_w is not None:
-            if not _is_amount(self.max_power_w) or not self.max_power_w > 0:
-                message = f"expected watts above 0, at most 10⁹, found {shown(self.max_power_w)}"
+            if not _is_amount(self.max_power_w):
+                message = f"expected watts of at least 0, at most 10⁹, found {shown(self.max_power_w)}"
                 faults.append(Fault("energy.max_power_w", message))
             else:
                 object.__setattr__(self, "max_power_w", float(self.max_power_w))

@@ -46,7 +46,15 @@ from mipplan.result.stream import (
     state_manner,
     systems_text,
 )
-from mipplan.result.timeline import RunEnergy, StageEnergy, StepFunction, Windows, check_window, check_windows
+from mipplan.result.timeline import (
+    RunEnergy,
+    StageEnergy,
+    StepFunction,
+    Windows,
+    check_window,
+    check_windows,
+    energy_text,
+)
 
 __all__ = [
     "FIGURES",
@@ -99,6 +107,7 @@ __all__ = [
     "check_windows",
     "document_text",
     "dollars_text",
+    "energy_text",
     "exact_sum",
     "fingerprint",
     "overruns_text",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -276,7 +277,7 @@ class ReplayResult(Printable):
         """Dollars paid per query."""
         return self.usd / self.queries
 
-    @property
+    @cached_property
     def energy(self) -> RunEnergy | None:
         """What the run took, exactly; None where the plan asks nothing of energy."""
         terms, first_ns = self.energy_terms, int(self.ingress_ns[0])

@@ -270,16 +270,48 @@ class RunEnergy:
         return 1_000 * self.energy_j / self.queries
 
     @property
+    def figures(self) -> dict[str, float]:
+        """All figures by name, with their units; without those that are not known."""
+        idle_pj, busy_pj = (
+            sum(getattr(s, name) for s in self.stages.values()) for name in ("idle_pj", "busy_pj")
+        )
+        carbon = {} if self.gco2 is None else {"gco2": self.gco2}
+        return {
+            "energy_j": self.energy_j,
+            "idle_j": idle_pj / _PJ_PER_J,
+            "busy_j": busy_pj / _PJ_PER_J,
+            "mean_power_w": self.mean_power_w,
+            "j_per_thousand": self.j_per_thousand,
+            "usd": self.usd,
+            **carbon,
+        }
+
+    @property
+    def by_stage(self) -> dict[str, dict[str, float]]:
+        """Joules of every stage, idle and busy."""
+        return {name: {"idle_j": own.idle_j, "busy_j": own.busy_j} for name, own in self.stages.items()}
+
+    @property
     def text(self) -> str:
         """All of it in a line."""
-        carbon = "" if self.gco2 is None else f", {self.gco2:.4g} g CO₂"
-        per_thousand = f"{self.j_per_thousand:.4g} J per 1,000 queries"
-        return f"{self.energy_j:.4g} J, {self.mean_power_w:.4g} W on average, {per_thousand}{carbon}"
+        return energy_text(self.figures)
 
     @property
     def mean_power_w(self) -> float:
         """Mean power in watts."""
         return self.energy_j * NS_PER_S / self.span_ns if self.span_ns else 0.0
+
+
+def energy_text(figures: Mapping[str, float] | None) -> str:
+    """What a run took of energy, in a line; empty where nothing was asked of it."""
+    if figures is None:
+        return ""
+    carbon = f", {figures['gco2']:.4g} g CO₂" if "gco2" in figures else ""
+    paid = f", {figures['usd']:.4g} $ for them" if figures["usd"] else ""
+    return (
+        f"{figures['energy_j']:.4g} J ({figures['idle_j']:.4g} idle), {figures['mean_power_w']:.4g} W on average, "
+        f"{figures['j_per_thousand']:.4g} J per 1,000 queries{carbon}{paid}"
+    )
 
 
 def run_energy(
