@@ -14,7 +14,6 @@ from mipplan.certificate.classic import (
     CertificateEvaluator,
     FifoEvaluator,
     check_by_arrival,
-    check_covered,
     critical_path,
     plan_services,
 )
@@ -31,18 +30,8 @@ from mipplan.core import (
     check_one_of,
     format_duration,
 )
-from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed
-from mipplan.profiles import EnergyTerms
-from mipplan.result import (
-    CertificateKind,
-    CriticalStage,
-    Figures,
-    Guarantee,
-    Plan,
-    RunClass,
-    SampleFigure,
-    worst_sample,
-)
+from mipplan.pipeline import Discipline, are_timed
+from mipplan.result import CertificateKind, CriticalStage, Figures, Plan, RunClass, SampleFigure, worst_sample
 from mipplan.tokens import Sample, Workload, realise
 from mipplan.trace import Trace
 
@@ -166,45 +155,6 @@ def check_timed(certificate: str | None, runs: RunClass | None) -> None:
         message = "do not go with timed dispatch: where all stages are timed every run is the replay"
         faults.add(Fault("runs", message))
     faults.check()
-
-
-def check_theorem(
-    laws: Laws,
-    discipline: str,
-    guarantee: str,
-    certificate: str,
-    runs: RunClass | None,
-    headroom: float,
-    budget_usd_per_hour: float | None,
-    energy: EnergyTerms | None = None,
-) -> bool:
-    """Refuse what nothing is proven of under these laws, with every fault; say whether replays make the plan."""
-    binds = energy is not None and energy.binds
-    by_replay = guarantee in (Guarantee.REPLAY, Guarantee.RELIABLE)
-    is_timed = set(laws.values()) == {DispatchLaw.TIMED}
-    if not by_replay and (guarantee == Guarantee.ENVELOPE or not is_timed):
-        check_covered(discipline, certificate, runs, inside_curve=guarantee == Guarantee.ENVELOPE)
-        if binds and certificate != CertificateKind.CLASSIC and discipline != Discipline.FIFO:
-            raise InputError.one("energy", "a cap on it or a price goes with the classic certificate only")
-        return False
-    faults = Faults()
-    # The classic one is the default, so nobody need have asked for it.
-    if is_timed:
-        faults.take(
-            lambda: check_timed(None if certificate == CertificateKind.CLASSIC else certificate, runs)
-        )
-    what = f"the guarantee {guarantee}" if by_replay else "timed dispatch"
-    message = f"does not go with {what}, whose plans are found by replays of the trace as it is"
-    given = {
-        "headroom": headroom != 1.0,
-        "budget_usd_per_hour": budget_usd_per_hour is not None,
-        "energy": binds,
-        "certificate": not is_timed and certificate == CertificateKind.SHARP,
-        "runs": not is_timed and runs is not None,
-    }
-    faults.add(*(Fault(what, message) for what, is_given in given.items() if is_given))
-    faults.check()
-    return True
 
 
 def resolve_certificate(

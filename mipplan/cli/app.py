@@ -120,11 +120,10 @@ def plan(
 ) -> None:
     """Find the cheapest certified configuration of a pipeline, and replay it."""
     with Session(context, json) as session:
-        from mipplan.certificate import check_theorem
         from mipplan.comparison import guarantee_costs
         from mipplan.core import check_one_of, check_quantile, check_seed
         from mipplan.pipeline import Discipline
-        from mipplan.planner import check_search, check_tomorrow
+        from mipplan.planner import check_search, check_theorem, check_tomorrow
         from mipplan.result import Limit, check_laws
 
         def check_proof() -> None:

@@ -7,19 +7,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
-from mipplan.calculus import ArrivalCurve, StageService, check_curve, most_tokens_per_query
+from mipplan.calculus import ArrivalCurve, StageService, most_tokens_per_query
+from mipplan.certificate import check_covered, check_timed
 from mipplan.core import (
     NS_PER_S,
     UNLIMITED_NS,
     Fault,
     Faults,
     InputError,
-    check_all,
-    check_budget,
-    check_headroom,
-    check_one_of,
-    check_time_limit,
-    from_front,
 )
 from mipplan.options import (
     AccuracyFloor,
@@ -38,11 +33,10 @@ from mipplan.options import (
     require_power,
     undominated,
 )
-from mipplan.pipeline import Discipline, Laws, Pipeline, are_timed
+from mipplan.pipeline import Discipline, DispatchLaw, Laws, Pipeline, are_timed
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.cuts import Cut, Services, strengthen
 from mipplan.planner.oracle import (
-    ORACLES,
     CertificateOracle,
     FifoOracle,
     JointOracle,
@@ -60,15 +54,13 @@ from mipplan.result import (
     Provenance,
     RunClass,
     SampleFigure,
-    check_certified_by,
     relevant_profiles,
     resolve_objective,
     worst_sample,
 )
-from mipplan.solvers import AUTO
-from mipplan.tokens import Sample, Workload, check_seeds, find_samples, realise
+from mipplan.tokens import Sample, Workload, find_samples, realise
 from mipplan.trace import Trace
-from mipplan_formulations import FORMULATIONS, Cover
+from mipplan_formulations import Cover
 
 
 @dataclass(frozen=True)
@@ -334,47 +326,40 @@ def _on_traces(
     return Instance.of(workloads[0].pipeline, profiles, demand, oracle, deadline_ns, laws, overtaking)
 
 
-def check_search(
-    *,
-    formulation: str,
+def check_theorem(
+    laws: Laws,
+    discipline: str,
     guarantee: str,
-    envelope: ArrivalCurve | None,
-    time_limit_s: float | None,
+    certificate: str,
+    runs: RunClass | None,
     headroom: float,
     budget_usd_per_hour: float | None,
-    certificate: str = CertificateKind.CLASSIC,
-    runs: RunClass | None = None,
-    discipline: str = Discipline.OLDEST_FIRST,
-) -> None:
-    """Refuse what `plan` cannot search by, whatever the pipeline.
-
-    Raises `InputError` listing every fault.
-    """
-    # The optimum of a formulation that is not exact would be no lower bound for the certified plans.
-    exact = [name for name, formulation in FORMULATIONS.items() if formulation.exact]
-    check_all(
-        lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
-        # Plans that rest on replays need no oracle of the planner's.
-        lambda: check_one_of("guarantee", guarantee, [*ORACLES, Guarantee.REPLAY, Guarantee.RELIABLE], repr),
-        lambda: None if envelope is None else check_curve(envelope, guarantee == Guarantee.ENVELOPE),
-        lambda: check_time_limit(time_limit_s),
-        lambda: check_headroom(headroom),
-        lambda: check_budget(budget_usd_per_hour),
-        lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour, discipline),
-    )
-
-
-def check_tomorrow(guarantee: str, confidence: float | None, drift: float | None, seeds: int) -> None:
-    """Refuse what no reliable plan can be asked for by, and what goes with no other plan.
-
-    Raises `InputError` listing every fault.
-    """
-    if guarantee == Guarantee.RELIABLE:
-        from_front("check_reliability", "mipplan.reliability")(confidence, drift, seeds)
-        return
+    energy: EnergyTerms | None = None,
+) -> bool:
+    """Refuse what nothing is proven of under these laws, with every fault; say whether replays make the plan."""
+    binds = energy is not None and energy.binds
+    by_replay = guarantee in (Guarantee.REPLAY, Guarantee.RELIABLE)
+    is_timed = set(laws.values()) == {DispatchLaw.TIMED}
+    if not by_replay and (guarantee == Guarantee.ENVELOPE or not is_timed):
+        check_covered(discipline, certificate, runs, inside_curve=guarantee == Guarantee.ENVELOPE)
+        if binds and certificate != CertificateKind.CLASSIC and discipline != Discipline.FIFO:
+            raise InputError.one("energy", "a cap on it or a price goes with the classic certificate only")
+        return False
     faults = Faults()
-    faults.take(lambda: check_seeds(seeds))
-    given = {"confidence": confidence, "drift": drift}
-    message = "goes with the guarantee 'reliable' only"
-    faults.add(*(Fault(what, message) for what, value in given.items() if value is not None))
+    # The classic one is the default, so nobody need have asked for it.
+    if is_timed:
+        faults.take(
+            lambda: check_timed(None if certificate == CertificateKind.CLASSIC else certificate, runs)
+        )
+    what = f"the guarantee {guarantee}" if by_replay else "timed dispatch"
+    message = f"does not go with {what}, whose plans are found by replays of the trace as it is"
+    given = {
+        "headroom": headroom != 1.0,
+        "budget_usd_per_hour": budget_usd_per_hour is not None,
+        "energy": binds,
+        "certificate": not is_timed and certificate == CertificateKind.SHARP,
+        "runs": not is_timed and runs is not None,
+    }
+    faults.add(*(Fault(what, message) for what, is_given in given.items() if is_given))
     faults.check()
+    return True

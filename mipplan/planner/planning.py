@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope, least_above
-from mipplan.certificate import check_theorem, resolve_certificate
+from mipplan.certificate import resolve_certificate
 from mipplan.core import (
     Deadline,
     SearchLimits,
@@ -22,14 +22,13 @@ from mipplan.core import (
 )
 from mipplan.options import Configuration, check_accuracies, check_names, check_power
 from mipplan.pipeline import Discipline, Dispatch, Pipeline, check_accuracy
-from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod
+from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, check_search, check_tomorrow
 from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility, over_budget
 from mipplan.planner.instance import (
     Request,
     asked_objective,
-    check_search,
-    check_tomorrow,
+    check_theorem,
     state_question,
 )
 from mipplan.planner.narrowing import PlanningParams, narrow
