@@ -1,4 +1,5 @@
-"""Power, energy and plans under a cap by trying everything: slow, and written from the definitions in docs/energy.md.
+"""Power, energy and plans under a cap by trying everything: slow, from the definitions in docs/how-to/energy.md.
+
 
 Draws, bounds and prices are worked out one number at a time, in fractions; runs are those of the slow event loop. It
 shares realised tokens and the theorem's definition (`oracle_planner`) with other oracles, nothing with `mipplan`'s own.

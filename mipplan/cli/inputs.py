@@ -255,18 +255,18 @@ def share_of(flag: str, text: str | None) -> float | None:
 
 def energy_of(told: bool, most_w: float | None, usd: str | None, gco2: str | None) -> mp.EnergyTerms | None:
     """Read what is asked of energy; None if nothing is."""
-    given: dict[str, Any] = {} if most_w is None else {"max_power_w": most_w}
+    faults, given = Faults(), dict[str, Any](max_power_w=most_w)
     for name, text in (("usd_per_kwh", usd), ("gco2_per_kwh", gco2)):
-        if text is None:
-            continue
         try:
-            values = tuple(float(part) for part in text.split(","))
+            values = tuple(map(float, text.split(","))) if text is not None else ()
         except ValueError:
-            flag = f"--{name.replace('_', '-')}"
             message = f"expected a number, or one for each hour with commas between, found {text!r}"
-            raise InputError.one(flag, message) from None
-        given[name] = values if len(values) > 1 else values[0]
-    return mp.EnergyTerms(**given) if told or given else None
+            faults.add(Fault(f"--{name.replace('_', '-')}", message))
+        else:
+            given |= {} if text is None else {name: values if len(values) > 1 else values[0]}
+    terms = faults.take(lambda: mp.EnergyTerms(**given))
+    faults.check()
+    return terms.value if told or (most_w, usd, gco2) != (None, None, None) else None
 
 
 def axis_value(flag: str, text: str | None, unit: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -177,10 +178,10 @@ class Profiles:
 
     def without_power(self) -> Profiles:
         """Leave out what devices draw: for problems that do not ask for it."""
-        devices = {
-            name: replace(device, idle_w=None, tdp_w=None, power_source="")
-            for name, device in self.hardware.items()
-        }
+        devices = {name: copy.copy(device) for name, device in self.hardware.items()}
+        for device in devices.values():  # What is left of them is checked already.
+            for name, nothing in (("idle_w", None), ("tdp_w", None), ("power_source", "")):
+                object.__setattr__(device, name, nothing)
         return Profiles(devices, self.tables)
 
     def with_hardware(self, hardware: Hardware, tables: Iterable[LatencyTable] = ()) -> Profiles:
