@@ -262,7 +262,9 @@ class PlanMaker:
         self.request, self._proven = Request.of(asked, asked.provenance.samples), 0
         self.instance = self.request.instance()
 
-    def asking(self, objective: Objective, limits: SearchLimits, proven: int = 0) -> PlanMaker:
+    def asking(
+        self, objective: Objective, limits: SearchLimits, proven: int = 0, *, brief: bool = False
+    ) -> PlanMaker:
         """The same, uncapped so far, for an objective's accuracy and power; no such plan costs less than `proven`."""
         made = copy.copy(self)
         made._asked = replace(self._asked, objective=objective)
@@ -270,8 +272,7 @@ class PlanMaker:
         cap = None if objective.energy is None else objective.energy.max_power_mw
         made.instance = self.instance.with_power(cap).with_floor(objective.min_accuracy)
         made._method, made._proven = replace(self._method, limits=limits), proven
-        if proven:  # In a series of questions nobody reads why the last one has no answer.
-            made._params = replace(self._params, diagnosis_s=0.0)
+        made._params = replace(self._params, diagnosis_s=0.0) if brief else self._params
         return made
 
     def on(self, asked: Plan, request: Request) -> PlanMaker:

@@ -77,14 +77,16 @@ class Asker:
             return self.cheapest
         return self.at_least(min(known for _, known in rule.rows), self.cheapest.microusd_per_hour or 0)
 
-    def at_least(self, accuracy: float | None, proven: int = 0, most_mw: int | None = None) -> Plan:
+    def at_least(
+        self, accuracy: float | None, proven: int = 0, most_mw: int | None = None, *, brief: bool = False
+    ) -> Plan:
         """Return the cheapest plan of at least that accuracy, and at most that power beside what is asked for.
 
-        None costs less than what is `proven`.
+        None costs less than what is `proven`. If `brief`, no reason is looked for where there is none.
         """
 
         def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
-            return self.maker(asked, limits).asking(asked.objective, limits, proven).cheapest
+            return self.maker(asked, limits).asking(asked.objective, limits, proven, brief=brief).cheapest
 
         objective = replace(self.asked.objective, min_accuracy=accuracy)
         if most_mw is not None and most_mw < 0:
@@ -105,7 +107,8 @@ class Asker:
     def capped(self, most_mw: int) -> Asker:
         """The same of plans that draw at most some power; all that was learnt is shared."""
         made = copy.copy(self)
-        made.cheapest = self.at_least(None, self.cheapest.lower_bound_microusd_per_hour or 0, most_mw)
+        proven = self.cheapest.lower_bound_microusd_per_hour or 0
+        made.cheapest = self.at_least(None, proven, most_mw, brief=True)
         made.asked = replace(self.asked, objective=_capped(self.asked.objective, most_mw))
         return made
 

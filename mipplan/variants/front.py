@@ -212,7 +212,7 @@ def _by_accuracy(asker: Asker, most_mw: int | None = None) -> Front:
         if floor > 1 or asker.deadline.is_over:
             break
         proven = last.microusd_per_hour or 0
-        last = asker.at_least(floor, proven)
+        last = asker.at_least(floor, proven, brief=True)
         if not last.choices:
             break
         if last.status is not PlanStatus.OPTIMAL:
@@ -245,7 +245,7 @@ def _by_power(asker: Asker) -> Front:
         if asker.deadline.is_over:
             break
         proven = last.microusd_per_hour or 0
-        last = asker.at_least(None, proven, (last.figures.power_mw or 0) - 1)
+        last = asker.at_least(None, proven, (last.figures.power_mw or 0) - 1, brief=True)
     if not found and last.choices:
         found = [last]
     complete = last.status is PlanStatus.INFEASIBLE
