@@ -209,8 +209,8 @@ def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
     if report.energy is not None:
         cap = report.energy.get("max_power_w")
         asked = "" if cap is None else f"  (at most {cap:g} W asked for)"
-        most, least = report.energy["power_w"], report.energy["least_power_w"]
-        rows.append(("power", f"at most {most:.6g} W on average, at least {least:.6g} W{asked}"))
+        most, fewest = report.energy["power_w"], report.energy["least_power_w"]
+        rows.append(("power", f"at most {most:.6g} W on average, at least {fewest:.6g} W{asked}"))
         if priced := report.energy["electricity_usd_per_hour"]:
             rows.append(("electricity", f"at most {priced:.4f} $/h of the cost"))
     if report.headroom != 1.0 or report.margin_s:

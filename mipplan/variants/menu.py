@@ -234,7 +234,7 @@ def _add_patterns(found: _Found, maker: PlanMaker, asked: Plan, limits: SearchLi
         made = space.configuration(outcome.best.choice)
         bound_ns = instance.oracle.paths.bound_ns(made.services)
         bounds = bound_ns, outcome.best.certificate_ns
-        figures = Figures(outcome.best.cost, None, *bounds, **made.power_mw)
+        figures = Figures(outcome.best.cost, None, *bounds, (), **made.power_mw)
         found.plans.append(_plan_of(asked, figures, made.choices, found))
         others.append(
             Cover(
