@@ -38,6 +38,7 @@ from .perturbation import fragility as fragility
 from .pipeline import Pipeline as Pipeline
 from .planner import explain as explain
 from .planner import plan as plan
+from .profiles import EnergyTerms as EnergyTerms
 from .profiles import Profiles as Profiles
 from .profiling import Measurement as Measurement
 from .profiling import ScaleFactors as ScaleFactors
@@ -65,6 +66,7 @@ from .result import Plan as Plan
 from .result import PlanStatus as PlanStatus
 from .result import ReplayResult as ReplayResult
 from .result import RunClass as RunClass
+from .result import RunEnergy as RunEnergy
 from .result import StreamResult as StreamResult
 from .scheduling import DaySchedule as DaySchedule
 from .scheduling import schedule as schedule

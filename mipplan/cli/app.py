@@ -84,6 +84,10 @@ def plan(
         float | None, flags.option("USD", "Instead: the least certified latency for at most this many $/h.")
     ] = None,
     accuracy: flags.Accuracy = None,
+    energy: flags.Energy = False,
+    max_power: flags.MaxPower = None,
+    usd_per_kwh: flags.UsdPerKwh = None,
+    gco2_per_kwh: flags.Gco2PerKwh = None,
     certificate: flags.Certificate = "classic",
     runs: flags.Runs = None,
     out: Annotated[Path | None, flags.option("FILE", "Write the plan here (JSON).")] = None,
@@ -125,7 +129,8 @@ def plan(
         def check_proof() -> None:
             """Find out with everything else whether anything is proven of what is asked for."""
             told = check_laws(asked.value, dispatch, discipline)
-            check_theorem(told, discipline, guarantee, certificate, covered.or_else(None), headroom, budget)
+            how = told, discipline, guarantee, certificate, covered.or_else(None), headroom, budget
+            check_theorem(*how, terms.or_else(None))
 
         faults = Faults()
         limits = faults.take(lambda: inputs.slo_of(slo))
@@ -142,6 +147,7 @@ def plan(
         drifting = faults.take(lambda: inputs.share_of("--drift", drift))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
         least = faults.take(lambda: accuracy_of(accuracy, budget))
+        terms = faults.take(lambda: inputs.energy_of(energy, max_power, usd_per_kwh, gco2_per_kwh))
         faults.take(lambda: None if quantile is None else check_quantile(quantile))
         faults.take(lambda: check_seed(seed))
         faults.take(
@@ -195,6 +201,7 @@ def plan(
                 "confidence": confidence,
                 "drift": drifting.value,
                 "seeds": seeds,
+                "energy": terms.value,
                 "progress": progress,
             }
             given = stated.staggered(stagger_s.value), measured.value

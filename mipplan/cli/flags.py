@@ -111,6 +111,24 @@ Accuracy = Annotated[
         "Least accuracy of the pipeline, such as 0.6; with --budget also max: the most that it pays for.",
     ),
 ]
+Energy = Annotated[
+    bool,
+    typer.Option(
+        "--energy", help="Tell what power the plan may draw and what the replay took (idle_w, tdp_w, …)."
+    ),
+]
+MaxPower = Annotated[
+    float | None, option("WATTS", "The mean power of any run that conforms is at most this.", "--max-power")
+]
+UsdPerKwh = Annotated[
+    str | None,
+    option(
+        "USD", "Price of electricity, part of the cost; by the hour with commas between.", "--usd-per-kwh"
+    ),
+]
+Gco2PerKwh = Annotated[
+    str | None, option("GRAMS", "CO₂ of a kWh, likewise; replays tell the carbon of a run.", "--gco2-per-kwh")
+]
 Confidence = Annotated[
     float | None,
     option("SHARE", "With --guarantee reliable: of scenarios that must keep the objective; 0.95 by default."),

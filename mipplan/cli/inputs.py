@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mipplan as mp
 from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken, parse_duration_ns
@@ -251,6 +251,22 @@ def share_of(flag: str, text: str | None) -> float | None:
         return float(number) / 100 if percent else float(number)
     except ValueError as error:
         raise InputError.one(flag, f"expected a share such as 10% or 0.1, found {text!r}") from error
+
+
+def energy_of(told: bool, most_w: float | None, usd: str | None, gco2: str | None) -> mp.EnergyTerms | None:
+    """Read what is asked of energy; None if nothing is."""
+    faults, given = Faults(), dict[str, Any](max_power_w=most_w)
+    for name, text in (("usd_per_kwh", usd), ("gco2_per_kwh", gco2)):
+        try:
+            values = tuple(map(float, text.split(","))) if text is not None else ()
+        except ValueError:
+            message = f"expected a number, or one for each hour with commas between, found {text!r}"
+            faults.add(Fault(f"--{name.replace('_', '-')}", message))
+        else:
+            given |= {} if text is None else {name: values if len(values) > 1 else values[0]}
+    terms = faults.take(lambda: mp.EnergyTerms(**given))
+    faults.check()
+    return terms.value if told or (most_w, usd, gco2) != (None, None, None) else None
 
 
 def axis_value(flag: str, text: str | None, unit: str) -> float | None:

@@ -345,7 +345,10 @@ def guarantee_costs(
         lambda: read_traces(trace),
     )
     deadline, report = Deadline.after(time_limit_s), progress or (lambda _: None)
-    names = [name for name in GUARANTEES if name in guarantees and GUARANTEES[name].goes_with(made)]
+    # None but what `mipplan.plan` does by itself keeps a cap on power, or pays for it.
+    bound = made.energy is not None and made.energy.binds
+    allowed = () if bound else guarantees
+    names = [name for name in GUARANTEES if name in allowed and GUARANTEES[name].goes_with(made)]
     # Other guarantees are priced for the variants that were chosen.
     fixed = pinned(made.pipeline)
     stated = made if fixed is made.pipeline else replace(made, pipeline=fixed)

@@ -1,6 +1,7 @@
 """The options of every stage (hardware × batch × replicas), and the time-cost problem made of them."""
 
 from mipplan.options.accuracy import AccuracyFloor, check_accuracies, require_accuracy
+from mipplan.options.energy import charge_energy, check_power, require_power
 from mipplan.options.families import (
     MAX_REPLICAS,
     Cap,
@@ -38,8 +39,10 @@ __all__ = [
     "StageFamilies",
     "StageOptions",
     "build_problem",
+    "charge_energy",
     "check_accuracies",
     "check_names",
+    "check_power",
     "check_span",
     "expand",
     "extremes",
@@ -48,6 +51,7 @@ __all__ = [
     "joint_demand",
     "limits_of",
     "require_accuracy",
+    "require_power",
     "tabulate",
     "time_cost_problem",
     "trace_demand",

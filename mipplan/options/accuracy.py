@@ -19,7 +19,7 @@ from mipplan.core import Fault, Float64, InputError
 from mipplan.options.families import Cap, Configuration, StageFamilies
 from mipplan.options.table import StageOptions
 from mipplan.pipeline import AccuracyKind, Pipeline, ways
-from mipplan.profiles import Profiles
+from mipplan.profiles import Profiles, Use
 from mipplan_formulations import Cover
 
 #: Losses are counted in billionths.
@@ -165,7 +165,7 @@ def require_accuracy(
         stage: replace(
             found,
             families=tuple(
-                replace(family, uses=(*family.uses, *asked.loss(stage, family.accuracy or 1.0)))
+                replace(family, uses=(*family.uses, *map(Use, asked.loss(stage, family.accuracy or 1.0))))
                 for family in found.families
             ),
         )

@@ -18,7 +18,7 @@ from mipplan.calculus import StageService, fewest_replicas, stage_service
 from mipplan.certificate import delay_slacks_ns, most_passing
 from mipplan.core import Fault, InputError, Int64, listed, suggestion
 from mipplan.pipeline import DispatchLaw, Laws, Pipeline, Stage, alike
-from mipplan.profiles import Hardware, LatencyTable, Profiles
+from mipplan.profiles import Hardware, LatencyTable, PowerBounds, Profiles, Use
 from mipplan.result import Choice, RunClass
 from mipplan.tokens import Workload
 
@@ -45,9 +45,9 @@ class Family:
     slacks_ns: tuple[int, ...] = ()
     variant: str | None = None  # the model, where the stage may run several
     accuracy: float | None = None  # None where nothing is known
-    #: What it takes of each `Cap`: whatever the replicas, and for every one of them.
-    uses: tuple[int, ...] = ()
-    uses_each: tuple[int, ...] = ()
+    uses: tuple[Use, ...] = ()  # what it takes of each `Cap`
+    power: PowerBounds | None = None  # where energy is asked for
+    electricity: Use | None = None  # micro-dollars per hour for it at most, where it has a price
 
     def service(self, replicas: int) -> StageService:
         """Service curve with that many replicas."""
@@ -61,13 +61,31 @@ class Family:
         passing = tuple(self.passing(np.array([fewest], dtype=np.int64))[0].tolist())
         return replace(service, passing=passing) if passing else service
 
+    def cost(self, replicas: int) -> int:
+        """What so many replicas cost, electricity included, micro-dollars per hour."""
+        own = self.microusd_per_hour * replicas
+        return own if self.electricity is None else own + self.electricity.of(replicas)
+
+    def costs(self, replicas: Int64) -> Int64:
+        """The same for many numbers of replicas, shape (m,)."""
+        own = self.microusd_per_hour * replicas
+        return own if self.electricity is None else own + self.electricity.column(replicas)
+
+    def most_within(self, most_microusd: int) -> int:
+        """The most replicas that cost at most so much per hour; below 1 if none do."""
+        price, power = self.microusd_per_hour, self.electricity
+        if power is None:
+            return min(self.most, most_microusd // price)
+        peak = None if power.most_each is None else power.most_each + price
+        return min(self.most, Use(power.fixed, power.each + price, peak).most(most_microusd))
+
     def numbers_within(self, most_microusd: int, dense: int | None = None) -> Int64:
         """Numbers of replicas, ascending, that cost at most so much per hour.
 
         With `dense` only the first so many, and a geometric series from the fewest to the most whose numbers grow by a
         part in `dense`.
         """
-        most = min(self.most, most_microusd // self.microusd_per_hour)
+        most = self.most_within(most_microusd)
         numbers = np.arange(self.fewest, most + 1, dtype=np.int64)
         if dense is None or numbers.size <= dense:
             return numbers
@@ -77,7 +95,7 @@ class Family:
 
     def count_within(self, most_microusd: int) -> int:
         """How many numbers of replicas cost at most so much per hour."""
-        return max(0, min(self.most, most_microusd // self.microusd_per_hour) - self.fewest + 1)
+        return max(0, self.most_within(most_microusd) - self.fewest + 1)
 
     def passing(self, replicas: Int64) -> Int64:
         """How many tokens may pass another one, for many numbers of replicas: `most_passing`, shape (m, slacks)."""
@@ -96,7 +114,9 @@ class Family:
             every = np.arange(self.fewest, self.most + 1, dtype=np.int64)
             return every, every
         most = np.array([self.most], dtype=np.int64)
-        return most, np.array([self.fewest], dtype=np.int64) if self.slacks_ns else most
+        # Of what takes power, too, more are not only better.
+        worse = self.slacks_ns or any(use.each for use in self.uses)
+        return most, np.array([self.fewest], dtype=np.int64) if worse else most
 
 
 @dataclass(frozen=True)
@@ -127,7 +147,7 @@ class Option(NamedTuple):
     @property
     def microusd_per_hour(self) -> int:
         """Cost."""
-        return self.family.microusd_per_hour * self.replicas
+        return self.family.cost(self.replicas)
 
     @property
     def tokens_per_ns(self) -> Fraction:
@@ -147,12 +167,11 @@ class Option(NamedTuple):
     @property
     def uses(self) -> tuple[int, ...]:
         """What it takes of each cap; () where families say nothing of caps."""
-        each = self.family.uses_each or (0,) * len(self.family.uses)
-        return tuple(own + self.replicas * more for own, more in zip(self.family.uses, each, strict=True))
+        return tuple(use.of(self.replicas) for use in self.family.uses)
 
 
 class Cap(NamedTuple):
-    """Something other than devices of which all stages together may take so much: accuracy lost, say."""
+    """Something other than devices of which all stages together may take so much: accuracy lost, or power."""
 
     name: str
     most: int
@@ -178,6 +197,16 @@ class Configuration(dict[str, Option]):
     def services(self) -> dict[str, StageService]:
         """Service curve of every stage."""
         return {stage: option.service for stage, option in self.items()}
+
+    @property
+    def power_mw(self) -> dict[str, int]:
+        """Bounds on mean power, as the figures of a plan; empty where energy is not asked for."""
+        held = [(option.replicas, option.family.power) for option in self.values()]
+        if not held or any(power is None for _, power in held):
+            return {}
+        least = sum(power.least.of(replicas) for replicas, power in held if power)
+        most = sum(power.most.of(replicas) for replicas, power in held if power)
+        return {"power_mw": most, "least_power_mw": least}
 
     @property
     def choices(self) -> dict[str, Choice]:

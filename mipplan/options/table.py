@@ -127,16 +127,17 @@ def tabulate(
     passing = [family.passing(block) for family, block in zip(stage.families, fewest, strict=True)]
     nothing = (np.empty(0, dtype=np.int64),) * 3
     latency, period, tokens = (np.concatenate(column) for column in zip(nothing, *services, strict=True))
-    price = np.array([family.microusd_per_hour for family in stage.families], dtype=np.int64)[members]
+    costs = [family.costs(block) for family, block in zip(stage.families, fewest, strict=True)]
+    cost = np.concatenate([*nothing[:1], *costs])
     speed = speed_ranks(period, tokens)
     orders = np.concatenate(passing) if passing else np.empty((0, 0), dtype=np.int64)
-    uses = np.array([family.uses for family in stage.families] or [()], dtype=np.int64)[members]
-    if any(family.uses_each for family in stage.families):
-        each = np.array([family.uses_each for family in stage.families], dtype=np.int64)
-        uses = uses + each[members] * replicas[:, None]
-    return StageOptions(
-        stage, members, replicas, price * replicas, latency, period, tokens, speed, orders, uses
-    )
+    caps = len(stage.families[0].uses) if stage.families else 0
+    taken = [
+        np.array([use.column(block) for use in family.uses], dtype=np.int64).reshape(caps, block.size).T
+        for family, block in zip(stage.families, fewest, strict=True)
+    ]
+    uses = np.concatenate([np.empty((0, caps), dtype=np.int64), *taken])
+    return StageOptions(stage, members, replicas, cost, latency, period, tokens, speed, orders, uses)
 
 
 def undominated(options: StageOptions) -> StageOptions:
@@ -168,7 +169,17 @@ def undominated_per_hardware(options: StageOptions) -> StageOptions:
 def _kept(options: StageOptions, groups: Sequence[tuple[Bool, Bool]]) -> Bool:
     """Which options of some groups are not beaten by any that each group is held against, shape (m,)."""
     kept = np.zeros(options.count, dtype=bool)
-    for uses in np.unique(options.uses, axis=0) if options.uses.size else [None]:
+    levels = np.unique(options.uses, axis=0) if options.uses.size else [None]
+    is_priced = any(family.electricity for family in options.families.families)
+    if len(levels) > _MOST_LEVELS or (is_priced and options.limited.any()):
+        # Power differs from option to option, and with electricity what costs less may take more devices.
+        for own, among in groups:
+            rows = np.flatnonzero(among)
+            devices = np.where(options.limited, options.replicas, 0)[rows]
+            more = [*options.uses[rows].T, devices]
+            kept[rows] |= _pairwise_frontier(options.keep(rows), own[rows], more) & own[rows]
+        return kept
+    for uses in levels:
         for own, among in groups:
             if uses is not None:  # what takes more of a cap beats nothing
                 own = own & (options.uses == uses).all(axis=1)
@@ -192,9 +203,18 @@ def _frontier(options: StageOptions, among: Bool, last: Bool) -> Bool:
     return kept
 
 
-def _pairwise_frontier(options: StageOptions, last: Bool, block: int = 256) -> Bool:
-    """The same for options that differ in overtaking: no sweep is made over so many numbers, all pairs are compared."""
-    orders = [*options.passing.T, -options.speed, options.latency_ns]
+#: Options that differ in what they take of caps are swept level by level up to so many levels, else compared in pairs.
+_MOST_LEVELS = 64
+
+
+def _pairwise_frontier(
+    options: StageOptions, last: Bool, more: Sequence[Int64] = (), block: int = 256
+) -> Bool:
+    """The same for options that differ in overtaking: no sweep is made over so many numbers, all pairs are compared.
+
+    What else an option must not have more of to beat another is in `more`, columns of shape (m,).
+    """
+    orders = [*more, *options.passing.T, -options.speed, options.latency_ns]
     order = np.lexsort((last, *orders, options.cost))
     kept = np.zeros(options.count, dtype=bool)
     # What beats an option comes before it in this order.

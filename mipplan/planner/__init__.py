@@ -1,6 +1,14 @@
 """The planner: the cheapest certified plan, by bounds, enumeration and logic-based Benders decomposition."""
 
-from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchOutcome, SearchParams
+from mipplan.planner.benders import (
+    CertifiedChoice,
+    PlanSearch,
+    SearchMethod,
+    SearchOutcome,
+    SearchParams,
+    check_search,
+    check_tomorrow,
+)
 from mipplan.planner.choices import (
     Bounds,
     Candidates,
@@ -17,9 +25,7 @@ from mipplan.planner.heuristics import trim
 from mipplan.planner.instance import (
     Instance,
     Request,
-    check_search,
     check_theorem,
-    check_tomorrow,
     trace_instance,
 )
 from mipplan.planner.narrowing import PlanningParams

@@ -20,16 +20,30 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mipplan.calculus import StageService
-from mipplan.core import Int64, SearchLimits
+from mipplan.calculus import ArrivalCurve, StageService, check_curve
+from mipplan.core import (
+    Fault,
+    Faults,
+    Int64,
+    SearchLimits,
+    check_all,
+    check_budget,
+    check_headroom,
+    check_one_of,
+    check_time_limit,
+    from_front,
+)
 from mipplan.options import build_problem
+from mipplan.pipeline import Discipline
 from mipplan.planner.choices import LpBound, ReducedCosts, SearchSpace
 from mipplan.planner.cuts import Cut, cover_of
 from mipplan.planner.enumeration import Enumeration, EnumerationParams
 from mipplan.planner.heuristics import repair
 from mipplan.planner.instance import Instance
-from mipplan.result import Limit
+from mipplan.planner.oracle import ORACLES
+from mipplan.result import CertificateKind, Guarantee, Limit, RunClass, check_certified_by
 from mipplan.solvers import AUTO, ProblemAnswer, Termination, choose_formulation, solve_problem
+from mipplan.tokens import check_seeds
 from mipplan_formulations import FORMULATIONS, Cover, TimeCostProblem
 
 
@@ -329,3 +343,49 @@ def _whole_bound(answer: ProblemAnswer) -> int:
     if not math.isfinite(answer.lower_bound):
         return 0
     return max(0, math.ceil(answer.lower_bound - 1e-6 * max(1.0, abs(answer.lower_bound))))
+
+
+def check_search(
+    *,
+    formulation: str,
+    guarantee: str,
+    envelope: ArrivalCurve | None,
+    time_limit_s: float | None,
+    headroom: float,
+    budget_usd_per_hour: float | None,
+    certificate: str = CertificateKind.CLASSIC,
+    runs: RunClass | None = None,
+    discipline: str = Discipline.OLDEST_FIRST,
+) -> None:
+    """Refuse what `plan` cannot search by, whatever the pipeline.
+
+    Raises `InputError` listing every fault.
+    """
+    # The optimum of a formulation that is not exact would be no lower bound for the certified plans.
+    exact = [name for name, formulation in FORMULATIONS.items() if formulation.exact]
+    check_all(
+        lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
+        # Plans that rest on replays need no oracle of the planner's.
+        lambda: check_one_of("guarantee", guarantee, [*ORACLES, Guarantee.REPLAY, Guarantee.RELIABLE], repr),
+        lambda: None if envelope is None else check_curve(envelope, guarantee == Guarantee.ENVELOPE),
+        lambda: check_time_limit(time_limit_s),
+        lambda: check_headroom(headroom),
+        lambda: check_budget(budget_usd_per_hour),
+        lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour, discipline),
+    )
+
+
+def check_tomorrow(guarantee: str, confidence: float | None, drift: float | None, seeds: int) -> None:
+    """Refuse what no reliable plan can be asked for by, and what goes with no other plan.
+
+    Raises `InputError` listing every fault.
+    """
+    if guarantee == Guarantee.RELIABLE:
+        from_front("check_reliability", "mipplan.reliability")(confidence, drift, seeds)
+        return
+    faults = Faults()
+    faults.take(lambda: check_seeds(seeds))
+    given = {"confidence": confidence, "drift": drift}
+    message = "goes with the guarantee 'reliable' only"
+    faults.add(*(Fault(what, message) for what, value in given.items() if value is not None))
+    faults.check()

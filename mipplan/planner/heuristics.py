@@ -127,8 +127,7 @@ def _accurate(instance: Instance, params: FirstPlanParams) -> Iterator[Instance]
     for stage, found in instance.families.items():
         levels = sorted({family.accuracy or 1.0 for family in found.families})
         costs[stage] = [
-            (a, min(f.fewest * f.microusd_per_hour for f in found.families if (f.accuracy or 1.0) >= a))
-            for a in levels
+            (a, min(f.cost(f.fewest) for f in found.families if (f.accuracy or 1.0) >= a)) for a in levels
         ]
     dearest = max(cost for levels in costs.values() for _, cost in levels)
     patterns: list[dict[str, float]] = []
@@ -379,6 +378,7 @@ def break_ties(
             # On the same hardware no device limit is touched, and no cap by what takes no more of it.
             alike = (table.cost == table.cost[chosen]) & (hardware == hardware[chosen])
             alike &= (table.uses <= table.uses[chosen]).all(axis=1)
+            alike &= table.replicas <= table.replicas[chosen]
             alike[chosen] = False
             for row in np.flatnonzero(alike):
                 trial = choice.copy()

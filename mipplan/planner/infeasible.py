@@ -273,26 +273,28 @@ class Diagnosis:
 
     def _binding_limits(self) -> list[str]:
         """Limits any one of which, if it were lifted alone, would let a plan be certified."""
-        plan, instance = self.request.plan, self.instance
+        plan, instance, asked = self.request.plan, self.instance, self.request.plan.objective
         lifted = {
-            f"the limit of {limit} on {name}": (plan.pipeline, _without_limit(plan.profiles, name))
+            f"the limit of {limit} on {name}": (plan.pipeline, _without_limit(plan.profiles, name), asked)
             for name, limit in instance.limits.items()
         }
-        lifted["the stages' replica limits"] = _without_replica_limits(plan.pipeline), plan.profiles
+        lifted["the stages' replica limits"] = _without_replica_limits(plan.pipeline), plan.profiles, asked
+        if instance.floor is not None:
+            anything = replace(asked, min_accuracy=None)
+            lifted["the least accuracy"] = plan.pipeline, plan.profiles, anything
+        if asked.energy is not None and asked.energy.max_power_w is not None:
+            anything = replace(asked, energy=replace(asked.energy, max_power_w=None))
+            lifted["the cap on power"] = plan.pipeline, plan.profiles, anything
         binding = []
-        for name, (pipeline, profiles) in lifted.items():
+        for name, (pipeline, profiles, objective) in lifted.items():
             if self.feasibility.method.limits.deadline.is_over:
                 break
             families = find_families(pipeline, profiles, instance.demand, plan.laws, self.request.overtaking)
             limits = limits_of(profiles)
             relaxed = replace(instance, families=families, limits=limits, caps=(), floor=None)
-            relaxed = relaxed.with_floor(plan.min_accuracy)
+            relaxed = relaxed.with_energy(objective.energy, profiles).with_floor(objective.min_accuracy)
             if self.feasibility.find(relaxed)[0] is not None:
                 binding.append(name)
-        if instance.floor is not None:
-            relaxed = replace(instance, caps=(), floor=None)
-            if self.feasibility.find(relaxed)[0] is not None:
-                binding.append("the least accuracy")
         if not binding:
             return []
         verb = "bind" if len(binding) > 1 or binding[0].endswith("s") else "binds"

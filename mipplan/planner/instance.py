@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
-from mipplan.calculus import ArrivalCurve, StageService, check_curve, most_tokens_per_query
+from mipplan.calculus import ArrivalCurve, StageService, most_tokens_per_query
 from mipplan.certificate import check_covered, check_timed
 from mipplan.core import (
     NS_PER_S,
@@ -15,12 +15,6 @@ from mipplan.core import (
     Fault,
     Faults,
     InputError,
-    check_all,
-    check_budget,
-    check_headroom,
-    check_one_of,
-    check_time_limit,
-    from_front,
 )
 from mipplan.options import (
     AccuracyFloor,
@@ -28,6 +22,7 @@ from mipplan.options import (
     Configuration,
     StageFamilies,
     StageOptions,
+    charge_energy,
     check_span,
     expand,
     extremes,
@@ -35,20 +30,20 @@ from mipplan.options import (
     joint_demand,
     limits_of,
     require_accuracy,
+    require_power,
     undominated,
 )
 from mipplan.pipeline import Discipline, DispatchLaw, Laws, Pipeline, are_timed
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.cuts import Cut, Services, strengthen
 from mipplan.planner.oracle import (
-    ORACLES,
     CertificateOracle,
     FifoOracle,
     JointOracle,
     SeparationOracle,
     WorstCaseOracle,
 )
-from mipplan.profiles import Profiles
+from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import (
     CertificateKind,
     Figures,
@@ -59,15 +54,13 @@ from mipplan.result import (
     Provenance,
     RunClass,
     SampleFigure,
-    check_certified_by,
     relevant_profiles,
     resolve_objective,
     worst_sample,
 )
-from mipplan.solvers import AUTO
-from mipplan.tokens import Sample, Workload, check_seeds, find_samples, realise
+from mipplan.tokens import Sample, Workload, find_samples, realise
 from mipplan.trace import Trace
-from mipplan_formulations import FORMULATIONS, Cover
+from mipplan_formulations import Cover
 
 
 @dataclass(frozen=True)
@@ -104,6 +97,20 @@ class Instance:
             return self
         families, floor = require_accuracy(self.pipeline, self.families, min_accuracy)
         return replace(self, families=families, caps=(*self.caps, *floor.caps), floor=floor)
+
+    def with_energy(self, terms: EnergyTerms | None, profiles: Profiles) -> Instance:
+        """Return the same request, whose options know their power, pay for it, and keep a cap on it."""
+        if terms is None:
+            return self
+        families = charge_energy(self.pipeline, profiles, self.families, self.demand, terms)
+        return replace(self, families=families).with_power(terms.max_power_mw)
+
+    def with_power(self, most_mw: int | None) -> Instance:
+        """Return the same request, whose plans draw at most so much power on average; it is known already."""
+        if most_mw is None:
+            return self
+        families, cap = require_power(self.families, most_mw)
+        return replace(self, families=families, caps=(*self.caps, cap))
 
     def space(self, tables: Mapping[str, StageOptions], required: Sequence[Cover] = ()) -> SearchSpace:
         """Return the choices of some options, none empty, that keep what is asked for beside the deadline."""
@@ -159,8 +166,7 @@ class Instance:
     def cheapest_by_stage(self) -> dict[str, int]:
         """What keeping up with the demand costs at least, per stage (micro-dollars per hour)."""
         return {
-            stage: min(f.fewest * f.microusd_per_hour for f in found.families)
-            for stage, found in self.families.items()
+            stage: min(f.cost(f.fewest) for f in found.families) for stage, found in self.families.items()
         }
 
     def affordable(
@@ -242,7 +248,7 @@ class Request:
         if plan.envelope is None:
             loads = [load.at(trace.arrival_ns) for load, trace in zip(self.workloads, traces, strict=True)]
             made = _on_traces(plan.profiles, loads, deadline_ns, plan.objective, plan.laws, self.overtaking)
-            return made.with_floor(plan.min_accuracy)
+            return made.with_energy(plan.energy, plan.profiles).with_floor(plan.min_accuracy)
         # Replicas outrun the mean rate of every trace, too.
         for trace in traces:
             check_span(trace.span_ns)
@@ -252,7 +258,7 @@ class Request:
         demand = {stage: rate * most for stage, most in most_tokens_per_query(plan.pipeline).items()}
         oracle = WorstCaseOracle(plan.pipeline, arrival)
         made = Instance.of(plan.pipeline, plan.profiles, demand, oracle, deadline_ns, plan.laws)
-        return made.with_floor(plan.min_accuracy)
+        return made.with_energy(plan.energy, plan.profiles).with_floor(plan.min_accuracy)
 
 
 def asked_objective(
@@ -278,7 +284,7 @@ def state_question(
     """Return the plan without choices that states what is asked for, with the traces at hand."""
     return Plan(
         pipeline,
-        relevant_profiles(pipeline, profiles),
+        relevant_profiles(pipeline, profiles, power=objective.energy is not None),
         objective,
         status=PlanStatus.UNKNOWN,
         figures=Figures(lower_bound_microusd_per_hour=0),
@@ -320,52 +326,6 @@ def _on_traces(
     return Instance.of(workloads[0].pipeline, profiles, demand, oracle, deadline_ns, laws, overtaking)
 
 
-def check_search(
-    *,
-    formulation: str,
-    guarantee: str,
-    envelope: ArrivalCurve | None,
-    time_limit_s: float | None,
-    headroom: float,
-    budget_usd_per_hour: float | None,
-    certificate: str = CertificateKind.CLASSIC,
-    runs: RunClass | None = None,
-    discipline: str = Discipline.OLDEST_FIRST,
-) -> None:
-    """Refuse what `plan` cannot search by, whatever the pipeline.
-
-    Raises `InputError` listing every fault.
-    """
-    # The optimum of a formulation that is not exact would be no lower bound for the certified plans.
-    exact = [name for name, formulation in FORMULATIONS.items() if formulation.exact]
-    check_all(
-        lambda: check_one_of("formulation", formulation, [AUTO, *exact], repr),
-        # Plans that rest on replays need no oracle of the planner's.
-        lambda: check_one_of("guarantee", guarantee, [*ORACLES, Guarantee.REPLAY, Guarantee.RELIABLE], repr),
-        lambda: None if envelope is None else check_curve(envelope, guarantee == Guarantee.ENVELOPE),
-        lambda: check_time_limit(time_limit_s),
-        lambda: check_headroom(headroom),
-        lambda: check_budget(budget_usd_per_hour),
-        lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour, discipline),
-    )
-
-
-def check_tomorrow(guarantee: str, confidence: float | None, drift: float | None, seeds: int) -> None:
-    """Refuse what no reliable plan can be asked for by, and what goes with no other plan.
-
-    Raises `InputError` listing every fault.
-    """
-    if guarantee == Guarantee.RELIABLE:
-        from_front("check_reliability", "mipplan.reliability")(confidence, drift, seeds)
-        return
-    faults = Faults()
-    faults.take(lambda: check_seeds(seeds))
-    given = {"confidence": confidence, "drift": drift}
-    message = "goes with the guarantee 'reliable' only"
-    faults.add(*(Fault(what, message) for what, value in given.items() if value is not None))
-    faults.check()
-
-
 def check_theorem(
     laws: Laws,
     discipline: str,
@@ -374,12 +334,16 @@ def check_theorem(
     runs: RunClass | None,
     headroom: float,
     budget_usd_per_hour: float | None,
+    energy: EnergyTerms | None = None,
 ) -> bool:
     """Refuse what nothing is proven of under these laws, with every fault; say whether replays make the plan."""
+    binds = energy is not None and energy.binds
     by_replay = guarantee in (Guarantee.REPLAY, Guarantee.RELIABLE)
     is_timed = set(laws.values()) == {DispatchLaw.TIMED}
     if not by_replay and (guarantee == Guarantee.ENVELOPE or not is_timed):
         check_covered(discipline, certificate, runs, inside_curve=guarantee == Guarantee.ENVELOPE)
+        if binds and certificate != CertificateKind.CLASSIC and discipline != Discipline.FIFO:
+            raise InputError.one("energy", "a cap on it or a price goes with the classic certificate only")
         return False
     faults = Faults()
     # The classic one is the default, so nobody need have asked for it.
@@ -392,6 +356,7 @@ def check_theorem(
     given = {
         "headroom": headroom != 1.0,
         "budget_usd_per_hour": budget_usd_per_hour is not None,
+        "energy": binds,
         "certificate": not is_timed and certificate == CertificateKind.SHARP,
         "runs": not is_timed and runs is not None,
     }

@@ -20,26 +20,25 @@ from mipplan.core import (
     from_front,
     seconds_to_ns,
 )
-from mipplan.options import Configuration, check_accuracies, check_names
+from mipplan.options import Configuration, check_accuracies, check_names, check_power
 from mipplan.pipeline import Discipline, Dispatch, Pipeline, check_accuracy
-from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod
+from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, check_search, check_tomorrow
 from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility, over_budget
 from mipplan.planner.instance import (
     Request,
     asked_objective,
-    check_search,
     check_theorem,
-    check_tomorrow,
     state_question,
 )
 from mipplan.planner.narrowing import PlanningParams, narrow
-from mipplan.profiles import Profiles
+from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import (
     CertificateKind,
     Figures,
     Guarantee,
     Limit,
+    Objective,
     Plan,
     PlanStatus,
     Provenance,
@@ -75,6 +74,7 @@ def plan(
     envelope: ArrivalCurve | None = None,
     budget_usd_per_hour: float | None = None,
     accuracy: float | None = None,
+    energy: EnergyTerms | None = None,
     dispatch: Dispatch = None,
     discipline: str = "oldest_first",
     certificate: str = CertificateKind.CLASSIC,
@@ -107,8 +107,8 @@ def plan(
     formulation : str
         Key of ``mipplan_formulations.FORMULATIONS``, or ``"auto"``: by the features of each problem that is solved.
     solver : str
-        ``"auto"`` or a name from ``mipplan.solvers.available_solvers()``. Without a named formulation, ``"auto"``
-        chooses by the features of each problem (`mipplan.solvers.solve_problem`); with one, the first that works.
+        ``"auto"`` or a name from ``mipplan.solvers.available_solvers()``. ``"auto"`` is the first that works; without a
+        named formulation it chooses by the features of each problem.
     time_limit_s : float or None
         Wall-clock limit; what was found by then is returned with its proven lower bound.
     seed : int
@@ -120,14 +120,14 @@ def plan(
     envelope : ArrivalCurve, optional
         With ``guarantee="envelope"``; by default the concave hull of the trace's own envelope.
     budget_usd_per_hour : float, optional
-        The mirror problem: find the least certified latency within this cost. The objective, if any, plays no
-        part; the plan's `slo_s` is then the latency it is certified for.
+        The mirror problem: the least certified latency within this cost, which is then the plan's `slo_s`.
     accuracy : float, optional
         The least accuracy of the pipeline, in (0, 1], with the variants chosen; without it the cheapest ones will do.
+    energy : EnergyTerms, optional
+        A cap on the mean power that is guaranteed, and prices, which the cost then includes; empty: it is told.
     dispatch : {"eager", "paced", "timed"}, or mapping of str to such, optional
-        When a batch is made: at all stages, or at those named; by default as the pipeline says, which is ``eager``
-        unless it says otherwise. Where all stages are timed the plan is refined (`mipplan.refine`), since the replay is
-        then the certificate: guarantee ``replay``, without headroom or budget.
+        When a batch is made: at all stages, or at those named; by default as the pipeline says. Where all stages are
+        timed the replay is the certificate: the plan is refined (`mipplan.refine`), without headroom or budget.
     discipline : {"oldest_first", "fifo"}
         Which waiting tokens a batch takes first. ``fifo``, by arrival at the stage, is what Triton and mosec do.
     certificate : {"classic", "sharp", "auto"}
@@ -143,8 +143,8 @@ def plan(
     confidence : float, optional
         Of guarantee ``reliable``: the share of scenarios that must keep the objective; 0.95 by default.
     drift : float, optional
-        Of guarantee ``reliable``: by which share tomorrow's rate is typically off (one standard deviation), beyond the
-        chance of resampling; by default as much as parts of the sample differ beyond it.
+        Of guarantee ``reliable``: by which share tomorrow's rate is off (one standard deviation), beyond resampling; by
+        default as parts of the sample differ.
     seeds : int
         Draws of the tokens of every trace, `seed`, `seed` + 1 and so on; the plan is certified on each by itself. Of
         guarantee ``reliable`` also draws of every scenario that it is chosen on.
@@ -154,8 +154,7 @@ def plan(
     Returns
     -------
     Plan
-        Always; `status` says how much is proven. Infeasible is an answer, with `reason`. Ctrl-C during the search
-        stops it as a time limit does.
+        Always; `status` says how much is proven. Infeasible is an answer, with `reason`. Ctrl-C is a time limit.
 
     Raises
     ------
@@ -167,7 +166,7 @@ def plan(
     References
     ----------
     Theorem and relaxation: [theory, section 3][3-the-certificate] and [section 4][4-the-bound-a-relaxation-on-any-dag].
-    The method: [section 5][5-the-exact-method], `mipplan.planner.benders`. [Accuracy][accuracy-of-a-pipeline].
+    The method: [section 5][5-the-exact-method]. [Accuracy][accuracy-of-a-pipeline], [energy][what-is-proven-of-energy].
     """
     started, by_budget = time.monotonic(), budget_usd_per_hour is not None
     asked_for = partial(asked_objective, pipeline, slo_s, quantile, seed, per_s, share, guarantee, by_budget)
@@ -190,14 +189,15 @@ def plan(
         lambda: check_names(pipeline, profiles),
         lambda: None if accuracy is None else check_accuracy(accuracy),
         lambda: None if accuracy is None else check_accuracies(pipeline, profiles),
+        lambda: None if energy is None else check_power(pipeline, profiles, energy),
         lambda: check_laws(pipeline, dispatch, discipline),
     )
     traces = read_traces(trace)
     laws = check_laws(pipeline, dispatch, discipline)
-    by_replay = check_theorem(laws, discipline, guarantee, certificate, runs, headroom, budget_usd_per_hour)
+    how = laws, discipline, guarantee, certificate, runs, headroom
+    by_replay = check_theorem(*how, budget_usd_per_hour, energy)
     by_arrival = discipline == Discipline.FIFO and not by_replay
-    # Whatever "auto" will mean, a solver that does not work here is found before any work. With a formulation by name
-    # "auto" is the first solver that works; without one it stays with each problem that is solved.
+    # A solver that does not work here is found before any work. Without a formulation by name "auto" stays "auto".
     resolved = resolve_solver(solver)
     if Guarantee(guarantee) is Guarantee.ENVELOPE and envelope is None:
         envelope = least_above([empirical_envelope(one.scale(headroom).arrival_ns) for one in traces])
@@ -212,6 +212,7 @@ def plan(
         budget_microusd_per_hour=check_budget(budget_usd_per_hour),
         seeds=seeds,
         min_accuracy=accuracy,
+        energy=energy,
     ).under(laws, discipline)
     provenance = Provenance.on(traces, formulation, AUTO if solver == formulation == AUTO else resolved)
     asked = state_question(pipeline, profiles, objective, provenance)
@@ -240,7 +241,6 @@ def plan(
         if resolve_certificate(certificate, maker.request.workloads, runs) is CertificateKind.CLASSIC:
             return maker.cheapest
         first = maker.hurried().cheapest()
-        # After Ctrl-C only the plan at hand is certified anew.
         ending["time_limit_s"] = 1e-3 if first.limit is Limit.INTERRUPT else left_s()
         return partial(from_front("sharpen"), first, traces, runs=runs, **ending)
 
@@ -262,14 +262,17 @@ class PlanMaker:
         self.request, self._proven = Request.of(asked, asked.provenance.samples), 0
         self.instance = self.request.instance()
 
-    def asking(self, min_accuracy: float | None, limits: SearchLimits, proven: int = 0) -> PlanMaker:
-        """The same with another least accuracy, all that was learnt shared; no such plan costs less than `proven`."""
+    def asking(
+        self, objective: Objective, limits: SearchLimits, proven: int = 0, *, brief: bool = False
+    ) -> PlanMaker:
+        """The same, uncapped so far, for an objective's accuracy and power; no such plan costs less than `proven`."""
         made = copy.copy(self)
-        objective = replace(self._asked.objective, min_accuracy=min_accuracy)
         made._asked = replace(self._asked, objective=objective)
         made.request = Request(made._asked, self.request.samples)
-        made.instance = self.instance.with_floor(min_accuracy)
+        cap = None if objective.energy is None else objective.energy.max_power_mw
+        made.instance = self.instance.with_power(cap).with_floor(objective.min_accuracy)
         made._method, made._proven = replace(self._method, limits=limits), proven
+        made._params = replace(self._params, diagnosis_s=0.0) if brief else self._params
         return made
 
     def on(self, asked: Plan, request: Request) -> PlanMaker:
@@ -358,8 +361,9 @@ class PlanMaker:
         feasibility = Feasibility(self._method, budget, self._params.search)
         best, limit = feasibility.smallest_deadline(self.instance)
         if best is None:
-            if limit is None and not self._method.limits.deadline.is_over:
-                # With a budget the instance has no deadline: this is what any plan takes, device limits included.
+            if (
+                limit is None and not self._method.limits.deadline.is_over
+            ):  # What any plan takes, limits included:
                 cheapest = self.cheapest()
                 return self._without_plan(over_budget(cheapest, budget)) if cheapest.choices else cheapest
             return replace(
@@ -373,13 +377,13 @@ class PlanMaker:
     def _made(
         self, configuration: Configuration, lower_bound: int | None, certificate_ns: int, limit: Limit | None
     ) -> Plan:
-        oracle, services = self.instance.oracle, configuration.services
+        oracle, services, cost = self.instance.oracle, configuration.services, configuration.microusd_per_hour
         bound_ns, samples = oracle.paths.bound_ns(services), self.request.figures(oracle.by_sample(services))
         return replace(
             self._asked,
             status=PlanStatus.OPTIMAL if limit is None else PlanStatus.FEASIBLE,
             choices=configuration.choices,
-            figures=Figures(configuration.microusd_per_hour, lower_bound, bound_ns, certificate_ns, samples),
+            figures=Figures(cost, lower_bound, bound_ns, certificate_ns, samples, **configuration.power_mw),
             reason=None if limit is None else f"{_STOPPED} before this plan was proven the best",
             limit=limit,
         )

@@ -39,7 +39,7 @@ def draw_front(front: Front, *, title: str = "") -> Figure:
     for place, plan in enumerate(front.plans):
         name = " + ".join(choice.variant for choice in plan.choices.values() if choice.variant)
         # Two labels close to each other stand on both sides.
-        rise = (accuracy[place] - accuracy[place - 1]) / np.ptp(accuracy) if place else 1.0
+        rise = abs(accuracy[place] - accuracy[place - 1]) / np.ptp(accuracy) if place else 1.0
         above = not above and rise < _LABEL_RISE
         corner = (-5, 3) if above else (5, -3)
         axes.annotate(
@@ -62,7 +62,7 @@ def draw_front(front: Front, *, title: str = "") -> Figure:
             color=ORANGE,
         )
     axes.set_xlabel("cost ($/h)")
-    axes.set_ylabel("accuracy of the pipeline")
+    axes.set_ylabel("mean power at most (W)" if front.by == "energy" else "accuracy of the pipeline")
     axes.margins(x=0.16)
     axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
     state = "complete" if front.complete else "not complete"

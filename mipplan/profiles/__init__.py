@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+from mipplan.profiles.energy import (
+    MW_PER_W,
+    EnergyTerms,
+    PowerBounds,
+    PowerDraw,
+    Use,
+    electricity,
+    power_assumption,
+    power_bounds,
+    power_draw,
+    power_problems,
+)
 from mipplan.profiles.folder import read_hardware
 from mipplan.profiles.lint import Finding, Severity, examine
 from mipplan.profiles.model import Hardware, Profiles, limit_problem, price_problem
@@ -15,16 +27,26 @@ from mipplan.profiles.tables import (
 
 __all__ = [
     "LATENCY_COLUMNS",
+    "MW_PER_W",
     "OPTIONAL_COLUMNS",
+    "EnergyTerms",
     "Finding",
     "Hardware",
     "LatencyTable",
+    "PowerBounds",
+    "PowerDraw",
     "Profiles",
     "Severity",
+    "Use",
     "batch_problem",
+    "electricity",
     "examine",
     "limit_problem",
     "measurement_problem",
+    "power_assumption",
+    "power_bounds",
+    "power_draw",
+    "power_problems",
     "price_problem",
     "read_hardware",
 ]

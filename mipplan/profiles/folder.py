@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, RootModel
+from pydantic import ConfigDict, Field, RootModel, model_validator
 
 from mipplan.core import Fault, Faults, InputError, listed, name_problem, shown, suggestion
 from mipplan.documents import (
@@ -28,7 +28,7 @@ from mipplan.documents import (
     read_bytes,
     read_yaml,
 )
-from mipplan.profiles.model import Hardware, limit_problem, memory_problem, price_problem
+from mipplan.profiles.model import Hardware, limit_problem, memory_problem, power_problem, price_problem
 from mipplan.profiles.tables import OPTIONAL_COLUMNS, LatencyTable, batch_problem, measurement_problem
 
 _REQUIRED_COLUMNS = ("model", "hardware", "batch", "latency_ms", "source")
@@ -46,6 +46,15 @@ class HardwareEntry(StrictEntry):
     memory_gib: Annotated[float, checked_by(memory_problem)] | None = None
     limit: Annotated[int, checked_by(limit_problem)] | None = None
     source: str = ""
+    idle_w: Annotated[float, checked_by(power_problem)] | None = None
+    tdp_w: Annotated[float, checked_by(power_problem)] | None = None
+    power_source: str = ""
+
+    @model_validator(mode="after")
+    def _draws_more_when_busy(self) -> HardwareEntry:
+        if None not in (self.idle_w, self.tdp_w) and self.idle_w > self.tdp_w:  # type: ignore[operator]
+            raise ValueError(f"idle_w {self.idle_w:g} is above tdp_w {self.tdp_w:g}")
+        return self
 
 
 class TableEntry(StrictEntry):
@@ -62,6 +71,7 @@ class TableEntry(StrictEntry):
     accuracy: list[float] | None = None
     energy_j: list[float] | None = None
     memory_gib: list[float] | None = None
+    power_w: list[float] | None = None
     latency: str = "table"  # Files had none before there was a choice.
     source: list[str] = Field(default_factory=list)
 

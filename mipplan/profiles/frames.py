@@ -10,7 +10,7 @@ import pandas as pd
 from mipplan.core import Fault, Faults, InputError, listed, shown
 from mipplan.profiles.tables import OPTIONAL_COLUMNS
 
-_HARDWARE = ("usd_per_hour", "memory_gib", "limit", "source")
+_HARDWARE = ("usd_per_hour", "memory_gib", "limit", "source", "idle_w", "tdp_w", "power_source")
 _KEYS = ("model", "hardware")
 _MEASURED = ("batch", "latency_ms", *OPTIONAL_COLUMNS)
 

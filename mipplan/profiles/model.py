@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 #: A device costs at most a million dollars per hour, because a dearer one is surely mistaken and would overflow sums.
 MAX_USD_PER_HOUR = 1_000_000.0
+#: A device draws at most a megawatt, because more is surely mistaken.
+MAX_W = 1_000_000.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Hardware:
     memory_gib: float | None = None  # Memory of one device, None if it does not matter.
     limit: int | None = None  # Most devices over all stages, None for any number.
     source: str = ""  # Where the figures come from.
+    # Watts that one device draws idle, and its thermal design power; None where nothing is known.
+    idle_w: float | None = None
+    tdp_w: float | None = None
+    power_source: str = ""  # Where these come from.
 
     def __post_init__(self) -> None:
         problems = {
@@ -54,6 +61,8 @@ class Hardware:
             "usd_per_hour": price_problem(self.usd_per_hour),
             "memory_gib": None if self.memory_gib is None else memory_problem(self.memory_gib),
             "limit": None if self.limit is None else limit_problem(self.limit),
+            "idle_w": None if self.idle_w is None else power_problem(self.idle_w),
+            "tdp_w": None if self.tdp_w is None else power_problem(self.tdp_w),
         }
         place = f"hardware {shown(self.name)}"
         faults = [Fault(f"{place}: {name}", problem) for name, problem in problems.items() if problem]
@@ -61,8 +70,9 @@ class Hardware:
             raise InputError(faults)
         # One spelling of every number, so that equal hardware is written to equal files.
         object.__setattr__(self, "usd_per_hour", float(self.usd_per_hour))
-        if self.memory_gib is not None:
-            object.__setattr__(self, "memory_gib", float(self.memory_gib))
+        for name in ("memory_gib", "idle_w", "tdp_w"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, float(getattr(self, name)))
         if self.limit is not None:
             object.__setattr__(self, "limit", int(self.limit))
 
@@ -75,7 +85,9 @@ class Hardware:
         """Write it as in ``hardware.yaml``, without the name."""
         limits = {"memory_gib": self.memory_gib, "limit": self.limit}
         given = {name: value for name, value in limits.items() if value is not None}
-        return {"usd_per_hour": self.usd_per_hour, **given, "source": self.source}
+        power = {"idle_w": self.idle_w, "tdp_w": self.tdp_w, "power_source": self.power_source or None}
+        told = {name: value for name, value in power.items() if value is not None}
+        return {"usd_per_hour": self.usd_per_hour, **given, "source": self.source, **told}
 
 
 @dataclass(frozen=True)
@@ -163,6 +175,14 @@ class Profiles:
             {name: device for name, device in self.hardware.items() if name in kept},
             {key: table for key, table in self.tables.items() if key[0] in wanted and key[1] in kept},
         )
+
+    def without_power(self) -> Profiles:
+        """Leave out what devices draw: for problems that do not ask for it."""
+        devices = {name: copy.copy(device) for name, device in self.hardware.items()}
+        for device in devices.values():  # What is left of them is checked already.
+            for name, nothing in (("idle_w", None), ("tdp_w", None), ("power_source", "")):
+                object.__setattr__(device, name, nothing)
+        return Profiles(devices, self.tables)
 
     def with_hardware(self, hardware: Hardware, tables: Iterable[LatencyTable] = ()) -> Profiles:
         """Add a hardware type, or replace the one of that name (keeping its tables), and add tables."""
@@ -279,7 +299,7 @@ class Profiles:
         ----------
         hardware : DataFrame
             A row per hardware type, its name in the index: ``usd_per_hour``, and perhaps ``memory_gib``, ``limit``,
-            ``source``.
+            ``source``, ``idle_w``, ``tdp_w``, ``power_source``.
         tables : DataFrame
             A row per measurement: ``model``, ``hardware``, ``batch``, ``latency_ms``, and perhaps others.
 
@@ -324,6 +344,12 @@ def memory_problem(value: object) -> str | None:
     """Say what is wrong with a memory size in GiB, or None."""
     usable = is_finite(value) and float(value) > 0
     return None if usable else f"expected a positive number of GiB, found {shown(value)}"
+
+
+def power_problem(value: object) -> str | None:
+    """Say what is wrong with a power in watts, or None."""
+    usable = is_finite(value) and 0 <= float(value) <= MAX_W
+    return None if usable else f"expected watts from 0 to {MAX_W:,.0f}, found {shown(value)}"
 
 
 def limit_problem(value: object) -> str | None:

@@ -32,6 +32,7 @@ OPTIONAL_COLUMNS = {
     "accuracy": True,
     "energy_j": True,
     "memory_gib": True,
+    "power_w": False,
 }
 #: By which column batches are planned and replayed, by its short name; docs/how-to/own-profiles.md has the rule.
 LATENCY_COLUMNS = {"table": "latency_ms", "p50": "latency_p50_ms", "p99": "latency_p99_ms"}
@@ -56,6 +57,7 @@ class LatencyTable:
     energy_j: Float64 | None = None
     memory_gib: Float64 | None = None
     latency_p50_ms: Float64 | None = None
+    power_w: Float64 | None = None  # While such a batch is served; where `energy_j` is not given.
     latency: str = "table"  # Which column is ℓ: a key of `LATENCY_COLUMNS`.
 
     def __repr__(self) -> str:

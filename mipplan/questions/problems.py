@@ -51,6 +51,11 @@ class Problem:
     drift: float | None = None
     """Of the guarantee ``reliable``, as for `mipplan.plan`."""
 
+    def __post_init__(self) -> None:
+        if self.plan.energy is not None and self.plan.energy.binds:
+            message = "has a cap on power or a price of energy, which questions do not keep: plan without"
+            raise InputError.one("plan", message)
+
     @property
     def pipeline(self) -> Pipeline:
         """The pipeline."""
@@ -226,7 +231,7 @@ class WarmPlanner:
         asked = asked if profiles is None else replace(asked, profiles=profiles)
         realised = self.instance.with_deadline(asked.objective.deadline_ns)
         if profiles is not None:
-            realised = Instance.of(
+            found = Instance.of(
                 asked.pipeline,
                 profiles,
                 realised.demand,
@@ -234,7 +239,8 @@ class WarmPlanner:
                 realised.deadline_ns,
                 asked.laws,
                 self._request.overtaking,
-            ).with_floor(asked.min_accuracy)
+            )
+            realised = found.with_energy(asked.energy, profiles).with_floor(asked.min_accuracy)
         request = _RealisedRequest(asked, self._request.samples, realised)
         return self._maker.on(asked, request).cheapest()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from mipplan.core import (
     Deadline,
+    Fault,
     Faults,
     SearchLimits,
     check_margin,
@@ -117,6 +118,8 @@ def refine(
     faults.take(lambda: resolve_engine(engine, frozenset()))
     faults.take(lambda: check_time_limit(time_limit_s))
     faults.take(lambda: check_names(plan.pipeline, plan.profiles))
+    if plan.energy is not None and plan.energy.binds:
+        faults.add(Fault("plan", "has a cap on power or a price of energy, which refining does not keep"))
     faults.check()
     base = replace(
         plan,
@@ -131,6 +134,7 @@ def refine(
             others=others,
             seeds=draws,
             min_accuracy=plan.min_accuracy,
+            energy=plan.energy,
         ).under(laws.value, kept if are_timed(laws.value) else plan.discipline),
         status=PlanStatus.UNKNOWN,
         figures=Figures(plan.microusd_per_hour, 0),

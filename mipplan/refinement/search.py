@@ -188,9 +188,7 @@ class RefinementSearch:
                 most = min(most, self.problem.limits[hardware] - self._used(depth, above.plan, hardware))
             for place, cap in enumerate(self.problem.caps):
                 room = cap.most - sum(option.uses[place] for option in above.plan.values())
-                room -= self._least_uses[depth + 1][place] + span.family.uses[place]
-                each = span.family.uses_each[place] if span.family.uses_each else 0
-                most = min(most, room // each if each else most if room >= 0 else 0)
+                most = min(most, span.family.uses[place].most(room - self._least_uses[depth + 1][place]))
             if span.fewest <= most:
                 spans.append(Span(span.family, span.fewest, most))
         return spans

@@ -162,6 +162,10 @@ def _check_objective(plan: Plan) -> None:
         raise InputError.one(
             "plan", "is for fifo queues, and the sharp certificate is about the oldest first"
         )
+    if plan.energy is not None and plan.energy.binds:
+        raise InputError.one(
+            "plan", "has a cap on power or a price of energy, which sharpening does not keep"
+        )
     if plan.budget_microusd_per_hour is not None:
         raise InputError.one(
             "plan", "is the fastest within a budget, which goes with the classic certificate only"

@@ -170,7 +170,7 @@ class _WholeReplay(_Walk):
         systems = settings.systems_of(plan)
         stages, latency_ns, rejected = look_for_rejected(workload, replays, systems.values())
         first_ns, last_ns = int(workload.ingress_ns[0]), int((workload.ingress_ns + latency_ns).max())
-        hardware = plan.profiles.hardware
+        hardware, terms = plan.profiles.hardware, plan.energy
         return ReplayResult(
             frozen(latency_ns),
             MappingProxyType(stages),
@@ -189,6 +189,8 @@ class _WholeReplay(_Walk):
             paid_replica_ns=MappingProxyType(
                 {stage: settings.paid_ns(stage, seen, first_ns, last_ns) for stage, seen in stages.items()}
             ),
+            draws=MappingProxyType({} if terms is None else plan.draws()),
+            energy_terms=terms,
         )
 
 

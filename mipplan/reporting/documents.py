@@ -73,10 +73,11 @@ def _taken(results: tuple[object, ...], path: str) -> Any:
 
 
 def without_absent(self: Report, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-    """Leave out what is not asked about: staggers, timed dispatch, serving systems, reliability, samples, variants."""
+    """Leave out what is not asked about: staggers, timed dispatch, systems, reliability, samples, variants, energy."""
     written: dict[str, Any] = write(self)
     optional = {"stagger_s", "overruns", "queries_lost", "systems", "rejected", "reliability"}
     optional |= {"seeds", "draws", "traces", "samples", "sample", "variant", "accuracy", "min_accuracy"}
+    optional |= {"energy", "stage_energy_j"}
     return {name: value for name, value in written.items() if value is not None or name not in optional}
 
 
@@ -217,7 +218,8 @@ class ReplayReport(Report):
     stagger_s: dict[str, float] | None = None
     systems: dict[str, str] | None = None
     rejected: int | None = None
-
+    energy: Annotated[dict[str, float] | None, "energy.figures"] = None
+    stage_energy_j: Annotated[dict[str, dict[str, float]] | None, "energy.by_stage"] = None
     _brief = model_serializer(mode="wrap")(without_absent)
 
 
@@ -341,7 +343,7 @@ class PlanReport(Report):
     samples: list[SampleReport] | None = None
     accuracy: float | None = None
     min_accuracy: float | None = None
-
+    energy: dict[str, float] | None = None
     _brief = model_serializer(mode="wrap")(without_absent)
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.fleet import FleetPlan
 from mipplan.pipeline import MIXED, Discipline, DispatchLaw, duties_text, stagger_text
+from mipplan.profiles import power_assumption
 from mipplan.reporting.documents import (
     AdmissionReport,
     BucketReport,
@@ -72,6 +73,20 @@ def choice_reports(plan: Plan) -> dict[str, ChoiceReport]:
     }
 
 
+def energy_figures(plan: Plan) -> dict[str, float] | None:
+    """Watts of a plan at most and at least, the cap on them, and what of its cost is electricity; None if not asked."""
+    if plan.energy is None or plan.power_w is None or plan.microusd_per_hour is None:
+        return None
+    held = {
+        "power_w": plan.power_w,
+        "least_power_w": plan.least_power_w,
+        "max_power_w": plan.energy.max_power_w,
+    }
+    devices = sum(choice.usd_per_hour for choice in choice_reports(plan).values())
+    power = {name: value for name, value in held.items() if value is not None}
+    return {**power, "electricity_usd_per_hour": round((plan.usd_per_hour or 0.0) - devices, 6)}
+
+
 def plan_report(
     plan: Plan,
     trace: Trace | Sequence[Trace],
@@ -94,6 +109,9 @@ def plan_report(
     if apart := stagger_text(plan.pipeline.staggers_ns(plan.laws)):
         remarks = [f"outputs of a batch are planned to go on up to {apart}", *remarks]
     remarks = [*remarks, *([] if replayed is None else hidden_misses(replayed, plan.objective))]
+    told, devices = {} if plan.energy is None else plan.choices, plan.profiles.hardware
+    assumed = (power_assumption(plan.table(stage), devices[one.hardware]) for stage, one in told.items())
+    remarks += filter(None, dict.fromkeys(assumed))
     tested = plan.reliability
     buckets = None if plan.envelope is None else [BucketReport(burst=b, rate_rps=r) for b, r in plan.envelope]
     return PlanReport.of(
@@ -107,6 +125,7 @@ def plan_report(
         plan_file=plan_file,
         accuracy=plan.accuracy,
         min_accuracy=plan.min_accuracy,
+        energy=energy_figures(plan),
         reliability=tested and ReliabilityReport.of(tested, summary=tested.text(plan.objective.name)),
         **traffic_parts(trace, plan.seeds),
         samples=sample_reports(plan.samples, replayed_ns),
@@ -181,6 +200,13 @@ def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
     if report.accuracy is not None:
         least = "" if report.min_accuracy is None else f"  (at least {report.min_accuracy:g} asked for)"
         rows.append(("accuracy", f"{report.accuracy:.4g}{least}"))
+    if report.energy is not None:
+        cap = report.energy.get("max_power_w")
+        asked = "" if cap is None else f"  (at most {cap:g} W asked for)"
+        most, fewest = report.energy["power_w"], report.energy["least_power_w"]
+        rows.append(("power", f"at most {most:.6g} W on average, at least {fewest:.6g} W{asked}"))
+        if priced := report.energy["electricity_usd_per_hour"]:
+            rows.append(("electricity", f"at most {priced:.4f} $/h of the cost"))
     if report.headroom != 1.0 or report.margin_s:
         margin = f", {seconds_text(report.margin_s)} of the objective kept back" if report.margin_s else ""
         rows.append(("headroom", f"{report.headroom:g} × the traffic{margin}"))

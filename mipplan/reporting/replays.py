@@ -46,6 +46,7 @@ from mipplan.result import (
     StreamEnd,
     StreamResult,
     Windows,
+    energy_text,
     overruns_text,
     state_manner,
     systems_text,
@@ -159,10 +160,7 @@ def replay_command_report(
     *,
     dispatch: str | None = None,
 ) -> ReplayCommandReport:
-    """Describe a replay of a plan file, under a law other than its own if one is named.
-
-    With latencies over time and the files written if there are any.
-    """
+    """Describe a replay of a plan file, under a law other than its own if one is named; with what was written."""
     return ReplayCommandReport.of(
         plan,
         plan_file=plan_file,
@@ -226,7 +224,8 @@ def _replayed(report: ReplayReport | StreamReport) -> tuple[str, str]:
 def _verdict_figures(report: ReplayCommandReport) -> list[tuple[str, str]]:
     replay = report.replay
     service = "" if replay.service == "as measured" else replay.service
-    told = (("service", service), ("system", systems_text(replay.systems or {})))
+    energy = energy_text(replay.energy)
+    told = (("service", service), ("system", systems_text(replay.systems or {})), ("energy", energy))
     rows = [_replayed(replay), *(row for row in told if row[1])]
     if replay.slo_s is not None and replay.misses is not None and replay.miss_rate is not None:
         rows.append(("objective", f"{report.objective}: {'kept' if report.kept else 'missed'}"))

@@ -10,6 +10,7 @@ from mipplan.result.explanation import (
     StageExplanation,
     accuracy_of,
     dollars_text,
+    power_text,
     proof_text,
     step_text,
 )
@@ -45,7 +46,15 @@ from mipplan.result.stream import (
     state_manner,
     systems_text,
 )
-from mipplan.result.timeline import StepFunction, Windows, check_window, check_windows
+from mipplan.result.timeline import (
+    RunEnergy,
+    StageEnergy,
+    StepFunction,
+    Windows,
+    check_window,
+    check_windows,
+    energy_text,
+)
 
 __all__ = [
     "FIGURES",
@@ -77,7 +86,9 @@ __all__ = [
     "Reliability",
     "ReplayResult",
     "RunClass",
+    "RunEnergy",
     "SampleFigure",
+    "StageEnergy",
     "StageExplanation",
     "StageReplay",
     "StageTotals",
@@ -96,9 +107,11 @@ __all__ = [
     "check_windows",
     "document_text",
     "dollars_text",
+    "energy_text",
     "exact_sum",
     "fingerprint",
     "overruns_text",
+    "power_text",
     "proof_text",
     "read_document",
     "relevant_profiles",

@@ -24,9 +24,6 @@ from mipplan.result.record import Choice, Guarantee, PlanStatus
 if TYPE_CHECKING:
     from mipplan.result.plan import Plan
 
-if TYPE_CHECKING:
-    from mipplan.result.plan import Plan
-
 
 @dataclass(frozen=True)
 class CriticalStage:
@@ -327,6 +324,7 @@ def summary_figures(plan: Plan) -> tuple[tuple[str, str | None], ...]:
         ("cost", cost_text(plan)),
         ("objective", f"{plan.objective.text}{headroom}{margin}"),
         ("accuracy", None if accuracy is None else f"{accuracy:.4g}{least}"),
+        ("power", power_text(plan)),
         ("certificate", certificate_text(plan)),
         ("replayed", replayed_text(plan)),
         ("reliable", None if tested is None else tested.text(plan.objective.name)),
@@ -365,6 +363,15 @@ def certificate_text(plan: Plan) -> str | None:
     which = "fifo" if plan.discipline is Discipline.FIFO else "sharp"
     scope += "" if plan.runs is None else f", {which}: {plan.runs.text}"
     return f"{format_duration(plan.certificate_ns)}{scope}"
+
+
+def power_text(plan: Plan) -> str | None:
+    """Its mean power at most, and at least; None where energy is not asked for."""
+    if plan.power_w is None or plan.energy is None:
+        return None
+    cap = plan.energy.max_power_w
+    asked = "" if cap is None else f", of {cap:g} W asked for"
+    return f"at most {plan.power_w:.6g} W on average{asked}, at least {plan.least_power_w:.6g} W"
 
 
 def replayed_text(plan: Plan) -> str | None:

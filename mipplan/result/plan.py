@@ -32,7 +32,7 @@ from mipplan.pipeline import (
     choosing,
     common_law,
 )
-from mipplan.profiles import LatencyTable, Profiles
+from mipplan.profiles import MW_PER_W, EnergyTerms, LatencyTable, PowerDraw, Profiles, power_draw
 from mipplan.result.explanation import Explanation, accuracy_of, dollars_text, summary_figures
 from mipplan.result.plan_file import (
     PlanDocument,
@@ -145,6 +145,13 @@ class Plan(Printable):
     reliability = FieldOf[Reliability | None]("provenance.reliability")
     """How a plan of guarantee ``reliable`` did on fresh scenarios; None for others."""
 
+    energy = FieldOf[EnergyTerms | None]("objective.energy")
+    """What is asked of energy; None if nothing."""
+    power_w = FieldOf[float | None]("figures.power_mw", MW_PER_W)
+    """Guaranteed: no conforming run on the trace takes more than this on average, watts."""
+    least_power_w = FieldOf[float | None]("figures.least_power_mw", MW_PER_W)
+    """What a run whose batches take what the tables say takes at least, over the trace's span, watts."""
+
     slo_s = FieldOf[float]("objective.slo_ns", NS_PER_S)
     """The objective in seconds."""
     usd_per_hour = FieldOf[float | None]("figures.microusd_per_hour", MICRODOLLARS_PER_DOLLAR)
@@ -185,6 +192,7 @@ class Plan(Printable):
         seed: int = 0,
         dispatch: Dispatch = None,
         discipline: str = "oldest_first",
+        energy: EnergyTerms | None = None,
     ) -> Plan:
         """Make a plan of what you run today, to judge it by `certify` and `replay`.
 
@@ -197,7 +205,7 @@ class Plan(Printable):
             and do not apply here; batches between measured sizes are interpolated, larger ones refused.
         slo_s : float, optional
             The pipeline's by default.
-        quantile, seed, dispatch, discipline
+        quantile, seed, dispatch, discipline, energy
             As for `mipplan.plan`; no certificate is asked for yet, so any discipline will do.
 
         Raises
@@ -205,8 +213,8 @@ class Plan(Printable):
         InputError
             Listing every stage missing, unknown, or impossible with these profiles.
         """
-        objective = resolve_objective(pipeline, slo_s, quantile, seed)
-        relevant = relevant_profiles(pipeline, profiles)
+        objective = replace(resolve_objective(pipeline, slo_s, quantile, seed), energy=energy)
+        relevant = relevant_profiles(pipeline, profiles, power=energy is not None)
         made = read_choices(pipeline, relevant, choices)
         laws = check_laws(pipeline, dispatch, discipline)
         return cls(pipeline, relevant, objective.under(laws, discipline), made)
@@ -258,6 +266,14 @@ class Plan(Printable):
         if table is None:
             raise AssertionError("validated when the plan was made")
         return table
+
+    def draws(self) -> dict[str, PowerDraw]:
+        """What a device of each stage draws; raises `InputError` where that is not known."""
+        devices = self.profiles.hardware
+        return {
+            stage: power_draw(self.table(stage), devices[choice.hardware], choice.batch)
+            for stage, choice in self.choices.items()
+        }
 
     def explain(self, *, time_limit_s: float = 20.0) -> Explanation:
         """Explain what binds, what each stage could spare, and what else would have done.

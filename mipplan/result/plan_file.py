@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from mipplan.core import Fault, Faults, InputError, QuantileLimit, shown
 from mipplan.documents import Document, StrictEntry, decode_text, read_bytes, schema_findings
 from mipplan.pipeline import Discipline, DispatchLaw, Pipeline
+from mipplan.profiles import EnergyTerms
 from mipplan.result.record import Figures, Guarantee, Objective, Provenance
 from mipplan.result.reliability import ReliabilityDocument, SampleDocument, SampleFigure
 from mipplan.result.runs import CertificateKind, RunsDocument
@@ -53,6 +54,15 @@ class LimitDocument(StrictEntry):
     limit_ns: int = Field(ge=1, le=2**62)
 
 
+class EnergyDocument(StrictEntry):
+    """What is asked of energy, as `EnergyTerms` checks it."""
+
+    max_power_w: float | None
+    usd_per_kwh: float | list[float]
+    gco2_per_kwh: float | list[float] | None
+    usd_per_tonne: float
+
+
 class ObjectiveDocument(StrictEntry):
     """The objective in a plan file."""
 
@@ -77,6 +87,7 @@ class ObjectiveDocument(StrictEntry):
     # Of format 2, where every trace has several draws.
     seeds: int = Field(default=1, ge=1, le=MOST_SEEDS)
     min_accuracy: float | None = Field(default=None, gt=0, le=1)  # files had none before stages had variants
+    energy: EnergyDocument | None = None  # files had none before energy could be asked for
 
     def objective(self) -> Objective:
         """Return what it says."""
@@ -89,6 +100,7 @@ class ObjectiveDocument(StrictEntry):
             "certificate": CertificateKind(self.certificate),
             "runs": None if self.runs is None else self.runs.runs(),
             "others": tuple(QuantileLimit(one.quantile, one.limit_ns) for one in self.others),
+            "energy": None if self.energy is None else EnergyTerms(**self.energy.model_dump()),
         }
         laws = {stage: DispatchLaw(law) for stage, law in self.dispatch.items()}
         return Objective(**held).under(laws, self.discipline)
@@ -110,6 +122,9 @@ class FiguresDocument(StrictEntry):
     lower_bound_microusd_per_hour: int | None = AMOUNT
     bound_ns: int | None = AMOUNT
     certificate_ns: int | None = AMOUNT
+    # Files had neither before energy could be asked for.
+    power_mw: int | None = Field(default=None, ge=0, le=2**62)
+    least_power_mw: int | None = Field(default=None, ge=0, le=2**62)
 
 
 class TraceDocument(StrictEntry):
@@ -209,7 +224,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     left_out = {"checksum"} if plan.limit else {"checksum", "limit"}
     if plan.certificate is not CertificateKind.SHARP:
         left_out |= {"certificate"} if plan.runs else {"certificate", "runs"}
-    left_out |= {name for name in ("reliability", "min_accuracy") if getattr(plan, name) is None}
+    left_out |= {name for name in ("reliability", "min_accuracy", "energy") if getattr(plan, name) is None}
     held = ((stage, asdict(choice)) for stage, choice in plan.choices.items())
     made["choices"] = {stage: {k: v for k, v in own.items() if v is not None} for stage, own in held}
     named = any(stage.dispatch is not DispatchLaw.EAGER for stage in plan.pipeline.stages.values())
@@ -226,7 +241,8 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     own = [name for name in PlanDocument.model_fields if name not in left_out]
     made |= {name: json_form(getattr(plan.objective, name)) for name in (*WINDOWED, "seeds")}
     made |= {"other_traces": json_form(plan.provenance.others), "samples": json_form(plan.figures.samples)}
-    made["figures"] = {name: getattr(plan.figures, name) for name in FiguresDocument.model_fields}
+    figures = {name: getattr(plan.figures, name) for name in FiguresDocument.model_fields}
+    made["figures"] = {k: v for k, v in figures.items() if v is not None or not k.endswith("_mw")}
     return {name: made[name] if name in made else json_form(getattr(plan, name)) for name in own}
 
 

@@ -30,7 +30,7 @@ from mipplan.core import (
     suggestion,
 )
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, Stage, check_accuracy
-from mipplan.profiles import Profiles
+from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result.reliability import Reliability, SampleFigure, worst_sample
 from mipplan.result.runs import CertificateKind, Refinement, RunClass, check_runs
 from mipplan.tokens import check_seeds, read_traces
@@ -82,6 +82,7 @@ class Objective:
     others: tuple[QuantileLimit, ...] = ()  # Further quantiles over the same, with their limits.
     seeds: int = 1  # Draws of the tokens of every trace, from `seed` on, each of which must keep it.
     min_accuracy: float | None = None  # The least accuracy of the pipeline with what its stages run.
+    energy: EnergyTerms | None = None  # None where nothing is asked of energy, and nothing told.
 
     def __post_init__(self) -> None:
         # A file holds plain numbers: whole ones and NumPy's would not come back as the same bytes.
@@ -199,11 +200,15 @@ def resolve_objective(
     )
 
 
-def relevant_profiles(pipeline: Pipeline, profiles: Profiles) -> Profiles:
-    """Only what the pipeline's models have measurements for; a plan carries no more than its own problem."""
+def relevant_profiles(pipeline: Pipeline, profiles: Profiles, *, power: bool = False) -> Profiles:
+    """Only what the pipeline's models have measurements for; a plan carries no more than its own problem.
+
+    What devices draw belongs to it where energy is asked for.
+    """
     models = {model for stage in pipeline.stages.values() for model in stage.models}
     hardware = {name for model, name in profiles.tables if model in models}
-    return profiles.restricted_to(models, hardware)
+    found = profiles.restricted_to(models, hardware)
+    return found if power else found.without_power()
 
 
 def resolve_slo_ns(pipeline: Pipeline, slo_s: float | None) -> int:
@@ -332,6 +337,8 @@ class Figures:
     # The certified latency quantile on the trace planned for; of several samples, the greatest.
     certificate_ns: int | None = None
     samples: tuple[SampleFigure, ...] = ()  # On each of several samples; empty for one.
+    power_mw: int | None = None  # Mean power of any conforming run at most, where energy is asked for,
+    least_power_mw: int | None = None  # and of one that takes what the tables say at least.
 
 
 # --- where it comes from ---------------------------------------------------------------------------------------------

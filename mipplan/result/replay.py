@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from mipplan.core import (
     shown,
 )
 from mipplan.documents import write_text_atomically
+from mipplan.profiles import EnergyTerms, PowerDraw
 from mipplan.result.stage import NEVER, StageReplay
 from mipplan.result.statistics import (
     CONFIDENCE,
@@ -49,7 +51,7 @@ from mipplan.result.stream import (
     stage_row,
     systems_text,
 )
-from mipplan.result.timeline import StepFunction, Windows, latency_windows
+from mipplan.result.timeline import RunEnergy, StepFunction, Windows, latency_windows, run_energy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,6 +105,8 @@ class ReplayResult(Printable):
     rejected : bool, shape (n,), or None
         Queries that were turned away, where queues had a bound: they miss every objective, and their `latency_ns` is
         the time until then. Means, quantiles, windows and plots are of the others.
+    draws, energy_terms : mapping of str to PowerDraw, EnergyTerms or None
+        What a device of each stage draws, and what is asked of energy, where the plan asks; see `energy`.
     """
 
     latency_ns: Int64
@@ -120,6 +124,8 @@ class ReplayResult(Printable):
     staggers_ns: Mapping[str, int] = field(default_factory=dict)
     systems: Mapping[str, str] = field(default_factory=dict)
     rejected: Bool | None = None
+    draws: Mapping[str, PowerDraw] = field(default_factory=dict)
+    energy_terms: EnergyTerms | None = None
 
     @property
     def queries(self) -> int:
@@ -271,6 +277,15 @@ class ReplayResult(Printable):
         """Dollars paid per query."""
         return self.usd / self.queries
 
+    @cached_property
+    def energy(self) -> RunEnergy | None:
+        """What the run took, exactly; None where the plan asks nothing of energy."""
+        terms, first_ns = self.energy_terms, int(self.ingress_ns[0])
+        if terms is None:
+            return None
+        paid_ns, queries = self.paid_replica_ns, self.queries
+        return run_energy(self.stages, self.draws, paid_ns, terms, queries, first_ns, self.span_ns)
+
     def utilisation(self, stage: str) -> float:
         """Share of the paid replica time of a stage that was busy, between first ingress and last exit.
 
@@ -311,6 +326,7 @@ class ReplayResult(Printable):
                 ("latency", latencies_text(self, *SHOWN_QUANTILES)),
                 ("mean", format_duration(self.mean_latency_s * NS_PER_S)),
                 ("cost", f"{self.usd:.4g} $, {1_000 * self.usd_per_query:.4g} $ per 1,000 queries"),
+                ("energy", None if self.energy is None else self.energy.text),
                 ("manner", manner_text(self)),
                 ("system", systems_text(self.systems)),
                 ("rejected", "" if not self.queries_rejected else f"{self.queries_rejected:,} queries"),

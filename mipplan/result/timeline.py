@@ -1,14 +1,18 @@
-"""Figures over time: of the queries that came in each window, and numbers that change in steps, exactly."""
+"""Figures over time: of the queries that came in each window, numbers that change in steps, and energy, exactly."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mipplan.core import (
+    NS_PER_HOUR,
     NS_PER_S,
+    FieldOf,
     Float64,
     InputError,
     Int64,
@@ -19,11 +23,15 @@ from mipplan.core import (
     positive_ns,
     shown,
 )
+from mipplan.profiles import EnergyTerms, PowerDraw
 from mipplan.result.stream import exact_product_sum
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mipplan.result.stage import StageReplay
+
+_PJ_PER_J, _J_PER_KWH = 10**12, 3_600_000
 #: At most this many windows are made, because nobody reads more, and they would fill the memory.
 MOST_WINDOWS = 1_000_000
 #: These quantiles are computed in each window.
@@ -218,3 +226,137 @@ def _instants(name: str, given: object) -> Int64:
     if instants.dtype.kind not in "iu":
         raise InputError.one(name, f"expected whole nanoseconds, found {shown(given)}")
     return instants.astype(np.int64, copy=False)
+
+
+# --- what it took -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StageEnergy:
+    """What the devices of one stage took in a run, in picojoules: while idle, and while they served batches."""
+
+    idle_pj: int
+    busy_pj: int
+
+    idle_j = FieldOf[float]("idle_pj", _PJ_PER_J)
+    """While idle, joules."""
+    busy_j = FieldOf[float]("busy_pj", _PJ_PER_J)
+    """While batches were served, joules."""
+
+
+@dataclass(frozen=True)
+class RunEnergy:
+    """What a run took between its first ingress and its last exit."""
+
+    stages: Mapping[str, StageEnergy]
+    queries: int
+    span_ns: int
+    usd: float  # Paid for electricity, and for its CO₂ where that has a price.
+    gco2: float | None  # Grams of CO₂; None where their intensity is not given.
+
+    @property
+    def pj(self) -> int:
+        """All of it, in picojoules."""
+        return sum(stage.idle_pj + stage.busy_pj for stage in self.stages.values())
+
+    @property
+    def energy_j(self) -> float:
+        """All of it, in joules."""
+        return self.pj / _PJ_PER_J
+
+    @property
+    def j_per_thousand(self) -> float:
+        """Joules per thousand queries."""
+        return 1_000 * self.energy_j / self.queries
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """All figures by name, with their units; without those that are not known."""
+        idle_pj, busy_pj = (
+            sum(getattr(s, name) for s in self.stages.values()) for name in ("idle_pj", "busy_pj")
+        )
+        carbon = {} if self.gco2 is None else {"gco2": self.gco2}
+        return {
+            "energy_j": self.energy_j,
+            "idle_j": idle_pj / _PJ_PER_J,
+            "busy_j": busy_pj / _PJ_PER_J,
+            "mean_power_w": self.mean_power_w,
+            "j_per_thousand": self.j_per_thousand,
+            "usd": self.usd,
+            **carbon,
+        }
+
+    @property
+    def by_stage(self) -> dict[str, dict[str, float]]:
+        """Joules of every stage, idle and busy."""
+        return {name: {"idle_j": own.idle_j, "busy_j": own.busy_j} for name, own in self.stages.items()}
+
+    @property
+    def text(self) -> str:
+        """All of it in a line."""
+        return energy_text(self.figures)
+
+    @property
+    def mean_power_w(self) -> float:
+        """Mean power in watts."""
+        return self.energy_j * NS_PER_S / self.span_ns if self.span_ns else 0.0
+
+
+def energy_text(figures: Mapping[str, float] | None) -> str:
+    """What a run took of energy, in a line; empty where nothing was asked of it."""
+    if figures is None:
+        return ""
+    carbon = f", {figures['gco2']:.4g} g CO₂" if "gco2" in figures else ""
+    paid = f", {figures['usd']:.4g} $ for them" if figures["usd"] else ""
+    return (
+        f"{figures['energy_j']:.4g} J ({figures['idle_j']:.4g} idle), {figures['mean_power_w']:.4g} W on average, "
+        f"{figures['j_per_thousand']:.4g} J per 1,000 queries{carbon}{paid}"
+    )
+
+
+def run_energy(
+    stages: Mapping[str, StageReplay],
+    draws: Mapping[str, PowerDraw],
+    paid_ns: Mapping[str, int],
+    terms: EnergyTerms,
+    queries: int,
+    first_ns: int,
+    span_ns: int,
+) -> RunEnergy:
+    """Add up what a run took: idle draw over paid replica time that is not busy, and busy draw over batches.
+
+    Where prices or intensities go by the hour, all is told apart by the hours in which it was drawn. Raises
+    `InputError` if replicas come and go then: how many there were in an hour is not at hand.
+    """
+    by_hour, last_ns = terms.is_hourly, first_ns + span_ns
+    starts = range(first_ns, max(last_ns, first_ns + 1), NS_PER_HOUR) if by_hour else [first_ns]
+    found = {name: StageEnergy(0, 0) for name in stages}
+    usd, gco2 = Fraction(0), Fraction(0)
+    for hour, low_ns in enumerate(starts):
+        high_ns, drawn_pj = min(last_ns, low_ns + NS_PER_HOUR) if by_hour else last_ns, 0
+        for name, stage in stages.items():
+            if by_hour and paid_ns[name] != stage.replicas * span_ns:
+                message = "what goes by the hour needs the same replicas throughout the run"
+                raise InputError.one("energy", message)
+            held_ns = stage.replicas * (high_ns - low_ns) if by_hour else paid_ns[name]
+            busy_ns = _busy_ns(stage, draws[name].busy_mw.size, low_ns, high_ns if by_hour else None)
+            busy_pj = sum(ns * mw for ns, mw in zip(busy_ns, draws[name].busy_mw.tolist(), strict=True))
+            idle_pj = draws[name].idle_mw * (held_ns - sum(busy_ns))
+            before, drawn_pj = found[name], drawn_pj + idle_pj + busy_pj
+            found[name] = StageEnergy(before.idle_pj + idle_pj, before.busy_pj + busy_pj)
+        kwh, (price, grams) = Fraction(drawn_pj, _PJ_PER_J * _J_PER_KWH), terms.at_hour(hour)
+        usd, gco2 = usd + kwh * price, gco2 + kwh * grams
+    return RunEnergy(found, queries, span_ns, float(usd), None if terms.gco2_per_kwh is None else float(gco2))
+
+
+def _busy_ns(stage: StageReplay, cap: int, low_ns: int, high_ns: int | None) -> list[int]:
+    """Time that batches of 1, …, `cap` were served, of it what lies between two instants, if any are given."""
+    busy_ns: Int64 = stage.batch_service_ns
+    if high_ns is not None:
+        start_ns = stage.batch_start_ns
+        inside = np.minimum(start_ns + busy_ns, high_ns) - np.maximum(start_ns, low_ns)
+        busy_ns = np.maximum(inside, 0)
+    total = np.zeros(cap, dtype=np.int64)
+    np.add.at(total, stage.batch_size - 1, busy_ns)
+    found: list[int] = total.tolist()
+    return found

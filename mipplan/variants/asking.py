@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import time
@@ -13,8 +14,8 @@ from mipplan.core import Deadline, Fault, InputError, SearchLimits, check_time_l
 from mipplan.options import check_accuracies
 from mipplan.pipeline import AccuracyKind, Pipeline, are_timed, choosing, combinations
 from mipplan.planner import PlanMaker, plan
-from mipplan.profiles import Profiles
-from mipplan.result import CertificateKind, Figures, Guarantee, Plan, PlanStatus
+from mipplan.profiles import MW_PER_W, EnergyTerms, Profiles
+from mipplan.result import CertificateKind, Figures, Guarantee, Objective, Plan, PlanStatus
 from mipplan.trace import Trace
 from mipplan.variants.combinations import best_combination
 
@@ -66,6 +67,8 @@ class Asker:
             limit=None,
         )
         self._makers: dict[Pipeline, PlanMaker] = {}
+        #: Plans proven the cheapest, with what was asked of them.
+        self._known: list[tuple[Objective, Plan]] = []
 
     def first(self) -> Plan:
         """Return the cheapest plan of known accuracy: a table may not have that of the cheapest of all."""
@@ -74,20 +77,47 @@ class Asker:
             return self.cheapest
         return self.at_least(min(known for _, known in rule.rows), self.cheapest.microusd_per_hour or 0)
 
-    def at_least(self, accuracy: float, proven: int = 0) -> Plan:
-        """Return the cheapest plan of at least that accuracy; none costs less than what is `proven`."""
+    def at_least(
+        self, accuracy: float | None, proven: int = 0, most_mw: int | None = None, *, brief: bool = False
+    ) -> Plan:
+        """Return the cheapest plan of at least that accuracy, and at most that power beside what is asked for.
+
+        None costs less than what is `proven`. If `brief`, no reason is looked for where there is none.
+        """
 
         def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
-            return self.maker(asked, limits).asking(asked.min_accuracy, limits, proven).cheapest
+            return self.maker(asked, limits).asking(asked.objective, limits, proven, brief=brief).cheapest
 
         objective = replace(self.asked.objective, min_accuracy=accuracy)
-        return best_combination(replace(self.asked, objective=objective), answering, self.limits)
+        if most_mw is not None and most_mw < 0:
+            return replace(
+                self.asked, status=PlanStatus.INFEASIBLE, figures=Figures(), reason="nothing draws less"
+            )
+        if most_mw is not None:
+            objective = _capped(objective, most_mw)
+        # What is cheapest among more plans, and among these still, is cheapest.
+        for asked, known in self._known:
+            if _is_among(known, objective) and _asks_less(asked, objective):
+                return replace(known, objective=objective)
+        made = best_combination(replace(self.asked, objective=objective), answering, self.limits)
+        if made.status is PlanStatus.OPTIMAL:
+            self._known.append((objective, made))
+        return made
+
+    def capped(self, most_mw: int) -> Asker:
+        """The same of plans that draw at most some power; all that was learnt is shared."""
+        made = copy.copy(self)
+        proven = self.cheapest.lower_bound_microusd_per_hour or 0
+        made.cheapest = self.at_least(None, proven, most_mw, brief=True)
+        made.asked = replace(self.asked, objective=_capped(self.asked.objective, most_mw))
+        return made
 
     def maker(self, asked: Plan, limits: SearchLimits) -> PlanMaker:
         """What makes plans for the tokens that the variants make which a pipeline runs."""
         known = self._makers.get(asked.pipeline)
         if known is None:
-            plain = replace(asked, objective=replace(asked.objective, min_accuracy=None))
+            energy = asked.energy and replace(asked.energy, max_power_w=None)
+            plain = replace(asked, objective=replace(asked.objective, min_accuracy=None, energy=energy))
             known = self._makers[asked.pipeline] = PlanMaker(plain, limits)
         return known
 
@@ -122,3 +152,25 @@ class Asker:
             stage: [family.accuracy for family in found.families]
             for stage, found in instance.families.items()
         }
+
+
+def _capped(objective: Objective, most_mw: int) -> Objective:
+    terms = objective.energy or EnergyTerms()
+    return replace(objective, energy=replace(terms, max_power_w=max(0, most_mw) / MW_PER_W))
+
+
+def _most_mw(objective: Objective) -> float:
+    cap = None if objective.energy is None else objective.energy.max_power_mw
+    return math.inf if cap is None else cap
+
+
+def _asks_less(one: Objective, other: Objective) -> bool:
+    """Whether one of two objectives, alike but for accuracy and power, allows all plans that the other one does."""
+    return (one.min_accuracy or 0.0) <= (other.min_accuracy or 0.0) and _most_mw(one) >= _most_mw(other)
+
+
+def _is_among(plan: Plan, objective: Objective) -> bool:
+    """Whether a plan has the least accuracy, and keeps the cap on power."""
+    if objective.min_accuracy is not None and (plan.accuracy or 0.0) < objective.min_accuracy:
+        return False
+    return (plan.figures.power_mw or 0) <= _most_mw(objective)

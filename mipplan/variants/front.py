@@ -1,4 +1,4 @@
-"""Cost against accuracy: the whole front, the most accuracy for a budget, and the best of both by weights.
+"""Cost against accuracy and power: whole fronts, the most accuracy for a budget, and the best of both by weights.
 
 The front is found by its breakpoints (the ε-constraint method): the cheapest plan of all, then the cheapest that is
 more accurate than the one before, until there is none. Each is proven by itself, so every one is exact, and between two
@@ -26,11 +26,12 @@ from mipplan.core import (
     Printable,
     Summary,
     check_budget,
+    check_one_of,
     is_number,
     shown,
 )
 from mipplan.pipeline import Pipeline
-from mipplan.profiles import Profiles
+from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import Limit, Plan, PlanStatus
 from mipplan.trace import Trace
 from mipplan.variants.asking import Asker
@@ -38,21 +39,28 @@ from mipplan.variants.asking import Asker
 if TYPE_CHECKING:
     import pandas as pd
 
+#: What plans of a front are compared by beside cost.
+AXES = {"accuracy": "accuracy", "energy": "power", "both": "accuracy and power"}
+_STOPPED = "the search was stopped before the front was complete"
+
 
 @dataclass(frozen=True, repr=False)
 class Front(Printable):
-    """Plans none of which another one beats in cost and accuracy.
+    """Plans none of which another one beats in all that they are compared by.
 
     Attributes
     ----------
     plans : tuple of Plan
-        From the cheapest to the most accurate; empty if there is no plan at all.
+        From the cheapest on; empty if there is no plan at all.
     complete : bool
         Whether there are no others: every breakpoint is here, each proven the cheapest of its accuracy.
     reason : str or None
         Why there is no plan, or what ended the search.
     beyond_usd_per_hour : float or None
-        Where it is not complete: no plan that is more accurate than the last one costs less than this.
+        Where it is not complete: no plan that is more accurate than the last one, or draws less than all of them, costs
+        less than this; None where nothing is known.
+    by : {"accuracy", "energy", "both"}
+        What they are compared by beside cost: accuracy, the mean power that is guaranteed, or both.
     """
 
     plans: tuple[Plan, ...]
@@ -60,11 +68,15 @@ class Front(Printable):
     reason: str | None = None
     limit: Limit | None = None
     beyond_usd_per_hour: float | None = None
+    by: str = "accuracy"
 
     @property
     def points(self) -> tuple[tuple[float, float], ...]:
-        """Dollars per hour and accuracy of every plan."""
-        return tuple((plan.usd_per_hour or 0.0, plan.accuracy or 0.0) for plan in self.plans)
+        """Dollars per hour and accuracy of every plan; by energy, dollars per hour and watts."""
+        values = ((plan.power_w if self.by == "energy" else plan.accuracy) or 0.0 for plan in self.plans)
+        return tuple(
+            (plan.usd_per_hour or 0.0, value) for plan, value in zip(self.plans, values, strict=True)
+        )
 
     def best_by(self, accuracy: float, cost: float) -> Plan:
         """Return the plan with the greatest accuracy·A − cost·C, A its accuracy and C its dollars per hour.
@@ -84,17 +96,20 @@ class Front(Printable):
         )
         if not self.plans:
             raise InputError.one("front", f"holds no plan: {self.reason}")
-        places = range(len(self.plans))
-        return self.plans[max(places, key=lambda k: accuracy * self.points[k][1] - cost * self.points[k][0])]
+        return max(self.plans, key=lambda p: accuracy * (p.accuracy or 0.0) - cost * (p.usd_per_hour or 0.0))
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return one row per plan: ``usd_per_hour``, ``accuracy``, ``certificate_s``, ``status``, variants by stage."""
+        """Return one row per plan: ``usd_per_hour``, ``accuracy``, ``certificate_s``, ``status``, variants by stage.
+
+        And ``power_w``, where plans are compared by it.
+        """
         import pandas as pd
 
         rows = [
             {
                 "usd_per_hour": plan.usd_per_hour,
                 "accuracy": plan.accuracy,
+                **({} if self.by == "accuracy" else {"power_w": plan.power_w}),
                 "certificate_s": plan.certificate_s,
                 "status": str(plan.status),
                 **{stage: choice.variant for stage, choice in plan.choices.items() if choice.variant},
@@ -106,17 +121,24 @@ class Front(Printable):
     def _summary(self) -> Summary:
         last = self.beyond_usd_per_hour
         state = "complete" if self.complete else "not complete"
-        beyond = None if last is None else f"whatever is more accurate costs at least {last:.4f} $/h"
+        further = "draws less" if self.by == "energy" else "is more accurate"
+        beyond = None if last is None else f"whatever {further} costs at least {last:.4f} $/h"
+        power = () if self.by == "accuracy" else (">W at most",)
         stages = (
             [stage for stage, choice in self.plans[0].choices.items() if choice.variant] if self.plans else []
         )
         return Summary(
-            f"Front of cost and accuracy: {len(self.plans)} plans, {state}",
+            f"Front of cost and {AXES[self.by]}: {len(self.plans)} plans, {state}",
             figures=(("beyond", beyond), ("reason", self.reason)),
-            headings=(">$/h", ">accuracy", *stages),
+            headings=(">$/h", ">accuracy", *power, *stages),
             rows=(
-                (f"{cost:.4f}", f"{accuracy:.4g}", *(plan.choices[stage].variant or "" for stage in stages))
-                for plan, (cost, accuracy) in zip(self.plans, self.points, strict=True)
+                (
+                    f"{plan.usd_per_hour:.4f}",
+                    "–" if plan.accuracy is None else f"{plan.accuracy:.4g}",
+                    *(f"{plan.power_w:.6g}" for _ in power),
+                    *(plan.choices[stage].variant or "" for stage in stages),
+                )
+                for plan in self.plans
             ),
             count=len(self.plans),
             what="plans",
@@ -131,18 +153,21 @@ def pareto(
     profiles: Profiles,
     trace: Trace | Sequence[Trace],
     *,
+    by: str = "accuracy",
     time_limit_s: float | None = 60.0,
     progress: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> Front:
-    """Find every certified plan that no other one beats in cost and accuracy.
+    """Find every certified plan that no other one beats in cost and accuracy, in cost and power, or in all three.
 
     Parameters
     ----------
     pipeline : Pipeline
-        With variants, and a rule for their accuracy.
+        With variants, and a rule for their accuracy, unless it is by energy.
     profiles, trace
         As for `mipplan.plan`.
+    by : {"accuracy", "energy", "both"}
+        What plans are compared by beside cost; by energy, it is their guaranteed mean power (`Plan.power_w`).
     time_limit_s : float or None
         Wall-clock limit of the whole front; what was found by then is returned, from the cheap end.
     progress : callable, optional
@@ -161,9 +186,23 @@ def pareto(
 
     Notes
     -----
-    Accuracies that differ by less than 2(n + 3) billionths, with n stages, count as one.
+    Accuracies that differ by less than 2(n + 3) billionths, with n stages, count as one; power is in whole milliwatts.
     """
-    asker = Asker(pipeline, profiles, trace, time_limit_s, progress, settings)
+    check_one_of("by", by, AXES, repr)
+    if by != "accuracy":
+        settings = {**settings, "energy": settings.get("energy") or EnergyTerms()}
+    asker = Asker(pipeline, profiles, trace, time_limit_s, progress, settings, needs_accuracy=by != "energy")
+    if by == "energy":
+        return _by_power(asker)
+    if by == "both":
+        return _by_all(asker)
+    return _by_accuracy(asker)
+
+
+def _by_accuracy(asker: Asker, most_mw: int | None = None) -> Front:
+    """The breakpoints of cost over accuracy, of plans that draw at most some power, if any is named."""
+    if most_mw is not None:
+        asker = asker.capped(most_mw)
     last = asker.first()
     found = [last]
     if not last.choices:
@@ -173,7 +212,7 @@ def pareto(
         if floor > 1 or asker.deadline.is_over:
             break
         proven = last.microusd_per_hour or 0
-        last = asker.at_least(floor, proven)
+        last = asker.at_least(floor, proven, brief=True)
         if not last.choices:
             break
         if last.status is not PlanStatus.OPTIMAL:
@@ -189,10 +228,69 @@ def pareto(
     return Front(
         tuple(map(_at_its_own, found)),
         complete,
-        None if complete else "the search was stopped before the front was complete",
+        None if complete else _STOPPED,
         None if complete else last.limit or Limit.TIME,
         None if complete else proven / MICRODOLLARS_PER_DOLLAR,
     )
+
+
+def _by_power(asker: Asker) -> Front:
+    """The breakpoints of cost over power: each plan draws less than the one before; of equal cost the last stays."""
+    last, found = asker.cheapest, list[Plan]()
+    proven = last.lower_bound_microusd_per_hour or 0
+    while last.choices and last.status is PlanStatus.OPTIMAL:
+        if found and found[-1].microusd_per_hour == last.microusd_per_hour:
+            found.pop()
+        found.append(last)
+        if asker.deadline.is_over:
+            break
+        proven = last.microusd_per_hour or 0
+        last = asker.at_least(None, proven, (last.figures.power_mw or 0) - 1, brief=True)
+    if not found and last.choices:
+        found = [last]
+    complete = last.status is PlanStatus.INFEASIBLE
+    proven = max(proven, last.lower_bound_microusd_per_hour or 0)
+    own = (replace(p.objective.energy or EnergyTerms(), max_power_w=p.power_w) for p in found)
+    stated = (replace(p, objective=replace(p.objective, energy=e)) for p, e in zip(found, own, strict=True))
+    return Front(
+        tuple(stated),
+        complete,
+        (last.reason if not found else None) if complete else _STOPPED,
+        None if complete else last.limit or Limit.TIME,
+        None if complete else proven / MICRODOLLARS_PER_DOLLAR,
+        "energy",
+    )
+
+
+def _by_all(asker: Asker) -> Front:
+    """All three: a front of cost and accuracy under one cap on power after another, each just below what is left.
+
+    Whatever no plan beats is on the first of these whose cap is so tight that all of it draws no more.
+    """
+    found: list[Plan] = []
+    front = _by_accuracy(asker)
+    while front.plans:
+        found += front.plans
+        if not front.complete or asker.deadline.is_over:
+            break
+        cap = max(plan.figures.power_mw or 0 for plan in front.plans) - 1
+        front = _by_accuracy(asker, cap)
+    if not found:
+        return replace(front, by="both")
+    complete = front.complete and not front.plans
+    kept = [plan for plan in found if not any(_beats(other, plan) for other in found)]
+    unlike = {(p.microusd_per_hour, p.accuracy, p.figures.power_mw): p for p in reversed(kept)}
+    plans = sorted(unlike.values(), key=lambda plan: (plan.microusd_per_hour or 0, -(plan.accuracy or 0.0)))
+    reason, limit = (None, None) if complete else (_STOPPED, front.limit or Limit.TIME)
+    return Front(tuple(plans), complete, reason, limit, None, "both")
+
+
+def _beats(one: Plan, other: Plan) -> bool:
+    """Whether a plan is no worse than another one in cost, accuracy and power, and better in one of them."""
+    own, its = (
+        (p.microusd_per_hour or 0, -(p.accuracy or 0.0), p.figures.power_mw or 0) for p in (one, other)
+    )
+    return own != its and all(a <= b for a, b in zip(own, its, strict=True))
 
 
 def _at_its_own(plan: Plan) -> Plan:

@@ -164,7 +164,7 @@ def menu(
     for runs in combinations(pipeline):
         asked = replace(asker.asked, pipeline=choosing(pipeline, runs))
         asked = replace(asked, objective=replace(asked.objective, min_accuracy=accuracy))
-        maker = asker.maker(asked, asker.limits).asking(accuracy, asker.limits)
+        maker = asker.maker(asked, asker.limits).asking(asked.objective, asker.limits)
         _add_patterns(found, maker, asked, asker.limits)
     return found.menu()
 
@@ -233,7 +233,8 @@ def _add_patterns(found: _Found, maker: PlanMaker, asked: Plan, limits: SearchLi
             return
         made = space.configuration(outcome.best.choice)
         bound_ns = instance.oracle.paths.bound_ns(made.services)
-        figures = Figures(outcome.best.cost, None, bound_ns, outcome.best.certificate_ns)
+        bounds = bound_ns, outcome.best.certificate_ns
+        figures = Figures(outcome.best.cost, None, *bounds, (), **made.power_mw)
         found.plans.append(_plan_of(asked, figures, made.choices, found))
         others.append(
             Cover(

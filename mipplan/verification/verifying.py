@@ -15,6 +15,7 @@ from mipplan.certificate import (
 )
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, format_duration
 from mipplan.pipeline import Discipline, Dispatch, Stagger, are_timed
+from mipplan.profiles import MW_PER_W, EnergyTerms, electricity, power_bounds
 from mipplan.result import (
     CertificateKind,
     Guarantee,
@@ -125,7 +126,8 @@ def verify(
     if not plan.choices:
         problems.append(f"the file holds no plan ({plan.status}: {plan.reason})")
         return Verification(False, tuple(problems), (), plan, None)
-    problems += _cost_problems(plan)
+    if plan.figures.power_mw is None:
+        problems += _cost_problems(plan)
     traces = read_traces(trace)
     found = find_samples(plan.pipeline, traces, plan.seed, plan.seeds)
     planned = [sample.scaled(plan.headroom) for sample in found]
@@ -172,6 +174,8 @@ def verify(
     if as_planned and same_theorem and same_runs and worst_case_ns is None:
         problems += _sample_problems(plan, traces, judged)
     problems += _consistency_problems(plan)
+    if plan.energy is not None and all(sample.trace.span_ns for sample in planned):
+        problems += _power_problems(plan, planned, curve, as_planned and same_trace)
     for sample in planned:
         problems += (
             problem for problem in _stability_problems(plan, sample, curve) if problem not in problems
@@ -194,14 +198,46 @@ def verify(
 _REFINED = "; the plan was refined by replay, which no theorem covers: judge it with mipplan replay"
 
 
-def _cost_problems(plan: Plan) -> list[str]:
+def _cost_problems(plan: Plan, electricity_microusd: int = 0) -> list[str]:
     """Add up what the choices cost; a file that states nothing states nothing wrong."""
     hardware, choices = plan.profiles.hardware, plan.choices.values()
     actual = sum(choice.replicas * hardware[choice.hardware].microusd_per_hour for choice in choices)
+    actual += electricity_microusd
     if plan.microusd_per_hour == actual:
         return []
     cost_usd = actual / MICRODOLLARS_PER_DOLLAR
     return [f"the file states a cost of {plan.usd_per_hour} $/h; its choices cost {cost_usd} $/h"]
+
+
+def _power_of(plan: Plan, demand: Mapping[str, Fraction]) -> tuple[int, int, int]:
+    """Mean power of a plan at most and at least, milliwatts, and its electricity, micro-dollars per hour."""
+    terms, most_mw, least_mw, microusd = plan.energy or EnergyTerms(), 0, 0, 0
+    for stage, draw in plan.draws().items():
+        power, replicas = (
+            power_bounds(draw, plan.service_ns(stage).tolist(), demand[stage]),
+            plan.choices[stage].replicas,
+        )
+        most_mw, least_mw = most_mw + power.most.of(replicas), least_mw + power.least.of(replicas)
+        priced = electricity(power, terms)
+        microusd += 0 if priced is None else priced.of(replicas)
+    return most_mw, least_mw, microusd
+
+
+def _power_problems(
+    plan: Plan, planned: Sequence[Sample], curve: ArrivalCurve | None, same_trace: bool
+) -> Iterator[str]:
+    """Hold cost and power of a plan that energy is asked of against the traffic; figures only if it is the plan's."""
+    demands = [_demand(plan, sample, curve) for sample in planned]
+    demand = {stage: max(one[stage] for one in demands) for stage in plan.choices}
+    most_mw, least_mw, microusd = _power_of(plan, demand)
+    cap = None if plan.energy is None else plan.energy.max_power_mw
+    if cap is not None and most_mw > cap:
+        yield f"the mean power may reach {most_mw / MW_PER_W:g} W, above the {cap / MW_PER_W:g} W asked for"
+    if same_trace and plan.figures.power_mw is not None:
+        stated = plan.figures.power_mw, plan.figures.least_power_mw
+        if stated != (most_mw, least_mw):
+            yield f"the file states a mean power of {stated} mW; recomputed it is {(most_mw, least_mw)} mW"
+        yield from _cost_problems(plan, microusd)
 
 
 def _sample_problems(plan: Plan, traces: Sequence[Trace], judged: Certificate) -> Iterator[str]:
@@ -264,17 +300,21 @@ def _consistency_problems(plan: Plan) -> list[str]:
     return problems
 
 
+def _demand(plan: Plan, sample: Sample, curve: ArrivalCurve | None) -> dict[str, Fraction]:
+    """Mean token rate of every stage, tokens per ns; with a curve the greatest that it allows in the long run."""
+    planned = sample.trace
+    if curve is None:
+        workload = realise(plan.pipeline, planned, sample.seed)
+        return {stage: Fraction(of.count, planned.span_ns) for stage, of in workload.stages.items()}
+    rate = max(Fraction(len(planned), planned.span_ns), Fraction(curve.rate) / NS_PER_S)
+    return {stage: rate * most for stage, most in most_tokens_per_query(plan.pipeline).items()}
+
+
 def _stability_problems(plan: Plan, sample: Sample, curve: ArrivalCurve | None) -> Iterator[str]:
     """Name the stages that do not serve more than arrives there on average; without a span there is no average."""
-    planned = sample.trace
-    if planned.span_ns == 0:
+    if sample.trace.span_ns == 0:
         return
-    if curve is None:
-        workload = realise(plan.pipeline, sample.trace, sample.seed)
-        demand = {stage: Fraction(of.count, planned.span_ns) for stage, of in workload.stages.items()}
-    else:
-        rate = max(Fraction(len(planned), planned.span_ns), Fraction(curve.rate) / NS_PER_S)
-        demand = {stage: rate * most for stage, most in most_tokens_per_query(plan.pipeline).items()}
+    demand = _demand(plan, sample, curve)
     for stage, service in plan_services(plan).items():
         rate = 1 / service.ns_per_token
         if rate <= demand[stage]:

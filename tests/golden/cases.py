@@ -12,6 +12,7 @@ NEW_FIELDS: frozenset[str] = frozenset(
         *("certificate", "runs", "stagger_s", "staggers_ns", "stages_complete", "adopted"),
         *("sample", "samples", "samples_ns", "seeds", "others", "draws"),
         *("variant", "options", "min_accuracy"),
+        *("energy", "stage_energy_j", "power_w"),
     }
 )
 
@@ -86,6 +87,13 @@ COMMANDS: dict[str, str] = {
     "plan-broken-pipeline": "plan broken.yaml --trace steady --to 5s",
     "plan-broken-profiles": "plan small.yaml --profiles broken --trace arrivals.csv",
     "plan-over-input": "plan small.yaml --profiles small --trace arrivals.csv --out arrivals.csv",
+    # energy: a cap, prices, what is not known, and fronts
+    "plan-energy": "plan cascade --trace steady --to 8s --max-power 400 --usd-per-kwh 0.3 --gco2-per-kwh 300,500 "
+    "--no-costs --out plan.json",
+    "plan-energy-infeasible": "plan cascade --trace steady --to 5s --max-power 60 --no-costs",
+    "plan-energy-unknown": "plan ocr --trace steady --to 5s --energy",
+    "plan-energy-faults": "plan cascade --trace steady --to 5s --usd-per-kwh dear --gco2-per-kwh -1 --max-power -5",
+    "pareto-energy": "pareto cascade --trace steady --to 5s --by energy",
     # replay
     "replay": "replay cascade.json --trace steady --to 10s",
     "replay-other-trace": "replay cascade.json --trace bursty --to 20s --windows 5s",

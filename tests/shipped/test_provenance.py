@@ -357,6 +357,21 @@ class TestPrices:
         assert fields["memory_gib"] == memory
 
 
+class TestPower:
+    pytestmark = needs_shared_data
+
+    def test_same_thermal_design_power_in_the_tables(self) -> None:
+        gpus = pd.read_csv(SHARED / "prices" / "gpu_specs_tdp.csv").set_index("accelerator")["tdp_w"]
+        cpus = pd.read_csv(SHARED / "prices" / "cpu_tdp.csv").set_index("cpu_model")["tdp_w"]
+        hardware = _read_hardware()
+        known = {name: fields for name, fields in hardware.items() if "tdp_w" in fields}
+        for name, fields in known.items():
+            model = fields["power_source"].rpartition(": ")[2]
+            per_vcpu = cpus["Intel Xeon Platinum 8124M"] / 36
+            assert fields["tdp_w"] == (round(2 * per_vcpu, 3) if name == "cpu" else gpus[model]), name
+        assert set(hardware) - set(known) == {"epyc_core", "inf2", "tpu_v5e_4"}
+
+
 def test_every_device_has_a_source_and_a_profile() -> None:
     hardware = _read_hardware()
     assert all(fields["source"].strip() for fields in hardware.values())

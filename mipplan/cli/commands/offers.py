@@ -39,6 +39,13 @@ def pareto(
     profiles: flags.ProfilesDir = None,
     quantile: flags.Quantile = None,
     headroom: flags.Headroom = 1.0,
+    by: Annotated[
+        str, typer.Option(help="What plans are compared by beside cost: accuracy, energy, or both.")
+    ] = "accuracy",
+    energy: flags.Energy = False,
+    max_power: flags.MaxPower = None,
+    usd_per_kwh: flags.UsdPerKwh = None,
+    gco2_per_kwh: flags.Gco2PerKwh = None,
     time_limit: _Limit = "60s",
     seed: flags.Seed = 0,
     seeds: flags.Draws = 1,
@@ -49,10 +56,11 @@ def pareto(
     plot: Annotated[Path | None, flags.picture("accuracy over cost")] = None,
     json: flags.Json = False,
 ) -> None:
-    """Find every plan that no other one beats in cost and accuracy."""
+    """Find every plan that no other one beats in cost and accuracy, in cost and power, or in all three."""
     with Session(context, json) as session:
         faults = Faults()
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
+        terms = faults.take(lambda: inputs.energy_of(energy, max_power, usd_per_kwh, gco2_per_kwh))
         given, asked = _given(
             faults,
             pipeline,
@@ -67,7 +75,7 @@ def pareto(
             (expand, spread, start, end),
         )
         with session.progress() as progress:
-            found = mp.pareto(*given, **asked, progress=progress)
+            found = mp.pareto(*given, by=by, energy=terms.value, **asked, progress=progress)
             if plot is not None:
                 progress(f"drawing {plot}")
                 names = ", ".join(one.name for one in given[2])

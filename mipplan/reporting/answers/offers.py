@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import model_serializer
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 from rich.console import Console
 from rich.markup import escape
 
@@ -26,6 +26,12 @@ class OfferReport(Report):
     accuracy: float | None
     certificate_s: float
     choices: dict[str, ChoiceReport]
+    power_w: float | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_power(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written: dict[str, Any] = write(self)
+        return {name: value for name, value in written.items() if value is not None or name != "power_w"}
 
 
 class OffersReport(Report):
@@ -53,7 +59,7 @@ def offers_report(
     pipeline: Pipeline, traces: Sequence[Trace], seeds: int, found: Front | PlanMenu, written: list[str]
 ) -> OffersReport:
     """Describe a front of cost and accuracy, or a menu."""
-    plans = [OfferReport.of(plan, choices=choice_reports(plan)) for plan in found.plans]
+    plans = [OfferReport.of(plan, choices=choice_reports(plan), power_w=plan.power_w) for plan in found.plans]
     is_menu = isinstance(found, PlanMenu)
     return OffersReport.of(
         found,
@@ -61,7 +67,7 @@ def offers_report(
         pipeline=pipeline.name,
         objective=found.plans[0].objective.text if found.plans else "",
         **traffic_parts(traces, seeds),
-        by=found.by if isinstance(found, PlanMenu) else "accuracy",
+        by=found.by,
         within=found.within if isinstance(found, PlanMenu) else None,
         beyond_usd_per_hour=None if isinstance(found, PlanMenu) else found.beyond_usd_per_hour,
         plans=plans,
@@ -74,14 +80,16 @@ def show_offers(console: Console, report: OffersReport) -> None:
     console.print(f"{traffic_text(report.pipeline, report.traces or [report.trace])}\n")
     if report.plans:
         stages = list(report.plans[0].choices)
-        rows = table(">$/h", ">accuracy", ">certificate", *stages)
+        power = [] if report.plans[0].power_w is None else [">W at most"]
+        rows = table(">$/h", ">accuracy", *power, ">certificate", *stages)
         for plan in report.plans:
             accuracy = "–" if plan.accuracy is None else f"{plan.accuracy:.4g}"
             cells = [
                 f"{choice.replicas} × {' on '.join(filter(None, (choice.variant, choice.hardware)))}"
                 for choice in plan.choices.values()
             ]
-            first = (f"{plan.usd_per_hour:.4f}", accuracy, seconds_text(plan.certificate_s))
+            watts = [f"{plan.power_w:.6g}" for _ in power]
+            first = (f"{plan.usd_per_hour:.4f}", accuracy, *watts, seconds_text(plan.certificate_s))
             rows.add_row(*(escape(cell) for cell in (*first, *cells)))
         show_parts(console, rows)
     what = "menu" if report.command == "menu" else "front"
@@ -90,7 +98,8 @@ def show_offers(console: Console, report: OffersReport) -> None:
     ]
     if report.beyond_usd_per_hour is not None:
         notes.append(
-            f"whatever is more accurate than the last costs at least {report.beyond_usd_per_hour:.4f} $/h"
+            f"whatever {'draws less' if report.by == 'energy' else 'is more accurate'} than the last costs at least "
+            f"{report.beyond_usd_per_hour:.4f} $/h"
         )
     if report.within is not None:
         notes.append(f"within {report.within:.3g} of the cheapest, and different by {report.by}")
