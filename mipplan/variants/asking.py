@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from mipplan.core import Deadline, Fault, InputError, SearchLimits, check_time_limit
-from mipplan.options import check_accuracies
+from mipplan.options import Cap, check_accuracies
 from mipplan.pipeline import AccuracyKind, Pipeline, are_timed, choosing, combinations
-from mipplan.planner import PlanMaker, plan
+from mipplan.planner import Instance, PlanMaker, plan
 from mipplan.profiles import Profiles
 from mipplan.result import CertificateKind, Figures, Guarantee, Plan, PlanStatus
 from mipplan.trace import Trace
@@ -74,11 +74,17 @@ class Asker:
             return self.cheapest
         return self.at_least(min(known for _, known in rule.rows), self.cheapest.microusd_per_hour or 0)
 
-    def at_least(self, accuracy: float, proven: int = 0) -> Plan:
-        """Return the cheapest plan of at least that accuracy; none costs less than what is `proven`."""
+    def at_least(self, accuracy: float, proven: int = 0, most_batches: int | None = None) -> Plan:
+        """Return the cheapest plan of at least that accuracy; none costs less than what is `proven`.
+
+        With `most_batches` the batch sizes of all stages are at most that in sum.
+        """
 
         def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
-            return self.maker(asked, limits).asking(asked.min_accuracy, limits, proven).cheapest
+            maker = self.maker(asked, limits).asking(asked.min_accuracy, limits, proven)
+            if most_batches is not None:
+                maker.instance = _with_batches(maker.instance, most_batches)
+            return maker.cheapest
 
         objective = replace(self.asked.objective, min_accuracy=accuracy)
         return best_combination(replace(self.asked, objective=objective), answering, self.limits)
@@ -122,3 +128,15 @@ class Asker:
             stage: [family.accuracy for family in found.families]
             for stage, found in instance.families.items()
         }
+
+
+def _with_batches(instance: Instance, most: int) -> Instance:
+    """The same request, whose plans' batch sizes are at most so much in sum."""
+    families = {
+        stage: replace(
+            found,
+            families=tuple(replace(family, uses=(*family.uses, family.batch)) for family in found.families),
+        )
+        for stage, found in instance.families.items()
+    }
+    return replace(instance, families=families, caps=(*instance.caps, Cap("batch sizes", most)))
