@@ -63,6 +63,7 @@ class WeighedPlan(Printable):
             figures=(
                 ("value", None if self.value is None else f"{self.value:.6g}"),
                 ("at most", None if self.bound is None else f"{self.bound:.6g}"),
+                ("cost", None if self.plan.usd_per_hour is None else f"{self.plan.usd_per_hour:.4f} $/h"),
                 ("accuracy", None if self.plan.accuracy is None else f"{self.plan.accuracy:.4g}"),
                 ("reason", self.plan.reason),
             ),
