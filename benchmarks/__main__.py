@@ -20,6 +20,7 @@ BENCHMARKS = {
     "tuner": "benchmarks.tuner.run",
     "race": "benchmarks.race.run",
     "fleet": "benchmarks.fleet.run",
+    "ipa": "benchmarks.ipa.run",
     "environment": "benchmarks.environment.run",
     "truth": "benchmarks.truth.run",
     "house": "benchmarks.house.run",

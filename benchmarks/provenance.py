@@ -61,6 +61,13 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "tuner": (*_PLANNER, *_TUNER, "profiles", "benchmarks/tuner"),
     "race": (*_PLANNER, *_TUNER, *_GREEDY, "profiles", "benchmarks/race", "benchmarks/tuner/traffic.py"),
     "fleet": (*_PLANNER, *_rooms("fleet"), "profiles", "benchmarks/fleet"),
+    "ipa": (
+        *_PLANNER,
+        *_GREEDY,
+        *_rooms("refinement", "reliability", "variants", "ipa"),
+        "profiles",
+        "benchmarks/ipa",
+    ),
     "environment": ("pyproject.toml", "benchmarks/environment"),
     "truth": (*_WHOLE, "profiles", "benchmarks/truth"),
     "house": (*_WHOLE, "profiles", "benchmarks/house"),

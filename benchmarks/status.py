@@ -26,6 +26,7 @@ RESULTS = {
     "tuner": ("tuner", "tuner/machine.json"),
     "race": ("race", "race/machine.json"),
     "fleet": ("fleet", "fleet/machine.json"),
+    "ipa": ("ipa", "ipa/machine.json"),
     "environment": ("environment", "environment/machine.json"),
     "truth": ("truth", "truth/machine.json"),
     "house/hops.json": ("house", "house/machine.json"),

@@ -82,9 +82,11 @@ from .validation import TruthVerdict as TruthVerdict
 from .validation import truth as truth
 from .variants import Front as Front
 from .variants import PlanMenu as PlanMenu
+from .variants import WeighedPlan as WeighedPlan
 from .variants import menu as menu
 from .variants import most_accurate as most_accurate
 from .variants import pareto as pareto
+from .variants import weigh as weigh
 from .verification import Verification as Verification
 from .verification import certify as certify
 from .verification import verify as verify

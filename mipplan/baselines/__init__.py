@@ -1,10 +1,32 @@
-"""What others would do: InferLine's greedy search, coarse-grained sizing, half the objective for batches.
+"""What others would do: InferLine's greedy search, sizing for a rate, and FA2 and RIM, which IPA was compared with.
 
 None of them uses a solver.
 """
 
+from mipplan.baselines.adaptation import fa2, rim
 from mipplan.baselines.greedy import inferline
-from mipplan.baselines.problem import BaselineProblem, pose, size_family
-from mipplan.baselines.sizing import coarse_grained, half_slo
+from mipplan.baselines.problem import BaselineProblem, filled_ns, pose, size_family
+from mipplan.baselines.sizing import (
+    Mode,
+    check_peak_window,
+    coarse_grained,
+    half_slo,
+    queries_per_ns,
+    rate_checks,
+)
 
-__all__ = ["BaselineProblem", "coarse_grained", "half_slo", "inferline", "pose", "size_family"]
+__all__ = [
+    "BaselineProblem",
+    "Mode",
+    "check_peak_window",
+    "coarse_grained",
+    "fa2",
+    "filled_ns",
+    "half_slo",
+    "inferline",
+    "pose",
+    "queries_per_ns",
+    "rate_checks",
+    "rim",
+    "size_family",
+]

@@ -64,6 +64,11 @@ def size_family(family: Family, tokens_per_ns: Fraction) -> Option | None:
     return Option(family, replicas) if replicas <= family.most else None
 
 
+def filled_ns(family: Family, tokens_per_ns: Fraction) -> int:
+    """Time of a full batch and of waiting until it is full, ℓ(b) + (b − 1)/λ, rounded up."""
+    return int(family.service_ns[-1]) + math.ceil((family.batch - 1) / tokens_per_ns)
+
+
 @dataclass(frozen=True)
 class BaselineProblem:
     """A planning problem as every baseline sees it."""
@@ -99,6 +104,12 @@ class BaselineProblem:
             latest = max(incoming, key=lambda edge: end_ns[edge.parent] + edge.delay_ns)
             path.insert(0, latest.parent)
         return end_ns[path[-1]], tuple(path)
+
+    def running(self, pipeline: Pipeline, profiles: Profiles) -> BaselineProblem:
+        """The same with variants to name: `pipeline` runs those chosen, which make the same tokens."""
+        return replace(
+            self, base=replace(self.base, pipeline=pipeline, profiles=relevant_profiles(pipeline, profiles))
+        )
 
     def without_plan(self, reason: str, calls: int = 0, limit: Limit | None = None) -> Plan:
         """Return the answer that there is no plan by the baseline's rule, or that a limit was hit before any."""

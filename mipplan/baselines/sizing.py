@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 
 import numpy as np
 
-from mipplan.baselines.problem import BaselineProblem, Device, pose, size_family
-from mipplan.core import InputError, Int64, check_one_of, format_duration, positive_ns
+from mipplan.baselines.offers import Offer, best_choice, sized, why_no_choice
+from mipplan.baselines.problem import BaselineProblem, pose
+from mipplan.core import InputError, check_one_of, format_duration, positive_ns
 from mipplan.options import Configuration, Family, Option
 from mipplan.pipeline import Dispatch, Pipeline
 from mipplan.profiles import Profiles
@@ -240,85 +241,16 @@ def half_slo(
         return problem
     rate = queries_per_ns(trace, Mode(mode), check_peak_window(window_s, problem.deadline_ns))
     offers = {
-        stage: _sized(devices, rate * problem.tokens_per_query(stage))
+        stage: [
+            # The batch, and as long a wait.
+            Offer(option, 2 * int(option.family.service_ns[-1]), (option.microusd_per_hour,))
+            for device in devices
+            for option in sized(device.families, rate * problem.tokens_per_query(stage))
+        ]
         for stage, devices in problem.devices.items()
     }
-    reason = _why_no_choice(problem, offers)
-    chosen = None if reason else _cheapest(problem, offers)
+    reason = why_no_choice(problem, offers, "twice the fastest batches")
+    chosen = None if reason else best_choice(problem, offers)
     if chosen is None:
         return problem.without_plan(reason or "the limits on devices leave too few of them")
     return problem.given(chosen)
-
-
-def _sized(devices: Sequence[Device], tokens_per_ns: Fraction) -> list[Option]:
-    """Every (hardware, cap) of a stage with as few replicas as serve that rate."""
-    sized = [size_family(family, tokens_per_ns) for device in devices for family in device.families]
-    return [option for option in sized if option is not None]
-
-
-def _doubled_ns(option: Option) -> int:
-    """Twice the batch latency: the batch and as long a wait."""
-    return 2 * int(option.family.service_ns[-1])
-
-
-def _why_no_choice(problem: BaselineProblem, offers: Mapping[str, Sequence[Option]]) -> str:
-    """Why nothing obeys the rule even if devices abound; empty if something does."""
-    short = [stage for stage, offered in offers.items() if not offered]
-    if short:
-        return f"no allowed number of replicas keeps up with the rate at {', '.join(short)}"
-    least_ns = {stage: min(map(_doubled_ns, offered)) for stage, offered in offers.items()}
-    total_ns, path = problem.longest_path(least_ns)
-    if total_ns <= problem.deadline_ns:
-        return ""
-    return (
-        f"twice the fastest batches along {' → '.join(path)} take {format_duration(total_ns)}, more than the "
-        f"objective of {format_duration(problem.deadline_ns)}"
-    )
-
-
-def _cheapest(problem: BaselineProblem, offers: Mapping[str, Sequence[Option]]) -> Configuration | None:
-    """Find the cheapest choice, of offers none of which is empty; None if limits and objective leave none."""
-    pipeline, order = problem.pipeline, problem.pipeline.topological_order
-    least_ns = {stage: min(map(_doubled_ns, offered)) for stage, offered in offers.items()}
-    from_begin_ns = problem.paths.up_from(least_ns)
-    limits = np.array(list(problem.limits.values()), dtype=np.int64)
-    # Choices for the stages so far, side by side: what they are, and all that matters about them to later ones (cost,
-    # devices taken of each limited type, and when each stage with children still to come is done at the latest).
-    chosen: list[tuple[Option, ...]] = [()]
-    cost, used = np.zeros(1, dtype=np.int64), np.zeros((1, limits.size), dtype=np.int64)
-    ends_ns: dict[str, Int64] = {}
-    for position, stage in enumerate(order):
-        offered, later = offers[stage], order[position + 1 :]
-        before, added = (grid.ravel() for grid in np.indices((len(chosen), len(offered))))
-        begin_ns = np.zeros_like(cost)
-        for edge in pipeline.incoming(stage):
-            begin_ns = np.maximum(begin_ns, ends_ns[edge.parent] + edge.delay_ns)
-        prices = np.array([option.microusd_per_hour for option in offered], dtype=np.int64)
-        taken = [[n if family.hardware == name else 0 for name in problem.limits] for family, n in offered]
-        doubled_ns = np.array([_doubled_ns(option) for option in offered], dtype=np.int64)
-        cost, used = cost[before] + prices[added], used[before] + np.array(taken, dtype=np.int64)[added]
-        ends_ns = {name: end_ns[before] for name, end_ns in ends_ns.items()}
-        ends_ns[stage] = begin_ns[before] + doubled_ns[added]
-        in_time = ends_ns[stage] + (from_begin_ns[stage] - least_ns[stage]) <= problem.deadline_ns
-        ends_ns = {
-            name: end_ns
-            for name, end_ns in ends_ns.items()
-            if any(edge.child in later for edge in pipeline.outgoing(name))
-        }
-        rows = np.flatnonzero(in_time & (used <= limits).all(axis=1))
-        rows = rows[_undominated(np.column_stack((cost, *ends_ns.values(), used))[rows])]
-        chosen = [(*chosen[before[row]], offered[added[row]]) for row in rows.tolist()]
-        cost, used, ends_ns = cost[rows], used[rows], {name: end_ns[rows] for name, end_ns in ends_ns.items()}
-    if not chosen:
-        return None
-    best = dict(zip(order, chosen[np.argmin(cost)], strict=True))
-    return Configuration({stage: best[stage] for stage in offers})
-
-
-def _undominated(burdens: Int64) -> list[int]:
-    """Rows that no other beats or equals in every column, in the order of the first, then the second and so on."""
-    kept: list[int] = []
-    for row in np.lexsort(burdens.T[::-1]).tolist():
-        if not (burdens[kept] <= burdens[row]).all(axis=1).any():
-            kept.append(row)
-    return kept

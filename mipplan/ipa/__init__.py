@@ -3,6 +3,6 @@
 The mathematics, and what it leaves out, is on the page ``docs/ipa.md``.
 """
 
-from mipplan.ipa.planning import Configured, Weights, configure
+from mipplan.ipa.planning import Configured, Weights, check_weights, configure
 
-__all__ = ["Configured", "Weights", "configure"]
+__all__ = ["Configured", "Weights", "check_weights", "configure"]

@@ -6,19 +6,27 @@ up are best: what is a product of variables in the program is a constant of a mo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
-from mipplan.baselines import BaselineProblem, pose, size_family
+from mipplan.baselines import (
+    BaselineProblem,
+    Mode,
+    check_peak_window,
+    filled_ns,
+    pose,
+    queries_per_ns,
+    rate_checks,
+    size_family,
+)
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, Fault, InputError, format_duration, is_number
 from mipplan.options import Configuration, Option, find_families
-from mipplan.pipeline import FanOut, Pipeline, pinned
+from mipplan.pipeline import FanOut, Pipeline, choosing, pinned
 from mipplan.profiles import Profiles
-from mipplan.result import Limit, Plan, relevant_profiles
+from mipplan.result import Limit, Plan
 from mipplan.solvers import Termination, solve_problem
 from mipplan.trace import Trace
 from mipplan_formulations import Activity, Arc, Path, Resource, TimeCostProblem
@@ -49,8 +57,7 @@ class Variant:
 
     def latency_ns(self, queries_per_ns: Fraction) -> int:
         """Time of a full batch and of waiting for the others of the batch, (b − 1)/λ, rounded up (2)."""
-        family = self.option.family
-        return int(family.service_ns[-1]) + math.ceil((family.batch - 1) / queries_per_ns)
+        return filled_ns(self.option.family, queries_per_ns)
 
     def value(self, weights: Weights) -> float:
         """Its part of the objective (1)."""
@@ -84,6 +91,8 @@ def configure(
     *,
     weights: Weights | None = None,
     variants: Mapping[str, Sequence[str]] | None = None,
+    mode: str = "mean",
+    window_s: float | None = None,
     slo_s: float | None = None,
     quantile: float | None = None,
     seed: int = 0,
@@ -98,11 +107,15 @@ def configure(
     pipeline : Pipeline
         A chain on which every query visits every stage once.
     profiles, trace, slo_s, quantile, seed
-        As for `mipplan.plan`. Of the trace, the program knows the mean rate only.
+        As for `mipplan.plan`. Of the trace, the program knows a rate only.
     weights : Weights, optional
     variants : mapping of str to sequence of str, optional
         Models a stage may use instead of its own (list that, too, if it may stay); by default the variants that the
         pipeline lists. Their profiles need the column ``accuracy`` if they differ in it. Other stages keep their model.
+    mode : {"mean", "peak"}
+        The rate λ: the trace's mean, or the most queries in any window divided by its length (IPA predicts a maximum).
+    window_s : float, optional
+        Length of the windows of ``peak``; the objective by default.
     solver : str
         A name from `mipplan.solvers.available_solvers` or `available_problem_solvers`.
     formulation : str
@@ -128,21 +141,22 @@ def configure(
     """
     weights = weights or Weights()
     listed = {name: stage.variants for name, stage in pipeline.stages.items() if len(stage.models) > 1}
+    own = pipeline if variants is None else None
     variants, pipeline = listed if variants is None else variants, pinned(pipeline)
     faults = [
         *_chain_faults(pipeline),
-        *_weight_faults(weights),
+        *check_weights(weights),
         *_variant_faults(pipeline, profiles, variants),
     ]
     if faults:
         raise InputError(faults)
-    posed = pose(pipeline, profiles, trace, "ipa", slo_s, quantile, seed)
+    posed = pose(pipeline, profiles, trace, "ipa", slo_s, quantile, seed, rate_checks(mode, window_s))
     if isinstance(posed, Plan):
         return Configured(posed, {}, None, True)
-    rate = Fraction(len(trace), trace.span_ns)
+    rate = queries_per_ns(trace, Mode(mode), check_peak_window(window_s, posed.deadline_ns))
     sized = {
-        stage: _size(pipeline, profiles, stage, variants.get(stage, (own.model,)), rate)
-        for stage, own in pipeline.stages.items()
+        name: _size(pipeline, profiles, name, variants.get(name, (stage.model,)), rate)
+        for name, stage in pipeline.stages.items()
     }
     short = [stage for stage, own in sized.items() if not own]
     if short:
@@ -157,7 +171,7 @@ def configure(
     modes = zip(pipeline.topological_order, answer.selection, strict=True)
     chosen = {stage: sized[stage][mode] for stage, mode in modes}
     return Configured(
-        _plan_of(posed, profiles, chosen),
+        _plan_of(posed, profiles, chosen, own),
         {stage: chosen[stage].model for stage in pipeline.stages},
         sum(variant.value(weights) for variant in chosen.values()),
         answer.termination is Termination.OPTIMAL,
@@ -180,7 +194,8 @@ def _chain_faults(pipeline: Pipeline) -> Iterator[Fault]:
             )
 
 
-def _weight_faults(weights: Weights) -> Iterator[Fault]:
+def check_weights(weights: Weights) -> Iterator[Fault]:
+    """Yield what is wrong with weights."""
     for name in ("accuracy", "cost", "batch"):
         value = getattr(weights, name)
         if not is_number(value) or not 0 <= value <= 1e6:
@@ -236,12 +251,18 @@ def _with_models(pipeline: Pipeline, models: Mapping[str, str]) -> Pipeline:
     return Pipeline.from_document(document)
 
 
-def _plan_of(posed: BaselineProblem, profiles: Profiles, chosen: Mapping[str, Variant]) -> Plan:
-    """Write the choice as a plan of the pipeline with the chosen models, certified for the trace."""
-    pipeline = _with_models(posed.pipeline, {stage: variant.model for stage, variant in chosen.items()})
-    base = replace(posed.base, pipeline=pipeline, profiles=relevant_profiles(pipeline, profiles))
-    made = {stage: chosen[stage].option for stage in pipeline.stages}
-    return replace(posed, base=base).given(Configuration(made))
+def _plan_of(
+    posed: BaselineProblem, profiles: Profiles, chosen: Mapping[str, Variant], listing: Pipeline | None
+) -> Plan:
+    """Write the choice as a plan, certified for the trace; of the pipeline that lists the variants, if one does."""
+    models = {stage: variant.model for stage, variant in chosen.items()}
+    made = {stage: chosen[stage].option for stage in posed.pipeline.stages}
+    if listing is None:
+        return posed.running(_with_models(posed.pipeline, models), profiles).given(Configuration(made))
+    for stage, (family, replicas) in made.items():
+        if listing.stages[stage].variants:
+            made[stage] = Option(replace(family, variant=models[stage]), replicas)
+    return posed.running(choosing(listing, models), profiles).given(Configuration(made))
 
 
 def _reason(problem: TimeCostProblem) -> str:

@@ -3,5 +3,6 @@
 from mipplan.variants.combinations import best_combination
 from mipplan.variants.front import Front, most_accurate, pareto
 from mipplan.variants.menu import PlanMenu, menu
+from mipplan.variants.weighing import WeighedPlan, weigh
 
-__all__ = ["Front", "PlanMenu", "best_combination", "menu", "most_accurate", "pareto"]
+__all__ = ["Front", "PlanMenu", "WeighedPlan", "best_combination", "menu", "most_accurate", "pareto", "weigh"]

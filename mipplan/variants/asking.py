@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from mipplan.core import Deadline, Fault, InputError, SearchLimits, check_time_limit
-from mipplan.options import check_accuracies
+from mipplan.options import Cap, check_accuracies
 from mipplan.pipeline import AccuracyKind, Pipeline, are_timed, choosing, combinations
-from mipplan.planner import PlanMaker, plan
+from mipplan.planner import Instance, PlanMaker, plan
 from mipplan.profiles import MW_PER_W, EnergyTerms, Profiles
 from mipplan.result import CertificateKind, Figures, Guarantee, Objective, Plan, PlanStatus
 from mipplan.trace import Trace
@@ -78,15 +78,25 @@ class Asker:
         return self.at_least(min(known for _, known in rule.rows), self.cheapest.microusd_per_hour or 0)
 
     def at_least(
-        self, accuracy: float | None, proven: int = 0, most_mw: int | None = None, *, brief: bool = False
+        self,
+        accuracy: float | None,
+        proven: int = 0,
+        most_mw: int | None = None,
+        most_batches: int | None = None,
+        *,
+        brief: bool = False,
     ) -> Plan:
         """Return the cheapest plan of at least that accuracy, and at most that power beside what is asked for.
 
-        None costs less than what is `proven`. If `brief`, no reason is looked for where there is none.
+        None costs less than what is `proven`. With `most_batches` the batch sizes of all stages are at most that in
+        sum. If `brief`, no reason is looked for where there is none.
         """
 
         def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
-            return self.maker(asked, limits).asking(asked.objective, limits, proven, brief=brief).cheapest
+            maker = self.maker(asked, limits).asking(asked.objective, limits, proven, brief=brief)
+            if most_batches is not None:
+                maker.instance = _with_batches(maker.instance, most_batches)
+            return maker.cheapest
 
         objective = replace(self.asked.objective, min_accuracy=accuracy)
         if most_mw is not None and most_mw < 0:
@@ -96,11 +106,11 @@ class Asker:
         if most_mw is not None:
             objective = _capped(objective, most_mw)
         # What is cheapest among more plans, and among these still, is cheapest.
-        for asked, known in self._known:
+        for asked, known in self._known if most_batches is None else ():
             if _is_among(known, objective) and _asks_less(asked, objective):
                 return replace(known, objective=objective)
         made = best_combination(replace(self.asked, objective=objective), answering, self.limits)
-        if made.status is PlanStatus.OPTIMAL:
+        if made.status is PlanStatus.OPTIMAL and most_batches is None:
             self._known.append((objective, made))
         return made
 
@@ -174,3 +184,15 @@ def _is_among(plan: Plan, objective: Objective) -> bool:
     if objective.min_accuracy is not None and (plan.accuracy or 0.0) < objective.min_accuracy:
         return False
     return (plan.figures.power_mw or 0) <= _most_mw(objective)
+
+
+def _with_batches(instance: Instance, most: int) -> Instance:
+    """The same request, whose plans' batch sizes are at most so much in sum."""
+    families = {
+        stage: replace(
+            found,
+            families=tuple(replace(family, uses=(*family.uses, family.batch)) for family in found.families),
+        )
+        for stage, found in instance.families.items()
+    }
+    return replace(instance, families=families, caps=(*instance.caps, Cap("batch sizes", most)))
