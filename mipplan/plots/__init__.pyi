@@ -20,6 +20,7 @@ from .stairs import performance_profile as performance_profile
 from .style import COLOURS as COLOURS
 from .style import FIGURE_FILES as FIGURE_FILES
 from .style import figure_of as figure_of
+from .style import hardware_looks as hardware_looks
 from .style import looks_of as looks_of
 from .style import new_axes as new_axes
 from .style import open_frames as open_frames

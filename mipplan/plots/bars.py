@@ -93,7 +93,11 @@ def _draw_costs(axes: Axes, report: ComparisonReport) -> None:
             hatch=None if kept else "////",
         )
         axes.text(
-            row.usd_per_hour, place, f" {row.usd_per_hour:.2f} $/h\n {_where(row)}", va="center", fontsize=SMALLEST
+            row.usd_per_hour,
+            place,
+            f" {row.usd_per_hour:.2f} $/h\n {_where(row)}",
+            va="center",
+            fontsize=SMALLEST,
         )
     axes.set_xlim(0.0, 2.0 * largest if largest else 1.0)  # room for the words beside the longest bar
     axes.set_xlabel("cost ($/h)")
@@ -191,7 +195,9 @@ def _drawn(report: FleetReport) -> tuple[Mapping[str, DeviceUseReport], Mapping[
     )
 
 
-def _draw_devices(axes: Axes, devices: Mapping[str, DeviceUseReport], looks: Mapping[str, tuple[str, str]]) -> None:
+def _draw_devices(
+    axes: Axes, devices: Mapping[str, DeviceUseReport], looks: Mapping[str, tuple[str, str]]
+) -> None:
     """Bars of devices used; a black line where the limit is, and what one more would save."""
     largest = max((max(use.used, use.limit or 0) for use in devices.values()), default=1)
     for place, (name, use) in enumerate(devices.items()):

@@ -66,7 +66,11 @@ def draw_plan(plan: Plan, *, axes: Axes | None = None) -> Axes:
         axes = new_axes(1.0)
         figure_of(axes).set_size_inches(right + box_x + 0.7, top + box_y + 0.9)
     looks = hardware_looks([name for name in plan.profiles.hardware if name in _used(plan)])
-    margin = max(_draw_edge(axes, edge, places, cross) for edge in plan.pipeline.edges) if plan.pipeline.edges else 0.0
+    margin = (
+        max(_draw_edge(axes, edge, places, cross) for edge in plan.pipeline.edges)
+        if plan.pipeline.edges
+        else 0.0
+    )
     for stage, place in places.items():
         _draw_stage(axes, plan, stage, place, looks[plan.choices[stage].hardware][0])
     for hardware, (colour, _) in looks.items():
@@ -132,7 +136,7 @@ def _draw_stage(axes: Axes, plan: Plan, stage: str, place: tuple[float, float], 
 
 
 def _draw_edge(axes: Axes, edge: Edge, places: Mapping[str, tuple[float, float]], cross: int) -> float:
-    """Draw an edge; one that would run through a stage goes around all, and asks for room beside the outermost boxes."""
+    """Draw an edge; one that would run through a stage goes around all, and asks for room beside the boxes."""
     along = 1 - cross
     start, end = list(places[edge.parent]), list(places[edge.child])
     rise, run = end[cross] - start[cross], end[along] - start[along]

@@ -1,4 +1,4 @@
-"""Picture of policies in closed loop: traffic, replicas of each stage, what they cost, latencies and misses over time."""
+"""Picture of policies in closed loop: traffic, replicas stage by stage, their cost, latencies and misses over time."""
 
 from __future__ import annotations
 
@@ -78,13 +78,17 @@ def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
         if axes.get_yscale() == "linear":
             axes.set_ylim(0.0, 1.15 * axes.dataLim.y1)
             axes.yaxis.get_major_locator().set_params(integer=True, nbins=3)
-    missed.set_ylim(0.0, max(5.0, min(104.0, 110.0 * max(float(run.missed_over_time.max()) for run in tuning.runs))))
+    missed.set_ylim(
+        0.0, max(5.0, min(104.0, 110.0 * max(float(run.missed_over_time.max()) for run in tuning.runs)))
+    )
     first_s, last_s = (float(tuning.trace.arrival_ns[place]) / NS_PER_S for place in (0, -1))
     missed.set_xlim(*on_clock(np.array([first_s, last_s]), tuning.trace))
     mark_time(missed, tuning.trace)
     open_frames(grid)
     figure.suptitle(title, fontsize=9.5) if title else None
-    figure.legend(*cost.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=7.5)
+    figure.legend(
+        *cost.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=7.5
+    )
     return figure
 
 
@@ -103,7 +107,9 @@ def _commanded(tuning: Tuning, run: TuningRun) -> tuple[Float64, dict[str, Float
     begin_ns, end_ns = int(tuning.trace.arrival_ns[0]), int(tuning.trace.arrival_ns[-1])
     edges_ns = np.concatenate([[begin_ns], instants, [max(end_ns, int(instants.max(initial=0)) + 1)]])
     counts = {
-        stage: schedule.replicas[np.searchsorted(schedule.change_ns, edges_ns[:-1], side="right")].astype(float)
+        stage: schedule.replicas[np.searchsorted(schedule.change_ns, edges_ns[:-1], side="right")].astype(
+            float
+        )
         for stage, schedule in run.schedules.items()
     }
     return on_clock(edges_ns / NS_PER_S, tuning.trace), counts

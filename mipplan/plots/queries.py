@@ -173,7 +173,14 @@ def _draw_stay(axes: Axes, row: int, stay: StageStay, begin_ns: int, scale: floa
     first, last = ((at_ns - begin_ns) * scale for at_ns in (stay.arrival_ns - stay.delay_ns, stay.sent_ns))
     # On the side where there is more room.
     before = first > axes.get_xlim()[1] - last
-    axes.text(first if before else last, row, words, ha="right" if before else "left", va="center", fontsize=SMALLEST)
+    axes.text(
+        first if before else last,
+        row,
+        words,
+        ha="right" if before else "left",
+        va="center",
+        fontsize=SMALLEST,
+    )
 
 
 def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
@@ -210,7 +217,9 @@ def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
         row[0].set_ylabel(stage, rotation=0, ha="right", va="center", fontsize=8)
         row[1].set_ylim(0.0, 105.0)
         row[1].axhline(100.0, color=GREY, linewidth=0.8, linestyle=":")
-    for axes, title in zip(panels[0], ("tokens waiting", "replicas busy (%)", f"time there ({unit})"), strict=True):
+    for axes, title in zip(
+        panels[0], ("tokens waiting", "replicas busy (%)", f"time there ({unit})"), strict=True
+    ):
         axes.set_title(title, fontsize=8, loc="left")
     step = format_duration(int(edges_ns[1] - edges_ns[0]))
     figure.supxlabel(f"since the first query (s); means over {step}", fontsize=8)

@@ -52,7 +52,9 @@ def draw_replay(
     _draw_traffic(traffic, windows)
     _draw_distribution(distribution, result, slo_s, quantile, unit, scale)
     if title:
-        figure.suptitle(f"{title}: {result.queries:,} queries, {result.discipline.replace('_', ' ')}", fontsize=9.5)
+        figure.suptitle(
+            f"{title}: {result.queries:,} queries, {result.discipline.replace('_', ' ')}", fontsize=9.5
+        )
     open_frames((over_time, traffic, distribution))
     return figure
 
@@ -70,7 +72,15 @@ def _draw_over_time(axes: Axes, windows: Windows, slo_s: float, unit: str, scale
         linewidth=0,
     )
     axes.stairs(windows.p99_s * scale, edges, baseline=None, color=BLUE, linewidth=1.3, label="P99")
-    axes.stairs(windows.p50_s * scale, edges, baseline=None, color=ORANGE, linewidth=1.3, label="P50", linestyle=(0, (4, 1)))
+    axes.stairs(
+        windows.p50_s * scale,
+        edges,
+        baseline=None,
+        color=ORANGE,
+        linewidth=1.3,
+        label="P50",
+        linestyle=(0, (4, 1)),
+    )
     axes.axhline(
         slo_s * scale, color=RED, linestyle="--", linewidth=1.2, label=f"SLO {slo_s * scale:g} {unit}"
     )
@@ -88,7 +98,13 @@ def _draw_over_time(axes: Axes, windows: Windows, slo_s: float, unit: str, scale
     )
     axes.tick_params(labelbottom=False)
     axes.legend(
-        frameon=False, ncols=3, fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 0.99), borderpad=0, columnspacing=1.0
+        frameon=False,
+        ncols=3,
+        fontsize=8,
+        loc="lower right",
+        bbox_to_anchor=(1.0, 0.99),
+        borderpad=0,
+        columnspacing=1.0,
     )
 
 
@@ -211,7 +227,9 @@ def _draw_axis(axes: Axes, fragility: Fragility, axis: AxisFragility) -> None:
     else:
         turned = 40 if len(points) <= _LABELS_SIDE_BY_SIDE else 90
         labels = [point.label for point in points]
-        axes.set_xticks(places, labels, rotation=turned, ha="right", rotation_mode="anchor", fontsize=SMALLEST)
+        axes.set_xticks(
+            places, labels, rotation=turned, ha="right", rotation_mode="anchor", fontsize=SMALLEST
+        )
 
 
 def _mark_break(axes: Axes, axis: AxisFragility, is_line: bool) -> None:
@@ -224,4 +242,6 @@ def _mark_break(axes: Axes, axis: AxisFragility, is_line: bool) -> None:
     axes.axvline(place, color=RED, linestyle=":", linewidth=1.2)
     if is_line:
         where = axes.get_xaxis_transform()
-        axes.text(place, 0.98, f"{first.label} ", transform=where, color=RED, fontsize=8, ha="right", va="top")
+        axes.text(
+            place, 0.98, f"{first.label} ", transform=where, color=RED, fontsize=8, ha="right", va="top"
+        )

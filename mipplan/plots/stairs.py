@@ -98,9 +98,10 @@ def _unit(frontier: Frontier) -> tuple[float, str]:
     unit = frontier.unit
     if unit == "s" and frontier.steps[-1].end < 1.0:
         return 1e3, f"{frontier.title} (ms)"
-    return {"share": (100.0, f"{frontier.title} (%)"), "x": (1.0, f"{frontier.title} (times what it is)")}.get(
-        unit, (1.0, f"{frontier.title} ({unit})")
-    )
+    return {
+        "share": (100.0, f"{frontier.title} (%)"),
+        "x": (1.0, f"{frontier.title} (times what it is)"),
+    }.get(unit, (1.0, f"{frontier.title} ({unit})"))
 
 
 def _middle(step: FrontierStep) -> float:
@@ -122,13 +123,28 @@ def _draw_step(axes: Axes, step: FrontierStep, scale: float) -> None:
     if step.usd_start is None or step.usd_end is None:
         axes.axvspan(*places, facecolor="none", edgecolor=GREY, hatch="///", linewidth=0.0, alpha=0.35)
         middle = (sum(places) / 2, 0.5)
-        axes.text(*middle, "no plan", rotation=90, transform=axes.get_xaxis_transform(), ha="center", va="center", fontsize=8)
+        axes.text(
+            *middle,
+            "no plan",
+            rotation=90,
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="center",
+            fontsize=8,
+        )
         return
     if step.start == step.end:
         axes.plot(places[:1], [step.usd_start], "o" if step.proven else "D", color=BLUE, markersize=4)
         return
     dashes = "-" if step.proven else (0, (3, 1.5))
-    axes.plot(places, [step.usd_start, step.usd_end], color=BLUE, linewidth=1.8, linestyle=dashes, solid_capstyle="butt")
+    axes.plot(
+        places,
+        [step.usd_start, step.usd_end],
+        color=BLUE,
+        linewidth=1.8,
+        linestyle=dashes,
+        solid_capstyle="butt",
+    )
 
 
 def _number(axes: Axes, places: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
@@ -147,7 +163,9 @@ def _number(axes: Axes, places: Sequence[tuple[float, float]], texts: Sequence[s
             fontsize=SMALLEST,
             weight="bold",
         )
-        handles.append(Line2D([], [], linestyle="", marker=f"${number}$", color="black", markeredgewidth=0.0, label=text))
+        handles.append(
+            Line2D([], [], linestyle="", marker=f"${number}$", color="black", markeredgewidth=0.0, label=text)
+        )
     legend_below(axes, handles=handles, ncols=1 if max(map(len, texts), default=0) > _LETTERS // 2 else 2)
 
 
@@ -167,8 +185,12 @@ def draw_front(front: Front, *, title: str = "") -> Figure:
     cost, accuracy = np.array(front.points, dtype=np.float64).reshape(-1, 2).T
     axes.plot(cost, accuracy, drawstyle="steps-post", color=BLUE, linewidth=1.3)
     axes.plot(cost, accuracy, "o", color=BLUE, markersize=4)
-    told = np.unique(np.linspace(0, len(front.plans) - 1, min(len(front.plans), _MOST_TOLD)).round().astype(int))
-    names = [" + ".join(c.variant for c in front.plans[place].choices.values() if c.variant) for place in told]
+    told = np.unique(
+        np.linspace(0, len(front.plans) - 1, min(len(front.plans), _MOST_TOLD)).round().astype(int)
+    )
+    names = [
+        " + ".join(c.variant for c in front.plans[place].choices.values() if c.variant) for place in told
+    ]
     if front.beyond_usd_per_hour is not None and front.plans:
         axes.axvline(
             front.beyond_usd_per_hour, color=ORANGE, linestyle=":", linewidth=1.4, label="not searched beyond"
@@ -246,7 +268,9 @@ def draw_performance(
     for name in map(str, profile):
         colour, dashes = looks[name]
         given = {"color": colour, "linestyle": dashes, "linewidth": 1.4} if look is None else look(name)
-        axes.step(factors, np.append(profile[name], profile[name].iloc[-1]), where="post", label=name, **given)  # type: ignore[arg-type]
+        axes.step(
+            factors, np.append(profile[name], profile[name].iloc[-1]), where="post", label=name, **given
+        )  # type: ignore[arg-type]
     axes.set_xscale("log")
     mark_decades(axes.xaxis)
     axes.set_xlim(1.0, factors[-1])

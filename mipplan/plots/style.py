@@ -31,7 +31,18 @@ _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 #: Fillings do in these.
 _HATCHES = ("", "", "////", "....", "\\\\\\\\", "xxxx", "||||", "----")
 #: Shipped hardware types keep their colours, whichever of them a figure shows.
-_HARDWARE = ("cpu", "t4", "v100", "a100", "a100_80gb", "epyc_core", "rtx4090", "inf2", "v100_32gb", "tpu_v5e_4")
+SHIPPED = (
+    "cpu",
+    "t4",
+    "v100",
+    "a100",
+    "a100_80gb",
+    "epyc_core",
+    "rtx4090",
+    "inf2",
+    "v100_32gb",
+    "tpu_v5e_4",
+)
 #: Figures are so wide, inches, for a column of a paper: in one of 80 mm the smallest text has 5 points.
 WIDTH = 4.7
 SMALLEST = 7.5
@@ -99,7 +110,7 @@ def looks_of(names: Iterable[str]) -> dict[str, tuple[str, Any]]:
 
 def hardware_looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Give each hardware type its colour and its hatch: shipped ones always the same, others those that are left."""
-    known = [*_HARDWARE, *sorted(set(names) - set(_HARDWARE))]
+    known = [*SHIPPED, *sorted(set(names) - set(SHIPPED))]
     looks = dict(zip(known, zip(cycle(COLOURS), cycle(_HATCHES), strict=False), strict=False))
     return {name: looks[name] for name in names}
 
@@ -109,7 +120,13 @@ def legend_below(axes: Axes, **given: Any) -> None:
     from matplotlib.transforms import ScaledTranslation
 
     below = axes.transAxes + ScaledTranslation(0.0, -0.42, figure_of(axes).dpi_scale_trans)
-    look = {"frameon": False, "fontsize": SMALLEST, "columnspacing": 1.2, "borderpad": 0.0, "handlelength": 1.6}
+    look = {
+        "frameon": False,
+        "fontsize": SMALLEST,
+        "columnspacing": 1.2,
+        "borderpad": 0.0,
+        "handlelength": 1.6,
+    }
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=below, **look | given)
 
 

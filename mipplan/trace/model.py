@@ -321,7 +321,9 @@ class Trace:
             With every kind of fault in the file and the rows where it occurs.
         """
         path = shipped_path("traces", path) if isinstance(path, str) else path
-        arrival_ns, note, zero_ns = read_arrivals(path, expand=expand, seed=seed, start_s=start_s, end_s=end_s)
+        arrival_ns, note, zero_ns = read_arrivals(
+            path, expand=expand, seed=seed, start_s=start_s, end_s=end_s
+        )
         name = Path(path).name.split(".")[0].strip()
         return cls(arrival_ns, name if name_problem(name) is None else "trace", note, zero_ns)
 

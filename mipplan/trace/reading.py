@@ -93,7 +93,7 @@ def read_arrivals(
     end_s: float | str | None,
     params: ReadParams = DEFAULTS,
 ) -> tuple[Int64, str, int | None]:
-    """Read at least two sorted arrivals from a file, how they came about, and the date of their zero; see `Trace.read`."""
+    """Read at least two sorted arrivals, how they came about, and the date of their zero; see `Trace.read`."""
     reader = _ArrivalReader()
 
     def window() -> tuple[int, int]:

@@ -26,6 +26,7 @@ from mipplan.core import (
     Printable,
     Summary,
     check_budget,
+    drawn,
     is_number,
     shown,
 )
@@ -37,6 +38,7 @@ from mipplan.variants.asking import Asker
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,6 +104,11 @@ class Front(Printable):
             for plan in self.plans
         ]
         return pd.DataFrame.from_records(rows)
+
+    def plot(self, title: str = "") -> Figure:
+        """Draw cost against accuracy; see `mipplan.plots.draw_front`."""
+        figure: Figure = drawn("draw_front", self, title=title)
+        return figure
 
     def _summary(self) -> Summary:
         last = self.beyond_usd_per_hour
