@@ -19,6 +19,7 @@ from .stairs import draw_performance as draw_performance
 from .stairs import performance_profile as performance_profile
 from .style import COLOURS as COLOURS
 from .style import FIGURE_FILES as FIGURE_FILES
+from .style import WIDTH as WIDTH
 from .style import figure_of as figure_of
 from .style import hardware_looks as hardware_looks
 from .style import looks_of as looks_of
