@@ -22,17 +22,18 @@ from mipplan import plots
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs" / "images"
-#: Pictures in a repository stay small: so many colours are enough for text and lines.
-COLOURS = 48
+#: Pictures in a repository stay small: so many colours are enough for text and lines, if rare ones are kept.
+COLOURS = 64
 MOST_BYTES = 200_000
 #: Of the gallery, pixels: a figure's width, and the space between two.
-WIDTH, SPACE, COLUMNS = 400, 14, 3
+WIDTH, SPACE, COLUMNS = 370, 14, 3
 
 
 def write(image: Image.Image, name: str) -> None:
     """Write a picture with few colours."""
     path = IMAGES / f"{name}.png"
-    image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    few = image.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
     print(f"{path.relative_to(ROOT)}: {image.width} x {image.height}, {path.stat().st_size:,} bytes")
     if path.stat().st_size > MOST_BYTES:
         sys.exit(f"{path} is larger than {MOST_BYTES:,} bytes")
@@ -120,12 +121,14 @@ def drawn() -> Iterator[Figure]:
     replayed = mp.replay(plan, trace)
     yield plan.plot()
     yield plots.figure_of(plots.draw_latency(plan, mp.certify(plan, trace), replayed))
-    yield mp.frontier(pipeline, profiles, trace).plot()
+    yield mp.frontier(pipeline, profiles, trace, start=0.12, end=0.2, time_limit_s=None).plot()
     yield plots.draw_queues(plan, replayed)
     yield plots.figure_of(plots.draw_curves(plan, trace, "detect"))
     yield plots.figure_of(plots.draw_waterfall(plan, trace, replayed))
     yield replayed.plot(plan.slo_s)
-    yield mp.sensitivity(pipeline, profiles, trace).plot()
+    yield mp.sensitivity(
+        mp.Pipeline.read("cascade"), profiles, trace.slice(0.0, 20.0), time_limit_s=None
+    ).plot()
     yield mp.compare(
         pipeline, profiles, trace, planners=["certified", "inferline", "coarse_peak", "half_slo"]
     ).plot()

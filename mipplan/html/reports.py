@@ -154,8 +154,9 @@ def _of_fleet(fleet: FleetPlan) -> Page:
     if admission is not None or relaxation is not None:
         words = []
         if admission is not None:
+            count = len(admission.fleet.plans) + len(admission.left_out)
             words.append(
-                f"Admit {len(admission.fleet.plans):,} pipelines, of weight {admission.weight:g} of "
+                f"Admit {len(admission.fleet.plans):,} of {count:,} pipelines, of weight {admission.weight:g} of "
                 f"{admission.total_weight:g}, and leave out {', '.join(admission.left_out)}."
             )
         if relaxation is not None:

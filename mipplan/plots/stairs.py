@@ -147,8 +147,10 @@ def _draw_step(axes: Axes, step: FrontierStep, scale: float) -> None:
     )
 
 
-def _number(axes: Axes, places: Sequence[tuple[float, float]], texts: Sequence[str]) -> None:
-    """Write numbers above places, and below the axes what they stand for."""
+def _number(
+    axes: Axes, places: Sequence[tuple[float, float]], texts: Sequence[str], left: float = 0.0
+) -> None:
+    """Write numbers above places, so many points to the left, and below the axes what they stand for."""
     from matplotlib.lines import Line2D
 
     handles = axes.get_legend_handles_labels()[0]
@@ -156,7 +158,7 @@ def _number(axes: Axes, places: Sequence[tuple[float, float]], texts: Sequence[s
         axes.annotate(
             str(number),
             place,
-            xytext=(0, 3),
+            xytext=(-left, 3),
             textcoords="offset points",
             ha="center",
             va="bottom",
@@ -195,7 +197,7 @@ def draw_front(front: Front, *, title: str = "") -> Figure:
         axes.axvline(
             front.beyond_usd_per_hour, color=ORANGE, linestyle=":", linewidth=1.4, label="not searched beyond"
         )
-    _number(axes, [front.points[place] for place in told], names)
+    _number(axes, [front.points[place] for place in told], names, left=5.0)
     axes.set_xlabel("cost ($/h)")
     axes.set_ylabel("accuracy of the pipeline")
     axes.margins(y=0.12)

@@ -201,9 +201,10 @@ def test_a_missing_trace_hides_no_other_fault(run: Run) -> None:
 
 
 def test_the_picture_shows_every_policy(run: Run, tuning: mp.Tuning) -> None:
-    done = run("--plot", "timeline.png", "--policy", "static")
+    done = run("--plot", "timeline.png", "--policy", "static", "--report", "page.html")
     assert done.exit_code == 0, done.output
-    assert "written to timeline.png" in done.stdout
+    assert "timeline.png" in done.stdout
+    assert "What each policy costs and misses" in Path("page.html").read_text()
     picture = matplotlib.image.imread("timeline.png")
     assert picture.shape[0] > 400
     assert picture.std() > 0.05

@@ -202,7 +202,7 @@ def test_a_fleet_that_does_not_fit_says_what_would() -> None:
     made = mp.report(mp.plan_fleet(pipelines, drawn_plan().profiles, limits={"h": 5}))
     assert ("status", "infeasible") in made.tiles
     (words,) = [part.words for part in made.sections if part.title == "What would fit"]
-    assert words[0].startswith("Admit 1 pipelines")
+    assert words[0].startswith("Admit 1 of 2 pipelines")
     assert Reader(made.html).open == []
 
 
