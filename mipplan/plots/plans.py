@@ -80,7 +80,9 @@ def draw_plan(plan: Plan, *, axes: Axes | None = None) -> Axes:
     axes.set_ylim(-0.6 * box_y - margin * cross, top + 0.6 * box_y + margin * cross)
     axes.set_axis_off()
     cost = "" if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.2f} $/h, "
-    axes.set_title(f"{plan.pipeline.name}: {cost}{plan.objective.text}", fontsize=10)
+    # Two signs of the dollar would make a formula of what is between them.
+    title = f"{plan.pipeline.name}: {cost}{plan.objective.text}".replace("$", r"\$")
+    axes.set_title(title, fontsize=10)
     return axes
 
 

@@ -167,15 +167,20 @@ def test_a_plan_needs_a_trace() -> None:
         mp.report(drawn_plan())
 
 
+@cache
 def tuning_page() -> Page:
     return mp.report(mp.tune(drawn_plan(), drawn_trace(), policies=["static", "hpa"]))
 
 
+@cache
 def fleet_page() -> Page:
     pipelines = {
         name: (drawn_plan().pipeline, drawn_trace(), slo_s) for name, slo_s in (("a", 0.3), ("b", 0.5))
     }
     return mp.report(mp.plan_fleet(pipelines, drawn_plan().profiles, limits={"h": 40}))
+
+
+PAGES = {"tuning": tuning_page, "fleet": fleet_page}
 
 
 def test_a_tuning_has_a_page() -> None:
@@ -230,8 +235,16 @@ def browse(text: str, folder: Path, scheme: str) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: CONTRIBUTING.md says how to install it")
-@pytest.mark.parametrize(("width", "scheme"), [(375, "light"), (1440, "light"), (1440, "dark")])
-def test_a_browser_shows_it_without_complaint(page: Page, tmp_path: Path, width: int, scheme: str) -> None:
+@pytest.mark.parametrize(
+    ("made", "width", "scheme"),
+    [
+        *(("plan", 375, "light"), ("plan", 1440, "light"), ("plan", 1440, "dark")),
+        *(("tuning", 375, "dark"), ("fleet", 375, "light"), ("fleet", 1440, "dark")),
+    ],
+)
+def test_a_browser_shows_it_without_complaint(
+    page: Page, tmp_path: Path, made: str, width: int, scheme: str
+) -> None:
     """No message on the console, nothing wider than the window, headings sort, and texts stand out from what is behind.
 
     A frame stands for the window, since windows have a least width.
@@ -253,7 +266,8 @@ def test_a_browser_shows_it_without_complaint(page: Page, tmp_path: Path, width:
       const cells = rows.map((r) => parseFloat(r.cells[column].textContent));
       const falls = cells.every((v, i) => !i || cells[i - 1] >= v);
       parent.postMessage([document.documentElement.scrollWidth, innerWidth, least, falls], "*"); });</script>"""
-    inner = html.escape(page.html.replace("</body>", f"{probe}</body>"))
+    shown = PAGES[made]() if made in PAGES else page
+    inner = html.escape(shown.html.replace("</body>", f"{probe}</body>"))
     outer = f"""<body style="margin:0"><iframe style="border:0;width:{width}px;height:800px" srcdoc="{inner}"></iframe>
       <pre id="said"></pre><script>addEventListener("message", (e) => document.getElementById("said").textContent =
       JSON.stringify(e.data));</script></body>"""
@@ -273,7 +287,7 @@ def test_a_browser_shows_it_without_complaint(page: Page, tmp_path: Path, width:
 )
 def test_axe_finds_nothing_serious(page: Page, tmp_path: Path, made: str, scheme: str) -> None:
     """The rules of axe-core: contrast, names for screen readers, order of headings, tables, regions, languages."""
-    shown = {"plan": lambda: page, "tuning": tuning_page, "fleet": fleet_page}[made]()
+    shown = PAGES[made]() if made in PAGES else page
     rules = str(axe() and axe().read_text(encoding="utf-8")).replace("</script", "<\\/script")  # type: ignore[union-attr]
     probe = """<pre id="said" hidden></pre><script>axe.run().then((found) => {
       const told = found.violations.map((v) => [v.impact, v.id, v.nodes.length, v.nodes[0].html.slice(0, 120)]);
