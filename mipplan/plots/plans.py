@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
@@ -132,7 +132,7 @@ def _draw_stage(axes: Axes, plan: Plan, stage: str, place: tuple[float, float], 
         f"{choice.replicas} × {choice.hardware}, batch ≤ {choice.batch}",
         f"{choice.replicas * price:,.2f} $/h",
     )
-    middle = {"ha": "center", "va": "center", "zorder": 4}
+    middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4}
     axes.text(across, up + 0.23, _shortened(stage), fontsize=8.5, weight="bold", **middle)
     axes.text(across, up - 0.09, "\n".join(lines), fontsize=SMALLEST, linespacing=1.2, **middle)
 

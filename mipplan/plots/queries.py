@@ -236,4 +236,5 @@ def _mean_time_ns(replay: StageReplay, edges_ns: Int64) -> Float64:
         np.bincount(steps, weights=weights, minlength=edges_ns.size - 1)
         for weights in (replay.exit_ns - replay.arrival_ns, None)
     )
-    return np.divide(spent, count, out=np.full(spent.size, np.nan), where=count > 0)
+    means: Float64 = np.divide(spent, count, out=np.full(spent.size, np.nan), where=count > 0)
+    return means

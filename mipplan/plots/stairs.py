@@ -67,7 +67,7 @@ def draw_frontier(frontier: Frontier, *, axes: Axes | None = None) -> Axes:
     for before, step in pairwise(frontier.steps):
         if before.plan and step.plan and step.start - before.end <= 1.5 * frontier.resolution:
             places = [before.end * scale, step.start * scale]
-            axes.plot(places, [before.cost_at(before.end), step.usd_start], color=BLUE, linewidth=0.6)
+            axes.plot(places, [before.usd_end or 0.0, step.usd_start or 0.0], color=BLUE, linewidth=0.6)
     if costs and max(costs) > LOG_FROM * max(min(costs), 1e-9):
         axes.set_yscale("log")
         mark_decades(axes.yaxis)
@@ -233,13 +233,13 @@ def performance_profile(times: pd.DataFrame, floor_s: float = 0.0) -> pd.DataFra
     """
     import pandas as pd
 
-    decided = times[np.isfinite(times).any(axis=1)].clip(lower=floor_s)
-    factors = decided.div(decided.min(axis=1), axis=0)
-    finite = np.unique(factors.to_numpy()[np.isfinite(factors.to_numpy())])
-    steps = np.union1d([1.0], finite)
+    seconds = times.to_numpy(dtype=np.float64)
+    decided = np.maximum(seconds[np.isfinite(seconds).any(axis=1)], floor_s)
+    factors = decided / decided.min(axis=1, keepdims=True)
+    steps = np.union1d([1.0], factors[np.isfinite(factors)])
     shares = {
-        name: (np.sort(factors[name].to_numpy())[:, None] <= steps[None, :] * (1 + 1e-12)).mean(axis=0)
-        for name in factors
+        name: (own[:, None] <= steps * (1 + 1e-12)).mean(axis=0)
+        for name, own in zip(times.columns, factors.T, strict=True)
     }
     return pd.DataFrame(shares, index=steps)
 
@@ -272,7 +272,7 @@ def draw_performance(
         given = {"color": colour, "linestyle": dashes, "linewidth": 1.4} if look is None else look(name)
         axes.step(
             factors, np.append(profile[name], profile[name].iloc[-1]), where="post", label=name, **given
-        )  # type: ignore[arg-type]
+        )
     axes.set_xscale("log")
     mark_decades(axes.xaxis)
     axes.set_xlim(1.0, factors[-1])
