@@ -25,7 +25,6 @@ from benchmarks.solvers.aims import find_aims
 from benchmarks.solvers.figures import (
     bound_gaps,
     means_by_pair,
-    performance_profile,
     shifted_geometric_mean,
     solves,
 )
@@ -34,6 +33,7 @@ from benchmarks.solvers.processes import Ending, family_of
 from benchmarks.solvers.rows import COLUMNS, make_row
 from benchmarks.solvers.summary import summarise
 from benchmarks.solvers.verdicts import find_contradictions, judge, update_records
+from mipplan.plots import performance_profile
 from mipplan_formulations import FORMULATIONS
 
 ROOT = Path(__file__).resolve().parents[1]

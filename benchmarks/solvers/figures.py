@@ -1,10 +1,4 @@
-"""Figures by which solvers are compared: times, shifted geometric means, performance profiles.
-
-References
-----------
-E. D. Dolan, J. J. Moré, "Benchmarking optimization software with performance profiles", Math. Program. 91 (2002),
-doi:10.1007/s101070100263.
-"""
+"""Figures by which solvers are compared: times, shifted geometric means, gaps of bounds."""
 
 from __future__ import annotations
 
@@ -53,32 +47,6 @@ def times_by_pair(solved: pd.DataFrame) -> pd.DataFrame:
     return solved.assign(seconds=seconds).pivot_table(
         index=["instance", "seed"], columns="pair", values="seconds", aggfunc="median", dropna=False
     )
-
-
-def performance_profile(times: pd.DataFrame, floor_s: float = 0.0) -> pd.DataFrame:
-    """Share of problems that each pair decides within a factor of the fastest pair.
-
-    Parameters
-    ----------
-    times : DataFrame
-        Seconds, one row per problem, one column per pair; infinite where not decided.
-    floor_s : float
-        Shorter times count as this: factors between them say nothing.
-
-    Returns
-    -------
-    DataFrame
-        Index: factors, ascending, from 1; values: shares of the problems that some pair decides.
-    """
-    decided = times[np.isfinite(times).any(axis=1)].clip(lower=floor_s)
-    factors = decided.div(decided.min(axis=1), axis=0)
-    finite = np.unique(factors.to_numpy()[np.isfinite(factors.to_numpy())])
-    steps = np.union1d([1.0], finite)
-    shares = {
-        pair: (np.sort(factors[pair].to_numpy())[:, None] <= steps[None, :] * (1 + 1e-12)).mean(axis=0)
-        for pair in factors
-    }
-    return pd.DataFrame(shares, index=steps)
 
 
 def bound_gaps(table: pd.DataFrame, optima: dict[str, int]) -> pd.DataFrame:

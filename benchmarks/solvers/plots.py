@@ -8,7 +8,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from benchmarks.solvers.figures import bound_gaps, performance_profile, solves, times_by_pair
+from benchmarks.solvers.figures import bound_gaps, solves, times_by_pair
+from mipplan.plots import draw_performance, figure_of
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -54,20 +55,8 @@ def _look(pair: str) -> dict[str, object]:
 
 
 def _draw_profiles(table: pd.DataFrame, path: Path) -> None:
-    figure, axis = plt.subplots(figsize=(9, 6), layout="constrained")
-    profile = performance_profile(times_by_pair(solves(table, "suite")), FLOOR_S)
-    for pair in profile:
-        axis.step(profile.index, profile[pair], where="post", label=pair, **_look(str(pair)))
-    axis.set_xscale("log")
-    axis.set_ylim(0.0, 1.02)
-    axis.set_xlabel(
-        f"time within this factor of the fastest pair (times below {FLOOR_S:g} s count as {FLOOR_S:g} s)"
-    )
-    axis.set_ylabel("share of the problems that any pair decides")
-    axis.grid(visible=True, alpha=0.3)
-    figure.legend(loc="outside right center", fontsize=8)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    axes = draw_performance(times_by_pair(solves(table, "suite")), FLOOR_S, look=_look)
+    figure_of(axes).savefig(path)
 
 
 def _draw_bounds(gaps: pd.DataFrame, path: Path) -> None:

@@ -271,6 +271,7 @@ def fleet(
     out: Annotated[
         Path | None, flags.option("DIR", "Write every pipeline's plan file into this folder.")
     ] = None,
+    page: flags.Page = None,
     plot: Annotated[Path | None, flags.picture("who uses what")] = None,
     dispatch: Annotated[
         str | None,
@@ -302,7 +303,8 @@ def fleet(
         read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=shipped_path))
         faults.take(lambda: check_settings(read.value if read else None))
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
-        outputs = {"--plot": plot, "--checkpoint": checkpoint}
+        faults.take(lambda: inputs.check_out("--report", page, (".html", ".htm")))
+        outputs = {"--plot": plot, "--report": page, "--checkpoint": checkpoint}
         faults.take(lambda: inputs.check_apart({"fleet file": fleet}, outputs))
         if out is not None and out.exists() and not out.is_dir():
             faults.add(Fault(f"--out {out}", "is a file; name a folder for the plan files"))
@@ -328,11 +330,12 @@ def fleet(
             if out is not None and made.plans:
                 made.save(out)
                 written.append(f"{out}/ ({len(made.plans):,} plan files)")
-            if plot is not None:
-                written.append(str(plot))
+            written += [str(path) for path in (plot, page) if path is not None]
             report = reporting.fleet_report(file.name, file.quantile, file.seed, made, written)
             if plot is not None:
                 plots.write_figure(plot, plots.draw_fleet(report))
+            if page is not None:
+                mp.report(made).save(page)
         session.show(report, reporting.show_fleet)
         if not made.plans:
             session.exit_code = EXIT_NOT_MET if made.status == "infeasible" else EXIT_NO_ANSWER

@@ -18,6 +18,8 @@ def picture(what: str) -> Any:
     return option("FILE", f"Draw {what} (.png, .svg or .pdf).")
 
 
+Page = Annotated[Path | None, option("FILE", "Write a page about it (.html).", "--report")]
+
 # --- what is read ----------------------------------------------------------------------------------------------------
 
 PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="Plan file written by `mipplan plan --out`.")]

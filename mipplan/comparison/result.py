@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mipplan.core import NS_PER_S, FieldOf, Printable, Summary, format_duration, from_front, higher_rank
+from mipplan.core import (
+    NS_PER_S,
+    FieldOf,
+    Printable,
+    Summary,
+    drawn,
+    format_duration,
+    from_front,
+    higher_rank,
+)
 from mipplan.result import Objective, Plan
 from mipplan.trace import Trace
 
@@ -200,7 +209,7 @@ class Comparison(Printable):
         matplotlib.figure.Figure
         """
         report = from_front("comparison_report", "mipplan.reporting")(self.rows[0].plan.pipeline, self, [])
-        figure: Figure = from_front("draw_comparison", "mipplan.plots")(report)
+        figure: Figure = drawn("draw_comparison", report)
         return figure
 
     def _summary(self) -> Summary:

@@ -34,6 +34,7 @@ from .printing import MOST_LINES as MOST_LINES
 from .printing import FieldOf as FieldOf
 from .printing import Printable as Printable
 from .printing import Summary as Summary
+from .printing import drawn as drawn
 from .printing import from_front as from_front
 from .printing import remake as remake
 from .quantiles import DEFAULT_QUANTILE as DEFAULT_QUANTILE

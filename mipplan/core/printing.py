@@ -178,6 +178,12 @@ def from_front(name: str, room: str = "mipplan") -> Any:
     return getattr(import_module(room), name)
 
 
+def drawn(name: str, *of: Any, **more: Any) -> Any:
+    """Return the figure that a function of `mipplan.plots` draws, or whose axes it returns; see `from_front`."""
+    made = from_front(name, "mipplan.plots")(*of, **more)
+    return made if hasattr(made, "savefig") else made.get_figure(root=True)
+
+
 def _shortened(text: str, length: int) -> str:
     flat = " ".join(text.split("\n"))
     return flat if len(flat) <= length else flat[: length - 1] + "…"

@@ -19,6 +19,7 @@ from mipplan.core import (
     NoPlanError,
     Printable,
     Summary,
+    drawn,
     from_front,
 )
 from mipplan.fleet.problem import Column, Fleet, FleetMember, FleetSolution
@@ -185,7 +186,7 @@ class FleetPlan(Printable):
         matplotlib.figure.Figure
         """
         report = from_front("fleet_report", "mipplan.reporting")(title, 1.0, 0, self, [])
-        figure: Figure = from_front("draw_fleet", "mipplan.plots")(report)
+        figure: Figure = drawn("draw_fleet", report)
         return figure
 
     def _summary(self) -> Summary:

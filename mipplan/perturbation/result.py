@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mipplan.core import NS_PER_S, FieldOf, Printable, Summary, format_duration, from_front
+from mipplan.core import NS_PER_S, FieldOf, Printable, Summary, drawn, format_duration
 from mipplan.result import Plan
 from mipplan.trace import Trace
 
@@ -198,7 +198,7 @@ class Fragility(Printable):
         -------
         matplotlib.figure.Figure
         """
-        figure: Figure = from_front("draw_fragility", "mipplan.plots")(self)
+        figure: Figure = drawn("draw_fragility", self)
         return figure
 
     @property

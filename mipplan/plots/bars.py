@@ -1,11 +1,24 @@
-"""Pictures of bars: of planners compared, and of a fleet."""
+"""Pictures of bars: of planners compared, of a fleet, and of measurements that the cost depends on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mipplan.plots.style import BLUE, GREY, ORANGE, RED, open_frames
+from mipplan.plots.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    SMALLEST,
+    hardware_looks,
+    legend_below,
+    mark_decades,
+    new_axes,
+    new_figure,
+    open_frames,
+)
+from mipplan.questions import Sensitivity
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -20,13 +33,13 @@ if TYPE_CHECKING:
         FleetReport,
     )
 
-_HARDWARE_COLOURS = (BLUE, ORANGE, "#009E73", RED, "#56B4E9", "#CC79A7", "#F0E442", GREY)
 _LEGEND: dict[str, Any] = {
     "frameon": False,
-    "fontsize": 8.5,
+    "fontsize": SMALLEST,
     "loc": "lower left",
     "bbox_to_anchor": (0.0, 1.0),
     "borderpad": 0.2,
+    "columnspacing": 1.0,
 }
 #: From this ratio on, a linear axis would press the latencies of plans that keep the objective against the edge.
 _LOG_FROM = 8.0
@@ -46,21 +59,18 @@ def _open_frames(*several: Axes) -> None:
 
 
 def draw_comparison(report: ComparisonReport) -> Figure:
-    """Draw cost bars, cheapest plan on top, and beside them the latency quantile in sample and held out."""
-    from matplotlib.figure import Figure
-
-    height = 2.2 + 0.42 * max(1, len(report.rows))
-    figure = Figure(figsize=(10.5, height), dpi=150, layout="constrained")
-    costs, latencies = figure.subplots(1, 2, sharey=True)
+    """Draw cost bars, cheapest plan on top, and below them the latency quantile in sample and held out."""
+    figure = new_figure(2.4 + 0.7 * max(1, len(report.rows)))
+    costs, latencies = figure.subplots(2, 1, sharey=True, height_ratios=(1.2, 1.0))
     _draw_costs(costs, report)
     _draw_latencies(latencies, report)
     costs.set_yticks(range(len(report.rows)), [row.planner for row in report.rows])
     costs.set_ylim(len(report.rows) - 0.4, -0.6)
     _open_frames(costs, latencies)
     figure.suptitle(
-        f"{report.pipeline} on {report.planned_on.name}: planned on the first {report.split:.0%} of its time, "
+        f"{report.pipeline} on {report.planned_on.name}, planned on its first {report.split:.0%}, "
         f"{report.discipline.replace('_', ' ')}",
-        fontsize=11,
+        fontsize=9,
     )
     return figure
 
@@ -71,7 +81,7 @@ def _draw_costs(axes: Axes, report: ComparisonReport) -> None:
     largest = max((row.usd_per_hour or 0.0 for row in report.rows), default=0.0)
     for place, row in enumerate(report.rows):
         if row.usd_per_hour is None:
-            axes.text(0.0, place, f" no plan: {row.status}", va="center", fontsize=9, color=GREY)
+            axes.text(0.0, place, f" no plan: {row.status}", va="center", fontsize=8, color=GREY)
             continue
         kept = _kept(row)
         axes.barh(
@@ -83,9 +93,13 @@ def _draw_costs(axes: Axes, report: ComparisonReport) -> None:
             hatch=None if kept else "////",
         )
         axes.text(
-            row.usd_per_hour, place, f" {row.usd_per_hour:.2f} $/h\n {_where(row)}", va="center", fontsize=8.5
+            row.usd_per_hour,
+            place,
+            f" {row.usd_per_hour:.2f} $/h\n {_where(row)}",
+            va="center",
+            fontsize=SMALLEST,
         )
-    axes.set_xlim(0.0, 1.9 * largest if largest else 1.0)  # room for the words beside the longest bar
+    axes.set_xlim(0.0, 2.0 * largest if largest else 1.0)  # room for the words beside the longest bar
     axes.set_xlabel("cost ($/h)")
     every_seed = " with every seed" if len(report.seeds) > 1 else ""
     handles = [
@@ -110,21 +124,14 @@ def _draw_latencies(axes: Axes, report: ComparisonReport) -> None:
         axes.plot(row.held_out.latency_s * scale, place + _APART, "o", color=colour, markersize=6)
     axes.axvline(report.slo_s * scale, color=RED, linestyle="--", linewidth=1.2, zorder=0)
     if max(shown) > _LOG_FROM * min(shown):
-        _make_logarithmic(axes)
+        axes.set_xscale("log")
+        mark_decades(axes.xaxis)
     else:
         axes.set_xlim(0.0, 1.08 * max(shown))
-    axes.set_xlabel(f"latency, P{100 * report.quantile:g} ({unit})")
+    logarithmic = ", logarithmic" if axes.get_xscale() == "log" else ""
+    axes.set_xlabel(f"latency, P{100 * report.quantile:g} ({unit}{logarithmic})")
     objective = f"SLO {report.slo_s * scale:g} {unit}"
     axes.legend(handles=_latency_handles(objective, len(report.seeds)), ncols=2, **_LEGEND)
-
-
-def _make_logarithmic(axes: Axes) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _latency_handles(objective: str, seeds: int) -> list[Artist]:
@@ -160,17 +167,15 @@ def draw_fleet(report: FleetReport) -> Figure:
 
     Where not all pipelines fit, those admitted are drawn.
     """
-    from matplotlib.figure import Figure
-
     devices, pipelines, title = _drawn(report)
-    bars = min(len(pipelines), _MOST_BARS + 1)
-    figure = Figure(figsize=(11.0, 2.4 + 0.28 * max(bars, len(devices), 4)), dpi=150, layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.3))
-    colours = {name: _HARDWARE_COLOURS[place % len(_HARDWARE_COLOURS)] for place, name in enumerate(devices)}
-    _draw_devices(left, devices, colours)
-    _draw_pipelines(right, pipelines, colours)
-    _open_frames(left, right)
-    figure.suptitle(title, fontsize=11)
+    heights = [0.28 * max(2, count) + 0.3 for count in (len(devices), min(len(pipelines), _MOST_BARS + 1))]
+    figure = new_figure(1.1 + sum(heights))
+    above, below = figure.subplots(2, 1, height_ratios=heights)
+    looks = hardware_looks(devices)
+    _draw_devices(above, devices, looks)
+    _draw_pipelines(below, pipelines, looks)
+    _open_frames(above, below)
+    figure.suptitle(title, fontsize=9.5)
     return figure
 
 
@@ -190,26 +195,28 @@ def _drawn(report: FleetReport) -> tuple[Mapping[str, DeviceUseReport], Mapping[
     )
 
 
-def _draw_devices(axes: Axes, devices: Mapping[str, DeviceUseReport], colours: Mapping[str, str]) -> None:
+def _draw_devices(
+    axes: Axes, devices: Mapping[str, DeviceUseReport], looks: Mapping[str, tuple[str, str]]
+) -> None:
     """Bars of devices used; a black line where the limit is, and what one more would save."""
     largest = max((max(use.used, use.limit or 0) for use in devices.values()), default=1)
     for place, (name, use) in enumerate(devices.items()):
-        axes.barh(place, use.used, height=0.62, color=colours[name])
+        axes.barh(place, use.used, height=0.62, color=looks[name][0], hatch=looks[name][1], edgecolor="white")
         words = f"{use.used:,}"
         if use.limit is not None:
             axes.plot([use.limit] * 2, [place - 0.4, place + 0.4], color="black", linewidth=2.0)
             words = f"{use.used:,} of {use.limit:,}"
         if use.one_more_usd_per_hour:
-            words += f"\n  one more saves {use.one_more_usd_per_hour:.3g} $/h"
-        axes.text(max(use.used, use.limit or 0), place, f"  {words}", va="center", fontsize=8.5)
+            words += f", one more saves {use.one_more_usd_per_hour:.3g} $/h"
+        axes.text(max(use.used, use.limit or 0), place, f"  {words}", va="center", fontsize=8)
     axes.set_yticks(range(len(devices)), list(devices))
     axes.set_ylim(len(devices) - 0.4, -0.6)
-    axes.set_xlim(0.0, 1.6 * max(largest, 1))  # room for the words beside the longest bar
+    axes.set_xlim(0.0, 1.8 * max(largest, 1))  # room for the words beside the longest bar
     axes.set_xlabel("devices (black line: limit)")
 
 
 def _draw_pipelines(
-    axes: Axes, pipelines: Mapping[str, FleetMemberReport], colours: Mapping[str, str]
+    axes: Axes, pipelines: Mapping[str, FleetMemberReport], looks: Mapping[str, tuple[str, str]]
 ) -> None:
     """Stacked bars of cost by hardware, the dearest pipeline on top; all that are not named make one bar."""
     ordered = sorted(pipelines.items(), key=lambda item: -item[1].usd_per_hour)
@@ -217,22 +224,22 @@ def _draw_pipelines(
     others = [_by_hardware(member) for _, member in ordered[_MOST_BARS:]]
     if others:
         # On the same scale their sum would press all other bars against the edge.
-        mean = {name: sum(cost.get(name, 0.0) for cost in others) / len(others) for name in colours}
+        mean = {name: sum(cost.get(name, 0.0) for cost in others) / len(others) for name in looks}
         costs.append((f"mean of {len(others):,} others", mean))
     for place, (_, by_hardware) in enumerate(costs):
         start = 0.0
-        for name, colour in colours.items():
+        for name, (colour, hatch) in looks.items():
             cost = by_hardware.get(name, 0.0)
-            axes.barh(place, cost, left=start, height=0.66, color=colour)
+            axes.barh(place, cost, left=start, height=0.66, color=colour, hatch=hatch, edgecolor="white")
             start += cost
         axes.text(start, place, f"  {start:.2f}", va="center", fontsize=8)
-    for name, colour in colours.items():
-        axes.barh(0, 0, color=colour, label=name)
+    for name, (colour, hatch) in looks.items():
+        axes.barh(0, 0, color=colour, hatch=hatch, edgecolor="white", label=name)
     axes.set_yticks(range(len(costs)), [name for name, _ in costs], fontsize=8.5)
     axes.set_ylim(max(len(costs), 1) - 0.4, -0.6)
     axes.margins(x=0.12)
     axes.set_xlabel("cost of a pipeline ($/h)")
-    axes.legend(ncols=6, **_LEGEND)
+    legend_below(axes, ncols=4)
 
 
 def _by_hardware(member: FleetMemberReport) -> dict[str, float]:
@@ -240,3 +247,39 @@ def _by_hardware(member: FleetMemberReport) -> dict[str, float]:
     for choice in member.choices.values():
         costs[choice.hardware] = costs.get(choice.hardware, 0.0) + choice.usd_per_hour
     return costs
+
+
+# --- measurements -----------------------------------------------------------------------------------------------------
+
+
+def draw_sensitivity(sensitivity: Sensitivity, *, axes: Axes | None = None) -> Axes:
+    """Draw by how much the least cost changes where a measurement is off, what matters most on top.
+
+    Parameters
+    ----------
+    sensitivity : Sensitivity
+        As `mipplan.sensitivity` returns it.
+    axes : matplotlib.axes.Axes, optional
+        To draw on; of a new figure by default.
+    """
+    shown = sensitivity.measurements[:_MOST_BARS]
+    axes = new_axes(1.3 + 0.32 * max(1, len(shown))) if axes is None else axes
+    share = f"{100 * sensitivity.share:g} %"
+    for place, one in enumerate(shown):
+        axes.barh(place, one.usd_faster, height=0.62, color=BLUE)
+        if one.usd_slower is None:
+            axes.text(0.0, place, " no plan if slower", va="center", fontsize=SMALLEST, color=RED)
+        else:
+            axes.barh(place, one.usd_slower, height=0.62, color="white", edgecolor=ORANGE, hatch="////")
+    axes.barh(0, 0, color="white", edgecolor=ORANGE, hatch="////", label=f"{share} slower")
+    axes.barh(0, 0, color=BLUE, label=f"{share} faster")
+    axes.axvline(0.0, color="black", linewidth=0.8)
+    names = [f"{one.model} on {one.hardware}\nbatch {one.batch}" for one in shown]
+    axes.set_yticks(range(len(shown)), names, fontsize=SMALLEST)
+    axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
+    axes.set_xlabel("change of the least cost ($/h)")
+    left = f"{len(sensitivity.measurements)} of {sensitivity.measured} measurements matter"
+    axes.set_title(f"{sensitivity.plan.pipeline.name}: {left}", fontsize=9, loc="left")
+    legend_below(axes, ncols=2)
+    _open_frames(axes)
+    return axes

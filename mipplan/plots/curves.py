@@ -58,7 +58,7 @@ def draw_curves(plan: Plan, trace: Trace, stage: str, *, axes: Axes | None = Non
         raise InputError.one("stage", f"the trace sends no token to {stage}")
     service, envelope = plan_services(plan)[stage], empirical_envelope(arrival_ns)
     deviation_s, at_tokens = deviation(envelope, service)
-    axes = new_axes(6.4, 4.0) if axes is None else axes
+    axes = new_axes(3.0) if axes is None else axes
     longest_s = _SHOWN * deviation_s
     unit, scale = unit_for(longest_s)
     scale *= NS_PER_S
@@ -86,19 +86,20 @@ def draw_curves(plan: Plan, trace: Trace, stage: str, *, axes: Axes | None = Non
         "", (ends[1], at_tokens), (ends[0], at_tokens), arrowprops={"arrowstyle": "<->", "color": RED}
     )
     axes.text(
-        sum(ends) / 2,
-        at_tokens,
-        f"{deviation_s * scale:.4g} {unit}\n",
+        ends[0] + 0.7 * (ends[1] - ends[0]),
+        1.03 * at_tokens,
+        f"{deviation_s * scale:.4g} {unit}",
         color=RED,
         ha="center",
-        va="center",
-        fontsize=9,
+        va="bottom",
+        fontsize=8.5,
+        bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
     )
     axes.set_xlim(0.0, longest_s * scale)
     axes.set_ylim(0.0, 1.15 * max(float(concave[-1]), at_tokens))
     axes.set_xlabel(f"window ({unit})")
     axes.set_ylabel(f"tokens at {stage}")
-    axes.legend(frameon=False, fontsize=8.5, loc="upper left")
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
     axes.grid(visible=True, color=GREY, alpha=0.15)
     open_frames([axes])
     return axes

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
@@ -16,7 +17,9 @@ from mipplan.plots.style import (
     LOG_FROM,
     ORANGE,
     RED,
-    colours_of,
+    SMALLEST,
+    figure_of,
+    hardware_looks,
     new_axes,
     open_frames,
     unit_for,
@@ -29,16 +32,20 @@ if TYPE_CHECKING:
     from mipplan.certificate import Certificate
     from mipplan.pipeline import Edge
 
-_BOX_WIDTH, _BOX_HEIGHT = 1.0, 0.62
-_COLUMN, _ROW = 1.5, 1.0
-_WORDS_PER_LINE = 22
+#: A stage is a box of this size, inches; a stage's row or column takes so much with the edges beside it.
+_BOX = (1.6, 0.68)
+_APART = (1.85, 0.95)
+#: Beside columns there is room for what is written at edges.
+_ALONG = (2.4, 1.15)
+_LETTERS_PER_LINE = 24
 
 
 def draw_plan(plan: Plan, *, axes: Axes | None = None) -> Axes:
     """Draw the pipeline as a graph, with what the plan chooses at each stage.
 
     A box per stage (model, replicas × hardware, batch cap, cost), coloured by hardware; an edge says with which
-    probability it is taken, how many tokens it makes and how long it takes, where that is not 1, 1 and 0.
+    probability it is taken, how many tokens it makes and how long it takes, where that is not 1, 1 and 0. Pipelines
+    that are longer than wide run from top to bottom, so that they fit a column of a paper.
 
     Parameters
     ----------
@@ -52,57 +59,69 @@ def draw_plan(plan: Plan, *, axes: Axes | None = None) -> Axes:
         If the plan has no choices.
     """
     plan.require()
-    places = _places(plan)
+    places, cross = _places(plan)
+    box_x, box_y = _BOX
     right, top = (max(place[axis] for place in places.values()) for axis in (0, 1))
     if axes is None:
-        axes = new_axes(1.6 * right + 2.2, 1.25 * top + 1.9)
-    colours = colours_of(sorted({choice.hardware for choice in plan.choices.values()}))
-    for edge in plan.pipeline.edges:
-        _draw_edge(axes, edge, places)
+        axes = new_axes(1.0)
+        figure_of(axes).set_size_inches(right + box_x + 0.7, top + box_y + 0.9)
+    looks = hardware_looks([name for name in plan.profiles.hardware if name in _used(plan)])
+    margin = (
+        max(_draw_edge(axes, edge, places, cross) for edge in plan.pipeline.edges)
+        if plan.pipeline.edges
+        else 0.0
+    )
     for stage, place in places.items():
-        _draw_stage(axes, plan, stage, place, colours)
-    for hardware, colour in colours.items():
+        _draw_stage(axes, plan, stage, place, looks[plan.choices[stage].hardware][0])
+    for hardware, (colour, _) in looks.items():
         axes.plot([], [], "s", color=colour, markersize=9, label=hardware)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=4, frameon=False, fontsize=9)
-    axes.set_xlim(-0.65 * _BOX_WIDTH, right + 0.65 * _BOX_WIDTH)
-    axes.set_ylim(-0.75 * _BOX_HEIGHT, top + 0.75 * _BOX_HEIGHT)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False, fontsize=8.5)
+    axes.set_xlim(-0.55 * box_x - margin * (1 - cross), right + 0.55 * box_x + margin * (1 - cross))
+    axes.set_ylim(-0.6 * box_y - margin * cross, top + 0.6 * box_y + margin * cross)
     axes.set_axis_off()
     cost = "" if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.2f} $/h, "
-    axes.set_title(f"{plan.pipeline.name}: {cost}{plan.objective.text}", fontsize=11)
+    # Two signs of the dollar would make a formula of what is between them.
+    title = f"{plan.pipeline.name}: {cost}{plan.objective.text}".replace("$", r"\$")
+    axes.set_title(title, fontsize=10)
     return axes
 
 
-def _places(plan: Plan) -> dict[str, tuple[float, float]]:
-    """Put each stage one column right of its last parent, and spread the stages of a column evenly."""
+def _used(plan: Plan) -> set[str]:
+    return {choice.hardware for choice in plan.choices.values()}
+
+
+def _places(plan: Plan) -> tuple[dict[str, tuple[float, float]], int]:
+    """Put each stage one step after its last parent, stages of one step side by side; and the axis across the way."""
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(plan.pipeline.stages)
     graph.add_edges_from((edge.parent, edge.child) for edge in plan.pipeline.edges)
-    columns = [
-        sorted(column, key=list(plan.pipeline.stages).index) for column in nx.topological_generations(graph)
-    ]
-    tallest = max(map(len, columns))
-    return {
-        stage: (_COLUMN * at, _ROW * ((tallest + len(column)) / 2 - 1 - row))
-        for at, column in enumerate(columns)
-        for row, stage in enumerate(column)
-    }
+    order = list(plan.pipeline.stages)
+    steps = [sorted(step, key=order.index) for step in nx.topological_generations(graph)]
+    widest = max(map(len, steps))
+    cross = 0 if len(steps) > max(2, widest) else 1
+    places = {}
+    for at, step in enumerate(steps):
+        for row, stage in enumerate(step):
+            beside = _APART[cross] * ((widest - len(step)) / 2 + row)
+            if cross:
+                places[stage] = (_ALONG[0] * at, _APART[1] * (widest - 1) - beside)
+            else:
+                places[stage] = (beside, _ALONG[1] * (len(steps) - 1 - at))
+    return places, cross
 
 
-def _draw_stage(
-    axes: Axes, plan: Plan, stage: str, place: tuple[float, float], colours: Mapping[str, str]
-) -> None:
+def _draw_stage(axes: Axes, plan: Plan, stage: str, place: tuple[float, float], colour: str) -> None:
     from matplotlib.patches import FancyBboxPatch
 
-    choice, (across, up) = plan.choices[stage], place
+    choice, (across, up), (width, height) = plan.choices[stage], place, _BOX
     price = plan.profiles.hardware[choice.hardware].microusd_per_hour / MICRODOLLARS_PER_DOLLAR
-    corner = (across - _BOX_WIDTH / 2, up - _BOX_HEIGHT / 2)
     box = FancyBboxPatch(
-        corner,
-        _BOX_WIDTH,
-        _BOX_HEIGHT,
+        (across - width / 2, up - height / 2),
+        width,
+        height,
         boxstyle="round,pad=0,rounding_size=0.06",
         facecolor="white",
-        edgecolor=colours[choice.hardware],
+        edgecolor=colour,
         linewidth=2.2,
         zorder=3,
     )
@@ -113,43 +132,56 @@ def _draw_stage(
         f"{choice.replicas} × {choice.hardware}, batch ≤ {choice.batch}",
         f"{choice.replicas * price:,.2f} $/h",
     )
-    axes.text(
-        across, up + 0.19, _shortened(stage), ha="center", va="center", fontsize=9, weight="bold", zorder=4
-    )
-    axes.text(
-        across, up - 0.08, "\n".join(lines), ha="center", va="center", fontsize=7, zorder=4, linespacing=1.35
-    )
+    middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4}
+    axes.text(across, up + 0.23, _shortened(stage), fontsize=8.5, weight="bold", **middle)
+    axes.text(across, up - 0.09, "\n".join(lines), fontsize=SMALLEST, linespacing=1.2, **middle)
 
 
-def _draw_edge(axes: Axes, edge: Edge, places: Mapping[str, tuple[float, float]]) -> None:
-    (from_x, from_y), (to_x, to_y) = places[edge.parent], places[edge.child]
-    start, end = (from_x + _BOX_WIDTH / 2, from_y), (to_x - _BOX_WIDTH / 2, to_y)
-    # An edge that passes columns by goes around the boxes in between, on the side where it begins.
-    middle_row = max(up for _, up in places.values()) / 2
-    side = 1.0 if from_y < middle_row else -1.0
-    bend = 0.0 if to_x - from_x < 1.5 * _COLUMN else 0.35 * side
+def _draw_edge(axes: Axes, edge: Edge, places: Mapping[str, tuple[float, float]], cross: int) -> float:
+    """Draw an edge; one that would run through a stage goes around all, and asks for room beside the boxes."""
+    along = 1 - cross
+    start, end = list(places[edge.parent]), list(places[edge.child])
+    rise, run = end[cross] - start[cross], end[along] - start[along]
+    between = [
+        abs(place[cross] - start[cross] - rise * (place[along] - start[along]) / run) < _BOX[cross] / 2
+        for place in places.values()
+        if 0.0 < (place[along] - start[along]) / run < 1.0
+    ]
+    extent = [place[cross] for place in places.values()]
+    # It bends to the side where it begins; twice the distance, since a curve gets half way to what draws it.
+    side = 1.0 if start[cross] < max(extent) / 2 else -1.0
+    outside = (start[cross] if side > 0 else max(extent) - start[cross]) + _BOX[cross] / 2 + 0.18
+    start[along] += math.copysign(_BOX[along] / 2, run)
+    end[along] -= math.copysign(_BOX[along] / 2, run)
+    bend = 2 * side * outside / abs(end[along] - start[along]) if any(between) else 0.0
     arrow = {"arrowstyle": "-|>", "color": GREY, "linewidth": 1.1, "connectionstyle": f"arc3,rad={bend}"}
-    axes.annotate("", end, start, arrowprops=arrow, zorder=1)
+    arrow |= {"shrinkA": 0.0, "shrinkB": 0.0}
+    axes.annotate("", (end[0], end[1]), (start[0], start[1]), arrowprops=arrow, zorder=1)
     words = [
         *([f"p {edge.probability:g}"] if edge.probability != 1.0 else []),
         *([f"×{edge.fanout.mean:.3g}"] if edge.fanout.mean != 1.0 else []),
         *([format_duration(edge.delay_ns)] if edge.delay_ns else []),
     ]
-    middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 - bend * (end[0] - start[0]) / 2)
-    axes.annotate(
-        "\n".join(words),
-        middle,
-        fontsize=6.5,
-        color="black",
-        ha="center",
-        va="center",
-        zorder=2,
-        bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"},
-    ) if words else None
+    if words:
+        across, up = end[0] - start[0], end[1] - start[1]
+        # Beside a stage that a straight edge passes there is no room.
+        share = 0.5 if bend or not between else 0.22 / (len(between) + 1)
+        middle = (start[0] + share * across + bend * up / 2, start[1] + share * up - bend * across / 2)
+        axes.annotate(
+            "\n".join(words) if cross else ", ".join(words),
+            middle,
+            fontsize=SMALLEST,
+            color="black",
+            ha="center",
+            va="center",
+            zorder=2,
+            bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"},
+        )
+    return 0.3 if bend else 0.0
 
 
 def _shortened(name: str) -> str:
-    return name if len(name) <= _WORDS_PER_LINE else f"{name[: _WORDS_PER_LINE - 1]}…"
+    return name if len(name) <= _LETTERS_PER_LINE else f"{name[: _LETTERS_PER_LINE - 1]}…"
 
 
 def draw_latency(
@@ -168,7 +200,7 @@ def draw_latency(
     axes : matplotlib.axes.Axes, optional
         To draw on; of a new figure by default.
     """
-    axes = new_axes(6.4, 4.0) if axes is None else axes
+    axes = new_axes(3.2) if axes is None else axes
     unit, scale = unit_for(plan.slo_s)
     quantile = f"P{100 * plan.quantile:g}"
     curves = [("certified", certificate.latency_ns, ORANGE, "--")]
@@ -212,7 +244,7 @@ def draw_latency(
     axes.set_ylim(0.5 / certificate.latency_ns.size, 1.3)
     axes.set_xlabel(f"latency ({unit})")
     axes.set_ylabel("share of queries at least as slow")
-    axes.legend(frameon=False, fontsize=8.5, loc="lower left")
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
     open_frames([axes])
     return axes
 

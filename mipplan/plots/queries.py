@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mipplan.certificate import last_way
-from mipplan.core import NS_PER_S, InputError, format_duration, shown
+from mipplan.core import NS_PER_S, Float64, InputError, Int64, format_duration, shown
 from mipplan.pipeline import Discipline
 from mipplan.plots.style import (
     BLUE,
     GREY,
     ORANGE,
     RED,
+    SMALLEST,
     colours_of,
+    legend_below,
     new_axes,
+    new_figure,
     open_frames,
     unit_for,
 )
-from mipplan.result import Plan, ReplayResult
+from mipplan.result import Plan, ReplayResult, StageReplay
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: A panel over time has this many steps.
-_STEPS = 150
+_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -117,27 +121,30 @@ def draw_waterfall(
         If there is no such query, or the replay is of another trace.
     """
     query = query_at_quantile(plan, result) if query is None else query
-    stays = slowest_stays(plan, trace, result, query)
-    latency_ns = int(result.latency_ns[query])
-    axes = new_axes(6.4, 1.3 + 0.5 * len(stays)) if axes is None else axes
-    unit, scale = unit_for(max(latency_ns, plan.slo_ns) / NS_PER_S)
-    begin_ns = int(result.ingress_ns[query])
+    return draw_stays(slowest_stays(plan, trace, result, query), plan.slo_ns, query, axes=axes)
+
+
+def draw_stays(stays: Sequence[StageStay], slo_ns: int, query: int, *, axes: Axes | None = None) -> Axes:
+    """Draw what `slowest_stays` found of a query, beside an objective in nanoseconds; see `draw_waterfall`."""
+    begin_ns, latency_ns = stays[0].arrival_ns, stays[-1].exit_ns - stays[0].arrival_ns
+    axes = new_axes(1.1 + 0.4 * len(stays)) if axes is None else axes
+    unit, scale = unit_for(max(latency_ns, slo_ns) / NS_PER_S)
+    axes.set_xlim(0.0, 1.06 * max(latency_ns, slo_ns) * scale)
     for row, stay in enumerate(stays):
         _draw_stay(axes, row, stay, begin_ns, scale, unit)
-    axes.axvline(plan.slo_ns * scale, color=RED, linestyle=(0, (6, 2)), linewidth=1.2)
+    axes.axvline(slo_ns * scale, color=RED, linestyle=(0, (6, 2)), linewidth=1.2)
     for label, colour, hatch in (
         ("waits", "white", "////"),
         ("in service", BLUE, None),
         ("on its way", ORANGE, None),
     ):
         axes.barh(0, 0, color=colour, edgecolor=BLUE if hatch else colour, hatch=hatch, label=label)
-    axes.plot([], [], color=RED, linestyle=(0, (6, 2)), label=f"objective: {plan.slo_ns * scale:g} {unit}")
-    axes.set_yticks(range(len(stays)), [stay.stage for stay in stays], fontsize=9)
+    axes.plot([], [], color=RED, linestyle=(0, (6, 2)), label=f"objective: {slo_ns * scale:g} {unit}")
+    axes.set_yticks(range(len(stays)), [stay.stage for stay in stays], fontsize=8.5)
     axes.set_ylim(len(stays) - 0.4, -0.6)
-    axes.set_xlim(0.0, 1.12 * max(latency_ns, plan.slo_ns) * scale)
     axes.set_xlabel(f"since ingress ({unit})")
-    axes.set_title(f"query {query:,}: {format_duration(latency_ns)}", fontsize=10, loc="left")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=4, frameon=False, fontsize=8.5)
+    axes.set_title(f"query {query:,}: {format_duration(latency_ns)}", fontsize=9.5, loc="left")
+    legend_below(axes, ncols=4)
     open_frames([axes])
     return axes
 
@@ -162,12 +169,22 @@ def _draw_stay(axes: Axes, row: int, stay: StageStay, begin_ns: int, scale: floa
             (stay.dispatch_ns, stay.exit_ns),
         )
     )
-    words = f" {waited:.3g} + {served:.3g} {unit}, batch of {stay.batch}"
-    axes.text((stay.sent_ns - begin_ns) * scale, row, words, va="center", fontsize=7.5, color="black")
+    words = f" {waited:.3g} + {served:.3g} {unit}, batch of {stay.batch} "
+    first, last = ((at_ns - begin_ns) * scale for at_ns in (stay.arrival_ns - stay.delay_ns, stay.sent_ns))
+    # On the side where there is more room.
+    before = first > axes.get_xlim()[1] - last
+    axes.text(
+        first if before else last,
+        row,
+        words,
+        ha="right" if before else "left",
+        va="center",
+        fontsize=SMALLEST,
+    )
 
 
 def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
-    """Draw over time, a row for each stage, how many tokens wait and which share of the replicas is busy.
+    """Draw over time, a row for each stage: tokens that wait, the share of replicas that is busy, and time spent there.
 
     Parameters
     ----------
@@ -177,33 +194,47 @@ def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Averages over equal steps between the first ingress and the last exit.
+        Averages over equal steps between the first ingress and the last exit; of times, over tokens by their arrival.
     """
-    from matplotlib.figure import Figure
-
     stages = list(result.stages)
-    figure = Figure(figsize=(7.2, 1.2 + 0.95 * len(stages)), dpi=150, layout="constrained")
-    panels = figure.subplots(len(stages), 2, sharex=True, squeeze=False)
+    figure = new_figure(0.9 + 0.75 * len(stages))
+    panels = figure.subplots(len(stages), 3, sharex=True, squeeze=False)
     begin_ns = int(result.ingress_ns[0])
     edges_ns = np.unique(
         np.linspace(begin_ns, begin_ns + max(result.span_ns, _STEPS), _STEPS + 1).astype(np.int64)
     )
     edges_s = (edges_ns - begin_ns) / NS_PER_S
     colours = colours_of(stages)
-    for (queue, busy), (stage, replay) in zip(panels, result.stages.items(), strict=True):
+    unit, scale = unit_for(plan.slo_s)
+    for row, (stage, replay) in zip(panels, result.stages.items(), strict=True):
         shares = 100.0 * replay.busy_replicas.means(edges_ns) / max(1, replay.replicas)
-        for axes, means in ((queue, replay.queue_length.means(edges_ns)), (busy, shares)):
+        spent = _mean_time_ns(replay, edges_ns) * scale
+        for axes, means in zip(row, (replay.queue_length.means(edges_ns), shares, spent), strict=True):
             axes.stairs(means, edges_s, fill=True, color=colours[stage], alpha=0.35)
             axes.stairs(means, edges_s, baseline=None, color=colours[stage], linewidth=0.8)
             axes.set_ylim(bottom=0.0)
-        queue.set_ylabel(stage, rotation=0, ha="right", va="center", fontsize=8.5)
-        busy.set_ylim(0.0, 105.0)
-        busy.axhline(100.0, color=GREY, linewidth=0.8, linestyle=":")
-    panels[0, 0].set_title("tokens waiting", fontsize=9, loc="left")
-    panels[0, 1].set_title("replicas busy (%)", fontsize=9, loc="left")
-    for axes in panels[-1]:
-        axes.set_xlabel("since the first query (s)", fontsize=9)
+            axes.tick_params(labelsize=SMALLEST)
+        row[0].set_ylabel(stage, rotation=0, ha="right", va="center", fontsize=8)
+        row[1].set_ylim(0.0, 105.0)
+        row[1].axhline(100.0, color=GREY, linewidth=0.8, linestyle=":")
+    for axes, title in zip(
+        panels[0], ("tokens waiting", "replicas busy (%)", f"time there ({unit})"), strict=True
+    ):
+        axes.set_title(title, fontsize=8, loc="left")
     step = format_duration(int(edges_ns[1] - edges_ns[0]))
-    figure.suptitle(f"{plan.pipeline.name}: {result.queries:,} queries, means over {step}", fontsize=10)
+    figure.supxlabel(f"since the first query (s); means over {step}", fontsize=8)
+    figure.suptitle(f"{plan.pipeline.name}: {result.queries:,} queries", fontsize=9.5)
     open_frames(panels.ravel())
     return figure
+
+
+def _mean_time_ns(replay: StageReplay, edges_ns: Int64) -> Float64:
+    """Mean time from arrival to exit of the tokens that come in each step; NaN where none does."""
+    steps = np.searchsorted(edges_ns, replay.arrival_ns, side="right") - 1
+    steps = np.clip(steps, 0, edges_ns.size - 2)
+    spent, count = (
+        np.bincount(steps, weights=weights, minlength=edges_ns.size - 1)
+        for weights in (replay.exit_ns - replay.arrival_ns, None)
+    )
+    means: Float64 = np.divide(spent, count, out=np.full(spent.size, np.nan), where=count > 0)
+    return means

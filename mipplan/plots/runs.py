@@ -1,16 +1,16 @@
-"""Pictures of replays: one over time, policies in closed loop, and one plan under perturbations."""
+"""Pictures of replays: one over time, and one plan under perturbations."""
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Float64, Int64, format_duration
+from mipplan.core import NS_PER_S, Float64, Int64, format_duration
 from mipplan.perturbation import AxisFragility, Fragility
-from mipplan.plots.style import BLUE, COLOURS, GREY, LOG_FROM, ORANGE, RED, open_frames
+from mipplan.plots.style import BLUE, GREY, LOG_FROM, ORANGE, RED, SMALLEST, edges_of, new_figure, open_frames
 from mipplan.result import ReplayResult, Windows
-from mipplan.tuner import Tuning, TuningRun
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +25,8 @@ _NICE_STEPS = (
 )
 #: A distribution is drawn with this many points evenly spread, and with as many ever denser towards the slowest query.
 _POINTS = 600
+#: Verdicts are folded after so many letters: two panels stand side by side.
+_LETTERS = 30
 #: Names of more points than this below an axis are written upright.
 _LABELS_SIDE_BY_SIDE = 8
 
@@ -39,26 +41,26 @@ def draw_replay(
 
     The objective is drawn as lines. By default windows are so long that each holds enough queries for a quantile.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11.0, 4.8), dpi=150, layout="constrained")
-    grid = figure.add_gridspec(2, 2, width_ratios=(1.7, 1.0), height_ratios=(3.2, 1.0))
-    over_time = figure.add_subplot(grid[0, 0])
-    traffic = figure.add_subplot(grid[1, 0], sharex=over_time)
-    distribution = figure.add_subplot(grid[:, 1])
+    figure = new_figure(5.8)
+    grid = figure.add_gridspec(3, 1, height_ratios=(2.4, 1.0, 2.6))
+    over_time = figure.add_subplot(grid[0])
+    traffic = figure.add_subplot(grid[1], sharex=over_time)
+    distribution = figure.add_subplot(grid[2])
     unit, scale = ("ms", 1e3) if slo_s < 1.0 else ("s", 1.0)
     windows = result.windows(window_s or _usual_window_s(result), slo_s)
     _draw_over_time(over_time, windows, slo_s, unit, scale)
     _draw_traffic(traffic, windows)
     _draw_distribution(distribution, result, slo_s, quantile, unit, scale)
     if title:
-        figure.suptitle(f"{title}: {result.queries:,} queries, {result.discipline.replace('_', ' ')}")
+        figure.suptitle(
+            f"{title}: {result.queries:,} queries, {result.discipline.replace('_', ' ')}", fontsize=9.5
+        )
     open_frames((over_time, traffic, distribution))
     return figure
 
 
 def _draw_over_time(axes: Axes, windows: Windows, slo_s: float, unit: str, scale: float) -> None:
-    edges = _edges(windows)
+    edges = edges_of(windows)
     # Bands rather than lines: a window is a stretch of time, and one without queries leaves a gap.
     axes.fill_between(
         edges,
@@ -70,7 +72,15 @@ def _draw_over_time(axes: Axes, windows: Windows, slo_s: float, unit: str, scale
         linewidth=0,
     )
     axes.stairs(windows.p99_s * scale, edges, baseline=None, color=BLUE, linewidth=1.3, label="P99")
-    axes.stairs(windows.p50_s * scale, edges, baseline=None, color=ORANGE, linewidth=1.3, label="P50")
+    axes.stairs(
+        windows.p50_s * scale,
+        edges,
+        baseline=None,
+        color=ORANGE,
+        linewidth=1.3,
+        label="P50",
+        linestyle=(0, (4, 1)),
+    )
     axes.axhline(
         slo_s * scale, color=RED, linestyle="--", linewidth=1.2, label=f"SLO {slo_s * scale:g} {unit}"
     )
@@ -82,18 +92,24 @@ def _draw_over_time(axes: Axes, windows: Windows, slo_s: float, unit: str, scale
         axes.set_ylim(0.0, 1.08 * largest * scale)
     axes.set_ylabel(f"latency ({unit})")
     axes.set_title(
-        f"latency over time, windows of {format_duration(windows.window_s * NS_PER_S)}",
-        fontsize=10,
+        f"windows of {format_duration(windows.window_s * NS_PER_S)}",
+        fontsize=8.5,
         loc="left",
     )
     axes.tick_params(labelbottom=False)
     axes.legend(
-        frameon=False, ncols=3, fontsize=9, loc="lower right", bbox_to_anchor=(1.0, 0.99), borderpad=0
+        frameon=False,
+        ncols=3,
+        fontsize=8,
+        loc="lower right",
+        bbox_to_anchor=(1.0, 0.99),
+        borderpad=0,
+        columnspacing=1.0,
     )
 
 
 def _draw_traffic(axes: Axes, windows: Windows) -> None:
-    edges = _edges(windows)
+    edges = edges_of(windows)
     axes.stairs(windows.queries / windows.window_s, edges, fill=True, color=GREY, alpha=0.45)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(bottom=0.0)
@@ -121,7 +137,7 @@ def _draw_distribution(
         textcoords="offset points",
         ha="right",
         va="top",
-        fontsize=9,
+        fontsize=8.5,
         color=BLUE,
     )
     axes.set_yscale("log")
@@ -131,18 +147,13 @@ def _draw_distribution(
     else:
         axes.set_xlim(0.0, 1.05 * max(float(latency[-1]), slo_s * scale))
     axes.set_xlabel(f"latency ({unit})")
-    axes.set_ylabel("share of queries at least as slow")
-    axes.set_title("distribution", fontsize=10, loc="left")
+    axes.set_ylabel("share at least as slow")
 
 
 def _usual_window_s(result: ReplayResult) -> float:
     span_s = float(result.ingress_ns[-1] - result.ingress_ns[0]) / NS_PER_S
     wanted = span_s / min(_WINDOWS, max(1, result.queries // _QUERIES_PER_WINDOW))
     return next((step for step in _NICE_STEPS if step >= wanted), wanted)
-
-
-def _edges(windows: Windows) -> Float64:
-    return np.append(windows.start_s, windows.start_s[-1] + windows.window_s)
 
 
 def _stairs(values: Float64) -> Float64:
@@ -156,88 +167,14 @@ def _places(count: int) -> Int64:
     return np.unique(np.rint(np.concatenate([even, tail])).astype(np.int64))
 
 
-# --- policies in closed loop ------------------------------------------------------------------------------------------
-
-
-def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
-    """Draw the traffic, what replicas cost, the P99 and the misses of each policy over time."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11.0, 9.0), dpi=130, layout="constrained")
-    grid = figure.subplots(4, 1, sharex=True, gridspec_kw={"height_ratios": (1.0, 1.6, 1.6, 1.2)})
-    rate, cost, latency, missed = grid
-    _draw_rate(rate, tuning)
-    for colour, run in zip(COLOURS * len(tuning.runs), tuning.runs, strict=False):
-        _draw_cost(cost, tuning, run, colour)
-        edges = _edges(run.windows)
-        latency.stairs(run.windows.p99_s * 1e3, edges, baseline=None, color=colour, linewidth=1.2)
-        missed.stairs(100.0 * run.missed_over_time, edges, baseline=None, color=colour, linewidth=1.2)
-    _finish(grid, tuning)
-    if title:
-        figure.suptitle(title)
-    figure.legend(*cost.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
-    return figure
-
-
-def _draw_rate(axes: Axes, tuning: Tuning) -> None:
-    step = max(1.0, tuning.trace.duration_s / 400)
-    starts_s, rates = tuning.trace.rate_over_time(step)
-    axes.stairs(rates, np.append(starts_s, starts_s[-1] + step), fill=True, color=GREY, alpha=0.45)
-    axes.axhline(tuning.sample.rate_rps, color=GREY, linestyle=":", linewidth=1.0)
-    axes.set_ylim(bottom=0.0)
-
-
-def _draw_cost(axes: Axes, tuning: Tuning, run: TuningRun, colour: str) -> None:
-    """Dollars per hour commanded, over time."""
-    hardware = tuning.plan.profiles.hardware
-    instants = np.unique(np.concatenate([schedule.change_ns for schedule in run.schedules.values()]))
-    begin_ns, end_ns = int(tuning.trace.arrival_ns[0]), int(tuning.trace.arrival_ns[-1])
-    edges_ns = np.concatenate([[begin_ns], instants, [max(end_ns, int(instants.max(initial=0)) + 1)]])
-    total = np.zeros(edges_ns.size - 1)
-    for stage, schedule in run.schedules.items():
-        price = hardware[tuning.plan.choices[stage].hardware].microusd_per_hour / MICRODOLLARS_PER_DOLLAR
-        counts = schedule.replicas[np.searchsorted(schedule.change_ns, edges_ns[:-1], side="right")]
-        total += price * counts
-    label = f"{run.policy}: {run.miss_rate:.2%} missed, {run.usd_per_hour:.2f} $/h"
-    axes.stairs(total, edges_ns / NS_PER_S, baseline=None, color=colour, linewidth=1.3, label=label)
-
-
-def _finish(grid: np.ndarray, tuning: Tuning) -> None:
-    from matplotlib.ticker import LogLocator
-
-    _, cost, latency, missed = grid
-    window_s = tuning.runs[0].windows.window_s
-    captions = (
-        ("traffic (dotted: the sample's rate)", "queries/s"),
-        ("replicas commanded", "$/h"),
-        (f"P99 of {window_s:g} s (dashed: the objective)", "P99 (ms)"),
-        (f"queries beyond the objective, of those within {window_s:g} s", "missed (%)"),
-    )
-    for axes, (title, unit) in zip(grid, captions, strict=True):
-        axes.set_title(title, fontsize=10, loc="left")
-        axes.set_ylabel(unit)
-    latency.axhline(tuning.plan.slo_s * 1e3, color=RED, linestyle="--", linewidth=1.0)
-    most = max(float(run.missed_over_time.max()) for run in tuning.runs)
-    missed.set_ylim(0.0, max(5.0, min(104.0, 110.0 * most)))
-    missed.set_xlabel("ingress time (s)")
-    for axes in (cost, latency):
-        axes.set_yscale("log")  # far dearer policies would press all others onto the axis
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
-        axes.yaxis.set_minor_formatter("{x:g}")
-    open_frames(grid)
-    missed.set_xlim(tuning.trace.arrival_ns[0] / NS_PER_S, tuning.trace.arrival_ns[-1] / NS_PER_S)
-
-
 # --- one plan under perturbations -------------------------------------------------------------------------------------
 
 
 def draw_fragility(fragility: Fragility) -> Figure:
     """Draw the latency quantile along every axis, a panel each, with the objective and the first break."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12.0, 6.4), dpi=140, layout="constrained")
-    panels = figure.subplots(2, -(-len(fragility.axes) // 2), squeeze=False).ravel()
+    rows = -(-len(fragility.axes) // 2)
+    figure = new_figure(0.6 + 1.75 * rows)
+    panels = figure.subplots(rows, 2, squeeze=False).ravel()
     for axes, axis in zip(panels, fragility.axes, strict=False):
         _draw_axis(axes, fragility, axis)
     for axes in panels[len(fragility.axes) :]:
@@ -245,9 +182,8 @@ def draw_fragility(fragility: Fragility) -> Figure:
     open_frames(panels)
     plan, quantile = fragility.plan, f"P{100 * fragility.quantile:g}"
     figure.suptitle(
-        f"{plan.pipeline.name} on {fragility.trace.name}: {quantile} under perturbations; breaks first: "
-        f"{fragility.breaks_first}",
-        fontsize=11,
+        f"{plan.pipeline.name} on {fragility.trace.name}, {quantile}\nbreaks first: {fragility.breaks_first}",
+        fontsize=9,
     )
     return figure
 
@@ -266,34 +202,37 @@ def _draw_axis(axes: Axes, fragility: Fragility, axis: AxisFragility) -> None:
     axes.plot(places, latencies, color=BLUE, linewidth=1.3 if is_line else 0.0)
     for keeps, marker, colour in ((True, "o", BLUE), (False, "X", RED)):
         chosen = [number for number, point in enumerate(points) if point.keeps is keeps]
-        axes.plot([places[n] for n in chosen], latencies[chosen], marker, color=colour, markersize=6)
-    for place, point, latency in zip(places, points, latencies, strict=True):
-        if point.quantile_s is None:
-            axes.annotate(
-                "none left",
-                (place, latency),
-                xytext=(0, 6),
-                textcoords="offset points",
-                color=RED,
-                fontsize=7,
-                ha="center",
-            )
-    _mark_break(axes, axis, slo, is_line)
+        axes.plot([places[n] for n in chosen], latencies[chosen], marker, color=colour, markersize=5)
+    dead = [number for number, point in enumerate(points) if point.quantile_s is None]
+    if dead:
+        axes.annotate(
+            "none left",
+            (places[dead[-1]], latencies[dead[-1]]),
+            xytext=(4, 5),
+            textcoords="offset points",
+            color=RED,
+            fontsize=SMALLEST,
+            ha="right",
+        )
+    _mark_break(axes, axis, is_line)
     if largest > LOG_FROM * smallest:
         axes.set_yscale("log")
     else:
         axes.set_ylim(0.0, 1.25 * largest)
-    axes.set_ylabel(f"P{100 * fragility.quantile:g} ({unit})")
-    axes.set_title(f"{axis.title}\n{axis.verdict}", fontsize=9, loc="left")
+    axes.set_ylabel(f"P{100 * fragility.quantile:g} ({unit})", fontsize=8)
+    axes.set_title(f"{axis.title}\n{fill(axis.verdict, _LETTERS)}", fontsize=8, loc="left")
+    axes.tick_params(labelsize=8)
     if is_line:
-        axes.set_xlabel("factor")
+        axes.set_xlabel("factor", fontsize=8)
     else:
-        turned = 30 if len(points) <= _LABELS_SIDE_BY_SIDE else 90
+        turned = 40 if len(points) <= _LABELS_SIDE_BY_SIDE else 90
         labels = [point.label for point in points]
-        axes.set_xticks(places, labels, rotation=turned, ha="right", rotation_mode="anchor", fontsize=7)
+        axes.set_xticks(
+            places, labels, rotation=turned, ha="right", rotation_mode="anchor", fontsize=SMALLEST
+        )
 
 
-def _mark_break(axes: Axes, axis: AxisFragility, slo: float, is_line: bool) -> None:
+def _mark_break(axes: Axes, axis: AxisFragility, is_line: bool) -> None:
     """Draw a line where the objective is missed first."""
     first = axis.first_break
     if first is None:
@@ -302,5 +241,7 @@ def _mark_break(axes: Axes, axis: AxisFragility, slo: float, is_line: bool) -> N
     place = float(first.value) if is_line else numbers[first.value]
     axes.axvline(place, color=RED, linestyle=":", linewidth=1.2)
     if is_line:
-        label, offset = first.label, (4, -12)
-        axes.annotate(label, (place, slo), xytext=offset, textcoords="offset points", color=RED, fontsize=9)
+        where = axes.get_xaxis_transform()
+        axes.text(
+            place, 0.98, f"{first.label} ", transform=where, color=RED, fontsize=8, ha="right", va="top"
+        )

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from mipplan.core import NS_PER_S
+import numpy as np
+
+from mipplan.core import NS_PER_S, Float64
 from mipplan.documents import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+
+    from mipplan.result import Windows
+    from mipplan.trace import Trace
 
 #: Endings of the files that figures are written to.
 FIGURE_FILES = (".png", ".svg", ".pdf")
@@ -19,6 +26,26 @@ FIGURE_FILES = (".png", ".svg", ".pdf")
 # Told apart by people with any kind of colour vision (Okabe and Ito), and, in this order, in shades of grey.
 BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#555555"
 COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#000000", "#8C6D31", "#999999")
+#: Lines of one figure differ in these, too, since some of the colours are alike in grey.
+_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
+#: Fillings do in these.
+_HATCHES = ("", "", "////", "....", "\\\\\\\\", "xxxx", "||||", "----")
+#: Shipped hardware types keep their colours, whichever of them a figure shows.
+SHIPPED = (
+    "cpu",
+    "t4",
+    "v100",
+    "a100",
+    "a100_80gb",
+    "epyc_core",
+    "rtx4090",
+    "inf2",
+    "v100_32gb",
+    "tpu_v5e_4",
+)
+#: Figures are so wide, inches, for a column of a paper: in one of 80 mm the smallest text has 5 points.
+WIDTH = 4.7
+SMALLEST = 7.5
 #: From this ratio on, a linear axis would flatten usual values to a line.
 LOG_FROM = 30.0
 
@@ -35,11 +62,16 @@ def write_figure(path: str | Path, figure: Figure) -> None:
     write_atomically(path, lambda stream: figure.savefig(stream, format=kind))
 
 
-def new_axes(width: float, height: float) -> Axes:
-    """Return the axes of a new figure of one panel, inches."""
+def new_figure(height: float) -> Figure:
+    """Return a figure of the usual width, inches."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=150, layout="constrained").add_subplot()
+    return Figure(figsize=(WIDTH, height), dpi=200, layout="constrained")
+
+
+def new_axes(height: float) -> Axes:
+    """Return the axes of a new figure of one panel, inches."""
+    return new_figure(height).add_subplot()
 
 
 def figure_of(axes: Axes) -> Figure:
@@ -48,6 +80,11 @@ def figure_of(axes: Axes) -> Figure:
     if figure is None:
         raise AssertionError("axes of a figure that was cleared")
     return figure
+
+
+def edges_of(windows: Windows) -> Float64:
+    """Return the edges of windows, seconds."""
+    return np.append(windows.start_s, windows.start_s[-1] + windows.window_s)
 
 
 def open_frames(several: Iterable[Axes]) -> None:
@@ -64,3 +101,58 @@ def unit_for(longest_s: float) -> tuple[str, float]:
 def colours_of(names: Sequence[str]) -> dict[str, str]:
     """Give each name, of a stage or a hardware type, its colour; the same names in the same order, the same colours."""
     return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)}
+
+
+def looks_of(names: Iterable[str]) -> dict[str, tuple[str, Any]]:
+    """Give each name its colour and its dashes."""
+    return dict(zip(names, zip(cycle(COLOURS), cycle(_DASHES), strict=False), strict=False))
+
+
+def hardware_looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Give each hardware type its colour and its hatch: shipped ones always the same, others those that are left."""
+    known = [*SHIPPED, *sorted(set(names) - set(SHIPPED))]
+    looks = dict(zip(known, zip(cycle(COLOURS), cycle(_HATCHES), strict=False), strict=False))
+    return {name: looks[name] for name in names}
+
+
+def legend_below(axes: Axes, **given: Any) -> None:
+    """Write the legend below what stands below the axes, whatever their height."""
+    from matplotlib.transforms import ScaledTranslation
+
+    below = axes.transAxes + ScaledTranslation(0.0, -0.42, figure_of(axes).dpi_scale_trans)
+    look = {
+        "frameon": False,
+        "fontsize": SMALLEST,
+        "columnspacing": 1.2,
+        "borderpad": 0.0,
+        "handlelength": 1.6,
+    }
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), bbox_transform=below, **look | given)
+
+
+def mark_decades(axis: Axis) -> None:
+    """Write plain numbers at 1, 2 and 5 of each decade of a logarithmic axis."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def on_clock(seconds: Float64, trace: Trace) -> Float64:
+    """Return times on a trace's axis as days since 1970, which matplotlib reads as dates, where it has dates."""
+    return seconds if trace.zero_ns is None else (trace.zero_ns / NS_PER_S + seconds) / 86_400.0
+
+
+def mark_time(axes: Axes, trace: Trace) -> None:
+    """Write times on the axis below: dates (UTC) where the trace has dates, else seconds."""
+    if trace.zero_ns is None:
+        axes.set_xlabel("ingress time (s)", fontsize=8)
+        return
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.xaxis.get_offset_text().set_fontsize(8)
+    axes.set_xlabel("ingress time (UTC)", fontsize=8)

@@ -13,6 +13,7 @@ from .differences import diff as diff
 from .frontier_result import Frontier as Frontier
 from .frontier_result import FrontierStep as FrontierStep
 from .frontier_result import cost_range as cost_range
+from .frontier_result import runs_on as runs_on
 from .frontiers import MOST_STEPS as MOST_STEPS
 from .frontiers import frontier as frontier
 from .frontiers import frontier_of as frontier_of

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, FieldOf, Printable, Summary, format_seconds
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, FieldOf, Printable, Summary, drawn, format_seconds
 from mipplan.questions.differences import diff
 from mipplan.result import Plan
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,11 @@ class Frontier(Printable):
             }
             rows.append({**figures, **stages})
         return pd.DataFrame(rows)
+
+    def plot(self) -> Figure:
+        """Draw the staircase; see `mipplan.plots.draw_frontier`."""
+        figure: Figure = drawn("draw_frontier", self)
+        return figure
 
     def _summary(self) -> Summary:
         cost = self.cost_at(self.present)

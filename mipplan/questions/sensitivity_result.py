@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, FieldOf, Printable, Summary
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, FieldOf, Printable, Summary, drawn
 from mipplan.result import Plan
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 #: A model is tried up to this many percent faster, in whole percents.
 MOST_FASTER = 90
@@ -114,6 +115,11 @@ class Sensitivity(Printable):
         return pd.DataFrame(
             [{name: getattr(one, name) for name in names} for one in self.measurements], columns=list(names)
         )
+
+    def plot(self) -> Figure:
+        """Draw what matters as bars; see `mipplan.plots.draw_sensitivity`."""
+        figure: Figure = drawn("draw_sensitivity", self)
+        return figure
 
     def _summary(self) -> Summary:
         cheaper = [one for one in self.hardware if one.cheaper_by is not None]

@@ -18,6 +18,7 @@ from mipplan.core import (
     NoPlanError,
     Printable,
     Summary,
+    drawn,
     format_duration,
     from_front,
     remake,
@@ -61,6 +62,7 @@ from mipplan.trace import TraceReference
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, repr=False)
@@ -291,6 +293,11 @@ class Plan(Printable):
             raise InputError.one("plan", "has no trace at hand; use mipplan.explain(plan, trace)")
         found: Explanation = from_front("explain")(self, self.provenance.samples, time_limit_s=time_limit_s)
         return found
+
+    def plot(self) -> Figure:
+        """Draw the pipeline with the plan's choices; see `mipplan.plots.draw_plan`."""
+        figure: Figure = drawn("draw_plan", self)
+        return figure
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per stage: ``hardware``, ``batch``, ``replicas``, ``usd_per_hour``, ``variant`` if any."""

@@ -27,6 +27,7 @@ from mipplan.core import (
     Summary,
     check_quantile,
     check_slo,
+    drawn,
     format_duration,
     from_front,
     listed,
@@ -313,7 +314,7 @@ class ReplayResult(Printable):
         -------
         matplotlib.figure.Figure
         """
-        figure: Figure = from_front("draw_replay", "mipplan.plots")(self, slo_s, quantile, window_s)
+        figure: Figure = drawn("draw_replay", self, slo_s, quantile, window_s)
         return figure
 
     def _summary(self) -> Summary:

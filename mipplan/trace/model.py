@@ -79,6 +79,8 @@ class Trace:
         For reports.
     note : str
         How the trace was made: file, expansion, generator, seed, and what was done to it since.
+    zero_ns : int or None
+        What time 0 is, in nanoseconds since 1970 (UTC); None where no dates are known.
 
     Raises
     ------
@@ -89,6 +91,7 @@ class Trace:
     arrival_ns: Int64
     name: str = "trace"
     note: str = ""
+    zero_ns: int | None = None
 
     def __post_init__(self) -> None:
         problem = name_problem(self.name)
@@ -157,10 +160,7 @@ class Trace:
     def slice(self, start_s: float | None = None, end_s: float | None = None) -> Trace:
         """Keep the arrivals in the window ``[start_s, end_s)`` of the trace's own time axis, times unchanged.
 
-        Raises
-        ------
-        InputError
-            If fewer than two arrivals remain.
+        Raises `InputError` if fewer than two arrivals remain.
         """
         start, end = window_ns(start_s, end_s)
         kept = self.arrival_ns[slice(*np.searchsorted(self.arrival_ns, [start, end]))]
@@ -259,10 +259,10 @@ class Trace:
             gap_ns = fixed_ns if fixed_ns is not None else round(before.span_ns / (len(before) - 1))
             parts.append(trace.arrival_ns + (int(parts[-1][-1]) + gap_ns - int(trace.arrival_ns[0])))
         note = "concatenation of " + "; ".join(f"{trace.name} ({trace.note})" for trace in traces)
-        return cls(np.concatenate(parts), traces[0].name, note)
+        return cls(np.concatenate(parts), traces[0].name, note, traces[0].zero_ns)
 
     def _made(self, arrival_ns: Int64, how: str) -> Trace:
-        return Trace(arrival_ns, self.name, f"{self.note}; {how}" if self.note else how)
+        return Trace(arrival_ns, self.name, f"{self.note}; {how}" if self.note else how, self.zero_ns)
 
     # -------------------------------------------------------------------------------------- sources
 
@@ -279,7 +279,8 @@ class Trace:
     @classmethod
     def from_pandas(cls, data: pd.Series[Any] | pd.DataFrame, name: str = "trace", note: str = "") -> Trace:
         """Make a trace from a series of seconds or dates, or a table with one column of those that `read` takes."""
-        return cls(arrivals_of_pandas(data), name, note)
+        arrival_ns, zero_ns = arrivals_of_pandas(data)
+        return cls(arrival_ns, name, note, zero_ns)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per query: ``arrival_s``."""
@@ -320,9 +321,11 @@ class Trace:
             With every kind of fault in the file and the rows where it occurs.
         """
         path = shipped_path("traces", path) if isinstance(path, str) else path
-        arrival_ns, note = read_arrivals(path, expand=expand, seed=seed, start_s=start_s, end_s=end_s)
+        arrival_ns, note, zero_ns = read_arrivals(
+            path, expand=expand, seed=seed, start_s=start_s, end_s=end_s
+        )
         name = Path(path).name.split(".")[0].strip()
-        return cls(arrival_ns, name if name_problem(name) is None else "trace", note)
+        return cls(arrival_ns, name if name_problem(name) is None else "trace", note, zero_ns)
 
     poisson = staticmethod(_drawn_by(generators.poisson))
     """``Trace.poisson(rate_rps, duration_s, seed)``; see `mipplan.trace.generators.poisson`."""
@@ -341,7 +344,7 @@ class Trace:
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Trace)
-            and (self.name, self.note) == (other.name, other.note)
+            and (self.name, self.note, self.zero_ns) == (other.name, other.note, other.zero_ns)
             and np.array_equal(self.arrival_ns, other.arrival_ns)
         )
 
@@ -350,7 +353,7 @@ class Trace:
 
     def __reduce__(self) -> tuple[type[Trace], tuple[Any, ...]]:
         # Unpickled arrays are writeable; going through the constructor makes them read-only again.
-        return Trace, (self.arrival_ns, self.name, self.note)
+        return Trace, (self.arrival_ns, self.name, self.note, self.zero_ns)
 
     def __repr__(self) -> str:
         measures = f"{self.duration_s:.6g} s, {self.rate_rps:.4g}/s, CV {self.cv:.3g}"
@@ -358,9 +361,7 @@ class Trace:
 
 
 def split_trace(trace: Trace, split: float) -> tuple[Trace, Trace]:
-    """Cut a trace in two: what comes before the share `split` of its time, in (0, 1), and the rest, times unchanged.
-
-    The cut is exact: an arrival at t belongs to the first part if and only if t − t₁ < split · (tₙ − t₁).
+    """Cut a trace in two: what comes before the share `split` of its time, t − t₁ < split · (tₙ − t₁), and the rest.
 
     Raises `InputError` if `split` is no such number, or one of the parts has fewer than two arrivals or no duration.
     """

@@ -88,8 +88,8 @@ def _since(instant_ns: int, text: str, zero_ns: int | None) -> int:
     return max(0, instant_ns - zero_ns)
 
 
-def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> Int64:
-    """Return arrivals in ns: of dates relative to the first, of numbers in seconds.
+def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> tuple[Int64, int | None]:
+    """Return arrivals in ns: of dates relative to the first, which comes with them; of numbers in seconds.
 
     Raises `InputError` unless it is a series, or a table with one column ``arrival_s``, ``arrival_ms`` or
     ``timestamp``.
@@ -112,12 +112,12 @@ def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> Int64:
         raise InputError.one("data", f"expected a pandas Series or DataFrame, found {shown(data)}")
     if not pd.api.types.is_datetime64_any_dtype(data.dtype):
         numbers = pd.to_numeric(data, errors="coerce").to_numpy(dtype=np.float64)
-        return seconds_column_to_ns(numbers / per_s)
+        return seconds_column_to_ns(numbers / per_s), None
     if data.isna().any():
         raise InputError.one("data", f"{int(data.isna().sum())} row(s) hold no date")
     utc = data.dt.tz_convert("UTC").dt.tz_localize(None) if data.dt.tz is not None else data
     instants = utc.to_numpy(dtype="datetime64[ns]").astype(np.int64)
-    return instants - (instants[:1] if len(instants) else 0)
+    return (instants - instants[0], int(instants[0])) if len(instants) else (instants, None)
 
 
 def pandas_of(arrival_ns: Int64) -> pd.DataFrame:

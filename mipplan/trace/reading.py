@@ -92,8 +92,8 @@ def read_arrivals(
     start_s: float | str | None,
     end_s: float | str | None,
     params: ReadParams = DEFAULTS,
-) -> tuple[Int64, str]:
-    """Read at least two sorted arrivals from a file, and say how they came about; see `Trace.read`."""
+) -> tuple[Int64, str, int | None]:
+    """Read at least two sorted arrivals, how they came about, and the date of their zero; see `Trace.read`."""
     reader = _ArrivalReader()
 
     def window() -> tuple[int, int]:
@@ -129,7 +129,7 @@ def read_arrivals(
         found = "one arrival" if len(arrival_ns) else "no arrival"
         where = f" in {window_text(start_s, end_s)} of its {spans}" if is_cut else ""
         raise table.fault(column, f"gives {found}{where}; a trace needs at least two")
-    return arrival_ns, "; ".join(notes)
+    return arrival_ns, "; ".join(notes), reader.zero_ns
 
 
 def read_bins(path: AnyPath, bin_ns: int, params: ReadParams = DEFAULTS) -> Counts:

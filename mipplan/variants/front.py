@@ -27,6 +27,7 @@ from mipplan.core import (
     Summary,
     check_budget,
     check_one_of,
+    drawn,
     is_number,
     shown,
 )
@@ -38,6 +39,7 @@ from mipplan.variants.asking import Asker
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 #: What plans of a front are compared by beside cost.
 AXES = {"accuracy": "accuracy", "energy": "power", "both": "accuracy and power"}
@@ -117,6 +119,11 @@ class Front(Printable):
             for plan in self.plans
         ]
         return pd.DataFrame.from_records(rows)
+
+    def plot(self, title: str = "") -> Figure:
+        """Draw cost against accuracy; see `mipplan.plots.draw_front`."""
+        figure: Figure = drawn("draw_front", self, title=title)
+        return figure
 
     def _summary(self) -> Summary:
         last = self.beyond_usd_per_hour

@@ -107,7 +107,8 @@ def test_every_bad_setting_is_told_in_one_error(run: Run) -> None:
 def test_a_frontier_has_its_steps_and_what_the_last_part_costs(run: Run, plan: mp.Plan) -> None:
     slo_s = plan.slo_s
     ends = ["--start", f"{0.9 * slo_s:.6f}s", "--end", f"{1.1 * slo_s:.6f}s", "--last", "1ms"]
-    done = run("frontier", "plan.json", *ends)
+    done = run("frontier", "plan.json", *ends, "--plot", "stairs.svg")
+    assert Path("stairs.svg").read_text().startswith("<?xml")
     assert done.exit_code == 0, done.output
     assert f"{plan.usd_per_hour:.4f} $/h at " in done.stdout
     assert "the last 1 ms cost" in done.stdout
@@ -133,7 +134,8 @@ def test_an_explanation_has_a_reason_for_every_hardware(run: Run, plan: mp.Plan)
 
 
 def test_sensitivities_name_prices_and_models(run: Run, plan: mp.Plan) -> None:
-    done = run("sensitivity", "plan.json", "--share", "20%")
+    done = run("sensitivity", "plan.json", "--share", "20%", "--plot", "bars.png")
+    assert Path("bars.png").stat().st_size > 1_000
     assert done.exit_code == 0, done.output
     for name in plan.profiles.hardware:
         assert f"{name} at " in done.stdout

@@ -73,7 +73,7 @@ def test_tables_say_who_uses_what(run: Run) -> None:
 
 
 def test_document_plans_and_picture(run: Run, tmp_path: Path) -> None:
-    result = run("--json", "--out", "plans", "--plot", "fleet.png", "--jobs", "1")
+    result = run("--json", "--out", "plans", "--plot", "fleet.png", "--report", "fleet.html", "--jobs", "1")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     jsonschema.validate(document, FleetReport.model_json_schema())
@@ -88,6 +88,8 @@ def test_document_plans_and_picture(run: Run, tmp_path: Path) -> None:
     assert "mipplan" not in document["written"][0]
     height, width, _ = matplotlib.image.imread(tmp_path / "fleet.png").shape
     assert width > height > 200
+    assert document["written"][1:] == ["fleet.png", "fleet.html"]
+    assert f"{truth.usd_per_hour:,.2f} $/h" in (tmp_path / "fleet.html").read_text()
 
 
 def test_where_not_all_fit_it_says_whom_to_admit(run: Run, tmp_path: Path) -> None:
@@ -125,7 +127,9 @@ def test_every_fault_of_the_file_is_named_with_its_line(run: Run, tmp_path: Path
         "limit: {t4: 3}\nlimits: {t4: many}\nbudget: -1\npipelines:\n  a/b: {pipeline: x, trace: y}\n"
         "  b: {pipelin: cascade, trace: steady, slo: 5, weight: 0}\n"
     )
-    result = run("--limit", "t4:3", "--plot", "fleet.txt", "--out", "trace.csv", file="bad.yaml")
+    result = run(
+        "--limit", "t4:3", "--plot", "fleet.txt", "--report", "a.txt", "--out", "trace.csv", file="bad.yaml"
+    )
     assert result.exit_code == 2
     for said in (
         "bad.yaml:1: limit: unknown key; did you mean 'limits'?",
@@ -136,6 +140,7 @@ def test_every_fault_of_the_file_is_named_with_its_line(run: Run, tmp_path: Path
         "bad.yaml:6: pipelines.b.slo: 5 has no unit",
         "bad.yaml:6: pipelines.b.weight: expected a number > 0",
         "--limit: expected HARDWARE=NUMBER",
+        "--report a.txt: expected a name that ends in .html or .htm",
         "--plot fleet.txt: expected a name that ends in",
         "--out trace.csv: is a file",
     ):

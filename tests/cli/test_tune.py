@@ -201,21 +201,23 @@ def test_a_missing_trace_hides_no_other_fault(run: Run) -> None:
 
 
 def test_the_picture_shows_every_policy(run: Run, tuning: mp.Tuning) -> None:
-    done = run("--plot", "timeline.png", "--policy", "static")
+    done = run("--plot", "timeline.png", "--policy", "static", "--report", "page.html")
     assert done.exit_code == 0, done.output
-    assert "written to timeline.png" in done.stdout
+    assert "timeline.png" in done.stdout
+    assert "What each policy costs and misses" in Path("page.html").read_text()
     picture = matplotlib.image.imread("timeline.png")
     assert picture.shape[0] > 400
     assert picture.std() > 0.05
     figure = draw_tuning(tuning, title="what")
-    rate, cost, latency, missed = figure.axes
+    rate, *_, cost, latency, missed = figure.axes
     assert len(cost.patches) == len(POLICIES)
-    assert rate.get_ylabel() == "queries/s"
+    assert rate.get_title(loc="left").startswith("queries/s")
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == [
         f"{one.policy}: {one.miss_rate:.2%} missed, {one.usd_per_hour:.2f} $/h" for one in tuning.runs
     ]
     assert latency.get_yscale() == "log"
+    assert "logarithmic" in latency.get_title(loc="left")
     assert missed.get_ylim()[1] > 100 * max(one.worst_window.miss_rate for one in tuning.runs)
 
 

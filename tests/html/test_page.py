@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import html
+import json
+import os
 import re
 import shutil
 import subprocess
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from matplotlib.figure import Figure
@@ -17,12 +22,34 @@ from drawn_plans import drawn_plan, drawn_replay, drawn_trace
 from mipplan import plots
 from mipplan.core import InputError
 from mipplan.html import Page, Section, Sheet
+from mipplan.plots import queries
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"),
 )
+
+
+#: Without the parts that take long.
+QUICK: dict[str, Any] = {**dict.fromkeys(("costs", "compare", "perturb", "vary"), False), "time_limit_s": 2.0}
+
+
+@cache
+def axe() -> Path | None:
+    """The file of axe-core that npm installed, here or for all."""
+    npm = shutil.which("npm")
+    if npm is None:
+        return None
+    told = subprocess.run(
+        [npm, "root", "--global"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    places = [
+        Path("node_modules"),
+        Path(told),
+        *map(Path, filter(None, os.environ.get("NODE_PATH", "").split(":"))),
+    ]
+    return next((file for place in places if (file := place / "axe-core" / "axe.min.js").is_file()), None)
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +106,24 @@ def test_a_page_says_what_the_results_say(page: Page) -> None:
     assert f"{drawn_replay().quantile(0.99) * 1e3:.4g} ms" in text
     assert "4.00 $/h" in text
     assert drawn_trace().sha256 in text
+    assert drawn_plan().to_json().rsplit('"checksum": "')[1][:64] in text
     titles = [section.title for section in page.sections]
-    assert titles == ["The plan", "Why", "Replay", "What breaks it first", "Where it comes from"]
+    assert titles[:4] == ["The plan", "Why", "Replay", "What breaks it first"]
+    assert titles[4:] == ["Compared with others", "What the cost depends on", "Where it comes from"]
+
+
+def test_a_page_realises_tokens_once_for_a_query_and_its_table(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    realised = Mock(side_effect=queries.realise)
+    monkeypatch.setattr(queries, "realise", realised)
+    mp.report(drawn_plan(), drawn_trace(), **QUICK)
+    assert realised.call_count == 1
+
+
+def test_what_is_left_out_is_not_there() -> None:
+    made = mp.report(drawn_plan(), drawn_trace(), **QUICK)
+    assert [part.title for part in made.sections] == ["The plan", "Why", "Replay", "Where it comes from"]
 
 
 def test_the_same_page_is_the_same_text(page: Page) -> None:
@@ -106,7 +149,7 @@ def test_texts_are_escaped() -> None:
 
 
 def test_what_other_guarantees_cost_stands_there() -> None:
-    made = mp.report(drawn_plan(), drawn_trace(), perturb=False, time_limit_s=2.0)
+    made = mp.report(drawn_plan(), drawn_trace(), **QUICK | {"costs": True})
     (prices,) = [section for section in made.sections if section.title.startswith("Guarantees")]
     assert any("this plan" in row[0] for row in prices.sheets[0].rows)
 
@@ -115,7 +158,7 @@ def test_a_timed_plan_is_certified_by_its_replay() -> None:
     timed = mp.Plan.from_choices(
         drawn_plan().pipeline, drawn_plan().profiles, drawn_plan().choices, slo_s=0.3, dispatch="timed"
     )
-    made = mp.report(timed, drawn_trace(), costs=False, perturb=False)
+    made = mp.report(timed, drawn_trace(), **QUICK)
     assert ("certified P99", "by its replay") in made.tiles
 
 
@@ -124,11 +167,48 @@ def test_a_plan_needs_a_trace() -> None:
         mp.report(drawn_plan())
 
 
+@cache
+def tuning_page() -> Page:
+    return mp.report(mp.tune(drawn_plan(), drawn_trace(), policies=["static", "hpa"]))
+
+
+@cache
+def fleet_page() -> Page:
+    pipelines = {
+        name: (drawn_plan().pipeline, drawn_trace(), slo_s) for name, slo_s in (("a", 0.3), ("b", 0.5))
+    }
+    return mp.report(mp.plan_fleet(pipelines, drawn_plan().profiles, limits={"h": 40}))
+
+
+PAGES = {"tuning": tuning_page, "fleet": fleet_page}
+
+
 def test_a_tuning_has_a_page() -> None:
     tuning = mp.tune(drawn_plan(), drawn_trace(), policies=["static", "hpa"])
-    text = mp.report(tuning).html
-    assert Reader(text).open == []
-    assert all(f"{run.usd_per_hour:,.2f}" in text for run in tuning.runs)
+    made = mp.report(tuning)
+    assert Reader(made.html).open == []
+    assert all(f"{run.usd_per_hour:,.2f}" in made.html for run in tuning.runs)
+    assert [part.title for part in made.sections] == ["Policies", "The plan", "Where it comes from"]
+    assert len(made.sections[0].sheets[1].rows) == 2 * len(drawn_plan().choices)
+
+
+def test_a_fleet_has_a_page() -> None:
+    made = fleet_page()
+    assert Reader(made.html).open == []
+    assert [len(one.rows) for one in made.sections[0].sheets] == [2, 1]
+    captions = [one.caption for one in made.sections[-1].sheets]
+    assert captions == ["Traffic", "Latencies: where they come from", "Prices: where they come from"]
+    # Two pipelines that share models and hardware have the same sources.
+    assert len(made.sections[-1].sheets[2].rows) == 1
+
+
+def test_a_fleet_that_does_not_fit_says_what_would() -> None:
+    pipelines = {name: (drawn_plan().pipeline, drawn_trace(), 0.3) for name in ("a", "b")}
+    made = mp.report(mp.plan_fleet(pipelines, drawn_plan().profiles, limits={"h": 5}))
+    assert ("status", "infeasible") in made.tiles
+    (words,) = [part.words for part in made.sections if part.title == "What would fit"]
+    assert words[0].startswith("Admit 1 of 2 pipelines")
+    assert Reader(made.html).open == []
 
 
 def test_a_page_is_written_whole(page: Page, tmp_path: Path) -> None:
@@ -138,9 +218,33 @@ def test_a_page_is_written_whole(page: Page, tmp_path: Path) -> None:
         page.save(tmp_path / "nowhere" / "page.html")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
-@pytest.mark.parametrize(("width", "scheme"), [(375, "light"), (1440, "light"), (1440, "dark")])
-def test_a_browser_shows_it_without_complaint(page: Page, tmp_path: Path, width: int, scheme: str) -> None:
+def browse(text: str, folder: Path, scheme: str) -> subprocess.CompletedProcess[str]:
+    """Let a browser load a page; its answer is the page as it is then, and what was said on the console."""
+    (folder / "outer.html").write_text(text, encoding="utf-8")
+    dark = ("--blink-settings=preferredColorScheme=0",) if scheme == "dark" else ()
+    return subprocess.run(
+        [
+            *(str(CHROMIUM), *QUIET, *dark, f"--user-data-dir={folder / 'user'}", "--window-size=1600,900"),
+            *("--virtual-time-budget=20000", "--dump-dom", (folder / "outer.html").as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: CONTRIBUTING.md says how to install it")
+@pytest.mark.parametrize(
+    ("made", "width", "scheme"),
+    [
+        *(("plan", 375, "light"), ("plan", 1440, "light"), ("plan", 1440, "dark")),
+        *(("tuning", 375, "dark"), ("fleet", 375, "light"), ("fleet", 1440, "dark")),
+    ],
+)
+def test_a_browser_shows_it_without_complaint(
+    page: Page, tmp_path: Path, made: str, width: int, scheme: str
+) -> None:
     """No message on the console, nothing wider than the window, headings sort, and texts stand out from what is behind.
 
     A frame stands for the window, since windows have a least width.
@@ -162,25 +266,37 @@ def test_a_browser_shows_it_without_complaint(page: Page, tmp_path: Path, width:
       const cells = rows.map((r) => parseFloat(r.cells[column].textContent));
       const falls = cells.every((v, i) => !i || cells[i - 1] >= v);
       parent.postMessage([document.documentElement.scrollWidth, innerWidth, least, falls], "*"); });</script>"""
-    inner = html.escape(page.html.replace("</body>", f"{probe}</body>"))
+    shown = PAGES[made]() if made in PAGES else page
+    inner = html.escape(shown.html.replace("</body>", f"{probe}</body>"))
     outer = f"""<body style="margin:0"><iframe style="border:0;width:{width}px;height:800px" srcdoc="{inner}"></iframe>
       <pre id="said"></pre><script>addEventListener("message", (e) => document.getElementById("said").textContent =
       JSON.stringify(e.data));</script></body>"""
-    (tmp_path / "outer.html").write_text(outer, encoding="utf-8")
-    dark = ("--blink-settings=preferredColorScheme=0",) if scheme == "dark" else ()
-    done = subprocess.run(
-        [
-            *(str(CHROMIUM), *QUIET, *dark, f"--user-data-dir={tmp_path / 'user'}", "--window-size=1600,900"),
-            *("--virtual-time-budget=8000", "--dump-dom", (tmp_path / "outer.html").as_uri()),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
+    done = browse(outer, tmp_path, scheme)
     said = re.search(r'<pre id="said">\[(\d+),(\d+),([\d.]+),(true|false)\]', done.stdout)
     assert said is not None, done.stdout[-500:]
     assert int(said[1]) <= int(said[2])
     assert float(said[3]) >= 4.5
     assert said[4] == "true"
     assert "CONSOLE" not in done.stderr
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: CONTRIBUTING.md says how to install it")
+@pytest.mark.skipif(axe() is None, reason="no axe-core here: CONTRIBUTING.md says how to install it")
+@pytest.mark.parametrize(
+    ("made", "scheme"), [("plan", "light"), ("plan", "dark"), ("tuning", "light"), ("fleet", "dark")]
+)
+def test_axe_finds_nothing_serious(page: Page, tmp_path: Path, made: str, scheme: str) -> None:
+    """The rules of axe-core: contrast, names for screen readers, order of headings, tables, regions, languages."""
+    shown = PAGES[made]() if made in PAGES else page
+    rules = str(axe() and axe().read_text(encoding="utf-8")).replace("</script", "<\\/script")  # type: ignore[union-attr]
+    probe = """<pre id="said" hidden></pre><script>axe.run().then((found) => {
+      const told = found.violations.map((v) => [v.impact, v.id, v.nodes.length, v.nodes[0].html.slice(0, 120)]);
+      document.getElementById("said").textContent = JSON.stringify([found.passes.length, told]); });</script>"""
+    text = shown.html.replace("</body>", f"<script>{rules}</script>{probe}</body>")
+    done = browse(text, tmp_path, scheme)
+    said = re.search(r'<pre id="said" hidden="">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert said is not None
+    assert said[1], done.stderr[-500:]
+    passed, violations = json.loads(html.unescape(said[1]))
+    assert passed > 10
+    assert [one for one in violations if one[0] in ("serious", "critical")] == []

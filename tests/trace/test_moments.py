@@ -85,6 +85,7 @@ def test_traces_from_and_to_pandas() -> None:
     ]
     dates = pd.Series(pd.to_datetime(["2024-01-31T08:30", "2024-01-31T08:31"]).tz_localize("Europe/Vienna"))
     assert mp.Trace.from_pandas(dates).arrival_ns.tolist() == [0, 60 * 10**9]
+    assert mp.Trace.from_pandas(dates).zero_ns is not None
     texts = pd.DataFrame({"timestamp": ["2024-01-31T08:30", "2024-01-31T08:31"]})
     assert mp.Trace.from_pandas(texts).arrival_ns.tolist() == [0, 60 * 10**9]
     for bad, message in (

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,9 @@ DATES = ["2024-01-31T23:59:59.5", "2024-02-01T00:00:00.25Z", "2024-02-01 02:00:0
 
 def test_timestamps_become_relative_to_the_first(tmp_path: Path) -> None:
     trace = Trace.read(written(tmp_path, "timestamp\n" + "\n".join(DATES)))
+    assert trace.zero_ns == pd.Timestamp(DATES[0]).value
+    assert trace.slice().zero_ns == pickle.loads(pickle.dumps(trace)).zero_ns == trace.zero_ns
+    assert replace(trace, zero_ns=None) != trace
     assert trace.arrival_ns.tolist() == [0, 750_000_000, 1_623_456_789]
 
 

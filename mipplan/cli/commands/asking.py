@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import mipplan as mp
-from mipplan import reporting
+from mipplan import plots, reporting
 from mipplan.cli import flags, inputs
 from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults, InputError
@@ -94,6 +94,12 @@ def _read(
     return _Source(None, stated, measured.value, arrivals.value, slo_s, seeds)
 
 
+def _draw(plot: Path | None, answer: mp.Frontier | mp.Sensitivity, progress: Callable[[str], None]) -> None:
+    if plot is not None:
+        progress(f"drawing {plot}")
+        plots.write_figure(plot, answer.plot())
+
+
 def whatif(
     context: typer.Context,
     asked: _Asked,
@@ -169,6 +175,7 @@ def frontier(
     start: flags.From = None,
     end: flags.To = None,
     out: flags.Document = None,
+    plot: Annotated[Path | None, flags.picture("the stairs")] = None,
     json: flags.Json = False,
 ) -> None:
     """Find what the objective costs along an axis: every step, and the plan on each."""
@@ -185,6 +192,7 @@ def frontier(
         ]
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         faults.take(lambda: inputs.check_out("--out", out))
+        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand, seeds)
         first, final, by = (value.value for value in ends)
         if by is None and over == "slo":
@@ -194,6 +202,7 @@ def frontier(
             plan = source.planned(limit_s.value, progress)
             problem, limits = Problem(plan, source.traces), SearchLimits(deadline, progress)
             answer = frontier_of(problem, over, (first, final), None, MOST_STEPS, jobs, limits)
+            _draw(plot, answer, progress)
         report = reporting.frontier_report(answer, asked, source.traces, by)
         session.show(report, lambda console, _: reporting.show_frontier(console, answer, by), out)
         if not any(step.plan for step in answer.steps):
@@ -213,6 +222,7 @@ def sensitivity(
     start: flags.From = None,
     end: flags.To = None,
     out: flags.Document = None,
+    plot: Annotated[Path | None, flags.picture("measurements that matter as bars")] = None,
     json: flags.Json = False,
 ) -> None:
     """Say what the cost depends on: prices, speeds of models, and which measurement matters most."""
@@ -224,11 +234,13 @@ def sensitivity(
         varied = faults.take(lambda: check_share(inputs.share_of("--share", share), "--share"))
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         faults.take(lambda: inputs.check_out("--out", out))
+        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand, seeds)
         deadline = Deadline.after(limit_s.value)
         with session.progress() as progress:
             problem = Problem(source.planned(limit_s.value, progress).require(), source.traces)
             answer = sensitivity_of(problem, varied.value, SearchLimits(deadline, progress))
+            _draw(plot, answer, progress)
         report = reporting.sensitivity_report(answer, asked, source.traces)
         session.show(report, lambda console, _: reporting.show_sensitivity(console, answer), out)
 

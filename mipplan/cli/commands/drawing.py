@@ -109,7 +109,9 @@ def report(
     trace: flags.TraceFile,
     out: Annotated[Path, flags.option("FILE", "Write the page here (.html).")] = Path("report.html"),
     costs: Annotated[bool, typer.Option(help="Say what other guarantees cost.")] = True,
+    compare: Annotated[bool, typer.Option(help="Say what other planners would do.")] = True,
     perturb: Annotated[bool, typer.Option(help="Say what breaks the plan first.")] = True,
+    vary: Annotated[bool, typer.Option(help="Say which measurements the cost depends on.")] = True,
     time_limit: Annotated[
         str, flags.option("TIME", "For plans under other guarantees and on other hardware.")
     ] = "30s",
@@ -132,7 +134,9 @@ def report(
                 drawn,
                 arrivals,
                 costs=costs,
+                compare=compare,
                 perturb=perturb,
+                vary=vary,
                 time_limit_s=limit_s.value,
                 progress=progress,
             )

@@ -42,6 +42,7 @@ def tune(
     schedule: Annotated[
         Path | None, flags.option("FILE", "Write the counts that each policy ordered here (.csv).")
     ] = None,
+    page: flags.Page = None,
     plot: Annotated[Path | None, flags.picture("rate, replicas, latencies and misses over time")] = None,
     latency: flags.PlanLatency = None,
     json: flags.Json = False,
@@ -62,7 +63,8 @@ def tune(
         faults.take(lambda: inputs.check_out("--out", out))
         faults.take(lambda: inputs.check_out("--schedule", schedule, (".csv",)))
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
-        outputs = {"--out": out, "--schedule": schedule, "--plot": plot}
+        faults.take(lambda: inputs.check_out("--report", page, (".html", ".htm")))
+        outputs = {"--out": out, "--schedule": schedule, "--plot": plot, "--report": page}
         faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace, "sample": sample}, outputs))
         if period_s:
             faults.take(lambda: check_period(period_s.value))
@@ -93,7 +95,7 @@ def tune(
                 seed=seed,
                 progress=progress,
             )
-            written = [str(path) for path in (out, schedule, plot) if path is not None]
+            written = [str(path) for path in (out, schedule, plot, page) if path is not None]
             report = reporting.tune_report(tuning, str(plan), written)
             if schedule is not None:
                 reporting.write_schedule(schedule, tuning)
@@ -101,5 +103,8 @@ def tune(
                 progress(f"drawing {plot}")
                 figure = plots.draw_tuning(tuning, title=f"{tuned.pipeline.name} on {arrivals.name}")
                 plots.write_figure(plot, figure)
+            if page is not None:
+                progress(f"writing {page}")
+                mp.report(tuning).save(page)
         session.show(report, reporting.show_tuning, out)
         session.exit_code = EXIT_INTERRUPTED if tuning.is_partial else EXIT_DONE

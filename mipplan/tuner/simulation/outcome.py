@@ -17,8 +17,8 @@ from mipplan.core import (
     Float64,
     Printable,
     Summary,
+    drawn,
     format_seconds,
-    from_front,
 )
 from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan, ReplayResult, StageReplay, Windows
@@ -281,14 +281,14 @@ class Tuning(Printable):
         return pd.DataFrame(rows).set_index("policy")
 
     def plot(self) -> Figure:
-        """Draw the traffic, what replicas cost, the P99 and the misses of each policy over time.
+        """Draw over time the traffic, and replicas, their cost, the P99 and the misses of each policy.
 
         Returns
         -------
         matplotlib.figure.Figure
         """
         title = f"{self.plan.pipeline.name} on {self.trace.name}"
-        figure: Figure = from_front("draw_tuning", "mipplan.plots")(self, title=title)
+        figure: Figure = drawn("draw_tuning", self, title=title)
         return figure
 
     def _summary(self) -> Summary:
