@@ -77,7 +77,14 @@ class Transient:
     """κ: stages on the way whose tokens, several per query, are merged again."""
 
     def rate_needed(self, envelope: Envelope, wait_ns: int) -> Fraction | None:
-        """Least rate g, at least m, with which queries from θ on wait at most `wait_ns`; None if none is enough."""
+        """Least rate g, at least m, with which queries from θ on wait at most `wait_ns`; None if none is enough.
+
+        The condition on what follows an idle moment at s (theory, "Recovery") is tightest at the least s allowed,
+        ``max(0, θ − u)``, as g ≥ m. For u ≥ θ that with the backlog implies it, for u ≤ θ − δ it is that without any
+        delay, and between them it is ``α(u) − 1 ≤ σ(u − θ + δ) + g·(θ − δ + W)``. On either side of
+        ``u = θ − δ + κ/m``, where σ begins to grow, corners of the hull are enough, besides t = θ and that u itself: at
+        u = θ − δ the right-hand side bends down, so the excess is not greatest there unless at a corner.
+        """
         theta, delay, m = self.recovery_ns, self.delay_ns, self.slowest
         needed = max(Fraction(envelope.rate), m)
         if theta + wait_ns < delay or (theta + wait_ns == delay and delay > 0):
