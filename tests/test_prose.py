@@ -1,8 +1,9 @@
 """The documentation is short enough to be read: at most 25,000 words of prose, and 2,500 on a page but the theory.
 
 *Pages* are those of `docs/`, with what they take in of `formulations/` (``--8<-- "formulations/paths.md"``), and the
-README there. Left out are the references, which are made of types and docstrings or held to them field by field (`docs/json.md`,
-`docs/api.md`). `README.md`, `CHANGELOG.md` and the results that programs write under `benchmarks/` are no part of it.
+README there. Left out are the references, which are made of types and docstrings or held to them field by field
+(`docs/json.md`, `docs/api.md`). `README.md`, `CHANGELOG.md` and the results that programs write under `benchmarks/` are
+no part of it.
 
 *Prose* is what is left of a page without front matter, HTML, code blocks, directives (``--8<--``, ``:::``), tables,
 formulas (``$…$``, ``$$…$$``), and the addresses, anchors and labels of links. Headings and lists count. A word begins
