@@ -1,4 +1,4 @@
-"""Figures of docs/theory.md, computed and not drawn by hand: ``python -m benchmarks.house.figures`` writes them anew."""
+"""Figures of docs/theory.md, computed and not drawn by hand; ``python -m benchmarks.house.figures`` writes them."""
 
 from __future__ import annotations
 
