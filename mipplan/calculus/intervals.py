@@ -4,9 +4,6 @@ and at the latest.
 Statement and proof: [The sharp certificate][the-sharp-certificate]. The latest dispatches solve a system of equations
 that has one solution only, so it does not matter how they are found: by NumPy, as in `find_latest_dispatch_ns` here,
 and compiled, as in `interval_kernels`, they are the same numbers.
-
-Tried for paced stages, and of no use: that a small own batch is allowed sooner, (B) of the theorem for every c, and (E)
-for every time between. None lowered a P99 by as much as 0.1 %.
 """
 
 from __future__ import annotations
