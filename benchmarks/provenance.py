@@ -80,12 +80,7 @@ TELLING = ("aims", "comparing", "drawing", "figures", "plots", "report", "summar
 #: Source code, and data that are measured with; frozen instances (JSON) have fingerprints of their own.
 SUFFIXES = (".py", ".yaml", ".csv", ".gz", ".toml")
 #: What benchmarks write themselves does not make a tree dirty.
-WRITTEN = (
-    "benchmarks/results",
-    "benchmarks/instances/best_known.json",
-    "docs/images/plan-life.svg",
-    "docs/images/motivation",
-)
+WRITTEN = ("benchmarks/results", "benchmarks/instances/best_known.json", "docs/images")
 
 
 def files_of(subject: str, root: Path = ROOT) -> Iterator[Path]:

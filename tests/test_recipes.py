@@ -175,13 +175,13 @@ def test_option_of_plan_is_declared_in_few_places(option: str) -> None:
     assert {f"mipplan/{path}" for path in files} <= set(places()["… an option of `plan`"])
 
 
-def test_formulations_have_their_recipe_beside_them() -> None:
-    text = (ROOT / "formulations" / "README.md").read_text(encoding="utf-8")
-    recipe = text[text.index("## Adding a formulation") :]
-    named = re.findall(r"`((?:mipplan_formulations|golden|docs|tests|benchmarks)/[^`]*|NAME\.md)`", recipe)
-    assert named, "the recipe names no places"
-    for name in FORMULATIONS:
-        for place in named:
-            path = place.replace("NAME", name).replace("INSTANCE", "*")
-            bases = (ROOT / "formulations", ROOT)
-            assert any([*base.glob(path)] for base in bases), f"{name}: {path} is not there"
+@pytest.mark.parametrize("name", FORMULATIONS)
+def test_files_of_a_formulation_are_where_its_recipe_says(name: str) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    recipe = text[text.index("### … a formulation") : text.index("### … a solver")]
+    named = re.findall(r"`([\w/.]*NAME\.\w+)`", recipe)
+    assert named == ["time_cost/NAME.py", "NAME.md", "INSTANCE.NAME.lp"]
+    for place in named:
+        path = place.replace("NAME", name).replace("INSTANCE", "*")
+        folders = (ROOT / "formulations" / folder for folder in ("", "mipplan_formulations", "golden"))
+        assert any([*folder.glob(path)] for folder in folders), f"{path} is not there"

@@ -3,6 +3,9 @@
 In that order most of what bounds a token's dispatch is settled before it is its turn, so that a few passes find what
 `mipplan.calculus.intervals` finds by many. Imported only where numba is installed. All that the loops call is in this
 file, since numba's cache looks for changes only here.
+
+Tried for paced stages, and of no use: that a small own batch is allowed sooner, (B) of the theorem for every c, and (E)
+for every time between. None lowered a P99 by as much as 0.1 %.
 """
 
 from __future__ import annotations

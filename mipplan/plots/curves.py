@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: So many windows of a trace are looked at for its arrival curve, evenly spread over their logarithms.
 _WINDOWS = 120
 _SHORTEST_NS = 1_000
-#: The picture ends where the service curve is this many times the latency behind, or a little after the deviation.
+#: The picture ends at this many times the deviation, or a little after the place where it is taken.
 _SHOWN = 1.9
 
 
@@ -59,7 +59,8 @@ def draw_curves(plan: Plan, trace: Trace, stage: str, *, axes: Axes | None = Non
     service, envelope = plan_services(plan)[stage], empirical_envelope(arrival_ns)
     deviation_s, at_tokens = deviation(envelope, service)
     axes = new_axes(3.0) if axes is None else axes
-    longest_s = _SHOWN * deviation_s
+    start_s = envelope.first_reach(at_tokens)
+    longest_s = max(_SHOWN * deviation_s, 1.05 * (start_s + deviation_s))
     unit, scale = unit_for(longest_s)
     scale *= NS_PER_S
     windows_ns = np.unique(np.geomspace(_SHORTEST_NS, longest_s * NS_PER_S, _WINDOWS).astype(np.int64))
@@ -80,7 +81,6 @@ def draw_curves(plan: Plan, trace: Trace, stage: str, *, axes: Axes | None = Non
         served = service.rate_rps * np.maximum(0.0, times - latency_s)
         name = f"service curve β: R {service.rate_rps:,.4g}/s, T {latency_s * scale:.4g} {unit}"
         axes.plot(times * scale, served, color=ORANGE, linestyle="--", linewidth=1.6, label=name)
-    start_s = envelope.first_reach(at_tokens)
     ends = [start_s * scale, (start_s + deviation_s) * scale]
     axes.annotate(
         "", (ends[1], at_tokens), (ends[0], at_tokens), arrowprops={"arrowstyle": "<->", "color": RED}

@@ -100,7 +100,10 @@ class _Replicas:
         """Return when rule P allows a batch of that size, from `now` on, if nothing else happens; one is idle now.
 
         The i-th of m worst-case free times must be at most j·δ later than the dispatch, j being its rank among those
-        of all n replicas after the dispatch: n − m + i, or one less where the new batch ranks above it.
+        of all n replicas after the dispatch: n − m + i, or one less where the new batch ranks above it, at
+        J = ⌈ℓ(k)/δ⌉ or later. For at each j at least j free times must be no later than j·δ after the dispatch: those
+        of the n − m − 1 replicas that stay idle are, that of the new batch is if j ≥ J, and so the others have to be
+        among the m (no more of them are asked for, as ℓ(k) ≤ n·δ).
         """
         if self._pace is None:
             return now
