@@ -38,7 +38,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "motivation": (
         *_PLANNER,
         *_GREEDY,
-        *_rooms("verification", "refinement", "questions"),
+        *_rooms("verification", "refinement", "questions", "perturbation", "reliability"),
         "profiles",
         "benchmarks/motivation",
     ),

@@ -147,7 +147,7 @@ def _tails(tables: Tables) -> Figure:
     figure, (above, below) = _panels(2, 3.9)
     rows = tables["tails"]
     slo_ms = float(rows["slo_ms"].iloc[0])
-    groups = [(float(cv), own) for cv, own in rows.groupby("cv") if own["load"].nunique() > 1]
+    groups = [(float(cv), own) for cv, own in rows.groupby("cv") if np.ptp(own["load"]) > 0]
     panels = [(above, "load", own, f"CV {cv:g}", cv) for cv, own in groups]
     panels.append((below, "cv", rows[np.isclose(rows["load"], MODERATE)], f"load {MODERATE:g}", 1.0))
     for axes, column, own, label, cv in panels:
