@@ -210,10 +210,7 @@ class Plan(Printable):
         quantile, seed, dispatch, discipline, energy
             As for `mipplan.plan`; no certificate is asked for yet, so any discipline will do.
 
-        Raises
-        ------
-        InputError
-            Listing every stage missing, unknown, or impossible with these profiles.
+        Raises `InputError` listing every stage missing, unknown, or impossible with these profiles.
         """
         objective = replace(resolve_objective(pipeline, slo_s, quantile, seed), energy=energy)
         relevant = relevant_profiles(pipeline, profiles, power=energy is not None)
@@ -239,9 +236,8 @@ class Plan(Printable):
     @property
     def gap(self) -> float | None:
         """(cost − lower bound) / cost; 0 when optimal."""
-        if self.microusd_per_hour is None or self.lower_bound_microusd_per_hour is None:
-            return None
-        return 1.0 - self.lower_bound_microusd_per_hour / self.microusd_per_hour
+        cost, bound = self.microusd_per_hour, self.lower_bound_microusd_per_hour
+        return None if cost is None or bound is None else 1.0 - bound / cost
 
     def with_slo(self, slo_ns: int) -> Plan:
         """Return the same choices with another latency objective, ns."""
@@ -271,11 +267,8 @@ class Plan(Printable):
 
     def draws(self) -> dict[str, PowerDraw]:
         """What a device of each stage draws; raises `InputError` where that is not known."""
-        devices = self.profiles.hardware
-        return {
-            stage: power_draw(self.table(stage), devices[choice.hardware], choice.batch)
-            for stage, choice in self.choices.items()
-        }
+        devices, made = self.profiles.hardware, self.choices.items()
+        return {name: power_draw(self.table(name), devices[one.hardware], one.batch) for name, one in made}
 
     def explain(self, *, time_limit_s: float = 20.0) -> Explanation:
         """Explain what binds, what each stage could spare, and what else would have done.

@@ -80,7 +80,7 @@ class Trace:
     note : str
         How the trace was made: file, expansion, generator, seed, and what was done to it since.
     zero_ns : int or None
-        What time 0 is, in nanoseconds since 1970 (UTC); None where no dates are known.
+        What time 0 is, in ns since 1970 (UTC); None where no dates are known.
 
     Raises
     ------
@@ -176,12 +176,8 @@ class Trace:
         """Multiply the rate by `factor`: every gap is divided by it.
 
         The number of queries stays, time is compressed (or stretched, below 1). The first arrival keeps its
-        time; others are rounded to the nearest nanosecond.
-
-        Raises
-        ------
-        InputError
-            If `factor` is not positive and finite, or the stretched trace is longer than ten years.
+        time; others are rounded to the nearest nanosecond. Raises `InputError` if `factor` is not positive and finite,
+        or the stretched trace is longer than ten years.
         """
         fault = number_fault("scale", factor)
         if fault is not None:

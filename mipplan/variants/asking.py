@@ -14,7 +14,7 @@ from mipplan.core import Deadline, Fault, InputError, SearchLimits, check_time_l
 from mipplan.options import Cap, check_accuracies
 from mipplan.pipeline import AccuracyKind, Pipeline, are_timed, choosing, combinations
 from mipplan.planner import Instance, PlanMaker, plan
-from mipplan.profiles import MW_PER_W, EnergyTerms, Profiles
+from mipplan.profiles import MW_PER_W, EnergyTerms, Profiles, Use
 from mipplan.result import CertificateKind, Figures, Guarantee, Objective, Plan, PlanStatus
 from mipplan.trace import Trace
 from mipplan.variants.combinations import best_combination
@@ -191,7 +191,9 @@ def _with_batches(instance: Instance, most: int) -> Instance:
     families = {
         stage: replace(
             found,
-            families=tuple(replace(family, uses=(*family.uses, family.batch)) for family in found.families),
+            families=tuple(
+                replace(family, uses=(*family.uses, Use(family.batch))) for family in found.families
+            ),
         )
         for stage, found in instance.families.items()
     }

@@ -292,7 +292,7 @@ def test_a_plan_outside_the_option_set_may_be_the_start() -> None:
 @pytest.mark.parametrize("bound", ["devices", "replicas"])
 def test_a_given_plan_with_more_replicas_than_are_allowed_is_no_start(bound: str) -> None:
     """Six that keep the objective were kept where nothing else did, although only four can be had."""
-    plan, trace = hand_made()
+    _, trace = hand_made()
     stage = {"model": "m", "hardware": ["large"]} | ({"replicas": {"max": 4}} if bound == "replicas" else {})
     pipeline = mp.Pipeline.from_document({"name": "one", "slo": "60ms", "stages": {"s": stage}, "edges": []})
     profiles = mp.Profiles.from_parts(
