@@ -269,7 +269,7 @@ def _sensitivity(plan: Plan, trace: Trace, time_limit_s: float, progress: Progre
     title = "What the cost depends on"
     try:
         found = sensitivity_of(
-            Problem(plan, trace), _SHARE, SearchLimits(Deadline.after(time_limit_s), progress)
+            Problem(plan, [trace]), _SHARE, SearchLimits(Deadline.after(time_limit_s), progress)
         )
     except InputError as error:
         return Section(title, (_refused("prices and measurements", error),))
