@@ -126,7 +126,7 @@ def _spread(axes: Axes) -> bool:
     """Whether what is drawn spreads over so much that only a logarithmic axis shows all of it."""
     from matplotlib.patches import StepPatch
 
-    drawn = [stairs.get_data().values for stairs in axes.patches if isinstance(stairs, StepPatch)]
+    drawn = [stairs.get_data()[0] for stairs in axes.patches if isinstance(stairs, StepPatch)]
     values = np.concatenate(drawn)
     values = values[np.isfinite(values)]
     return bool(values.size) and float(values.min()) > 0.0 and float(values.max() / values.min()) > _LOG_FROM
