@@ -66,7 +66,8 @@ def tuned() -> mp.Tuning:
 def compared() -> mp.Comparison:
     instance = hand_made(probability=0.8)
     planners = ["certified", "inferline", "half_slo"]
-    return mp.compare(instance.pipeline, instance.profiles, instance.trace, planners=planners)
+    given = instance.pipeline, instance.profiles, instance.trace
+    return mp.compare(*given, planners=planners, time_limit_s=None)
 
 
 @cache
@@ -79,7 +80,7 @@ def shared() -> mp.FleetPlan:
 @cache
 def what_matters() -> mp.Sensitivity:
     instance = hand_made(probability=0.8)
-    return mp.sensitivity(instance.pipeline, instance.profiles, instance.trace, share=0.3)
+    return mp.sensitivity(instance.pipeline, instance.profiles, instance.trace, share=0.3, time_limit_s=None)
 
 
 def staircase() -> mp.Frontier:
