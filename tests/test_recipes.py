@@ -138,7 +138,7 @@ OPTIONS = [
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option_of_plan_stands_in_all_places(option: str) -> None:
-    planning, _, record, _, documents, app = places()["… an option of `plan`"]
+    planning, _, _, record, _, documents, app = places()["… an option of `plan`"]
     names = (option, *UNITS.get(option, ()))
     needed = (planning, app) if option in NOT_REMEMBERED else (planning, record, documents, app)
     assert [place for place in needed if not any(occurs(name, place) for name in names)] == []
