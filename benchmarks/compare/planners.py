@@ -84,15 +84,9 @@ def _sharp(least_service: float) -> CallFrom:
 
 
 def _paced_sharply(instance: Instance, certified: mp.Plan) -> mp.Plan:  # noqa: ARG001
-    return mp.plan(
-        instance.pipeline,
-        instance.profiles,
-        instance.planned_on,
-        slo_s=instance.slo_s,
-        dispatch="paced",
-        certificate="sharp",
-        time_limit_s=REFINED_LIMIT_S,
-    )
+    """Begin from the paced plan, as the eager ones begin from the certified plan: the limit is for what comes after."""
+    paced = _certified(instance, "paced")
+    return mp.sharpen(paced, instance.planned_on, time_limit_s=REFINED_LIMIT_S)
 
 
 def _fifo(instance: Instance, certified: mp.Plan) -> mp.Plan:  # noqa: ARG001

@@ -199,7 +199,7 @@ class _Search:
                 if self._asker.deadline.is_over:
                     self._limit = Limit.TIME
                     continue
-                plan = self._asker.at_least(floor, cost, most_batches)
+                plan = self._asker.at_least(floor, cost, most_batches=most_batches)
                 if plan.status is PlanStatus.INFEASIBLE:
                     return  # Nothing is more accurate than this segment begins, with so little Σ b.
                 if plan.choices:

@@ -12,7 +12,7 @@ import pytest
 
 import mipplan as mp
 from mipplan.planner import SearchParams, benders, planning, trace_instance
-from mipplan.planner import instance as requests
+from mipplan.planner import benders as requests
 from mipplan.planner.heuristics import find_first_plan
 from mipplan.profiles import LatencyTable
 from mipplan.solvers import ProblemAnswer, Termination

@@ -196,6 +196,7 @@ def test_file_has_the_documented_parts(path: Path) -> None:
         "other_traces",
         "samples",
         "min_accuracy",
+        "energy",
     }
     assert set(document) == set(PlanDocument.model_fields) - unusual
     assert set(document["figures"]) == {
