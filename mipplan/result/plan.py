@@ -198,6 +198,8 @@ class Plan(Printable):
     ) -> Plan:
         """Make a plan of what you run today, to judge it by `certify` and `replay`.
 
+        Raises `InputError` listing every stage missing, unknown, or impossible with these profiles.
+
         Parameters
         ----------
         pipeline : Pipeline
@@ -209,8 +211,6 @@ class Plan(Printable):
             The pipeline's by default.
         quantile, seed, dispatch, discipline, energy
             As for `mipplan.plan`; no certificate is asked for yet, so any discipline will do.
-
-        Raises `InputError` listing every stage missing, unknown, or impossible with these profiles.
         """
         objective = replace(resolve_objective(pipeline, slo_s, quantile, seed), energy=energy)
         relevant = relevant_profiles(pipeline, profiles, power=energy is not None)

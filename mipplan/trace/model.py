@@ -202,7 +202,10 @@ class Trace:
         seed : int
             Of the positions; the same gives the same trace.
 
-        Raises `InputError` if all queries arrive at once, so that there is no step, or the seed is none.
+        Raises
+        ------
+        InputError
+            If all queries arrive at once, so that there is no step, or the seed is none.
         """
         step_ns = grid_step_ns(self.arrival_ns)
         if step_ns is None:
