@@ -107,13 +107,13 @@ def test_every_line_gives_one_mutant_before_any_gives_two() -> None:
     assert len({mutant.key for mutant in whole}) == len(whole) > 0.9 * len(mutants)
     assert [mutant.key for mutant in draw(mutants[::-1], 20)] == [mutant.key for mutant in whole[:20]]
     assert [m.key for m in draw(mutants, 20, seed=1)] != [m.key for m in whole[:20]]
-    lines = len({mutant.line for mutant in whole})
-    assert len({mutant.line for mutant in whole[:lines]}) == lines
-    taken = Counter[int]()
+    lines = len({(mutant.file, mutant.line) for mutant in whole})
+    assert len({(mutant.file, mutant.line) for mutant in whole[:lines]}) == lines
+    taken = Counter[tuple[str, int]]()
     rounds = []
     for mutant in whole:
-        taken[mutant.line] += 1
-        rounds.append(taken[mutant.line])
+        taken[mutant.file, mutant.line] += 1
+        rounds.append(taken[mutant.file, mutant.line])
     assert all(first <= second for first, second in pairwise(rounds))
 
 

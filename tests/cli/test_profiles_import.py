@@ -132,7 +132,7 @@ def test_faults_of_all_files_come_at_once() -> None:
 
 def test_flags_of_the_group_belong_behind_its_commands() -> None:
     assert run("--check", "import", "list.csv", "--out", "p").exit_code == 2
-    assert "81 tables" in run("--check").output
+    assert "99 tables" in run("--check").output
 
 
 @pytest.mark.shared_data

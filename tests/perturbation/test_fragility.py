@@ -302,8 +302,8 @@ def test_result_prints_tabulates_and_draws(found: Fragility) -> None:
     assert len(table) == 1 + sum(len(axis.points) for axis in found.axes)
     assert set(table["axis"]) == {"none", *AXES}
     figure = found.plot()
-    titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert titles == [f"{axis.title}\n{axis.verdict}" for axis in found.axes]
+    titles = [axes.get_title(loc="left").split() for axes in figure.axes]  # Long ones are broken.
+    assert titles == [f"{axis.title} {axis.verdict}".split() for axis in found.axes]
     for axes, axis in zip(figure.axes, found.axes, strict=True):
         dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
         assert [line.get_ydata()[0] for line in dashed] == [found.plan.slo_s * 1e3]
