@@ -73,12 +73,10 @@ def _taken(results: tuple[object, ...], path: str) -> Any:
 
 
 def without_absent(self: Report, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-    """Leave out what is not asked about: staggers, timed dispatch, systems, reliability, samples, variants, energy."""
+    """Leave out what is not asked about: fields that are None unless given, and are."""
     written: dict[str, Any] = write(self)
-    optional = {"stagger_s", "overruns", "queries_lost", "systems", "rejected", "reliability"}
-    optional |= {"seeds", "draws", "traces", "samples", "sample", "variant", "accuracy", "min_accuracy"}
-    optional |= {"energy", "stage_energy_j"}
-    return {name: value for name, value in written.items() if value is not None or name not in optional}
+    unless_given = {name for name, field in type(self).model_fields.items() if field.get_default() is None}
+    return {name: value for name, value in written.items() if value is not None or name not in unless_given}
 
 
 class TraceReport(Report):

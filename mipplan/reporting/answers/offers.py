@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import model_serializer
 from rich.console import Console
 from rich.markup import escape
 
@@ -28,10 +28,7 @@ class OfferReport(Report):
     choices: dict[str, ChoiceReport]
     power_w: float | None = None
 
-    @model_serializer(mode="wrap")
-    def _without_power(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        written: dict[str, Any] = write(self)
-        return {name: value for name, value in written.items() if value is not None or name != "power_w"}
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class OffersReport(Report):
