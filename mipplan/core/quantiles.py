@@ -1,7 +1,6 @@
 """The one definition of a quantile used everywhere: over queries, the higher order statistic, never interpolated.
 
-A quantile is kept if few enough queries are late: over all of them, in every window of time, or in most windows. And
-greatest values of long arrays, found quickly.
+A quantile is kept if few enough queries are late: over all of them, in every window of time, or in most windows.
 """
 
 from __future__ import annotations
@@ -15,24 +14,11 @@ from operator import attrgetter
 
 import numpy as np
 
-from mipplan.core.checks import Bool, Float64, Int64, is_number, positive_ns
+from mipplan.core.checks import Bool, Int64, is_number, positive_ns
 from mipplan.core.errors import Fault, Faults, InputError
+from mipplan.core.selection import Numbers, greatest_values, order_statistic
 from mipplan.core.units import MAX_DURATION_NS, duration_text, window_text
 from mipplan.core.wording import shown
-
-Numbers = Int64 | Float64
-#: Values in a run whose maximum is taken by itself, and how many values make that worth while.
-_RUN, _LONG = 8, 1 << 13
-
-
-@dataclass(frozen=True)
-class SampleParams:
-    """How the largest of many values are looked for among few."""
-
-    # A sample of about 4,096 values tells how large the largest are; fewer than twice as many are all looked at.
-    size: int = 4_096
-    # The sample is asked for 1.25 times as many as are wanted, so that there are mostly enough.
-    surplus: float = 1.25
 
 
 def check_quantile(quantile: float) -> float:
@@ -56,49 +42,6 @@ def higher_rank(quantile: float, count: int) -> int:
 def quantile_ns(values_ns: Int64, quantile: float) -> int:
     """Return the quantile of integer nanoseconds, shape (n,), n ≥ 1: an element of `values_ns`."""
     return order_statistic(values_ns, higher_rank(quantile, values_ns.size))
-
-
-def order_statistic(values: Numbers, rank: int) -> int:
-    """Return the value of a rank (0-based, ascending); near the end it is looked for among few."""
-    above = values.size - rank
-    largest = find_largest(values, above)
-    among = values.copy() if largest is None else values[largest]
-    among.partition(among.size - above)
-    return int(among[among.size - above])
-
-
-def find_largest(values: Numbers, count: int, params: SampleParams = SampleParams()) -> Int64 | None:
-    """Index of at least `count` of the largest values, ascending, and not many more; None if a sample tells nothing.
-
-    Parameters
-    ----------
-    values : int64 or float64, shape (n,)
-    count : int
-        At least 1, at most n.
-    """
-    every = values.size // params.size
-    if every < 2:
-        return None
-    sample = values[::every].copy()
-    rank = sample.size - 1 - math.ceil(params.surplus * count / every)
-    if rank <= 0:
-        return None
-    sample.sort()  # where most values tie, as waits of 0 do, a partition takes twenty times as long
-    found = np.flatnonzero(values >= sample[rank])
-    return found if found.size >= count else None
-
-
-def greatest_values(values: Numbers, count: int, least: int | None = None) -> Int64:
-    """Index of the greatest values, shape (n,), n ≥ 1, at most `count` of them, ascending; of equal ones, the first.
-
-    (An `argpartition` would take any of these, on another processor others.) `least` of them, if it is known.
-    """
-    count = min(count, values.size)
-    if least is None:
-        least = np.partition(values, values.size - count)[values.size - count]
-    chosen = values > least
-    chosen[np.flatnonzero(values == least)[: count - np.count_nonzero(chosen)]] = True
-    return np.flatnonzero(chosen)
 
 
 def over_text(per_ns: int | None, share: float = 1.0) -> str:
@@ -190,6 +133,18 @@ class Allowance:
         """Whether so many of each window, shape (w,), are too many."""
         return int(np.count_nonzero(late > self.allowed)) > self.spare
 
+    def are_exceeded(self, late: Bool) -> Bool:
+        """Whether too many are late in each of k cases, shape (k, n); shape (k,)."""
+        if self.is_whole:
+            exceeded: Bool = np.count_nonzero(late, axis=1) > self.total
+        else:
+            held = (
+                np.diff(self.starts) > 0
+            )  # A sum from an empty window would take the next one's first query.
+            counts = np.add.reduceat(late, self.starts[:-1][held], axis=1, dtype=np.int64)
+            exceeded = np.count_nonzero(counts > self.allowed[held], axis=1) > self.spare
+        return exceeded
+
     def count(self, marked: Bool, first: int = 0) -> Int64:
         """Count those marked among some neighbours of which the first has that number; by window, shape (w,)."""
         before = np.append(0, np.cumsum(marked))
@@ -209,25 +164,49 @@ class Allowance:
             limits.append(order_statistic(values[start:end], rank) if rank >= 0 else 0)
         return limits
 
-    def deciding(self, values: Numbers) -> tuple[slice, int]:
-        """Return the queries of the first window whose limit is the figure, and how many of them may be late.
+    def slowest(self, values: Numbers, factor: float) -> tuple[Int64, Allowance]:
+        """Return some of the slowest queries, ascending, by whose values it shows first what is exceeded.
 
-        Where windows are spare, no single one decides: then these are all queries, and `total`.
+        These are `factor` times as many as are too many in each of the windows that decide: the first one whose limit
+        is the figure or, where windows are spare, `factor` times as many windows as are too many. Second, what they
+        must keep: if values of them exceed that, values of all queries exceed this allowance.
         """
-        if self.is_whole or self.spare:
-            return slice(0, int(self.starts[-1])), self.total
-        return self._window(values, self.figure(values))
+        windows = self._deciding(values, factor)
+        slow = [
+            start + greatest_values(values[start:end], math.ceil(factor * (allowed + 1)))
+            for start, end, allowed in windows
+        ]
+        return self._of_some(slow, windows)
+
+    def late(self, values: Numbers, limit: int, factor: float) -> tuple[Int64, Allowance]:
+        """Return the queries above a limit of the windows that decide, as in `slowest`, and what they must keep."""
+        windows = self._deciding(values, factor)
+        late = [start + np.flatnonzero(values[start:end] > limit) for start, end, _ in windows]
+        return self._of_some(late, windows)
+
+    def _of_some(self, queries: list[Int64], windows: list[tuple[int, int, int]]) -> tuple[Int64, Allowance]:
+        """Return queries of some windows side by side, and what they must keep."""
+        starts = np.cumsum([0, *(some.size for some in queries)])
+        allowed = np.array([allowed for *_, allowed in windows])
+        total = self.total if self.spare else int(allowed.sum())
+        return np.concatenate(queries), replace(self, starts=starts, allowed=allowed, total=total)
+
+    def _deciding(self, values: Numbers, factor: float) -> list[tuple[int, int, int]]:
+        """Return start, end and allowance of the windows that decide, ascending."""
+        every = list(zip(*self._bounds(), self.allowed.tolist(), strict=True))
+        if self.is_whole:
+            return every
+        limits = np.array(self.limits(values))
+        if self.spare == 0:
+            return [every[int(np.argmax(limits))]]
+        return [every[place] for place in greatest_values(limits, math.ceil(factor * (self.spare + 1)))]
 
     def first_at(self, values: Numbers) -> int:
         """Return the first of the values, shape (n,), that is the figure, in a window whose limit it is."""
         figure = self.figure(values)
-        queries, _ = self._window(values, figure)
-        return int(queries.start) + int(np.flatnonzero(values[queries] == figure)[0])
-
-    def _window(self, values: Numbers, limit: int) -> tuple[slice, int]:
         starts, ends = self._bounds()
-        first = 0 if self.is_whole else self.limits(values).index(limit)
-        return slice(starts[first], ends[first]), int(self.allowed[first])
+        window = 0 if self.is_whole else self.limits(values).index(figure)
+        return starts[window] + int(np.flatnonzero(values[starts[window] : ends[window]] == figure)[0])
 
     def _bounds(self) -> tuple[list[int], list[int]]:
         return self.starts[:-1].tolist(), self.starts[1:].tolist()
@@ -263,6 +242,12 @@ class Criterion:
         return self.main.is_exceeded(latency_ns > limit_ns) or any(
             other.is_exceeded(latency_ns > limit_ns - shift_ns) for other, shift_ns in self.others
         )
+
+    def refusing(self, latency_ns: Int64, limit_ns: int) -> tuple[Allowance, int]:
+        """Return the first allowance that latencies, shape (n,), exceed, and its shift; the main one if they do not."""
+        every = ((self.main, 0), *self.others)
+        exceeded = (one for one in every if one[0].is_exceeded(latency_ns > limit_ns - one[1]))
+        return next(exceeded, every[0]) if self.others else every[0]
 
     def figure_ns(self, latency_ns: Int64) -> int:
         """Return the least limit that latencies, shape (n,), keep."""
@@ -344,25 +329,3 @@ class Slo:
 
 def _key(quantile: float) -> str:
     return f"p{Decimal(str(quantile)) * 100:f}".rstrip("0").rstrip(".")
-
-
-def running_maximum(values: Int64, out: Int64 | None = None) -> Int64:
-    """Greatest of each value and all before it, shape (n,): ``np.maximum.accumulate``, of long arrays in half the time.
-
-    It waits for each maximum before it takes the next. Here the values of many runs are taken side by side, and then
-    what came before each run. `out` may be `values`.
-    """
-    if values.size < _LONG:
-        return np.maximum.accumulate(values, out=out)
-    greatest = np.empty_like(values) if out is None else out
-    if greatest is not values:
-        np.copyto(greatest, values)
-    full = values.size // _RUN * _RUN
-    runs = greatest[:full].reshape(-1, _RUN)
-    for place in range(1, _RUN):
-        np.maximum(runs[:, place], runs[:, place - 1], out=runs[:, place])
-    before = np.maximum.accumulate(runs[:-1, -1])
-    np.maximum(runs[1:], before[:, None], out=runs[1:])
-    rest = greatest[full - 1 :]
-    np.maximum.accumulate(rest, out=rest)
-    return greatest

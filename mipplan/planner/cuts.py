@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mipplan.calculus import StageService
-from mipplan.core import Bool, Float64, Int64, last_true
+from mipplan.core import Allowance, Bool, Float64, Int64, last_true
 from mipplan.options import StageOptions
 from mipplan.tokens import StageTokens, Workload
 from mipplan_formulations import Cover
@@ -241,19 +241,17 @@ class QueryCuts:
     constant_ns: Float64
     uses: Float64
     tokens: Float64
-    allowed: int  # queries that may miss the limit
+    kept: Allowance  # Which of the queries may miss the limit.
 
     @classmethod
-    def of(cls, chains: Chains, order: Sequence[str], limit_ns: int, allowed: int) -> QueryCuts:
+    def of(cls, chains: Chains, order: Sequence[str], limit_ns: int, kept: Allowance) -> QueryCuts:
         """Make cuts of critical chains, with the stages in the given order."""
         place = [chains.stages.index(stage) for stage in order]
         # Sums of fewer than 4·(stages + 6) terms: off by an ε each, of all terms together. Only the constant may be
         # negative, so where the sum is near the limit these are at most twice |constant| + limit.
         share = 8 * (len(place) + 6) * np.finfo(np.float64).eps
         margin_ns = share * (np.abs(chains.constant_ns) + limit_ns)
-        return cls(
-            chains.constant_ns - limit_ns - margin_ns, chains.uses[place], chains.tokens[place], allowed
-        )
+        return cls(chains.constant_ns - limit_ns - margin_ns, chains.uses[place], chains.tokens[place], kept)
 
     def excess_ns(self, latency_ns: Float64, period_ns: Float64) -> Float64:
         """Lower bounds on how far each query misses the limit, given T and 1/R of every stage; shape (q,)."""
@@ -262,32 +260,37 @@ class QueryCuts:
 
     def refuse(self, excess_ns: Float64) -> bool:
         """Whether too many miss the limit."""
-        return int(np.count_nonzero(excess_ns > 0)) > self.allowed
+        return self.kept.is_exceeded(excess_ns > 0)
 
     def refuse_many(
         self, latency_ns: Float64, period_ns: Float64, queries: int = 1024, products: int = 250_000
     ) -> Bool:
         """Whether too many miss the limit, given T and 1/R of every stage of many choices, shape (k, stages).
 
-        Choices meet at most `queries` of them at once, with at most that many products: more would leave the
-        cache, and threads that wait for each other would take over.
+        Choices meet at most `queries` of them at once (those of several windows together), with at most that many
+        products: more would leave the cache, and threads that wait for each other would take over.
         """
         services = np.concatenate([latency_ns, period_ns], axis=1)
-        late = np.zeros(len(services), dtype=np.int64)
-        for first in range(0, self.constant_ns.size, queries):
-            some = slice(first, first + queries)
+        late, refused = np.zeros(len(services), dtype=np.int64), np.zeros(len(services), dtype=bool)
+        size = queries if self.kept.is_whole else self.constant_ns.size
+        for first in range(0, self.constant_ns.size, size):
+            some = slice(first, first + size)
             chains = np.concatenate([self.uses[:, some], self.tokens[:, some]])
             in_time = -self.constant_ns[some]
             step = max(1, products // max(1, chains.size))
             for start in range(0, len(services), step):
                 asked = slice(start, start + step)
-                late[asked] += np.count_nonzero(services[asked] @ chains > in_time, axis=1)
-        return late > self.allowed
+                is_late = services[asked] @ chains > in_time
+                if self.kept.is_whole:
+                    late[asked] += np.count_nonzero(is_late, axis=1)
+                else:
+                    refused[asked] = self.kept.are_exceeded(is_late)
+        return late > self.kept.total if self.kept.is_whole else refused
 
     def refuse_some(self, excess_ns: Float64, more_latency_ns: Float64, more_period_ns: Float64) -> list[int]:
         """Stages any one of which, if T and 1/R grow by that much, shape (stages,), makes too many miss the limit."""
         worst = excess_ns + more_latency_ns[:, None] * self.uses + more_period_ns[:, None] * self.tokens
-        return np.flatnonzero(np.count_nonzero(worst > 0, axis=1) > self.allowed).tolist()
+        return np.flatnonzero(self.kept.are_exceeded(worst > 0)).tolist()
 
     def burdens_ns(self, more_latency_ns: Float64, more_period_ns: Float64) -> Float64:
         """Sum over queries of what they wait longer if T and 1/R of one stage grow by that much, shape (stages,)."""
@@ -298,7 +301,10 @@ class QueryCuts:
         self, excess_ns: Float64, stage: int, more_latency_ns: Float64, more_period_ns: Float64
     ) -> Bool:
         """Whether too many miss the limit once T and 1/R of one stage grow that much, at least 0; shape (options,)."""
-        needed = self.allowed + 1 - int(np.count_nonzero(excess_ns > 0))
+        if not self.kept.is_whole:
+            more = more_latency_ns[:, None] * self.uses[stage] + more_period_ns[:, None] * self.tokens[stage]
+            return self.kept.are_exceeded(excess_ns + more > 0)
+        needed = self.kept.total + 1 - int(np.count_nonzero(excess_ns > 0))
         # What is on time even where the stage is slowest is on time with all its options.
         slowest = (
             excess_ns + more_latency_ns.max() * self.uses[stage] + more_period_ns.max() * self.tokens[stage]

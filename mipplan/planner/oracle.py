@@ -152,24 +152,21 @@ class CertificateOracle(SeparationOracle):
         evaluator, criterion = self._current()
         exits = evaluator.exits_ns(refused)
         latency_ns = evaluator.workload.latency_ns(exits)
-        queries, allowed = criterion.main.deciding(latency_ns)
-        late = queries.start + np.flatnonzero(latency_ns[queries] > limit_ns)
+        asked, shift_ns = criterion.refusing(latency_ns, limit_ns)
+        late, kept = asked.late(latency_ns, limit_ns - shift_ns, self._params.cutting)
         chains = critical_chains(evaluator.workload, refused, exits, late)
-        rank = late.size - 1 - allowed
-        if rank < 0:
-            return lambda _: 0.0
-        return lambda others: float(np.partition(chains.latency_ns(others), rank)[rank])
+        # A latency is a whole number, which a lower bound on it is rounded up to.
+        return lambda others: float(kept.figure(np.ceil(chains.latency_ns(others))) + shift_ns)
 
     def query_cuts(self, services: Services, limit_ns: int, order: Sequence[str]) -> QueryCuts | None:
         """Return cuts by the slowest queries under `services`, with the stages in the given order."""
         evaluator, criterion = self._current()
         exits = evaluator.exits_ns(services)
         latency_ns = evaluator.workload.latency_ns(exits)
-        queries, allowed = criterion.main.deciding(latency_ns)
-        wanted = math.ceil(self._params.cutting * (allowed + 1))
-        slow = queries.start + greatest_values(latency_ns[queries], wanted)
+        asked, shift_ns = criterion.refusing(latency_ns, limit_ns)
+        slow, kept = asked.slowest(latency_ns, self._params.cutting)
         chains = critical_chains(evaluator.workload, services, exits, slow)
-        return QueryCuts.of(chains, order, limit_ns, allowed)
+        return QueryCuts.of(chains, order, limit_ns - shift_ns, kept)
 
     def learn(self, services: Services, limit_ns: int) -> None:
         """Take in what is slowest under some services, and whom it waits for: then the sample refuses them, too.

@@ -12,9 +12,15 @@ from numpy.typing import NDArray
 
 from campaigns import campaign_size
 from mipplan.calculus import StageService
+from mipplan.core import Allowance
 from mipplan.planner.cuts import Chains, QueryCuts
 
 CASES = range(campaign_size(quick=120, deep=3_000))
+
+
+def of_all(queries: int, allowed: int) -> Allowance:
+    """All in one window, of whom so many may be late."""
+    return Allowance(1.0, "", np.array([0, queries]), np.array([allowed]), 0, allowed)
 
 
 class SlowCuts:
@@ -23,7 +29,7 @@ class SlowCuts:
     def __init__(self, cuts: QueryCuts) -> None:
         self.constant = [int(number) for number in cuts.constant_ns]
         self.uses, self.tokens = cuts.uses.astype(int).tolist(), cuts.tokens.astype(int).tolist()
-        self.allowed = cuts.allowed
+        self.kept = cuts.kept
 
     def excess(self, latency: list[int], period: list[int]) -> list[int]:
         return [
@@ -34,7 +40,10 @@ class SlowCuts:
         ]
 
     def refuse(self, latency: list[int], period: list[int]) -> bool:
-        return sum(excess > 0 for excess in self.excess(latency, period)) > self.allowed
+        late = [excess > 0 for excess in self.excess(latency, period)]
+        starts = self.kept.starts.tolist()
+        windows = zip(starts, starts[1:], self.kept.allowed.tolist(), strict=False)
+        return sum(sum(late[start:end]) > allowed for start, end, allowed in windows) > self.kept.spare
 
     def with_more(self, latency: list[int], period: list[int], stage: int, t: int, p: int) -> bool:
         more = (
@@ -52,7 +61,13 @@ def random_cuts() -> Iterator[tuple[int, np.random.Generator, QueryCuts]]:
         uses = rng.integers(0, 2, (stages, queries)).astype(np.float64)
         tokens = rng.integers(0, 4, (stages, queries)).astype(np.float64)
         constant = rng.integers(-14, 3, queries).astype(np.float64)
-        yield number, rng, QueryCuts(constant, uses, tokens, int(rng.integers(0, queries)))
+        kept = of_all(queries, int(rng.integers(0, queries)))
+        if number % 3 == 0:  # Windows, of which some are spare.
+            ingress = np.sort(rng.integers(0, 4, queries))
+            kept = Allowance.of(
+                *rng.choice([0.4, 0.8, 1.0], 1), ingress, 1, float(rng.choice([0.3, 0.6, 1.0]))
+            )
+        yield number, rng, QueryCuts(constant, uses, tokens, kept)
 
 
 def services(rng: np.random.Generator, cuts: QueryCuts) -> tuple[list[int], list[int]]:
@@ -175,8 +190,9 @@ def test_cuts_are_made_for_stages_in_another_order_and_round_to_the_safe_side() 
         period = np.array([made[name].period_ns / made[name].tokens for name in order])
         # A limit that the slowest query keeps exactly.
         limit_ns = max(1, math.ceil(max(exact)))
-        cuts = QueryCuts.of(chains, order, limit_ns, allowed=3)
-        assert cuts.allowed == 3
+        kept = of_all(len(exact), 3)
+        cuts = QueryCuts.of(chains, order, limit_ns, kept)
+        assert cuts.kept is kept
         for found, truth, constant in zip(
             cuts.excess_ns(latency, period).tolist(), exact, chains.constant_ns.tolist(), strict=True
         ):

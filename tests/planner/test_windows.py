@@ -194,10 +194,16 @@ def test_allowance_is_what_windows_say(
     assert not some.is_exceeded(latency[kept] > limit) or allowance.is_exceeded(latency > limit)
     everybody = allowance.restricted(np.ones(latency.size, dtype=bool))
     assert everybody.figure(latency) == figure
-    # A window that decides: what its queries exceed, all exceed, and they exceed all below the figure.
-    queries, allowed = allowance.deciding(latency)
-    if allowance.spare == 0:
-        assert int(np.count_nonzero(latency[queries] >= figure)) > allowed
+    # Queries of the windows that decide: they exceed all below the figure, and what they exceed, all exceed.
+    other = np.random.default_rng(seed + 1).permutation(latency)
+    for queries, few in (allowance.slowest(latency, 1.5), allowance.late(latency, figure - 1, 1.5)):
+        assert few.is_exceeded(latency[queries] > figure - 1)
+        assert not few.is_exceeded(latency[queries] > figure)
+        assert few.figure(latency[queries]) == figure
+        assert not few.is_exceeded(other[queries] > limit) or allowance.is_exceeded(other > limit)
+        assert np.array_equal(queries, np.unique(queries))
+        side_by_side = np.stack([latency[queries] > limit, other[queries] > limit])
+        assert few.are_exceeded(side_by_side).tolist() == [few.is_exceeded(late) for late in side_by_side]
 
 
 def test_shares_are_counted_as_written() -> None:
