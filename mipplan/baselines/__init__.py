@@ -13,6 +13,7 @@ from mipplan.baselines.sizing import (
     half_slo,
     queries_per_ns,
     rate_checks,
+    rate_to_size_for,
 )
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "pose",
     "queries_per_ns",
     "rate_checks",
+    "rate_to_size_for",
     "rim",
     "size_family",
 ]

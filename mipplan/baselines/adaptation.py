@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from mipplan.baselines.offers import Offer, best_choice, sized, why_no_choice
 from mipplan.baselines.problem import BaselineProblem, filled_ns, pose
-from mipplan.baselines.sizing import Mode, check_peak_window, queries_per_ns, rate_checks
+from mipplan.baselines.sizing import rate_checks, rate_to_size_for
 from mipplan.core import Fault, InputError, shown
 from mipplan.options import Family, Option, check_accuracies, find_families
 from mipplan.pipeline import Dispatch, Pipeline, choosing
@@ -80,7 +80,7 @@ def fa2(
     )
     if isinstance(problem, Plan):
         return problem
-    rate = queries_per_ns(trace, Mode(mode), check_peak_window(window_s, problem.deadline_ns))
+    rate = rate_to_size_for(problem, mode, window_s)
     offers = {}
     for stage, families in _families(problem, pipeline, profiles).items():
         tokens_per_ns = rate * problem.tokens_per_query(stage)
@@ -161,7 +161,7 @@ def rim(
     )
     if isinstance(problem, Plan):
         return problem
-    rate = queries_per_ns(trace, Mode(mode), check_peak_window(window_s, problem.deadline_ns))
+    rate = rate_to_size_for(problem, mode, window_s)
     offers = {
         stage: [
             _switched(family, given.get(stage, 1), rate * problem.tokens_per_query(stage))

@@ -49,6 +49,11 @@ def queries_per_ns(trace: Trace, mode: Mode, window_ns: int) -> Fraction:
     return Fraction(int(np.max(ends - np.arange(len(trace)))), window_ns)
 
 
+def rate_to_size_for(problem: BaselineProblem, mode: str, window_s: float | None) -> Fraction:
+    """Return `queries_per_ns` of the problem's trace; a window is as long as its objective by default."""
+    return queries_per_ns(problem.trace, Mode(mode), check_peak_window(window_s, problem.deadline_ns))
+
+
 def check_peak_window(window_s: float | None, default_ns: int) -> int:
     """Return the length of a window in ns; raises `InputError` if it is no positive number of seconds."""
     if window_s is None:
@@ -113,7 +118,7 @@ def coarse_grained(
     )
     if isinstance(problem, Plan):
         return problem
-    rate = queries_per_ns(trace, Mode(mode), check_peak_window(window_s, problem.deadline_ns))
+    rate = rate_to_size_for(problem, mode, window_s)
     boxes = list(_boxes(problem))
     fast = [box for box in boxes if box.latency_ns <= problem.deadline_ns]
     copies = [(box, _copies(problem, box, rate)) for box in fast]
@@ -239,7 +244,7 @@ def half_slo(
     problem = pose(pipeline, profiles, trace, f"half_slo, {mode}", slo_s, quantile, seed, checks, dispatch)
     if isinstance(problem, Plan):
         return problem
-    rate = queries_per_ns(trace, Mode(mode), check_peak_window(window_s, problem.deadline_ns))
+    rate = rate_to_size_for(problem, mode, window_s)
     offers = {
         stage: [
             # The batch, and as long a wait.

@@ -16,7 +16,7 @@ import numpy as np
 
 from mipplan.core.checks import Bool, Int64, is_number, positive_ns
 from mipplan.core.errors import Fault, Faults, InputError
-from mipplan.core.selection import Numbers, greatest_values, order_statistic
+from mipplan.core.search import Numbers, greatest_values, order_statistic
 from mipplan.core.units import MAX_DURATION_NS, duration_text, window_text
 from mipplan.core.wording import shown
 

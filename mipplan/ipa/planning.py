@@ -14,12 +14,10 @@ import numpy as np
 
 from mipplan.baselines import (
     BaselineProblem,
-    Mode,
-    check_peak_window,
     filled_ns,
     pose,
-    queries_per_ns,
     rate_checks,
+    rate_to_size_for,
     size_family,
 )
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, Fault, InputError, format_duration, is_number
@@ -153,7 +151,7 @@ def configure(
     posed = pose(pipeline, profiles, trace, "ipa", slo_s, quantile, seed, rate_checks(mode, window_s))
     if isinstance(posed, Plan):
         return Configured(posed, {}, None, True)
-    rate = queries_per_ns(trace, Mode(mode), check_peak_window(window_s, posed.deadline_ns))
+    rate = rate_to_size_for(posed, mode, window_s)
     sized = {
         name: _size(pipeline, profiles, name, variants.get(name, (stage.model,)), rate)
         for name, stage in pipeline.stages.items()

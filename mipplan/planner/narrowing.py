@@ -38,6 +38,8 @@ class PlanningParams:
     diagnosis_s: float = 20.0
     #: At most this share of the time is spent on a plan by services, where it is only the beginning of another.
     first_share: float = 0.3
+    #: If no plan at all is found by then, at most this share of the time is.
+    any_share: float = 0.7
     #: Looking for a first plan may take this long, even beyond the time limit: without one there is no answer.
     first_s: float = 0.2
     #: Where more options than this could be part of a cheaper plan, the first plan is taken as it is.

@@ -25,12 +25,7 @@ from mipplan.pipeline import Discipline, Dispatch, Pipeline, check_accuracy
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, check_search, check_tomorrow
 from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility, over_budget
-from mipplan.planner.instance import (
-    Request,
-    asked_objective,
-    check_theorem,
-    state_question,
-)
+from mipplan.planner.instance import Request, asked_objective, check_theorem, state_question
 from mipplan.planner.narrowing import PlanningParams, narrow
 from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import (
@@ -283,10 +278,11 @@ class PlanMaker:
 
     def hurried(self) -> PlanMaker:
         """The same in the first share of the time, and without a reason if there is no plan: for a first plan."""
-        made, limits = copy.copy(self), self._method.limits
-        deadline = limits.deadline.share(self._params.first_share)
+        made, limits, params = copy.copy(self), self._method.limits, self._params
+        deadline = limits.deadline.share(params.first_share)
         made._method = replace(self._method, limits=replace(limits, deadline=deadline))
-        made._params = replace(self._params, diagnosis_s=0.0)
+        first_s = max(params.first_s, params.any_share * limits.deadline.left_s())
+        made._params = replace(params, diagnosis_s=0.0, first_s=first_s)
         return made
 
     def within(self, latency_ns: int, deadline: Deadline) -> PlanMaker:

@@ -9,14 +9,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope
-from mipplan.core import NS_PER_S, Fault, Faults, InputError, format_duration, is_finite, shown
+from mipplan.core import (
+    NS_PER_S,
+    Deadline,
+    Fault,
+    Faults,
+    InputError,
+    SearchLimits,
+    format_duration,
+    is_finite,
+    shown,
+)
 from mipplan.documents import AnyPath
 from mipplan.following import READERS
 from mipplan.logs import RunLog
-from mipplan.planner import plan as make_plan
 from mipplan.profiles import Profiles
+from mipplan.questions import Problem
 from mipplan.replayer import check_plan, replay
-from mipplan.result import Guarantee, Plan
+from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.watching.evidence import Evidence, look_at_metrics, read_evidence
 from mipplan.watching.result import Misfit, MisfitKind, Watch
@@ -126,9 +136,12 @@ def watch(
     say("replaying what came")
     misfits += _objective(plan, seen, trace, params)
     made = None
-    if replan and trace.span_ns:
+    if replan and trace.span_ns and plan.energy is not None and plan.energy.binds:
+        notes.append("no new plan is made under a cap on power or with a price of energy")
+    elif replan and trace.span_ns:
         say("planning for what came")
-        made = _replan(plan, _drifted(plan, seen, params), trace, time_limit_s)
+        limits = SearchLimits(Deadline.after(time_limit_s), say)
+        made = _replan(plan, _drifted(plan, seen, params), trace, limits)
         misfits += _price(plan, made, params)
     return Watch(
         plan, int(seen.arrival_ns.size), trace.span_ns / NS_PER_S, tuple(misfits), made, tuple(notes)
@@ -236,23 +249,10 @@ def _drifted(plan: Plan, seen: Evidence, params: WatchParams) -> Profiles:
     return Profiles.from_parts(plan.profiles.hardware.values(), tables)
 
 
-def _replan(plan: Plan, profiles: Profiles, trace: Trace, time_limit_s: float) -> Plan:
-    guarantee = plan.guarantee if plan.guarantee is not Guarantee.REPLAY else Guarantee.TRACE
-    return make_plan(
-        plan.pipeline,
-        profiles,
-        trace,
-        slo_s=plan.slo_s,
-        quantile=plan.quantile,
-        guarantee=guarantee.value,
-        headroom=plan.headroom if guarantee is Guarantee.TRACE else 1.0,
-        seed=plan.seed,
-        dispatch={name: law.value for name, law in plan.laws.items()},
-        discipline=plan.discipline.value,
-        certificate=plan.certificate.value,
-        runs=plan.runs,
-        time_limit_s=time_limit_s,
-    )
+def _replan(plan: Plan, profiles: Profiles, trace: Trace, limits: SearchLimits) -> Plan:
+    """Ask for all that the plan was asked for; an arrival curve is that of what came."""
+    asked = replace(plan, profiles=profiles, objective=replace(plan.objective, envelope=None))
+    return Problem(asked, (trace,)).planned(limits)
 
 
 def _price(plan: Plan, made: Plan, params: WatchParams) -> list[Misfit]:

@@ -114,6 +114,41 @@ def test_a_plan_that_is_too_large_is_told_by_its_price() -> None:
     assert found.misfits[0].ratio == found.replan.usd_per_hour / 10.5
 
 
+def test_a_new_plan_is_asked_for_all_that_the_old_one_was() -> None:
+    """Margin, windows, draws and law as they were, not the defaults of a plan from nothing."""
+    asked = mp.plan(
+        pipeline(),
+        profiles(),
+        traffic(),
+        margin_s=0.01,
+        per_s=5,
+        share=0.9,
+        seeds=2,
+        quantile=0.95,
+        headroom=1.1,
+    )
+    found = mp.watch(asked, served(as_if=asked), sample=traffic())
+    assert found.replan is not None
+    assert found.replan.choices
+    assert found.replan.objective == asked.objective
+    bound = found.replan.certificate_s
+    assert bound is not None
+    assert bound <= asked.slo_s - 0.01
+
+
+def test_no_new_plan_is_made_under_a_cap_that_it_would_not_keep() -> None:
+    known = profiles()
+    devices = [replace(hardware, idle_w=10.0, tdp_w=70.0) for hardware in known.hardware.values()]
+    capped = replace(
+        plan(),
+        profiles=mp.Profiles.from_parts(devices, known.tables.values()),
+        objective=replace(plan().objective, energy=mp.EnergyTerms(max_power_w=1e6)),
+    )
+    found = mp.watch(capped, served(), sample=traffic())
+    assert found.replan is None
+    assert any("cap on power" in note for note in found.notes)
+
+
 def test_without_a_sample_nothing_is_said_of_the_envelope() -> None:
     found = mp.watch(plan(), served(), replan=False)
     assert any("give its sample" in note for note in found.notes)
