@@ -436,10 +436,16 @@ def test_shipped_cases_are_laid_out_and_counted() -> None:
             "paced": [2.0, 2.0, 4.0],
             "paced, sharp": [1.0, 2.0, 4.0],
             "timed": [0.5, 1.0, 2.0],
+            "paced, refined": [0.5, 1.0, 4.0],
+            "paced at least": [0.25, 1.0, None],
         }
     )
     text = report(costs)
-    assert "| a | s | 1.00 | 2.00 | 1.00 | 2.00 | 1.00 | 0.50 | 2.00 | 1.00 | 2.00 | 1.00 | 0.50 |" in text
+    assert (
+        "| a | s | 1.00 | 2.00 | 1.00 | 2.00 | 1.00 | 0.50 | 0.50 | 2.00 | 1.00 | 2.00 | 1.00 | 0.50 |"
+        in text
+    )
+    assert "at least 0.354 of greedy's, by proven lower bounds on 2 of 3." in text
     assert "Timed beside greedy: cheaper in 3, equal in 0, dearer in 0 of 3; geometric mean 0.500" in text
     assert "Aim: paced, sharp / greedy ≤ 0.90 in geometric mean: missed by 0.100." in text
     assert "in geometric mean: kept." in report(costs.assign(**{"paced, sharp": costs["timed"]}))
