@@ -1,28 +1,15 @@
-"""Every code block of the documentation runs: a page that shows what no longer works fails here.
-
-The blocks of one document share a namespace and a temporary folder that holds a copy of ``profiles/``.
-``python`` and ``bash`` (or ``sh``) blocks run, except those
-
-* with ``norun`` after the language, or after a line ``<!-- not run -->``;
-* that set up a checkout (``make``, ``pip``, ``git`` …), which CI does by itself.
-
-A line ``<!-- exits 1 -->`` before a shell block states the exit code that its last command has.
-"""
+"""Every code block of the documentation runs and prints what is shown: what no longer works fails here."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from sybil import Document, Example, Region
 from sybil.evaluators.python import PythonEvaluator
-from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
+
+from code_blocks import Page, ShellEvaluator, lines_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -31,97 +18,6 @@ DOCUMENTS = [
     *sorted(ROOT.glob("formulations/**/*.md")),
     *sorted(ROOT.glob("profiles/**/*.md")),
 ]
-
-SHELL_LANGUAGES = frozenset({"bash", "sh"})
-#: Other spellings would silently not run.
-MISSPELT = {
-    "py": "python",
-    "python3": "python",
-    "pycon": "python",
-    "shell": "bash",
-    "console": "bash",
-    "zsh": "bash",
-}
-NOT_RUN = re.compile(r"<!--\s*not run\s*-->\s*\Z")
-EXITS = re.compile(r"<!--\s*exits (?P<code>\d+)\s*-->\s*\Z")
-SETS_UP = re.compile(r"(make|pip|git|source|\.|pre-commit|bash \.ci/run|python3? -m (venv|pip))(\s|$)")
-COMMAND_LIMIT_S = 300
-
-
-def parse_blocks(document: Document) -> Iterable[Region]:
-    """Find the blocks that are to run, and refuse those of which that cannot be told."""
-    for region in FencedCodeBlockLexer(language=r".+")(document):
-        language, *words = region.lexemes["language"].split()
-        before = document.text[: region.start]
-        if "norun" in words or NOT_RUN.search(before):
-            continue
-        region.parsed = region.lexemes["source"]
-        if language == "python":
-            region.evaluator = PythonEvaluator()
-        elif language in SHELL_LANGUAGES:
-            stated = EXITS.search(before)
-            region.evaluator = ShellEvaluator(int(stated["code"]) if stated else 0)
-        elif language in MISSPELT:
-            region.evaluator = Refusal(f"write `{MISSPELT[language]}`, not `{language}`: this never runs")
-        else:
-            continue
-        yield region
-
-
-class Refusal:
-    """Fails a block that would otherwise look as if it were tested."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-    def __call__(self, example: Example) -> str:
-        return self.reason
-
-
-class ShellEvaluator:
-    """Runs a block in bash with this environment's commands first on the path."""
-
-    def __init__(self, exit_code: int) -> None:
-        self.exit_code = exit_code
-
-    def __call__(self, example: Example) -> str | None:
-        commands = shell_commands(str(example.parsed))
-        if any(SETS_UP.match(command) for command in commands):
-            if any(command.startswith("mipplan ") for command in commands):
-                return "set-up is not run: give the mipplan commands a block of their own"
-            return None
-        here = str(Path(sys.executable).parent)
-        try:
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", str(example.parsed)],
-                env={**os.environ, "PATH": here + os.pathsep + os.environ["PATH"], "NO_COLOR": "1"},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=COMMAND_LIMIT_S,
-            )
-        except subprocess.TimeoutExpired:
-            return f"still running after {COMMAND_LIMIT_S} s"
-        if done.returncode == self.exit_code:
-            return None
-        return f"exit code {done.returncode}, not {self.exit_code}\n{done.stdout}{done.stderr}"
-
-
-def shell_commands(block: str) -> list[str]:
-    """Split a block into its commands: continued lines joined, comments and blank lines dropped."""
-    lines = (line.strip() for line in block.replace("\\\n", " ").splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-def run_document(path: Path) -> int:
-    """Run the blocks of a document in order, in the current folder; return how many there were."""
-    document = Document.parse(str(path), parse_blocks)
-    document.namespace["__name__"] = "code_blocks"  # classes defined in a block ask for it
-    examples = list(document.examples())
-    for example in examples:
-        example.evaluate()
-    return len(examples)
 
 
 @pytest.fixture
@@ -136,12 +32,15 @@ def reader_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_blocks_of_document_run(path: Path, reader_folder: Path) -> None:
-    run_document(path)
+    """And they print what is shown; the README's figures depend on the solvers, see `test_docs`."""
+    page = Page(path)
+    page.run()
+    for shown, printed in page.outputs if path.name != "README.md" else []:
+        assert lines_of(printed) == lines_of(shown)
 
 
 def test_readme_has_blocks_that_run() -> None:
-    readme = Document((ROOT / "README.md").read_text(encoding="utf-8"), "README.md")
-    regions = list(parse_blocks(readme))
+    regions = Page(ROOT / "README.md").blocks
     shell = [str(region.parsed) for region in regions if isinstance(region.evaluator, ShellEvaluator)]
     assert any(isinstance(region.evaluator, PythonEvaluator) for region in regions)
     assert any("mipplan " in block for block in shell)
@@ -153,7 +52,9 @@ def test_readme_has_blocks_that_run() -> None:
 def run_text(folder: Path, text: str) -> int:
     page = folder / "page.md"
     page.write_text(text, encoding="utf-8")
-    return run_document(page)
+    made = Page(page)
+    made.run()
+    return len(made.blocks)
 
 
 def test_blocks_share_names_and_files(reader_folder: Path) -> None:
@@ -163,6 +64,20 @@ def test_blocks_share_names_and_files(reader_folder: Path) -> None:
         "1. in a list\n   ```python title='t'\n   assert Path('y').read_text() == 'b\\n' != written\n   ```\n"
     )
     assert run_text(reader_folder, text) == 3
+
+
+def test_outputs_are_those_of_the_block_before(reader_folder: Path) -> None:
+    path = reader_folder / "page.md"
+    path.write_text(
+        "```python\nprint(1)\n```\n\n```text\n2\n```\n\nprose\n\n```text\n3\n```\n"
+        "```bash\necho 4\n```\n```text\n4\n```\n```bash norun\necho 5\n```\n```text\n6\n```\n"
+    )
+    page = Page(path)
+    page.run()
+    assert [(lines_of(shown), lines_of(printed)) for shown, printed in page.outputs] == [
+        (["2"], ["1"]),
+        (["4"], ["4"]),
+    ]
 
 
 @pytest.mark.parametrize(

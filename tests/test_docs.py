@@ -10,15 +10,11 @@ import code
 import contextlib
 import dataclasses
 import inspect
-import io
 import json
-import os
 import pkgutil
 import re
 import runpy
 import shutil
-import subprocess
-import sys
 import tempfile
 import types
 import typing
@@ -33,6 +29,7 @@ import typer
 from pydantic import BaseModel
 
 import mipplan as mp
+from code_blocks import Page, lines_of, run_shell
 from golden.answering import versions
 from golden.layout import ANSWERS
 from mipplan.cli.app import app
@@ -265,92 +262,18 @@ def blocks_of(text: str) -> Iterator[Block]:
         end = match.end()
 
 
-def shows_output(text: str) -> bool:
-    return any(block.language == "text" and not block.before.strip() for block in blocks_of(text))
-
-
-def printed_by(block: Block, namespace: dict[str, Any]) -> str:
-    if block.language == "python":
-        written = io.StringIO()
-        with contextlib.redirect_stdout(written):
-            exec(compile(block.source, "block", "exec"), namespace)
-        return written.getvalue()
-    # A busy machine must not change how far a search gets; the table of guarantees takes long where it is not shown.
-    patient = re.sub(
-        r"^mipplan plan (?!.*--time-limit)",
-        "mipplan plan --time-limit 86400s --no-costs ",
-        block.source,
-        flags=re.M,
-    )
-    done = subprocess.run(
-        ["bash", "-c", patient],
-        env={
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "NO_COLOR": "1",
-            "COLUMNS": "140",
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    return done.stdout
-
-
-def is_run(block: Block) -> bool:
-    if block.language not in ("python", "bash") or "<!-- not run -->" in block.before:
-        return False
-    return not re.match(r"(make|pip|git|python3? -m (venv|pip))\s", block.source)
-
-
-def compared(text: str) -> list[str]:
-    return [line.rstrip() for line in text.strip().splitlines()]
-
-
-def shown_and_printed(text: str) -> Iterator[tuple[str, str]]:
-    """Run a page's blocks in order; give each output shown on the page with the one printed now."""
-    namespace: dict[str, Any] = {"__name__": "code_blocks"}
-    printed: str | None = None
-    for block in blocks_of(text):
-        if block.language == "text" and printed is not None and not block.before.strip():
-            yield block.source, printed
-        printed = printed_by(block, namespace) if is_run(block) else None
-
-
-def compare_outputs(text: str) -> int:
-    """Compare each output shown; return how many there were."""
-    count = 0
-    for shown, printed in shown_and_printed(text):
-        assert compared(printed) == compared(shown)
-        count += 1
-    return count
-
-
-def refreshed(text: str) -> str:
+def refreshed(path: Path) -> str:
     """Write the outputs of a page anew."""
-    for shown, printed in list(shown_and_printed(text)):
-        old, new = (f"```text\n{output}\n```" for output in (shown.strip("\n"), "\n".join(compared(printed))))
+    page, text = Page(path), path.read_text(encoding="utf-8")
+    page.run()
+    for shown, printed in page.outputs:
+        old, new = (f"```text\n{output}\n```" for output in (shown.strip("\n"), "\n".join(lines_of(printed))))
         text = text.replace(old, new)
     return text
 
 
-@pytest.mark.parametrize(
-    "path",
-    [path for path in PAGES if path.name != "README.md" and shows_output(path.read_text(encoding="utf-8"))],
-    ids=lambda path: path.relative_to(ROOT).as_posix(),
-)
-def test_outputs_shown_are_what_is_printed(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
-    monkeypatch.chdir(tmp_path)
-    assert compare_outputs(path.read_text(encoding="utf-8"))
-
-
 #: With all the time that the table of guarantees asks for.
-README_COMMAND = Block("bash", "mipplan plan video-monitoring --trace bursty --time-limit 86400s", "")
+README_COMMAND = "mipplan plan video-monitoring --trace bursty --time-limit 86400s"
 
 
 def readme_output(text: str) -> str:
@@ -360,8 +283,8 @@ def readme_output(text: str) -> str:
 def test_output_shown_in_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every line with the solvers of the golden answers; with others, choices of equal cost may differ."""
     monkeypatch.chdir(tmp_path)
-    shown = compared(readme_output((ROOT / "README.md").read_text(encoding="utf-8")))
-    printed = compared(printed_by(README_COMMAND, {}))
+    shown = lines_of(readme_output((ROOT / "README.md").read_text(encoding="utf-8")))
+    printed = lines_of(run_shell(README_COMMAND).stdout)
     if versions() != json.loads((ANSWERS / "versions.json").read_text(encoding="utf-8")):
         stable = re.compile(r"video-monitoring on|(cost|lower bound|objective) ")
         shown, printed = ([line for line in lines if stable.match(line)] for lines in (shown, printed))
@@ -370,7 +293,7 @@ def test_output_shown_in_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 COMPARE_PAGE = ROOT / "docs" / "how-to" / "compare.md"
-COMPARE_COMMAND = Block("bash", "mipplan compare cascade --trace steady --plot bars.png", "")
+COMPARE_COMMAND = "mipplan compare cascade --trace steady --plot bars.png"
 
 
 def compare_output(text: str) -> str:
@@ -391,19 +314,12 @@ def test_output_shown_of_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """The page leaves out the lines about the traces and the notes."""
     monkeypatch.chdir(tmp_path)
     text = COMPARE_PAGE.read_text(encoding="utf-8")
-    assert f"```bash\n{COMPARE_COMMAND.source}\n```" in text
-    printed = without_times(compared(printed_by(COMPARE_COMMAND, {})))
-    shown = without_times(compared(compare_output(text)))
+    assert f"```bash\n{COMPARE_COMMAND}\n```" in text
+    printed = without_times(lines_of(run_shell(COMPARE_COMMAND).stdout))
+    shown = without_times(lines_of(compare_output(text)))
     assert len(shown) > 15
     begin = printed.index(shown[0])
     assert printed[begin : begin + len(shown)] == shown
-
-
-def test_another_output_than_shown_fails() -> None:
-    page = "```python\nprint(1)\n```\n\n```text\n2\n```\n"
-    with pytest.raises(AssertionError):
-        compare_outputs(page)
-    assert compare_outputs(page.replace("2", "1")) == 1
 
 
 # --- what is written while the site is built, and the tutorial outside of it -----------------------------------------
@@ -548,15 +464,15 @@ def refresh_outputs() -> None:
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
             shutil.copytree(ROOT / "profiles", Path(folder) / "profiles")
             if path == COMPARE_PAGE:
-                shown, printed = compare_output(text), compared(printed_by(COMPARE_COMMAND, {}))
-                begin = printed.index(compared(shown)[0])
-                new = "\n".join(printed[begin : begin + len(compared(shown))])
+                shown, printed = compare_output(text), lines_of(run_shell(COMPARE_COMMAND).stdout)
+                begin = printed.index(lines_of(shown)[0])
+                new = "\n".join(printed[begin : begin + len(lines_of(shown))])
                 text = text.replace(shown, new + "\n")
             if path.name == "README.md":
-                new = "\n".join(compared(printed_by(README_COMMAND, {})))
+                new = "\n".join(lines_of(run_shell(README_COMMAND).stdout))
                 path.write_text(text.replace(readme_output(text), new + "\n"), encoding="utf-8")
             else:
-                path.write_text(refreshed(text), encoding="utf-8")
+                path.write_text(refreshed(path), encoding="utf-8")
 
 
 if __name__ == "__main__":
