@@ -171,7 +171,7 @@ def test_no_fifo_run_exceeds_its_bound() -> None:
     """Random pipelines, services from the least share on, delays exact or not, by the event loop."""
     violations = Violations()
     seen: Counter[str] = Counter()
-    for number in range(campaign_size(quick=1_200, deep=200_000)):
+    for number in range(campaign_size(quick=600, deep=200_000)):
         with violations.case(number):
             rng = np.random.default_rng([32, number])
             case = random_case(rng, max_arrivals=25)

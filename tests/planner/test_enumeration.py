@@ -74,7 +74,7 @@ def truth_of(drawn: PlanningInstance) -> OracleAnswer | None:
 def test_the_cheapest_certified_plan_is_found_from_nothing() -> None:
     """By halving alone, by halving until sets can be listed, and by listing everything up to rising costs."""
     verdicts: Counter[str] = Counter()
-    numbers = range(FIRST, FIRST + campaign_size(25, 400))
+    numbers = range(FIRST, FIRST + campaign_size(14, 400))
     violations = Violations()
     for number in numbers:
         with violations.case(number):
@@ -136,14 +136,14 @@ def test_it_goes_on_where_it_stopped() -> None:
 def test_masters_and_cuts_alone_find_the_same() -> None:
     """The enumeration ends most searches; what goes on without it is held to brute force, too."""
     compared = 0
-    for number in range(FIRST, FIRST + campaign_size(20, 200)):
+    for number in range(FIRST, FIRST + campaign_size(12, 200)):
         drawn = planning_instance(number)
         truth = truth_of(drawn)
         if truth is None:
             continue
         assert made_again(drawn.plan(), MASTERS_ALONE).microusd_per_hour == truth.cost, number
         compared += 1
-    assert compared > 5
+    assert compared > 3
 
 
 def test_a_plan_that_keeps_the_objective_by_far_too_much_is_trimmed_on_all_stages_alike() -> None:

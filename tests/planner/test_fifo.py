@@ -178,7 +178,7 @@ def check(plan: mp.Plan, everything: Everything, path: Path) -> None:
 def test_cheapest_fifo_plan_is_found(tmp_path: Path) -> None:
     violations, seen = Violations(), Counter[str]()
     # In the last one choices are listed that are refused even where all stages are ideal.
-    numbers = [*range(FIRST, FIRST + campaign_size(60, 2_000)), 6877]
+    numbers = [*range(FIRST, FIRST + campaign_size(48, 2_000)), 6877]
     for number in numbers:
         with violations.case(number):
             instance = fifo_instance(number)
@@ -225,7 +225,7 @@ def realised(instance: FifoInstance) -> Instance:
 
 def test_the_fastest_plan_within_a_budget_is_found() -> None:
     compared = 0
-    for number, instance, everything in small_instances(range(FIRST, FIRST + campaign_size(50, 400))):
+    for number, instance, everything in small_instances(range(FIRST, FIRST + campaign_size(26, 400))):
         found = [(ns, cost) for cost, ns, _ in everything.judged()]
         if not found:
             continue
@@ -234,7 +234,7 @@ def test_the_fastest_plan_within_a_budget_is_found() -> None:
         assert plan.status == "optimal", number
         assert plan.certificate_ns == min(ns for ns, cost in found if cost <= budget), number
         compared += 1
-    assert compared > 10
+    assert compared > 3
 
 
 def test_headroom_and_margin_are_kept(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_headroom_and_margin_are_kept(tmp_path: Path) -> None:
 def test_explanations_go_by_overtaking() -> None:
     """The cheapest other choice of a stage is that of all there are, however many replicas let tokens pass."""
     compared = 0
-    for number, instance, everything in small_instances(range(FIRST, FIRST + campaign_size(60, 400))):
+    for number, instance, everything in small_instances(range(FIRST, FIRST + campaign_size(40, 400))):
         plan = instance.plan()
         if not plan.choices:
             continue
@@ -283,7 +283,7 @@ def test_explanations_go_by_overtaking() -> None:
             found = None if stage.alternative is None else stage.alternative.microusd_per_hour
             assert found == min(others, default=None), f"case {number}, {stage.stage}"
             compared += bool(others)
-    assert compared > 10
+    assert compared > 5
 
 
 def test_whether_there_is_a_plan_is_told_by_ranges() -> None:

@@ -57,7 +57,7 @@ def plan_of(instance: PlanningInstance, traces: Sequence[mp.Trace], seeds: int, 
 
 def test_cheapest_plan_on_all_pairs_is_found(tmp_path: Path) -> None:
     violations, seen, skipped = Violations(), Counter[str](), 0
-    numbers = range(FIRST, FIRST + campaign_size(14, 1_000))
+    numbers = range(FIRST, FIRST + campaign_size(9, 1_000))
     for number in numbers:
         with violations.case(number):
             instance, traces, seeds = several(number)
@@ -139,7 +139,7 @@ def test_one_trace_in_a_list_is_the_trace() -> None:
 
 def test_cheapest_fifo_plan_on_all_pairs_is_found() -> None:
     compared = dearer = 0
-    for number in range(FIRST, FIRST + campaign_size(20, 400)):
+    for number in range(FIRST, FIRST + campaign_size(12, 400)):
         instance = fifo_instance(number)
         _, traces, seeds = several(number)
         bases = all_pairs(instance.base, traces, seeds if instance.base.pipeline.is_random else 1)

@@ -66,7 +66,7 @@ def brute_force(instance: PlanningInstance, slo: Slo) -> OracleAnswer | None:
 
 def test_cheapest_plan_is_found(tmp_path: Path) -> None:
     violations, seen, skipped = Violations(), Counter[str](), 0
-    numbers = range(FIRST, FIRST + campaign_size(80, 1_000))
+    numbers = range(FIRST, FIRST + campaign_size(32, 1_000))
     for number in numbers:
         with violations.case(number):
             instance, slo = windowed(number)
@@ -108,7 +108,7 @@ def test_cheapest_plan_is_found(tmp_path: Path) -> None:
 def test_cheapest_replayed_plan_is_found() -> None:
     """Refinement, and the verdicts of replays that stop early, with the same objectives."""
     violations, found = Violations(), Counter[str]()
-    for number in range(campaign_size(60, 600)):
+    for number in range(campaign_size(36, 600)):
         with violations.case(number):
             instance = refinement_instance(number)
             rng = np.random.default_rng([20261127, number])
