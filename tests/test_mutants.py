@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -62,6 +63,11 @@ def found() -> list[Mutant]:
     return list(mutants_of("thing.py", CODE))
 
 
+@cache
+def mutants_of_verification() -> tuple[Mutant, ...]:
+    return tuple(list_mutants(SUBJECTS["verification"].files))
+
+
 @pytest.mark.parametrize("own", OWN)
 def test_operators_of_our_own_do_what_their_examples_say(own: type[Operator]) -> None:
     operator = operators()[own.__name__]
@@ -102,7 +108,7 @@ def test_texts_annotations_assertions_and_thresholds_are_left_alone(found: list[
 
 
 def test_every_line_gives_one_mutant_before_any_gives_two() -> None:
-    mutants = list_mutants(SUBJECTS["verification"].files)
+    mutants = mutants_of_verification()
     whole = draw(mutants, len(mutants))
     assert len({mutant.key for mutant in whole}) == len(whole) > 0.9 * len(mutants)
     assert [mutant.key for mutant in draw(mutants[::-1], 20)] == [mutant.key for mutant in whole[:20]]
@@ -148,7 +154,7 @@ def test_a_mutant_is_killed_or_times_out_or_survives(tmp_path: Path) -> None:
 
 
 def test_a_verdict_counts_until_its_file_or_its_test_changes(tmp_path: Path) -> None:
-    one, two, three = draw(list_mutants(SUBJECTS["verification"].files), 3)
+    one, two, three = draw(mutants_of_verification(), 3)
     path = tmp_path / "verdicts.csv"
     verdicts = Verdicts(path)
     verdicts.add("verification", one, "survived", "", 1.0)

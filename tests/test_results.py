@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -58,17 +58,20 @@ def test_every_benchmark_has_a_subject_that_is_there() -> None:
         )
 
 
-def imported(path: Path) -> Iterator[str]:
-    """What a file imports of the packages: a room, or a module beside the rooms."""
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """What a file imports of the packages: rooms, and modules beside the rooms."""
+    found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         for parts in (name.split(".") for name in names):
             if parts[0] == "mipplan_formulations":
-                yield "formulations/mipplan_formulations"
+                found.add("formulations/mipplan_formulations")
             elif parts[0] == "mipplan" and parts[1:]:
                 room = f"mipplan/{parts[1]}"
-                yield room if (ROOT / room).is_dir() else f"{room}.py"
+                found.add(room if (ROOT / room).is_dir() else f"{room}.py")
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("benchmark", SUBJECTS)
