@@ -31,6 +31,8 @@ from benchmarks.provenance import ROOT, code_key
 
 #: A test may take this many times as long as without a mutation, and this much more in any case (s of CPU).
 SLOWER, MORE_S = 5.0, 4.0
+#: What goes on for ever while it is imported has this much before all tests together have taken too long.
+IMPORT_S = 60.0
 #: Memory that a mutant may take besides what is there when it starts.
 MORE_BYTES = 4 << 30
 #: Set for all tests: CI's draws, and one thread.
@@ -134,9 +136,9 @@ class _Watch:
 class Judge:
     """Judges the mutants of one subject, in a process of which nothing else is asked."""
 
-    def __init__(self, subject: Subject, known: Path) -> None:
+    def __init__(self, subject: Subject, known: Path, import_s: float = IMPORT_S) -> None:
         """Run the tests without any mutation, unless `known` has what came of it for the same code."""
-        self._subject = subject
+        self._subject, self._import_s = subject, import_s
         self._killers: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         os.environ.update(ENVIRONMENT | subject.environment)
         code = code_key("mutants")
@@ -169,7 +171,7 @@ class Judge:
         self, mutated: _MutatedFile | None, order: Callable[[str], tuple[float, ...]] | None
     ) -> dict[str, Any]:
         """Run the tests in a fork, and return what it tells first."""
-        total_s = 60 + SLOWER * sum(self.baseline_s.values()) if mutated else 3600.0
+        total_s = self._import_s + SLOWER * sum(self.baseline_s.values()) if mutated else 3600.0
         reading, writing = os.pipe()
         with tempfile.TemporaryDirectory(prefix="mutant-") as scratch:
             child = os.fork()
