@@ -136,6 +136,21 @@ def test_an_impossible_cap_is_named() -> None:
     assert "the cap on power" in (found.reason or "")
 
 
+def test_fewer_replicas_draw_less_even_where_none_draw_anything_idle() -> None:
+    # One by one the tokens take 300 W on devices enough; two devices draw 200 W at most.
+    table = LatencyTable("m", "gpu", np.array([1, 4]), np.array([10.0, 12.0]))
+    profiles = mp.Profiles.from_parts([Hardware("gpu", 1.0, idle_w=0.0, tdp_w=100.0)], [table])
+    stage = {"model": "m", "batch": [4]}
+    pipeline = mp.Pipeline.from_document(
+        {"slo": "1s", "stages": {"a": stage, "b": stage}, "edges": [{"from": "a", "to": "b"}]}
+    )
+    trace = mp.Trace.from_ns(np.sort(np.random.default_rng(3).integers(0, 500_000_000, 150)))
+    fewest = mp.Plan.from_choices(pipeline, profiles, {"a": ("gpu", 4, 2), "b": ("gpu", 4, 2)})
+    slo_s = mp.certify(fewest, trace).bound_ns / 1e9
+    plan = mp.plan(pipeline, profiles, trace, slo_s=slo_s, energy=mp.EnergyTerms(max_power_w=400.0))
+    assert (plan.status, plan.choices, plan.power_w) == ("optimal", fewest.choices, 400.0)
+
+
 def test_files_that_claim_less_power_do_not_verify() -> None:
     pipeline, profiles, trace = powered()
     plan = mp.plan(pipeline, profiles, trace, energy=mp.EnergyTerms(max_power_w=500.0, usd_per_kwh=1.0))
