@@ -225,16 +225,18 @@ class PowerBounds(NamedTuple):
     most: Use
 
 
-def power_bounds(draw: PowerDraw, service_ns: list[int], rate: Fraction) -> PowerBounds:
-    """Bound the mean power of replicas that serve `rate` tokens per ns in batches that take ℓ(1), …, ℓ(b).
+def power_bounds(draw: PowerDraw, service_ns: list[int], rate: Fraction, least_rate: Fraction) -> PowerBounds:
+    """Bound the mean power of replicas that serve up to `rate` tokens per ns in batches that take ℓ(1), …, ℓ(b).
 
-    The lower bound is of runs in which batches take what the table says; the upper one holds for faster ones, too. Both
-    are rounded outwards: to picojoules for a token, to milliwatts for a stage.
+    The lower bound is of `least_rate`, and of runs in which batches take what the table says; the upper one holds for
+    faster ones, too. Both are rounded outwards: to picojoules for a token, to milliwatts for a stage.
     """
     idle, busy = draw.idle_mw, draw.busy_mw.tolist()
     extra = [((mw - idle) * ns, k) for k, (mw, ns) in enumerate(zip(busy, service_ns, strict=True), start=1)]
     least, most = min(pj // k for pj, k in extra), max(-(-pj // k) for pj, k in extra)
-    return PowerBounds(Use(math.floor(rate * least), idle), Use(math.ceil(rate * most), idle, max(busy)))
+    return PowerBounds(
+        Use(math.floor(least_rate * least), idle), Use(math.ceil(rate * most), idle, max(busy))
+    )
 
 
 def electricity(power: PowerBounds, terms: EnergyTerms) -> Use | None:

@@ -136,6 +136,24 @@ def test_an_impossible_cap_is_named() -> None:
     assert "the cap on power" in (found.reason or "")
 
 
+def test_no_run_of_a_trace_planned_for_takes_less_than_the_lower_bound() -> None:
+    pipeline, profiles, trace = powered()
+    calm = mp.Trace.from_ns(trace.arrival_ns * 5)
+    asked: list[tuple[Any, dict[str, Any]]] = [
+        (trace, {"headroom": 1.5}),
+        ([trace, calm], {}),
+        (trace, {"guarantee": "envelope"}),
+    ]
+    for traces, more in asked:
+        plan = mp.plan(pipeline, profiles, traces, energy=mp.EnergyTerms(), slo_s=5.0, **more)
+        assert mp.verify(plan, traces).problems == ()
+        for one in traces if isinstance(traces, list) else [traces]:
+            energy = mp.replay(plan, one).energy
+            assert energy is not None
+            assert energy.pj >= (plan.figures.least_power_mw or 0) * one.span_ns
+            assert energy.mean_power_w <= (plan.power_w or 0.0)
+
+
 def test_fewer_replicas_draw_less_even_where_none_draw_anything_idle() -> None:
     # One by one the tokens take 300 W on devices enough; two devices draw 200 W at most.
     table = LatencyTable("m", "gpu", np.array([1, 4]), np.array([10.0, 12.0]))
