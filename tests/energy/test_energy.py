@@ -109,6 +109,7 @@ def test_what_is_not_known_is_told_in_one_error() -> None:
         ("usd_per_kwh", -0.1, "expected a number of at least 0"),
         ("usd_per_kwh", (), "one for each hour"),
         ("gco2_per_kwh", [100.0, "x"], "one for each hour"),
+        ("usd_per_kwh", (0.1, 10_001.0), "a kWh and its CO₂ may cost 10,000"),
         ("usd_per_tonne", 80.0, "needs gco2_per_kwh"),
         ("usd_per_tonne", -1.0, "expected dollars"),
     ],
