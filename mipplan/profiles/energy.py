@@ -78,7 +78,9 @@ class EnergyTerms:
         InputError.raise_if(faults)
         object.__setattr__(self, "usd_per_tonne", float(self.usd_per_tonne))
         if self.prices[1] > _MOST_USD_PER_KWH:
-            message = f"a kWh and its CO₂ may cost {_MOST_USD_PER_KWH:,} $, found {float(self.prices[1]):,.6g}"
+            message = (
+                f"a kWh and its CO₂ may cost {_MOST_USD_PER_KWH:,} $, found {float(self.prices[1]):,.6g}"
+            )
             raise InputError.one("energy.usd_per_kwh", message)
 
     @property
