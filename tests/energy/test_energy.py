@@ -89,6 +89,15 @@ def test_carbon_goes_by_the_hour() -> None:
     assert (float(mean), float(dearest)) == (1 + 50 * 50 / 1e6, 2 + 100 * 50 / 1e6)
 
 
+def test_runs_whose_energy_is_not_known_are_told_nevertheless() -> None:
+    pipeline, profiles, trace = powered()
+    hourly = mp.EnergyTerms(usd_per_kwh=(0.1, 0.2))
+    choices = {"detect": ("t4", 1, 2), "identify": ("cpu", 2, 1)}
+    plan = mp.Plan.from_choices(pipeline, profiles, choices, energy=hourly)
+    late = mp.ReplicaSchedule(trace.arrival_ns[5:6], np.array([2, 3]))
+    assert "not known: what goes by the hour" in str(mp.replay(plan, trace, schedule={"detect": late}))
+
+
 def test_what_is_not_known_is_told_in_one_error() -> None:
     pipeline, profiles, trace = powered()
     bare = profiles.without_power()
