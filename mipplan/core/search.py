@@ -81,11 +81,13 @@ def find_largest(values: Numbers, count: int, params: SampleParams = SampleParam
 
 
 def greatest_values(values: Numbers, count: int, least: int | None = None) -> Int64:
-    """Index of the greatest values, shape (n,), n ≥ 1, at most `count` of them, ascending; of equal ones, the first.
+    """Index of the greatest values, shape (n,), at most `count` of them, ascending; of equal ones, the first.
 
     (An `argpartition` would take any of these, on another processor others.) `least` of them, if it is known.
     """
     count = min(count, values.size)
+    if count == 0:
+        return np.zeros(0, dtype=np.int64)
     if least is None:
         least = np.partition(values, values.size - count)[values.size - count]
     chosen = values > least

@@ -22,7 +22,7 @@ from mipplan.baselines import (
 )
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, Fault, InputError, format_duration, is_number
 from mipplan.options import Configuration, Option, find_families
-from mipplan.pipeline import FanOut, Pipeline, choosing, pinned
+from mipplan.pipeline import FanOut, Pipeline, Stage, choosing, pinned
 from mipplan.profiles import Profiles
 from mipplan.result import Limit, Plan
 from mipplan.solvers import Termination, solve_problem
@@ -109,7 +109,8 @@ def configure(
     weights : Weights, optional
     variants : mapping of str to sequence of str, optional
         Models a stage may use instead of its own (list that, too, if it may stay); by default the variants that the
-        pipeline lists. Their profiles need the column ``accuracy`` if they differ in it. Other stages keep their model.
+        pipeline lists. If they differ in accuracy, the pipeline or the column ``accuracy`` of profiles must say it.
+        Other stages keep their model.
     mode : {"mean", "peak"}
         The rate λ: the trace's mean, or the most queries in any window divided by its length (IPA predicts a maximum).
     window_s : float, optional
@@ -139,12 +140,12 @@ def configure(
     """
     weights = weights or Weights()
     listed = {name: stage.variants for name, stage in pipeline.stages.items() if len(stage.models) > 1}
-    own = pipeline if variants is None else None
+    own, stages = pipeline if variants is None else None, pipeline.stages
     variants, pipeline = listed if variants is None else variants, pinned(pipeline)
     faults = [
         *_chain_faults(pipeline),
         *check_weights(weights),
-        *_variant_faults(pipeline, profiles, variants),
+        *_variant_faults(stages, profiles, variants),
     ]
     if faults:
         raise InputError(faults)
@@ -153,8 +154,8 @@ def configure(
         return Configured(posed, {}, None, True)
     rate = rate_to_size_for(posed, mode, window_s)
     sized = {
-        name: _size(pipeline, profiles, name, variants.get(name, (stage.model,)), rate)
-        for name, stage in pipeline.stages.items()
+        name: _size(pipeline, profiles, stage, variants.get(name, (stage.model,)), rate)
+        for name, stage in stages.items()
     }
     short = [stage for stage, own in sized.items() if not own]
     if short:
@@ -201,20 +202,27 @@ def check_weights(weights: Weights) -> Iterator[Fault]:
 
 
 def _variant_faults(
-    pipeline: Pipeline, profiles: Profiles, variants: Mapping[str, Sequence[str]]
+    stages: Mapping[str, Stage], profiles: Profiles, variants: Mapping[str, Sequence[str]]
 ) -> Iterator[Fault]:
     for stage, models in variants.items():
         place = f"variants.{stage}"
-        if stage not in pipeline.stages:
-            yield Fault(place, f"there is no such stage; there are {', '.join(pipeline.stages)}")
+        if stage not in stages:
+            yield Fault(place, f"there is no such stage; there are {', '.join(stages)}")
             continue
         if not models or len(set(models)) < len(models):
             yield Fault(place, "expected at least one model, each once")
         for model in models:
             if model not in profiles.models:
                 yield Fault(place, f"there are no profiles of model {model!r}")
-            elif len(models) > 1 and _lacks_accuracy(profiles, model):
+            elif (
+                len(models) > 1 and _stated(stages[stage], model) is None and _lacks_accuracy(profiles, model)
+            ):
                 yield Fault(place, f"the profiles of {model!r} lack accuracy, by which variants differ")
+
+
+def _stated(stage: Stage, model: str) -> float | None:
+    """Accuracy that the pipeline states of a model, which goes before that of the profiles."""
+    return stage.accuracy_of(model) if model in stage.variants else None
 
 
 def _lacks_accuracy(profiles: Profiles, model: str) -> bool:
@@ -223,19 +231,18 @@ def _lacks_accuracy(profiles: Profiles, model: str) -> bool:
 
 
 def _size(
-    pipeline: Pipeline, profiles: Profiles, stage: str, models: Sequence[str], queries_per_ns: Fraction
+    pipeline: Pipeline, profiles: Profiles, stage: Stage, models: Sequence[str], queries_per_ns: Fraction
 ) -> list[Variant]:
-    """Every model, hardware and batch size of a stage with as few replicas as keep up."""
+    """Every model, hardware and batch size of a stage, as the request has it, with as few replicas as keep up."""
     sized = []
     for model in models:
         found = find_families(
-            _with_models(pipeline, {stage: model}), profiles, dict.fromkeys(pipeline.stages, Fraction(0))
+            _with_models(pipeline, {stage.name: model}), profiles, dict.fromkeys(pipeline.stages, Fraction(0))
         )
-        for family in found[stage].families:
-            table = profiles.table(model, family.hardware)
-            accuracy = 0.0
-            if len(models) > 1 and table is not None and table.accuracy is not None:
-                accuracy = float(table.accuracy[int(np.searchsorted(table.batch, family.batch))])
+        for family in found[stage.name].families:
+            table, accuracy = profiles.table(model, family.hardware), _stated(stage, model)
+            accuracy = table.accuracy_at(family.batch) if accuracy is None and table is not None else accuracy
+            accuracy = accuracy if len(models) > 1 and accuracy is not None else 0.0
             option = size_family(family, queries_per_ns)
             if option is not None:
                 sized.append(Variant(model, option, accuracy))
@@ -246,6 +253,7 @@ def _with_models(pipeline: Pipeline, models: Mapping[str, str]) -> Pipeline:
     document = pipeline.to_document()
     for stage, model in models.items():
         document["stages"][stage]["model"] = model
+        document["stages"][stage].pop("variants", None)
     return Pipeline.from_document(document)
 
 

@@ -24,21 +24,27 @@ from mipplan.profiles import (
     power_problems,
 )
 
+_NONE = Fraction(0)
+
 
 def charge_energy(
     pipeline: Pipeline,
     profiles: Profiles,
     families: Mapping[str, StageFamilies],
     demand: Mapping[str, Fraction],
+    least_demand: Mapping[str, Fraction],
     terms: EnergyTerms,
 ) -> dict[str, StageFamilies]:
-    """Return families that know their power, and what it costs, at a demand of tokens per ns by stage."""
+    """Return families that know their power, and what it costs, at a demand of tokens per ns by stage.
+
+    So many are planned for; of how few there are at least, 0 where nothing is said, the lower bound is.
+    """
 
     def charged(stage: str, family: Family) -> Family:
         model = family.variant or pipeline.stages[stage].model
         table, device = profiles.tables[model, family.hardware], profiles.hardware[family.hardware]
         draw = power_draw(table, device, family.batch)
-        power = power_bounds(draw, family.service_ns.tolist(), demand[stage])
+        power = power_bounds(draw, family.service_ns.tolist(), demand[stage], least_demand.get(stage, _NONE))
         return replace(family, power=power, electricity=electricity(power, terms))
 
     return {

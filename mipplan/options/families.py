@@ -114,8 +114,8 @@ class Family:
             every = np.arange(self.fewest, self.most + 1, dtype=np.int64)
             return every, every
         most = np.array([self.most], dtype=np.int64)
-        # Of what takes power, too, more are not only better.
-        worse = self.slacks_ns or any(use.each for use in self.uses)
+        # Of what takes power, too, more are not only better: even where nothing is drawn idle, few cannot draw as much.
+        worse = self.slacks_ns or any(use.each or use.most_each for use in self.uses)
         return most, np.array([self.fewest], dtype=np.int64) if worse else most
 
 

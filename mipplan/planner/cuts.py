@@ -272,7 +272,7 @@ class QueryCuts:
         """
         services = np.concatenate([latency_ns, period_ns], axis=1)
         late, refused = np.zeros(len(services), dtype=np.int64), np.zeros(len(services), dtype=bool)
-        size = queries if self.kept.is_whole else self.constant_ns.size
+        size = queries if self.kept.is_whole else max(1, self.constant_ns.size)
         for first in range(0, self.constant_ns.size, size):
             some = slice(first, first + size)
             chains = np.concatenate([self.uses[:, some], self.tokens[:, some]])

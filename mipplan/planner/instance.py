@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 
@@ -58,7 +58,7 @@ from mipplan.result import (
     resolve_objective,
     worst_sample,
 )
-from mipplan.tokens import Sample, Workload, find_samples, realise
+from mipplan.tokens import Sample, Workload, find_samples, least_demand, realise
 from mipplan.trace import Trace
 from mipplan_formulations import Cover
 
@@ -75,6 +75,7 @@ class Instance:
     deadline_ns: int  # what the guaranteed latency must keep: the objective less any margin
     caps: tuple[Cap, ...] = ()  # of which options take
     floor: AccuracyFloor | None = None  # the least accuracy; as far as it is linear it is among the caps
+    least_demand: Mapping[str, Fraction] = field(default_factory=dict)  # that arrives at least, where known
 
     @classmethod
     def of(
@@ -102,7 +103,8 @@ class Instance:
         """Return the same request, whose options know their power, pay for it, and keep a cap on it."""
         if terms is None:
             return self
-        families = charge_energy(self.pipeline, profiles, self.families, self.demand, terms)
+        rates = self.demand, self.least_demand
+        families = charge_energy(self.pipeline, profiles, self.families, *rates, terms)
         return replace(self, families=families).with_power(terms.max_power_mw)
 
     def with_power(self, most_mw: int | None) -> Instance:
@@ -248,6 +250,7 @@ class Request:
         if plan.envelope is None:
             loads = [load.at(trace.arrival_ns) for load, trace in zip(self.workloads, traces, strict=True)]
             made = _on_traces(plan.profiles, loads, deadline_ns, plan.objective, plan.laws, self.overtaking)
+            made = replace(made, least_demand=least_demand(loads, plan.headroom))
             return made.with_energy(plan.energy, plan.profiles).with_floor(plan.min_accuracy)
         # Replicas outrun the mean rate of every trace, too.
         for trace in traces:

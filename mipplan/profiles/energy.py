@@ -29,6 +29,8 @@ MW_PER_W: Final = 1_000
 _GRAMS_PER_TONNE: Final = 1_000_000
 #: Prices and intensities are given for at most the hours of a leap year.
 _MOST_HOURS: Final = 8_784
+#: A kWh, its CO₂ included, costs at most so much: costs of programs stay whole numbers that floats hold exactly.
+_MOST_USD_PER_KWH: Final = 10_000
 #: One number, or one for every hour from the first query on, beginning anew after the last.
 Hourly = float | tuple[float, ...]
 #: Joules per nanosecond are so many milliwatts.
@@ -75,6 +77,11 @@ class EnergyTerms:
             faults.append(Fault("energy.usd_per_tonne", "needs gco2_per_kwh: how much CO₂ a kWh makes"))
         InputError.raise_if(faults)
         object.__setattr__(self, "usd_per_tonne", float(self.usd_per_tonne))
+        if self.prices[1] > _MOST_USD_PER_KWH:
+            message = (
+                f"a kWh and its CO₂ may cost {_MOST_USD_PER_KWH:,} $, found {float(self.prices[1]):,.6g}"
+            )
+            raise InputError.one("energy.usd_per_kwh", message)
 
     @property
     def max_power_mw(self) -> int | None:
@@ -225,16 +232,18 @@ class PowerBounds(NamedTuple):
     most: Use
 
 
-def power_bounds(draw: PowerDraw, service_ns: list[int], rate: Fraction) -> PowerBounds:
-    """Bound the mean power of replicas that serve `rate` tokens per ns in batches that take ℓ(1), …, ℓ(b).
+def power_bounds(draw: PowerDraw, service_ns: list[int], rate: Fraction, least_rate: Fraction) -> PowerBounds:
+    """Bound the mean power of replicas that serve up to `rate` tokens per ns in batches that take ℓ(1), …, ℓ(b).
 
-    The lower bound is of runs in which batches take what the table says; the upper one holds for faster ones, too. Both
-    are rounded outwards: to picojoules for a token, to milliwatts for a stage.
+    The lower bound is of `least_rate`, and of runs in which batches take what the table says; the upper one holds for
+    faster ones, too. Both are rounded outwards: to picojoules for a token, to milliwatts for a stage.
     """
     idle, busy = draw.idle_mw, draw.busy_mw.tolist()
     extra = [((mw - idle) * ns, k) for k, (mw, ns) in enumerate(zip(busy, service_ns, strict=True), start=1)]
     least, most = min(pj // k for pj, k in extra), max(-(-pj // k) for pj, k in extra)
-    return PowerBounds(Use(math.floor(rate * least), idle), Use(math.ceil(rate * most), idle, max(busy)))
+    return PowerBounds(
+        Use(math.floor(least_rate * least), idle), Use(math.ceil(rate * most), idle, max(busy))
+    )
 
 
 def electricity(power: PowerBounds, terms: EnergyTerms) -> Use | None:

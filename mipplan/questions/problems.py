@@ -240,6 +240,7 @@ class WarmPlanner:
                 asked.laws,
                 self._request.overtaking,
             )
+            found = replace(found, least_demand=realised.least_demand)
             realised = found.with_energy(asked.energy, profiles).with_floor(asked.min_accuracy)
         request = _RealisedRequest(asked, self._request.samples, realised)
         return self._maker.on(asked, request).cheapest()

@@ -152,7 +152,7 @@ class Plan(Printable):
     power_w = FieldOf[float | None]("figures.power_mw", MW_PER_W)
     """Guaranteed: no conforming run on the trace takes more than this on average, watts."""
     least_power_w = FieldOf[float | None]("figures.least_power_mw", MW_PER_W)
-    """What a run whose batches take what the tables say takes at least, over the trace's span, watts."""
+    """What a run whose batches take what the tables say takes at least, over a trace's span, watts."""
 
     slo_s = FieldOf[float]("objective.slo_ns", NS_PER_S)
     """The objective in seconds."""

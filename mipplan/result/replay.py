@@ -317,6 +317,13 @@ class ReplayResult(Printable):
         figure: Figure = drawn("draw_replay", self, slo_s, quantile, window_s)
         return figure
 
+    def _energy_text(self) -> str | None:
+        """What the run took, or why that is not known: all else is told nevertheless."""
+        try:
+            return None if self.energy is None else self.energy.text
+        except InputError as error:
+            return f"not known: {error.faults[0].message}"
+
     def _summary(self) -> Summary:
         applies = "" if self.certificate_applies else "does not cover this run"
         if self.systems:
@@ -327,7 +334,7 @@ class ReplayResult(Printable):
                 ("latency", latencies_text(self, *SHOWN_QUANTILES)),
                 ("mean", format_duration(self.mean_latency_s * NS_PER_S)),
                 ("cost", f"{self.usd:.4g} $, {1_000 * self.usd_per_query:.4g} $ per 1,000 queries"),
-                ("energy", None if self.energy is None else self.energy.text),
+                ("energy", self._energy_text()),
                 ("manner", manner_text(self)),
                 ("system", systems_text(self.systems)),
                 ("rejected", "" if not self.queries_rejected else f"{self.queries_rejected:,} queries"),

@@ -10,7 +10,7 @@ from mipplan.tokens.draws import (
     service_key,
     uniform_pairs,
 )
-from mipplan.tokens.workload import Messages, StageTokens, Workload, realise, realise_queries
+from mipplan.tokens.workload import Messages, StageTokens, Workload, least_demand, realise, realise_queries
 
 __all__ = [
     "MOST_SEEDS",
@@ -21,6 +21,7 @@ __all__ = [
     "check_seeds",
     "find_samples",
     "joined",
+    "least_demand",
     "read_traces",
     "realise",
     "realise_queries",

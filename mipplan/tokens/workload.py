@@ -7,8 +7,9 @@ certificate and the replayer, which share nothing else.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from types import MappingProxyType
 from typing import NamedTuple
@@ -375,3 +376,16 @@ def _run_starts(array: Int64) -> Int64:
     if array.size == 0:
         return np.empty(0, dtype=np.int64)
     return np.flatnonzero(np.r_[True, array[1:] != array[:-1]])
+
+
+def least_demand(workloads: Sequence[Workload], headroom: float) -> dict[str, Fraction]:
+    """Least mean token rate of each stage over several traces, without the headroom that they were sped up by.
+
+    Then arrivals were rounded, so a span may have lost a nanosecond, or a float's precision of it.
+    """
+    rounds = headroom != 1.0
+    spans_ns = [(w.span_ns + rounds * (1 + w.span_ns // 2**50)) * Fraction(headroom) for w in workloads]
+    return {
+        stage: min(w.stages[stage].count / span_ns for w, span_ns in zip(workloads, spans_ns, strict=True))
+        for stage in workloads[0].stages
+    }

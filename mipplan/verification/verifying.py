@@ -30,7 +30,7 @@ from mipplan.result import (
     read_document,
     worst_sample,
 )
-from mipplan.tokens import Sample, find_samples, read_traces, realise
+from mipplan.tokens import Sample, find_samples, least_demand, read_traces, realise
 from mipplan.trace import Trace, TraceReference
 from mipplan.verification.certifying import certify_samples
 
@@ -209,12 +209,14 @@ def _cost_problems(plan: Plan, electricity_microusd: int = 0) -> list[str]:
     return [f"the file states a cost of {plan.usd_per_hour} $/h; its choices cost {cost_usd} $/h"]
 
 
-def _power_of(plan: Plan, demand: Mapping[str, Fraction]) -> tuple[int, int, int]:
+def _power_of(
+    plan: Plan, demand: Mapping[str, Fraction], least: Mapping[str, Fraction]
+) -> tuple[int, int, int]:
     """Mean power of a plan at most and at least, milliwatts, and its electricity, micro-dollars per hour."""
     terms, most_mw, least_mw, microusd = plan.energy or EnergyTerms(), 0, 0, 0
     for stage, draw in plan.draws().items():
         power, replicas = (
-            power_bounds(draw, plan.service_ns(stage).tolist(), demand[stage]),
+            power_bounds(draw, plan.service_ns(stage).tolist(), demand[stage], least[stage]),
             plan.choices[stage].replicas,
         )
         most_mw, least_mw = most_mw + power.most.of(replicas), least_mw + power.least.of(replicas)
@@ -229,7 +231,10 @@ def _power_problems(
     """Hold cost and power of a plan that energy is asked of against the traffic; figures only if it is the plan's."""
     demands = [_demand(plan, sample, curve) for sample in planned]
     demand = {stage: max(one[stage] for one in demands) for stage in plan.choices}
-    most_mw, least_mw, microusd = _power_of(plan, demand)
+    loads = [realise(plan.pipeline, sample.trace, sample.seed) for sample in planned]
+    # An arrival curve does not say how little comes.
+    least = least_demand(loads, plan.headroom) if curve is None else dict.fromkeys(demand, Fraction(0))
+    most_mw, least_mw, microusd = _power_of(plan, demand, least)
     cap = None if plan.energy is None else plan.energy.max_power_mw
     if cap is not None and most_mw > cap:
         yield f"the mean power may reach {most_mw / MW_PER_W:g} W, above the {cap / MW_PER_W:g} W asked for"

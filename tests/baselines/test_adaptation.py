@@ -93,10 +93,13 @@ def test_bad_arguments() -> None:
         mp.InputError, match="variants: expected 'low', 'high' or a variant per stage, found 'mid'"
     ):
         mp.baselines.fa2(*given, variants="mid")
+    with pytest.raises(mp.InputError, match="variants: expected 'low', 'high' or"):
+        mp.baselines.fa2(*given, variants=None)  # type: ignore[arg-type]
     with pytest.raises(mp.InputError, match="there is no variant 'lage'"):
         mp.baselines.fa2(*given, variants={"detect": "lage"})
     with pytest.raises(mp.InputError) as caught:
-        mp.baselines.rim(*given, replicas={"detect": 0, "nowhere": 3})
+        mp.baselines.rim(*given, replicas={"detect": 0, "nowhere": 3}, largest_batch=0)
+    assert "largest_batch: expected a whole number from 1" in str(caught.value)
     assert "replicas.detect" in str(caught.value)
     assert "replicas.nowhere" in str(caught.value)
 

@@ -89,6 +89,15 @@ def test_carbon_goes_by_the_hour() -> None:
     assert (float(mean), float(dearest)) == (1 + 50 * 50 / 1e6, 2 + 100 * 50 / 1e6)
 
 
+def test_runs_whose_energy_is_not_known_are_told_nevertheless() -> None:
+    pipeline, profiles, trace = powered()
+    hourly = mp.EnergyTerms(usd_per_kwh=(0.1, 0.2))
+    choices = {"detect": ("t4", 1, 2), "identify": ("cpu", 2, 1)}
+    plan = mp.Plan.from_choices(pipeline, profiles, choices, energy=hourly)
+    late = mp.ReplicaSchedule(trace.arrival_ns[5:6], np.array([2, 3]))
+    assert "not known: what goes by the hour" in str(mp.replay(plan, trace, schedule={"detect": late}))
+
+
 def test_what_is_not_known_is_told_in_one_error() -> None:
     pipeline, profiles, trace = powered()
     bare = profiles.without_power()
@@ -109,6 +118,7 @@ def test_what_is_not_known_is_told_in_one_error() -> None:
         ("usd_per_kwh", -0.1, "expected a number of at least 0"),
         ("usd_per_kwh", (), "one for each hour"),
         ("gco2_per_kwh", [100.0, "x"], "one for each hour"),
+        ("usd_per_kwh", (0.1, 10_001.0), "a kWh and its CO₂ may cost 10,000"),
         ("usd_per_tonne", 80.0, "needs gco2_per_kwh"),
         ("usd_per_tonne", -1.0, "expected dollars"),
     ],
@@ -134,6 +144,39 @@ def test_an_impossible_cap_is_named() -> None:
     assert found.status == "infeasible"
     assert "the stages may draw" in (found.reason or "")
     assert "the cap on power" in (found.reason or "")
+
+
+def test_no_run_of_a_trace_planned_for_takes_less_than_the_lower_bound() -> None:
+    pipeline, profiles, trace = powered()
+    calm = mp.Trace.from_ns(trace.arrival_ns * 5)
+    asked: list[tuple[Any, dict[str, Any]]] = [
+        (trace, {"headroom": 1.5}),
+        ([trace, calm], {}),
+        (trace, {"guarantee": "envelope"}),
+    ]
+    for traces, more in asked:
+        plan = mp.plan(pipeline, profiles, traces, energy=mp.EnergyTerms(), slo_s=5.0, **more)
+        assert mp.verify(plan, traces).problems == ()
+        for one in traces if isinstance(traces, list) else [traces]:
+            energy = mp.replay(plan, one).energy
+            assert energy is not None
+            assert energy.pj >= (plan.figures.least_power_mw or 0) * one.span_ns
+            assert energy.mean_power_w <= (plan.power_w or 0.0)
+
+
+def test_fewer_replicas_draw_less_even_where_none_draw_anything_idle() -> None:
+    # One by one the tokens take 300 W on devices enough; two devices draw 200 W at most.
+    table = LatencyTable("m", "gpu", np.array([1, 4]), np.array([10.0, 12.0]))
+    profiles = mp.Profiles.from_parts([Hardware("gpu", 1.0, idle_w=0.0, tdp_w=100.0)], [table])
+    stage = {"model": "m", "batch": [4]}
+    pipeline = mp.Pipeline.from_document(
+        {"slo": "1s", "stages": {"a": stage, "b": stage}, "edges": [{"from": "a", "to": "b"}]}
+    )
+    trace = mp.Trace.from_ns(np.sort(np.random.default_rng(3).integers(0, 500_000_000, 150)))
+    fewest = mp.Plan.from_choices(pipeline, profiles, {"a": ("gpu", 4, 2), "b": ("gpu", 4, 2)})
+    slo_s = mp.certify(fewest, trace).bound_ns / 1e9
+    plan = mp.plan(pipeline, profiles, trace, slo_s=slo_s, energy=mp.EnergyTerms(max_power_w=400.0))
+    assert (plan.status, plan.choices, plan.power_w) == ("optimal", fewest.choices, 400.0)
 
 
 def test_files_that_claim_less_power_do_not_verify() -> None:

@@ -170,6 +170,15 @@ def test_optimum_is_that_of_brute_force(solver: str) -> None:
     assert verdicts == {True, False}
 
 
+def test_accuracies_that_the_pipeline_states_go_first() -> None:
+    """As in plans: `two_variants` has it that large is the more accurate one."""
+    stated = chain(1.0, {"model": "large", "variants": {"small": 0.9, "large": 0.2}}, {"model": "next"})
+    found = configure(stated, two_variants(), steady(20), weights=Weights(accuracy=10.0))
+    assert (found.models["s0"], found.plan.accuracy) == ("small", pytest.approx(0.9 * 0.9))
+    named = configure(stated, two_variants(), steady(20), weights=Weights(accuracy=10.0), variants=VARIANTS)
+    assert (named.models["s0"], named.objective) == ("small", found.objective)
+
+
 def test_limits_on_devices_are_a_reason() -> None:
     found = configure(chain(1.0, {"model": "large"}, {"model": "next"}), two_variants(limit=3), steady(150))
     assert found.plan.status == "infeasible"

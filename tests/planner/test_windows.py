@@ -194,16 +194,19 @@ def test_allowance_is_what_windows_say(
     assert not some.is_exceeded(latency[kept] > limit) or allowance.is_exceeded(latency > limit)
     everybody = allowance.restricted(np.ones(latency.size, dtype=bool))
     assert everybody.figure(latency) == figure
-    # Queries of the windows that decide: they exceed all below the figure, and what they exceed, all exceed.
+    # Queries of the windows that decide: they exceed all below the figure, and what they exceed, all exceed. Of some
+    # queries, too, although whole windows may have none of these.
     other = np.random.default_rng(seed + 1).permutation(latency)
-    for queries, few in (allowance.slowest(latency, 1.5), allowance.late(latency, figure - 1, 1.5)):
-        assert few.is_exceeded(latency[queries] > figure - 1)
-        assert not few.is_exceeded(latency[queries] > figure)
-        assert few.figure(latency[queries]) == figure
-        assert not few.is_exceeded(other[queries] > limit) or allowance.is_exceeded(other > limit)
-        assert np.array_equal(queries, np.unique(queries))
-        side_by_side = np.stack([latency[queries] > limit, other[queries] > limit])
-        assert few.are_exceeded(side_by_side).tolist() == [few.is_exceeded(late) for late in side_by_side]
+    for asked, own, others in ((allowance, latency, other), (some, latency[kept], other[kept])):
+        figure = asked.figure(own)
+        for queries, few in (asked.slowest(own, 1.5), asked.late(own, figure - 1, 1.5)):
+            assert few.is_exceeded(own[queries] > figure - 1) == asked.is_exceeded(own > figure - 1)
+            assert not few.is_exceeded(own[queries] > figure)
+            assert few.figure(own[queries]) == figure
+            assert not few.is_exceeded(others[queries] > limit) or allowance.is_exceeded(other > limit)
+            assert np.array_equal(queries, np.unique(queries))
+            side_by_side = np.stack([own[queries] > limit, others[queries] > limit])
+            assert few.are_exceeded(side_by_side).tolist() == [few.is_exceeded(late) for late in side_by_side]
 
 
 def test_shares_are_counted_as_written() -> None:
