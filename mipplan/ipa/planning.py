@@ -138,7 +138,7 @@ def configure(
     S. Ghafouri et al., "IPA: Inference pipeline adaptation to achieve high accuracy and cost-efficiency", Journal of
     Systems Research 4(1), 2024, doi:10.5070/SR34163500.
     """
-    weights = weights or Weights()
+    weights = Weights() if weights is None else weights
     listed = {name: stage.variants for name, stage in pipeline.stages.items() if len(stage.models) > 1}
     own, stages = pipeline if variants is None else None, pipeline.stages
     variants, pipeline = listed if variants is None else variants, pinned(pipeline)
@@ -195,6 +195,9 @@ def _chain_faults(pipeline: Pipeline) -> Iterator[Fault]:
 
 def check_weights(weights: Weights) -> Iterator[Fault]:
     """Yield what is wrong with weights."""
+    if not isinstance(weights, Weights):
+        yield Fault("weights", f"expected ipa.Weights, found {weights!r}")
+        return
     for name in ("accuracy", "cost", "batch"):
         value = getattr(weights, name)
         if not is_number(value) or not 0 <= value <= 1e6:

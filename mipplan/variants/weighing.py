@@ -112,7 +112,7 @@ def weigh(
     -----
     Values are compared exactly, accuracies as `mipplan.pareto` tells them apart.
     """
-    weights = weights or Weights()
+    weights = Weights() if weights is None else weights
     InputError.raise_if(check_weights(weights))
     return _Search(Asker(pipeline, profiles, trace, time_limit_s, progress, settings), weights).run()
 
