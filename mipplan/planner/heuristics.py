@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
-from mipplan.calculus import PathWait, Wait, fewest_replicas, grid_rate, grid_step
-from mipplan.core import NO_DEADLINE, Bool, Deadline, Float64, Int64, first_true
-from mipplan.options import Configuration, Family, Option, StageOptions, tabulate
+from mipplan.calculus import PathWait, fewest_replicas
+from mipplan.core import NO_DEADLINE, Deadline, Int64, first_true
+from mipplan.options import Configuration, Family, Option
 from mipplan.pipeline import DispatchLaw
+from mipplan.planner.accurate import accurate_instances, slowest_within
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.instance import Instance
 
@@ -36,10 +37,7 @@ class FirstPlanParams:
     shares: tuple[float, ...] = (1.0, 0.8, 0.5, 0.2, 0.0)
     #: Paced stages are tried with at least as many replicas each; others do not depend on it.
     least: tuple[int, ...] = (1, 2, 4, 8, 16, 64)
-    prices: int = 24  # Of accuracy, each half the one before.
-    halvings: int = 12  # Of the logarithm of a price on T.
-    waits: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6)  # Shares of the deadline.
-    certified: int = 8  # Among so many plans that are accurate enough the cheapest is taken.
+    certified: int = 3  # Among so many plans that are accurate enough the cheapest is taken.
     shrinking: int = 32  # steps, each by the same factor, from the most replicas to the fewest
     rounds: int = 4  # Over the stages, where fewer replicas of one may let others go.
 
@@ -67,7 +65,7 @@ def find_first_plan(
 ) -> CertifiedConfiguration | None:
     """Cheapest of a handful of certified plans; None if none of them is certified within limits and deadline."""
     if instance.floor is not None:
-        accurate = _accurate(instance, params)
+        accurate = accurate_instances(instance)
         plans = (
             find_first_plan(replace(restricted, floor=None), params, deadline) for restricted in accurate
         )
@@ -119,86 +117,6 @@ def find_first_plan(
         if again is not None and again != cheapest:
             candidates.append(again)
     return None
-
-
-def _accurate(instance: Instance, params: FirstPlanParams) -> Iterator[Instance]:
-    """Yield the instance with options only any of which together are accurate enough, the most promising first.
-
-    First one family per stage: where cost plus prices on T and on −log of accuracy is least, for several waits that
-    every stage may have, sized for these. Of each price on accuracy the price on T is the least with which the deadline
-    is kept. Last comes the greatest accuracy of every stage.
-    """
-    floor, paths, stages = instance.floor, instance.oracle.paths.paths, tuple(instance.families)
-    if floor is None:
-        raise AssertionError("asked where a least accuracy is")
-    tables = [
-        tabulate(found, [np.array([family.fewest], dtype=np.int64) for family in found.families])
-        for found in instance.families.values()
-    ]
-    accuracy = [np.array([f.accuracy or 1.0 for f in found.families]) for found in instance.families.values()]
-    prices = max(int(table.cost.max()) for table in tables) * 2.0 ** -np.arange(-8, params.prices)
-    found: dict[tuple[int, ...], float] = {}
-    for share in params.waits:
-        costs = [
-            _costs_at(instance, stage, table, int(share * instance.deadline_ns))
-            for stage, table in zip(stages, tables, strict=True)
-        ]
-        left_ns = [path.lag_ns + share * instance.deadline_ns for path in paths]
-
-        def chosen(price_of_ns: Float64, costs: list[Float64] = costs) -> Int64:
-            """The family of every stage by prices, shape (prices, stages)."""
-            own = [
-                (cost - prices[:, None] * np.log(a) + price_of_ns[:, None] * table.latency_ns).argmin(axis=1)
-                for cost, a, table in zip(costs, accuracy, tables, strict=True)
-            ]
-            return np.stack(own, axis=1)
-
-        def keeps(picks: Int64, left_ns: list[float] = left_ns) -> Bool:
-            latency_ns = {s: t.latency_ns[own] for s, t, own in zip(stages, tables, picks.T, strict=True)}
-            late = [sum(latency_ns[s] for s in path.stages) + ns for path, ns in zip(paths, left_ns, strict=True)]
-            return np.all(np.array(late) <= instance.deadline_ns, axis=0)
-
-        low, high = np.full(prices.size, -40.0), np.full(prices.size, 20.0)
-        for _ in range(params.halvings):
-            middle = (low + high) / 2
-            kept = keeps(chosen(np.exp2(middle)))
-            low, high = np.where(kept, low, middle), np.where(kept, middle, high)
-        picks = chosen(np.exp2(high))
-        for pick in picks[keeps(picks)]:
-            known = {s: float(a[own]) for s, a, own in zip(stages, accuracy, pick, strict=True)}
-            if floor.reaches({stage: known[stage] for stage in floor.counted}):
-                cost = float(sum(c[own] for c, own in zip(costs, pick, strict=True)))
-                found[tuple(pick.tolist())] = min(cost, found.get(tuple(pick.tolist()), math.inf))
-    most = {stage: own >= own.max() for stage, own in zip(stages, accuracy, strict=True)}
-    for pick in sorted((pick for pick in found if found[pick] < math.inf), key=found.__getitem__):
-        yield _only(instance, {stage: [own] for stage, own in zip(stages, pick, strict=True)})
-    if floor.reaches({stage: float(own.max()) for stage, own in zip(stages, accuracy, strict=True) if stage in floor.counted}):
-        yield _only(instance, {stage: np.flatnonzero(own).tolist() for stage, own in most.items()})
-
-
-def _only(instance: Instance, kept: Mapping[str, Sequence[int]]) -> Instance:
-    """The instance with some families of each stage only."""
-    families = {
-        stage: replace(found, families=tuple(found.families[place] for place in kept[stage]))
-        for stage, found in instance.families.items()
-    }
-    return replace(instance, families=families)
-
-
-def _costs_at(instance: Instance, stage: str, table: StageOptions, wait_ns: int) -> Float64:
-    """About what each family costs if the stage waits no longer than so on any path; infinite if it cannot, shape (m,)."""
-    fewest_ns = table.period_ns / table.tokens
-    slowest = min(
-        (
-            float(Fraction(*_slowest_within(path.curves[path.stages.index(stage)], wait_ns, 0.0, fewest_ns.max())))
-            for path in instance.oracle.paths.paths
-            if stage in path.stages
-        ),
-        default=math.inf,
-    )
-    factor = np.ceil(table.replicas * np.maximum(1.0, fewest_ns / max(slowest, 1e-9))) / table.replicas
-    most = np.array([family.most for family in table.families.families])
-    return np.where(factor * table.replicas <= most, table.cost * factor, np.inf)
 
 
 def _at_most(start: Mapping[str, Option]) -> Configuration:
@@ -264,20 +182,10 @@ def replicas_on_path(
     family = start[stage].family
     slowest, quickest = family.service(family.fewest), family.service(family.most)
     span = float(quickest.ns_per_token), float(slowest.ns_per_token)
-    period_ns, tokens = _slowest_within(curve, math.floor(slack * share), *span)
+    period_ns, tokens = slowest_within(curve, math.floor(slack * share), *span)
     if period_ns == 0:
         return family.most
     return fewest_replicas(family.service_ns, Fraction(tokens, period_ns), family.law, reached=True)
-
-
-def _slowest_within(curve: Wait, most_ns: int, least: float, most: float) -> tuple[int, int]:
-    """Largest 1/R on the grid, between two in ns per token, with a wait within `most_ns`: it grows with 1/R."""
-    beyond = first_true(
-        grid_step(least) + 1,
-        grid_step(most) + 2,
-        lambda step: curve.lower(*grid_rate(step), least_ns=most_ns, most_ns=most_ns) > most_ns,
-    )
-    return grid_rate(beyond - 1)
 
 
 def trim(

@@ -93,9 +93,9 @@ def options_within(
 ) -> dict[str, StageOptions]:
     """Return options that could be part of a plan within the budget, none that dominance drops, per stage.
 
-    Where there are many, ranges of replicas stand for them first: each costs what its fewest do and serves what its most
-    do. So the linear relaxation over ranges is one over all options, and a range whose reduced cost lifts its bound
-    above the budget holds no option of such a plan.
+    Where there are many, ranges of replicas stand for them first: each costs what its fewest do and serves what its
+    most do. So the linear relaxation over ranges is one over all options, too, and a range whose reduced cost lifts its
+    bound above the budget holds no option of such a plan.
     """
     if instance.count_affordable(budget) <= params.many:
         return instance.affordable(budget)
@@ -124,7 +124,10 @@ def options_within(
             np.concatenate(
                 [
                     np.empty(0, dtype=np.int64),
-                    *(np.arange(table.replicas[row], most[row] + 1) for row in own[table.family[own] == family]),
+                    *(
+                        np.arange(table.replicas[row], most[row] + 1)
+                        for row in own[table.family[own] == family]
+                    ),
                 ]
             )
             for family in range(len(table.families.families))
