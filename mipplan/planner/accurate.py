@@ -89,10 +89,13 @@ def accurate_instances(instance: Instance, params: PriceParams = PriceParams()) 
             if floor.reaches({stage: known[stage] for stage in floor.counted}):
                 cost = float(sum(c[own] for c, own in zip(costs, pick, strict=True)))
                 found.append((cost, tuple(pick.tolist())))
-    for _, pick in sorted(found):
-        yield _only(instance, [np.array([own]) for own in pick])
-    for _, pick in sorted(found):
-        yield _only(instance, [np.flatnonzero(a >= a[own]) for a, own in zip(accuracy, pick, strict=True)])
+    ordered = [families for _, families in sorted(found)]
+    for families in ordered:
+        yield _only(instance, [np.array([own]) for own in families])
+    for families in ordered:
+        yield _only(
+            instance, [np.flatnonzero(a >= a[own]) for a, own in zip(accuracy, families, strict=True)]
+        )
     if floor.reaches(
         {s: float(a.max()) for s, a in zip(stages, accuracy, strict=True) if s in floor.counted}
     ):

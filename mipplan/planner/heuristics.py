@@ -70,8 +70,8 @@ def find_first_plan(
             find_first_plan(replace(restricted, floor=None), params, deadline) for restricted in accurate
         )
         some = itertools.islice((plan for plan in plans if plan is not None), params.certified)
-        cheapest = min(some, key=lambda plan: plan.cost, default=None)
-        return None if cheapest is None else trim(instance, cheapest.configuration, params, deadline)
+        best = min(some, key=lambda plan: plan.cost, default=None)
+        return None if best is None else trim(instance, best.configuration, params, deadline)
     patterns: list[dict[str, Option]] = []
     candidates: list[Configuration] = []
     every = (family for found in instance.families.values() for family in found.families)

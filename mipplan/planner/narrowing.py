@@ -37,6 +37,7 @@ class NarrowingParams:
     worth_it: float = 0.8  # Another one follows if the plan costs at most this share of what it did.
     many: int = 2_000  # More options are looked at in ranges of replicas first (`options_within`).
     ranges: int = 2  # As `dense`, for where the ranges begin.
+    bounding: float = 0.25  # Of the time left, for the bound over ranges at most.
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,9 @@ def options_within(
     )
     name, rows = method.formulation, np.arange(space.size)
     formulation = FORMULATIONS[choose_formulation(problem) if name == AUTO else name]
-    costs = LpBound(formulation, problem, rows, space.size).within(rows, method.limits.deadline.left_s())
+    costs = LpBound(formulation, problem, rows, space.size).within(
+        rows, params.bounding * method.limits.deadline.left_s()
+    )
     if costs is None:
         return instance.affordable(budget)
     kept = space.by_stage(rows[costs.bound + costs.reduced <= budget])
