@@ -12,17 +12,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
-from mipplan.calculus import PathWait, fewest_replicas
+from mipplan.calculus import PathWait, fewest_replicas, slowest_within
 from mipplan.core import NO_DEADLINE, Deadline, Int64, first_true
-from mipplan.options import Configuration, Family, Option
+from mipplan.options import Configuration, Family, Option, accurate_families
 from mipplan.pipeline import DispatchLaw
-from mipplan.planner.accurate import accurate_instances, slowest_within
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.instance import Instance
 
@@ -65,10 +64,9 @@ def find_first_plan(
 ) -> CertifiedConfiguration | None:
     """Cheapest of a handful of certified plans; None if none of them is certified within limits and deadline."""
     if instance.floor is not None:
-        accurate = accurate_instances(instance)
-        plans = (
-            find_first_plan(replace(restricted, floor=None), params, deadline) for restricted in accurate
-        )
+        what = instance.families, instance.oracle.paths.paths, instance.deadline_ns, instance.caps
+        accurate = (_only(instance, kept) for kept in accurate_families(instance.floor, *what))
+        plans = (find_first_plan(restricted, params, deadline) for restricted in accurate)
         some = itertools.islice((plan for plan in plans if plan is not None), params.certified)
         best = min(some, key=lambda plan: plan.cost, default=None)
         return None if best is None else trim(instance, best.configuration, params, deadline)
@@ -117,6 +115,15 @@ def find_first_plan(
         if again is not None and again != cheapest:
             candidates.append(again)
     return None
+
+
+def _only(instance: Instance, kept: Sequence[Int64]) -> Instance:
+    """The instance with some families of each stage only, all of them accurate enough."""
+    families = {
+        stage: replace(found, families=tuple(found.families[place] for place in own))
+        for (stage, found), own in zip(instance.families.items(), kept, strict=True)
+    }
+    return replace(instance, families=families, floor=None)
 
 
 def _at_most(start: Mapping[str, Option]) -> Configuration:

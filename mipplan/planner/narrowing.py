@@ -90,16 +90,14 @@ def narrow(
 
 
 def options_within(
-    instance: Instance, budget: int, method: SearchMethod, params: NarrowingParams, tolerance: float
+    instance: Instance, method: SearchMethod, params: NarrowingParams, tolerance: float, budget: int
 ) -> dict[str, StageOptions]:
     """Return options that could be part of a plan within the budget, none that dominance drops, per stage.
 
-    Where there are many, ranges of replicas stand for them first: each costs what its fewest do and serves what its
+    Ranges of replicas stand for them first: each costs what its fewest do and serves what its
     most do. So the linear relaxation over ranges is one over all options, too, and a range whose reduced cost lifts its
     bound above the budget holds no option of such a plan.
     """
-    if instance.count_affordable(budget) <= params.many:
-        return instance.affordable(budget)
     starts, ends = instance.ranges(budget, params.ranges)
     tables = {s: tabulate(found, ends[s], starts[s]) for s, found in instance.families.items()}
     space = instance.space(tables)

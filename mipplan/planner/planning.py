@@ -323,8 +323,9 @@ class PlanMaker:
                 is_too_dear &= deadline.at < math.inf
             if is_too_dear:
                 return self._stopped(at_hand, Limit.TIME)
-            how = self._method, params.narrowing, params.search.rough
-            space = instance.space(options_within(instance, at_hand.cost, *how))
+            least = partial(options_within, instance, self._method, params.narrowing, params.search.rough)
+            is_few = instance.count_affordable(at_hand.cost) <= params.narrowing.many
+            space = instance.space((instance.affordable if is_few else least)(at_hand.cost))
             report(f"choosing among {space.size:,} options")
             # The first plan in terms of the options: where its own was dropped, by one that is no worse.
             rows = [space.tables[stage].no_worse(option) for stage, option in at_hand.configuration.items()]
