@@ -14,7 +14,7 @@ from itertools import repeat
 from typing import Protocol
 
 from mipplan.calculus.samplepath import Probes, Sought, Supports, longest_waits_ns
-from mipplan.core import UNLIMITED_NS, Bool, Int64, first_true
+from mipplan.core import UNLIMITED_NS, Bool, Int64
 
 
 @dataclass(frozen=True)
@@ -219,12 +219,12 @@ class LongestWait:
 
 def slowest_within(curve: Wait, most_ns: int, least: float, most: float) -> tuple[int, int]:
     """Largest 1/R on the grid, between two in ns per token, with a wait within `most_ns`: it grows with 1/R."""
-    beyond = first_true(
-        grid_step(least) + 1,
-        grid_step(most) + 2,
-        lambda step: curve.lower(*grid_rate(step), least_ns=most_ns, most_ns=most_ns) > most_ns,
-    )
-    return grid_rate(beyond - 1)
+    steps = range(grid_step(least) + 1, grid_step(most) + 2)
+
+    def is_beyond(step: int) -> bool:
+        return curve.lower(*grid_rate(step), least_ns=most_ns, most_ns=most_ns) > most_ns
+
+    return grid_rate(steps.start + bisect.bisect_left(steps, True, key=is_beyond) - 1)
 
 
 def _reduced(period_ns: int, tokens: int) -> tuple[int, int]:
