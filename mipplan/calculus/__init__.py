@@ -11,7 +11,7 @@ from mipplan.calculus.samplepath import (
     service_columns,
     stage_service,
 )
-from mipplan.calculus.waits import Wait, grid_rate, grid_step
+from mipplan.calculus.waits import Wait, slowest_within
 from mipplan.calculus.worstcase import WorstCase, most_tokens_per_query
 
 __all__ = [
@@ -31,8 +31,6 @@ __all__ = [
     "check_curve",
     "empirical_envelope",
     "fewest_replicas",
-    "grid_rate",
-    "grid_step",
     "join_paths",
     "latest_start_ns",
     "least_above",
@@ -41,5 +39,6 @@ __all__ = [
     "rate_needed",
     "servers_needed",
     "service_columns",
+    "slowest_within",
     "stage_service",
 ]

@@ -217,6 +217,16 @@ class LongestWait:
         return found
 
 
+def slowest_within(curve: Wait, most_ns: int, least: float, most: float) -> tuple[int, int]:
+    """Largest 1/R on the grid, between two in ns per token, with a wait within `most_ns`: it grows with 1/R."""
+    steps = range(grid_step(least) + 1, grid_step(most) + 2)
+
+    def is_beyond(step: int) -> bool:
+        return curve.lower(*grid_rate(step), least_ns=most_ns, most_ns=most_ns) > most_ns
+
+    return grid_rate(steps.start + bisect.bisect_left(steps, True, key=is_beyond) - 1)
+
+
 def _reduced(period_ns: int, tokens: int) -> tuple[int, int]:
     divisor = math.gcd(period_ns, tokens)
     return period_ns // divisor, tokens // divisor

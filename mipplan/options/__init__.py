@@ -1,6 +1,6 @@
 """The options of every stage (hardware × batch × replicas), and the time-cost problem made of them."""
 
-from mipplan.options.accuracy import AccuracyFloor, check_accuracies, require_accuracy
+from mipplan.options.accuracy import AccuracyFloor, accurate_families, check_accuracies, require_accuracy
 from mipplan.options.energy import charge_energy, check_power, require_power
 from mipplan.options.families import (
     MAX_REPLICAS,
@@ -38,6 +38,7 @@ __all__ = [
     "Option",
     "StageFamilies",
     "StageOptions",
+    "accurate_families",
     "build_problem",
     "charge_energy",
     "check_accuracies",

@@ -10,16 +10,17 @@ Nothing here is proven except the certificate of what is returned.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
-from mipplan.calculus import PathWait, fewest_replicas, grid_rate, grid_step
+from mipplan.calculus import PathWait, fewest_replicas, slowest_within
 from mipplan.core import NO_DEADLINE, Deadline, Int64, first_true
-from mipplan.options import Configuration, Family, Option
+from mipplan.options import Configuration, Family, Option, accurate_families
 from mipplan.pipeline import DispatchLaw
 from mipplan.planner.choices import SearchSpace
 from mipplan.planner.instance import Instance
@@ -35,7 +36,7 @@ class FirstPlanParams:
     shares: tuple[float, ...] = (1.0, 0.8, 0.5, 0.2, 0.0)
     #: Paced stages are tried with at least as many replicas each; others do not depend on it.
     least: tuple[int, ...] = (1, 2, 4, 8, 16, 64)
-    prices: int = 24  # Of accuracy, each four times the one before.
+    certified: int = 3  # Among so many plans that are accurate enough the cheapest is taken.
     shrinking: int = 32  # steps, each by the same factor, from the most replicas to the fewest
     rounds: int = 4  # Over the stages, where fewer replicas of one may let others go.
 
@@ -63,11 +64,12 @@ def find_first_plan(
 ) -> CertifiedConfiguration | None:
     """Cheapest of a handful of certified plans; None if none of them is certified within limits and deadline."""
     if instance.floor is not None:
-        accurate = _accurate(instance, params)
-        plans = (
-            find_first_plan(replace(restricted, floor=None), params, deadline) for restricted in accurate
-        )
-        return next((plan for plan in plans if plan is not None), None)
+        what = instance.families, instance.oracle.paths.paths, instance.deadline_ns, instance.caps
+        accurate = (_only(instance, kept) for kept in accurate_families(instance.floor, *what))
+        plans = (find_first_plan(restricted, params, deadline) for restricted in accurate)
+        some = itertools.islice((plan for plan in plans if plan is not None), params.certified)
+        best = min(some, key=lambda plan: plan.cost, default=None)
+        return None if best is None else trim(instance, best.configuration, params, deadline)
     patterns: list[dict[str, Option]] = []
     candidates: list[Configuration] = []
     every = (family for found in instance.families.values() for family in found.families)
@@ -115,41 +117,13 @@ def find_first_plan(
     return None
 
 
-def _accurate(instance: Instance, params: FirstPlanParams) -> Iterator[Instance]:
-    """Yield the instance with options only any of which together are accurate enough, the cheapest sets first.
-
-    Every stage has a least accuracy of its own: where what keeps up costs least, and a price on −log of it. The prices
-    rise until the accuracies together are enough; last comes the greatest accuracy of every stage.
-    """
-    floor, costs = instance.floor, dict[str, list[tuple[float, int]]]()
-    if floor is None:
-        raise AssertionError("asked where a least accuracy is")
-    for stage, found in instance.families.items():
-        levels = sorted({family.accuracy or 1.0 for family in found.families})
-        costs[stage] = [
-            (a, min(f.cost(f.fewest) for f in found.families if (f.accuracy or 1.0) >= a)) for a in levels
-        ]
-    dearest = max(cost for levels in costs.values() for _, cost in levels)
-    patterns: list[dict[str, float]] = []
-    for step in range(params.prices):
-        price = dearest * 4.0 ** (step - params.prices // 2)
-        pattern = {
-            stage: min(levels, key=lambda level: level[1] - price * math.log(level[0]))[0]
-            for stage, levels in costs.items()
-        }
-        patterns += [] if pattern in patterns else [pattern]
-    patterns.append({stage: max(levels)[0] for stage, levels in costs.items()})
-    for pattern in patterns:
-        known = {stage: pattern[stage] for stage in floor.counted}
-        if floor.reaches(known):
-            kept = {
-                stage: replace(
-                    found,
-                    families=tuple(f for f in found.families if (f.accuracy or 1.0) >= pattern[stage]),
-                )
-                for stage, found in instance.families.items()
-            }
-            yield replace(instance, families=kept)
+def _only(instance: Instance, kept: Sequence[Int64]) -> Instance:
+    """The instance with some families of each stage only, all of them accurate enough."""
+    families = {
+        stage: replace(found, families=tuple(found.families[place] for place in own))
+        for (stage, found), own in zip(instance.families.items(), kept, strict=True)
+    }
+    return replace(instance, families=families, floor=None)
 
 
 def _at_most(start: Mapping[str, Option]) -> Configuration:
@@ -211,17 +185,11 @@ def replicas_on_path(
     if slack < 0:
         return None
     curve = path.curves[path.stages.index(stage)]
-    # Largest 1/R on the grid with a wait within the slack: the wait grows with 1/R. It need not be looked for beyond
-    # what the fewest replicas give, nor below what the most give.
-    family, most_ns = start[stage].family, math.floor(slack * share)
+    # The wait need not be looked at beyond what the fewest replicas give, nor below what the most give.
+    family = start[stage].family
     slowest, quickest = family.service(family.fewest), family.service(family.most)
-    least, high = grid_step(float(quickest.ns_per_token)), grid_step(float(slowest.ns_per_token)) + 1
-    beyond = first_true(
-        least + 1,
-        high + 1,
-        lambda step: curve.lower(*grid_rate(step), least_ns=most_ns, most_ns=most_ns) > most_ns,
-    )
-    period_ns, tokens = grid_rate(beyond - 1)
+    span = float(quickest.ns_per_token), float(slowest.ns_per_token)
+    period_ns, tokens = slowest_within(curve, math.floor(slack * share), *span)
     if period_ns == 0:
         return family.most
     return fewest_replicas(family.service_ns, Fraction(tokens, period_ns), family.law, reached=True)

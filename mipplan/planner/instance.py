@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 
+import numpy as np
+
 from mipplan.calculus import ArrivalCurve, StageService, most_tokens_per_query
 from mipplan.certificate import check_covered, check_timed
 from mipplan.core import (
@@ -15,6 +17,7 @@ from mipplan.core import (
     Fault,
     Faults,
     InputError,
+    Int64,
 )
 from mipplan.options import (
     AccuracyFloor,
@@ -187,6 +190,18 @@ class Instance:
             stage: prune(expand(self.families[stage], most, dense, own.get(stage)))
             for stage, most in self._spendable(budget).items()
         }
+
+    def ranges(self, budget: int, dense: int) -> tuple[dict[str, list[Int64]], dict[str, list[Int64]]]:
+        """Ranges of replicas of each family that hold all numbers within the budget: the first and last of each."""
+        starts, ends = dict[str, list[Int64]](), dict[str, list[Int64]]()
+        for stage, most in self._spendable(budget).items():
+            own = self.families[stage].families
+            starts[stage] = [family.numbers_within(most, dense) for family in own]
+            ends[stage] = [
+                np.append(first[1:] - 1, family.most_within(most))[: first.size]
+                for family, first in zip(own, starts[stage], strict=True)
+            ]
+        return starts, ends
 
     def count_affordable(self, budget: int) -> int:
         """How many options that is, of all stages together, before any is dropped."""

@@ -12,9 +12,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
+from mipplan.core import Int64
+from mipplan.options import StageOptions, build_problem, tabulate, undominated
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
+from mipplan.planner.choices import LpBound
 from mipplan.planner.heuristics import CertifiedConfiguration, FirstPlanParams
 from mipplan.planner.instance import Instance
+from mipplan.solvers import AUTO, choose_formulation
+from mipplan_formulations import FORMULATIONS
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,9 @@ class NarrowingParams:
         0.8  # Of the time left, for one search among few numbers: without a cheaper plan there is no other.
     )
     worth_it: float = 0.8  # Another one follows if the plan costs at most this share of what it did.
+    many: int = 2_000  # More options are looked at in ranges of replicas first (`options_within`).
+    ranges: int = 2  # As `dense`, for where the ranges begin.
+    bounding: float = 0.25  # Of the time left, for the bound over ranges at most.
 
 
 @dataclass(frozen=True)
@@ -77,3 +87,54 @@ def narrow(
         before, first = first, CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns)
         helps = first.cost <= params.worth_it * before.cost
     return first, is_too_dear
+
+
+def options_within(
+    instance: Instance, method: SearchMethod, params: NarrowingParams, tolerance: float, budget: int
+) -> dict[str, StageOptions]:
+    """Return options that could be part of a plan within the budget, none that dominance drops, per stage.
+
+    Ranges of replicas stand for them first: each costs what its fewest do and serves what its
+    most do. So the linear relaxation over ranges is one over all options, too, and a range whose reduced cost lifts its
+    bound above the budget holds no option of such a plan.
+    """
+    starts, ends = instance.ranges(budget, params.ranges)
+    tables = {s: tabulate(found, ends[s], starts[s]) for s, found in instance.families.items()}
+    space = instance.space(tables)
+    problem = build_problem(
+        instance.pipeline,
+        tables,
+        instance.oracle.paths,
+        instance.deadline_ns,
+        instance.limits,
+        caps=space.caps,
+        tolerance=tolerance,
+    )
+    name, rows = method.formulation, np.arange(space.size)
+    formulation = FORMULATIONS[choose_formulation(problem) if name == AUTO else name]
+    costs = LpBound(formulation, problem, rows, space.size).within(
+        rows, params.bounding * method.limits.deadline.left_s()
+    )
+    if costs is None:
+        return instance.affordable(budget)
+    kept = space.by_stage(rows[costs.bound + costs.reduced <= budget])
+
+    def numbers(stage: str, own: Int64) -> list[Int64]:
+        table, most = tables[stage], np.concatenate(ends[stage])
+        return [
+            np.concatenate(
+                [
+                    np.empty(0, dtype=np.int64),
+                    *(
+                        np.arange(table.replicas[row], most[row] + 1)
+                        for row in own[table.family[own] == family]
+                    ),
+                ]
+            )
+            for family in range(len(table.families.families))
+        ]
+
+    return {
+        stage: undominated(tabulate(instance.families[stage], numbers(stage, own - first)))
+        for stage, own, first in zip(tables, kept, space.first, strict=True)
+    }

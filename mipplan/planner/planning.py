@@ -26,7 +26,7 @@ from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, c
 from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility, over_budget
 from mipplan.planner.instance import Request, asked_objective, check_theorem, state_question
-from mipplan.planner.narrowing import PlanningParams, narrow
+from mipplan.planner.narrowing import PlanningParams, narrow, options_within
 from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import (
     CertificateKind,
@@ -323,7 +323,9 @@ class PlanMaker:
                 is_too_dear &= deadline.at < math.inf
             if is_too_dear:
                 return self._stopped(at_hand, Limit.TIME)
-            space = instance.space(instance.affordable(at_hand.cost))
+            least = partial(options_within, instance, self._method, params.narrowing, params.search.rough)
+            is_few = instance.count_affordable(at_hand.cost) <= params.narrowing.many
+            space = instance.space((instance.affordable if is_few else least)(at_hand.cost))
             report(f"choosing among {space.size:,} options")
             # The first plan in terms of the options: where its own was dropped, by one that is no worse.
             rows = [space.tables[stage].no_worse(option) for stage, option in at_hand.configuration.items()]
