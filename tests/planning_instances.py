@@ -64,6 +64,14 @@ def made_again(plan: mp.Plan, params: SearchParams, narrowing: NarrowingParams |
     ).cheapest()
 
 
+def check_ranges(plan: mp.Plan) -> None:
+    """Assert that it costs the same where options are struck in ranges first, as happens where they are many."""
+    again = made_again(plan, SearchParams(), NarrowingParams(many=0))
+    assert again.status == plan.status
+    assert again.microusd_per_hour == plan.microusd_per_hour
+    assert again.lower_bound_microusd_per_hour == plan.lower_bound_microusd_per_hour
+
+
 def planning_instance(
     number: int, *, shape: str | None = None, limited: bool | None = None
 ) -> PlanningInstance:

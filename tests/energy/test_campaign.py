@@ -15,7 +15,7 @@ from oracle_energy import PoweredEnumeration, powers, run_energy_pj
 from oracle_planner import TooLargeError
 from oracle_replay import EventLoop
 from oracle_tokens import slow_tokens
-from planning_instances import PlanningInstance, planning_instance
+from planning_instances import PlanningInstance, check_ranges, planning_instance
 
 
 def powered_instance(number: int) -> tuple[PlanningInstance, float, set[str]]:
@@ -111,6 +111,7 @@ def check_caps(instance: PlanningInstance, price: float, truth: PoweredEnumerati
         before = least
         check_figures(plan, truth, instance)
         assert cap is None or (plan.figures.power_mw or 0) <= cap
+        check_ranges(plan)
     return verdicts
 
 

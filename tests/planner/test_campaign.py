@@ -11,7 +11,7 @@ import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
 from mipplan.planner import trace_instance
 from oracle_planner import OracleAnswer, TooLargeError, cheapest_certified
-from planning_instances import PlanningInstance, hand_made, planning_instance
+from planning_instances import PlanningInstance, check_ranges, hand_made, planning_instance
 
 FIRST = 1000
 #: What must turn up in at least this share of the instances, lest the campaign prove nothing.
@@ -43,6 +43,7 @@ def test_cheapest_certified_plan_is_found(tmp_path: Path) -> None:
             verdicts[plan.status] += 1
             certificates += truth.certificates if truth else 0
             check(plan, truth, instance, number)
+            check_ranges(plan)
             check_file(plan, instance, tmp_path / "plan.json")
     for feature in COMMON:
         assert features[feature] >= LEAST_SHARE * len(numbers), f"too few instances with {feature}"
@@ -131,6 +132,7 @@ def test_cheapest_paced_plan_is_found(tmp_path: Path) -> None:
             plan = instance.plan(dispatch="paced")
             verdicts[plan.status] += 1
             check(plan, truth, instance, number)
+            check_ranges(plan)
             check_file(plan, instance, tmp_path / "plan.json")
             cheaper += truth is not None and (eager is None or truth.cost < eager.cost)
     assert skipped <= MOST_SKIPPED * len(numbers)

@@ -29,7 +29,7 @@ from mipplan.result import Choice, RunClass, Ties
 from mipplan.tokens import Workload, realise
 from oracle_fifo import slow_along
 from oracle_planner import OracleFamily, batch_ns, oracle_families, oracle_limits
-from planning_instances import PlanningInstance, hand_made, made_again, planning_instance
+from planning_instances import PlanningInstance, check_ranges, hand_made, made_again, planning_instance
 
 FIRST = 6000
 #: Stages have at most this many replicas, so that everything can be tried.
@@ -191,6 +191,7 @@ def test_cheapest_fifo_plan_is_found(tmp_path: Path) -> None:
             seen["choices"] += everything.count
             seen["dearer than oldest first"] += is_dearer(plan, instance)
             check(plan, everything, tmp_path / "plan.json")
+            check_ranges(plan)
     assert seen["skipped"] <= MOST_SKIPPED * len(numbers)
     assert min(seen["optimal"], seen["infeasible"], 10 * seen["dearer than oldest first"]) >= 0.1 * len(
         numbers
