@@ -384,9 +384,7 @@ def _counted(everyone: Int64, count: int) -> Int64:
 
 def _run_starts(array: Int64) -> Int64:
     """Where runs of equal neighbours start."""
-    if array.size == 0:
-        return np.empty(0, dtype=np.int64)
-    return np.flatnonzero(np.r_[True, array[1:] != array[:-1]])
+    return np.flatnonzero(np.r_[array.size > 0, array[1:] != array[:-1]])
 
 
 def least_demand(workloads: Sequence[Workload], headroom: float) -> dict[str, Fraction]:
