@@ -12,6 +12,7 @@ from .checks import check_one_of as check_one_of
 from .checks import check_seed as check_seed
 from .checks import check_slo as check_slo
 from .checks import check_time_limit as check_time_limit
+from .checks import counts_up as counts_up
 from .checks import frozen as frozen
 from .checks import is_finite as is_finite
 from .checks import is_number as is_number
@@ -51,7 +52,6 @@ from .search import Deadline as Deadline
 from .search import Report as Report
 from .search import SampleParams as SampleParams
 from .search import SearchLimits as SearchLimits
-from .search import counts_up as counts_up
 from .search import find_largest as find_largest
 from .search import first_true as first_true
 from .search import greatest_values as greatest_values

@@ -24,8 +24,6 @@ Numbers = Int64 | Float64
 _Values = TypeVar("_Values", Int64, Float64)
 #: Values in a run whose maximum is taken by itself, and how many values make that worth while.
 _RUN, _LONG = 8, 1 << 13
-#: Numbers looked at together: few enough to stay in the processor's cache.
-_PIECE = 1 << 14
 
 
 def first_true(low: int, high: int, test: Callable[[int], bool]) -> int:
@@ -124,16 +122,6 @@ def running_maximum(values: _Values, out: _Values | None = None) -> _Values:
     rest = greatest[full - 1 :]
     np.maximum.accumulate(rest, out=rest)
     return greatest
-
-
-def counts_up(values: Int64) -> bool:
-    """Whether an array is 0, 1, 2, …; looked at piece by piece, in no memory worth mentioning."""
-    numbers = np.arange(min(values.size, _PIECE), dtype=np.int64)
-    for start in range(0, values.size, _PIECE):
-        piece = values[start : start + _PIECE]
-        if piece[0] != start or not np.array_equal(piece - start, numbers[: piece.size]):
-            return False
-    return True
 
 
 @dataclass(frozen=True)
