@@ -22,9 +22,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from mipplan.calculus.samplepath import Probes, StageService, service_time_ns
-from mipplan.calculus.waits import LongestWait, StageQueue, Wait, WaitCurve
-from mipplan.core import Allowance, Bool, Criterion, Int64, greatest_values
+from mipplan.calculus.samplepath import StageService, service_time_ns
+from mipplan.calculus.waits import Probes, StageQueue, Wait, WaitCurve
+from mipplan.core import UNLIMITED_NS, Allowance, Bool, Criterion, Int64, greatest_values
 from mipplan.pipeline import Edge
 from mipplan.tokens import Messages, StageTokens, Workload
 
@@ -33,6 +33,26 @@ from mipplan.tokens import Messages, StageTokens, Workload
 MAX_PATHS = 512
 #: Of an objective over windows the waits of 8 windows count, those with most queries, because each adds to every curve.
 MAX_WINDOWS = 8
+
+
+@dataclass(frozen=True)
+class LongestWait:
+    """The longest of several waits: a quantile that every window keeps is no shorter in any of them."""
+
+    waits: tuple[Wait, ...]
+
+    def exact(self, period_ns: int, tokens: int) -> int:
+        """Longest of the exact waits."""
+        return max(wait.exact(period_ns, tokens) for wait in self.waits)
+
+    def lower(self, period_ns: int, tokens: int, least_ns: int = 0, most_ns: int = UNLIMITED_NS) -> int:
+        """Longest of the lower bounds; parameters as for `Wait`."""
+        found = 0
+        for wait in self.waits:
+            found = max(found, wait.lower(period_ns, tokens, max(found, least_ns), most_ns))
+            if found > most_ns:
+                break
+        return found
 
 
 @dataclass(frozen=True)
@@ -167,13 +187,18 @@ class _Analysis:
 
     def _queries_on(self, stage: str, reached: Int64 | None) -> int:
         tokens = self.workload.stages[stage]
-        seen = tokens.first_of_query if reached is None else _last_of_each_query(tokens.query, reached)
-        return int(seen.size)
+        if reached is None:
+            return tokens.count if tokens.at_most_one else int(tokens.first_of_query.size)
+        return int(_last_of_each_query(tokens, reached).size)
 
     def _sent(self, edge: Edge, reached: Int64 | None) -> tuple[bool, Int64 | None]:
         """Whether all of some tokens (None for all) send along an edge, and which tokens of its child they reach."""
         messages, stages = self.messages[edge.parent, edge.child], self.workload.stages
+        if reached is None and self.followed[edge.child] == edge.parent:
+            return True, None
         sends, received = _marked(stages[edge.parent].count, messages.parent), messages.child
+        if reached is None and len(stages[edge.child].messages) == 1:
+            return bool(sends.all()), None
         if reached is not None:
             sends = sends[reached]
             received = received[_marked(stages[edge.parent].count, reached)[messages.parent]]
@@ -194,6 +219,9 @@ class _Analysis:
             if rest not in self.suffixes:
                 messages = self.messages[rest[0], rest[1]]
                 parents = messages.parent
+                if self.followed[rest[1]] == rest[0]:
+                    self.suffixes[rest] = further
+                    continue
                 if further is not None:
                     parents = parents[_marked(self.workload.stages[rest[1]].count, further)[messages.child]]
                 self.suffixes[rest] = _none_for_all(_marked(self.workload.stages[rest[0]].count, parents))
@@ -222,9 +250,9 @@ class _Analysis:
             entered = ingress_ns if tokens.one_per_query else ingress_ns[owners]
             self.queues[first] = StageQueue(entered if reached is None else entered[reached], reached)
         queue, above = self.queues[first], -self.off_path_rank
-        if reached is None and going_on is None and tokens.one_per_query:
+        if reached is None and going_on is None and tokens.at_most_one:
             return self._longest(queue.curve(None, above), None, owners)
-        probe = _last_of_each_query(owners, going_on)
+        probe = _last_of_each_query(tokens, going_on)
         if reached is None:
             marked = _marked(tokens.count, probe)
             return self._longest(queue.curve(marked, above), marked, owners)
@@ -257,7 +285,9 @@ def _none_for_all(marked: Bool) -> Int64 | None:
     return None if marked.all() else np.flatnonzero(marked)
 
 
-def _last_of_each_query(query: Int64, numbers: Int64 | None) -> Int64:
-    owners = query if numbers is None else query[numbers]
+def _last_of_each_query(tokens: StageTokens, numbers: Int64 | None) -> Int64:
+    if numbers is not None and tokens.at_most_one:
+        return numbers
+    owners = tokens.query if numbers is None else tokens.query[numbers]
     ends = np.flatnonzero(np.r_[owners[1:] != owners[:-1], owners.size > 0])
     return ends if numbers is None else numbers[ends]

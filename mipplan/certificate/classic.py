@@ -120,7 +120,9 @@ def stage_exits_ns(
     """
     arrival = workload.arrival_ns(stage, exits)
     number = workload.stages[stage].number
-    return latest_start_ns(arrival, service.period_ns, service.tokens, number) + service.latency_ns
+    exit_ns = latest_start_ns(arrival, service.period_ns, service.tokens, number)
+    exit_ns += service.latency_ns
+    return exit_ns
 
 
 class FifoEvaluator(CertificateEvaluator):

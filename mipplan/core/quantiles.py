@@ -114,8 +114,7 @@ class Allowance:
 
     def restricted(self, kept: Bool) -> Allowance:
         """Return the same for some queries, marked in `kept`, shape (n,): as many of them may be late as of all."""
-        before = np.append(0, np.cumsum(kept))
-        return replace(self, starts=before[self.starts])
+        return replace(self, starts=np.searchsorted(np.flatnonzero(kept), self.starts))
 
     def scaled(self, factor: float) -> Allowance:
         """Return the same with so many times as many that may be late, rounded down."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from mipplan.core.errors import LimitReachedError
 #: What a long search calls with a line for people.
 Report = Callable[[str], None]
 Numbers = Int64 | Float64
+_Values = TypeVar("_Values", Int64, Float64)
 #: Values in a run whose maximum is taken by itself, and how many values make that worth while.
 _RUN, _LONG = 8, 1 << 13
 
@@ -80,22 +82,27 @@ def find_largest(values: Numbers, count: int, params: SampleParams = SampleParam
     return found if found.size >= count else None
 
 
-def greatest_values(values: Numbers, count: int, least: int | None = None) -> Int64:
+def greatest_values(
+    values: Numbers, count: int, least: int | None = None, among: Int64 | None = None
+) -> Int64:
     """Index of the greatest values, shape (n,), at most `count` of them, ascending; of equal ones, the first.
 
-    (An `argpartition` would take any of these, on another processor others.) `least` of them, if it is known.
+    (An `argpartition` would take any of these, on another processor others.) `least` of them, if it is known, and
+    `among` which of the values they are, as `find_largest` says.
     """
     count = min(count, values.size)
     if count == 0:
         return np.zeros(0, dtype=np.int64)
+    own = values if among is None else values[among]
     if least is None:
-        least = np.partition(values, values.size - count)[values.size - count]
-    chosen = values > least
-    chosen[np.flatnonzero(values == least)[: count - np.count_nonzero(chosen)]] = True
-    return np.flatnonzero(chosen)
+        least = np.partition(own, own.size - count)[own.size - count]
+    chosen = own > least
+    chosen[np.flatnonzero(own == least)[: count - np.count_nonzero(chosen)]] = True
+    found = np.flatnonzero(chosen)
+    return found if among is None else among[found]
 
 
-def running_maximum(values: Int64, out: Int64 | None = None) -> Int64:
+def running_maximum(values: _Values, out: _Values | None = None) -> _Values:
     """Greatest of each value and all before it, shape (n,): ``np.maximum.accumulate``, of long arrays in half the time.
 
     It waits for each maximum before it takes the next. Here the values of many runs are taken side by side, and then

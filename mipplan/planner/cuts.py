@@ -20,14 +20,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from mipplan.calculus import StageService
-from mipplan.core import Allowance, Bool, Float64, Int64, last_true
+from mipplan.core import Allowance, Bool, Float64, Int64, last_true, running_maximum
 from mipplan.options import StageOptions
-from mipplan.tokens import StageTokens, Workload
+from mipplan.tokens import Messages, StageTokens, Workload
 from mipplan_formulations import Cover
 
 Services = Mapping[str, StageService]
@@ -182,7 +183,9 @@ def _links(
 ) -> Iterator[_Link]:
     """Follow chains from the last stage to the first."""
     order = tuple(workload.stages)
-    stage, token = _latest(queries, ((made.query, exits[name]) for name, made in workload.stages.items()))
+    stage, token = _latest(
+        queries, [(made.query, exits[name].__getitem__) for name, made in workload.stages.items()]
+    )
     for index in range(len(order) - 1, -1, -1):
         here = np.flatnonzero(stage == index)
         if here.size == 0:
@@ -193,10 +196,7 @@ def _links(
         if not made.messages:
             yield _Link(index, made, here, last, first, arrival_ns[first])
             continue
-        sender, message = _latest(
-            first,
-            ((m.child, exits[m.edge.parent][m.parent] + np.int64(m.edge.delay_ns)) for m in made.messages),
-        )
+        sender, message = _latest(first, [(m.child, partial(_sent_ns, m, exits)) for m in made.messages])
         delays_ns = np.array([messages.edge.delay_ns for messages in made.messages], dtype=np.int64)
         yield _Link(index, made, here, last, first, delays_ns[sender])
         for place, messages in enumerate(made.messages):
@@ -205,20 +205,26 @@ def _links(
             token[here[through]] = messages.parent[message[through]]
 
 
-def _latest(wanted: Int64, groups: Iterable[tuple[Int64, Int64]]) -> tuple[Int64, Int64]:
+def _sent_ns(messages: Messages, exits: Mapping[str, Int64], which: Int64) -> Int64:
+    """When some messages of an edge arrive."""
+    return exits[messages.edge.parent][messages.parent[which]] + np.int64(messages.edge.delay_ns)
+
+
+def _latest(wanted: Int64, groups: Iterable[tuple[Int64, Callable[[Int64], Int64]]]) -> tuple[Int64, Int64]:
     """Group, by its place, and entry in it with the latest time of each wanted owner; group −1 if it has none.
 
-    A group is the owners of its entries, not decreasing, and their times. Neither do the times of an owner: bounds on
-    exits do not fall in token order, so the last entry is the latest.
+    A group is the owners of its entries, not decreasing, and what tells the times of any of these. Nor do the times
+    of an owner decrease: bounds on exits do not fall in token order, so the last entry is the latest.
     """
     group, entry = np.full(wanted.size, -1, dtype=np.int64), np.zeros(wanted.size, dtype=np.int64)
     latest = np.full(wanted.size, np.iinfo(np.int64).min)
-    for place, (owner, time_ns) in enumerate(groups):
+    for place, (owner, times_ns) in enumerate(groups):
         if owner.size == 0:
             continue
         last = np.searchsorted(owner, wanted, side="right") - 1
-        better = (owner[last] == wanted) & (time_ns[last] > latest)
-        group[better], entry[better], latest[better] = place, last[better], time_ns[last[better]]
+        time_ns = times_ns(last)
+        better = (owner[last] == wanted) & (time_ns > latest)
+        group[better], entry[better], latest[better] = place, last[better], time_ns[better]
     return group, entry
 
 
@@ -228,8 +234,9 @@ def _waited_for(tokens: StageTokens, arrival_ns: Int64, service: StageService, l
     In floats: where rounding mistakes one token for another, the chain is another, and as valid.
     """
     number = np.arange(tokens.count) if tokens.number is None else tokens.number
-    key = (arrival_ns - arrival_ns.min()) - number * (service.period_ns / service.tokens)
-    greatest = np.maximum.accumulate(key)
+    key: Float64 = np.multiply(number, service.period_ns / service.tokens)
+    np.subtract(arrival_ns - arrival_ns.min(), key, out=key)
+    greatest = running_maximum(key, out=key)
     return np.searchsorted(greatest, greatest[last])
 
 

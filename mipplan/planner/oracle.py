@@ -20,7 +20,7 @@ import numpy as np
 
 from mipplan.calculus import PathWaits, WorstCase, analyse_paths, join_paths
 from mipplan.certificate import CertificateEvaluator, FifoEvaluator, certify_fifo, certify_services
-from mipplan.core import UNLIMITED_NS, Bool, Criterion, Float64, Int64, greatest_values
+from mipplan.core import UNLIMITED_NS, Bool, Criterion, Float64, Int64, find_largest, greatest_values
 from mipplan.planner.cuts import QueryCuts, Services, critical_chains, waited_for_queries
 from mipplan.result import CriticalStage, Guarantee, RunClass
 from mipplan.tokens import StageTokens, Workload
@@ -210,7 +210,8 @@ class CertificateOracle(SeparationOracle):
             if tokens.count == 0 or any(np.array_equal(tokens.query, other.query) for other in seen):
                 continue
             seen.append(tokens)
-            arrival_ns = self._workload.ingress_ns[tokens.query]
+            ingress_ns = self._workload.ingress_ns
+            arrival_ns = ingress_ns if tokens.one_per_query else ingress_ns[tokens.query]
             marked = np.zeros(tokens.count, dtype=bool)
             for load in self._params.loads:
                 marked |= self._longest_waits(arrival_ns, load)
@@ -223,7 +224,7 @@ class CertificateOracle(SeparationOracle):
         ahead_ns = np.arange(count) * (load * self._workload.span_ns / count)
         np.subtract(since_ns, ahead_ns, out=ahead_ns)
         greatest = np.maximum.accumulate(ahead_ns)
-        wait_ns = greatest - ahead_ns
+        wait_ns = np.subtract(greatest, ahead_ns, out=ahead_ns)
         slow = self._slowest(wait_ns)
         # A maximum lasts from the token that starts a busy period.
         start = np.searchsorted(greatest, greatest[slow])
@@ -236,7 +237,8 @@ class CertificateOracle(SeparationOracle):
     def _slowest(self, values: Int64 | Float64) -> Int64:
         """Index of the watched share of the values, the greatest."""
         share = self._params.watched * (self._allowed + 1) / self._workload.queries
-        return greatest_values(values, math.ceil(share * values.size))
+        count = math.ceil(share * values.size)
+        return greatest_values(values, count, among=find_largest(values, count))
 
 
 class FifoOracle(CertificateOracle):
@@ -393,5 +395,6 @@ ORACLES: Mapping[Guarantee, type[SeparationOracle]] = MappingProxyType(
 
 def _covered(first: Int64, last: Int64, count: int) -> Bool:
     """Which of 0, …, count − 1 lie in some interval from `first` to `last`, ends included; shape (count,)."""
-    change = np.bincount(first, minlength=count + 1) - np.bincount(last + 1, minlength=count + 1)
-    return np.cumsum(change[:count]) > 0
+    change = np.bincount(first, minlength=count + 1)
+    change -= np.bincount(last + 1, minlength=count + 1)
+    return np.cumsum(change, out=change)[:count] > 0

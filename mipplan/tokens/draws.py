@@ -15,14 +15,15 @@ doi:10.1145/2063384.2063405.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mipplan.core import Float64, InputError, Int64, UInt64, is_whole, shown
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import FanOut, Pipeline
 from mipplan.trace import Trace
 
 _MULTIPLIER_0 = np.uint64(0xD2511F53)
@@ -101,6 +102,30 @@ def _unit_interval(low: UInt64, high: UInt64) -> Float64:
     # The top 53 of 64 bits: every double k·2⁻⁵³ in [0, 1) equally likely.
     bits = ((high << _HALF) | low) >> np.uint64(11)
     return bits.astype(np.float64) * 2.0**-53
+
+
+class FanOutDraws(NamedTuple):
+    """Fan-outs and the distribution function up to each of them."""
+
+    values: Int64
+    cumulative: Float64
+
+    @classmethod
+    def of(cls, fanout: FanOut) -> FanOutDraws:
+        """Tabulate a fan-out."""
+        mean = fanout.poisson_mean
+        if mean is None:
+            values = np.asarray(fanout.values, dtype=np.int64)
+            return cls(values, np.cumsum(np.asarray(fanout.weights, dtype=np.float64)))
+        # Beyond twelve standard deviations all lies below the 2⁻⁵³ resolution of the uniforms.
+        largest = math.ceil(mean + 12.0 * math.sqrt(mean) + 40.0)
+        logs = np.array([k * math.log(mean) - mean - math.lgamma(k + 1) for k in range(largest + 1)])
+        return cls(np.arange(largest + 1, dtype=np.int64), np.cumsum(np.exp(logs)))
+
+    def at(self, uniform: Float64) -> Int64:
+        """Turn uniforms into fan-outs by inversion of the distribution function, shape (k,)."""
+        # The last step ends at 1 whatever rounding left: no uniform below 1 falls off the table.
+        return self.values[np.searchsorted(self.cumulative[:-1], uniform, side="right")]
 
 
 # --- samples of the traffic ------------------------------------------------------------------------------------------

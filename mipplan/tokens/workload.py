@@ -6,19 +6,17 @@ certificate and the replayer, which share nothing else.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 
-from mipplan.core import Bool, Float64, InputError, Int64, check_seed, frozen
-from mipplan.pipeline import Edge, FanOut, Join, Pipeline
-from mipplan.tokens.draws import edge_key, uniform_pairs
+from mipplan.core import Bool, InputError, Int32, Int64, check_seed, counts_up, frozen
+from mipplan.pipeline import Edge, Join, Pipeline
+from mipplan.tokens.draws import FanOutDraws, edge_key, uniform_pairs
 from mipplan.trace import Trace
 
 #: More tokens than this at one stage are refused: beyond it memory, not the planner, gives out.
@@ -43,7 +41,7 @@ class Messages:
         """Whether message k goes from token k to token k."""
         if self.known_one_to_one:
             return True
-        return _counts_up(self.parent) and (self.child is self.parent or _counts_up(self.child))
+        return counts_up(self.parent) and (self.child is self.parent or counts_up(self.child))
 
     @cached_property
     def first_to_child(self) -> Int64:
@@ -75,12 +73,17 @@ class StageTokens:
     @cached_property
     def one_per_query(self) -> bool:
         """Whether token i belongs to query i, for every query (so token and query numbers are the same)."""
-        return self.known_one_per_query or (self.count == self.queries and _counts_up(self.query))
+        return self.known_one_per_query or (self.count == self.queries and counts_up(self.query))
+
+    @cached_property
+    def at_most_one(self) -> bool:
+        """Whether no query has two tokens."""
+        return self.one_per_query or not bool((self.query[1:] == self.query[:-1]).any())
 
     @property
     def ordinal(self) -> Int64:
         """Number of each token among those of its query, shape (k,)."""
-        if self.one_per_query:
+        if self.at_most_one:
             return np.zeros(self.count, dtype=np.int64)
         first = self.first_of_query
         return np.arange(self.count, dtype=np.int64) - np.repeat(first, np.diff(first, append=self.count))
@@ -138,10 +141,11 @@ class Workload:
         tokens = self.stages[stage]
         if not tokens.messages:
             return self.ingress_ns if tokens.one_per_query else self.ingress_ns[tokens.query]
-        if len(tokens.messages) == 1 and tokens.messages[0].one_to_one:
+        merges = self.pipeline.stages[stage].join is Join.ALL
+        # Along an only edge message k makes token k, unless messages are merged.
+        if len(tokens.messages) == 1 and (tokens.messages[0].one_to_one or not merges):
             return _received(tokens.messages[0], exit_ns)
         ready = np.full(tokens.count, np.iinfo(np.int64).min, dtype=np.int64)
-        merges = self.pipeline.stages[stage].join is Join.ALL
         for messages in tokens.messages:
             one_to_one = messages.one_to_one
             received = _received(messages, exit_ns)
@@ -162,39 +166,51 @@ class Workload:
 
         Each stage's `number` says which of the whole workload they are: how many tokens lie between two.
         """
-        query_number = np.cumsum(kept) - 1
-        token_kept = {name: kept[tokens.query] for name, tokens in self.stages.items()}
-        token_number = {name: np.cumsum(marked) - 1 for name, marked in token_kept.items()}
-        stages: dict[str, StageTokens] = {}
+        everyone = frozen(np.arange(np.count_nonzero(kept), dtype=np.int64))
+        by_query = _Kept(kept, everyone)
+        stages, extracts = dict[str, StageTokens](), dict[str, _Kept]()
         for name, tokens in self.stages.items():
-            marked = token_kept[name]
+            # Stages that share an array of queries have the same tokens.
+            alike = next((other for other in stages if self.stages[other].query is tokens.query), None)
+            if alike is not None:
+                own, number = extracts[alike], stages[alike].number
+            else:
+                own = by_query
+                if not tokens.one_per_query:
+                    marked = kept[tokens.query]
+                    own = _Kept(marked, by_query.renumbered(tokens.query[marked]))
+                number = own.numbers(tokens.number)
             messages = []
             for passed in tokens.messages:
-                sent = marked[passed.child]
-                parent = token_number[passed.edge.parent][passed.parent[sent]]
-                child = token_number[name][passed.child[sent]]
-                messages.append(Messages(passed.edge, frozen(parent), frozen(child)))
-            query = query_number[tokens.query[marked]]
-            number = np.flatnonzero(marked) if tokens.number is None else tokens.number[marked]
-            stages[name] = StageTokens(name, frozen(query), tuple(messages), int(kept.sum()), frozen(number))
-        ingress_ns = frozen(self.ingress_ns[kept])
-        return Workload(self.pipeline, ingress_ns, self.seed, MappingProxyType(stages))
+                above, child = extracts[passed.edge.parent], _counted(everyone, own.query.size)
+                if above is own and self._passes_all(passed):
+                    parent = child
+                elif len(tokens.messages) == 1 and self.pipeline.stages[name].join is not Join.ALL:
+                    parent = above.renumbered(passed.parent[own.marked])
+                else:
+                    sent = own.marked[passed.child]
+                    parent, child = above.renumbered(passed.parent[sent]), own.renumbered(passed.child[sent])
+                messages.append(Messages(passed.edge, parent, child))
+            stages[name] = StageTokens(name, own.query, tuple(messages), everyone.size, number)
+            extracts[name] = own
+        return Workload(self.pipeline, frozen(self.ingress_ns[kept]), self.seed, MappingProxyType(stages))
 
     def latency_ns(self, exit_ns: Mapping[str, Int64]) -> Int64:
         """Latency of each query: the last exit of any of its tokens minus its ingress, shape (n,).
 
         Only the exits from `last_stages` are looked at: a token leaves later than the one it follows.
         """
-        first, *others = self.last_stages
-        if not others and self.stages[first].one_per_query:
-            return exit_ns[first] - self.ingress_ns
-        last = np.full(self.queries, np.iinfo(np.int64).min, dtype=np.int64)
+        whole = next((name for name in self.last_stages if self.stages[name].one_per_query), None)
+        if whole is not None and len(self.last_stages) == 1:
+            return exit_ns[whole] - self.ingress_ns
+        last = np.full(self.queries, np.iinfo(np.int64).min) if whole is None else exit_ns[whole].copy()
         for name in self.last_stages:
             tokens = self.stages[name]
-            if tokens.one_per_query:
+            if not tokens.one_per_query:
+                starts = None if tokens.at_most_one else tokens.first_of_query
+                _keep_latest(last, exit_ns[name], tokens.query, starts)
+            elif name != whole:
                 np.maximum(last, exit_ns[name], out=last)
-            else:
-                _keep_latest(last, exit_ns[name], tokens.query, tokens.first_of_query)
         return np.subtract(last, self.ingress_ns, out=last)
 
 
@@ -239,10 +255,7 @@ def _stage_tokens(
     parents = [
         _parents_of_messages(edge, above[edge.parent], everyone, seed, first_query) for edge in incoming
     ]
-    owners = [
-        parent if above[edge.parent].one_per_query else above[edge.parent].query[parent]
-        for edge, parent in zip(incoming, parents, strict=True)
-    ]
+    owners = [_owners(above[edge.parent], own) for edge, own in zip(incoming, parents, strict=True)]
     if pipeline.stages[name].join is Join.ALL:
         query, children = _merge(owners, everyone)
     else:
@@ -253,6 +266,14 @@ def _stage_tokens(
         for edge, parent, child in zip(incoming, parents, children, strict=True)
     )
     return StageTokens(name, frozen(query), messages, queries, known_one_per_query=query is everyone)
+
+
+def _owners(tokens: StageTokens, parent: Int64) -> Int64:
+    """Queries of an edge's messages; where there is one of each token, the array of the tokens itself."""
+    if tokens.one_per_query:
+        return parent
+    each_one = parent.size == tokens.count and counts_up(parent)
+    return tokens.query if each_one else tokens.query[parent]
 
 
 def _parents_of_messages(
@@ -266,7 +287,7 @@ def _parents_of_messages(
         _check_count(place, tokens.count * copies)
         return numbers if copies == 1 else np.repeat(numbers, copies)
     key = edge_key(seed, edge.parent, edge.child)
-    draws, ordinal = _FanOutDraws.of(edge.fanout), tokens.ordinal
+    draws, ordinal = FanOutDraws.of(edge.fanout), tokens.ordinal
     found, total = [numbers[:0]], 0
     # Piece by piece: only what comes of the draws is ever held for all tokens.
     for start in range(0, tokens.count, _PIECE):
@@ -290,27 +311,25 @@ def _check_count(place: str, count: int) -> None:
         )
 
 
-class _FanOutDraws(NamedTuple):
-    """Fan-outs and the distribution function up to each of them."""
+@dataclass(frozen=True)
+class _Kept:
+    """Which tokens of a stage are kept, or which queries, and what queries these are then."""
 
-    values: Int64
-    cumulative: Float64
+    marked: Bool  # Shape (k,).
+    query: Int64  # Shape (kept,).
 
-    @classmethod
-    def of(cls, fanout: FanOut) -> _FanOutDraws:
-        mean = fanout.poisson_mean
-        if mean is None:
-            values = np.asarray(fanout.values, dtype=np.int64)
-            return cls(values, np.cumsum(np.asarray(fanout.weights, dtype=np.float64)))
-        # Beyond twelve standard deviations all lies below the 2⁻⁵³ resolution of the uniforms.
-        largest = math.ceil(mean + 12.0 * math.sqrt(mean) + 40.0)
-        logs = np.array([k * math.log(mean) - mean - math.lgamma(k + 1) for k in range(largest + 1)])
-        return cls(np.arange(largest + 1, dtype=np.int64), np.cumsum(np.exp(logs)))
+    def numbers(self, of_all: Int64 | None) -> Int64:
+        """Return those of the tokens that are kept, given those of all if they are not counted from 0."""
+        return frozen(np.flatnonzero(self.marked) if of_all is None else of_all[self.marked])
 
-    def at(self, uniform: Float64) -> Int64:
-        """Turn uniforms into fan-outs by inversion of the distribution function, shape (k,)."""
-        # The last step ends at 1 whatever rounding left: no uniform below 1 falls off the table.
-        return self.values[np.searchsorted(self.cumulative[:-1], uniform, side="right")]
+    @cached_property
+    def _up_to(self) -> Int32:
+        """How many are kept up to each: at most `MAX_TOKENS`."""
+        return np.cumsum(self.marked, dtype=np.int32)
+
+    def renumbered(self, numbers: Int64) -> Int64:
+        """Return the new numbers of some that are kept, given the old ones."""
+        return frozen(self._up_to[numbers].astype(np.int64) - 1)
 
 
 def _interleave(owners: list[Int64], everyone: Int64) -> tuple[Int64, list[Int64]]:
@@ -318,7 +337,7 @@ def _interleave(owners: list[Int64], everyone: Int64) -> tuple[Int64, list[Int64
     if len(owners) == 1:
         (owner,) = owners
         # 0, 1, 2, …: the array itself if it is so, as in most workloads.
-        is_counted = owner is everyone or _counts_up(owner)
+        is_counted = owner is everyone or counts_up(owner)
         return owner, [owner if is_counted else _counted(everyone, owner.size)]
     query = np.concatenate(owners)
     # Each edge's messages are in (query, parent, copy) order already, so a stable sort by query finishes it.
@@ -332,7 +351,7 @@ def _interleave(owners: list[Int64], everyone: Int64) -> tuple[Int64, list[Int64
 def _merge(owners: list[Int64], everyone: Int64) -> tuple[Int64, list[Int64]]:
     """`join: all`: one token per query that sent any message."""
     for owner in owners:
-        if owner is everyone or (owner.size == everyone.size and _counts_up(owner)):
+        if owner is everyone or (owner.size == everyone.size and counts_up(owner)):
             return owner, owners
     sent = np.zeros(everyone.size, dtype=np.bool_)
     for owner in owners:
@@ -343,15 +362,17 @@ def _merge(owners: list[Int64], everyone: Int64) -> tuple[Int64, list[Int64]]:
 
 def _received(messages: Messages, exit_ns: Mapping[str, Int64]) -> Int64:
     """When each message of an edge arrives."""
-    sent = exit_ns[messages.edge.parent]
-    if not (messages.one_to_one and messages.parent.size == sent.size):
-        sent = sent[messages.parent]
-    return sent + np.int64(messages.edge.delay_ns) if messages.edge.delay_ns else sent
+    sent, delay_ns = exit_ns[messages.edge.parent], np.int64(messages.edge.delay_ns)
+    if messages.one_to_one and messages.parent.size == sent.size:
+        return sent + delay_ns if delay_ns else sent
+    received = sent[messages.parent]
+    received += delay_ns
+    return received
 
 
-def _keep_latest(latest: Int64, values: Int64, owner: Int64, starts: Int64) -> None:
-    """Raise ``latest`` of each owner to the largest of its values; at `starts`, runs of one owner begin."""
-    if starts.size < values.size:
+def _keep_latest(latest: Int64, values: Int64, owner: Int64, starts: Int64 | None) -> None:
+    """Raise ``latest`` of each owner to the largest of its values; at `starts`, if there are any, their runs begin."""
+    if starts is not None and starts.size < values.size:
         values, owner = np.maximum.reduceat(values, starts), owner[starts]
     latest[owner] = np.maximum(latest[owner], values)
 
@@ -361,21 +382,9 @@ def _counted(everyone: Int64, count: int) -> Int64:
     return everyone[:count] if count <= everyone.size else np.arange(count, dtype=np.int64)
 
 
-def _counts_up(array: Int64) -> bool:
-    """Whether the array is 0, 1, 2, …; looked at piece by piece, in no memory worth mentioning."""
-    numbers = np.arange(min(array.size, _PIECE), dtype=np.int64)
-    for start in range(0, array.size, _PIECE):
-        piece = array[start : start + _PIECE]
-        if piece[0] != start or not np.array_equal(piece - start, numbers[: piece.size]):
-            return False
-    return True
-
-
 def _run_starts(array: Int64) -> Int64:
     """Where runs of equal neighbours start."""
-    if array.size == 0:
-        return np.empty(0, dtype=np.int64)
-    return np.flatnonzero(np.r_[True, array[1:] != array[:-1]])
+    return np.flatnonzero(np.r_[array.size > 0, array[1:] != array[:-1]])
 
 
 def least_demand(workloads: Sequence[Workload], headroom: float) -> dict[str, Fraction]:

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.calculus import StageService, latest_start_ns
-from mipplan.calculus.samplepath import Probes, Sought, Supports, longest_waits_ns, service_time_ns
-from mipplan.core import InputError, SampleParams, running_maximum
+from mipplan.calculus import StageService, latest_start_ns, samplepath
+from mipplan.calculus.samplepath import service_time_ns
+from mipplan.calculus.waits import Probes, Sought, Supports, longest_waits_ns
+from mipplan.core import InputError, SampleParams, find_largest, greatest_values, running_maximum
 
 times = st.lists(st.integers(0, 60), min_size=1, max_size=12)
 #: An arrival so late that E·tokens leaves int64, and everything is computed in two parts.
@@ -103,6 +104,28 @@ def test_infinite_rate_is_a_running_maximum() -> None:
     assert latest_start_ns(np.array([3, 1, 4, 1]), 0, 7).tolist() == [3, 3, 4, 4]
 
 
+@pytest.mark.parametrize("piece", [1, 3, 16])
+def test_long_traces_are_looked_at_piece_by_piece(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(piece)
+    for _ in range(50):
+        count = int(rng.integers(1, 40))
+        arrival, position = rng.integers(0, 200, count), np.cumsum(rng.integers(1, 4, count))
+        rate, last = (int(rng.integers(1, 40)), int(rng.integers(1, 9))), rng.integers(0, count, 5)
+        number = position[last] + rng.integers(0, 9, 5)
+        everyone, asked = np.stack([np.arange(count), position], axis=1), np.stack([last, number], axis=1)
+        sought, together = [Sought(1, min(5, count))], np.sort(arrival)
+        whole = longest_waits_ns(together, *rate, sought, position)
+        with monkeypatch.context() as patched:
+            patched.setattr(samplepath, "PIECE", piece)
+            own = latest_start_ns(arrival, *rate, position)
+            probed = latest_start_ns(arrival, *rate, position, (last, number))
+            ((wait_ns, supports),) = longest_waits_ns(together, *rate, sought, position)
+        for made, of in ((own, everyone), (probed, asked)):
+            assert made.tolist() == by_definition(arrival.tolist(), *rate, position.tolist(), of.tolist())
+        assert wait_ns == whole[0][0]
+        assert np.array_equal([supports.work, supports.gap_ns], [whole[0][1].work, whole[0][1].gap_ns])
+
+
 def test_no_tokens() -> None:
     assert latest_start_ns(np.empty(0, dtype=np.int64), 5, 1).size == 0
 
@@ -163,6 +186,17 @@ def test_running_maximum_of_short_and_long_arrays(size: int) -> None:
         assert np.array_equal(values, before)
         assert running_maximum(values, out=values) is values
         assert np.array_equal(values, expected)
+
+
+def test_the_greatest_of_many_values_are_those_of_a_stable_sort() -> None:
+    rng = np.random.default_rng(4)
+    for size, top in ((50, 5), (9_000, 40), (30_000, 10**9), (30_000, 1)):
+        values = rng.integers(0, top + 1, size)
+        for count in (1, size // 100 + 1, size // 3, size + 5):
+            expected = np.sort(np.argsort(-values, kind="stable")[:count])
+            assert np.array_equal(greatest_values(values, count), expected)
+            among = find_largest(values, min(count, size))
+            assert np.array_equal(greatest_values(values, count, among=among), expected)
 
 
 def test_sets_of_tokens_that_are_asked_about_together_get_the_same_answers_as_alone() -> None:

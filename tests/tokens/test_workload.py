@@ -72,6 +72,7 @@ def test_stages_come_in_topological_order_and_tokens_by_query() -> None:
             starts = np.unique(tokens.query, return_index=True)[1]
             assert np.array_equal(tokens.first_of_query, starts)
             assert tokens.one_per_query == (tokens.query.tolist() == list(range(made.queries)))
+            assert tokens.at_most_one == bool(counts(made, stage).max(initial=0) <= 1)
             for messages in tokens.messages:
                 assert np.all(np.diff(messages.parent) >= 0)
                 assert not messages.parent.flags.writeable
@@ -208,6 +209,7 @@ def test_a_stage_follows_its_only_parent_if_that_passes_on_every_token() -> None
         ),
         trace(100),
     )
+    assert made.stages["d"].query is made.stages["c"].query
     followed = {name: edge.parent for name in made.stages if (edge := made.follows(name)) is not None}
     # Not every token of b goes on to c, but every one of c to d; e has two for each; a, f are sources, g has parents.
     assert followed == {"b": "a", "d": "c"}
