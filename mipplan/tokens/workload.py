@@ -387,13 +387,13 @@ def _run_starts(array: Int64) -> Int64:
     return np.flatnonzero(np.r_[array.size > 0, array[1:] != array[:-1]])
 
 
-def least_demand(workloads: Sequence[Workload], headroom: float) -> dict[str, Fraction]:
-    """Least mean token rate of each stage over several traces, without the headroom that they were sped up by.
+def least_demand(workloads: Sequence[Workload], faster: float) -> dict[str, Fraction]:
+    """Least mean token rate of each stage over several traces, before all were sped up by a factor.
 
-    Then arrivals were rounded, so a span may have lost a nanosecond, or a float's precision of it.
+    That rounded arrivals, so a span may have lost a nanosecond, or a float's precision of it.
     """
-    rounds = headroom != 1.0
-    spans_ns = [(w.span_ns + rounds * (1 + w.span_ns // 2**50)) * Fraction(headroom) for w in workloads]
+    rounds = faster != 1.0
+    spans_ns = [(w.span_ns + rounds * (1 + w.span_ns // 2**50)) * Fraction(faster) for w in workloads]
     return {
         stage: min(w.stages[stage].count / span_ns for w, span_ns in zip(workloads, spans_ns, strict=True))
         for stage in workloads[0].stages
