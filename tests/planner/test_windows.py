@@ -66,7 +66,7 @@ def brute_force(instance: PlanningInstance, slo: Slo) -> OracleAnswer | None:
 
 def test_cheapest_plan_is_found(tmp_path: Path) -> None:
     violations, seen, skipped = Violations(), Counter[str](), 0
-    numbers = range(FIRST, FIRST + campaign_size(32, 1_000))
+    numbers = range(FIRST, FIRST + campaign_size(28, 1_000))
     for number in numbers:
         with violations.case(number):
             instance, slo = windowed(number)
