@@ -23,6 +23,8 @@ from mipplan_formulations import LinearModel
 
 #: Steps until everything is loaded; not measured.
 WARM = 5
+#: Devices of a kind that are never all used.
+_PLENTY = 1_000_000
 WHOLE = "mipplan retune"
 ROWS = "resolve.csv"
 #: Objectives that differ by more than this, relative, are not those of one problem.
@@ -92,7 +94,11 @@ def measure(case: Case, way: str) -> dict[str, Any]:
 
 
 def collect_models(case: Case) -> list[LinearModel]:
-    """All relaxations that mipplan solves in a case, in order."""
+    """All relaxations of a case, in order, as mipplan solves them where devices could be scarce.
+
+    Without any limit a retuning that nothing binds is answered without a relaxation: then there are limits that never
+    bind.
+    """
     models: list[LinearModel] = []
 
     class Collecting(IncrementalLp):
@@ -105,14 +111,17 @@ def collect_models(case: Case) -> list[LinearModel]:
     original = scaling_solver.IncrementalLp
     scaling_solver.IncrementalLp = Collecting  # type: ignore[misc]
     try:
-        tuner = make_tuner(case)
+        tuner = make_tuner(case if case.limit is not None else replace(case, limit=_PLENTY))
         for step in make_traffic(case):
             tuner.retune(traffic=step)
     finally:
         scaling_solver.IncrementalLp = original  # type: ignore[misc]
     shape = models[0].matrix.shape
     # A pipeline solved by itself has a model of its own; kept ways keep one.
-    return [model for model in models if model.matrix.shape == shape]
+    alike = [model for model in models if model.matrix.shape == shape]
+    if len(alike) <= WARM:
+        raise RuntimeError(f"{case.name}: only {len(alike)} relaxations in {case.steps} steps")
+    return alike
 
 
 def _check_agreement(case: Case, objectives: dict[str, list[float]]) -> None:
