@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -19,12 +20,11 @@ from benchmarks.resolve.peers import PEERS
 from benchmarks.resolve.plots import draw
 from benchmarks.resolve.summary import summarise
 from mipplan.solvers import IncrementalLp
+from mipplan.tuner import joint, scaling_solver
 from mipplan_formulations import LinearModel
 
 #: Steps until everything is loaded; not measured.
 WARM = 5
-#: Devices of a kind that are never all used.
-_PLENTY = 1_000_000
 WHOLE = "mipplan retune"
 ROWS = "resolve.csv"
 #: Objectives that differ by more than this, relative, are not those of one problem.
@@ -94,11 +94,7 @@ def measure(case: Case, way: str) -> dict[str, Any]:
 
 
 def collect_models(case: Case) -> list[LinearModel]:
-    """All relaxations of a case, in order, as mipplan solves them where devices could be scarce.
-
-    Without any limit a retuning that nothing binds is answered without a relaxation: then there are limits that never
-    bind.
-    """
+    """All relaxations of a case, in order: of steps, too, that nothing binds, which mipplan answers without any."""
     models: list[LinearModel] = []
 
     class Collecting(IncrementalLp):
@@ -106,16 +102,15 @@ def collect_models(case: Case) -> list[LinearModel]:
             models.append(model)
             return super().solve(model)
 
-    import mipplan.tuner.scaling_solver as scaling_solver
+    class Relaxing(joint.Scaler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self._is_plain = False
 
-    original = scaling_solver.IncrementalLp
-    scaling_solver.IncrementalLp = Collecting  # type: ignore[misc]
-    try:
-        tuner = make_tuner(case if case.limit is not None else replace(case, limit=_PLENTY))
+    with patch.object(scaling_solver, "IncrementalLp", Collecting), patch.object(joint, "Scaler", Relaxing):
+        tuner = make_tuner(case)
         for step in make_traffic(case):
             tuner.retune(traffic=step)
-    finally:
-        scaling_solver.IncrementalLp = original  # type: ignore[misc]
     shape = models[0].matrix.shape
     # A pipeline solved by itself has a model of its own; kept ways keep one.
     alike = [model for model in models if model.matrix.shape == shape]
