@@ -7,26 +7,20 @@ from mipplan.baselines.adaptation import fa2, rim
 from mipplan.baselines.greedy import inferline
 from mipplan.baselines.problem import BaselineProblem, filled_ns, pose, size_family
 from mipplan.baselines.sizing import (
-    Mode,
-    check_peak_window,
     coarse_grained,
     half_slo,
-    queries_per_ns,
     rate_checks,
     rate_to_size_for,
 )
 
 __all__ = [
     "BaselineProblem",
-    "Mode",
-    "check_peak_window",
     "coarse_grained",
     "fa2",
     "filled_ns",
     "half_slo",
     "inferline",
     "pose",
-    "queries_per_ns",
     "rate_checks",
     "rate_to_size_for",
     "rim",

@@ -14,6 +14,7 @@ import numpy as np
 
 from mipplan.core import (
     NS_PER_S,
+    PIECE,
     UNLIMITED_NS,
     InputError,
     Int64,
@@ -23,8 +24,6 @@ from mipplan.pipeline import DispatchLaw
 
 #: Products above this are split, because no intermediate result may leave int64.
 SAFE = 2**62
-#: Tokens looked at together: few enough for what is made of them to stay in the processor's cache.
-PIECE = 1 << 14
 
 
 @dataclass(frozen=True)

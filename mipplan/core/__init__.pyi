@@ -1,3 +1,4 @@
+from .checks import PIECE as PIECE
 from .checks import Bool as Bool
 from .checks import Float64 as Float64
 from .checks import Int32 as Int32

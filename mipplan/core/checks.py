@@ -28,7 +28,7 @@ UInt64 = NDArray[np.uint64]
 
 _Array = TypeVar("_Array", bound=NDArray[np.generic])
 #: Numbers looked at together: few enough to stay in the processor's cache.
-_PIECE = 1 << 14
+PIECE = 1 << 14
 
 
 def frozen(values: _Array) -> _Array:
@@ -39,9 +39,9 @@ def frozen(values: _Array) -> _Array:
 
 def counts_up(values: Int64) -> bool:
     """Whether an array is 0, 1, 2, …; looked at piece by piece, in no memory worth mentioning."""
-    numbers = np.arange(min(values.size, _PIECE), dtype=np.int64)
-    for start in range(0, values.size, _PIECE):
-        piece = values[start : start + _PIECE]
+    numbers = np.arange(min(values.size, PIECE), dtype=np.int64)
+    for start in range(0, values.size, PIECE):
+        piece = values[start : start + PIECE]
         if piece[0] != start or not np.array_equal(piece - start, numbers[: piece.size]):
             return False
     return True

@@ -44,7 +44,7 @@ from mipplan.planner.oracle import ORACLES
 from mipplan.result import CertificateKind, Guarantee, Limit, RunClass, check_certified_by
 from mipplan.solvers import AUTO, ProblemAnswer, Termination, choose_formulation, solve_problem
 from mipplan.tokens import check_seeds
-from mipplan_formulations import FORMULATIONS, Cover, TimeCostProblem
+from mipplan_formulations import FORMULATIONS, Cover, Formulation, TimeCostProblem
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ class SearchMethod:
     formulation: str = AUTO  # Key of `FORMULATIONS`, or "auto": by the features of each master.
     solver: str = AUTO  # Name of a solver, or "auto"; see `solve_problem`.
     limits: SearchLimits = field(default_factory=SearchLimits)
+
+    def formulation_for(self, problem: TimeCostProblem) -> Formulation:
+        """Return the formulation of a problem's linear relaxation."""
+        return FORMULATIONS[choose_formulation(problem) if self.formulation == AUTO else self.formulation]
 
 
 @dataclass(frozen=True)
@@ -211,9 +215,7 @@ class PlanSearch:
             return False
         self._rows = rows
         problem = self._master(self._params.rough)
-        name = self._method.formulation
-        formulation = FORMULATIONS[choose_formulation(problem) if name == AUTO else name]
-        lp = LpBound(formulation, problem, rows, self._space.size)
+        lp = LpBound(self._method.formulation_for(problem), problem, rows, self._space.size)
         costs = lp.within(rows, self._params.relaxation_share * self._deadline.left_s())
         if costs is None:
             return True

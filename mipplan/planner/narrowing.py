@@ -20,8 +20,6 @@ from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, S
 from mipplan.planner.choices import LpBound
 from mipplan.planner.heuristics import CertifiedConfiguration, FirstPlanParams
 from mipplan.planner.instance import Instance
-from mipplan.solvers import AUTO, choose_formulation
-from mipplan_formulations import FORMULATIONS
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def options_within(
 ) -> dict[str, StageOptions]:
     """Return options that could be part of a plan within the budget, none that dominance drops, per stage.
 
-    Ranges of replicas stand for them first: each costs what its fewest do and serves what its
+    Ranges of replicas stand for them first, since they are many: each costs what its fewest do and serves what its
     most do. So the linear relaxation over ranges is one over all options, too, and a range whose reduced cost lifts its
     bound above the budget holds no option of such a plan.
     """
@@ -110,11 +108,9 @@ def options_within(
         caps=space.caps,
         tolerance=tolerance,
     )
-    name, rows = method.formulation, np.arange(space.size)
-    formulation = FORMULATIONS[choose_formulation(problem) if name == AUTO else name]
-    costs = LpBound(formulation, problem, rows, space.size).within(
-        rows, params.bounding * method.limits.deadline.left_s()
-    )
+    rows = np.arange(space.size)
+    bound = LpBound(method.formulation_for(problem), problem, rows, space.size)
+    costs = bound.within(rows, params.bounding * method.limits.deadline.left_s())
     if costs is None:
         return instance.affordable(budget)
     kept = space.by_stage(rows[costs.bound + costs.reduced <= budget])

@@ -14,15 +14,13 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.core import Bool, InputError, Int32, Int64, check_seed, counts_up, frozen
+from mipplan.core import PIECE, Bool, InputError, Int32, Int64, check_seed, counts_up, frozen
 from mipplan.pipeline import Edge, Join, Pipeline
 from mipplan.tokens.draws import FanOutDraws, edge_key, uniform_pairs
 from mipplan.trace import Trace
 
 #: More tokens than this at one stage are refused: beyond it memory, not the planner, gives out.
 MAX_TOKENS = 200_000_000
-#: Numbers looked at together: few enough to stay in the processor's cache.
-_PIECE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -290,8 +288,8 @@ def _parents_of_messages(
     draws, ordinal = FanOutDraws.of(edge.fanout), tokens.ordinal
     found, total = [numbers[:0]], 0
     # Piece by piece: only what comes of the draws is ever held for all tokens.
-    for start in range(0, tokens.count, _PIECE):
-        piece = slice(start, start + _PIECE)
+    for start in range(0, tokens.count, PIECE):
+        piece = slice(start, start + PIECE)
         take, spread = uniform_pairs(key, tokens.query[piece] + first_query, ordinal[piece])
         sends = slice(None) if certain else take < edge.probability
         made = draws.at(spread[sends])

@@ -231,9 +231,11 @@ def _power_problems(
     """Hold cost and power of a plan that energy is asked of against the traffic; figures only if it is the plan's."""
     demands = [_demand(plan, sample, curve) for sample in planned]
     demand = {stage: max(one[stage] for one in demands) for stage in plan.choices}
-    loads = [realise(plan.pipeline, sample.trace, sample.seed) for sample in planned]
     # An arrival curve does not say how little comes.
-    least = least_demand(loads, plan.headroom) if curve is None else dict.fromkeys(demand, Fraction(0))
+    least: Mapping[str, Fraction] = dict.fromkeys(demand, Fraction(0))
+    if curve is None:
+        loads = [realise(plan.pipeline, sample.trace, sample.seed) for sample in planned]
+        least = least_demand(loads, plan.headroom)
     most_mw, least_mw, microusd = _power_of(plan, demand, least)
     cap = None if plan.energy is None else plan.energy.max_power_mw
     if cap is not None and most_mw > cap:
