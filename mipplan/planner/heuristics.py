@@ -83,7 +83,7 @@ def find_first_plan(
             if start in patterns or deadline.is_over:
                 continue
             patterns.append(start)
-            if (found := _candidate(instance, start, params)) is not None:
+            if (found := _candidate(instance, start, params, deadline)) is not None:
                 candidates.append(found)
     if any(option.family.overtaking is not None for start in patterns for option in start.values()):
         # Sizing knows nothing of overtaking: what it finds may be thousands of times too dear.
@@ -111,7 +111,7 @@ def find_first_plan(
         start = {
             stage: Option(family, _least(family, replicas)) for stage, (family, replicas) in cheapest.items()
         }
-        again = _candidate(instance, start, params)
+        again = _candidate(instance, start, params, deadline)
         if again is not None and again != cheapest:
             candidates.append(again)
     return None
@@ -149,21 +149,25 @@ def _cheapest_by_patience(
 
 
 def _candidate(
-    instance: Instance, start: Mapping[str, Option], params: FirstPlanParams
+    instance: Instance, start: Mapping[str, Option], params: FirstPlanParams, deadline: Deadline
 ) -> Configuration | None:
-    """Return the first sizing that is not surely refused; None if all are."""
+    """Return the first sizing that is not surely refused; None if all are, or none is found by the deadline."""
     for share in params.shares:
-        sized = _sized(instance, start, share)
+        sized = _sized(instance, start, share, deadline)
         if sized is not None and not instance.surely_misses_slo(sized.services):
             return sized
     return None
 
 
-def _sized(instance: Instance, start: Mapping[str, Option], share: float) -> Configuration | None:
-    """Give every stage the replicas its tightest path needs; None if that is too slow or too many."""
+def _sized(
+    instance: Instance, start: Mapping[str, Option], share: float, deadline: Deadline
+) -> Configuration | None:
+    """Give every stage the replicas its tightest path needs; None if that is too slow or too many, or time is over."""
     sized = Configuration()
     for stage, (family, replicas) in start.items():
         for path in instance.oracle.paths.paths:
+            if deadline.is_over:
+                return None
             if stage in path.stages:
                 needed = replicas_on_path(path, stage, start, share, instance.deadline_ns)
                 if needed is None:
