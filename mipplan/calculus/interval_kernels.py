@@ -30,8 +30,18 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return njit(nogil=True)(function)
 
 
-def solve(problem: DispatchProblem) -> tuple[Int64, Int64, Int64]:
-    """Find latest dispatches, latest exits and sizes of largest batches of a stage's tokens, shape (k,) each."""
+#: So many tokens are bounded between two looks at the clock: a fifth of a second.
+_TOGETHER = 1 << 14
+#: What a pass has come to, by place: dispatches before the arrival under way, tokens up to which all are done, and
+#: whether any bound was lowered.
+_GONE, _KNOWN, _CHANGED = 0, 1, 2
+
+
+def solve(problem: DispatchProblem, check: Callable[[], None]) -> tuple[Int64, Int64, Int64]:
+    """Find latest dispatches, latest exits and sizes of largest batches of a stage's tokens, shape (k,) each.
+
+    `check` is called every now and then, and may end it by raising.
+    """
     given, longest_ns = problem.arrivals, problem.longest_ns
     full_ns = int(problem.service_ns[-1])
     shared = (
@@ -45,21 +55,34 @@ def solve(problem: DispatchProblem) -> tuple[Int64, Int64, Int64]:
         problem.sorted_groups_ns,
         problem.pace_ns,
     )
-    dispatch_ns = problem.coarse_ns.copy()
-    lower_dispatches(
-        dispatch_ns,
-        np.argsort(given.latest_ns, kind="stable"),
+    dispatch_ns, order = problem.coarse_ns.copy(), np.argsort(given.latest_ns, kind="stable")
+    tokens = (
         np.array(given.earliest_ns),
         np.array(given.latest_ns),
-        problem.sorted_arrivals_ns,
         problem.before.astype(np.int64),
         problem.before_or_older.astype(np.int64),
         problem.groups_before.astype(np.int64),
         np.array(given.overtakers),
         np.array(given.group),
-        longest_ns,
-        shared,
     )
+    kept, stand = begin(dispatch_ns, tokens[-1]), np.array([0, 0, 1])
+    while stand[_CHANGED]:
+        stand[:] = 0
+        progress = begin_pass(kept)
+        for start in range(0, dispatch_ns.size, _TOGETHER):
+            check()
+            some = order[start : start + _TOGETHER]
+            lower_dispatches(
+                dispatch_ns,
+                some,
+                tokens,
+                problem.sorted_arrivals_ns,
+                longest_ns,
+                shared,
+                kept,
+                progress,
+                stand,
+            )
     exits = find_exits(
         np.array(given.earliest_ns), dispatch_ns, problem.sorted_arrivals_ns, longest_ns, problem.batch
     )
@@ -67,9 +90,22 @@ def solve(problem: DispatchProblem) -> tuple[Int64, Int64, Int64]:
 
 
 @_compiled
-def _below(ascending: Int64, bar: int) -> int:
-    """How many lie below the bar."""
+def _below(ascending: Int64, bar: int, start: int) -> int:
+    """How many lie below the bar: steps that double lead there from a place to start from, which is mostly near."""
     low, high = 0, ascending.size
+    place, step = min(max(start, 0), high), 1
+    if place < high and ascending[place] < bar:
+        low = place + 1
+        while low + step < high and ascending[low + step] < bar:
+            low += step + 1
+            step *= 2
+        high = min(high, low + step)
+    else:
+        high = place
+        while high - step >= 0 and ascending[high - step] >= bar:
+            high -= step
+            step *= 2
+        low = max(low, high - step)
     while low < high:
         middle = (low + high) >> 1
         if ascending[middle] < bar:
@@ -80,9 +116,9 @@ def _below(ascending: Int64, bar: int) -> int:
 
 
 @_compiled
-def _lower_one(ascending: Int64, old: int, new: int) -> None:
+def _lower_one(ascending: Int64, old: int, new: int, near: int) -> None:
     """Put a lower number in the place of one of the numbers that equal `old`, in order."""
-    place = _below(ascending, old)
+    place = _below(ascending, old, near)
     while place > 0 and ascending[place - 1] > new:
         ascending[place] = ascending[place - 1]
         place -= 1
@@ -112,18 +148,18 @@ def _count_batches(
     used = 0
     levels = level_size.size
     # No batch holds more than can be dispatched since the longest of these began.
-    most = before - _below(sorted_ns, time - level_ns[-1]) if levels else 0
-    for level in range(_below(level_ns, time - arrival + 1 if settled else time - arrival), levels):
+    most = before - _below(sorted_ns, time - level_ns[-1], before) if levels else 0
+    for level in range(_below(level_ns, time - arrival + 1 if settled else time - arrival, 0), levels):
         if level_size[level] > most - used:
             break
         since = time - level_ns[level]
-        left = before - _below(sorted_ns, since)
+        left = before - _below(sorted_ns, since, before)
         if overtakers >= 0:
-            left = min(left, token - min(token, _below(older_ns, since)) + overtakers)
+            left = min(left, token - min(token, _below(older_ns, since, token)) + overtakers)
         size = level_size[level]
         more = min((left - used) // size, wanted - count)
-        arrive = 1 + groups - _below(sorted_groups_ns, since + 1 if settled else since)
-        more = min(more, arrive - count, groups - _below(sorted_last_ns, since) - count)
+        arrive = 1 + groups - _below(sorted_groups_ns, since + 1 if settled else since, groups)
+        more = min(more, arrive - count, groups - _below(sorted_last_ns, since, groups) - count)
         if more > 0:
             count += more
             used += more * size
@@ -131,11 +167,11 @@ def _count_batches(
                 return count
     if held >= full_ns:
         return count  # a full one was dispatched before the time
-    full: int = before_or_older - _below(sorted_ns, time - full_ns)
-    beside: int = before_or_older - _below(sorted_ns, time - least_ns)
+    full: int = before_or_older - _below(sorted_ns, time - full_ns, before)
+    beside: int = before_or_older - _below(sorted_ns, time - least_ns, before)
     if overtakers >= 0:
-        full = min(full, token - min(token, _below(older_ns, time - full_ns)) + overtakers)
-        beside = min(beside, token - min(token, _below(older_ns, time - least_ns)) + overtakers)
+        full = min(full, token - min(token, _below(older_ns, time - full_ns, token)) + overtakers)
+        beside = min(beside, token - min(token, _below(older_ns, time - least_ns, token)) + overtakers)
     total: int = min(wanted, count + max(0, min(full, beside - used) // batch))
     return total
 
@@ -183,109 +219,115 @@ def _can_wait(
 
 
 @_compiled
+def begin(dispatch_ns: Int64, group: Int64) -> tuple[Int64, ...]:
+    """What is kept of the dispatches from pass to pass: in order; of older tokens; of groups, with their sizes."""
+    older_ns = np.empty_like(
+        dispatch_ns
+    )  # Of all tokens up to each: of this pass as far as known, else of the last.
+    size_of = np.zeros(group[-1] + 1, dtype=np.int64)
+    last_ns = np.zeros(size_of.size, dtype=np.int64)  # Latest dispatch of each group, by the last pass.
+    for token in range(dispatch_ns.size):
+        older_ns[token] = max(dispatch_ns[token], older_ns[token - 1]) if token else dispatch_ns[token]
+        size_of[group[token]] += 1
+        last_ns[group[token]] = max(last_ns[group[token]], dispatch_ns[token])
+    return np.sort(dispatch_ns), older_ns, np.sort(last_ns), last_ns, size_of
+
+
+def begin_pass(kept: tuple[Int64, ...]) -> tuple[Any, ...]:
+    """What one pass keeps: the most tokens that wait at each dispatch, when what went is done, and who is done."""
+    _, older_ns, _, _, size_of = kept
+    tokens = older_ns.size
+    waiting, freed_ns = np.zeros(tokens, dtype=np.int64), np.zeros(tokens + 1, dtype=np.int64)
+    return waiting, freed_ns, np.zeros(tokens, dtype=np.bool_), size_of.copy(), np.zeros_like(size_of)
+
+
+@_compiled
 def lower_dispatches(
     dispatch_ns: Int64,
     order: Int64,
-    earliest_ns: Int64,
-    latest_ns: Int64,
+    given: tuple[Int64, ...],
     sorted_arrivals_ns: Int64,
-    before: Int64,
-    before_or_older: Int64,
-    groups_before: Int64,
-    overtakers: Int64,
-    group: Int64,
     longest_ns: Int64,
     shared: tuple[Any, ...],
+    kept: tuple[Int64, ...],
+    progress: tuple[Any, ...],
+    stand: Int64,
 ) -> None:
-    """Lower bounds on dispatches, in place, to the solution."""
+    """Lower bounds on the dispatches of some tokens, in place: one pass is all tokens, in order of latest arrival."""
     settled, replicas, batch = shared[0], shared[1], shared[2]
     full_ns, slowest, pace = shared[5], longest_ns[-1], shared[8]
     tokens, slots = dispatch_ns.size, batch if pace else replicas * batch
     first, period = (pace, pace) if pace else (slowest, full_ns)
-    sorted_ns = np.sort(dispatch_ns)
-    older_ns = (
-        dispatch_ns.copy()
-    )  # Of all tokens up to each: of this pass as far as that is known, else of the last.
-    size_of = np.zeros(group[-1] + 1, dtype=np.int64)
-    last_ns = np.zeros(size_of.size, dtype=np.int64)  # Latest dispatch of each group, by the last pass.
-    for token in range(tokens):
-        older_ns[token] = max(older_ns[token], older_ns[max(token - 1, 0)])
-        size_of[group[token]] += 1
-        last_ns[group[token]] = max(last_ns[group[token]], dispatch_ns[token])
-    sorted_last_ns = np.sort(last_ns)
-    waiting, freed_ns = np.zeros(tokens, dtype=np.int64), np.zeros(tokens + 1, dtype=np.int64)
-    changed = True
-    while changed:
-        changed = False
-        gone = 0  # Dispatches before the arrival under way, with the most tokens that wait at each.
-        known, done = 0, np.zeros(tokens, dtype=np.bool_)
-        waiting_for, lowered_ns = size_of.copy(), np.zeros(size_of.size, dtype=np.int64)
-        for place in range(tokens):
-            token = order[place]
-            arrival, top = latest_ns[token], dispatch_ns[token]
-            while gone < tokens and sorted_ns[gone] < arrival:
-                at = sorted_ns[gone]
-                alike = gone > 0 and sorted_ns[gone - 1] == at
-                waiting[gone] = waiting[gone - 1] if alike else _below(sorted_arrivals_ns, at + 1) - gone
-                freed_ns[gone + 1] = max(freed_ns[gone], at + longest_ns[min(batch, waiting[gone])])
-                gone += 1
-            if top > arrival:
-                by_older = arrival + first
-                if token >= slots:
-                    by_older = max(by_older, older_ns[token - slots] + period)
-                top = min(top, by_older)
-                if pace:
-                    older = token - min(token, _below(older_ns, arrival))
-                    passing = min(older, before_or_older[token] - gone)
-                    top = min(top, arrival + (1 + passing // batch) * pace)
-                if before_or_older[token] - gone < batch:
-                    freed = arrival - settled + longest_ns[min(batch, max(0, before[token] - gone))]
-                    # From its own earliest arrival on, the token is one of those counted, but not in that batch.
-                    back = gone
-                    since = max(earliest_ns[token], freed - slowest + 1)  # earlier ones end no later
-                    while back > 0 and sorted_ns[back - 1] >= since:
-                        back -= 1
-                        freed = max(freed, sorted_ns[back] + longest_ns[min(batch, waiting[back] - 1)])
-                    if back > 0 and sorted_ns[back - 1] < earliest_ns[token]:
-                        freed = max(freed, freed_ns[back])
-                    top = min(top, freed)
-                low, high = arrival, top + 1
-                # Most tokens wait until the bound at hand, or not at all.
-                trial = top
-                while high - low > 1:
-                    if _can_wait(
-                        trial,
-                        token,
-                        arrival,
-                        before[token],
-                        before_or_older[token],
-                        groups_before[token],
-                        overtakers[token],
-                        sorted_ns,
-                        older_ns,
-                        sorted_last_ns,
-                        shared,
-                    ):
-                        low = trial
-                    else:
-                        high = trial
-                    trial = arrival + 1 if low == arrival and high == top else (low + high) >> 1
-                if low < dispatch_ns[token]:
-                    _lower_one(sorted_ns, dispatch_ns[token], low)
-                    dispatch_ns[token] = low
-                    changed = True
-            done[token] = True
-            while known < tokens and done[known]:
-                older_ns[known] = (
-                    dispatch_ns[known] if known == 0 else max(older_ns[known - 1], dispatch_ns[known])
-                )
-                known += 1
-            own_group = group[token]
-            waiting_for[own_group] -= 1
-            lowered_ns[own_group] = max(lowered_ns[own_group], dispatch_ns[token])
-            if waiting_for[own_group] == 0 and lowered_ns[own_group] < last_ns[own_group]:
-                _lower_one(sorted_last_ns, last_ns[own_group], lowered_ns[own_group])
-                last_ns[own_group] = lowered_ns[own_group]
+    earliest_ns, latest_ns, before, before_or_older, groups_before, overtakers, group = given
+    sorted_ns, older_ns, sorted_last_ns, last_ns, _ = kept
+    waiting, freed_ns, done, waiting_for, lowered_ns = progress
+    gone, known = stand[_GONE], stand[_KNOWN]
+    for token in order:
+        arrival, top = latest_ns[token], dispatch_ns[token]
+        while gone < tokens and sorted_ns[gone] < arrival:
+            at = sorted_ns[gone]
+            alike = gone > 0 and sorted_ns[gone - 1] == at
+            waiting[gone] = waiting[gone - 1] if alike else _below(sorted_arrivals_ns, at + 1, gone) - gone
+            freed_ns[gone + 1] = max(freed_ns[gone], at + longest_ns[min(batch, waiting[gone])])
+            gone += 1
+        if top > arrival:
+            by_older = arrival + first
+            if token >= slots:
+                by_older = max(by_older, older_ns[token - slots] + period)
+            top = min(top, by_older)
+            if pace:
+                older = token - min(token, _below(older_ns, arrival, token))
+                passing = min(older, before_or_older[token] - gone)
+                top = min(top, arrival + (1 + passing // batch) * pace)
+            if before_or_older[token] - gone < batch:
+                freed = arrival - settled + longest_ns[min(batch, max(0, before[token] - gone))]
+                # From its own earliest arrival on, the token is one of those counted, but not in that batch.
+                back = gone
+                since = max(earliest_ns[token], freed - slowest + 1)  # earlier ones end no later
+                while back > 0 and sorted_ns[back - 1] >= since:
+                    back -= 1
+                    freed = max(freed, sorted_ns[back] + longest_ns[min(batch, waiting[back] - 1)])
+                if back > 0 and sorted_ns[back - 1] < earliest_ns[token]:
+                    freed = max(freed, freed_ns[back])
+                top = min(top, freed)
+            low, high = arrival, top + 1
+            # Most tokens wait until the bound at hand, or not at all.
+            trial = top
+            while high - low > 1:
+                if _can_wait(
+                    trial,
+                    token,
+                    arrival,
+                    before[token],
+                    before_or_older[token],
+                    groups_before[token],
+                    overtakers[token],
+                    sorted_ns,
+                    older_ns,
+                    sorted_last_ns,
+                    shared,
+                ):
+                    low = trial
+                else:
+                    high = trial
+                trial = arrival + 1 if low == arrival and high == top else (low + high) >> 1
+            if low < dispatch_ns[token]:
+                _lower_one(sorted_ns, dispatch_ns[token], low, before[token])
+                dispatch_ns[token] = low
+                stand[_CHANGED] = 1
+        done[token] = True
+        while known < tokens and done[known]:
+            older_ns[known] = (
+                dispatch_ns[known] if known == 0 else max(older_ns[known - 1], dispatch_ns[known])
+            )
+            known += 1
+        own_group = group[token]
+        waiting_for[own_group] -= 1
+        lowered_ns[own_group] = max(lowered_ns[own_group], dispatch_ns[token])
+        if waiting_for[own_group] == 0 and lowered_ns[own_group] < last_ns[own_group]:
+            _lower_one(sorted_last_ns, last_ns[own_group], lowered_ns[own_group], own_group)
+            last_ns[own_group] = lowered_ns[own_group]
+    stand[_GONE], stand[_KNOWN] = gone, known
 
 
 @_compiled
@@ -300,11 +342,11 @@ def find_exits(
     for place in range(tokens):
         if sorted_ns[place] > sorted_ns[first]:
             first = place
-        size[place] = min(batch, _below(sorted_arrivals_ns, sorted_ns[place] + 1) - first)
+        size[place] = min(batch, _below(sorted_arrivals_ns, sorted_ns[place] + 1, place) - first)
         ends_ns[place] = sorted_ns[place] + longest_ns[size[place]]
     exit_ns, largest = np.zeros_like(dispatch_ns), np.zeros_like(dispatch_ns)
     for token in range(tokens):
-        place = _below(sorted_ns, dispatch_ns[token] + 1) - 1
+        place = _below(sorted_ns, dispatch_ns[token] + 1, token) - 1
         exit_, most = np.int64(0), np.int64(0)
         # Earlier dispatches that could not end later even in a slowest batch are not looked at.
         while place >= 0 and sorted_ns[place] >= earliest_ns[token]:

@@ -8,6 +8,7 @@ and compiled, as in `interval_kernels`, they are the same numbers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -53,6 +54,7 @@ def bound_stage(
     law: DispatchLaw = DispatchLaw.EAGER,
     *,
     is_compiled: bool | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> StageBounds:
     """Bound dispatch and exit of every token of a stage.
 
@@ -70,6 +72,8 @@ def bound_stage(
         Timed stages count as eager ones.
     is_compiled : bool, optional
         Whether to use machine code; by default where numba is installed. The bounds are the same.
+    check : callable, optional
+        Called now and then; it may end the work by raising.
 
     Raises
     ------
@@ -85,12 +89,12 @@ def bound_stage(
     if not problem.tokens:
         return StageBounds(*[np.empty(0, dtype=np.int64)] * 4)
     if find_spec("numba") is None if is_compiled is None else not is_compiled:
-        dispatch_ns = find_latest_dispatch_ns(problem)
+        dispatch_ns = find_latest_dispatch_ns(problem, check)
         exit_ns, batch = find_latest_exit_ns(problem, dispatch_ns)
     else:
         from mipplan.calculus import interval_kernels as kernels
 
-        dispatch_ns, exit_ns, batch = kernels.solve(problem)
+        dispatch_ns, exit_ns, batch = kernels.solve(problem, check)
     earliest_ns = arrivals.earliest_ns + np.int64(runs.least_service_ns(service_ns).min())
     return StageBounds(earliest_ns, dispatch_ns, exit_ns, batch)
 
@@ -165,9 +169,7 @@ class DispatchProblem:
         """A bound on dispatches by the [lemma (service)][lemma-service]; by the one on sources where that applies."""
         latest_ns = np.maximum.accumulate(self.arrivals.latest_ns)
         rows = -(-self.tokens // self.slots)
-        padded = np.pad(latest_ns, (0, rows * self.slots - self.tokens), mode="edge").reshape(
-            rows, self.slots
-        )
+        padded = np.pad(latest_ns, (0, rows * self.slots - self.tokens), mode="edge").reshape(rows, -1)
         worked = np.arange(rows, dtype=np.int64)[:, np.newaxis] * np.int64(self.period_ns)
         start_ns: Int64 = (np.maximum.accumulate(padded - worked, axis=0) + worked).ravel()[: self.tokens]
         in_order = self.is_source and self.batch == 1 and self.runs.is_settled
@@ -181,10 +183,14 @@ class DispatchProblem:
     @cached_property
     def before(self) -> Int64:
         """How many others can arrive before a token does, shape (k,)."""
-        earliest_ns, latest_ns = self.arrivals.earliest_ns, self.arrivals.latest_ns
+        return self._others_before(self.sorted_arrivals_ns)
+
+    def _others_before(self, ascending_ns: Int64) -> Int64:
+        """How many of these can be before each token's latest arrival, besides its own earliest, which is one of them."""
+        latest_ns = self.arrivals.latest_ns
         if self.runs.is_settled:
-            return _count_below(self.sorted_arrivals_ns, latest_ns) - (earliest_ns < latest_ns)
-        return _count_below(self.sorted_arrivals_ns, latest_ns + 1) - 1
+            return _count_below(ascending_ns, latest_ns) - (self.arrivals.earliest_ns < latest_ns)
+        return _count_below(ascending_ns, latest_ns + 1) - 1
 
     @cached_property
     def before_or_older(self) -> Int64:
@@ -216,21 +222,17 @@ class DispatchProblem:
     @cached_property
     def groups_before(self) -> Int64:
         """How many groups but its own can arrive before a token does, shape (k,)."""
-        earliest_ns, latest_ns = self.arrivals.earliest_ns, self.arrivals.latest_ns
-        groups_ns = np.sort(earliest_ns[self.group_starts])
-        if self.runs.is_settled:
-            return _count_below(groups_ns, latest_ns) - (earliest_ns < latest_ns)
-        return _count_below(groups_ns, latest_ns + 1) - 1
+        return self._others_before(np.sort(self.arrivals.earliest_ns[self.group_starts]))
 
 
-def find_latest_dispatch_ns(problem: DispatchProblem) -> Int64:
+def find_latest_dispatch_ns(problem: DispatchProblem, check: Callable[[], None]) -> Int64:
     """Find the latest dispatches by NumPy: all tokens at once, again and again until none changes; shape (k,)."""
     latest_ns = problem.arrivals.latest_ns
     dispatch_ns = problem.coarse_ns
     while True:
         rules = _Rules(problem, dispatch_ns)
         waiting = np.flatnonzero(dispatch_ns > latest_ns)
-        lowered = rules.latest_ns(waiting)
+        lowered = rules.latest_ns(waiting, check)
         if np.array_equal(lowered, dispatch_ns[waiting]):
             return dispatch_ns
         dispatch_ns = dispatch_ns.copy()
@@ -248,7 +250,7 @@ class _Rules:
         groups_ns = np.maximum.reduceat(dispatch_ns, problem.group_starts) if problem.tokens else dispatch_ns
         self._sorted_groups_ns = np.sort(groups_ns)
 
-    def latest_ns(self, token: Positions) -> Int64:
+    def latest_ns(self, token: Positions, check: Callable[[], None]) -> Int64:
         """When these tokens, which can wait, are dispatched at the latest."""
         arrival_ns = self._problem.arrivals.latest_ns[token]
         top = np.minimum(self._dispatch_ns[token], self._by_older_ns(token, arrival_ns))
@@ -260,6 +262,7 @@ class _Rules:
         left = can[~full]
         bottom, high = arrival_ns[left], top[left]
         while np.any(high - bottom > 1):
+            check()
             middle = (bottom + high) // 2
             waits = self._can_wait(token[left], middle) | (middle == bottom)
             bottom, high = np.where(waits, middle, bottom), np.where(waits, high, middle)

@@ -216,7 +216,9 @@ class _Inflow:
             senders.append((edge.parent, slacks_ns.index(_delay_slack_ns(edge, runs)), copies))
         if merges:
             # A token is overtaken along the edge of its last message, if everybody gets one along that edge.
-            ordered = all(np.bincount(messages.child, minlength=tokens.count).all() for messages in tokens.messages)
+            ordered = all(
+                np.bincount(messages.child, minlength=tokens.count).all() for messages in tokens.messages
+            )
         else:
             ordered = len(senders) <= 1  # Tokens of several edges come in any order.
         return cls(tuple(senders), ordered)

@@ -7,7 +7,7 @@ together, and how many can overtake.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,8 +63,14 @@ class SharpEvaluator:
             made[stage] = self.bound_stage(stage, settings[stage], made)
         return made
 
-    def bound_stage(self, stage: str, setting: StageSetting, above: Mapping[str, StageBound]) -> StageBound:
-        """Bound the tokens of a stage, whose parents are bounded in `above`."""
+    def bound_stage(
+        self,
+        stage: str,
+        setting: StageSetting,
+        above: Mapping[str, StageBound],
+        check: Callable[[], None] = lambda: None,
+    ) -> StageBound:
+        """Bound the tokens of a stage, whose parents are bounded in `above`; `check` may end it by raising."""
         arrivals = self.arrivals(stage, above)
         tokens = bound_stage(
             arrivals,
@@ -74,6 +80,7 @@ class SharpEvaluator:
             self.runs,
             setting.law,
             is_compiled=self._is_compiled,
+            check=check,
         )
         return StageBound(setting, arrivals, tokens)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from mipplan.certificate import SharpEvaluator, StageBound, StageSetting
 from mipplan.core import Bool, Int64
-from mipplan.options import Option
+from mipplan.options import Configuration, Option
 from mipplan.pipeline import DispatchLaw
 from mipplan.refinement.bounds import LeastTimes
 from mipplan.refinement.problem import RefinementProblem
@@ -29,7 +29,8 @@ class BoundCacheParams:
     """What a cache of bounds may hold."""
 
     most_tokens: int = 6_000_000
-    """Bounds on at most 6,000,000 tokens, which take about 400 MB; the longest unused go first."""
+    """Bounds on at most 6,000,000 tokens, which take about 400 MB, or on those of one plan; the longest unused go
+    first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,8 @@ class StageCertificates(StageReplays):
         self._problem = problem
         self._evaluator = SharpEvaluator(problem.workload, runs)
         self._bounded: OrderedDict[tuple[Hashable, ...], BoundedRun] = OrderedDict()
-        self._room = params.most_tokens
+        tokens = sum(made.count for made in problem.workload.stages.values())
+        self._room = max(params.most_tokens, tokens)
         self._counter = itertools.count(1)
 
     @property
@@ -100,6 +102,14 @@ class StageCertificates(StageReplays):
         """Replay tokens that arrive at these times: what a stage does on its own only guides a search."""
         return self._replays.serve_alone(arrival_ns, options, spend)
 
+    def certificate_ns(self, plan: Configuration) -> int:
+        """Certificate of a plan that keeps the deadline; its bounds are at hand if it was the last looked at."""
+        runs: dict[str, StageRun] = {}
+        for stage in self.workload.stages:
+            (runs[stage],) = self.serve(stage, [plan[stage]], runs)
+        exits = {stage: run.exit_ns for stage, run in runs.items()}
+        return self._problem.criterion.figure_ns(self.workload.latency_ns(exits))
+
     def _bound(
         self,
         stage: str,
@@ -118,7 +128,7 @@ class StageCertificates(StageReplays):
         found = self._bounded.pop(key, None)
         if found is None:
             spend(1)
-            found = self._evaluate(stage, option, replayed, above)
+            found = self._evaluate(stage, option, replayed, above, lambda: spend(0))
             self._room -= found.exit_ns.size
         self._bounded[key] = found  # Behind all others: it is the latest.
         while self._room < 0 and len(self._bounded) > 1:
@@ -134,12 +144,17 @@ class StageCertificates(StageReplays):
         return own if self._problem.criterion.main.is_exceeded(together) else None
 
     def _evaluate(
-        self, stage: str, option: Option, replayed: StageRun, above: Mapping[str, BoundedRun]
+        self,
+        stage: str,
+        option: Option,
+        replayed: StageRun,
+        above: Mapping[str, BoundedRun],
+        check: Callable[[], None],
     ) -> BoundedRun:
         bounds = {name: run.bound for name, run in above.items() if run.bound is not None}
         family = option.family
         setting = StageSetting(family.service_ns, option.replicas, family.stagger_ns, family.law)
-        bound = self._evaluator.bound_stage(stage, setting, bounds)
+        bound = self._evaluator.bound_stage(stage, setting, bounds, check)
         exit_ns, dispatch_ns = bound.tokens.latest_exit_ns, bound.tokens.latest_dispatch_ns
         waits = bool(np.any(dispatch_ns > bound.arrivals.latest_ns)) or self._is_felt(stage, option)
         late = self._times.late_queries(stage, exit_ns)

@@ -132,7 +132,7 @@ class Refining:
             "make too many queries late",
         )
 
-    def _try_given(self) -> None:
+    def _try_given(self, limit: WorkLimit | None = None) -> None:
         """Take the choices of the given plan, if they keep the deadline."""
         if not (choices := self.base.choices):
             return
@@ -140,7 +140,7 @@ class Refining:
         if made is None or not made.keeps(self._problem.limits):
             keeps = self._keeps_unoffered()
         else:
-            oracle, limit = ReplayOracle(self._problem, self._replays), WorkLimit(self._counters)
+            oracle, limit = ReplayOracle(self._problem, self._replays), limit or WorkLimit(self._counters)
             keeps = self._is_certified(made) or (
                 oracle.judge(made, limit)[0] and self._others.keep(made, limit)
             )

@@ -17,7 +17,7 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.baselines import inferline
-from mipplan.certificate import certified_on
+from mipplan.certificate import join_figures
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_S,
@@ -179,12 +179,34 @@ class Sharpening(Refining):
     params: RefinementParams = _REFINEMENT
     sharpening: SharpeningParams = SharpeningParams()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        every = (self._replays, *(one.replays for one in self._others.samples))
+        #: Of each sample, in their order.
+        self._certificates = [one for one in every if isinstance(one, StageCertificates)]
+
     def _demand(self) -> Mapping[str, Fraction]:
         return joint_demand(self._workloads)
 
     def _replays_of(self, problem: RefinementProblem, params: CacheParams | None = None) -> StageReplays:
         replays = super()._replays_of(problem, params)
         return StageCertificates(problem, replays, self.base.runs or RunClass())
+
+    def _try_given(self, limit: WorkLimit | None = None) -> None:
+        # Unlike a replay, this may take a minute.
+        super()._try_given(limit or self._work_until(1.0))
+        if self._best is not None:
+            self._certify(self._best)
+
+    def _take(self, plan: Configuration) -> bool:
+        counts = super()._take(plan)
+        if self._best is plan:
+            self._certify(plan)
+        return counts
+
+    def _certify(self, plan: Configuration) -> None:
+        """Note what is certified of the best plan, while its bounds are at hand."""
+        self._certified_ns = [each.certificate_ns(plan) for each in self._certificates]
 
     def _is_certified(self, made: Configuration) -> bool:  # noqa: ARG002
         return False  # Not by this certificate, until it is evaluated.
@@ -335,7 +357,8 @@ class Sharpening(Refining):
         """The best plan with what is proven about it; without any, the reason."""
         base, proven = replace(self.base, choices=self._choices, figures=Figures()), proof == OPTIMAL
         if self._choices:
-            made = replace(base, figures=certified_on(base, self.samples, self._workloads))
+            found = [replace(base.figures, certificate_ns=own_ns) for own_ns in self._certified_ns]
+            made = replace(base, figures=join_figures(self.samples, found))
             bound = made.microusd_per_hour if proven else self._lower_bound
             made = replace(made, figures=replace(made.figures, lower_bound_microusd_per_hour=bound))
             if proven:
