@@ -1,5 +1,4 @@
-"""When the tokens of one stage are dispatched and have left at the latest, given when each arrives at the earliest
-and at the latest.
+"""When the tokens of one stage are dispatched and have left at the latest, given earliest and latest arrivals.
 
 Statement and proof: [The sharp certificate][the-sharp-certificate]. The latest dispatches solve a system of equations
 that has one solution only, so it does not matter how they are found: by NumPy, as in `find_latest_dispatch_ns` here,
@@ -73,7 +72,7 @@ def bound_stage(
     is_compiled : bool, optional
         Whether to use machine code; by default where numba is installed. The bounds are the same.
     check : callable, optional
-        Called now and then; it may end the work by raising.
+        Called now and then; may raise.
 
     Raises
     ------
@@ -114,9 +113,8 @@ class DispatchProblem:
         latest_ns, periods = self.arrivals.latest_ns, 2 + self.tokens // self.slots
         spent_ns = periods * self.period_ns + 2 * self.slowest_ns
         if self.tokens and int(latest_ns.max()) + spent_ns >= _SAFE:
-            raise InputError.one(
-                "load", "these replicas would need more than a century for this trace: too long"
-            )
+            fault = "these replicas would need more than a century for this trace: too long"
+            raise InputError.one("load", fault)
 
     @property
     def tokens(self) -> int:
@@ -172,8 +170,8 @@ class DispatchProblem:
         padded = np.pad(latest_ns, (0, rows * self.slots - self.tokens), mode="edge").reshape(rows, -1)
         worked = np.arange(rows, dtype=np.int64)[:, np.newaxis] * np.int64(self.period_ns)
         start_ns: Int64 = (np.maximum.accumulate(padded - worked, axis=0) + worked).ravel()[: self.tokens]
-        in_order = self.is_source and self.batch == 1 and self.runs.is_settled
-        return start_ns if in_order else start_ns + np.int64(self.first_ns)
+        is_in_order = self.is_source and self.batch == 1 and self.runs.is_settled
+        return start_ns if is_in_order else start_ns + np.int64(self.first_ns)
 
     @cached_property
     def sorted_arrivals_ns(self) -> Int64:
@@ -186,7 +184,7 @@ class DispatchProblem:
         return self._others_before(self.sorted_arrivals_ns)
 
     def _others_before(self, ascending_ns: Int64) -> Int64:
-        """How many of these can be before each token's latest arrival, besides its own earliest, which is one of them."""
+        """How many of these lie before each token's latest arrival, besides its own earliest one."""
         latest_ns = self.arrivals.latest_ns
         if self.runs.is_settled:
             return _count_below(ascending_ns, latest_ns) - (self.arrivals.earliest_ns < latest_ns)
