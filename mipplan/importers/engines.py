@@ -132,10 +132,6 @@ def _batch_of(reading: Reading, place: str, run: _TrtexecRun) -> int:
     elif run.implicit == "1" and len(sizes) == 1 and stated is None:
         sizes = sizes if sizes == [1] else []
     if len(sizes) == 1 and sizes[0] >= 1:
-        if stated is not None and stated != sizes[0]:
-            what = f"the log says batch {sizes[0]}, --batch {stated}"
-            reading.faults.append(Fault(place, what))
-            return 0
         return sizes[0]
     if stated is not None:
         return stated
@@ -190,7 +186,8 @@ def read_onnxruntime(reading: Reading) -> None:
             first_input = last_output = None
             seen += 1
             if batch is None:
-                what = "the first input and the last output begin with different sizes: give the batch with --batch"
+                what = "the first input and the last output begin with different sizes, or with none that is told: "
+                what += "give the batch with --batch"
                 reading.faults.append(Fault(place, what))
             elif seen > _WARM_UP_RUNS:
                 runs.setdefault(batch, []).append((index, took_us))

@@ -11,7 +11,7 @@ from mipplan.importers.engines import read_onnxruntime, read_trtexec
 from mipplan.importers.language_models import read_aiconfigurator, read_genai_perf, read_vllm
 from mipplan.importers.reading import MeasurementFile, Reading
 from mipplan.importers.rows import ImportedFile, ImportedRow, Stated
-from mipplan.importers.suites import LATENCIES, read_mlperf, read_published, read_timm
+from mipplan.importers.suites import LATENCIES, SUMMARY_TITLE, read_mlperf, read_published, read_timm
 from mipplan.importers.triton import read_model_analyzer, read_perf_analyzer
 from mipplan.profiles import batch_problem
 
@@ -101,7 +101,7 @@ _REGISTERED = (
         "mlperf",
         "MLPerf inference",
         (
-            Signs("phrases", ("MLPerf Results Summary",)),
+            Signs("phrases", (SUMMARY_TITLE,)),
             _columns("scenario", "benchmark", "accelerator", "latency_p90_ms", "latency_p99_ms"),
         ),
         "SingleStream: P90 at batch 1; MultiStream: P99 of a query of samples_per_query samples",
@@ -182,6 +182,9 @@ def recognise(file: MeasurementFile) -> MeasurementFormat:
             if share > 0 and (closest is None or share > closest[0]):
                 closest = share, f"{known.name}, but for the {signs.kind} {listed(missing)}"
     hint = "" if closest is None else f"; the closest is {closest[1]}"
+    apart = next((mark for mark in (";", "\t") if mark in file.text.lstrip().partition("\n")[0]), None)
+    if not file.columns and not file.is_json and apart is not None:
+        hint += f"; cells of a table are told apart by commas, not {shown(apart)}, and decimals begin with a point"
     raise InputError.one(file.path, f"looks like none of {listed(FORMATS)}{hint}")
 
 
@@ -219,6 +222,8 @@ def read_measurements(path: AnyPath, format: str = AUTO, stated: Stated | None =
     if format != AUTO and all(missing := [signs.missing(file) for signs in known.signs]):
         least = min(missing, key=len)
         raise InputError.one(file.path, f"is no file of {known.title}: it lacks {listed(least)}")
+    if stated.where and not file.columns:
+        raise InputError.one("where", f"{file.path} is no table, and has no columns to choose rows by")
     reading = Reading(file, stated)
     known.read(reading)
     reading.check()

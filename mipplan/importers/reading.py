@@ -221,6 +221,8 @@ class Reading:
         if batch < 1 or math.isnan(latency_ms) or math.isnan(latency_p99_ms or 0.0):
             return
         problems = [batch_problem(batch), measurement_problem("latency_ms", latency_ms)]
+        if self.stated.batch not in (None, batch):
+            problems.append(f"the file says batch {batch}, --batch {self.stated.batch}")
         faults = [Fault(place, problem) for problem in problems if problem is not None]
         self.faults += faults
         if not faults:

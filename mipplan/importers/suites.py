@@ -9,6 +9,8 @@ from mipplan.core import Fault, shown
 from mipplan.importers.reading import Reading, Record
 
 _NS_PER_MS = 1_000_000.0
+#: What a summary of MLPerf's LoadGen begins with.
+SUMMARY_TITLE = "MLPerf Results Summary"
 #: By Little's law, rate · latency / batch is the number of batches under way; beyond this a latency holds waiting.
 _MOST_UNDER_WAY = 1.25
 #: A step of so many samples at so many samples per second takes as long as is written, but for what is between steps.
@@ -54,7 +56,9 @@ def _read_log(reading: Reading) -> None:
         }  # half a figure, perhaps
     scenario = _compact(entries.get("Scenario", (1, ""))[1])
     line, verdict = entries.get("Result is", (0, ""))
-    if not scenario or not verdict:
+    if reading.file.text.count(SUMMARY_TITLE) > 1:
+        reading.faults.append(Fault(path, "holds several summaries: give each as a file of its own"))
+    elif not scenario or not verdict:
         reading.faults.append(Fault(path, "ends before 'Scenario : …' and 'Result is : …': half a summary"))
     elif not _compact(entries.get("Mode", (1, "performance"))[1]).startswith("performance"):
         reading.refuse(path, "a run for accuracy measures no latency")
@@ -178,9 +182,9 @@ def read_published(reading: Reading) -> None:
     for record in records:
         place = record.place
         if column is None or not record.text(column):
-            reading.refuse(
-                place, f"has no {column or 'latency'}: a throughput alone tells no latency of a batch"
-            )
+            has_other = any(map(record.text, LATENCIES))
+            why = "a table is read by one statistic" if has_other else "a throughput alone tells no latency of a batch"
+            reading.refuse(place, f"has no {column or 'latency'}: {why}")
             continue
         batch = reading.whole(place, "batch", record.text(*_BATCH))
         latency_ms = reading.number(place, column, record.text(column))

@@ -158,6 +158,12 @@ BROKEN: dict[str, tuple[str, str | bytes, tuple[str, ...]]] = {
         SUMMARY.replace("SingleStream", "MultiStream").replace("samples_per_query", "samples"),
         ("samples_per_query: is blank",),
     ),
+    "several summaries": ("s.txt", SUMMARY * 2, ("s.txt: holds several summaries",)),
+    "semicolons": (
+        "x.csv",
+        TIMM.replace(".", "~").replace(",", ";").replace("~", ","),
+        ("cells of a table are told apart by commas, not ';'",),
+    ),
     "half a JSON": ("o.json", ORT[:-300], ("o.json:",)),
     "half a JSON at a comma": ("o.json", ORT[: ORT.rindex(",\n") + 2], ("ends in the middle of its JSON",)),
     "JSON NaN": ("v.json", VLLM.replace("1.24,", "NaN,"), ("v.json: holds NaN",)),
@@ -276,6 +282,7 @@ def test_a_file_cut_anywhere_is_read_or_refused(name: str, tmp_path: Path) -> No
             Stated(hardware={"": "i7"}, where={"modle": "x"}),
             "where: ",
         ),
+        ("auto", Stated(hardware={"": "i7"}, batch=4), "timm.csv:2: the file says batch 1, --batch 4"),
         ("auto", Stated(hardware={"": "i7"}, where={"model": "x"}), "no row is left by --where"),
         ("auto", Stated(), "does not name the hardware: give it with --hardware NAME"),
         ("auto", Stated({"": "resnet18"}, {"": "i7"}), "has no model 'resnet18'; did you mean 'resnet18-"),
@@ -287,6 +294,11 @@ def test_what_is_stated_is_checked(format: str, stated: Stated, told: str) -> No
     with pytest.raises(InputError) as caught:
         read_measurements(FILES / "timm.csv", format, stated)
     assert told in str(caught.value)
+
+
+def test_rows_of_what_is_no_table_cannot_be_chosen() -> None:
+    with pytest.raises(InputError, match=r"where: .*trtexec\.log is no table"):
+        read_measurements(FILES / "trtexec.log", stated=Stated(where={"model": "x"}))
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in FILES.iterdir() if path.name != "README.md"))

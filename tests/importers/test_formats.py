@@ -249,7 +249,7 @@ def test_batch_1_of_an_engine_is_no_evidence(tmp_path: Path) -> None:
 def test_implicit_batches_and_contradicted_ones(tmp_path: Path) -> None:
     assert batches(imported(tmp_path, "t.log", LOG.replace("Batch: Explicit", "Batch: 16"))) == {16: 10.0312}
     told = faults_of(tmp_path, "t.log", LOG, Stated({"": "net"}, {"": "dev"}, batch=8))
-    assert "the log says batch 4, --batch 8" in told
+    assert "the file says batch 4, --batch 8" in told
 
 
 def test_inputs_of_different_sizes_need_the_batch(tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ def test_a_table_of_mlperf_results(tmp_path: Path) -> None:
 def test_a_published_table_is_held_to_littles_law(tmp_path: Path) -> None:
     header = "model,instance,batch_size,throughput_per_s,throughput_unit,latency_p50_ms,latency_p99_ms,concurrency\n"
     rows = "a,inf1,4,400,inferences,10,11,\na,inf1,8,1600,inferences,10,11,\na,inf1,16,9999,tokens,20,21,\n"
-    rows += "b,inf1,1,100,inferences,,,\nb,inf1,2,100,inferences,9,9,3\n"
+    rows += "b,inf1,1,100,inferences,,,\nb,inf1,2,100,inferences,9,9,3\nb,inf1,4,100,inferences,,9,\n"
     file = imported(tmp_path, "t.csv", header + rows, Stated())
     assert file.format == "published"
     assert batches(file) == {4: 10.0, 16: 20.0}
@@ -368,7 +368,9 @@ def test_a_published_table_is_held_to_littles_law(tmp_path: Path) -> None:
         "throughput times latency is 2 batches",
         "has no latency_p50_ms",
         "concurrency 3",
+        "has no latency_p50_ms",
     ]
+    assert file.refused[-1].message.endswith("one statistic")
 
 
 # --- language models -------------------------------------------------------------------------------------------------
