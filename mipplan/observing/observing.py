@@ -193,7 +193,7 @@ def observe(
     found = LogObservation(
         batches,
         hops,
-        _arrivals(run),
+        arrivals_of(run),
         {stage: seen.failed for stage, seen in batches_of(run.stages).items() if seen.failed},
         tuple(_unknown(run, batches, plan, params)),
     )
@@ -240,7 +240,8 @@ def _batches(run: RunLog, params: ObserveParams) -> tuple[ObservedBatch, ...]:
     return tuple(found)
 
 
-def _arrivals(run: RunLog) -> Int64:
+def arrivals_of(run: RunLog) -> Int64:
+    """Return when queries were sent, or reached their first stage, from 0 on, shape (queries,)."""
     if len(run.queries):
         times = run.queries.sent_ns
     else:

@@ -13,7 +13,8 @@ from mipplan.core import NS_PER_S, InputError, Int64, quantile_ns
 from mipplan.documents import AnyPath
 from mipplan.following import READERS, CounterMemory, MetricSample, WebError, fetch, parse_metrics
 from mipplan.logs import MISSING, RunLog
-from mipplan.observing import batches_of, run_of
+from mipplan.observing import arrivals_of, batches_of, run_of
+from mipplan.replayer import NEVER
 from mipplan.result import Plan
 
 #: This much longer than the table is the dispatcher's own time: `mipplan serve` allows for it by default.
@@ -52,7 +53,8 @@ class Evidence:
         When metrics were looked at; counts between them are exact. None where every arrival is known.
     stages : mapping of str to StageEvidence
     latency_ns : int or None
-        The plan's quantile of measured latencies, if logs of queries have them.
+        What measured latencies keep of the plan's objective, if logs of queries have them; `NEVER` where more queries
+        got no good answer than may be late.
     notes : tuple of str
     """
 
@@ -73,17 +75,15 @@ def read_evidence(plan: Plan, logs: Sequence[AnyPath | RunLog]) -> Evidence:
     if unknown:
         raise InputError.one("logs", f"the plan has no stage {unknown[0]!r}")
     notes = []
-    if len(run.queries):
-        times = np.sort(run.queries.sent_ns)
-        answered = run.queries.latency_ns[run.queries.ok]
-        latency_ns = quantile_ns(answered, plan.quantile) if answered.size else None
-    else:
-        sources = set(plan.pipeline.sources)
-        rows = np.array([name in sources for name in run.stages.stage], dtype=np.bool_)
-        times, latency_ns = np.sort(run.stages.arrival_ns[rows]), None
-        notes.append("no log of queries: arrivals are those at the first stages")
+    times, latency_ns = arrivals_of(run), None
     if times.size < 2:
         raise InputError.one("logs", "hold fewer than two queries")
+    if len(run.queries):
+        order = np.argsort(run.queries.sent_ns, kind="stable")
+        late_ns = np.where(run.queries.ok, run.queries.latency_ns, NEVER)[order]
+        latency_ns = plan.objective.criterion(times).figure_ns(late_ns)
+    else:
+        notes.append("no log of queries: arrivals are those at the first stages")
     stages = {}
     for stage, seen in batches_of(run.stages).items():
         table = plan.service_ns(stage)
@@ -99,7 +99,7 @@ def read_evidence(plan: Plan, logs: Sequence[AnyPath | RunLog]) -> Evidence:
         ]
         over = int(np.count_nonzero(service > stated + _ALLOWANCE_NS))
         stages[stage] = StageEvidence(int(size.size), over, max(ratios, default=1.0))
-    return Evidence(times - times[0], None, stages, latency_ns, tuple(notes))
+    return Evidence(times, None, stages, latency_ns, tuple(notes))
 
 
 def look_at_metrics(

@@ -25,7 +25,7 @@ from mipplan.following import READERS
 from mipplan.logs import RunLog
 from mipplan.profiles import Profiles
 from mipplan.questions import Problem
-from mipplan.replayer import check_plan, replay
+from mipplan.replayer import NEVER, check_plan, replay
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.watching.evidence import Evidence, look_at_metrics, read_evidence
@@ -222,14 +222,15 @@ def _profiles(seen: Evidence, params: WatchParams) -> list[Misfit]:
 
 def _objective(plan: Plan, seen: Evidence, trace: Trace, params: WatchParams) -> list[Misfit]:
     drifted = _drifted(plan, seen, params)
-    found_ns = replay(replace(plan, profiles=drifted), trace).quantile_ns(plan.quantile)
+    found_ns = replay(replace(plan, profiles=drifted), trace).objective_ns(plan.objective)
     if seen.latency_ns is not None:
         found_ns = max(found_ns, seen.latency_ns)
     if found_ns <= plan.slo_ns:
         return []
     what = "measured" if found_ns == seen.latency_ns else "in a replay of what came"
-    quantile, slo = f"P{100 * plan.quantile:g}", format_duration(plan.slo_ns)
-    text = f"{quantile} is {format_duration(found_ns)} {what}, the objective {slo}"
+    text = f"{plan.objective.name} is {format_duration(found_ns)} {what}, the objective {plan.objective.text}"
+    if found_ns >= NEVER:
+        text = f"more queries got no good answer than may be late, the objective {plan.objective.text}"
     return [Misfit(MisfitKind.OBJECTIVE, "", text, found_ns / plan.slo_ns)]
 
 

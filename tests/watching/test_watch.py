@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import mipplan as mp
 from following.servers import FakeDispatcher, serving
+from mipplan.core import QuantileLimit
 from mipplan.logs import QueryLog, RunLog
 from mipplan.watching import WatchParams, look_at_metrics
 from serving_plans import small_plan
-from validation.served_runs import CHOICES, pipeline, plan, profiles, served, traffic
+from validation.served_runs import CHOICES, MS, pipeline, plan, profiles, served, traffic
 
+LOG_COLUMNS = ("query", "scheduled_ns", "sent_ns", "answered_ns")
 QUIET = WatchParams(cheaper=1.0)
 
 
@@ -103,6 +106,42 @@ def test_an_objective_that_is_missed_is_told() -> None:
     )
     misfit = next(one for one in found.misfits if one.kind == "objective")
     assert misfit.ratio > 1
+
+
+def test_queries_without_a_good_answer_miss_the_objective() -> None:
+    run = served()
+    columns = {name: getattr(run.queries, name) for name in LOG_COLUMNS}
+    bad = np.arange(len(run.queries)) % 50 == 0
+    told = {
+        "status": np.where(bad, "timeout", "ok").tolist(),
+        "error": [None] * bad.size,
+        "route": [None] * bad.size,
+    }
+    broken = replace(run, queries=QueryLog.from_columns(columns | told, run.queries.metadata))
+    found = mp.watch(plan(), broken, sample=traffic(), replan=False)
+    assert [misfit.text for misfit in found.misfits] == [
+        "more queries got no good answer than may be late, the objective P99 ≤ 250 ms"
+    ]
+
+
+def test_the_objective_is_looked_at_in_its_windows_and_with_its_further_quantiles() -> None:
+    run, result = served(), mp.replay(plan(), traffic())
+    half_ms = round(result.quantile(0.5) * 1e3)
+    for asked in ({"per_ns": 10**9}, {"others": (QuantileLimit(0.5, (half_ms - 5) * MS),)}):
+        objective = replace(plan().objective, slo_ns=result.quantile_ns(0.99) + 1, **asked)
+        found = mp.watch(replace(plan(), objective=objective), run, sample=traffic(), replan=False)
+        assert kinds(found) == {"objective"}
+
+
+def test_a_query_that_enters_at_two_stages_is_one_query(tmp_path: Path) -> None:
+    both = small_plan(
+        {"ear": ([5.0], 2), "eye": ([5.0], 2), "mind": ([4.0], 2)}, {("ear", "mind"): {}, ("eye", "mind"): {}}
+    )
+    run = served(as_if=both, trace=traffic(rate=50.0))
+    mp.write_log(tmp_path / "stages.parquet", run.stages)
+    found = mp.watch(both, tmp_path / "stages.parquet", sample=traffic(rate=50.0), replan=False)
+    assert found.fits
+    assert found.queries == len(traffic(rate=50.0))
 
 
 def test_a_plan_that_is_too_large_is_told_by_its_price() -> None:
