@@ -249,7 +249,7 @@ def arrivals_of(run: RunLog) -> Int64:
         first = np.append(True, np.diff(run.stages.query[order]) != 0)
         times = run.stages.arrival_ns[order][first]
     times = np.sort(times)
-    since_first: Int64 = times - times[0]
+    since_first: Int64 = times - times[:1]
     return since_first
 
 
