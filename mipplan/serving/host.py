@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self
 
-from mipplan.core import Fault, Faults, InputError, MipplanError, format_duration, is_whole, shown
+from mipplan.core import Fault, Faults, InputError, MipplanError, format_duration, is_whole, shown, to_ns
 from mipplan.result import Plan
 from mipplan.serving.clock import Alarm, now_ns
 from mipplan.serving.dispatching import (
@@ -200,9 +200,11 @@ class ServingHost:
         RejectedError
             If it was turned away.
         InputError
-            If the decisions do not fit the pipeline.
+            If the decisions do not fit the pipeline, or the time-out is no time of at most ten years.
         """
-        instant_ns = now_ns()
+        instant_ns, wait_ns = now_ns(), None if timeout_s is None else to_ns(timeout_s)
+        if timeout_s is not None and wait_ns is None:
+            raise InputError.one("timeout_s", f"expected seconds, found {shown(timeout_s)}")
         name = QueryName(self._arrived if number is None else number, self._arrived)
         if decisions is None and self._decide is not None:
             decisions = self._decide(name.number)
@@ -211,7 +213,7 @@ class ServingHost:
             instant_ns,
             payload=payload,
             decisions=decisions,
-            deadline_ns=None if timeout_s is None else instant_ns + round(timeout_s * 1e9),
+            deadline_ns=None if wait_ns is None else instant_ns + wait_ns,
         )
         if reason is not None:
             self.counts["rejected"] += 1
@@ -322,6 +324,7 @@ class ServingHost:
         try:
             async with asyncio.timeout(patience_s):
                 outputs = await self.workers[batch.stage].run(batch.stage, batch.replica, batch)
+            routed = [output if isinstance(output, Routed) else Routed(output) for output in outputs]
         except ReplicaGoneError as error:
             self._lose(batch, str(error))
         except TimeoutError:
@@ -330,7 +333,7 @@ class ServingHost:
             kind = "" if isinstance(error, BatchFailedError) else f"{type(error).__name__}: "
             self.dispatcher.failed(batch.number, now_ns(), f"{kind}{error}")
         else:
-            self._take(batch, outputs)
+            self._take(batch, routed)
         self._wake()
         if batch.replica not in self.dispatcher.stages[batch.stage].alive and not self._is_awaited(batch):
             await self.workers[batch.stage].stop(batch.stage, batch.replica)
@@ -339,8 +342,7 @@ class ServingHost:
         """Whether the replica of a batch is started again."""
         return (batch.stage, batch.replica) in self._starting
 
-    def _take(self, batch: ServedBatch, outputs: Sequence[Any]) -> None:
-        routed = [output if isinstance(output, Routed) else Routed(output) for output in outputs]
+    def _take(self, batch: ServedBatch, routed: Sequence[Routed]) -> None:
         try:
             self.dispatcher.finished(
                 batch.number, now_ns(), [one.output for one in routed], [one.copies for one in routed]

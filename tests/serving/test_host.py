@@ -51,6 +51,10 @@ class ScriptedWorker:
             await asyncio.sleep(3600)
         if told == "short":
             return []
+        if told == "nothing":
+            return None  # type: ignore[return-value]
+        if told == "misroute":
+            return [Routed(0, 5) for _ in batch.tokens]  # type: ignore[arg-type]
         return [sum(value for _, value in token.inputs) + 1 for token in batch.tokens]
 
     async def close(self) -> None:
@@ -83,6 +87,8 @@ def test_queries_are_served_with_their_outputs() -> None:
         (["die"], ["served"], None),
         (["hang"], ["served"], None),
         (["short", "serve"], ["served"], None),
+        (["nothing", "serve"], ["served"], None),
+        (["nothing", "nothing"], ["failed"], "stage a: TypeError: 'NoneType' object is not iterable"),
         (["die", "die"], ["failed"], "stage a: killed"),
     ],
 )
@@ -116,6 +122,8 @@ def test_time_outs_cancelled_clients_and_rejection() -> None:
             with pytest.raises(RejectedError, match="2 queries are in flight, the limit is 2"):
                 await host.infer(2)
             assert (await timed).outcome is Outcome.TIMED_OUT
+            with pytest.raises(mp.InputError, match="timeout_s: expected seconds"):
+                await host.infer(3, timeout_s=float("inf"))
             gone.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await gone
@@ -170,6 +178,8 @@ def test_decisions_come_with_outputs() -> None:
     async def run() -> None:
         async with ServingHost(plan, Deciding()) as host:
             assert (await host.infer()).query.outputs == [("b", "b")] * 3
+        async with ServingHost(plan, ScriptedWorker("misroute", "misroute"), params=QUICK) as host:
+            assert "expected how many tokens" in str((await host.infer(0)).reason)
 
     asyncio.run(run())
 

@@ -111,7 +111,8 @@ def check_copies(edge: BlueprintEdge, decided: Mapping[str, int] | None) -> int:
     """
     if edge.copies is not None:
         return edge.copies
-    count = None if decided is None else decided.get(edge.child)
+    # It comes from whoever runs batches, and may be anything.
+    count = decided.get(edge.child) if isinstance(decided, Mapping) else None
     if not is_whole(count) or not 0 <= int(count) <= MAX_TOKENS_OF_QUERY:
         message = f"expected how many tokens it makes of this token, found {shown(count)}"
         raise InputError.one(_place((edge.parent, edge.child)), message)
