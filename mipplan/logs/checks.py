@@ -122,11 +122,17 @@ def clock_faults(
         if slack is None or slack.has_none_beyond(params.tolerance_ns):
             continue
         if slack.least > slack.most + params.tolerance_ns:
+            outside = slack.outside(params.tolerance_ns)
+            twice = np.intersect1d(slack.query[outside], slack.query[~outside])
+            why = "no single offset of this host's clock explains it (a clock was set during the run, or these logs "
+            why += "are of different runs)"
+            if np.isin(slack.query[outside], twice).all():  # each of them has other times that are
+                why = f"{_named('query', twice)} came twice: the server was asked for the same numbers outside this "
+                why += "run, by hand or by another run; start it anew for each run that is to be compared"
             yield Fault(
                 host,
-                f"clock: {slack.outside(params.tolerance_ns):,} of {slack.arrival_ns.size:,} stage times are not "
-                "between sending and answer, and no single offset of this host's clock explains it (a clock was set "
-                "during the run, or these logs are of different runs)",
+                f"clock: {np.count_nonzero(outside):,} of {outside.size:,} stage times are not between sending and "
+                f"answer, and {why}",
             )
             continue
         yield Fault(host, _offset_text(host, slack.least, slack.most))
@@ -139,6 +145,7 @@ class ClockSlack:
     `answered_ns` and `finish_ns` are `MISSING` where there is none, or no good one.
     """
 
+    query: Int64
     sent_ns: Int64
     answered_ns: Int64
     arrival_ns: Int64
@@ -160,11 +167,11 @@ class ClockSlack:
         """Whether no offset at all explains the times, but for so much."""
         return self.least <= tolerance_ns and self.most >= -tolerance_ns
 
-    def outside(self, tolerance_ns: int) -> int:
-        """Count the rows that are not between sending and answer."""
+    def outside(self, tolerance_ns: int) -> Bool:
+        """Which rows are not between sending and answer."""
         ended = (self.finish_ns != MISSING) & (self.answered_ns != MISSING)
         late = ended & (self.finish_ns > self.answered_ns + tolerance_ns)
-        return int(np.count_nonzero(late | (self.arrival_ns < self.sent_ns - tolerance_ns)))
+        return late | (self.arrival_ns < self.sent_ns - tolerance_ns)
 
 
 def clock_slack(queries: QueryLog, stages: StageLog) -> ClockSlack | None:
@@ -179,7 +186,13 @@ def clock_slack(queries: QueryLog, stages: StageLog) -> ClockSlack | None:
         return None
     of = order[place[known]]
     answered_ns = np.where(queries.ok, queries.answered_ns, MISSING)[of]
-    return ClockSlack(queries.sent_ns[of], answered_ns, stages.arrival_ns[known], stages.finish_ns[known])
+    return ClockSlack(
+        stages.query[known],
+        queries.sent_ns[of],
+        answered_ns,
+        stages.arrival_ns[known],
+        stages.finish_ns[known],
+    )
 
 
 def _offset_text(host: str, least: int, most: int) -> str:
@@ -216,7 +229,8 @@ def _named(what: str, numbers: Int64 | Positions) -> str:
     """Name some numbers, and how many more there are."""
     first = ", ".join(str(number) for number in numbers[:_ROWS_NAMED])
     more = f" and {numbers.size - _ROWS_NAMED:,} more" if numbers.size > _ROWS_NAMED else ""
-    return f"{what}{'s' if numbers.size > 1 else ''} {first}{more}"
+    plural = {"query": "queries"}.get(what, f"{what}s")
+    return f"{plural if numbers.size > 1 else what} {first}{more}"
 
 
 def _is_object(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,16 @@ def test_clock_that_jumped_has_no_offset(tmp_path: Path) -> None:
     write_log(tmp_path / "s.parquet", early.together([late]))
     (fault,) = faults_of(tmp_path)
     assert "4 of 8 stage times are not between sending and answer, and no single offset" in fault
+
+
+def test_a_number_that_came_twice_is_told(tmp_path: Path) -> None:
+    """Two requests by hand, numbered by arrival, before a run that numbers its queries from 0, too."""
+    write_log(tmp_path / "q.parquet", late_answers(8))
+    by_hand = stages(2, offset_ns=-5_000 * MS)
+    by_hand = replace(by_hand, batch=by_hand.batch + 100)
+    write_log(tmp_path / "s.parquet", by_hand.together([stages(8)]))
+    (fault,) = faults_of(tmp_path)
+    assert "2 of 10 stage times are not between sending and answer, and queries 0, 1 came twice" in fault
 
 
 def test_clock_within_tolerance_passes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from pathlib import Path
 from typing import Annotated
 
@@ -176,7 +177,8 @@ def _bound_ns(promised: mp.Plan, trace: mp.Trace) -> int:
 
 def _say_where(url: str, plan: mp.Plan, emulated: bool) -> None:
     devices = "emulated devices" if emulated else "the endpoints given"
-    typer.echo(f"serving on {devices}: POST {url}/v2/models/{plan.pipeline.name}/infer")
+    name = urllib.parse.quote(plan.pipeline.name, safe="")
+    typer.echo(f"serving on {devices}: POST {url}/v2/models/{name}/infer")
     typer.echo(f"also {url}/metrics, {url}/v2/health/ready, POST {url}/scale; Ctrl-C drains and stops")
 
 
