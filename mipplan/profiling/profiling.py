@@ -223,9 +223,8 @@ def measure(
         record = MeasurementRecord(called, hardware, subject, together, read_machine(replicas.versions))
         if folder is not None and not again:
             before = folder.read_record()
-            if before is None:
-                folder.check_table()
-            else:
+            folder.check_table({} if before is None else before.batches)
+            if before is not None:
                 before.check_continues(record, str(folder.record_path))
                 record = replace(before, machine=record.machine)
         return _Run(record, replicas, params, progress, folder, latency, request, rule).measure()

@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from mipplan.documents import (
 from mipplan.profiles import Hardware, LatencyTable, Profiles, read_hardware
 from mipplan.profiling.machine import MachineRecord
 from mipplan.profiling.measuring import BatchMeasurement, Ending
+from mipplan.profiling.result import LATENCIES
 from mipplan.profiling.statistics import QuantileRange
 
 #: A record holds at most some twenty thousand latencies for each batch size.
@@ -211,8 +214,8 @@ class ProfileFolder:
             raise InputError.one(str(path), f"is a record of another version of mipplan: {again}")
         return _record(parse_entry(Document(value, str(path)), RecordEntry))
 
-    def check_table(self) -> None:
-        """Refuse to replace rows that were not measured by us.
+    def check_table(self, measured: Mapping[int, BatchMeasurement]) -> None:
+        """Refuse to replace rows that are not of these measurements: what was imported or written by hand stays.
 
         Raises `InputError`.
         """
@@ -220,6 +223,7 @@ class ProfileFolder:
             line
             for line, row in enumerate(self._rows(), start=2)
             if (row["model"], row["hardware"]) == (self.model, self.hardware)
+            and not _is_of(row, measured.get(round(float(row["batch"]))))
         ]
         if lines:
             message = (
@@ -297,6 +301,14 @@ def read_samples(folder: str | Path) -> dict[tuple[str, str], dict[int, Float64]
     if not samples:
         raise InputError.one(str(folder), "holds no record of a measurement (mipplan profile writes them)")
     return samples
+
+
+def _is_of(row: Mapping[str, str], found: BatchMeasurement | None) -> bool:
+    """Whether a row holds what was measured, by whichever statistic."""
+    latency_ms = float(row["latency_ms"])
+    return found is not None and any(
+        math.isclose(latency_ms, found.latency_ms(name), rel_tol=1e-6) for name in LATENCIES
+    )
 
 
 def _file_name(name: str) -> str:

@@ -258,7 +258,8 @@ def show_measurement(console: Console, report: MeasurementReport) -> None:
     state = [f"{machine.processor} ({machine.processors} CPUs)", machine.power or "", threads]
     software = [f"{name} {version}" for name, version in machine.versions.items()]
     console.print(f"machine  {escape(', '.join(filter(None, [*state, *software])))}")
-    console.print(f"written  {escape(report.folder)}  (latency_ms is {report.latency})")
+    if report.batches:
+        console.print(f"written  {escape(report.folder)}  (latency_ms is {report.latency})")
     show_notes(console, report.remarks)
 
 

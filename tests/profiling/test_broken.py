@@ -75,7 +75,7 @@ REFUSED = {
     "module imports what is not there": (["broken:f"], "'no_such_package_at_all', which broken imports"),
     "module raises": (["raising:f"], "importing raising raises OSError: no licence (raising.py:1)"),
     "no function": (["served:sleppy"], "served has no 'sleppy'; did you mean 'sleepy'?"),
-    "not callable": (["served:number"], "served:number is no function but a int"),
+    "not callable": (["served:number"], "served:number is no function but of type int"),
     "coroutine": (["served:asynchronous"], "is a coroutine function: give one that waits for its answer"),
     "providers of a function": (
         ["served:sleepy", "--providers", "X"],
@@ -385,6 +385,18 @@ def test_rows_without_a_record_are_not_replaced(sound: tuple[Path, Path]) -> Non
     result = profile("served:sleepy", batch="4")
     assert result.exit_code == 2
     assert "has sleepy on here already (row 2, 3), without a record" in " ".join(result.stderr.split())
+
+
+def test_rows_that_are_not_of_the_record_are_not_replaced(sound: tuple[Path, Path]) -> None:
+    table, _ = sound
+    lines = table.read_text().splitlines()
+    cells = lines[-1].split(",")
+    cells[2:4] = ["64", "99.5"]
+    table.write_text("\n".join([*lines, ",".join(cells), ""]))
+    result = profile("served:sleepy", batch="4")
+    assert result.exit_code == 2
+    assert "has sleepy on here already (row 4), without a record" in " ".join(result.stderr.split())
+    assert profile("served:sleepy", "--again", batch="1").exit_code == 0
 
 
 def test_prices_are_asked_for_and_not_changed(sound: tuple[Path, Path]) -> None:

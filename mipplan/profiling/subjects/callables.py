@@ -89,7 +89,7 @@ def check_callable(function: object, place: str, name: str) -> None:
     Raises `InputError`.
     """
     if not callable(function):
-        raise InputError.one(place, f"{name} is no function but a {type(function).__name__}")
+        raise InputError.one(place, f"{name} is no function but of type {type(function).__name__}")
     if inspect.iscoroutinefunction(function):
         raise InputError.one(place, f"{name} is a coroutine function: give one that waits for its answer")
 
