@@ -88,12 +88,7 @@ def _compare_stage(sides: Sides, stage: str, seen: StageBatches, stated: StageBa
     excess = None
     if served_ns is not None:
         excess = mean_interval((wait_ns - served_ns) / NS_PER_S, params)
-    # A query that failed may not have come this far.
-    answered = sides.measured.queries.query[sides.measured.queries.ok]
-    per_query = np.unique(log.query[np.isin(log.query, answered)], return_counts=True)[1].astype(np.float64)
-    queries = max(1, answered.size)
-    squares = float((per_query**2).sum()) / queries
-    mean_tokens = float(per_query.sum()) / queries
+    tokens = _tokens_of_answered(sides.measured, log)
     replicas = plan.choices[stage].replicas
     begins_ns, ends_ns = seen.idle_ns(log.arrival_ns, log.dispatch_ns, replicas)
     idle_ns = ends_ns - begins_ns
@@ -103,9 +98,9 @@ def _compare_stage(sides: Sides, stage: str, seen: StageBatches, stated: StageBa
     start_ns = int(sides.measured.queries.sent_ns[0])
     return StageComparison(
         stage=stage,
-        tokens_per_query=mean_tokens,
-        predicted_tokens_per_query=len(predicted) / len(sides.predicted.queries),
-        tokens_error=float(np.sqrt(max(0.0, squares - mean_tokens**2) / queries)),
+        tokens_per_query=float(tokens.mean()),
+        predicted_tokens_per_query=float(_tokens_of_answered(sides.predicted, predicted).mean()),
+        tokens_error=float(tokens.std() / tokens.size**0.5),
         mean_batch=_mean(seen.size),
         predicted_mean_batch=_mean(stated.size),
         batch_sizes=_counts(seen.size),
@@ -132,6 +127,18 @@ def _compare_stage(sides: Sides, stage: str, seen: StageBatches, stated: StageBa
         if slowest is None
         else (int(seen.dispatch_ns[known][slowest]) - start_ns) / NS_PER_S,
     )
+
+
+def _tokens_of_answered(run: RunLog, log: StageLog) -> Float64:
+    """Tokens at a stage of each query with a good answer, shape (answered,); a single 0 if there is none.
+
+    One that failed, or was turned away, may not have come this far.
+    """
+    numbers = np.sort(run.queries.query[run.queries.ok])
+    if not numbers.size:
+        return np.zeros(1)
+    ours = np.searchsorted(numbers, log.query[np.isin(log.query, numbers)])
+    return np.bincount(ours, minlength=numbers.size).astype(np.float64)
 
 
 def _table_ns(plan: Plan, stage: str) -> Int64:

@@ -227,6 +227,7 @@ def test_queries_that_the_prediction_turns_away_miss() -> None:
     (misses,) = (figure for figure in result.figures if figure.name == "miss_rate")
     assert misses.predicted == misses.measured >= turned_away / len(run.queries)
     assert result.agrees
+    assert Term.ROUTING not in {cause.term for cause in result.causes}
 
 
 def test_other_order_is_queueing() -> None:
