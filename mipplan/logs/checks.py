@@ -171,7 +171,8 @@ class ClockSlack:
         """Which rows are not between sending and answer."""
         ended = (self.finish_ns != MISSING) & (self.answered_ns != MISSING)
         late = ended & (self.finish_ns > self.answered_ns + tolerance_ns)
-        return late | (self.arrival_ns < self.sent_ns - tolerance_ns)
+        outside: Bool = late | (self.arrival_ns < self.sent_ns - tolerance_ns)
+        return outside
 
 
 def clock_slack(queries: QueryLog, stages: StageLog) -> ClockSlack | None:
