@@ -37,7 +37,9 @@ class ArrivalCurve:
         for burst, rate in self.buckets:
             if not (math.isfinite(burst) and math.isfinite(rate) and burst >= 0 and rate >= 0):
                 raise ValueError(f"burst and rate must be finite and not negative, found ({burst}, {rate})")
-        object.__setattr__(self, "buckets", _lower_envelope(self.buckets))
+        # A plan file holds plain numbers: whole ones would not come back as the same bytes.
+        plain = tuple((float(burst), float(rate)) for burst, rate in self.buckets)
+        object.__setattr__(self, "buckets", _lower_envelope(plain))
 
     @classmethod
     def token_bucket(cls, burst: float, rate: float) -> ArrivalCurve:

@@ -310,7 +310,7 @@ def guarantee_costs(
     Parameters
     ----------
     made : Plan
-        By `mipplan.plan`, with or without choices. It stands for its own guarantee.
+        By `mipplan.plan`, with or without choices. It stands for its own guarantee; one that is given, for none.
     trace : Trace, or sequence of Trace
         What it was made for, before headroom.
     confidence : float
@@ -352,7 +352,7 @@ def guarantee_costs(
     # Other guarantees are priced for the variants that were chosen.
     fixed = pinned(made.pipeline)
     stated = made if fixed is made.pipeline else replace(made, pipeline=fixed)
-    answer, found = guarantee_of(made), dict[str, Plan]()
+    answer, found = None if made.status is PlanStatus.GIVEN else guarantee_of(made), dict[str, Plan]()
     least_s: float | None = None
     with interrupts_seen() as interrupts, suppress(KeyboardInterrupt):
         for name in names:

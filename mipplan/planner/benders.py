@@ -41,8 +41,8 @@ from mipplan.planner.enumeration import Enumeration, EnumerationParams
 from mipplan.planner.heuristics import repair
 from mipplan.planner.instance import Instance
 from mipplan.planner.oracle import ORACLES
-from mipplan.result import CertificateKind, Guarantee, Limit, RunClass, check_certified_by
-from mipplan.solvers import AUTO, ProblemAnswer, Termination, choose_formulation, solve_problem
+from mipplan.result import CertificateKind, Guarantee, Limit, Plan, RunClass, check_certified_by
+from mipplan.solvers import AUTO, SOLVERS, ProblemAnswer, Termination, choose_formulation, solve_problem
 from mipplan.tokens import check_seeds
 from mipplan_formulations import FORMULATIONS, Cover, Formulation, TimeCostProblem
 
@@ -54,6 +54,13 @@ class SearchMethod:
     formulation: str = AUTO  # Key of `FORMULATIONS`, or "auto": by the features of each master.
     solver: str = AUTO  # Name of a solver, or "auto"; see `solve_problem`.
     limits: SearchLimits = field(default_factory=SearchLimits)
+
+    @classmethod
+    def of(cls, plan: Plan, limits: SearchLimits) -> SearchMethod:
+        """Return the means that a plan names; one from elsewhere may name none that these problems have."""
+        formulation, solver = plan.formulation or AUTO, plan.solver or AUTO
+        formulation = formulation if formulation in FORMULATIONS else AUTO
+        return cls(formulation, solver if solver in SOLVERS else AUTO, limits)
 
     def formulation_for(self, problem: TimeCostProblem) -> Formulation:
         """Return the formulation of a problem's linear relaxation."""

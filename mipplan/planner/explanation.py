@@ -23,9 +23,8 @@ from mipplan.result import (
     PlanStatus,
     StageExplanation,
 )
-from mipplan.solvers import AUTO
 from mipplan.trace import Trace
-from mipplan_formulations import FORMULATIONS, Cover
+from mipplan_formulations import Cover
 
 
 @dataclass(frozen=True)
@@ -244,13 +243,11 @@ class _Explaining:
 
     def _near_plans(self, configuration: Configuration) -> tuple[tuple[NearPlan, ...], bool]:
         """Plans on other hardware, cheapest first, by solving again with the patterns found so far excluded."""
-        instance, plan = self.instance, self.plan
+        instance = self.instance
         budget = int(configuration.microusd_per_hour * (1 + _PARAMS.near_share))
         # Dominance across hardware would hide just the plans that are wanted.
         options = instance.affordable(budget, undominated_per_hardware)
-        # A plan may come from elsewhere, by what is no formulation of these problems.
-        formulation = plan.formulation if plan.formulation in FORMULATIONS else AUTO
-        method = SearchMethod(formulation or AUTO, plan.solver or AUTO, SearchLimits(self.deadline))
+        method = SearchMethod.of(self.plan, SearchLimits(self.deadline))
         found: list[NearPlan] = []
         others: list[Cover] = []
         choices: Mapping[str, Choice] = configuration.choices

@@ -218,7 +218,7 @@ def plan(
         left_s = limits.deadline.limit_s
         ending = {"time_limit_s": left_s(), "progress": progress}
         if by_replay and asked.guarantee is Guarantee.RELIABLE:
-            tomorrow = (_CONFIDENCE if confidence is None else confidence, drift, seeds)
+            tomorrow = (_CONFIDENCE if confidence is None else float(confidence), drift, seeds)
             reliably = from_front("plan_reliably", "mipplan.reliability")
             return partial(reliably, asked, traces, *tomorrow, **ending)
         if by_replay:
@@ -253,7 +253,7 @@ class PlanMaker:
             raise AssertionError("a plan is made for a trace")
         limits.report(f"analysing {sum(map(len, asked.provenance.samples)):,} queries")
         self._asked, self._params = asked, params
-        self._method = SearchMethod(asked.formulation or AUTO, asked.solver or AUTO, limits)
+        self._method = SearchMethod.of(asked, limits)
         self.request, self._proven = Request.of(asked, asked.provenance.samples), 0
         self.instance = self.request.instance()
 

@@ -161,6 +161,11 @@ class Explanation(Printable):
         """Deadline less certificate."""
         return self.deadline_ns - self.certificate_ns
 
+    @property
+    def _figures(self) -> str:
+        certificate, slack = map(format_duration, (self.certificate_ns, abs(self.slack_ns)))
+        return f"{certificate}, {slack} {'below' if self.slack_ns >= 0 else 'above'} what has to be kept"
+
     def _summary(self) -> Summary:
         near = self.near_plans
         others = "no certified plan on other hardware"
@@ -168,22 +173,15 @@ class Explanation(Printable):
             known = "" if self.near_complete else "at least "
             several = f"{len(near)} certified plan{'s' if len(near) > 1 else ''} on other hardware"
             others = f"{known}{several}, from {dollars_text(near[0].microusd_per_hour)}"
-        certificate, slack = map(format_duration, (self.certificate_ns, self.slack_ns))
+        headings = "stage", "runs on (batch)", ">could take", "one replica fewer", "cheapest other choice"
         return Summary(
-            f"Why this plan: {dollars_text(self.microusd_per_hour)}, certificate {certificate}, "
-            f"{slack} below what has to be kept",
+            f"Why this plan: {dollars_text(self.microusd_per_hour)}, certificate {self._figures}",
             figures=(
                 ("binds along", " → ".join(step.stage for step in self.critical_path)),
                 ("on", self.sample),
                 (f"within {self.near_share:.0%}", others),
             ),
-            headings=(
-                "stage",
-                "runs on (batch)",
-                ">could take",
-                "one replica fewer",
-                "cheapest other choice",
-            ),
+            headings=headings,
             rows=(_stage_row(stage, self) for stage in self.stages),
             count=len(self.stages),
             what="stages",
@@ -203,9 +201,8 @@ class Explanation(Printable):
     def lines(self) -> list[str]:
         """Return the explanation in sentences, one a line."""
         path = " → ".join(step_text(step) for step in self.critical_path)
-        figures = f"{format_duration(self.certificate_ns)}, {format_duration(self.slack_ns)} below what has to be kept"
         where = "" if self.sample is None else f" on {self.sample}"
-        lines = [f"The certificate is {figures}. It binds{where} along {path}."]
+        lines = [f"The certificate is {self._figures}. It binds{where} along {path}."]
         if self.adopted is not None:
             cost = dollars_text(self.microusd_per_hour)
             lines.insert(0, f"A cheaper certified plan came up, of {cost}, and is explained here.")

@@ -14,6 +14,7 @@ from mipplan.solvers.lp import (
 from mipplan.solvers.presolve import ReducedProblem, shrink
 from mipplan.solvers.register import (
     AUTO,
+    LINEAR_BACKENDS,
     available_problem_solvers,
     available_solvers,
     choose_formulation,
@@ -22,12 +23,16 @@ from mipplan.solvers.register import (
     solve_problem,
 )
 
+#: By name, those that `solve` hands linear models to, whether or not they work here.
+SOLVERS = LINEAR_BACKENDS
+
 # Former names, for whoever still uses them.
 KeptRelaxation = IncrementalLp
 Shrunk = ReducedProblem
 
 __all__ = [
     "AUTO",
+    "SOLVERS",
     "Answer",
     "Backend",
     "Continuous",

@@ -31,7 +31,6 @@ from mipplan.pipeline import Pipeline, choosing, combinations
 from mipplan.planner import PlanMaker, PlanSearch, SearchMethod
 from mipplan.profiles import Profiles
 from mipplan.result import Choice, Figures, Limit, Plan, PlanStatus
-from mipplan.solvers import AUTO
 from mipplan.trace import Trace
 from mipplan.variants.asking import Asker
 from mipplan_formulations import Cover
@@ -222,7 +221,7 @@ def _add_patterns(found: _Found, maker: PlanMaker, asked: Plan, limits: SearchLi
     options = instance.affordable(found.budget, undominated_per_hardware)
     if not all(table.count for table in options.values()):
         return
-    method = SearchMethod(asked.formulation or AUTO, asked.solver or AUTO, limits)
+    method = SearchMethod.of(asked, limits)
     others: list[Cover] = []
     for _ in range(found.most + 1):
         space = instance.space(options, others)
