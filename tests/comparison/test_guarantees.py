@@ -102,6 +102,14 @@ def test_a_plan_that_is_not_known_to_keep_anything_has_no_price() -> None:
             assert cost.proof.startswith(("within ", "kept ", "found, "))
 
 
+def test_a_plan_that_was_given_is_no_answer_under_any_guarantee() -> None:
+    instance = hand_made()
+    given = mp.baselines.inferline(instance.pipeline, instance.profiles, instance.trace)
+    found = mp.guarantee_costs(given, instance.trace, guarantees=("eager",), time_limit_s=None)["eager"]
+    assert not found.is_answer
+    assert (found.usd_per_hour, found.proof) == (instance.plan().usd_per_hour, "proven cheapest")
+
+
 def test_what_there_was_no_time_for_says_under_which_guarantee_it_was_asked() -> None:
     instance = hand_made()
     found = mp.guarantee_costs(instance.plan(), instance.trace, confidence=0.8, time_limit_s=1e-9)

@@ -198,6 +198,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "plan.json"
 
 
+def test_curves_of_whole_numbers_come_back_from_files(tmp_path: Path) -> None:
+    instance = hand_made()
+    curve = ArrivalCurve(((20, 130), (np.int64(8), np.float32(2000))))
+    plan = instance.plan(slo_s=0.5, guarantee="envelope", envelope=curve)
+    plan.save(tmp_path / "plan.json")
+    assert mp.Plan.load(tmp_path / "plan.json") == plan
+    assert mp.verify(tmp_path / "plan.json", instance.trace).verified
+
+
 def test_file_is_verified_on_every_trace_inside(path: Path) -> None:
     # Bursts of five at once are outside min(2 + 1000·u, …); pairs 50 ms apart are inside.
     inside = mp.Trace.from_ns(np.repeat(np.arange(40) * 50_000_000, 2), name="pairs")

@@ -167,6 +167,16 @@ def test_a_plan_without_its_trace_asks_for_one(tmp_path: object) -> None:
     assert mp.explain(loaded, instance.trace) == plan.explain()
 
 
+def test_plans_from_elsewhere_are_explained_too() -> None:
+    instance = hand_made()
+    greedy = mp.baselines.inferline(instance.pipeline, instance.profiles, instance.trace)
+    explained = greedy.explain()
+    assert explained.certificate_ns == greedy.certificate_ns
+    assert "below what has to be kept" in str(explained)
+    missing = mp.explain(greedy.with_slo(explained.certificate_ns - 2_000_000), instance.trace)
+    assert ", 2 ms above what has to be kept" in str(missing)
+
+
 def test_no_plan_has_nothing_to_explain() -> None:
     plan = hand_made().plan(slo_s=1e-6)
     with pytest.raises(mp.NoPlanError):

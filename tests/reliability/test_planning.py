@@ -124,6 +124,11 @@ def test_plan_files_hold_the_test(made: mp.Plan, tmp_path: Path) -> None:
         mp.Plan.load(path)
 
 
+def test_a_confidence_of_numpys_is_written_as_any_other() -> None:
+    asked = {"guarantee": "reliable", "confidence": np.float32(0.5), "time_limit_s": 1e-3}
+    assert '"confidence": 0.5' in mp.plan(PIPELINE, PROFILES, SAMPLE, **asked).to_json()
+
+
 def test_files_of_other_plans_have_none(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     mp.plan(PIPELINE, PROFILES, SAMPLE, slo_s=1.0).save(path)
