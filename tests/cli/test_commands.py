@@ -266,6 +266,9 @@ def test_verify_says_under_which_laws_and_discipline_it_judged(run: Run) -> None
     assert document["verified"]
     assert (document["dispatch"], document["discipline"]) == ("timed", "fifo")
     assert document["laws"] == {"first": "timed", "second": "timed"}
+    other = json.loads(run(*judge, "--discipline", "oldest_first", "--json").stdout)
+    assert (other["discipline"], other["verified"]) == ("oldest_first", True)
+    assert "--discipline: expected one of" in run(*judge, "--discipline", "lifo").output
     as_eager = run(
         "replay", "plan.json", "--trace", "trace.csv", "--discipline", "oldest_first", "--dispatch", "eager"
     )

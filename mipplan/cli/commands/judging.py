@@ -283,6 +283,7 @@ def verify(
     trace: flags.TraceFiles,
     seed: Annotated[int | None, typer.Option(help="Seed of --expand; the plan's by default.")] = None,
     dispatch: flags.Dispatch = None,
+    discipline: flags.PlanDiscipline = None,
     stagger: flags.Stagger = None,
     expand: flags.Expand = None,
     spread: flags.Spread = None,
@@ -296,12 +297,14 @@ def verify(
     """Re-check a plan file on a trace without a solver; exit code 1 if it does not hold."""
     with Session(context, json) as session:
         from mipplan.certificate import check_certificate
+        from mipplan.replayer import check_manner
         from mipplan.result import read_document
 
         faults = Faults()
         document = faults.take(lambda: read_document(plan))
         served = faults.take(lambda: None if latency is None else inputs.latency_of(latency))
         faults.take(lambda: inputs.check_dispatch(dispatch))
+        faults.take(lambda: check_manner(discipline, "auto", seed))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         faults.take(lambda: None if certificate is None else check_certificate(certificate))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
@@ -315,6 +318,7 @@ def verify(
                 plan,
                 arrivals.value,
                 dispatch=dispatch,
+                discipline=discipline,
                 stagger_s=stagger_s.value,
                 certificate=certificate,
                 runs=covered.value,
