@@ -215,6 +215,9 @@ def _quickened(
     return plan
 
 
+_NOTHING_FITS = "Whatever the objective, nothing that keeps up is within the limits"
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """Explains an infeasible request."""
@@ -235,7 +238,15 @@ class Diagnosis:
             KeyboardInterrupt
         ):  # That there is no plan is known, and what was found out by then is told.
             parts += [] if is_blocked else self._smallest_objective()
-            parts += self._binding_limits()
+            if binding := self._binding_limits():
+                verb = "bind" if len(binding) > 1 or binding[0].endswith("s") else "binds"
+                told = f"{'; '.join(binding)} (with any one of these lifted it would work)"
+                parts.append(f"What {verb}: {told}")
+            elif parts[-1] == _NOTHING_FITS:
+                # Lifting one limit is not enough for the objective, too: it is named all the same.
+                anyhow = replace(self, instance=self.instance.with_deadline(UNLIMITED_NS))
+                named = anyhow._binding_limits()
+                parts += [f"Something would be without any one of these: {'; '.join(named)}"] if named else []
             parts += self._highest_rate()
         return ". ".join(parts)
 
@@ -259,7 +270,7 @@ class Diagnosis:
     def _smallest_objective(self) -> list[str]:
         fastest, limit = self.feasibility.smallest_deadline(self.instance)
         if fastest is None:
-            return []
+            return [] if limit is not None else [_NOTHING_FITS]
         steps = self.instance.oracle.critical_path(fastest.configuration.services)
         path = " → ".join(step_text(step) for step in steps)
         worst = self.request.worst(self.instance, fastest.configuration.services)
@@ -295,10 +306,7 @@ class Diagnosis:
             relaxed = relaxed.with_energy(objective.energy, profiles).with_floor(objective.min_accuracy)
             if self.feasibility.find(relaxed)[0] is not None:
                 binding.append(name)
-        if not binding:
-            return []
-        verb = "bind" if len(binding) > 1 or binding[0].endswith("s") else "binds"
-        return [f"What {verb}: {'; '.join(binding)} (with any one of these lifted it would work)"]
+        return binding
 
     def _highest_rate(self) -> list[str]:
         """Largest share of the traffic for which a plan can be certified, by bisection.

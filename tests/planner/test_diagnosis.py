@@ -164,6 +164,16 @@ def test_one_limit_of_two_binds_by_hand() -> None:
     assert "on cpu" not in reason
 
 
+@pytest.mark.parametrize("slo_s", [1e-4, 1.0])
+def test_limits_that_leave_no_room_for_any_plan_are_named_whatever_the_objective(slo_s: float) -> None:
+    instance = hand_made(limit=1)
+    scarce = replace(instance, profiles=instance.profiles.without_hardware("cpu"))
+    reason = scarce.plan(slo_s=slo_s).reason or ""
+    assert "Whatever the objective, nothing that keeps up is within the limits. " in reason
+    assert ("Something would be without any one of these: the limit of 1 on t4" in reason) == (slo_s < 0.01)
+    assert ("What binds: the limit of 1 on t4" in reason) == (slo_s > 0.01)
+
+
 @pytest.mark.parametrize("solver", ["highs", "cbc"])
 def test_smallest_objective_under_limits_does_not_depend_on_the_solver(solver: str) -> None:
     for number in range(8900, 8906):
