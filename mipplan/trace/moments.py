@@ -106,10 +106,15 @@ def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> tuple[Int64, int 
             raise InputError.one("data", message)
         column, data = found[0], data[found[0]]
         per_s = NS_PER_S / NS_PER_MS if column == "arrival_ms" else 1.0
+        if column == "timestamp" and pd.api.types.is_numeric_dtype(data.dtype):
+            raise InputError.one("data", "timestamp holds numbers: call a column of seconds arrival_s")
         if column == "timestamp" and not pd.api.types.is_datetime64_any_dtype(data.dtype):
-            data = pd.to_datetime(data, utc=True)
+            data = pd.to_datetime(data, format="ISO8601", utc=True, errors="coerce")
     elif not isinstance(data, pd.Series):
         raise InputError.one("data", f"expected a pandas Series or DataFrame, found {shown(data)}")
+    data = data.infer_objects()  # dates and durations of Python are such of pandas, too
+    if pd.api.types.is_timedelta64_dtype(data.dtype):
+        data = data.dt.total_seconds()
     if not pd.api.types.is_datetime64_any_dtype(data.dtype):
         numbers = pd.to_numeric(data, errors="coerce").to_numpy(dtype=np.float64)
         return seconds_column_to_ns(numbers / per_s), None
