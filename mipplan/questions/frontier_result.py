@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, FieldOf, Printable, Summary, drawn, format_seconds
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, FieldOf, Printable, Summary, drawn
 from mipplan.questions.differences import diff
-from mipplan.result import Plan
+from mipplan.result import Plan, choice_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +128,7 @@ class Frontier(Printable):
         rows = []
         for step in self.steps:
             chosen = {} if step.plan is None else step.plan.choices
-            stages = {s: f"{c.replicas} x {c.hardware} ({c.batch})" for s, c in chosen.items()}
+            stages = {stage: choice_text(choice).replace("×", "x") for stage, choice in chosen.items()}
             figures = {
                 name: getattr(step, name) for name in ("start", "end", "usd_start", "usd_end", "proven")
             }
@@ -168,7 +168,7 @@ def value_text(value: float, unit: str) -> str:
     """Write a value in its unit."""
     if unit == "s":
         # To the microsecond, since steps may be close to each other.
-        return f"{1000 * value:.7g} ms" if value < 1.0 else format_seconds(value)
+        return f"{1000 * value:.7g} ms" if value < 1.0 else f"{value:.7g} s"
     return {"$/h": f"{value:.6f} $/h", "share": f"{100 * value:.6g} %"}.get(unit, f"× {value:.6g}")
 
 

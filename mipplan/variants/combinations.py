@@ -40,7 +40,7 @@ class Combination:
     runs: Mapping[str, str] = field(compare=False)  # What is fixed, by stage.
 
     def restored(self, plan: Plan, asked: Plan) -> Plan:
-        """Name the variants that were fixed, which a pipeline without others does not; `asked` is the whole question."""
+        """Name in a plan the variants that were fixed, and what was asked for of all combinations."""
         choices = {
             stage: replace(choice, variant=choice.variant or self.runs.get(stage))
             for stage, choice in plan.choices.items()
