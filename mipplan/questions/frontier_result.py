@@ -24,7 +24,7 @@ class FrontierStep:
     end: float
     """The largest."""
     plan: Plan | None
-    """As made at one end of the step; its choices are the cheapest all along it. None: there is no plan."""
+    """As made at one end of the step; its choices are the cheapest all along it. None: no plan, if that is `proven`."""
     microusd_start: int | None
     microusd_end: int | None
     proven: bool
@@ -111,7 +111,7 @@ class Frontier(Printable):
         before: Plan | None = None
         for step in self.steps:
             if step.plan is None:
-                yield step, "no plan"
+                yield step, "no plan" if step.proven else "none found"
             elif before is None:
                 yield step, runs_on(step.plan)
             else:
@@ -148,7 +148,11 @@ class Frontier(Printable):
             how += ", not the whole axis: time was up"
         return Summary(
             f"Least cost of {self.plan.pipeline.name} along {self.title}: {len(self.steps)} step(s)",
-            figures=(("now", now), ("breakpoints", f"{how}; {self.solves} plans made")),
+            figures=(
+                ("now", now),
+                ("breakpoints", f"{how}; {self.solves} plans made"),
+                ("note", "; ".join(self.notes) or None),
+            ),
             headings=(">from", ">to", ">$/h", "changes"),
             rows=(
                 (self.text_of(step.start), self.text_of(step.end), cost_range(step), changed)

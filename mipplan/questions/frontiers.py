@@ -161,8 +161,8 @@ def frontier_of(
         exact=axis.exact and not values,
         resolution=1.0 / axis.ticks,
         solves=sum(walk.solves for walk in walks),
-        complete=all(walk.complete for walk in walks),
-        notes=_notes(axis, values),
+        complete=all(walk.complete for walk in walks) and all(step.plan or step.proven for step in steps),
+        notes=_notes(axis, values, steps),
     )
 
 
@@ -259,7 +259,8 @@ def _made(step: StepRange, axis: FrontierAxis, what: str) -> FrontierStep:
     return FrontierStep(step.low / axis.ticks, step.high / axis.ticks, step.plan, start, end, step.proven)
 
 
-def _notes(axis: FrontierAxis, values: tuple[int, ...]) -> tuple[str, ...]:
-    if values:
-        return ("planned at these values alone: nothing is said of what lies between",)
-    return () if axis.note is None else (axis.note,)
+def _notes(axis: FrontierAxis, values: tuple[int, ...], steps: list[StepRange]) -> tuple[str, ...]:
+    first = "planned at these values alone: nothing is said of what lies between" if values else axis.note
+    open_ones = sum(not step.proven for step in steps)
+    last = f"of {open_ones} step(s) it is not proven that no plan is cheaper" if open_ones else None
+    return tuple(note for note in (first, last) if note is not None)

@@ -261,3 +261,15 @@ def test_every_axis_has_its_words() -> None:
         axis, what = axis_of(f"{name}:t4" if name == "price" else name)
         assert axis is AXES_OF_COST[name]
         assert what == ("t4" if name == "price" else "")
+
+
+def test_where_time_was_up_nothing_is_called_impossible() -> None:
+    given = mp.Pipeline.read("video-monitoring"), mp.Profiles.default(), mp.Trace.read("bursty", end_s=5.0)
+    for axis in ({"start": 0.120, "end": 0.125}, {"over": "rate", "start": 1.9, "end": 2.0}):
+        hurried = mp.frontier(*given, slo_s=0.125, time_limit_s=1e-6, **axis)  # type: ignore[arg-type]
+        assert any(step.plan is None and not step.proven for step in hurried.steps)
+        assert "is not proven that no plan is cheaper" in str(hurried)
+        for step, changed in hurried.changes():
+            if step.plan is None:
+                assert not hurried.complete
+                assert changed == "none found"
