@@ -131,6 +131,8 @@ def frontier_of(
         faults.add(Fault("n_jobs", f"expected a whole number other than 0, found {shown(n_jobs)}"))
     if not is_whole(most_steps) or most_steps < 1:
         faults.add(Fault("most_steps", f"expected a whole number above 0, found {shown(most_steps)}"))
+    if points is not None and not len(points):
+        faults.add(Fault("points", "expected at least one value"))
     faults.check()
     walks_steps = axis.walker is not None and problem.has_exact_plans and points is None
     values: tuple[int, ...] = ()
@@ -232,6 +234,10 @@ def _tick(axis: FrontierAxis, name: str, given: object, otherwise: float) -> int
         ]
         raise InputError.one(name, f"expected {what} above 0, found {shown(given)}")
     least = axis.ticks if axis.title.startswith("the burst") else 1
+    if least > 1 and value < 1:
+        raise InputError.one(
+            name, f"traffic can be made burstier only: expected 1 or more, found {shown(given)}"
+        )
     return max(least, round(value * axis.ticks))
 
 

@@ -141,6 +141,7 @@ class Problem:
             runs=objective.runs,
             per_s=math.inf if per_s is None else per_s,
             share=None if per_s is None else objective.share,
+            energy=objective.energy,
             seeds=objective.seeds,
             progress=limits.report,
             **more,

@@ -263,10 +263,21 @@ def test_every_axis_has_its_words() -> None:
         assert what == ("t4" if name == "price" else "")
 
 
+def test_values_that_are_none_of_an_axis() -> None:
+    given = mp.Pipeline.read("cascade"), mp.Profiles.default(), mp.Trace.read("steady", end_s=2.0)
+    with pytest.raises(mp.InputError, match="points: expected at least one value"):
+        mp.frontier(*given, points=[])
+    with pytest.raises(mp.InputError, match="start: traffic can be made burstier only"):
+        mp.frontier(*given, over="burstiness", start=0.5)
+    plan = mp.plan(*given, energy=mp.EnergyTerms())
+    (case,) = mp.whatif(plan, given[2], {"slo": "+10%"}).cases
+    assert case.plan.power_w is not None  # as the plan asked about tells it
+
+
 def test_where_time_was_up_nothing_is_called_impossible() -> None:
-    given = mp.Pipeline.read("video-monitoring"), mp.Profiles.default(), mp.Trace.read("bursty", end_s=5.0)
-    for axis in ({"start": 0.120, "end": 0.125}, {"over": "rate", "start": 1.9, "end": 2.0}):
-        hurried = mp.frontier(*given, slo_s=0.125, time_limit_s=1e-6, **axis)  # type: ignore[arg-type]
+    given = mp.Pipeline.read("video-monitoring"), mp.Profiles.default(), mp.Trace.read("bursty", end_s=20.0)
+    for axis in ({"start": 0.135, "end": 0.140}, {"over": "rate", "start": 1.9, "end": 2.0}):
+        hurried = mp.frontier(*given, slo_s=0.14, time_limit_s=1e-6, **axis)  # type: ignore[arg-type]
         assert any(step.plan is None and not step.proven for step in hurried.steps)
         assert "is not proven that no plan is cheaper" in str(hurried)
         for step, changed in hurried.changes():
