@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import mipplan as mp
+from mipplan import reporting
 from mipplan.calculus import StageService
 from mipplan.options import Configuration
 from mipplan.planner import Request
@@ -223,3 +224,8 @@ def test_variants_are_told_apart() -> None:
         assert (again.accuracy or 0) >= 0.4
     refused = {option.text(told) for option in told.stages[0].options if option.variant == "yolov5n"}
     assert "yolov5n on cpu, batch 1: the plan would not be accurate enough" in refused
+    document = reporting.explain_report(told, plan, "video", trace)
+    assert [stage.variant for stage in document.stages] == [one.variant for one in plan.choices.values()]
+    assert {option.variant for option in document.stages[0].options} == set(
+        plan.pipeline.stages["detect"].models
+    )

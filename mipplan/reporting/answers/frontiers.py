@@ -196,7 +196,7 @@ class OptionReasonReport(Report):
     certificate_s: float | None
     latency_s: float | None
     detail: str | None
-    variant: str | None = None
+    variant: Annotated[str | None, "variant"] = None
 
     _brief = model_serializer(mode="wrap")(without_absent)
 
@@ -211,7 +211,7 @@ class ExplainedStageReport(Report):
     spare_s: float
     one_fewer_certificate_s: float | None
     options: list[OptionReasonReport]
-    variant: str | None = None
+    variant: Annotated[str | None, "variant"] = None
 
     _brief = model_serializer(mode="wrap")(without_absent)
 
