@@ -274,8 +274,9 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
     faults.check()
     defaults: dict[str, dict[str, object]] = {command: {} for command in options}
     for command, flags in options.items():
+        section = {} if command in everywhere else content.get(command, {})  # `profiles` is an option, too
         for flag, option in flags.items():
-            value = content.get(command, {}).get(flag, everywhere.get(flag))
+            value = section.get(flag, everywhere.get(flag))
             if value is not None:
                 # One value stands for a list of one, as on the command line.
                 alone = getattr(option, "multiple", False) and not isinstance(value, list)

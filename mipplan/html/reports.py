@@ -9,7 +9,7 @@ from mipplan.core import MICRODOLLARS_PER_DOLLAR, InputError, check_time_limit, 
 from mipplan.fleet import FleetPlan, FleetStatus
 from mipplan.html.page import Page, Section, Sheet, sheet
 from mipplan.html.plans import Parts, Progress, choices_section, foot, page_of_plan, provenance_section
-from mipplan.result import Plan
+from mipplan.result import Plan, choice_text
 from mipplan.trace import Trace
 from mipplan.tuner import Tuning
 
@@ -191,10 +191,7 @@ def _members(plans: Mapping[str, Plan]) -> Sheet:
             None if plan.certificate_ns is None else format_duration(plan.certificate_ns),
             None if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.4f}",
             None if plan.lower_bound_usd_per_hour is None else f"{plan.lower_bound_usd_per_hour:,.4f}",
-            ", ".join(
-                f"{stage}: {one.replicas} × {one.hardware} ({one.batch})"
-                for stage, one in plan.choices.items()
-            ),
+            ", ".join(f"{stage}: {choice_text(one)}" for stage, one in plan.choices.items()),
         )
         for name, plan in plans.items()
     )

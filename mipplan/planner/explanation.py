@@ -201,6 +201,8 @@ class _Explaining:
                     fewest=family.fewest,
                     certificate_ns=instance.certificate_ns(services),
                     latency_ns=ideal.latency_ns,
+                    detail=self._refused(configuration.replaced(stage, Option(family, family.fewest))),
+                    variant=family.variant,
                 )
             trial = certified
             few = trial[stage].replicas == family.fewest
@@ -214,7 +216,18 @@ class _Explaining:
             trial.microusd_per_hour,
             instance.certificate_ns(trial.services),
             trial.services[stage].latency_ns,
+            variant=family.variant,
         )
+
+    def _refused(self, trial: Configuration) -> str | None:
+        """Say for what a configuration is refused whatever its latency; None if for nothing, or too few devices."""
+        instance = self.instance
+        if instance.allows(trial) or not trial.keeps(instance.limits):
+            return None
+        totals = zip(*(option.uses for option in trial.values()), strict=True)
+        passed = [cap.name for cap, own in zip(instance.caps, totals, strict=True) if sum(own) > cap.most]
+        is_power = passed == ["power"]
+        return f"the plan would {'draw more than the cap on power' if is_power else 'not be accurate enough'}"
 
     def _fewest_certified(
         self, configuration: Configuration, stage: str, family: Family, most: int
@@ -287,5 +300,5 @@ def _cheapest(options: Sequence[OptionReason]) -> Alternative | None:
     best = min(certified, key=lambda option: option.microusd_per_hour or 0, default=None)
     if best is None:
         return None
-    choice = Choice(best.hardware, best.batch or 0, best.replicas or 0)
+    choice = Choice(best.hardware, best.batch or 0, best.replicas or 0, best.variant)
     return Alternative(choice, best.microusd_per_hour or 0, best.certificate_ns or 0)

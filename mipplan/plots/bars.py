@@ -71,6 +71,7 @@ def draw_comparison(report: ComparisonReport) -> Figure:
         f"{report.pipeline} on {report.planned_on.name}, planned on its first {report.split:.0%}, "
         f"{report.discipline.replace('_', ' ')}",
         fontsize=9,
+        parse_math=False,
     )
     return figure
 
@@ -175,7 +176,7 @@ def draw_fleet(report: FleetReport) -> Figure:
     _draw_devices(above, devices, looks)
     _draw_pipelines(below, pipelines, looks)
     _open_frames(above, below)
-    figure.suptitle(title, fontsize=9.5)
+    figure.suptitle(title, fontsize=9.5, parse_math=False)
     return figure
 
 
@@ -279,7 +280,7 @@ def draw_sensitivity(sensitivity: Sensitivity, *, axes: Axes | None = None) -> A
     axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
     axes.set_xlabel("change of the least cost ($/h)")
     left = f"{len(sensitivity.measurements)} of {sensitivity.measured} measurements matter"
-    axes.set_title(f"{sensitivity.plan.pipeline.name}: {left}", fontsize=9, loc="left")
+    axes.set_title(f"{sensitivity.plan.pipeline.name}: {left}", fontsize=9, loc="left", parse_math=False)
     legend_below(axes, ncols=2)
     _open_frames(axes)
     return axes

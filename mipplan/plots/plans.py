@@ -132,7 +132,7 @@ def _draw_stage(axes: Axes, plan: Plan, stage: str, place: tuple[float, float], 
         f"{choice.replicas} × {choice.hardware}, batch ≤ {choice.batch}",
         f"{choice.replicas * price:,.2f} $/h",
     )
-    middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4}
+    middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4, "parse_math": False}
     axes.text(across, up + 0.23, _shortened(stage), fontsize=8.5, weight="bold", **middle)
     axes.text(across, up - 0.09, "\n".join(lines), fontsize=SMALLEST, linespacing=1.2, **middle)
 

@@ -88,7 +88,9 @@ def draw_frontier(frontier: Frontier, *, axes: Axes | None = None) -> Axes:
     count = f"{len(frontier.steps)} step{'s' if len(frontier.steps) > 1 else ''}"
     state = "exact" if frontier.exact else f"to {frontier.text_of(frontier.resolution)}"
     state += "" if frontier.complete else ", not the whole axis"
-    axes.set_title(f"{frontier.plan.pipeline.name}: {count}, {state}", fontsize=9, loc="left")
+    axes.set_title(
+        f"{frontier.plan.pipeline.name}: {count}, {state}", fontsize=9, loc="left", parse_math=False
+    )
     open_frames([axes])
     return axes
 
@@ -125,7 +127,7 @@ def _draw_step(axes: Axes, step: FrontierStep, scale: float) -> None:
         middle = (sum(places) / 2, 0.5)
         axes.text(
             *middle,
-            "no plan",
+            "no plan" if step.proven else "none found",
             rotation=90,
             transform=axes.get_xaxis_transform(),
             ha="center",
@@ -203,7 +205,8 @@ def draw_front(front: Front, *, title: str = "") -> Figure:
     axes.margins(y=0.12)
     axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
     state = "complete" if front.complete else "not complete"
-    axes.set_title(f"{title}: {len(front.plans)} plans, {state}" if title else state, fontsize=9, loc="left")
+    named = f"{title}: {len(front.plans)} plans, {state}" if title else state
+    axes.set_title(named, fontsize=9, loc="left", parse_math=False)
     open_frames([axes])
     return figure_of(axes)
 

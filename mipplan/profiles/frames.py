@@ -23,13 +23,21 @@ def document_of_frames(hardware: object, tables: object) -> dict[str, Any]:
         lambda: _checked("tables", tables, (*_KEYS, "batch", "latency_ms"), (*_KEYS, *_MEASURED, "source"))
     )
     faults.check()
+    names, keys = devices.value.index, rows.value[list(_KEYS)].isna().any(axis=1)
+    twice = names[names.duplicated()].unique()
+    faults.add(*(Fault(f"hardware: {name}", "is given more than once") for name in twice))
+    if keys.any():
+        faults.add(Fault("tables", f"{int(keys.sum())} row(s) name no model or no hardware"))
+    faults.check()
     entries = {
         str(name): {"source": ""}
         | {key: _whole(value) for key, value in entry.items() if not _is_missing(value)}
         for name, entry in devices.value.to_dict("index").items()
     }
     grouped = []
-    for (model, name), group in rows.value.groupby(list(_KEYS), sort=False):
+    for (model, name), rows_of in rows.value.groupby(list(_KEYS), sort=False, observed=True):
+        # Rows come in any order, as in a file.
+        group = rows_of.sort_values("batch", kind="stable", key=lambda sizes: pd.to_numeric(sizes, "coerce"))
         columns: dict[str, Any] = {"model": str(model), "hardware": str(name)}
         for column in _MEASURED:
             if column in group and not group[column].isna().all():

@@ -8,7 +8,6 @@ from .changes import SETTINGS as SETTINGS
 from .differences import PlanDifference as PlanDifference
 from .differences import RequestDifference as RequestDifference
 from .differences import StageDifference as StageDifference
-from .differences import choice_text as choice_text
 from .differences import diff as diff
 from .frontier_result import Frontier as Frontier
 from .frontier_result import FrontierStep as FrontierStep

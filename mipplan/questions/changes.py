@@ -173,19 +173,15 @@ def _with_entry(problem: Problem, stage: str, field: str, value: object, **choic
     return problem.changed(pipeline=Pipeline.from_document(document, origin=""), choices=choices)
 
 
-def _tables(problem: Problem, stage: Stage) -> dict[str, LatencyTable]:
-    """Latency tables of a stage by the hardware that it may use."""
-    profiles = problem.profiles
-    allowed = [
-        name
-        for name in profiles.hardware_for(stage.model)
-        if stage.hardware is None or name in stage.hardware
-    ]
-    return {name: profiles.tables[stage.model, name] for name in allowed}
+def _tables(problem: Problem, stage: Stage) -> Iterator[LatencyTable]:
+    """Latency tables of all that a stage may run, on the hardware that it may use."""
+    for (model, hardware), table in problem.profiles.tables.items():
+        if model in stage.models and (stage.hardware is None or hardware in stage.hardware):
+            yield table
 
 
 def _batches(problem: Problem, name: str) -> str:
-    tables = _tables(problem, problem.pipeline.stages[name]).values()
+    tables = _tables(problem, problem.pipeline.stages[name])
     return listed(str(size) for size in sorted({size for table in tables for size in table.batch.tolist()}))
 
 
@@ -203,11 +199,16 @@ def _replicas(problem: Problem, name: str, text: str) -> Problem:
 
 
 def _measured_on(problem: Problem, name: str) -> str:
-    return listed(problem.profiles.hardware_for(problem.pipeline.stages[name].model))
+    return listed(_measured(problem, name))
+
+
+def _measured(problem: Problem, name: str) -> list[str]:
+    models, profiles = problem.pipeline.stages[name].models, problem.profiles
+    return [name for name in profiles.hardware if any((model, name) in profiles.tables for model in models)]
 
 
 def _stage_hardware(problem: Problem, name: str, text: str) -> Problem:
-    known = problem.profiles.hardware_for(problem.pipeline.stages[name].model)
+    known = _measured(problem, name)
     if text not in known:
         raise ValueError(
             f"expected hardware that its model is measured on, of {listed(known)}, found {shown(text)}"
@@ -217,15 +218,20 @@ def _stage_hardware(problem: Problem, name: str, text: str) -> Problem:
 
 def _latency(problem: Problem, name: str, text: str) -> Problem:
     factor, stage = _relative(text), problem.pipeline.stages[name]
-    shared = sum(other.model == stage.model for other in problem.pipeline.stages.values()) > 1
+    others = (other for key, other in problem.pipeline.stages.items() if key != name)
+    shared = sorted({model for other in others for model in other.models} & set(stage.models))
+    if shared and stage.variants:
+        raise ValueError(
+            f"expected models that no other stage may run, found {listed(shared)}: vary the profiles"
+        )
     # Others that run the same model stay as they are.
-    model = f"{stage.model} ({name})" if shared else stage.model
+    names = {model: f"{model} ({name})" if shared else model for model in stage.models}
     tables = dict(problem.profiles.tables)
-    for hardware in problem.profiles.hardware_for(stage.model):
-        scaled = scaled_table(problem.profiles.tables[stage.model, hardware], factor)
-        tables[model, hardware] = replace(scaled, model=model)
+    for (model, hardware), table in problem.profiles.tables.items():
+        if model in names:
+            tables[names[model], hardware] = replace(scaled_table(table, factor), model=names[model])
     problem = problem.changed(profiles=Profiles(problem.profiles.hardware, tables))
-    return _with_entry(problem, name, "model", model) if shared else problem
+    return _with_entry(problem, name, "model", names[stage.model]) if shared else problem
 
 
 def scaled_table(table: LatencyTable, factor: float) -> LatencyTable:

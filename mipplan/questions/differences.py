@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -17,8 +17,18 @@ from mipplan.core import (
     format_duration,
     shown,
 )
-from mipplan.profiles import LatencyTable
-from mipplan.result import Choice, Plan
+from mipplan.profiles import EnergyTerms, LatencyTable
+from mipplan.result import Choice, Plan, choice_text
+
+#: What else an objective asks for, by field.
+_FURTHER = {
+    "budget_microusd_per_hour": "budget (10⁻⁶ $/h)",
+    "envelope": "arrival curve",
+    "runs": "runs certified",
+    "seeds": "draws",
+    "min_accuracy": "least accuracy",
+    "energy": "energy",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class StageDifference:
     @property
     def text(self) -> str:
         """Write it in a line: ``detect 1 × a100 (4) → 2 × v100 (8)``."""
-        return f"{self.stage} {choice_text(self.before)} → {choice_text(self.after)}"
+        return f"{self.stage} {_text(self.before)} → {_text(self.after)}"
 
 
 @dataclass(frozen=True)
@@ -101,8 +111,8 @@ class PlanDifference(Printable):
             rows=(
                 (
                     one.stage,
-                    choice_text(one.before),
-                    choice_text(one.after),
+                    _text(one.before),
+                    _text(one.after),
                     f"{one.usd_after - one.usd_before:+.4f}",
                 )
                 for one in self.stages
@@ -115,9 +125,8 @@ class PlanDifference(Printable):
         return f": {cost_or_status(self.before)} → {cost_or_status(self.after)}, {len(self.stages)} stages differ"
 
 
-def choice_text(choice: Choice | None) -> str:
-    """Write what a stage runs on: ``2 × t4 (8)``, the batch cap in brackets."""
-    return "nothing" if choice is None else f"{choice.replicas} × {choice.hardware} ({choice.batch})"
+def _text(choice: Choice | None) -> str:
+    return "nothing" if choice is None else choice_text(choice)
 
 
 def cost_or_status(plan: Plan) -> str:
@@ -175,13 +184,21 @@ def _requests(before: Plan, after: Plan) -> Iterator[RequestDifference]:
     told: list[tuple[str, list[str]]] = [
         ("objective", [plan.objective.text for plan in (before, after)]),
         ("guarantee", [plan.guarantee.value for plan in (before, after)]),
-        ("dispatch", [f"{plan.dispatch}, {plan.discipline.replace('_', ' ')}" for plan in (before, after)]),
+        (
+            "dispatch",
+            [f"{_laws_text(plan)}, {plan.discipline.replace('_', ' ')}" for plan in (before, after)],
+        ),
         ("certified by", [plan.certificate.value for plan in (before, after)]),
         ("headroom", [f"{plan.headroom:g}" for plan in (before, after)]),
         ("margin", [format_duration(plan.margin_ns) for plan in (before, after)]),
         ("seed", [str(plan.seed) for plan in (before, after)]),
         ("trace", [_trace_text(plan) for plan in (before, after)]),
     ]
+    objectives = before.objective, after.objective
+    told += [
+        (what, [_value_text(getattr(one, field)) for one in objectives]) for field, what in _FURTHER.items()
+    ]
+    told.append(("rule of accuracy", [str(plan.pipeline.accuracy.to_document()) for plan in (before, after)]))
     hardware = dict.fromkeys([*before.profiles.hardware, *after.profiles.hardware])
     for name in hardware:
         devices = [plan.profiles.hardware.get(name) for plan in (before, after)]
@@ -200,9 +217,21 @@ def _requests(before: Plan, after: Plan) -> Iterator[RequestDifference]:
 
 
 def _trace_text(plan: Plan) -> str:
-    if plan.trace is None:
-        return "none"
-    return f"{plan.trace.name} ({plan.trace.queries:,} queries, {plan.trace.sha256[:8]})"
+    texts = (f"{one.name} ({one.queries:,} queries, {one.sha256[:8]})" for one in plan.traces)
+    return ", ".join(texts) or "none"
+
+
+def _laws_text(plan: Plan) -> str:
+    own = ", ".join(f"{stage} {law}" for stage, law in plan.objective.dispatch)
+    return f"{plan.dispatch} ({own})" if len(set(plan.laws.values())) > 1 else plan.dispatch
+
+
+def _value_text(value: object) -> str:
+    if isinstance(value, EnergyTerms):
+        return (
+            ", ".join(f"{f.name} {own}" for f in fields(value) if (own := getattr(value, f.name))) or "told"
+        )
+    return "none" if value is None else str(getattr(value, "text", value))
 
 
 def _table_texts(first: LatencyTable | None, second: LatencyTable | None) -> tuple[str, str]:
@@ -225,7 +254,12 @@ def _stage_requests(before: Plan, after: Plan) -> Iterator[RequestDifference]:
     """Where the files of two pipelines differ, stage by stage and edge by edge."""
     files = before.pipeline.to_document(), after.pipeline.to_document()
     for stage in dict.fromkeys([*files[0]["stages"], *files[1]["stages"]]):
-        texts = [_entry_text(file["stages"].get(stage)) for file in files]
+        # Of several variants the file of a plan says which one runs, which is its choice.
+        entries = [file["stages"].get(stage) for file in files]
+        texts = [
+            _entry_text(entry and {k: v for k, v in entry.items() if k != "model" or "variants" not in entry})
+            for entry in entries
+        ]
         if texts[0] != texts[1]:
             yield RequestDifference(f"stage {stage}", *texts)
     ways = [{(edge["from"], edge["to"]): edge for edge in file["edges"]} for file in files]

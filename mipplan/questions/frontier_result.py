@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, FieldOf, Printable, Summary, drawn, format_seconds
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, FieldOf, Printable, Summary, drawn
 from mipplan.questions.differences import diff
-from mipplan.result import Plan
+from mipplan.result import Plan, choice_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ class FrontierStep:
     end: float
     """The largest."""
     plan: Plan | None
-    """As made at one end of the step; its choices are the cheapest all along it. None: there is no plan."""
+    """As made at one end of the step; its choices are the cheapest all along it. None: no plan, if that is `proven`."""
     microusd_start: int | None
     microusd_end: int | None
     proven: bool
@@ -111,7 +111,7 @@ class Frontier(Printable):
         before: Plan | None = None
         for step in self.steps:
             if step.plan is None:
-                yield step, "no plan"
+                yield step, "no plan" if step.proven else "none found"
             elif before is None:
                 yield step, runs_on(step.plan)
             else:
@@ -128,7 +128,7 @@ class Frontier(Printable):
         rows = []
         for step in self.steps:
             chosen = {} if step.plan is None else step.plan.choices
-            stages = {s: f"{c.replicas} x {c.hardware} ({c.batch})" for s, c in chosen.items()}
+            stages = {stage: choice_text(choice).replace("×", "x") for stage, choice in chosen.items()}
             figures = {
                 name: getattr(step, name) for name in ("start", "end", "usd_start", "usd_end", "proven")
             }
@@ -148,7 +148,11 @@ class Frontier(Printable):
             how += ", not the whole axis: time was up"
         return Summary(
             f"Least cost of {self.plan.pipeline.name} along {self.title}: {len(self.steps)} step(s)",
-            figures=(("now", now), ("breakpoints", f"{how}; {self.solves} plans made")),
+            figures=(
+                ("now", now),
+                ("breakpoints", f"{how}; {self.solves} plans made"),
+                ("note", "; ".join(self.notes) or None),
+            ),
             headings=(">from", ">to", ">$/h", "changes"),
             rows=(
                 (self.text_of(step.start), self.text_of(step.end), cost_range(step), changed)
@@ -168,7 +172,7 @@ def value_text(value: float, unit: str) -> str:
     """Write a value in its unit."""
     if unit == "s":
         # To the microsecond, since steps may be close to each other.
-        return f"{1000 * value:.7g} ms" if value < 1.0 else format_seconds(value)
+        return f"{1000 * value:.7g} ms" if value < 1.0 else f"{value:.7g} s"
     return {"$/h": f"{value:.6f} $/h", "share": f"{100 * value:.6g} %"}.get(unit, f"× {value:.6g}")
 
 

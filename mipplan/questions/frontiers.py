@@ -131,6 +131,8 @@ def frontier_of(
         faults.add(Fault("n_jobs", f"expected a whole number other than 0, found {shown(n_jobs)}"))
     if not is_whole(most_steps) or most_steps < 1:
         faults.add(Fault("most_steps", f"expected a whole number above 0, found {shown(most_steps)}"))
+    if points is not None and not len(points):
+        faults.add(Fault("points", "expected at least one value"))
     faults.check()
     walks_steps = axis.walker is not None and problem.has_exact_plans and points is None
     values: tuple[int, ...] = ()
@@ -161,8 +163,8 @@ def frontier_of(
         exact=axis.exact and not values,
         resolution=1.0 / axis.ticks,
         solves=sum(walk.solves for walk in walks),
-        complete=all(walk.complete for walk in walks),
-        notes=_notes(axis, values),
+        complete=all(walk.complete for walk in walks) and all(step.plan or step.proven for step in steps),
+        notes=_notes(axis, values, steps),
     )
 
 
@@ -232,6 +234,10 @@ def _tick(axis: FrontierAxis, name: str, given: object, otherwise: float) -> int
         ]
         raise InputError.one(name, f"expected {what} above 0, found {shown(given)}")
     least = axis.ticks if axis.title.startswith("the burst") else 1
+    if least > 1 and value < 1:
+        raise InputError.one(
+            name, f"traffic can be made burstier only: expected 1 or more, found {shown(given)}"
+        )
     return max(least, round(value * axis.ticks))
 
 
@@ -259,7 +265,8 @@ def _made(step: StepRange, axis: FrontierAxis, what: str) -> FrontierStep:
     return FrontierStep(step.low / axis.ticks, step.high / axis.ticks, step.plan, start, end, step.proven)
 
 
-def _notes(axis: FrontierAxis, values: tuple[int, ...]) -> tuple[str, ...]:
-    if values:
-        return ("planned at these values alone: nothing is said of what lies between",)
-    return () if axis.note is None else (axis.note,)
+def _notes(axis: FrontierAxis, values: tuple[int, ...], steps: list[StepRange]) -> tuple[str, ...]:
+    first = "planned at these values alone: nothing is said of what lies between" if values else axis.note
+    open_ones = sum(not step.proven for step in steps)
+    last = f"of {open_ones} step(s) it is not proven that no plan is cheaper" if open_ones else None
+    return tuple(note for note in (first, last) if note is not None)

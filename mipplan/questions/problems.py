@@ -50,6 +50,8 @@ class Problem:
     """Of the guarantee ``reliable``; by default what the plan was tested for."""
     drift: float | None = None
     """Of the guarantee ``reliable``, as for `mipplan.plan`."""
+    obstacle: str | None = None
+    """Why the choices that were at hand are impossible since something was changed: there are none then."""
 
     def __post_init__(self) -> None:
         if self.plan.energy is not None and self.plan.energy.binds:
@@ -68,7 +70,14 @@ class Problem:
 
     def changed(self, **parts: object) -> Problem:
         """Return the problem with other parts of its plan: `pipeline`, `profiles`, `objective`, `choices`."""
-        return replace(self, plan=replace(self.plan, figures=Figures(), **parts))  # type: ignore[arg-type]
+        parts = {"figures": Figures(), **parts}
+        try:
+            return replace(self, plan=replace(self.plan, **parts))  # type: ignore[arg-type]
+        except InputError as error:
+            # What is wrong with more than the choices is raised once more.
+            plan = replace(self.plan, **{**parts, "choices": {}, "status": PlanStatus.UNKNOWN})  # type: ignore[arg-type]
+            obstacle = "; ".join(fault.message for fault in error.faults)
+            return replace(self, plan=plan, obstacle=self.obstacle or obstacle)
 
     @property
     def asked(self) -> Plan:
@@ -132,13 +141,16 @@ class Problem:
             runs=objective.runs,
             per_s=math.inf if per_s is None else per_s,
             share=None if per_s is None else objective.share,
+            energy=objective.energy,
             seeds=objective.seeds,
             progress=limits.report,
             **more,
         )
 
     def judged(self) -> SamePlan:
-        """Judge the choices at hand, by the guarantee and by a replay; raises `NoPlanError` if there are none."""
+        """Judge the choices at hand, by the guarantee and by a replay; raises `InputError` if they are impossible."""
+        if self.obstacle is not None:
+            raise InputError.one("plan", self.obstacle)
         plan, objective = self.plan.require(), self.plan.objective
         request = Request.of(self.asked, self.traces)
         instance, services = request.instance(), plan_services(plan, request.overtaking)

@@ -56,7 +56,7 @@ class OptionVerdict(StrEnum):
     TOO_SLOW = "too_slow"
     """No number of replicas is certified."""
     LIMIT = "limit"
-    """As many replicas as would do are not to be had."""
+    """As many replicas as would do are not to be had, or it is refused for what `detail` says."""
     IMPOSSIBLE = "impossible"
     """Not allowed by the pipeline, not measured, or too large: see `detail`."""
 
@@ -73,18 +73,21 @@ class OptionReason:
     microusd_per_hour: int | None = None  # Of the whole plan.
     # Of the whole plan; where none is certified, the least, with the most replicas.
     certificate_ns: int | None = None
-    latency_ns: int | None = (
-        None  # T of the stage with it: what a token may take there however many replicas there are.
-    )
+    # T of the stage with it: what a token may take there however many replicas there are.
+    latency_ns: int | None = None
     detail: str | None = None
+    variant: str | None = None  # The model that is run, where the stage may run several.
+
+    @property
+    def place(self) -> str:
+        """What runs where: ``t4``, or ``yolov5n on t4``."""
+        return " on ".join(filter(None, (self.variant, self.hardware)))
 
     def text(self, whole: Explanation) -> str:
         """Say it in a line."""
-        what = self.hardware if self.batch is None else f"{self.hardware}, batch {self.batch}"
-        if self.verdict is OptionVerdict.IMPOSSIBLE:
-            return f"{what}: {self.detail}"
-        if self.verdict is OptionVerdict.LIMIT:
-            return f"{what}: there are not as many devices as would do"
+        what = self.place if self.batch is None else f"{self.place}, batch {self.batch}"
+        if self.verdict in (OptionVerdict.IMPOSSIBLE, OptionVerdict.LIMIT):
+            return f"{what}: {self.detail or 'there are not as many devices as would do'}"
         if self.verdict is OptionVerdict.TOO_SLOW:
             missed = format_duration((self.certificate_ns or 0) - whole.deadline_ns)
             alone = format_duration(self.latency_ns or 0)
@@ -112,7 +115,7 @@ class StageExplanation:
     options: tuple[OptionReason, ...] = ()  # All others, in order of hardware and batch.
 
     def best_by_hardware(self) -> dict[str, OptionReason]:
-        """The best option of each hardware: what is chosen, else the cheapest certified, else the least to miss."""
+        """The best option of each hardware and variant: the chosen, else the cheapest certified, else the nearest."""
         ranks = {OptionVerdict.CHOSEN: 0, OptionVerdict.THROUGHPUT: 1, OptionVerdict.LATENCY: 1}
 
         def rank(option: OptionReason) -> tuple[int, int, int]:
@@ -120,7 +123,7 @@ class StageExplanation:
 
         best: dict[str, OptionReason] = {}
         for option in sorted(self.options, key=rank):
-            best.setdefault(option.hardware, option)
+            best.setdefault(option.place, option)
         return best
 
 
@@ -216,7 +219,7 @@ class Explanation(Printable):
             known = "There is" if self.near_complete else "In the time given there was found"
             lines.append(f"{known} no certified plan on other hardware within {share} of the cost.")
         for near in self.near_plans:
-            mix = ", ".join(f"{stage} {_choice_text(choice)}" for stage, choice in near.choices)
+            mix = ", ".join(f"{stage} {choice_text(choice, 'batch ')}" for stage, choice in near.choices)
             lines.append(f"Within {share} of the cost, at {dollars_text(near.microusd_per_hour)}: {mix}.")
         return lines
 
@@ -231,15 +234,14 @@ def _stage_row(stage: StageExplanation, whole: Explanation) -> tuple[str, ...]:
     if stage.alternative is not None:
         extra = (stage.alternative.microusd_per_hour - whole.microusd_per_hour) / MICRODOLLARS_PER_DOLLAR
         price = f"{extra:+.4f} $/h" if extra else "same cost"
-        other = f"{_choice_text(stage.alternative.choice, '')}, {price}"
+        other = f"{choice_text(stage.alternative.choice)}, {price}"
     spare = f"{format_duration(stage.spare_latency_ns)} more"
-    return (stage.stage, _choice_text(stage.choice, ""), spare, fewer, other)
+    return (stage.stage, choice_text(stage.choice), spare, fewer, other)
 
 
 def _stage_text(stage: StageExplanation, whole: Explanation) -> str:
-    parts = [
-        f"{stage.stage} on {_choice_text(stage.choice)} could take {format_duration(stage.spare_latency_ns)} more"
-    ]
+    chosen, spare = choice_text(stage.choice, "batch "), format_duration(stage.spare_latency_ns)
+    parts = [f"{stage.stage} on {chosen} could take {spare} more"]
     if stage.one_fewer_certificate_ns is not None:
         excess = stage.one_fewer_certificate_ns - whole.deadline_ns
         verdict = (
@@ -255,17 +257,15 @@ def _stage_text(stage: StageExplanation, whole: Explanation) -> str:
         parts.append(f"no other hardware or batch {found} certified in its place")
     else:
         extra = stage.alternative.microusd_per_hour - whole.microusd_per_hour
-        more = (
-            f"for {dollars_text(abs(extra))} {'more' if extra > 0 else 'less'}"
-            if extra
-            else "at the same cost"
-        )
-        parts.append(f"cheapest other choice {_choice_text(stage.alternative.choice)} {more}")
+        way = "more" if extra > 0 else "less"
+        more = f"for {dollars_text(abs(extra))} {way}" if extra else "at the same cost"
+        parts.append(f"cheapest other choice {choice_text(stage.alternative.choice, 'batch ')} {more}")
     return "; ".join(parts) + "."
 
 
-def _choice_text(choice: Choice, batch: str = "batch ") -> str:
-    return f"{choice.replicas} × {choice.hardware} ({batch}{choice.batch})"
+def choice_text(choice: Choice, batch: str = "") -> str:
+    """Write what a stage runs on: ``2 × t4 (8)``, ``2 × yolov5n on t4 (8)``; the batch cap in brackets."""
+    return f"{choice.replicas} × {' on '.join(filter(None, (choice.variant, choice.hardware)))} ({batch}{choice.batch})"
 
 
 def dollars_text(microusd: int) -> str:

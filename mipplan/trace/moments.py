@@ -104,18 +104,24 @@ def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> tuple[Int64, int 
             named = listed(map(str, data.columns))
             message = f"expected one of the columns {', '.join(wanted)}; the table has {named or 'none'}"
             raise InputError.one("data", message)
-        column, data = found[0], data[found[0]]
-        per_s = NS_PER_S / NS_PER_MS if column == "arrival_ms" else 1.0
-        if column == "timestamp" and not pd.api.types.is_datetime64_any_dtype(data.dtype):
-            data = pd.to_datetime(data, utc=True)
-    elif not isinstance(data, pd.Series):
+        times: pd.Series[Any] = data[found[0]]
+        per_s = NS_PER_S / NS_PER_MS if found[0] == "arrival_ms" else 1.0
+        if found[0] == "timestamp" and pd.api.types.is_numeric_dtype(times.dtype):
+            raise InputError.one("data", "timestamp holds numbers: call a column of seconds arrival_s")
+        if found[0] == "timestamp" and not pd.api.types.is_datetime64_any_dtype(times.dtype):
+            times = pd.to_datetime(times, format="ISO8601", utc=True, errors="coerce")
+    elif isinstance(data, pd.Series):
+        times = data.infer_objects()  # dates and durations of Python are such of pandas, too
+    else:
         raise InputError.one("data", f"expected a pandas Series or DataFrame, found {shown(data)}")
-    if not pd.api.types.is_datetime64_any_dtype(data.dtype):
-        numbers = pd.to_numeric(data, errors="coerce").to_numpy(dtype=np.float64)
+    if pd.api.types.is_timedelta64_dtype(times.dtype):
+        times = times.dt.total_seconds()
+    if not pd.api.types.is_datetime64_any_dtype(times.dtype):
+        numbers = pd.to_numeric(times, errors="coerce").to_numpy(dtype=np.float64)
         return seconds_column_to_ns(numbers / per_s), None
-    if data.isna().any():
-        raise InputError.one("data", f"{int(data.isna().sum())} row(s) hold no date")
-    utc = data.dt.tz_convert("UTC").dt.tz_localize(None) if data.dt.tz is not None else data
+    if times.isna().any():
+        raise InputError.one("data", f"{int(times.isna().sum())} row(s) hold no date")
+    utc = times.dt.tz_convert("UTC").dt.tz_localize(None) if times.dt.tz is not None else times
     instants = utc.to_numpy(dtype="datetime64[ns]").astype(np.int64)
     return (instants - instants[0], int(instants[0])) if len(instants) else (instants, None)
 

@@ -31,13 +31,23 @@ Answering = Callable[[Plan, SearchLimits], Callable[[], Plan]]
 
 
 @dataclass(order=True)
-class _Combination:
+class Combination:
     """A problem with fixed demand; ordered by what its plans cost at least."""
 
     lower_bound: float
     number: int
     asked: Plan = field(compare=False)
     runs: Mapping[str, str] = field(compare=False)  # What is fixed, by stage.
+
+    def restored(self, plan: Plan, asked: Plan) -> Plan:
+        """Name in a plan the variants that were fixed, and what was asked for of all combinations."""
+        choices = {
+            stage: replace(choice, variant=choice.variant or self.runs.get(stage))
+            for stage, choice in plan.choices.items()
+        }
+        objective = replace(plan.objective, min_accuracy=asked.min_accuracy)
+        pipeline = choosing(asked.pipeline, self.runs)
+        return replace(plan, pipeline=pipeline, profiles=asked.profiles, objective=objective, choices=choices)
 
 
 def best_combination(asked: Plan, answering: Answering, limits: SearchLimits) -> Plan:
@@ -46,7 +56,7 @@ def best_combination(asked: Plan, answering: Answering, limits: SearchLimits) ->
     `asked` is a plan without choices that states the question, with its sample at hand; `answering` makes what answers
     it for the variants that its pipeline runs, and those alike. Raises `InputError` if there are too many combinations.
     """
-    each = list(_each(asked))
+    each = list(each_combination(asked))
     if len(each) == 1 and not each[0].runs:
         return answering(asked, limits)()
     if not each:
@@ -65,8 +75,8 @@ def best_combination(asked: Plan, answering: Answering, limits: SearchLimits) ->
     return _Search(asked, answering, limits, each).run()
 
 
-def _each(asked: Plan) -> Iterator[_Combination]:
-    """All combinations, not bounded yet."""
+def each_combination(asked: Plan) -> Iterator[Combination]:
+    """All combinations, not bounded yet; where a table says what is accurate enough, its rows that are."""
     numbers, pipeline = itertools.count(), asked.pipeline
     rows: list[dict[str, str]] = [{}]
     if asked.min_accuracy is not None and pipeline.accuracy.kind is AccuracyKind.TABLE:
@@ -81,7 +91,7 @@ def _each(asked: Plan) -> Iterator[_Combination]:
             if asked.guarantee is Guarantee.RELIABLE:
                 made = pinned(made)
             question = replace(asked, pipeline=made, objective=objective)
-            yield _Combination(0.0, next(numbers), question, {**row, **runs})
+            yield Combination(0.0, next(numbers), question, {**row, **runs})
 
 
 def _all_variants(pipeline: Pipeline) -> Iterator[dict[str, str]]:
@@ -114,7 +124,7 @@ class _Search:
     """Opens combinations, the one of the least bound first."""
 
     def __init__(
-        self, asked: Plan, answering: Answering, limits: SearchLimits, each: list[_Combination]
+        self, asked: Plan, answering: Answering, limits: SearchLimits, each: list[Combination]
     ) -> None:
         self._asked, self._answering, self._limits = asked, answering, limits
         self._open = [combination for combination in each if combination.lower_bound < math.inf]
@@ -143,9 +153,9 @@ class _Search:
         unknown = sum(1 for combination in self._open if combination.lower_bound == 0.0)
         return replace(self._limits, deadline=self._limits.deadline.share(1.0 / (1 + unknown)))
 
-    def _take(self, combination: _Combination, plan: Plan) -> None:
+    def _take(self, combination: Combination, plan: Plan) -> None:
         self.opened += 1
-        plan = self._restored(combination, plan)
+        plan = combination.restored(plan, self._asked)
         self._first = plan if self._first is None else self._first
         self._stopped = plan.limit or self._stopped
         if plan.status is not PlanStatus.INFEASIBLE:
@@ -161,18 +171,6 @@ class _Search:
         left = f"{len(self._open):,} left" if self._open else "all opened"
         self._limits.report(
             f"opened {self.opened:,} of {len(self._all):,} combinations ({left}), best {cost}"
-        )
-
-    def _restored(self, combination: _Combination, plan: Plan) -> Plan:
-        """Name the variants that were fixed, which a pipeline without others does not."""
-        choices = {
-            stage: replace(choice, variant=choice.variant or combination.runs.get(stage))
-            for stage, choice in plan.choices.items()
-        }
-        objective = replace(plan.objective, min_accuracy=self._asked.min_accuracy)
-        pipeline = choosing(self._asked.pipeline, combination.runs)
-        return replace(
-            plan, pipeline=pipeline, profiles=self._asked.profiles, objective=objective, choices=choices
         )
 
     def _value(self, plan: Plan) -> int:

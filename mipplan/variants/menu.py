@@ -27,12 +27,13 @@ from mipplan.core import (
     shown,
 )
 from mipplan.options import StageOptions, undominated_per_hardware
-from mipplan.pipeline import Pipeline, choosing, combinations
+from mipplan.pipeline import Pipeline
 from mipplan.planner import PlanMaker, PlanSearch, SearchMethod
 from mipplan.profiles import Profiles
 from mipplan.result import Choice, Figures, Limit, Plan, PlanStatus
 from mipplan.trace import Trace
 from mipplan.variants.asking import Asker
+from mipplan.variants.combinations import each_combination
 from mipplan_formulations import Cover
 
 #: By what plans of a menu differ.
@@ -160,11 +161,13 @@ def menu(
     found = _Found(by, within, most, budget, first)
     if by == "accuracy":
         return _more_accurate(asker, found)
-    for runs in combinations(pipeline):
-        asked = replace(asker.asked, pipeline=choosing(pipeline, runs))
-        asked = replace(asked, objective=replace(asked.objective, min_accuracy=accuracy))
-        maker = asker.maker(asked, asker.limits).asking(asked.objective, asker.limits)
-        _add_patterns(found, maker, asked, asker.limits)
+    asked = replace(asker.asked, objective=replace(asker.asked.objective, min_accuracy=accuracy))
+    for combination in each_combination(asked):
+        one = combination.asked
+        maker = asker.maker(one, asker.limits).asking(one.objective, asker.limits)
+        before = len(found.plans)
+        _add_patterns(found, maker, one, asker.limits)
+        found.plans[before:] = [combination.restored(plan, asked) for plan in found.plans[before:]]
     return found.menu()
 
 

@@ -74,3 +74,12 @@ def test_an_objective_for_pipelines_leaves_plan_files_alone(folder: Path) -> Non
 
 def test_completion_is_offered() -> None:
     assert "--install-completion" in run("--help").stdout
+
+
+def test_a_profile_folder_for_all_commands(folder: Path) -> None:
+    """`profiles` is a command, too."""
+    (folder / "mipplan.toml").write_text('profiles = "nowhere"\ntrace = "steady"\nto = "20s"\n')
+    assert "there is no such folder" in run(*COMMAND).stdout
+    assert document("solvers", "--json")
+    (folder / "mipplan.toml").write_text('trace = "steady"\n[profiles]\ncheck = true\n')
+    assert run("profiles", "--json").stdout == run("profiles", "--check", "--json").stdout

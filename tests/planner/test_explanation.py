@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import mipplan as mp
+from mipplan import reporting
 from mipplan.calculus import StageService
 from mipplan.options import Configuration
 from mipplan.planner import Request
@@ -216,3 +217,25 @@ def test_every_option_has_its_true_reason() -> None:
             for option in stage.options:
                 assert option.hardware in option.text(whole)
     assert {"chosen", "throughput", "too_slow"} <= seen
+
+
+def test_variants_are_told_apart() -> None:
+    trace = mp.Trace.read("bursty").slice(0, 5)
+    plan = mp.plan(mp.Pipeline.read("video"), mp.Profiles.default(), trace, accuracy=0.4)
+    told = plan.explain()
+    for stage in told.stages:
+        assert stage.best_by_hardware()[f"{stage.choice.variant} on cpu"].verdict is OptionVerdict.CHOSEN
+        other = stage.alternative
+        assert other is not None
+        given = {**plan.choices, stage.stage: other.choice}
+        again = mp.Plan.from_choices(plan.pipeline, plan.profiles, given, slo_s=1.5)
+        assert again.microusd_per_hour == other.microusd_per_hour
+        assert mp.certify(again, trace).bound_s * 1e9 == pytest.approx(other.certificate_ns)
+        assert (again.accuracy or 0) >= 0.4
+    refused = {option.text(told) for option in told.stages[0].options if option.variant == "yolov5n"}
+    assert "yolov5n on cpu, batch 1: the plan would not be accurate enough" in refused
+    document = reporting.explain_report(told, plan, "video", trace)
+    assert [stage.variant for stage in document.stages] == [one.variant for one in plan.choices.values()]
+    assert {option.variant for option in document.stages[0].options} == set(
+        plan.pipeline.stages["detect"].models
+    )

@@ -143,6 +143,14 @@ def test_stairs_say_what_they_are_of() -> None:
         replace(staircase(), steps=()).plot()
 
 
+def test_names_are_no_mathematics() -> None:
+    document = drawn_plan().pipeline.to_document() | {"name": "a$b_$"}
+    odd = replace(drawn_plan(), pipeline=mp.Pipeline.from_document(document))
+    plots.draw_front(mp.Front((odd,), complete=True), title="a$b_$").draw_without_rendering()
+    plots.figure_of(plots.draw_frontier(replace(staircase(), plan=odd))).draw_without_rendering()
+    plots.figure_of(plots.draw_plan(odd)).draw_without_rendering()
+
+
 def test_a_profile_ends_where_everything_is_decided() -> None:
     axes = plots.draw_performance(solver_times(), 0.01)
     profile = plots.performance_profile(solver_times(), 0.01)

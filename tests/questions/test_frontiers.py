@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import mipplan as mp
 from campaigns import campaign_size, write_summary
 from mipplan.core import SearchLimits
-from mipplan.questions import AXES_OF_COST, Problem, axis_of, frontier_of
+from mipplan.questions import AXES_OF_COST, FrontierStep, Problem, axis_of, frontier_of
 from mipplan.questions.staircases import PriceWalker, StepRange, merged
 from mipplan.result import PlanStatus, relevant_profiles
 from oracle_planner import TooLargeError
@@ -261,3 +262,25 @@ def test_every_axis_has_its_words() -> None:
         axis, what = axis_of(f"{name}:t4" if name == "price" else name)
         assert axis is AXES_OF_COST[name]
         assert what == ("t4" if name == "price" else "")
+
+
+def test_values_that_are_none_of_an_axis() -> None:
+    given = mp.Pipeline.read("cascade"), mp.Profiles.default(), mp.Trace.read("steady", end_s=2.0)
+    with pytest.raises(mp.InputError, match="points: expected at least one value"):
+        mp.frontier(*given, points=[])
+    with pytest.raises(mp.InputError, match="start: traffic can be made burstier only"):
+        mp.frontier(*given, over="burstiness", start=0.5)
+    plan = mp.plan(*given, energy=mp.EnergyTerms())
+    (case,) = mp.whatif(plan, given[2], {"slo": "+10%"}).cases
+    assert case.plan.power_w is not None  # as the plan asked about tells it
+
+
+def test_where_time_was_up_nothing_is_called_impossible() -> None:
+    given = mp.Pipeline.read("video-monitoring"), mp.Profiles.default(), mp.Trace.read("bursty", end_s=20.0)
+    hurried = mp.frontier(*given, slo_s=0.14, time_limit_s=1e-6, start=0.135, end=0.14)
+    assert not all(step.proven for step in hurried.steps)
+    assert hurried.complete <= all(step.plan or step.proven for step in hurried.steps)
+    assert "is not proven that no plan is cheaper" in str(hurried)
+    unknown = FrontierStep(0.135, 0.14, None, None, None, proven=False)
+    told = [replace(hurried, steps=(replace(unknown, proven=proven),)) for proven in (True, False)]
+    assert [changed for one in told for _, changed in one.changes()] == ["no plan", "none found"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import mipplan as mp
@@ -250,3 +251,58 @@ def test_variants_are_chosen_anew_and_keep_the_least_accuracy() -> None:
     assert looser.plan.accuracy >= 0.4
     by_itself = mp.plan(pipeline, profiles, trace, slo_s=2.0, accuracy=0.4)
     assert looser.plan.microusd_per_hour == by_itself.microusd_per_hour
+    # Another variant is told as such: what it runs on may be the same.
+    cheapest = mp.plan(pipeline, profiles, trace)
+    found = mp.diff(cheapest, plan)
+    assert [(one.what, one.before, one.after) for one in found.requests] == [
+        ("least accuracy", "none", "0.4")
+    ]
+    for one in found.stages:
+        assert f"{plan.choices[one.stage].variant} on" in one.text
+    # What is set of a stage goes for all that it may run.
+    (slower,) = mp.whatif(plan, trace, {"detect.latency": "2x"}).cases
+    doubled = [scaled_table(t, 2.0) if t.model.startswith("yolo") else t for t in profiles.tables.values()]
+    by_hand = mp.plan(pipeline, Profiles.from_parts(profiles.hardware.values(), doubled), trace, accuracy=0.4)
+    assert slower.plan.microusd_per_hour == by_hand.microusd_per_hour
+    document = pipeline.to_document()
+    document["stages"]["classify"] = {"variants": ["yolov5n", "yolov5s"]}
+    twice = mp.plan(mp.Pipeline.from_document(document), profiles, trace, slo_s=3.0)
+    with pytest.raises(mp.InputError, match=r"no other stage may run, found yolov5n, yolov5s"):
+        mp.whatif(twice, trace, {"detect.latency": "2x"})
+
+
+def test_whatever_is_asked_for_otherwise_is_told() -> None:
+    asked: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("draws", {"seeds": 2}),
+        ("budget (10⁻⁶ $/h)", {"budget_microusd_per_hour": 10**6}),
+        ("arrival curve", {"envelope": ((20.0, 150.0),)}),
+        ("energy", {"energy": mp.EnergyTerms(max_power_w=500)}),
+        ("least accuracy", {"min_accuracy": 0.5}),
+        ("runs certified", {"runs": mp.RunClass(0.9)}),
+    )
+    for what, parts in asked:
+        other = replace(PLAN, objective=replace(PLAN.objective, **parts))
+        assert what in {one.what for one in mp.diff(PLAN, other).requests}
+
+
+def test_choices_that_become_impossible_are_an_obstacle_for_the_same_plan_only() -> None:
+    tables = pd.DataFrame(
+        {
+            "model": "m",
+            "hardware": ["a", "a", "b", "b"],
+            "batch": [1, 4, 1, 2],
+            "latency_ms": [10.0, 20.0, 5.0, 6.0],
+        }
+    )
+    profiles = Profiles.from_pandas(pd.DataFrame({"usd_per_hour": [0.1, 1.0]}, index=["a", "b"]), tables)
+    pipeline = mp.Pipeline.from_document(
+        {"name": "p", "slo": "1s", "stages": {"s": {"model": "m"}}, "edges": []}
+    )
+    trace = mp.Trace.gamma(rate_rps=150, cv=1, duration_s=5, seed=1)
+    plan = mp.plan(pipeline, profiles, trace)
+    assert (plan.choices["s"].hardware, plan.choices["s"].batch) == ("a", 4)
+    *alone, together = mp.whatif(plan, trace, {"s.hardware": "b", "slo": "2s"}).cases
+    assert [case.obstacle is None for case in alone] == [False, True]
+    assert together.same is None
+    assert together.plan.choices["s"].hardware == "b"
+    assert together.plan.slo_s == 2.0

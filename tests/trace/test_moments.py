@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +89,17 @@ def test_traces_from_and_to_pandas() -> None:
     assert mp.Trace.from_pandas(dates).zero_ns is not None
     texts = pd.DataFrame({"timestamp": ["2024-01-31T08:30", "2024-01-31T08:31"]})
     assert mp.Trace.from_pandas(texts).arrival_ns.tolist() == [0, 60 * 10**9]
+    # With and without fractions of a second, as programs write them; durations, and dates of Python.
+    texts = pd.DataFrame({"timestamp": ["2024-01-31T08:30:00", "2024-01-31T08:30:00.5"]})
+    assert mp.Trace.from_pandas(texts).arrival_ns.tolist() == [0, 500_000_000]
+    durations = pd.Series(pd.to_timedelta([0.0, 1.5], unit="s"))
+    assert mp.Trace.from_pandas(durations).arrival_ns.tolist() == [0, 1_500_000_000]
+    python = pd.Series([datetime(2024, 1, 31), datetime(2024, 1, 31, 0, 1)], dtype=object)
+    assert mp.Trace.from_pandas(python).arrival_ns.tolist() == [0, 60 * 10**9]
     for bad, message in (
         ([1, 2], "expected a pandas Series or DataFrame"),
+        (pd.DataFrame({"timestamp": [1.7e9, 1.7e9 + 1]}), "holds numbers"),
+        (pd.DataFrame({"timestamp": ["2024-01-31", "soon"]}), "1 row"),
         (pd.DataFrame({"t": [1]}), "expected one of the columns arrival_s"),
         (pd.Series(pd.to_datetime(["2024-01-31", None])), "1 row"),
     ):
@@ -108,6 +118,10 @@ def test_profiles_from_and_to_pandas() -> None:
     with pytest.raises(mp.InputError) as caught:
         mp.Profiles.from_pandas(hardware.rename(columns={"limit": "limits"}), tables.drop(columns="batch"))
     assert len(caught.value.faults) == 2
+    assert mp.Profiles.from_pandas(hardware, tables.iloc[::-1]) == made
+    with pytest.raises(mp.InputError) as caught:
+        mp.Profiles.from_pandas(pd.concat([hardware, hardware]), tables.assign(model=["m", None]))
+    assert [fault.place for fault in caught.value.faults] == ["hardware: t4", "tables"]
     with pytest.raises(mp.InputError, match="expected a pandas DataFrame"):
         mp.Profiles.from_pandas({}, tables)  # type: ignore[arg-type]
 

@@ -292,6 +292,20 @@ def test_menu_of_hardware_offers_other_hardware() -> None:
     assert all(mp.verify(plan, TRACE).verified for plan in menu.plans)
 
 
+def test_menus_keep_the_least_accuracy_that_a_table_tells() -> None:
+    given = document()
+    rows = {"n": 0.4, "s": 0.6, "m": 0.7}
+    given["accuracy"] = {"table": [{"detect": name, "accuracy": known} for name, known in rows.items()]}
+    asked = mp.Pipeline.from_document(given)
+    for by, patterns in (("variants", 4), ("hardware", 1)):
+        menu = mp.menu(asked, profiles(), TRACE, by=by, within=10.0, accuracy=0.6)
+        assert menu.complete
+        assert len(menu.plans) >= patterns
+        assert {plan.choices["detect"].variant for plan in menu.plans} <= {"s", "m"}
+        assert all(plan.accuracy == rows[plan.choices["detect"].variant or ""] for plan in menu.plans)
+        assert all(plan.min_accuracy == 0.6 for plan in menu.plans)
+
+
 def test_front_of_the_shipped_pipeline() -> None:
     """Golden: every breakpoint of IPA's video pipeline on the shipped trace, in dollars per hour and accuracy."""
     root = Path(__file__).parents[2] / "profiles"

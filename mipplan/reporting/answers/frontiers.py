@@ -21,7 +21,7 @@ from mipplan.reporting.documents import (
 )
 from mipplan.reporting.plans import choice_reports
 from mipplan.reporting.text import figures, seconds_text, show_notes, show_parts, table, traffic_parts
-from mipplan.result import Explanation, Plan, dollars_text, step_text
+from mipplan.result import Explanation, Plan, choice_text, dollars_text, step_text
 from mipplan.trace import Trace
 
 
@@ -196,6 +196,9 @@ class OptionReasonReport(Report):
     certificate_s: float | None
     latency_s: float | None
     detail: str | None
+    variant: Annotated[str | None, "variant"] = None
+
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class ExplainedStageReport(Report):
@@ -208,6 +211,9 @@ class ExplainedStageReport(Report):
     spare_s: float
     one_fewer_certificate_s: float | None
     options: list[OptionReasonReport]
+    variant: Annotated[str | None, "variant"] = None
+
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class NearPlanReport(Report):
@@ -274,5 +280,5 @@ def show_explanation(console: Console, explanation: Explanation, plan: Plan) -> 
         f"{len(near) or 'no'} certified plan(s) on other hardware within {share} of the cost{known}"
     )
     for one in near:
-        mix = ", ".join(f"{s} {c.replicas} × {c.hardware} ({c.batch})" for s, c in one.choices)
+        mix = ", ".join(f"{stage} {choice_text(choice)}" for stage, choice in one.choices)
         console.print(escape(f"  {dollars_text(one.microusd_per_hour)}: {mix}"))
