@@ -87,8 +87,8 @@ class Narrowed:
 
 
 #: Capacities found before, by stage and window.
-#: After so many families a limit is looked at again: on a million queries that is some tenths of a second.
-_FAMILIES_AT_ONCE = 8
+#: Of more queries than this, what one family makes late takes long enough to look at the limit before.
+_LONG = 25_000
 Known: TypeAlias = dict[tuple[str, int], "NeededCapacity | None"]
 
 
@@ -156,8 +156,8 @@ def _in_time(deadline: Deadline, times: LeastTimes, stage: str) -> list[int | No
     """Replicas that each family needs by path service times: none, or None if its least batch latency is too long."""
     least_ns = (int(span.family.service_ns.min()) for span in times.problem.domains[stage])
     needed: list[int | None] = []
-    for number, service_ns in enumerate(least_ns):
-        if number % _FAMILIES_AT_ONCE == _FAMILIES_AT_ONCE - 1:
+    for service_ns in least_ns:
+        if times.problem.workload.queries > _LONG:
             deadline.check()
         late = times.count_late(stage, times.arrival_ns[stage] + service_ns)
         needed.append(0 if late <= times.problem.allowed else None)
