@@ -14,11 +14,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mipplan.core import Int64, Positions, SearchLimits, SolverError
+from mipplan.core import Int64, LimitReachedError, Positions, SearchLimits, SolverError
 from mipplan.fleet.pricing import Priced
 from mipplan.fleet.problem import Column, FleetChoice, FleetObjective
 from mipplan.fleet.workers import WorkerPool
@@ -107,6 +108,10 @@ class ColumnGeneration:
 
     def run(self) -> None:
         """Generate until nothing is missing, `after_round` has enough, or time is up."""
+        with suppress(LimitReachedError):  # a round that there was no time for counts for nothing
+            self._generate()
+
+    def _generate(self) -> None:
         progress = self.progress
         if progress.rounds == 0:
             self._round(progress.duals)
@@ -162,7 +167,7 @@ class ColumnGeneration:
             if index not in self.pool.hopeless
         }
         most = {index: self._most(index, cost) for index, cost in known.items()}
-        answers = self.workers.price(prices, most)
+        answers = self.workers.price(prices, most, self.search.deadline)
         new = self.pool.add(answers)
         self._take_bound(duals, answers, known)
         self.progress.rounds += 1

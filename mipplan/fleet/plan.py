@@ -31,8 +31,8 @@ class FleetParams:
     most_joint: int = 30
     #: That MILP is given at most this many seconds.
     joint_s: float = 60.0
-    #: What would do instead may be looked for this many seconds, whatever the time limit.
-    alternatives_s: float = 30.0
+    #: Of the time left where not all fits, what a set to admit may be looked for at most; its plans have as much of it.
+    admission_share: float = 0.4
     #: A set to admit whose weight left out is within this share of the bound is good enough.
     weight_gap: float = 1e-3
     #: Objectives are relaxed at most this many times.
@@ -150,7 +150,8 @@ class FleetPlanner:
         reason = None
         if solution.chosen is None:
             what = "no set of certified plans fits" if solution.infeasible else "stopped before one was found"
-            reason = f"{what} within {_shared_text(self.fleet)}"
+            shared = _shared_text(self.fleet)
+            reason = f"{what} within {shared}" if shared else what
         effort = self._effort("joint")
         return make_fleet_plan(self.fleet, solution, solution.alone, effort, self.solver, reason)
 
@@ -206,8 +207,8 @@ class FleetPlanner:
         None if time runs out, or no pipeline at all can be admitted.
         """
         fleet = self.fleet
-        search = _until(self.search, self.params.alternatives_s)
-        weight = FleetObjective.of_weight(fleet)
+        weight, share = FleetObjective.of_weight(fleet), self.params.admission_share
+        search = replace(self.search, deadline=self.search.deadline.share(share))
         heaviest = ColumnSearch(weight, pool, workers, self.params.weight_gap, search).run()
         if heaviest.interrupted:
             raise KeyboardInterrupt
@@ -220,7 +221,8 @@ class FleetPlanner:
             return None
         subset = replace(fleet, members=tuple(fleet.members[index] for index in kept))
         known = Pool([list(pool.columns[index]) for index in kept])
-        solution, _ = self._cheapest(subset, self.gap, _until(search, 1.0), known)
+        search = replace(self.search, deadline=self.search.deadline.share(share))
+        solution, _ = self._cheapest(subset, self.gap, search, known)
         if solution.chosen is None:
             return None
         return Admission(
@@ -238,7 +240,7 @@ class FleetPlanner:
         any factor, in the time there is; and whether it is proven that none helps.
         """
         fleet, params = self.fleet, self.params
-        search = _until(self.search, params.alternatives_s)
+        search = self.search
         # Any fleet will do while looking; with a budget it must be a cheap one.
         enough = 1.0 if fleet.budget is None else self.gap
         low, proven, high = 1.0, True, params.most_factor
@@ -282,11 +284,6 @@ class FleetPlanner:
         # What each pipeline costs by itself: its first known plan was found at the hardware's own prices.
         alone = [known[0].cost(fleet.prices) if known else 0 for known in pool.columns]
         return make_fleet_plan(fleet, solution, alone, effort, self.solver, reason)
-
-
-def _until(search: SearchLimits, least_s: float) -> SearchLimits:
-    """Return the same limits with at least that much time left."""
-    return replace(search, deadline=Deadline(max(search.deadline.at, Deadline.after(least_s).at)))
 
 
 def _reason(fleet: Fleet, solution: FleetSolution, pool: Pool) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mipplan.core import Float64, Int64
+from mipplan.core import NO_DEADLINE, Deadline, Float64, Int64, SearchLimits
 from mipplan.fleet.lagrange import PricedTables
 from mipplan.fleet.problem import Column
 from mipplan.fleet.tables import Caps, PricingParams, PricingState, Refused, make_tables
@@ -61,6 +61,9 @@ class PricingProblem:
     hardware: tuple[str, ...]
     state: PricingState = field(default_factory=PricingState)
     params: PricingParams = field(default_factory=PricingParams)
+    deadline: Deadline = (
+        NO_DEADLINE  # After it answers are not looked for any more: `LimitReachedError` is raised.
+    )
 
     def __post_init__(self) -> None:
         self._instance: Instance | None = None
@@ -72,7 +75,7 @@ class PricingProblem:
         #: Whether there is no certified plan at all, whatever the prices are.
         self.hopeless = not instance.has_options
         if not self.hopeless:
-            self._tables = make_tables(instance, self.hardware, self._caps(), self.params)
+            self._tables = make_tables(instance, self.hardware, self._caps(), self.params, self.deadline)
             options = self._tables.options
             self.hopeless = not all(table.count for table in options.values()) or not instance.keeps_slo(
                 {stage: table.ideal() for stage, table in options.items()}
@@ -157,8 +160,10 @@ class PricingProblem:
             for stage, table in zip(self._tables.names, self._tables.stages, strict=True)
         }
         space = SearchSpace(options, self.instance.limits)
-        outcome = PlanSearch(self.instance, space, SearchMethod("paths"), budget=most).run()
+        limits = SearchLimits(self.deadline)
+        outcome = PlanSearch(self.instance, space, SearchMethod("paths", limits=limits), budget=most).run()
         if not outcome.finished:
+            self.deadline.check()
             raise KeyboardInterrupt  # it has no other limit, and took the interrupt for one
         if outcome.best is None:
             return Priced(0 if most is None else most + 1, feasible=most is not None), {}
@@ -169,6 +174,7 @@ class PricingProblem:
         """Cheapest certified choice that costs at most `most`, and its cost; None if there is none."""
         found = self._candidates(tables, most)
         while found is not None and found.cost.size:
+            self.deadline.check()
             refused = self._refused(found.picks[0])
             if refused is None:
                 return found.picks[0], int(found.cost[0])
@@ -183,6 +189,7 @@ class PricingProblem:
         devices = self._tables.devices(found.picks, len(self.hardware))
         certified: list[Int64] = []
         for _ in range(self.params.most_judged):
+            self.deadline.check()
             if not found.cost.size:
                 return certified
             pick = found.picks[0]
@@ -269,6 +276,7 @@ class PricingProblem:
 
     def _sharpen(self, entry: int, rows: Int64) -> None:
         """Make waits exact where they may decide."""
+        self.deadline.check()
         wait = self._tables.waits[entry]
         path, place = wait.use
         curve = self.instance.oracle.paths.paths[path].curves[place]
@@ -297,8 +305,8 @@ class PricingProblem:
         self.state = state
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the trace's tokens, which can be drawn again."""
-        return {**self.__dict__, "_instance": None}
+        """Everything but the trace's tokens, which can be drawn again, and a moment on this clock."""
+        return {**self.__dict__, "_instance": None, "deadline": NO_DEADLINE}
 
 
 def _trace_oracle(instance: Instance) -> CertificateOracle:

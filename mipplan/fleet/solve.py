@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mipplan.core import InputError, SearchLimits
+from mipplan.core import InputError, LimitReachedError, SearchLimits
 from mipplan.documents import write_text_atomically
 from mipplan.fleet.master import ColumnGeneration, Pool, Progress, choose_by_rounding, choose_exactly
 from mipplan.fleet.problem import Column, Fleet, FleetChoice, FleetObjective, FleetSolution
@@ -44,7 +44,7 @@ class SolveParams:
     #: Choosing among known plans takes at most this many seconds.
     choice_s: float = 20.0
     #: Even late it is given this many seconds.
-    least_choice_s: float = 1.0
+    least_choice_s: float = 0.3
     #: To prove a choice best, plans within these parts of what they may cost are looked up in turn: the better the
     #: best choice, the fewer there are in the end.
     close_shares: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
@@ -205,7 +205,10 @@ class ColumnSearch:
         asked = iter(most.items())
         # Few at once, because an answer may make the others needless.
         while part := dict(itertools.islice(asked, 4 * self.workers.count)):
-            answers = self.workers.price(prices, part, wants_all=True)
+            try:
+                answers = self.workers.price(prices, part, self.search.deadline, wants_all=True)
+            except LimitReachedError:
+                return False
             self.pool.add(answers)
             if self.search.deadline.is_over or not all(a.complete for a in answers.values()):
                 return False

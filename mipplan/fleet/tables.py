@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from mipplan.calculus import Wait
-from mipplan.core import UNLIMITED_NS, Bool, Int64
+from mipplan.core import NO_DEADLINE, UNLIMITED_NS, Bool, Deadline, Int64
 from mipplan.options import (
     Configuration,
     Family,
@@ -171,9 +171,16 @@ class PricingTables:
 
 
 def make_tables(
-    instance: Instance, hardware: Sequence[str], caps: Caps, params: PricingParams
+    instance: Instance,
+    hardware: Sequence[str],
+    caps: Caps,
+    params: PricingParams,
+    deadline: Deadline = NO_DEADLINE,
 ) -> PricingTables:
-    """Tabulate the options of every stage, bound their waits, and drop those that no certified plan can contain."""
+    """Tabulate the options of every stage, bound their waits, and drop those that no certified plan can contain.
+
+    Raises `LimitReachedError` if the deadline passes before that is done.
+    """
     order = list(instance.families)
     tables = [_tabulate(instance.families[stage], caps[stage], params.range_ratio) for stage in order]
     # Paths share curves: each pair of stage and curve has an entry, which knows the first place where it counts.
@@ -192,6 +199,7 @@ def make_tables(
     bounds = []
     for (stage, _), (_, curve, use) in entries.items():
         most_ns = max(slack for row, slack in zip(rows, slack_ns, strict=True) if stage in row.stages)
+        deadline.check()
         ns = wait_bounds(curve, tables[stage], tolerance_ns, most_ns)
         bounds.append(WaitBounds(stage, use, ns, np.zeros(ns.size, dtype=bool)))
     usable = [np.ones(table.count, dtype=bool) for table in tables]

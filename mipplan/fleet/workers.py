@@ -9,8 +9,10 @@ worker keeps makes it quicker only, so that an answer does not depend on which w
 from __future__ import annotations
 
 import contextlib
+import math
 import pickle
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mipplan.core import Int64
+from mipplan.core import NO_DEADLINE, Deadline, Int64
 from mipplan.fleet.pricing import Priced, PricingProblem
 from mipplan.fleet.problem import Fleet, Realisation
 from mipplan.fleet.tables import PricingState
@@ -32,6 +34,8 @@ class WorkerParams:
     most_tokens: int = 12_000_000
     #: At most this many tasks per worker and round, so that a slow one does not leave the others idle for long.
     tasks_per_worker: int = 6
+    #: Every round of pricing may take so long, even beyond the time limit: it is the first one that answers anything.
+    least_s: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,21 @@ class PricingTask:
     prices: Int64
     requests: tuple[PricingRequest, ...]
     data: Mapping[int, Realisation]  # of pipelines that are new, or that the worker has lost
+    left_s: float = math.inf  # Seconds to answer in: workers have clocks of their own.
     params: WorkerParams = WorkerParams()
 
 
 def answer(task: PricingTask) -> tuple[list[tuple[int, Priced, PricingState]], list[int]]:
-    """Answer a task's requests, with what was learnt; also name the pipelines that this worker has no data of."""
+    """Answer a task's requests, with what was learnt; also name the pipelines that this worker has no data of.
+
+    Raises `LimitReachedError` if that takes longer than there is time.
+    """
     worker = worker_of(task.folder, task.hardware, task.params)
+    deadline = Deadline(time.monotonic() + task.left_s)
     replies, missing = [], []
     for request in task.requests:
-        problem = worker.problem(request, task.data.get(request.index))
+        deadline.check()
+        problem = worker.problem(request, task.data.get(request.index), deadline)
         if problem is None:
             missing.append(request.index)
             continue
@@ -82,12 +92,15 @@ class _Worker:
         self._problems: dict[int, PricingProblem] = {}
         self._tokens: dict[int, int] = {}
 
-    def problem(self, request: PricingRequest, data: Realisation | None) -> PricingProblem | None:
+    def problem(
+        self, request: PricingRequest, data: Realisation | None, deadline: Deadline
+    ) -> PricingProblem | None:
         problem = self._problems.get(request.index) or self._read(request.index)
         if problem is None and data is not None:
-            problem = PricingProblem(data, self._hardware, request.state)
+            problem = PricingProblem(data, self._hardware, request.state, deadline=deadline)
             self._write(request.index, problem)
         if problem is not None:
+            problem.deadline = deadline
             problem.recall(request.state)
             self._problems[request.index] = problem
         return problem
@@ -158,16 +171,26 @@ class WorkerPool:
             yield cls(fleet, f"{folder}/none" if count == 1 else folder, parallel, count, params)
 
     def price(
-        self, prices: Int64, most: Mapping[int, int | None], *, wants_all: bool = False
+        self,
+        prices: Int64,
+        most: Mapping[int, int | None],
+        deadline: Deadline = NO_DEADLINE,
+        *,
+        wants_all: bool = False,
     ) -> dict[int, Priced]:
-        """Price pipelines, by index, each with the most that a plan of interest may cost."""
+        """Price pipelines, by index, each with the most that a plan of interest may cost.
+
+        Raises `LimitReachedError` if the deadline passes before that is done; a moment there is always.
+        """
+        until = Deadline(max(deadline.at, time.monotonic() + self.params.least_s))
         answers: dict[int, Priced] = {}
         waiting = [
             PricingRequest(index, limit, self.states[index], wants_all) for index, limit in most.items()
         ]
         unknown = most.keys() - self._known
         while waiting:
-            for replies, missing in self.parallel(self._tasks(prices, waiting, unknown)):
+            tasks = self._tasks(prices, waiting, unknown, until.left_s())
+            for replies, missing in self.parallel(tasks):
                 for index, priced, state in replies:
                     answers[index], self.states[index] = priced, state
                     self._known.add(index)
@@ -175,7 +198,9 @@ class WorkerPool:
             waiting = [request for request in waiting if request.index not in answers]
         return {index: answers[index] for index in most}
 
-    def _tasks(self, prices: Int64, requests: Sequence[PricingRequest], unknown: set[int]) -> Iterator[Any]:
+    def _tasks(
+        self, prices: Int64, requests: Sequence[PricingRequest], unknown: set[int], left_s: float
+    ) -> Iterator[Any]:
         """Cut requests up; data are sent of pipelines that no worker was sent yet, or that one has lost."""
         import joblib
 
@@ -185,5 +210,5 @@ class WorkerPool:
             sent = [request.index for request in asked if request.index in unknown]
             data = {index: self.fleet.realisations[index] for index in sent}
             yield joblib.delayed(answer)(
-                PricingTask(self.folder, self.fleet.hardware, prices, asked, data, self.params)
+                PricingTask(self.folder, self.fleet.hardware, prices, asked, data, left_s, self.params)
             )

@@ -89,7 +89,9 @@ class ObjectiveWalker:
             else:
                 walk.steps.append(StepRange(low, at, None, _is_proven(plan)))
                 at = low - 1
-            walk.complete = at < low or (len(walk.steps) < most_steps and not limits.deadline.is_over)
+            is_known = bool(plan.choices) or _is_proven(plan)
+            goes_on = len(walk.steps) < most_steps and not limits.deadline.is_over
+            walk.complete = is_known and (at < low or goes_on)
         walk.steps.reverse()
         walk.solves = self._planner.solves
         return walk
@@ -115,6 +117,7 @@ class PriceWalker:
         first = self.plan(low)
         if not first.choices:  # whatever it costs
             steps = [StepRange(low, high, None, _is_proven(first))]
+            self._complete &= _is_proven(first)
         else:
             last = first if low == high else self.plan(high)
             steps = self._between(low, first, high, last) if last.choices else [StepRange(low, low, first)]
@@ -207,7 +210,9 @@ class TrafficWalker:
                 f"step {len(walk.steps)}: {'no plan' if plan.usd_per_hour is None else plan.usd_per_hour}"
             )
             at = last + 1
-            walk.complete = at > high or (len(walk.steps) < most_steps and not limits.deadline.is_over)
+            is_known = bool(plan.choices) or _is_proven(plan)
+            goes_on = len(walk.steps) < most_steps and not limits.deadline.is_over
+            walk.complete = is_known and (at > high or goes_on)
         return walk
 
 

@@ -87,6 +87,8 @@ class Narrowed:
 
 
 #: Capacities found before, by stage and window.
+#: Of more queries than this, what one family makes late takes long enough to look at the limit before.
+_LONG = 25_000
 Known: TypeAlias = dict[tuple[str, int], "NeededCapacity | None"]
 
 
@@ -111,7 +113,7 @@ def narrow(
         if budget is not None:
             problem = replace(problem, domains=_within(problem.domains, budget))
         for ground, condition in (
-            (PATH_SERVICE, _in_time),
+            (PATH_SERVICE, partial(_in_time, deadline)),
             (CAPACITY, partial(_with_capacity, known, deadline)),
         ):
             blocked = next((stage for stage, domain in problem.domains.items() if not domain), None)
@@ -150,11 +152,16 @@ def _within(domains: Domains, budget: int) -> dict[str, Domain]:
     return kept
 
 
-def _in_time(times: LeastTimes, stage: str) -> list[int | None]:
+def _in_time(deadline: Deadline, times: LeastTimes, stage: str) -> list[int | None]:
     """Replicas that each family needs by path service times: none, or None if its least batch latency is too long."""
     least_ns = (int(span.family.service_ns.min()) for span in times.problem.domains[stage])
-    late = (times.count_late(stage, times.arrival_ns[stage] + service_ns) for service_ns in least_ns)
-    return [0 if count <= times.problem.allowed else None for count in late]
+    needed: list[int | None] = []
+    for service_ns in least_ns:
+        if times.problem.workload.queries > _LONG:
+            deadline.check()
+        late = times.count_late(stage, times.arrival_ns[stage] + service_ns)
+        needed.append(0 if late <= times.problem.allowed else None)
+    return needed
 
 
 def _with_capacity(known: Known, deadline: Deadline, times: LeastTimes, stage: str) -> list[int | None]:

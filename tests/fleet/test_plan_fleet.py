@@ -296,3 +296,14 @@ def test_the_same_twice_is_the_same() -> None:
     texts = [[json.dumps(plan.to_document()) for plan in found.plans.values()] for found in (one, two)]
     assert texts[0] == texts[1]
     assert one.effort.rounds > 2
+
+
+def test_a_pipeline_is_not_priced_to_the_end_after_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = fleet_of(3, pipelines=2, scarcity=0.7)
+    pipelines, profiles = arguments_of(fleet)
+    ticks = itertools.count()
+    with monkeypatch.context() as patch:  # a second for every look at the clock
+        patch.setattr("time.monotonic", lambda: float(next(ticks)))
+        found = mp.plan_fleet(pipelines, profiles, quantile=fleet.quantile, time_limit_s=4.0, n_jobs=1)
+    assert (found.status, found.plans, found.effort.rounds) == ("unknown", {}, 0)
+    assert "allow more time" in found.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import mipplan as mp
+from mipplan.core import Deadline
 from mipplan.planner import SearchParams, benders, planning, trace_instance
 from mipplan.planner import benders as requests
 from mipplan.planner.heuristics import find_first_plan
@@ -257,6 +259,22 @@ def test_first_plan_is_certified_within_limits() -> None:
         assert all(used[name] <= limit for name, limit in instance.limits.items())
         assert incumbent.cost == sum(f.microusd_per_hour * n for f, n in incumbent.configuration.values())
     assert found >= 10
+
+
+def test_the_first_of_the_first_plans_is_not_sized_after_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number in range(6000, 6010):
+        drawn = planning_instance(number)
+        instance = trace_instance(
+            drawn.pipeline, drawn.profiles, drawn.trace, drawn.slo_ns, drawn.quantile, drawn.seed
+        )
+        if not all(found.families for found in instance.families.values()):
+            continue
+        looks = itertools.count()  # The deadline passes between the first look at the clock and the second.
+        monkeypatch.setattr("time.monotonic", lambda looks=looks: float(next(looks)))
+        monkeypatch.setattr(type(instance), "surely_misses_slo", lambda *_: pytest.fail("it was sized"))
+        assert find_first_plan(instance, deadline=Deadline(0.5)) is None
 
 
 def test_progress_is_told_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

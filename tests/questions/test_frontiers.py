@@ -222,6 +222,20 @@ def test_single_values_where_no_plan_is_proven() -> None:
     assert "nothing is said of what lies between" in frontier.notes[0]
 
 
+@pytest.mark.parametrize("over", ["slo", "rate"])
+def test_where_nothing_was_found_in_the_time_nothing_is_said_of_plans(
+    over: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (instance,) = instances(1, 100)
+    ticks = itertools.count()
+    with monkeypatch.context() as patch:  # a second for every look at the clock
+        patch.setattr("time.monotonic", lambda: float(next(ticks)))
+        found = asked(instance, over, time_limit_s=1.0)
+    assert [(step.plan, step.proven) for step in found.steps] == [(None, False)]
+    assert not found.complete
+    assert "none found" in str(found)
+
+
 def test_a_saving_is_a_difference_of_costs() -> None:
     instance = SMALL
     frontier = asked(instance, "slo", **SPAN)
