@@ -19,10 +19,12 @@ BENCHMARKS = {
     "resolve": "benchmarks.resolve.run",
     "tuner": "benchmarks.tuner.run",
     "race": "benchmarks.race.run",
+    "frontier": "benchmarks.frontier.run",
     "fleet": "benchmarks.fleet.run",
     "ipa": "benchmarks.ipa.run",
     "environment": "benchmarks.environment.run",
     "truth": "benchmarks.truth.run",
+    "follow": "benchmarks.follow.run",
     "house": "benchmarks.house.run",
     "models": "benchmarks.models.run",
 }

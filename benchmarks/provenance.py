@@ -60,6 +60,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "resolve": (*_TUNER, "benchmarks/resolve"),
     "tuner": (*_PLANNER, *_TUNER, "profiles", "benchmarks/tuner"),
     "race": (*_PLANNER, *_TUNER, *_GREEDY, "profiles", "benchmarks/race", "benchmarks/tuner/traffic.py"),
+    "frontier": (*_PLANNER, *_rooms("questions"), "profiles", "benchmarks/frontier"),
     "fleet": (*_PLANNER, *_rooms("fleet"), "profiles", "benchmarks/fleet"),
     "ipa": (
         *_PLANNER,
@@ -70,6 +71,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     ),
     "environment": ("pyproject.toml", "benchmarks/environment"),
     "truth": (*_WHOLE, "profiles", "benchmarks/truth"),
+    "follow": (*_WHOLE, "profiles", "benchmarks/follow"),
     "house": (*_WHOLE, "profiles", "benchmarks/house"),
     "models": (*_PLANNER, *_rooms("profiling"), "benchmarks/models"),
     "mutants": (*_WHOLE, "profiles", "tests", "benchmarks/mutants"),

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.follow.run [--quick]``: `mipplan follow` on emulated devices beside the simulated closed loop.
+"""`mipplan follow` on emulated devices beside the simulated closed loop.
 
 A server (`mipplan serve --emulate`) and a driver (`mipplan drive`) run in processes of their own, in real time; the
 controller runs here. What it missed and what it paid is held against `mipplan.tune` with the same policy, seeing counts
@@ -8,8 +8,8 @@ send errors and overruns are part of what is measured (both are told).
 
 from __future__ import annotations
 
-import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -23,13 +23,14 @@ import numpy as np
 import pandas as pd
 
 import mipplan as mp
+from benchmarks.machine import publish, record
 from mipplan.core import NS_PER_S
 from mipplan.following import ByCounts, MetricSample, fetch, parse_metrics
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.tuner import Policy, Setting, simulate
 from mipplan.tuner.policies import POLICIES
 
-RESULTS = Path(__file__).parents[1] / "results" / "follow"
+ROWS = "follow.csv"
 #: Aims: following is within a fifth of its simulation, in misses (of all queries) and in replica-hours.
 WITHIN = 0.2
 #: Where hardly anything is missed, a ratio says nothing: so many queries of a hundred are no difference.
@@ -181,25 +182,37 @@ def measured(plan: mp.Plan, trace: mp.Trace, sample: mp.Trace, policy: str) -> d
     }
 
 
-def main() -> None:
-    """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="short traces")
-    parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--on", default="a quiet machine", help="what to say of the machine, for the table")
-    arguments = parser.parse_args()
+def run(folder: Path, *, quick: bool) -> None:
+    """Write ``follow.csv``, machine and summary into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
     sample = mp.Trace.gamma(rate_rps=25, cv=1.2, duration_s=120, seed=1)
     plan = plan_of(sample)
     rows = []
-    for trace in traces(quick=arguments.quick).values():
-        for policy in POLICIES_RUN[:: 2 if arguments.quick else 1]:
-            rows.append({**measured(plan, trace, sample, policy), "on": arguments.on})
+    for trace in traces(quick=quick).values():
+        for policy in POLICIES_RUN[:: 2 if quick else 1]:
+            load = os.getloadavg()[0]
+            rows.append({**measured(plan, trace, sample, policy), "load_before": load})
             print(rows[-1], file=sys.stderr, flush=True)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    table = pd.DataFrame(rows)
-    table.to_csv(arguments.out / ("quick.csv" if arguments.quick else "follow.csv"), index=False)
-    print(table.to_string(index=False))
+    pd.DataFrame(rows).to_csv(folder / ROWS, index=False, float_format="%.6g")
+    record(folder / "machine.json", "follow")
+    report(folder)
 
 
-if __name__ == "__main__":
-    main()
+def report(folder: Path) -> None:
+    """Write ``summary.md`` from the rows in `folder`."""
+    table = pd.read_csv(folder / ROWS)
+    lines = [
+        "| trace | policy | missed | simulated | replicas | simulated | overran | load before | within 20 % |",
+        "|---" * 9 + "|",
+    ]
+    for row in table.to_dict("records"):
+        shares = " | ".join(f"{row[name]:.1%}" for name in ("missed", "missed_simulated"))
+        counts = " | ".join(f"{row[name]:.2f}" for name in ("replicas", "replicas_simulated"))
+        told = f"{row['overran']:.0%} | {row['load_before']:.1f} | {'yes' if row['within'] else '**no**'}"
+        lines.append(f"| {row['trace']} | `{row['policy']}` | {shares} | {counts} | {told} |")
+    missed = int((~table["within"]).sum())
+    verdict = "kept" if not missed else f"missed in {missed} of {len(table)} rows"
+    aim = f"Aim: misses and replica-hours within {WITHIN:.0%} of the simulation, in every row: {verdict}."
+    means = "Replicas: in the mean; overran: share of batches over 2 ms longer than their table; load: the machine's."
+    little = f"Misses that differ by at most {LITTLE:.0%} of the queries count as the same."
+    publish(folder, "\n".join([*lines, "", f"{aim} {little} {means}"]) + "\n")

@@ -1,1 +1,1 @@
-"""Frontiers against planning every point of a grid anew: `python -m benchmarks.frontier`."""
+"""Frontiers against planning every point of a grid anew."""
