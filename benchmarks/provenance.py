@@ -60,7 +60,12 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "resolve": (*_TUNER, "benchmarks/resolve"),
     "tuner": (*_PLANNER, *_TUNER, "profiles", "benchmarks/tuner"),
     "race": (*_PLANNER, *_TUNER, *_GREEDY, "profiles", "benchmarks/race", "benchmarks/tuner/traffic.py"),
-    "frontier": (*_PLANNER, *_rooms("questions"), "profiles", "benchmarks/frontier"),
+    "frontier": (
+        *_PLANNER,
+        *_rooms("replayer", "perturbation", "questions"),
+        "profiles",
+        "benchmarks/frontier",
+    ),
     "fleet": (*_PLANNER, *_rooms("fleet"), "profiles", "benchmarks/fleet"),
     "ipa": (
         *_PLANNER,

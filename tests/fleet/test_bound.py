@@ -21,7 +21,7 @@ PLANS = (Column((), (2, 0)), Column((), (0, 1)))
 class HandMadeWorkers:
     """Prices both pipelines among their two plans."""
 
-    def price(self, prices: Int64, most: Mapping[int, int | None]) -> dict[int, Priced]:
+    def price(self, prices: Int64, most: Mapping[int, int | None], _: Deadline) -> dict[int, Priced]:
         """The cheapest plan of each, whatever it may cost."""
         best = min(PLANS, key=lambda column: column.cost(prices))
         return {index: Priced(best.cost(prices), (best,)) for index in most}
