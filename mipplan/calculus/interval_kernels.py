@@ -221,9 +221,8 @@ def _can_wait(
 @_compiled
 def begin(dispatch_ns: Int64, group: Int64) -> tuple[Int64, ...]:
     """What is kept of the dispatches from pass to pass: in order; of older tokens; of groups, with their sizes."""
-    older_ns = np.empty_like(
-        dispatch_ns
-    )  # Of all tokens up to each: of this pass as far as known, else of the last.
+    # Of all tokens up to each: of this pass as far as known, else of the last.
+    older_ns = np.empty_like(dispatch_ns)
     size_of = np.zeros(group[-1] + 1, dtype=np.int64)
     last_ns = np.zeros(size_of.size, dtype=np.int64)  # Latest dispatch of each group, by the last pass.
     for token in range(dispatch_ns.size):

@@ -203,9 +203,8 @@ class _Run:
         """Send everything and wait for the answers; whether it was cancelled."""
         import aiohttp
 
-        connector = aiohttp.TCPConnector(
-            limit=0
-        )  # A limit would make queries wait here instead of at the server.
+        # A limit would make queries wait here instead of at the server.
+        connector = aiohttp.TCPConnector(limit=0)
         timeout = aiohttp.ClientTimeout(total=self.timeout_s, sock_connect=self.timeout_s)
         async with aiohttp.ClientSession(
             connector=connector,

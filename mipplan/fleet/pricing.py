@@ -61,9 +61,8 @@ class PricingProblem:
     hardware: tuple[str, ...]
     state: PricingState = field(default_factory=PricingState)
     params: PricingParams = field(default_factory=PricingParams)
-    deadline: Deadline = (
-        NO_DEADLINE  # After it answers are not looked for any more: `LimitReachedError` is raised.
-    )
+    # After it answers are not looked for any more: `LimitReachedError` is raised.
+    deadline: Deadline = NO_DEADLINE
 
     def __post_init__(self) -> None:
         self._instance: Instance | None = None

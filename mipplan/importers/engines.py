@@ -39,9 +39,8 @@ class _TrtexecRun:
     version: str = ""
     device: str = ""
     implicit: str = ""  # What stands behind "Batch:".
-    leading: list[tuple[str, str]] = field(
-        default_factory=list
-    )  # First dimension of each input shape, as text.
+    # First dimension of each input shape, as text.
+    leading: list[tuple[str, str]] = field(default_factory=list)
     streams: int = 1
     summaries: list[tuple[int, str]] = field(default_factory=list)
     is_whole: bool = False  # Whether what follows the latencies in the summary is there.

@@ -234,9 +234,8 @@ class Diagnosis:
         is_blocked = bool(parts)
         if not is_blocked:
             parts.append(f"no configuration can be certified to keep {_objective_text(self.request.plan)}")
-        with suppress(
-            KeyboardInterrupt
-        ):  # That there is no plan is known, and what was found out by then is told.
+        # That there is no plan is known, and what was found out by then is told.
+        with suppress(KeyboardInterrupt):
             parts += [] if is_blocked else self._smallest_objective()
             if binding := self._binding_limits():
                 verb = "bind" if len(binding) > 1 or binding[0].endswith("s") else "binds"
@@ -247,6 +246,15 @@ class Diagnosis:
                 anyhow = replace(self, instance=self.instance.with_deadline(UNLIMITED_NS))
                 named = anyhow._binding_limits()
                 parts += [f"Something would be without any one of these: {'; '.join(named)}"] if named else []
+            parts += self._highest_rate()
+        return ". ".join(parts)
+
+    def what_would_do(self) -> str:
+        """Which objective and share of the traffic a certified plan keeps, as far as there is time; else nothing."""
+        parts: list[str] = []
+        with suppress(KeyboardInterrupt):
+            if self.instance.has_options:
+                parts += [part for part in self._smallest_objective() if part != _NOTHING_FITS]
             parts += self._highest_rate()
         return ". ".join(parts)
 

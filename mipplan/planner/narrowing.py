@@ -29,9 +29,8 @@ class NarrowingParams:
     most: int = 30_000  # Options of all stages together; more are not searched as they are.
     #: All numbers of replicas up to this one, and beyond it each larger by so large a part of itself, one in `dense`.
     dense: int = 8
-    share: float = (
-        0.8  # Of the time left, for one search among few numbers: without a cheaper plan there is no other.
-    )
+    # Of the time left, for one search among few numbers: without a cheaper plan there is no other.
+    share: float = 0.8
     worth_it: float = 0.8  # Another one follows if the plan costs at most this share of what it did.
     many: int = 2_000  # More options are looked at in ranges of replicas first (`options_within`).
     ranges: int = 2  # As `dense`, for where the ranges begin.

@@ -359,16 +359,11 @@ class PlanMaker:
         feasibility = Feasibility(self._method, budget, self._params.search)
         best, limit = feasibility.smallest_deadline(self.instance)
         if best is None:
-            if (
-                limit is None and not self._method.limits.deadline.is_over
-            ):  # What any plan takes, limits included:
-                cheapest = self.cheapest()
+            if limit is None and not self._method.limits.deadline.is_over:
+                cheapest = self.cheapest()  # what any plan takes, limits included
                 return self._without_plan(over_budget(cheapest, budget)) if cheapest.choices else cheapest
-            return replace(
-                self._asked,
-                reason=f"{_STOPPED} before any plan within the budget was found",
-                limit=limit or Limit.TIME,
-            )
+            reason = f"{_STOPPED} before any plan within the budget was found"
+            return replace(self._asked, reason=reason, limit=limit or Limit.TIME)
         made = self._made(best.configuration, None, best.certificate_ns, limit)
         return made.with_slo(max(1, best.certificate_ns))
 
@@ -388,11 +383,17 @@ class PlanMaker:
 
     def _infeasible(self) -> Plan:
         self._method.limits.report("finding out why there is no plan")
+        return self._without_plan(self._diagnosis().reason())
+
+    def what_would_do(self) -> str:
+        """Say which objective and rate a certified plan keeps, as far as that is found in time."""
+        return self._diagnosis().what_would_do()
+
+    def _diagnosis(self) -> Diagnosis:
         latest = time.monotonic() + self._params.diagnosis_s
         deadline = Deadline(min(latest, self._method.limits.deadline.at))
         method = replace(self._method, limits=replace(self._method.limits, deadline=deadline))
-        feasibility = Feasibility(method, params=self._params.search)
-        return self._without_plan(Diagnosis(self.request, self.instance, feasibility).reason())
+        return Diagnosis(self.request, self.instance, Feasibility(method, params=self._params.search))
 
     def _without_plan(self, reason: str) -> Plan:
         return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())

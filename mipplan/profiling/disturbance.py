@@ -40,9 +40,8 @@ class TimedRun(NamedTuple):
     start_ns: int
     wall_ns: int
     cpu_ns: int | None  # CPU time of the replica, all its threads; None if it is not on this machine.
-    waited_ns: (
-        int | None
-    )  # Its threads were ready but had no processor, summed; None where Linux does not say.
+    # Its threads were ready but had no processor, summed; None where Linux does not say.
+    waited_ns: int | None
     preempted: int  # How often a thread was made to give up its processor.
 
 

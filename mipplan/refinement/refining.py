@@ -23,7 +23,8 @@ from mipplan.core import (
     format_duration,
 )
 from mipplan.options import Configuration
-from mipplan.pipeline import Discipline, are_timed
+from mipplan.pipeline import Discipline, Laws, are_timed
+from mipplan.planner import PlanMaker, PlanningParams
 from mipplan.refinement.bounds import Known, Narrowed
 from mipplan.refinement.evaluation import (
     Counters,
@@ -42,9 +43,14 @@ from mipplan.refinement.samples import OtherSamples
 from mipplan.refinement.search import RefinementSearch
 from mipplan.replayer import CacheParams, StageReplays, features_of, replay, resolve_engine
 from mipplan.result import (
+    CertificateKind,
     Choice,
+    Figures,
+    Guarantee,
     Limit,
     Plan,
+    PlanStatus,
+    Provenance,
     Refinement,
 )
 from mipplan.tokens import Sample, realise
@@ -123,14 +129,40 @@ class Refining:
         except KeyboardInterrupt:
             self._stopped = Limit.INTERRUPT
         if excluded is None or excluded.blocked is None:
-            return self._concluded(proof)
+            return self._advised(self._concluded(proof))
         where = f" on {self._others.blocking}" if self._others.blocking else ""
-        return self._concluded(
-            OPTIMAL,
+        why = (
             f"no option of stage {excluded.blocked!r} can keep {format_duration(self._problem.deadline_ns)}{where}: "
             "whatever the other stages run on, its batch latencies and theirs, or its capacity within its limits, "
-            "make too many queries late",
+            "make too many queries late"
         )
+        return self._advised(self._concluded(OPTIMAL, why))
+
+    def _advised(self, made: Plan) -> Plan:
+        """Where there is no plan, say what would do: an objective and a rate that a classic certificate keeps.
+
+        It covers the runs that are asked about, unless queues are fifo or ties are broken in any order.
+        """
+        runs, by_age = self.base.runs, self.discipline == Discipline.OLDEST_FIRST
+        is_covered = by_age and (runs is None or runs.is_settled)
+        is_covered &= all(
+            one.trace.span_ns for one in self.samples
+        )  # what spans no time has no rate to keep up with
+        if made.status is not PlanStatus.INFEASIBLE or not is_covered:
+            return made
+        self.limits.report("finding out what would do")
+        maker = self._maker(self.base.laws, replace(self.limits, deadline=self._ends), PlanningParams())
+        known = maker.what_would_do()
+        return replace(made, reason=f"{made.reason}. Sure to do, though less may: {known}") if known else made
+
+    def _maker(self, laws: Laws, limits: SearchLimits, params: PlanningParams) -> PlanMaker:
+        """Makes classic plans for the same request under these laws; the traffic has its headroom already."""
+        asked, kind = self.base.objective.under(laws), CertificateKind.CLASSIC
+        objective = replace(asked, guarantee=Guarantee.TRACE, headroom=1.0, certificate=kind, runs=None)
+        traces = {sample.number: sample.trace for sample in self.samples}
+        provenance = Provenance.on(list(traces.values()), self.base.formulation, self.base.solver)
+        base = replace(self.base, objective=objective, choices={}, provenance=provenance, figures=Figures())
+        return PlanMaker(base, limits, params)
 
     def _try_given(self, limit: WorkLimit | None = None) -> None:
         """Take the choices of the given plan, if they keep the deadline."""

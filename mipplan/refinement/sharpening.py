@@ -30,7 +30,7 @@ from mipplan.core import (
     first_true,
 )
 from mipplan.options import Configuration, Option, check_names, joint_demand
-from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed
+from mipplan.pipeline import Discipline, DispatchLaw, are_timed
 from mipplan.planner import PlanMaker, PlanningParams
 from mipplan.refinement.certificates import StageCertificates
 from mipplan.refinement.evaluation import ReplayOracle, ScreenParams, StageAlone, WorkLimit
@@ -241,7 +241,9 @@ class Sharpening(Refining):
 
     def _pace(self, own: WorkLimit) -> None:
         """Take paced plans, for the objective and for tighter ones, with more replicas where they need them."""
-        maker = self._maker(dict.fromkeys(self.base.pipeline.stages, DispatchLaw.PACED))
+        maker = self._maker(
+            dict.fromkeys(self.base.pipeline.stages, DispatchLaw.PACED), SearchLimits(), _PROPOSING
+        )
         for share in self.sharpening.pacings:
             self.limits.report(f"proposing a paced plan for {share:.0%} of the objective")
             proposed = self._options_of(self._made(maker, share, own))
@@ -297,7 +299,7 @@ class Sharpening(Refining):
 
     def _loosen(self, own: WorkLimit) -> None:
         """Take classic plans for looser objectives: by bisection of how much looser."""
-        maker = self._maker(self.base.laws)
+        maker = self._maker(self.base.laws, SearchLimits(), _PROPOSING)
         low, high = 1.0, self.sharpening.loosest
         for _ in range(self.sharpening.loosenings):
             factor = math.sqrt(low * high)
@@ -310,16 +312,6 @@ class Sharpening(Refining):
                 low = factor
             else:
                 high = factor
-
-    def _maker(self, laws: Laws) -> PlanMaker:
-        """Makes classic plans for the same request under these laws; the traffic has its headroom already."""
-        objective = replace(
-            self.base.objective.under(laws), headroom=1.0, certificate=CertificateKind.CLASSIC, runs=None
-        )
-        traces = {sample.number: sample.trace for sample in self.samples}
-        provenance = Provenance.on(list(traces.values()), self.base.formulation, self.base.solver)
-        asked = replace(self.base, objective=objective, choices={}, provenance=provenance, figures=Figures())
-        return PlanMaker(asked, SearchLimits(), _PROPOSING)
 
     def _made(self, maker: PlanMaker, factor: float, own: WorkLimit) -> Plan:
         """Return what is found quickly for so many times the objective."""

@@ -43,9 +43,8 @@ class JudgeParams:
 
     most_tokens: int = 8_000_000
     """Judges of at most 8,000,000 tokens together, which take about 1 GB; the longest unused go first."""
-    cache_bytes: int = (
-        1 << 23
-    )  # Of stage replays, for each scenario: the plans asked about in a row are alike.
+    # Of stage replays, for each scenario: the plans asked about in a row are alike.
+    cache_bytes: int = 1 << 23
     pivot_bytes: int = 1 << 28  # The same for the scenario that plans are made on.
     most_tables: int = 64  # Tables of drawn service times, which take up to half a megabyte each.
 

@@ -74,9 +74,8 @@ class ScenarioSource:
 
     traces: Sequence[Trace]
     seed: int
-    drift: float | None = (
-        None  # Standard deviation of the logarithm of the rate; None: estimated for each trace.
-    )
+    # Standard deviation of the logarithm of the rate; None: estimated for each trace.
+    drift: float | None = None
     params: ScenarioParams = ScenarioParams()
     gaps_ns: tuple[Int64, ...] = field(init=False, repr=False)
     blocks: tuple[float, ...] = field(init=False)  # Mean block length of each trace, in gaps.

@@ -64,9 +64,8 @@ class ScenarioSearch:
     limit: WorkLimit
     report: Report
     params: ScenarioSearchParams = ScenarioSearchParams()
-    best: Choices = field(
-        default_factory=dict, init=False
-    )  # The cheapest plan found that keeps all; empty: none.
+    # The cheapest plan found that keeps all; empty: none.
+    best: Choices = field(default_factory=dict, init=False)
     cost: int | None = field(default=None, init=False)
     lower_bound: int = field(default=0, init=False)  # No plan that keeps all scenarios costs less.
     _judged: dict[tuple[Choice, ...], bool] = field(default_factory=dict, init=False)

@@ -131,9 +131,8 @@ class _Search:
         heapq.heapify(self._open)
         self._all = each
         self._best: Plan | None = None
-        self._first: Plan | None = (
-            None  # The answer for the first combination: what it says if there is none.
-        )
+        # The answer for the first combination: what it says if there is none.
+        self._first: Plan | None = None
         self._lower_bound = math.inf  # Of what was opened.
         self._stopped: Limit | None = None
         self.opened = 0

@@ -178,10 +178,8 @@ class _Search:
 
     def _narrowed(self, segments: Sequence[_Segment], most_batches: int | None) -> Iterator[_Segment]:
         """The segments for plans with at most so much Σ b; those that promise nothing stay as they are."""
-        covered, least = (
-            0.0,
-            0,
-        )  # Any accuracy from the last one asked for up to `covered` costs at least `least`.
+        # Any accuracy from the last one asked for up to `covered` costs at least `least`.
+        covered, least = 0.0, 0
         for segment in segments:
             low, cost = segment.low, max(segment.microusd_per_hour, least)
             while low < segment.high:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections import Counter
 from itertools import count
 from pathlib import Path
@@ -42,6 +43,22 @@ def test_refined_plan_is_the_cheapest_that_replays_within_the_objective() -> Non
         assert best.refinement.quantile_ns == replayed.quantile_ns(best.quantile) <= instance.slo_ns
     assert min(seen["optimal"], seen["infeasible"]) > cases // 10
     write_summary("refinement", {"cases": cases, **seen})
+
+
+def test_where_there_is_no_plan_the_reason_names_an_objective_that_will_do() -> None:
+    """By a certificate, which says nothing of fifo queues."""
+    named: Counter[str] = Counter()
+    for number in range(campaign_size(40, 1_000)):
+        instance = refinement_instance(number)
+        best = instance.refine(number, time_limit_s=None)
+        if best.status is not mp.PlanStatus.INFEASIBLE:
+            continue
+        found = re.search(r"Sure to do, though less may: .*Ask for at least (\d+)ms", best.reason or "")
+        named[instance.discipline] += found is not None
+        if found is not None:
+            wider = mp.refine(best, instance.trace, slo_s=int(found[1]) / 1e3, time_limit_s=None)
+            assert wider.choices, number
+    assert named["oldest_first"] > 0 == named["fifo"]
 
 
 def test_paced_refinement_is_the_cheapest_that_replays_by_rule_p() -> None:
