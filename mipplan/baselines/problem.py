@@ -12,13 +12,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from mipplan.certificate import certified_figures
-from mipplan.core import (
-    FieldOf,
-    InputError,
-    LongestPaths,
-    check_all,
-    shown,
-)
+from mipplan.core import FieldOf, InputError, LongestPaths, check_all, shown
 from mipplan.options import Configuration, Family, Option, check_names, check_span, find_families, limits_of
 from mipplan.pipeline import Dispatch, Pipeline, are_timed, pinned
 from mipplan.profiles import Profiles

@@ -11,14 +11,7 @@ import numpy as np
 
 from mipplan.calculus import ArrivalCurve, StageService, most_tokens_per_query
 from mipplan.certificate import check_covered, check_timed
-from mipplan.core import (
-    NS_PER_S,
-    UNLIMITED_NS,
-    Fault,
-    Faults,
-    InputError,
-    Int64,
-)
+from mipplan.core import NS_PER_S, UNLIMITED_NS, Fault, Faults, InputError, Int64
 from mipplan.options import (
     AccuracyFloor,
     Cap,

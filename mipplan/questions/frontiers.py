@@ -22,17 +22,11 @@ from mipplan.core import (
     shown,
 )
 from mipplan.pipeline import Pipeline
-from mipplan.planner import plan as make_plan
 from mipplan.profiles import Profiles
 from mipplan.questions.axes import FrontierAxis, axis_of
 from mipplan.questions.frontier_result import Frontier, FrontierStep
-from mipplan.questions.problems import Problem, check_no_budget
-from mipplan.questions.staircases import (
-    PointWalker,
-    StepRange,
-    Walk,
-    merged,
-)
+from mipplan.questions.problems import Problem, check_no_budget, first_plan
+from mipplan.questions.staircases import PointWalker, StepRange, Walk, merged
 from mipplan.tokens import read_traces
 from mipplan.trace import Trace
 
@@ -99,10 +93,9 @@ def frontier(
     `mipplan.questions.staircases` says why the steps are exact.
     """
     check_all(lambda: axis_of(over), lambda: Deadline.after(time_limit_s), lambda: check_no_budget(planning))
-    deadline = Deadline.after(time_limit_s)
-    made = make_plan(pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **planning)
+    limits = SearchLimits(Deadline.after(time_limit_s), progress or (lambda _: None))
+    made = first_plan(pipeline, profiles, trace, limits, planning)
     problem = Problem(made, read_traces(trace), planning.get("confidence"), planning.get("drift"))
-    limits = SearchLimits(deadline, progress or (lambda _: None))
     return frontier_of(problem, over, (start, end), points, most_steps, n_jobs, limits)
 
 

@@ -15,20 +15,15 @@ from mipplan.planner import Instance, PlanMaker, PlanningParams, Request
 from mipplan.planner import plan as make_plan
 from mipplan.profiles import Profiles
 from mipplan.replayer import replay
-from mipplan.result import (
-    CertificateKind,
-    Figures,
-    Guarantee,
-    Plan,
-    PlanStatus,
-    Provenance,
-)
+from mipplan.result import CertificateKind, Figures, Guarantee, Plan, PlanStatus, Provenance
 from mipplan.solvers import AUTO
 from mipplan.tokens import find_samples
 from mipplan.trace import Trace
 
 #: The share of scenarios that a reliable plan keeps, where its file holds no test that says another.
 _CONFIDENCE = 0.95
+#: Of the time for a question about a plan that is still to be made, what making it may take at most.
+_FIRST_SHARE = 0.7
 
 
 def check_no_budget(planning: Mapping[str, object]) -> None:
@@ -36,6 +31,18 @@ def check_no_budget(planning: Mapping[str, object]) -> None:
     if planning.get("budget_usd_per_hour") is not None:
         message = "asks for the fastest plan: there is no least cost to look for"
         raise InputError.one("budget_usd_per_hour", message)
+
+
+def first_plan(
+    pipeline: Pipeline,
+    profiles: Profiles,
+    trace: Trace | Sequence[Trace],
+    limits: SearchLimits,
+    planning: Mapping[str, Any],
+) -> Plan:
+    """Make the plan that a question starts from, in a part of the time that there is for all of it."""
+    first_s = limits.deadline.share(_FIRST_SHARE).limit_s()
+    return make_plan(pipeline, profiles, trace, time_limit_s=first_s, progress=limits.report, **planning)
 
 
 @dataclass(frozen=True)

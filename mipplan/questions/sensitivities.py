@@ -18,10 +18,9 @@ from mipplan.core import (
     shown,
 )
 from mipplan.pipeline import Pipeline
-from mipplan.planner import plan as make_plan
 from mipplan.profiles import LatencyTable, Profiles
 from mipplan.questions.changes import scaled_table
-from mipplan.questions.problems import Problem, WarmPlanner, check_no_budget
+from mipplan.questions.problems import Problem, WarmPlanner, check_no_budget, first_plan
 from mipplan.questions.sensitivity_result import (
     MOST_FASTER,
     HardwareSensitivity,
@@ -89,10 +88,9 @@ def sensitivity(
     check_all(
         lambda: check_share(share), lambda: Deadline.after(time_limit_s), lambda: check_no_budget(planning)
     )
-    deadline = Deadline.after(time_limit_s)
-    made = make_plan(pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **planning)
-    limits = SearchLimits(deadline, progress or (lambda _: None))
-    return sensitivity_of(Problem(made.require(), read_traces(trace)), share, limits)
+    limits = SearchLimits(Deadline.after(time_limit_s), progress or (lambda _: None))
+    made = first_plan(pipeline, profiles, trace, limits, planning).require()
+    return sensitivity_of(Problem(made, read_traces(trace)), share, limits)
 
 
 def sensitivity_of(problem: Problem, share: float, limits: SearchLimits) -> Sensitivity:

@@ -145,9 +145,7 @@ class Refining:
         """
         runs, by_age = self.base.runs, self.discipline == Discipline.OLDEST_FIRST
         is_covered = by_age and (runs is None or runs.is_settled)
-        is_covered &= all(
-            one.trace.span_ns for one in self.samples
-        )  # what spans no time has no rate to keep up with
+        is_covered &= all(one.trace.span_ns for one in self.samples)  # else there is no rate to keep up with
         if made.status is not PlanStatus.INFEASIBLE or not is_covered:
             return made
         self.limits.report("finding out what would do")

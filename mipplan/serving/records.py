@@ -252,9 +252,7 @@ class StageRecorder:
             self._unwritten += len(rows)
             if self._unwritten >= self._rows_at_once:
                 self._unwritten = 0
-                self._thread.submit(
-                    self._writer.flush
-                )  # what fails is tried again with the next, and at the end
+                self._thread.submit(self._writer.flush)  # what fails is tried again with the next
 
     def rejected(self, reason: str) -> None:
         """A query that was turned away has no rows."""

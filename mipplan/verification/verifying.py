@@ -8,11 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, most_tokens_per_query, overrun
-from mipplan.certificate import (
-    Certificate,
-    check_certificate,
-    plan_services,
-)
+from mipplan.certificate import Certificate, check_certificate, plan_services
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, format_duration
 from mipplan.pipeline import Discipline, Dispatch, Stagger, are_timed
 from mipplan.profiles import MW_PER_W, EnergyTerms, electricity, power_bounds
