@@ -146,11 +146,12 @@ class Refining:
         runs, by_age = self.base.runs, self.discipline == Discipline.OLDEST_FIRST
         is_covered = by_age and (runs is None or runs.is_settled)
         is_covered &= all(one.trace.span_ns for one in self.samples)  # else there is no rate to keep up with
-        if made.status is not PlanStatus.INFEASIBLE or not is_covered:
+        if made.status is not PlanStatus.INFEASIBLE or not is_covered or self._ends.is_over:
             return made
         self.limits.report("finding out what would do")
-        maker = self._maker(self.base.laws, replace(self.limits, deadline=self._ends), PlanningParams())
-        known = maker.what_would_do()
+        known, limits = "", replace(self.limits, deadline=self._ends)
+        with suppress(KeyboardInterrupt):  # that there is no plan is known
+            known = self._maker(self.base.laws, limits, PlanningParams()).what_would_do()
         return replace(made, reason=f"{made.reason}. Sure to do, though less may: {known}") if known else made
 
     def _maker(self, laws: Laws, limits: SearchLimits, params: PlanningParams) -> PlanMaker:
