@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from mipplan.certificate import (
     plan_services,
     plan_settings,
 )
-from mipplan.core import InputError
+from mipplan.core import Deadline, InputError, LimitReachedError
 from mipplan.pipeline import DispatchLaw
 from mipplan.replayer import replay
 from mipplan.result import RunClass, Ties
@@ -82,6 +83,25 @@ def test_a_stage_equals_the_theorem_as_written(is_compiled: bool, stage: SlowSta
     dispatch = slow_dispatches(stage)
     assert found.latest_dispatch_ns.tolist() == dispatch
     assert (found.latest_exit_ns.tolist(), found.largest_batch.tolist()) == slow_exits(stage, dispatch)
+
+
+@given(stage=stages())
+def test_tokens_bounded_few_at_a_time_get_the_same_bounds(stage: SlowStage) -> None:
+    whole = bounds(stage, is_compiled=True)
+    with patch("mipplan.calculus.interval_kernels._TOGETHER", 2):
+        few = bounds(stage, is_compiled=True)
+    for one, other in zip(vars(whole).values(), vars(few).values(), strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("is_compiled", WAYS)
+def test_the_clock_is_looked_at_while_a_stage_is_bounded(is_compiled: bool) -> None:
+    """Thousands of tokens wait for one replica, and the time is over from the beginning."""
+    arrivals_ns = 7 * np.arange(20_000, dtype=np.int64)
+    given = StageArrivals(arrivals_ns, arrivals_ns, np.arange(20_000), np.zeros(20_000, dtype=np.int64))
+    over = Deadline(0.0)
+    with pytest.raises(LimitReachedError):
+        bound_stage(given, np.array([5, 9]), 1, False, RunClass(), is_compiled=is_compiled, check=over.check)
 
 
 def parts(
