@@ -185,10 +185,9 @@ class DispatchProblem:
 
     def _others_before(self, ascending_ns: Int64) -> Int64:
         """How many of these lie before each token's latest arrival, besides its own earliest one."""
-        latest_ns = self.arrivals.latest_ns
-        if self.runs.is_settled:
-            return _count_below(ascending_ns, latest_ns) - (self.arrivals.earliest_ns < latest_ns)
-        return _count_below(ascending_ns, latest_ns + 1) - 1
+        latest_ns, settled = self.arrivals.latest_ns, self.runs.is_settled
+        own = self.arrivals.earliest_ns < latest_ns if settled else 1
+        return _count_below(ascending_ns, latest_ns + (not settled)) - own
 
     @cached_property
     def before_or_older(self) -> Int64:
@@ -228,6 +227,7 @@ def find_latest_dispatch_ns(problem: DispatchProblem, check: Callable[[], None])
     latest_ns = problem.arrivals.latest_ns
     dispatch_ns = problem.coarse_ns
     while True:
+        check()
         rules = _Rules(problem, dispatch_ns)
         waiting = np.flatnonzero(dispatch_ns > latest_ns)
         lowered = rules.latest_ns(waiting, check)
