@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.solvers.figures import bound_gaps, solves, times_by_pair
-from mipplan.plots import draw_performance, figure_of
+from mipplan.plots import draw_performance
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -55,8 +55,12 @@ def _look(pair: str) -> dict[str, object]:
 
 
 def _draw_profiles(table: pd.DataFrame, path: Path) -> None:
-    axes = draw_performance(times_by_pair(solves(table, "suite")), FLOOR_S, look=_look)
-    figure_of(axes).savefig(path)
+    figure, axes = plt.subplots(
+        figsize=(7.5, 7.0), layout="constrained"
+    )  # the usual height has no room for so many
+    draw_performance(times_by_pair(solves(table, "suite")), FLOOR_S, look=_look, axes=axes)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def _draw_bounds(gaps: pd.DataFrame, path: Path) -> None:
