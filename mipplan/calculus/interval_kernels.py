@@ -65,11 +65,20 @@ def solve(problem: DispatchProblem, check: Callable[[], None]) -> tuple[Int64, I
         np.array(given.overtakers),
         np.array(given.group),
     )
-    kept, stand = begin(dispatch_ns, tokens[-1]), np.array([0, 0, 1])
+    size_of, last_ns = np.bincount(given.group), np.maximum.reduceat(dispatch_ns, problem.group_starts)
+    # Dispatches in order; the latest of all tokens up to each, by this pass as far as known; those of groups.
+    kept = np.sort(dispatch_ns), np.maximum.accumulate(dispatch_ns), np.sort(last_ns), last_ns
+    stand, count = np.array([0, 0, 1]), dispatch_ns.size
     while stand[_CHANGED]:
         stand[:] = 0
-        progress = begin_pass(kept)
-        for start in range(0, dispatch_ns.size, _TOGETHER):
+        # Of each dispatch the most that wait and the end of all before; who is done; of groups, how many are not.
+        waiting, freed_ns, done = (
+            np.zeros(count, np.int64),
+            np.zeros(count + 1, np.int64),
+            np.zeros(count, np.bool_),
+        )
+        progress = waiting, freed_ns, done, size_of.copy(), np.zeros_like(size_of)
+        for start in range(0, count, _TOGETHER):
             check()
             some = order[start : start + _TOGETHER]
             lower_dispatches(
@@ -219,28 +228,6 @@ def _can_wait(
 
 
 @_compiled
-def begin(dispatch_ns: Int64, group: Int64) -> tuple[Int64, ...]:
-    """What is kept of the dispatches from pass to pass: in order; of older tokens; of groups, with their sizes."""
-    # Of all tokens up to each: of this pass as far as known, else of the last.
-    older_ns = np.empty_like(dispatch_ns)
-    size_of = np.zeros(group[-1] + 1, dtype=np.int64)
-    last_ns = np.zeros(size_of.size, dtype=np.int64)  # Latest dispatch of each group, by the last pass.
-    for token in range(dispatch_ns.size):
-        older_ns[token] = max(dispatch_ns[token], older_ns[token - 1]) if token else dispatch_ns[token]
-        size_of[group[token]] += 1
-        last_ns[group[token]] = max(last_ns[group[token]], dispatch_ns[token])
-    return np.sort(dispatch_ns), older_ns, np.sort(last_ns), last_ns, size_of
-
-
-def begin_pass(kept: tuple[Int64, ...]) -> tuple[Any, ...]:
-    """What one pass keeps: the most tokens that wait at each dispatch, when what went is done, and who is done."""
-    _, older_ns, _, _, size_of = kept
-    tokens = older_ns.size
-    waiting, freed_ns = np.zeros(tokens, dtype=np.int64), np.zeros(tokens + 1, dtype=np.int64)
-    return waiting, freed_ns, np.zeros(tokens, dtype=np.bool_), size_of.copy(), np.zeros_like(size_of)
-
-
-@_compiled
 def lower_dispatches(
     dispatch_ns: Int64,
     order: Int64,
@@ -258,7 +245,7 @@ def lower_dispatches(
     tokens, slots = dispatch_ns.size, batch if pace else replicas * batch
     first, period = (pace, pace) if pace else (slowest, full_ns)
     earliest_ns, latest_ns, before, before_or_older, groups_before, overtakers, group = given
-    sorted_ns, older_ns, sorted_last_ns, last_ns, _ = kept
+    sorted_ns, older_ns, sorted_last_ns, last_ns = kept
     waiting, freed_ns, done, waiting_for, lowered_ns = progress
     gone, known = stand[_GONE], stand[_KNOWN]
     for token in order:

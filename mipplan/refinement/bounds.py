@@ -86,9 +86,9 @@ class Narrowed:
     refuted: Counter[str]  # Options excluded, by condition.
 
 
-#: Capacities found before, by stage and window.
 #: Of more queries than this, what one family makes late takes long enough to look at the limit before.
 _LONG = 25_000
+#: Capacities found before, by stage and window.
 Known: TypeAlias = dict[tuple[str, int], "NeededCapacity | None"]
 
 
