@@ -6,12 +6,7 @@ None of them uses a solver.
 from mipplan.baselines.adaptation import fa2, rim
 from mipplan.baselines.greedy import inferline
 from mipplan.baselines.problem import BaselineProblem, filled_ns, pose, size_family
-from mipplan.baselines.sizing import (
-    coarse_grained,
-    half_slo,
-    rate_checks,
-    rate_to_size_for,
-)
+from mipplan.baselines.sizing import coarse_grained, half_slo, rate_checks, rate_to_size_for
 
 __all__ = [
     "BaselineProblem",

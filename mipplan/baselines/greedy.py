@@ -13,13 +13,7 @@ from functools import partial
 import numpy as np
 
 from mipplan.baselines.problem import BaselineProblem, Device, pose
-from mipplan.core import (
-    MICRODOLLARS_PER_DOLLAR,
-    Deadline,
-    Report,
-    check_time_limit,
-    format_duration,
-)
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline, Report, check_time_limit, format_duration
 from mipplan.options import Configuration, Option
 from mipplan.pipeline import Dispatch, Pipeline
 from mipplan.profiles import Profiles

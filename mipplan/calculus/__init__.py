@@ -3,7 +3,7 @@
 from mipplan.calculus.arrival import ArrivalCurve, check_curve, empirical_envelope, least_above, overrun
 from mipplan.calculus.envelopes import Envelope, EnvelopeCurve, WindowCounts, rate_needed, servers_needed
 from mipplan.calculus.intervals import StageArrivals, StageBounds, bound_stage
-from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths, join_paths
+from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths, join_paths, slowest_within
 from mipplan.calculus.samplepath import (
     StageService,
     fewest_replicas,
@@ -11,7 +11,7 @@ from mipplan.calculus.samplepath import (
     service_columns,
     stage_service,
 )
-from mipplan.calculus.waits import Wait, slowest_within
+from mipplan.calculus.waits import Wait
 from mipplan.calculus.worstcase import WorstCase, most_tokens_per_query
 
 __all__ = [

@@ -18,7 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Float64, InputError, Int64
+from mipplan.core import NS_PER_S, Bool, Float64, InputError, Int64, running_maximum
 
 
 @dataclass(frozen=True)
@@ -153,20 +153,73 @@ def empirical_envelope(arrival_ns: Int64, max_pieces: int = 64) -> ArrivalCurve:
     if last[0] == 0.0:
         return ArrivalCurve.token_bucket(count, 0.0)
     first = (0.0, float(np.unique(arrival_ns, return_counts=True)[1].max()))  # the most at once
-    vertices = [first, last]
-    pending = [(first, last)]
-    while pending and len(vertices) < max_pieces:
-        left, right = pending.pop(0)
-        slope = (right[1] - left[1]) / (right[0] - left[0])
-        vertex, excess = _support(times, slope)
-        if excess > left[1] - slope * left[0] + 1e-9 * count and left[0] < vertex[0] < right[0]:
-            vertices.append(vertex)
-            pending += [(left, vertex), (vertex, right)]
-    vertices.sort()
-    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(vertices)]
+    vertices, pending = (
+        [first, last],
+        [(first, first[1], last, _Windows(times, np.arange(count, dtype=np.float64)))],
+    )
     # The burst of every slope is computed from the trace itself, so the curve is valid even if refinement stopped.
-    lines = [(max(0.0, _support(times, slope)[1]), slope) for slope in slopes]
+    lines = list[tuple[float, float]]()
+    while pending:
+        left, least, right, windows = pending.pop(0)  # no burst of these slopes is below `least`
+        slope = _slope(left, right)
+        guard, view = _guard(times, slope), windows.above(slope)
+        vertex, burst = windows.furthest(view)
+        spare = burst - (left[1] - slope * left[0]) - 1e-9 * count
+        if spare > guard and left[0] < vertex[0] < right[0] and len(vertices) < max_pieces:
+            vertices.append(vertex)
+            pending.append((left, least, vertex, windows.for_steeper(view, least - 2 * guard)))
+            pending.append((vertex, burst, right, windows.for_flatter(view, 2 * guard)))
+        else:
+            lines.append((max(0.0, burst + guard), slope))
     return ArrivalCurve((*lines, (float(count), 0.0)))
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Arrivals at which the windows that are furthest above lines of some slopes may begin and end.
+
+    What is left out makes no difference for these slopes but for rounding, which `_guard` covers.
+    """
+
+    times: Float64  # Seconds, shape (m,), ascending.
+    ranks: Float64  # Each one's place among all arrivals, shape (m,).
+
+    def above(self, slope: float) -> _View:
+        """Where arrivals are beside a line of this slope."""
+        depth = slope * self.times - self.ranks
+        return _View(depth, running_maximum(depth) - depth)
+
+    def furthest(self, view: _View) -> tuple[tuple[float, float], float]:
+        """The window (length, arrivals) that is furthest above the line, and the line's burst."""
+        end = int(np.argmax(view.gain))
+        start = int(np.argmax(view.depth[: end + 1]))
+        window = float(self.times[end] - self.times[start]), float(self.ranks[end] - self.ranks[start] + 1)
+        return window, float(view.gain[end]) + 1.0
+
+    def for_steeper(self, view: _View, least: float) -> _Windows:
+        """For greater slopes, as long as their bursts are at least so large.
+
+        A window rises above its start all the time, beside this line too, and there it is higher.
+        """
+        starts = np.flatnonzero(view.gain == 0.0)
+        kept = np.maximum.reduceat(view.gain, starts) + 1.0 >= least
+        return self._only(np.repeat(kept, np.diff(starts, append=view.gain.size)))
+
+    def for_flatter(self, view: _View, tolerance: float) -> _Windows:
+        """For lesser slopes: a window begins lower than all before it, and ends no lower than all after it."""
+        ends = view.depth <= np.minimum.accumulate(view.depth[::-1])[::-1] + tolerance
+        return self._only((view.gain <= tolerance) | ends)
+
+    def _only(self, kept: Bool) -> _Windows:
+        return _Windows(self.times[kept], self.ranks[kept])
+
+
+@dataclass(frozen=True)
+class _View:
+    """How far below a line each arrival is, and how much higher than the lowest one until then; both shape (m,)."""
+
+    depth: Float64
+    gain: Float64
 
 
 def overrun(arrival_ns: Int64, curve: ArrivalCurve) -> float:
@@ -180,27 +233,15 @@ def overrun(arrival_ns: Int64, curve: ArrivalCurve) -> float:
         In arrivals and seconds.
     """
     times = (arrival_ns - arrival_ns[0]).astype(np.float64) / NS_PER_S
-    # Neither the guard in `_support` nor rounding itself may put a trace outside that touches the curve exactly.
-    return max(
-        float(_support(times, rate)[1]) - 2 * _guard(times, rate) - burst for burst, rate in curve.buckets
-    )
+    # Rounding may not put a trace outside that touches the curve exactly.
+    windows = _Windows(times, np.arange(times.size, dtype=np.float64))
+    bursts = ((windows.furthest(windows.above(rate))[1], burst, rate) for burst, rate in curve.buckets)
+    return max(found - _guard(times, rate) - burst for found, burst, rate in bursts)
 
 
 def _guard(times: Float64, slope: float) -> float:
     """More than floating-point rounding can take away from a burst."""
     return float(16.0 * np.finfo(np.float64).eps * (times.size + slope * float(times[-1])))
-
-
-def _support(times: Float64, slope: float) -> tuple[tuple[float, float], float]:
-    """Window (length, arrivals) that is furthest above a line of this slope, and that line's burst."""
-    height = np.arange(times.size, dtype=np.float64) - slope * times
-    lowest = np.minimum.accumulate(height)
-    gain = height - lowest
-    end = int(np.argmax(gain))
-    start = int(np.flatnonzero(height[: end + 1] == lowest[end])[0])
-    return (float(times[end] - times[start]), float(end - start + 1)), float(gain[end]) + 1.0 + _guard(
-        times, slope
-    )
 
 
 def _lower_envelope(lines: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:

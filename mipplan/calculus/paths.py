@@ -16,6 +16,7 @@ for any plan.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -23,8 +24,17 @@ from itertools import pairwise
 import numpy as np
 
 from mipplan.calculus.samplepath import StageService, service_time_ns
-from mipplan.calculus.waits import Probes, StageQueue, Wait, WaitCurve
-from mipplan.core import UNLIMITED_NS, Allowance, Bool, Criterion, Int64, greatest_values
+from mipplan.calculus.waits import Probes, StageQueue, Wait, WaitCurve, grid_rate, grid_step
+from mipplan.core import (
+    NO_DEADLINE,
+    UNLIMITED_NS,
+    Allowance,
+    Bool,
+    Criterion,
+    Deadline,
+    Int64,
+    greatest_values,
+)
 from mipplan.pipeline import Edge
 from mipplan.tokens import Messages, StageTokens, Workload
 
@@ -273,6 +283,22 @@ class _Analysis:
                 some = Probes(*(column[own] for column in among)) if isinstance(among, Probes) else marked
                 waits.append(curve.queue.curve(some, allowed + 1))
         return curve if len(waits) == 1 else LongestWait(tuple(waits))
+
+
+def slowest_within(
+    curve: Wait, most_ns: int, least: float, most: float, deadline: Deadline = NO_DEADLINE
+) -> tuple[int, int]:
+    """Largest 1/R on the grid, between two in ns per token, with a wait within `most_ns`: it grows with 1/R.
+
+    Raises `LimitReachedError` if the deadline passes before it is found.
+    """
+    steps = range(grid_step(least) + 1, grid_step(most) + 2)
+
+    def is_beyond(step: int) -> bool:
+        deadline.check()
+        return curve.lower(*grid_rate(step), least_ns=most_ns, most_ns=most_ns) > most_ns
+
+    return grid_rate(steps.start + bisect.bisect_left(steps, True, key=is_beyond) - 1)
 
 
 def _marked(count: int, tokens: Int64) -> Bool:

@@ -12,14 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from mipplan.core import (
-    NS_PER_S,
-    PIECE,
-    UNLIMITED_NS,
-    InputError,
-    Int64,
-    running_maximum,
-)
+from mipplan.core import NS_PER_S, PIECE, UNLIMITED_NS, InputError, Int64, running_maximum
 from mipplan.pipeline import DispatchLaw
 
 #: Products above this are split, because no intermediate result may leave int64.

@@ -248,13 +248,7 @@ class Wait(Protocol):
     def exact(self, period_ns: int, tokens: int) -> int:
         """W in ns, rounded up, at ``1/R = period_ns / tokens`` ns per token."""
 
-    def lower(
-        self,
-        period_ns: int,
-        tokens: int,
-        least_ns: int = 0,
-        most_ns: int = UNLIMITED_NS,
-    ) -> int:
+    def lower(self, period_ns: int, tokens: int, least_ns: int = 0, most_ns: int = UNLIMITED_NS) -> int:
         """Return a lower bound on `exact` that is close and costs little.
 
         It need not tell waits of at most `least_ns` apart, nor those above `most_ns`.
@@ -318,13 +312,7 @@ class WaitCurve:
             self.queue.evaluate(key)
         return self._known[key]
 
-    def lower(
-        self,
-        period_ns: int,
-        tokens: int,
-        least_ns: int = 0,
-        most_ns: int = UNLIMITED_NS,
-    ) -> int:
+    def lower(self, period_ns: int, tokens: int, least_ns: int = 0, most_ns: int = UNLIMITED_NS) -> int:
         """Return a lower bound on `exact`, or 0 (on a path some stage waits at least 0, and the longest wait counts).
 
         It comes from the next rates on both sides: steps of a coarse grid at least, unless what is known of rates
@@ -383,16 +371,6 @@ class WaitCurve:
                 found = max(found, supports.lower_ns(period_ns, tokens, self._above))
             self._bounds[key] = found
         return self._bounds[key]
-
-
-def slowest_within(curve: Wait, most_ns: int, least: float, most: float) -> tuple[int, int]:
-    """Largest 1/R on the grid, between two in ns per token, with a wait within `most_ns`: it grows with 1/R."""
-    steps = range(grid_step(least) + 1, grid_step(most) + 2)
-
-    def is_beyond(step: int) -> bool:
-        return curve.lower(*grid_rate(step), least_ns=most_ns, most_ns=most_ns) > most_ns
-
-    return grid_rate(steps.start + bisect.bisect_left(steps, True, key=is_beyond) - 1)
 
 
 def _reduced(period_ns: int, tokens: int) -> tuple[int, int]:

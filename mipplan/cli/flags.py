@@ -76,8 +76,7 @@ PlanLatency = Annotated[
 Slo = Annotated[
     str | None,
     option(
-        "TIME",
-        "Latency objective: 300ms, or of quantiles: p99=300ms,p50=100ms; the pipeline's by default.",
+        "TIME", "Latency objective: 300ms, or of quantiles: p99=300ms,p50=100ms; the pipeline's by default."
     ),
 ]
 Quantile = Annotated[
@@ -232,8 +231,7 @@ System = Annotated[
     ),
 ]
 PlanDiscipline = Annotated[
-    str | None,
-    typer.Option(help="oldest_first, or fifo (by arrival at the stage); the plan's by default."),
+    str | None, typer.Option(help="oldest_first, or fifo (by arrival at the stage); the plan's by default.")
 ]
 
 # --- how it is done --------------------------------------------------------------------------------------------------

@@ -28,16 +28,7 @@ from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed, pinned
 from mipplan.planner import PlanMaker, PlanningParams
 from mipplan.refinement import refine
 from mipplan.reliability import check_reliability, fewest_scenarios, plan_reliably
-from mipplan.result import (
-    CertificateKind,
-    Figures,
-    Guarantee,
-    Limit,
-    Plan,
-    PlanStatus,
-    Provenance,
-    RunClass,
-)
+from mipplan.result import CertificateKind, Figures, Guarantee, Limit, Plan, PlanStatus, Provenance, RunClass
 from mipplan.tokens import read_traces
 from mipplan.trace import Trace
 

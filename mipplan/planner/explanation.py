@@ -15,6 +15,7 @@ from mipplan.result import (
     Alternative,
     CertificateKind,
     Choice,
+    CriticalStage,
     Explanation,
     NearPlan,
     OptionReason,
@@ -73,7 +74,11 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
         raise InputError.one("plan", f"has a sharp certificate, which has no terms to explain; {held}")
     request = Request.of(plan, trace)
     instance = request.instance()
-    return _Explaining(request, instance, deadline).explained(configuration_of(instance, plan.choices))
+    configuration, before = configuration_of(instance, plan.choices), time.monotonic()
+    path = instance.oracle.critical_path(configuration.services)
+    # What is under way when the time is up takes about as long as this, and so does the end for another plan.
+    soon = Deadline(deadline.at - 2 * (time.monotonic() - before))
+    return _Explaining(request, instance, soon, path).explained(configuration)
 
 
 @dataclass
@@ -83,6 +88,7 @@ class _Explaining:
     request: Request
     instance: Instance
     deadline: Deadline
+    path: tuple[CriticalStage, ...]  # The critical path of the plan asked about.
     is_complete: bool = True  # Whether there was time for everything about the stages.
 
     @property
@@ -116,7 +122,7 @@ class _Explaining:
             microusd_per_hour=cost,
             certificate_ns=certificate_ns,
             deadline_ns=instance.deadline_ns,
-            critical_path=instance.oracle.critical_path(configuration.services),
+            critical_path=instance.oracle.critical_path(configuration.services) if is_adopted else self.path,
             stages=tuple(stages.values()),
             near_plans=near,
             near_share=_PARAMS.near_share,

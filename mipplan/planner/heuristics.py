@@ -19,7 +19,7 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.calculus import PathWait, fewest_replicas, slowest_within
-from mipplan.core import NO_DEADLINE, Deadline, Int64, first_true
+from mipplan.core import NO_DEADLINE, Deadline, Int64, LimitReachedError, first_true
 from mipplan.options import Configuration, Family, Option, accurate_families
 from mipplan.pipeline import DispatchLaw
 from mipplan.planner.choices import SearchSpace
@@ -166,10 +166,11 @@ def _sized(
     sized = Configuration()
     for stage, (family, replicas) in start.items():
         for path in instance.oracle.paths.paths:
-            if deadline.is_over:
-                return None
             if stage in path.stages:
-                needed = replicas_on_path(path, stage, start, share, instance.deadline_ns)
+                try:
+                    needed = replicas_on_path(path, stage, start, share, instance.deadline_ns, deadline)
+                except LimitReachedError:
+                    return None
                 if needed is None:
                     return None
                 replicas = max(replicas, needed)
@@ -179,11 +180,16 @@ def _sized(
 
 
 def replicas_on_path(
-    path: PathWait, stage: str, start: Mapping[str, Option], share: float, deadline_ns: int
+    path: PathWait,
+    stage: str,
+    start: Mapping[str, Option],
+    share: float,
+    deadline_ns: int,
+    deadline: Deadline = NO_DEADLINE,
 ) -> int | None:
     """Replicas with which a stage's wait takes at most that share of its path's slack; None if there is no slack.
 
-    Every T is that of what is started from: more replicas only lower it.
+    Every T is that of what is started from: more replicas only lower it. Raises `LimitReachedError` after the deadline.
     """
     slack = deadline_ns - path.lag_ns - sum(start[other].service.latency_ns for other in path.stages)
     if slack < 0:
@@ -193,7 +199,7 @@ def replicas_on_path(
     family = start[stage].family
     slowest, quickest = family.service(family.fewest), family.service(family.most)
     span = float(quickest.ns_per_token), float(slowest.ns_per_token)
-    period_ns, tokens = slowest_within(curve, math.floor(slack * share), *span)
+    period_ns, tokens = slowest_within(curve, math.floor(slack * share), *span, deadline)
     if period_ns == 0:
         return family.most
     return fewest_replicas(family.service_ns, Fraction(tokens, period_ns), family.law, reached=True)

@@ -252,10 +252,11 @@ class PlanMaker:
         if asked.provenance.sample is None:
             raise AssertionError("a plan is made for a trace")
         limits.report(f"analysing {sum(map(len, asked.provenance.samples)):,} queries")
-        self._asked, self._params = asked, params
-        self._method = SearchMethod.of(asked, limits)
-        self.request, self._proven = Request.of(asked, asked.provenance.samples), 0
+        self._asked, self._params, self._proven = asked, params, 0
+        self._method, before = SearchMethod.of(asked, limits), time.monotonic()
+        self.request = Request.of(asked, asked.provenance.samples)
         self.instance = self.request.instance()
+        self._analysed_s = time.monotonic() - before
 
     def asking(
         self, objective: Objective, limits: SearchLimits, proven: int = 0, *, brief: bool = False
@@ -278,9 +279,8 @@ class PlanMaker:
 
     def hurried(self) -> PlanMaker:
         """The same in the first share of the time, and without a reason if there is no plan: for a first plan."""
-        made, limits, params = copy.copy(self), self._method.limits, self._params
-        deadline = limits.deadline.share(params.first_share)
-        made._method = replace(self._method, limits=replace(limits, deadline=deadline))
+        limits, params = self._method.limits, self._params
+        made = self.within(self.instance.deadline_ns, limits.deadline.share(params.first_share))
         first_s = max(params.first_s, params.any_share * limits.deadline.left_s())
         made._params = replace(params, diagnosis_s=0.0, first_s=first_s)
         return made
@@ -390,8 +390,9 @@ class PlanMaker:
         return self._diagnosis().what_would_do()
 
     def _diagnosis(self) -> Diagnosis:
-        latest = time.monotonic() + self._params.diagnosis_s
-        deadline = Deadline(min(latest, self._method.limits.deadline.at))
+        # What is under way when the time is up takes longer on a long trace, like its analysis.
+        before = self._method.limits.deadline.at - 2 * self._analysed_s
+        deadline = Deadline(min(time.monotonic() + self._params.diagnosis_s, before))
         method = replace(self._method, limits=replace(self._method.limits, deadline=deadline))
         return Diagnosis(self.request, self.instance, Feasibility(method, params=self._params.search))
 

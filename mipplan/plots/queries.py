@@ -164,10 +164,7 @@ def _draw_stay(axes: Axes, row: int, stay: StageStay, begin_ns: int, scale: floa
     bar(stay.exit_ns, stay.sent_ns, ORANGE)
     waited, served = (
         (end - start) * scale
-        for start, end in (
-            (stay.arrival_ns, stay.dispatch_ns),
-            (stay.dispatch_ns, stay.exit_ns),
-        )
+        for start, end in ((stay.arrival_ns, stay.dispatch_ns), (stay.dispatch_ns, stay.exit_ns))
     )
     words = f" {waited:.3g} + {served:.3g} {unit}, batch of {stay.batch} "
     first, last = ((at_ns - begin_ns) * scale for at_ns in (stay.arrival_ns - stay.delay_ns, stay.sent_ns))

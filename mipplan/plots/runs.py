@@ -91,11 +91,7 @@ def _draw_over_time(axes: Axes, windows: Windows, slo_s: float, unit: str, scale
     else:
         axes.set_ylim(0.0, 1.08 * largest * scale)
     axes.set_ylabel(f"latency ({unit})")
-    axes.set_title(
-        f"windows of {format_duration(windows.window_s * NS_PER_S)}",
-        fontsize=8.5,
-        loc="left",
-    )
+    axes.set_title(f"windows of {format_duration(windows.window_s * NS_PER_S)}", fontsize=8.5, loc="left")
     axes.tick_params(labelbottom=False)
     axes.legend(
         frameon=False,

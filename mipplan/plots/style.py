@@ -31,18 +31,7 @@ _DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 #: Fillings do in these.
 _HATCHES = ("", "", "////", "....", "\\\\\\\\", "xxxx", "||||", "----")
 #: Shipped hardware types keep their colours, whichever of them a figure shows.
-SHIPPED = (
-    "cpu",
-    "t4",
-    "v100",
-    "a100",
-    "a100_80gb",
-    "epyc_core",
-    "rtx4090",
-    "inf2",
-    "v100_32gb",
-    "tpu_v5e_4",
-)
+SHIPPED = ("cpu", "t4", "v100", "a100", "a100_80gb", "epyc_core", "rtx4090", "inf2", "v100_32gb", "tpu_v5e_4")
 #: Figures are so wide, inches, for a column of a paper: in one of 80 mm the smallest text has 5 points.
 WIDTH = 4.7
 SMALLEST = 7.5

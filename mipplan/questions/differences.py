@@ -109,12 +109,7 @@ class PlanDifference(Printable):
             ),
             headings=("stage", "before (batch)", "after (batch)", ">$/h"),
             rows=(
-                (
-                    one.stage,
-                    _text(one.before),
-                    _text(one.after),
-                    f"{one.usd_after - one.usd_before:+.4f}",
-                )
+                (one.stage, _text(one.before), _text(one.after), f"{one.usd_after - one.usd_before:+.4f}")
                 for one in self.stages
             ),
             count=len(self.stages),

@@ -206,10 +206,7 @@ class NeededCapacity:
 
 
 def find_needed_capacity(
-    times: LeastTimes,
-    stage: str,
-    params: CapacityParams = CapacityParams(),
-    deadline: Deadline = NO_DEADLINE,
+    times: LeastTimes, stage: str, params: CapacityParams = CapacityParams(), deadline: Deadline = NO_DEADLINE
 ) -> NeededCapacity | None:
     """Find the least capacity of a stage with which no more queries than allowed are late, or nearly that.
 

@@ -58,7 +58,7 @@ class RefinementParams:
     """By the end of this share of the time limit looking for better plans must be done, to leave time for proving."""
     trusted_by: float = 0.92  # By the end of this share the search on trust must be done.
     proven_by: float = 1.0  # By the end of this share the proof must be done.
-    kept_back: float = 0.25  # At most this share of the time limit is kept back for the record at the end.
+    kept_back: float = 0.5  # At most this share of the time limit is kept back for the record at the end.
     trusted_replays: int = 400_000
     """At most 400,000 stage replays of the search on trust, because without a time limit it has to end as well."""
     # Budgets of the proof, as shares of the way from the lower bound to the best plan.

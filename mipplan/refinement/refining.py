@@ -15,13 +15,7 @@ from fractions import Fraction
 from functools import cached_property
 
 from mipplan.certificate import CertificateEvaluator
-from mipplan.core import (
-    MICRODOLLARS_PER_DOLLAR,
-    Deadline,
-    LimitReachedError,
-    SearchLimits,
-    format_duration,
-)
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline, LimitReachedError, SearchLimits, format_duration
 from mipplan.options import Configuration
 from mipplan.pipeline import Discipline, Laws, are_timed
 from mipplan.planner import PlanMaker, PlanningParams
@@ -90,7 +84,7 @@ class Refining:
         self._counters = Counters()
         # What ends a search takes about as long as what begins it, so more than that is kept back.
         self._ends = self.limits.deadline
-        kept_s = min(1.5 * (time.monotonic() - started), params.kept_back * self._ends.left_s())
+        kept_s = min(3.0 * (time.monotonic() - started), params.kept_back * self._ends.left_s())
         self.limits = replace(self.limits, deadline=Deadline(self._ends.at - kept_s))
         self._improving = self._work_until(params.improved_by)
         self._trusting = self._work_until(params.trusted_by, params.trusted_replays)
@@ -115,6 +109,7 @@ class Refining:
         proof: str | None = None
         try:
             self._try_given()
+            self.limits.deadline.check()
             excluded = self._others.narrow(self._problem, None, self._known, self.limits.deadline)
             self._counters.refuted += excluded.refuted
             if excluded.blocked is None:
@@ -171,9 +166,10 @@ class Refining:
         if made is None or not made.keeps(self._problem.limits):
             keeps = self._keeps_unoffered()
         else:
-            oracle, limit = ReplayOracle(self._problem, self._replays), limit or WorkLimit(self._counters)
+            limit = limit or WorkLimit(self._counters)
             keeps = self._is_certified(made) or (
-                oracle.judge(made, limit)[0] and self._others.keep(made, limit)
+                ReplayOracle(self._problem, self._replays).judge(made, limit)[0]
+                and self._others.keep(made, limit)
             )
         if keeps and (made is None or self._problem.allows(made)):
             self._choices, self._cost, self._best = dict(choices), self.base.microusd_per_hour, made

@@ -45,6 +45,30 @@ def test_lies_above_even_if_refinement_stops_early(steps: list[int], most: int) 
         assert curve.just_after(length_ns / NS_PER_S) >= count * (1 - 1e-6)
 
 
+@pytest.mark.parametrize("most", [4, 64])
+@pytest.mark.parametrize("kind", ["gamma", "grid", "poisson", "bursts within a microsecond", "even"])
+def test_every_burst_is_that_of_the_whole_trace(kind: str, most: int) -> None:
+    """On long traces only few windows are looked at for a slope: those that matter to it are among them."""
+    rng = np.random.default_rng(7)
+    for count in (2, 9, 40, 300, 2_000):
+        steps = {
+            "gamma": rng.gamma(0.3, 1e7, count),
+            "grid": rng.integers(0, 4, count) * NS_PER_S,
+            "poisson": rng.exponential(1e7, count),
+            "bursts within a microsecond": np.where(
+                rng.random(count) < 0.05, NS_PER_S, rng.integers(0, 1_000, count)
+            ),
+            "even": np.full(count, 10**6),
+        }[kind]
+        times = np.cumsum(steps.astype(np.int64))
+        curve = empirical_envelope(times, max_pieces=most)
+        for burst, slope in curve.buckets:
+            height = np.arange(count) - slope * (times - times[0]) / NS_PER_S
+            worst = (height - np.minimum.accumulate(height)).max() + 1
+            rounding = 1e-14 * (count + slope * (times[-1] - times[0]) / NS_PER_S)
+            assert worst <= burst <= worst + rounding
+
+
 def test_by_hand() -> None:
     """Three at once, then one every second: 3 + u, up to all seven."""
     curve = empirical_envelope(np.array([0, 0, 0, 1, 2, 3, 4]) * NS_PER_S)

@@ -152,5 +152,33 @@ def test_explaining_ends_with_its_limit_and_says_what_is_missing(monkeypatch: py
     assert "no time for all" in str(told)
     whole = mp.explain(best, instance.trace)
     assert whole.stages_complete
+    assert told.critical_path == whole.critical_path
     for early, late in zip(told.stages, whole.stages, strict=True):
         assert early.spare_latency_ns <= late.spare_latency_ns
+
+
+def test_explaining_keeps_back_what_its_end_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate takes a second, of a sample as much less: little is begun that would end after the limit."""
+    evaluate = CertificateEvaluator.exits_ns
+    for number in range(7000, 7008):
+        instance = planning_instance(number)
+        plan = instance.plan()
+        if not plan.choices:
+            continue
+        for limit_s in (4.0, 9.0, 30.0):
+            clock = [0.0]
+
+            def slow(
+                self: CertificateEvaluator,
+                services: Any,
+                instance: Any = instance,
+                clock: list[float] = clock,
+            ) -> Mapping[str, Int64]:
+                clock[0] += self.workload.queries / len(instance.trace)
+                return evaluate(self, services)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(CertificateEvaluator, "exits_ns", slow)
+                patch.setattr("time.monotonic", lambda clock=clock: clock[0])
+                mp.explain(replace(plan, status=mp.PlanStatus.FEASIBLE), instance.trace, time_limit_s=limit_s)
+            assert clock[0] <= limit_s + 4.0, (number, limit_s, clock[0])

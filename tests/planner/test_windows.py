@@ -144,7 +144,7 @@ def test_cheapest_replayed_plan_is_found() -> None:
 
 def test_looser_windows_never_cost_more() -> None:
     pipeline, profiles = mp.Pipeline.read("profiles/pipelines/cascade.yaml"), mp.Profiles.default()
-    trace = mp.Trace.read("profiles/traces/bursty.csv.gz").slice(0, 40)
+    trace = mp.Trace.read("profiles/traces/bursty.csv.gz").slice(0, 25)
 
     def cost_of(per_s: float, share: float = 1.0) -> int:
         plan = mp.plan(pipeline, profiles, trace, per_s=per_s, share=share)

@@ -124,8 +124,7 @@ def follow(
         ),
     ],
     policy: Annotated[
-        str,
-        flags.option("NAME", "One of newsvendor, lp, lp-lean, inferline, hpa, ray, ray-tuned, static."),
+        str, flags.option("NAME", "One of newsvendor, lp, lp-lean, inferline, hpa, ray, ray-tuned, static.")
     ] = "lp",
     worth: flags.Worth = None,
     sample: Sample = None,
@@ -140,8 +139,7 @@ def follow(
     ] = "5s",
     shadow: Annotated[bool, typer.Option("--shadow", help="Decide and log, and change nothing.")] = False,
     state: Annotated[
-        Path | None,
-        flags.option("FILE", "Keep the last decision here, and go on from it if it is there."),
+        Path | None, flags.option("FILE", "Keep the last decision here, and go on from it if it is there.")
     ] = None,
     audit: Annotated[
         Path | None, flags.option("FILE", "Add a JSON line here for every change, command and failure.")

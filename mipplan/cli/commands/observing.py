@@ -161,8 +161,7 @@ def drive(
         flags.option("NAME=VALUE", "Header of every request; repeat for several.", "--header"),
     ] = None,
     made_of: Annotated[
-        str | None,
-        flags.option("FILE", "Inputs of the model: an .npz file, or module:function.", "--inputs"),
+        str | None, flags.option("FILE", "Inputs of the model: an .npz file, or module:function.", "--inputs")
     ] = None,
     axes: Annotated[
         list[str] | None,

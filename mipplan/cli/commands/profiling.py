@@ -101,8 +101,7 @@ def profile(
     ] = None,
     together: Annotated[int, flags.option("N", "Replicas that run at once on this machine.")] = 1,
     providers: Annotated[
-        str | None,
-        flags.option("NAMES", "Execution providers of onnxruntime, the best first."),
+        str | None, flags.option("NAMES", "Execution providers of onnxruntime, the best first.")
     ] = None,
     axes: Annotated[
         list[str] | None,
@@ -111,8 +110,7 @@ def profile(
         ),
     ] = None,
     inputs: Annotated[
-        str | None,
-        flags.option("FILE", "Inputs: an .npz file, or module:function that makes a batch's."),
+        str | None, flags.option("FILE", "Inputs: an .npz file, or module:function that makes a batch's.")
     ] = None,
     latency: Annotated[str, typer.Option(help="What latency_ms holds: p99, p50, mean or max.")] = "p99",
     precision: Annotated[

@@ -190,14 +190,12 @@ def export(
         Path, flags.option("DIR", "Folder to write; it is empty or not there yet.", "--out", "-o")
     ],
     emulate: Annotated[
-        bool,
-        typer.Option("--emulate", help="With models that only sleep, as long as the plan's tables say."),
+        bool, typer.Option("--emulate", help="With models that only sleep, as long as the plan's tables say.")
     ] = False,
     cpu: Annotated[
         list[str] | None,
         flags.option(
-            "NAME",
-            "A hardware type that is no GPU, besides those called cpu…; repeat for several.",
+            "NAME", "A hardware type that is no GPU, besides those called cpu…; repeat for several."
         ),
     ] = None,
     force: Annotated[

@@ -12,13 +12,7 @@ from rich.markup import escape
 
 from mipplan.core import NS_PER_S
 from mipplan.questions import Frontier, Sensitivity, cost_range, hardware_text, measurement_row, model_text
-from mipplan.reporting.documents import (
-    ChoiceReport,
-    CriticalStageReport,
-    Report,
-    TraceReport,
-    without_absent,
-)
+from mipplan.reporting.documents import ChoiceReport, CriticalStageReport, Report, TraceReport, without_absent
 from mipplan.reporting.plans import choice_reports
 from mipplan.reporting.text import figures, seconds_text, show_notes, show_parts, table, traffic_parts
 from mipplan.result import Explanation, Plan, choice_text, dollars_text, step_text
