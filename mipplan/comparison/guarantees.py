@@ -352,8 +352,8 @@ def guarantee_costs(
                 found[name] = made
                 continue
             asked = entry.asked(question)
-            # Analysing a long trace takes as long each time, whatever the limit is.
-            if deadline.left_s() <= (least_s or 0.0):
+            # Analysing a long trace takes as long each time, whatever the limit is, and replaying it as long again.
+            if deadline.left_s() <= 2 * (least_s or 0.0):
                 found[name] = replace(asked, limit=Limit.TIME)
                 continue
             report(f"pricing the guarantee: {entry.label}")

@@ -93,8 +93,10 @@ class Feasibility:
 
         Without a limit, no plan keeps a smaller one.
         """
-        ranges = Ranges(instance)
-        best, limit = self.find(instance.with_deadline(UNLIMITED_NS), ranges=ranges)
+        ranges, limit = Ranges(instance), None
+        best = _soonest(instance) if self.budget is None else None
+        if best is None:
+            best, limit = self.find(instance.with_deadline(UNLIMITED_NS), ranges=ranges)
         if best is None:
             return None, limit
         try:
@@ -189,6 +191,18 @@ def _moved(configuration: Configuration, instance: Instance) -> Configuration | 
             if alike and offered.fewest <= replicas <= offered.most:
                 moved[stage] = Option(offered, replicas)
     return moved if len(moved) == len(configuration) and instance.allows(moved) else None
+
+
+def _soonest(instance: Instance) -> CertifiedConfiguration | None:
+    """The most replicas of what serves soonest at every stage; None where stages share devices, caps or accuracy."""
+    families = [family for found in instance.families.values() for family in found.families]
+    if instance.caps or instance.floor is not None or any(family.limited for family in families):
+        return None
+    soonest = Configuration()
+    for stage, found in instance.families.items():
+        least = min(found.families, key=lambda family: family.service(family.most).latency_ns)
+        soonest[stage] = Option(least, least.most)
+    return CertifiedConfiguration.of(soonest, instance)
 
 
 def _quickened(
