@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -36,8 +37,9 @@ class Verification(Printable):
     """Outcome of a re-check."""
 
     verified: bool
-    """The file is as it was written, its figures are right, every stage serves more than arrives there on
-    average (the plan is stable), and the certificate keeps the objective."""
+    """The file is as it was written, its figures are right, its choices keep the limits on replicas, devices and
+    accuracy, every stage serves more than arrives there on average (the plan is stable), and the certificate keeps the
+    objective."""
     problems: tuple[str, ...]
     """What speaks against it, one sentence each; empty exactly if verified."""
     remarks: tuple[str, ...]
@@ -169,7 +171,7 @@ def verify(
         problems += _figure_problems(plan, planned, worst, guaranteed_ns)
     if as_planned and same_theorem and same_runs and worst_case_ns is None:
         problems += _sample_problems(plan, traces, judged)
-    problems += _consistency_problems(plan)
+    problems += (*_consistency_problems(plan), *_limit_problems(plan))
     if plan.energy is not None and all(sample.trace.span_ns for sample in planned):
         problems += _power_problems(plan, planned, curve, as_planned and same_trace)
     for sample in planned:
@@ -301,6 +303,27 @@ def _consistency_problems(plan: Plan) -> list[str]:
     if (plan.guarantee is Guarantee.ENVELOPE) != (plan.envelope is not None):
         problems.append("the file's guarantee and its arrival curve do not go together")
     return problems
+
+
+def _limit_problems(plan: Plan) -> Iterator[str]:
+    """Name what the choices take beyond what the file allows: no plan is made of that, whatever it certifies."""
+    devices: Counter[str] = Counter()
+    for name, choice in plan.choices.items():
+        stage, own = plan.pipeline.stages[name], choice.replicas
+        devices[choice.hardware] += own
+        if stage.hardware is not None and choice.hardware not in stage.hardware:
+            yield f"stage {name!r} runs on {choice.hardware}; the pipeline allows {', '.join(stage.hardware)}"
+        if own < stage.replicas_min or own > (stage.replicas_max or own):
+            most = "any number" if stage.replicas_max is None else stage.replicas_max
+            yield f"stage {name!r} has {own} replicas; the pipeline allows {stage.replicas_min} to {most}"
+    for name, used in devices.items():
+        limit = plan.profiles.hardware[name].limit
+        if limit is not None and used > limit:
+            yield f"the plan runs on {used} {name}, of which there are {limit}"
+    least, accuracy = plan.min_accuracy, plan.accuracy
+    # Programs count accuracy in billionths, and round once per stage and a few times more.
+    if least is not None and (accuracy or 0.0) < least * (1 - 1e-9 * (len(plan.choices) + 3)):
+        yield f"the accuracy is {'not known' if accuracy is None else f'{accuracy:.6g}'}, below the {least:g} asked for"
 
 
 def _demand(plan: Plan, sample: Sample, curve: ArrivalCurve | None) -> dict[str, Fraction]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from mipplan.certificate import plan_services
 from mipplan.core import format_duration
 from mipplan.result import document_text, fingerprint
 from planning_instances import hand_made
+from variant_instances import variant_instance
 
-TRACE = hand_made().trace
+TRACE, PROFILES = hand_made().trace, mp.Profiles.default()
 #: Five queries at once and 130 per second: what the trace has, whose bursts come every 40 ms.
 CURVE = ArrivalCurve.token_bucket(5, 130)
 
@@ -240,3 +242,43 @@ def test_only_the_very_same_trace_is_the_same(forged: Forge) -> None:
         orders.add(other.sha256 < plan.trace.sha256)
         assert len(forged(plan, other).remarks) == 1
     assert orders == {False, True}
+
+
+def test_limits_of_the_pipeline_and_its_devices_are_kept() -> None:
+    """A certificate is not enough: nobody can run on more devices than there are."""
+    document = {"name": "x", "slo": "2s", "edges": [{"from": "a", "to": "b"}]}
+    stage = {"model": "resnet50", "hardware": ["t4", "v100_32gb"]}
+
+    def problems(a: tuple[str, int, int], b: tuple[str, int, int], **more: Any) -> tuple[str, ...]:
+        stages = {"a": {**stage, **more}, "b": {"model": "resnet50"}}
+        pipeline = mp.Pipeline.from_document({**document, "stages": stages})
+        hardware = [replace(h, limit=8) if h.name == "t4" else h for h in PROFILES.hardware.values()]
+        limited = mp.Profiles.from_parts(hardware, PROFILES.tables.values())
+        plan = mp.Plan.from_choices(pipeline, limited, {"a": a, "b": b})
+        verification = mp.verify(plan, mp.Trace.poisson(50.0, 10.0, seed=1))
+        assert verification.verified == (not verification.problems)
+        return verification.problems
+
+    t4, many = ("t4", 4, 4), {"replicas": {"min": 2, "max": 4}}
+    assert problems(t4, t4) == problems(t4, t4, **many) == ()
+    assert problems(t4, ("t4", 4, 5)) == ("the plan runs on 9 t4, of which there are 8",)
+    assert problems(("t4", 4, 5), ("v100_32gb", 4, 2), **many) == (
+        "stage 'a' has 5 replicas; the pipeline allows 2 to 4",
+    )
+    assert problems(("t4", 4, 1), t4, replicas={"min": 2}) == (
+        "stage 'a' has 1 replicas; the pipeline allows 2 to any number",
+    )
+    assert problems(("a100_80gb", 4, 4), t4) == (
+        "stage 'a' runs on a100_80gb; the pipeline allows t4, v100_32gb",
+    )
+
+
+def test_the_least_accuracy_is_kept(forged: Forge) -> None:
+    instance = next(made for made in map(variant_instance, range(40)) if made.plan().accuracy)
+    plan = instance.plan()
+    known = plan.accuracy
+    assert known is not None
+    assert forged(plan, instance.trace, min_accuracy=known).problems == ()
+    assert forged(plan, instance.trace, min_accuracy=known * 1.001).problems == (
+        f"the accuracy is {known:.6g}, below the {known * 1.001:g} asked for",
+    )
