@@ -153,10 +153,8 @@ def empirical_envelope(arrival_ns: Int64, max_pieces: int = 64) -> ArrivalCurve:
     if last[0] == 0.0:
         return ArrivalCurve.token_bucket(count, 0.0)
     first = (0.0, float(np.unique(arrival_ns, return_counts=True)[1].max()))  # the most at once
-    vertices, pending = (
-        [first, last],
-        [(first, first[1], last, _Windows(times, np.arange(count, dtype=np.float64)))],
-    )
+    vertices, everything = 2, _Windows(times, np.arange(count, dtype=np.float64))
+    pending = [(first, first[1], last, everything)]
     # The burst of every slope is computed from the trace itself, so the curve is valid even if refinement stopped.
     lines = list[tuple[float, float]]()
     while pending:
@@ -165,8 +163,8 @@ def empirical_envelope(arrival_ns: Int64, max_pieces: int = 64) -> ArrivalCurve:
         guard, view = _guard(times, slope), windows.above(slope)
         vertex, burst = windows.furthest(view)
         spare = burst - (left[1] - slope * left[0]) - 1e-9 * count
-        if spare > guard and left[0] < vertex[0] < right[0] and len(vertices) < max_pieces:
-            vertices.append(vertex)
+        if spare > guard and left[0] < vertex[0] < right[0] and vertices < max_pieces:
+            vertices += 1
             pending.append((left, least, vertex, windows.for_steeper(view, least - 2 * guard)))
             pending.append((vertex, burst, right, windows.for_flatter(view, 2 * guard)))
         else:

@@ -196,7 +196,8 @@ def _moved(configuration: Configuration, instance: Instance) -> Configuration | 
 def _soonest(instance: Instance) -> CertifiedConfiguration | None:
     """The most replicas of what serves soonest at every stage; None where stages share devices, caps or accuracy."""
     families = [family for found in instance.families.values() for family in found.families]
-    if instance.caps or instance.floor is not None or any(family.limited for family in families):
+    shared = instance.caps or instance.floor is not None or any(family.limited for family in families)
+    if shared or not instance.has_options:
         return None
     soonest = Configuration()
     for stage, found in instance.families.items():
