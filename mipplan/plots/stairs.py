@@ -265,8 +265,10 @@ def draw_performance(
     axes : matplotlib.axes.Axes, optional
         To draw on; of a new figure by default.
     """
-    axes = new_axes(3.4) if axes is None else axes
     profile = performance_profile(times, floor_s)
+    # Each further line of the legend below, which has two columns, takes nothing from the axes.
+    lines = (profile.shape[1] + 1) // 2
+    axes = new_axes(3.4 + 0.17 * max(0, lines - 3)) if axes is None else axes
     looks = looks_of([str(name) for name in profile])
     # Beyond the largest factor nothing changes; a little of that is shown.
     factors: Float64 = np.append(profile.index.to_numpy(dtype=np.float64), 1.2 * profile.index[-1])

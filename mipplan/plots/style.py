@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,15 +92,20 @@ def colours_of(names: Sequence[str]) -> dict[str, str]:
 
 
 def looks_of(names: Iterable[str]) -> dict[str, tuple[str, Any]]:
-    """Give each name its colour and its dashes."""
-    return dict(zip(names, zip(cycle(COLOURS), cycle(_DASHES), strict=False), strict=False))
+    """Give each name its colour and its dashes; of as many as there are pairs of these no two look alike."""
+    return {name: _look(place, _DASHES) for place, name in enumerate(names)}
 
 
 def hardware_looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Give each hardware type its colour and its hatch: shipped ones always the same, others those that are left."""
     known = [*SHIPPED, *sorted(set(names) - set(SHIPPED))]
-    looks = dict(zip(known, zip(cycle(COLOURS), cycle(_HATCHES), strict=False), strict=False))
+    looks = {name: _look(place, _HATCHES) for place, name in enumerate(known)}
     return {name: looks[name] for name in names}
+
+
+def _look(place: int, marks: Sequence[Any]) -> tuple[str, Any]:
+    """Colours and marks in turn; each time the colours begin anew, three marks on, so that pairs are new as well."""
+    return COLOURS[place % len(COLOURS)], marks[(place + 3 * (place // len(COLOURS))) % len(marks)]
 
 
 def legend_below(axes: Axes, **given: Any) -> None:

@@ -27,7 +27,7 @@ from mipplan.calculus import ArrivalCurve, StageService
 from mipplan.core import NS_PER_S, InputError
 from mipplan.plots.curves import deviation
 from mipplan.plots.plans import slower_share
-from mipplan.plots.style import SHIPPED
+from mipplan.plots.style import SHIPPED, looks_of
 from mipplan.questions import FrontierStep
 from planning_instances import hand_made
 
@@ -262,3 +262,9 @@ def test_the_deviation_is_the_largest_horizontal_distance(
         latency_ns / NS_PER_S + envelope.just_after(t) / rate - t for t in (0.0, *envelope.breakpoints())
     ]
     assert found == pytest.approx(max(at_breaks))
+
+
+def test_no_two_of_many_look_alike() -> None:
+    names = [str(number) for number in range(32)]
+    assert len(set(map(str, looks_of(names).values()))) == 32
+    assert len(set(plots.hardware_looks(SHIPPED).values())) == len(SHIPPED)
