@@ -158,7 +158,8 @@ def empirical_envelope(arrival_ns: Int64, max_pieces: int = 64) -> ArrivalCurve:
     # The burst of every slope is computed from the trace itself, so the curve is valid even if refinement stopped.
     lines = list[tuple[float, float]]()
     while pending:
-        left, least, right, windows = pending.pop(0)  # no burst of these slopes is below `least`
+        # No burst of the slopes in between is below `least`.
+        left, least, right, windows = pending.pop(0)
         slope = _slope(left, right)
         guard, view = _guard(times, slope), windows.above(slope)
         vertex, burst = windows.furthest(view)
