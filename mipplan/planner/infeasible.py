@@ -94,7 +94,7 @@ class Feasibility:
         Without a limit, no plan keeps a smaller one.
         """
         ranges, limit = Ranges(instance), None
-        best = _soonest(instance) if self.budget is None else None
+        best = _anything(instance, self.budget)
         if best is None:
             best, limit = self.find(instance.with_deadline(UNLIMITED_NS), ranges=ranges)
         if best is None:
@@ -193,17 +193,22 @@ def _moved(configuration: Configuration, instance: Instance) -> Configuration | 
     return moved if len(moved) == len(configuration) and instance.allows(moved) else None
 
 
-def _soonest(instance: Instance) -> CertifiedConfiguration | None:
-    """The most replicas of what serves soonest at every stage; None where stages share devices, caps or accuracy."""
+def _anything(instance: Instance, budget: int | None) -> CertifiedConfiguration | None:
+    """A plan that keeps some deadline: the most replicas of what serves soonest; within a budget, what is cheapest.
+
+    None where none is known at once: where stages share devices, caps or accuracy, or all costs too much.
+    """
     families = [family for found in instance.families.values() for family in found.families]
     shared = instance.caps or instance.floor is not None or any(family.limited for family in families)
     if shared or not instance.has_options:
         return None
-    soonest = Configuration()
+    made = Configuration()
     for stage, found in instance.families.items():
-        least = min(found.families, key=lambda family: family.service(family.most).latency_ns)
-        soonest[stage] = Option(least, least.most)
-    return CertifiedConfiguration.of(soonest, instance)
+        soonest = min(found.families, key=lambda family: family.service(family.most).latency_ns)
+        cheapest = min(found.families, key=lambda family: family.cost(family.fewest))
+        made[stage] = Option(soonest, soonest.most) if budget is None else Option(cheapest, cheapest.fewest)
+    is_affordable = budget is None or made.microusd_per_hour <= budget
+    return CertifiedConfiguration.of(made, instance) if is_affordable else None
 
 
 def _quickened(

@@ -249,14 +249,15 @@ class PlanMaker:
     """Makes the plan that one without choices asks for, with its provenance's sample at hand."""
 
     def __init__(self, asked: Plan, limits: SearchLimits, params: PlanningParams = _PLANNING) -> None:
-        if asked.provenance.sample is None:
-            raise AssertionError("a plan is made for a trace")
+        assert asked.provenance.samples  # a plan is made for a trace
         limits.report(f"analysing {sum(map(len, asked.provenance.samples)):,} queries")
-        self._asked, self._params, self._proven = asked, params, 0
-        self._method, before = SearchMethod.of(asked, limits), time.monotonic()
+        self._asked, self._params, self._proven, before = asked, params, 0, time.monotonic()
         self.request = Request.of(asked, asked.provenance.samples)
         self.instance = self.request.instance()
-        self._analysed_s = time.monotonic() - before
+        # What is under way when the time is up takes longer on a long trace, like its analysis.
+        self._spare_s = min(time.monotonic() - before, limits.deadline.left_s() / 4)
+        end = Deadline(limits.deadline.at - self._spare_s)
+        self._method = SearchMethod.of(asked, replace(limits, deadline=end))
 
     def asking(
         self, objective: Objective, limits: SearchLimits, proven: int = 0, *, brief: bool = False
@@ -291,6 +292,10 @@ class PlanMaker:
         made._method = replace(self._method, limits=replace(self._method.limits, deadline=deadline))
         made.instance = self.instance.with_deadline(latency_ns)
         return made
+
+    def _sooner(self, most_s: float = math.inf) -> SearchMethod:
+        end = min(time.monotonic() + most_s, self._method.limits.deadline.at - self._spare_s)
+        return replace(self._method, limits=replace(self._method.limits, deadline=Deadline(end)))
 
     def cheapest(self, *, quick: bool = False) -> Plan:
         """Return the cheapest plan that keeps the objective; only where a first one is found at once, if `quick`."""
@@ -334,15 +339,13 @@ class PlanMaker:
                 instance, space, self._method, known=known, proven=self._proven, params=params.search
             ).run()
             best = outcome.best
-            if best is None:
-                raise AssertionError("a search that starts from a plan ends with one")
+            assert best is not None  # a search that starts from a plan ends with one
             at_hand = CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns)
             optimal = outcome.finished or outcome.lower_bound >= best.cost
             choice, certificate_ns = break_ties(instance, space, best.choice, best.certificate_ns, deadline)
         except KeyboardInterrupt:
             return self._stopped(at_hand, Limit.INTERRUPT)
-        lower_bound = best.cost if optimal else outcome.lower_bound
-        limit = None if optimal else outcome.limit
+        lower_bound, limit = (best.cost, None) if optimal else (outcome.lower_bound, outcome.limit)
         return self._made(space.configuration(choice), lower_bound, certificate_ns, limit)
 
     def _stopped(self, at_hand: CertifiedConfiguration | None, limit: Limit) -> Plan:
@@ -356,7 +359,7 @@ class PlanMaker:
     def fastest(self, budget: int) -> Plan:
         """Return the plan with the least certified latency that costs at most `budget` (micro-dollars per hour)."""
         self._method.limits.report("looking for the least latency within the budget")
-        feasibility = Feasibility(self._method, budget, self._params.search)
+        feasibility = Feasibility(self._sooner(), budget, self._params.search)
         best, limit = feasibility.smallest_deadline(self.instance)
         if best is None:
             if limit is None and not self._method.limits.deadline.is_over:
@@ -390,11 +393,8 @@ class PlanMaker:
         return self._diagnosis().what_would_do()
 
     def _diagnosis(self) -> Diagnosis:
-        # What is under way when the time is up takes longer on a long trace, like its analysis.
-        before = self._method.limits.deadline.at - 2 * self._analysed_s
-        deadline = Deadline(min(time.monotonic() + self._params.diagnosis_s, before))
-        method = replace(self._method, limits=replace(self._method.limits, deadline=deadline))
-        return Diagnosis(self.request, self.instance, Feasibility(method, params=self._params.search))
+        feasibility = Feasibility(self._sooner(self._params.diagnosis_s), params=self._params.search)
+        return Diagnosis(self.request, self.instance, feasibility)
 
     def _without_plan(self, reason: str) -> Plan:
         return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())

@@ -197,7 +197,14 @@ def test_an_interrupt_is_not_taken_for_a_budget_that_is_too_small(monkeypatch: p
         raise KeyboardInterrupt
 
     monkeypatch.setattr(benders, "solve_problem", interrupted)
-    plan = hand_made().plan(budget_usd_per_hour=100.0)
+    # Where stages share devices nothing is known at once; else there is something that the budget pays for.
+    instance = hand_made()
+    hardware = [replace(one, limit=50) for one in instance.profiles.hardware.values()]
+    scarce = mp.Profiles.from_parts(hardware, instance.profiles.tables.values())
+    plan = replace(instance, profiles=scarce).plan(budget_usd_per_hour=100.0)
     assert (plan.status, plan.limit, dict(plan.choices)) == ("unknown", "interrupt", {})
     assert plan.reason is not None
     assert plan.reason.endswith("before any plan within the budget was found")
+    plan = instance.plan(budget_usd_per_hour=100.0)
+    assert (plan.status, plan.limit) == ("feasible", "interrupt")
+    assert plan.usd_per_hour <= 100.0
