@@ -34,7 +34,7 @@ def summarise(table: pd.DataFrame, *, cases: int) -> str:
 def _counts(table: pd.DataFrame, cases: int) -> str:
     ran = table.drop_duplicates("case")
     kinds = ", ".join(f"{count} {kind}" for kind, count in ran.groupby("kind", sort=False).size().items())
-    whole = "" if len(ran) == cases else " (a part of them: no more than a look at how it goes)"
+    whole = "" if len(ran) == cases else " (a part of them)"
     gamma = table[(table["kind"] == GAMMA) & table["parts"].notna()]
     drawn = f"; gamma cases are judged on {gamma['parts'].median():.0f} parts" if len(gamma) else ""
     return f"{len(ran)} of {cases} cases ran{whole}: {kinds}{drawn}."
