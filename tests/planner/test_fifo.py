@@ -226,7 +226,7 @@ def realised(instance: FifoInstance) -> Instance:
 
 def test_the_fastest_plan_within_a_budget_is_found() -> None:
     compared = 0
-    for number, instance, everything in small_instances(range(FIRST, FIRST + campaign_size(20, 400))):
+    for number, instance, everything in small_instances(range(FIRST, FIRST + campaign_size(26, 400))):
         found = [(ns, cost) for cost, ns, _ in everything.judged()]
         if not found:
             continue
@@ -235,7 +235,7 @@ def test_the_fastest_plan_within_a_budget_is_found() -> None:
         assert plan.status == "optimal", number
         assert plan.certificate_ns == min(ns for ns, cost in found if cost <= budget), number
         compared += 1
-    assert compared > 1
+    assert compared > 3
 
 
 def test_headroom_and_margin_are_kept(tmp_path: Path) -> None:
