@@ -144,6 +144,11 @@ def test_rows_say_what_replays_say(small: Case, rows: list[dict[str, Any]]) -> N
             test = plan.reliability
             assert test is not None
             assert (row["low"], row["high"], row["test_kept"]) == (test.low, test.high, test.kept)
+            fast = [part.rate_rps > test.fastest_rps for part in small.parts]
+            assert (row["fast_parts"], row["fast_kept"]) == (
+                sum(fast),
+                sum(k and f for k, f in zip(kept, fast, strict=True)),
+            )
         else:
             assert "all_parts" not in row
 
@@ -285,6 +290,17 @@ def test_few_parts_can_contradict_an_interval_or_not() -> None:
     assert outcome(made_up(*seen), "real recordings") == (50.0, "missed by 40.0 %")
 
 
+def test_parts_faster_than_the_fastest_scenario_contradict_nothing_and_are_told() -> None:
+    told = reliable("fast", 1.0, 4, kind=REAL, all_parts=10, all_kept=2, fast_parts=8, fast_kept=0)
+    untold = reliable("slow", 1.0, 4, kind=REAL, all_parts=10, all_kept=2, fast_parts=3, fast_kept=0)
+    rows = interval_rows(made_up(told, untold)).set_index("case")
+    assert list(rows.loc[["fast", "slow"], "agrees_tested"]) == [True, False]
+    assert not rows.loc[["fast", "slow"], "agrees"].any()
+    (aim,) = (aim for aim in find_aims(made_up(told, untold)) if "real recordings" in aim.text)
+    assert (aim.found, aim.outcome) == (50.0, "missed by 40.0 %")
+    assert "however fast, 0.0%: of 16 parts missed 11 were faster than what the plan says" in aim.over
+
+
 def test_shares_of_few_parts_are_held_against_whole_parts() -> None:
     stated = {"low": 0.979, "high": 0.99995, "all_parts": 40}
     seen = [reliable(str(kept), 1.0, 4, all_kept=kept, **stated) for kept in (38, 39, 40)]
@@ -298,7 +314,7 @@ def test_the_summary_says_how_much_of_it_ran() -> None:
     assert "at that rate all 278 cases take 2.8 hours" in text
     assert "Greedy has no plan in 1 cases, which are left out." in text
     assert "| ours | confidence 0.95 * | 2 of 2 | 0.900 | 100.0% | 100.0% | 2.00 s |" in text
-    assert "| gamma | 0.95 | 2 | 2 | 2 | 93.0%–100.0% | 97.0% | 100.0% | 100.0% | 0 |" in text
+    assert "| gamma | 0.95 | 2 | 2 | 2 | 93.0%–100.0% | 97.0% | 100.0% | 100.0% | 100.0% | 0 |" in text
     assert "instances where greedy has a plan | on this part: kept |" in text
     whole = summarise(made_up(), cases=2)
     assert "instances where greedy has a plan | kept |" in whole

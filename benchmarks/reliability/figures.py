@@ -96,21 +96,29 @@ def interval_rows(table: pd.DataFrame) -> pd.DataFrame:
 
     `inside`: the observed share lies in the stated interval, whose ends count as shares of so many parts: of a hundred
     parts a share of 99.5 % cannot be observed, so it is 99 to 100 %. `agrees`: the stated interval meets the exact one
-    (95 %) of the observed share, which is what a few parts can say.
+    (95 %) of the observed share, which is what a few parts can say. `agrees_tested`: it meets that of the parts whose
+    mean rate is no larger than the fastest scenario's, of which alone the test says something.
     """
     rows = table[
         (table["planner"] == OURS) & (table["test_scenarios"] > 0) & table["all_parts"].notna()
     ].copy()
     observed = rows["all_kept"] / rows["all_parts"]
-    own = [
-        clopper_pearson(int(kept), int(parts))
-        for kept, parts in zip(rows["all_kept"], rows["all_parts"], strict=True)
-    ]
-    lows, highs = (pd.Series([pair[side] for pair in own], index=rows.index, dtype=float) for side in (0, 1))
+    fast_parts, fast_kept = rows["fast_parts"].fillna(0), rows["fast_kept"].fillna(0)
     return rows.assign(
         observed=observed,
         inside=(np.floor(rows["low"] * rows["all_parts"]) <= rows["all_kept"])
         & (rows["all_kept"] <= np.ceil(rows["high"] * rows["all_parts"])),
-        agrees=(rows["low"] <= highs) & (lows <= rows["high"]),
+        agrees=_meets(rows, rows["all_kept"], rows["all_parts"]),
+        agrees_tested=_meets(rows, rows["all_kept"] - fast_kept, rows["all_parts"] - fast_parts),
         is_below=observed < rows["low"],
+        missed=rows["all_parts"] - rows["all_kept"],
+        fast_missed=fast_parts - fast_kept,
     )
+
+
+def _meets(rows: pd.DataFrame, kept: pd.Series[float], parts: pd.Series[float]) -> pd.Series[bool]:
+    """Whether each row's stated interval meets the exact one (95 %) of a share observed."""
+    own = [clopper_pearson(int(k), int(n)) for k, n in zip(kept, parts, strict=True)]
+    lows, highs = (pd.Series([pair[side] for pair in own], index=rows.index, dtype=float) for side in (0, 1))
+    meets: pd.Series[bool] = (rows["low"] <= highs) & (lows <= rows["high"])
+    return meets

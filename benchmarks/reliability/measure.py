@@ -123,8 +123,15 @@ def _row(
             "high": test.high,
             "drift": test.drift,
             "chosen_on": test.chosen_on,
+            "fastest_rps": test.fastest_rps,
         }
     if test is not None and plan.choices:
         verdicts = [*kept[_choices(plan)], *more[_choices(plan)]]
+        fast = [
+            is_kept
+            for part, is_kept in zip(case.parts, verdicts, strict=True)
+            if part.rate_rps > test.fastest_rps
+        ]
         row |= {"all_parts": len(verdicts), "all_kept": sum(verdicts)}
+        row |= {"fast_parts": len(fast), "fast_kept": sum(fast)}
     return row

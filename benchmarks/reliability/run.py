@@ -26,6 +26,8 @@ COLUMNS = (
     *("parts", "kept", "first_kept"),
     # Of ours: the test on fresh scenarios with its interval, and all parts to hold that against.
     *("test_scenarios", "test_kept", "low", "high", "drift", "chosen_on", "all_parts", "all_kept"),
+    # The fastest scenario of that test; of all parts those that are faster, and how many of these are kept.
+    *("fastest_rps", "fast_parts", "fast_kept"),
     "case_cpu_seconds",
     *STAMP,
 )

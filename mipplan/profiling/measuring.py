@@ -15,12 +15,7 @@ from typing import Any
 import numpy as np
 
 from mipplan.core import NS_PER_MS, NS_PER_S, Int64
-from mipplan.profiling.disturbance import (
-    DisturbanceParams,
-    RunBlock,
-    TimedRun,
-    find_disturbances,
-)
+from mipplan.profiling.disturbance import DisturbanceParams, RunBlock, TimedRun, find_disturbances
 from mipplan.profiling.statistics import (
     QuantileRange,
     WarmUp,

@@ -26,23 +26,11 @@ from mipplan.core import (
     shown,
 )
 from mipplan.profiling.machine import read_machine
-from mipplan.profiling.measuring import (
-    BatchMeasurement,
-    MeasuringParams,
-    UnmeasuredError,
-    measure_batch,
-)
+from mipplan.profiling.measuring import BatchMeasurement, MeasuringParams, UnmeasuredError, measure_batch
 from mipplan.profiling.record import MeasurementRecord, ProfileFolder
 from mipplan.profiling.replicas import Replicas, replicas_of
 from mipplan.profiling.result import LATENCIES, Measurement
-from mipplan.profiling.sizes import (
-    AdaptiveSizes,
-    InTime,
-    NamedSizes,
-    NextSize,
-    SizeRule,
-    check_sizes,
-)
+from mipplan.profiling.sizes import AdaptiveSizes, InTime, NamedSizes, NextSize, SizeRule, check_sizes
 from mipplan.profiling.subjects import SUBJECTS, SubjectRequest, kind_of
 from mipplan.profiling.subjects.callables import CallableSubject, check_callable
 from mipplan.profiling.worker import Server

@@ -16,13 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from mipplan.core import Fault, InputError
-from mipplan.profiling.disturbance import (
-    RunBlock,
-    TimedRun,
-    load_between,
-    read_load,
-    used_ticks,
-)
+from mipplan.profiling.disturbance import RunBlock, TimedRun, load_between, read_load, used_ticks
 from mipplan.profiling.machine import EnergyMeter
 from mipplan.profiling.measuring import UnmeasuredError
 from mipplan.profiling.subjects import SubjectRequest

@@ -80,10 +80,7 @@ class Server:
             if self._runs <= 3:
                 subject.check()
         subject.check()
-        return {
-            "runs": runs,
-            "memory_gib": None if subject.is_remote else _peak_gib(),
-        }
+        return {"runs": runs, "memory_gib": None if subject.is_remote else _peak_gib()}
 
     def _loaded(self) -> Subject:
         if self._subject is None:

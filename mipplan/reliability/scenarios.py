@@ -13,8 +13,10 @@ a twentieth of the sample, or hardly anything would be resampled.
 another: it differs from the sample as two draws do, √2 times as much as a draw differs from its mean. Resampled once, a
 plan that is made to keep the luck of one sample would look more reliable than it is.
 
-*Drift*: the rate of each scenario is multiplied by exp(drift·Z), Z standard normal. By default the drift is by how much
-mean rates of ten parts of the sample differ beyond what the memory of its gaps explains, near 0 for stationary ones.
+*Drift*: the rate of each scenario is multiplied by exp(drift·Z), Z standard normal. By default it is estimated from how
+much the mean gaps of ten parts of the sample differ beyond what the memory of its gaps explains. Where a stationary
+sample may well differ as much, the drift is what that adds to its mean, near 0; where one hardly would (once in a
+hundred), the rate itself moves, and by tomorrow it may have moved as far as from part to part.
 
 References
 ----------
@@ -47,6 +49,9 @@ class ScenarioParams:
     fewest_blocks: int = 20
     busy_at: float = 1.25  # Busy periods are those of a server 1.25 times as fast as the mean rate.
     parts: int = 10  # The drift is estimated from the mean gaps of 10 parts of the sample.
+    chance: float = (
+        0.01  # The rate moves where parts differ as those of a stationary sample do once in a hundred.
+    )
 
 
 class Purpose(IntEnum):
@@ -178,11 +183,19 @@ def longest_busy_period(gaps_ns: Int64, faster: float) -> int:
 def estimate_drift(gaps_ns: Int64, params: ScenarioParams = ScenarioParams()) -> float:
     """By how much the mean rate is off beyond what resampling has: standard deviation of its logarithm.
 
-    From the mean gaps of equal parts of the sample, which differ more than the memory of its gaps explains where the
-    rate itself changes.
+    From the mean gaps of equal parts of the sample. They differ by chi-squared where the sample is stationary: by the
+    memory of its gaps alone.
     """
+    from scipy.special import chdtri
+
     gaps = gaps_ns.astype(np.float64)
     means = np.array([part.mean() for part in np.array_split(gaps, params.parts)])
+    free = params.parts - 1
     by_parts = float(means.var(ddof=1)) / params.parts
     by_memory = max(0.0, sum_covariances(gaps)[1]) / gaps.size
-    return math.sqrt(max(0.0, by_parts - by_memory)) / float(gaps.mean())
+    beyond = math.sqrt(max(0.0, by_parts - by_memory)) / float(gaps.mean())
+    if by_parts * free <= by_memory * float(chdtri(free, params.chance)):
+        return beyond
+    # A part without any gap has no rate; as a multiple of the rest its logarithm would be without end.
+    between = float(np.log(means[means > 0]).var(ddof=1)) - params.parts * by_memory / float(gaps.mean()) ** 2
+    return max(beyond, math.sqrt(max(0.0, between)))

@@ -86,7 +86,11 @@ class ReliabilityTest:
             worst = WorstScenario(scenario.number, scenario.trace.name, scenario.rate, quantile_ns, stage)
         scenarios, kept = record.scenarios + 1, record.kept + is_kept
         low, high = clopper_pearson(kept, scenarios, level_of_test(self.number))
-        self.record = replace(record, scenarios=scenarios, kept=kept, low=low, high=high, worst=worst)
+        rate_rps = scenario.trace.rate_rps  # Infinite where all arrive at once.
+        fastest = max(record.fastest_rps, rate_rps if math.isfinite(rate_rps) else 0.0)
+        self.record = replace(
+            record, scenarios=scenarios, kept=kept, low=low, high=high, fastest_rps=fastest, worst=worst
+        )
 
 
 def longest_wait(plan: Plan, scenario: Scenario, replayed: ReplayResult) -> str | None:

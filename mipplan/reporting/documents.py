@@ -136,6 +136,7 @@ class ReliabilityReport(Report):
     kept: int
     low: float
     high: float
+    fastest_rps: float
     passed: bool
     tests: int
     chosen_on: int

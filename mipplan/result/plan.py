@@ -24,24 +24,10 @@ from mipplan.core import (
     remake,
 )
 from mipplan.documents import write_text_atomically
-from mipplan.pipeline import (
-    Discipline,
-    Dispatch,
-    DispatchLaw,
-    Laws,
-    Pipeline,
-    choosing,
-    common_law,
-)
+from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, choosing, common_law
 from mipplan.profiles import MW_PER_W, EnergyTerms, LatencyTable, PowerDraw, Profiles, power_draw
 from mipplan.result.explanation import Explanation, accuracy_of, dollars_text, summary_figures
-from mipplan.result.plan_file import (
-    PlanDocument,
-    altered_parts,
-    document_text,
-    plan_document,
-    read_document,
-)
+from mipplan.result.plan_file import PlanDocument, altered_parts, document_text, plan_document, read_document
 from mipplan.result.record import (
     Choice,
     Effort,

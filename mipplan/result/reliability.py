@@ -92,6 +92,8 @@ class Reliability:
     high: float = 1.0
     """Exact (Clopper–Pearson) interval of the share of all scenarios kept: with probability 95 % every interval that
     the tests of one search gave holds its plan's share."""
+    fastest_rps: float = 0.0
+    """Largest mean rate among these fresh scenarios, in queries per second: of faster traffic the test says nothing."""
     tests: int = 0
     """Plans tested in this search, this one included; each on scenarios of its own."""
     chosen_on: int = 0
@@ -124,7 +126,9 @@ class Reliability:
         interval = f"95 % interval {100 * self.low:.0f}–{100 * self.high:.0f} %"
         verdict = "" if self.passed else f", fewer than the {100 * self.confidence:g} % asked for"
         worst = "" if self.worst is None else f"; worst: {self.worst.text(name)}"
-        return f"kept in {self.kept} of {self.scenarios} fresh scenarios ({share:.0f} %; {interval}){verdict}{worst}"
+        rates = f" of up to {self.fastest_rps:.4g} queries/s" if self.fastest_rps else ""
+        of = f"{self.kept} of {self.scenarios} fresh scenarios{rates}"
+        return f"kept in {of} ({share:.0f} %; {interval}){verdict}{worst}"
 
 
 class WorstDocument(StrictEntry):
@@ -145,6 +149,7 @@ class ReliabilityDocument(StrictEntry):
     kept: int = _COUNT
     low: float = _SHARE
     high: float = _SHARE
+    fastest_rps: float = Field(default=0.0, ge=0, allow_inf_nan=False)  # Files of before have none.
     tests: int = _COUNT
     chosen_on: int = _COUNT
     left_out: int = _COUNT

@@ -37,12 +37,7 @@ from mipplan.core import (
 from mipplan.documents import write_text_atomically
 from mipplan.profiles import EnergyTerms, PowerDraw
 from mipplan.result.stage import NEVER, StageReplay
-from mipplan.result.statistics import (
-    CONFIDENCE,
-    QUANTILES,
-    LatencyStatistics,
-    latency_statistics,
-)
+from mipplan.result.statistics import CONFIDENCE, QUANTILES, LatencyStatistics, latency_statistics
 from mipplan.result.stream import (
     SHOWN_QUANTILES,
     STAGE_HEADINGS,

@@ -116,7 +116,24 @@ def test_stationary_traffic_hardly_drifts() -> None:
 
 def test_a_rate_that_changes_drifts() -> None:
     ramp = mp.Trace.ramp((50.0, 150.0), (1.0, 1.0), (50.0, 50.0), 1.0, seed=0)
-    assert estimate_drift(np.diff(ramp.arrival_ns)) > 0.08
+    gaps = np.diff(ramp.arrival_ns)
+    rates = [1 / part.mean() for part in np.array_split(gaps, 10)]
+    # As far as from part to part, not only by what ten parts add to their mean.
+    assert 0.8 * np.std(np.log(rates)) < estimate_drift(gaps) < np.std(np.log(rates), ddof=1)
+
+
+def test_a_rate_moves_where_parts_differ_as_stationary_ones_hardly_do() -> None:
+    """Once in a hundred samples without memory, by chance; where the rate is doubled, always."""
+    few = ScenarioParams(chance=0.0)  # Nothing moves then.
+    seeds = range(300)
+    drawn = [np.diff(mp.Trace.poisson(100.0, 20.0, seed=seed).arrival_ns) for seed in seeds]
+    moves = [estimate_drift(gaps) > estimate_drift(gaps, few) for gaps in drawn]
+    assert sum(moves) <= 10
+    steps = [
+        np.concatenate([gaps, np.diff(mp.Trace.poisson(200.0, 20.0, seed=seed + 300).arrival_ns)])
+        for seed, gaps in enumerate(drawn[:20])
+    ]
+    assert all(estimate_drift(gaps) > 0.2 for gaps in steps)
 
 
 def test_scenarios_differ_from_the_sample_as_two_samples_do() -> None:

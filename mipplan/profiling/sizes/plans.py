@@ -115,11 +115,7 @@ class PlanSizes:
         }
 
     def _verdict(
-        self,
-        today: Plan,
-        are_open: bool,
-        found: Mapping[int, BatchMeasurement],
-        failed: Collection[int],
+        self, today: Plan, are_open: bool, found: Mapping[int, BatchMeasurement], failed: Collection[int]
     ) -> str:
         chosen = ", ".join(
             f"{stage}: {choice.replicas} × {choice.hardware}, batch {choice.batch}"

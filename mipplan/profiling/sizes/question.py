@@ -43,16 +43,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from mipplan.core import (
-    Deadline,
-    Fault,
-    Faults,
-    InputError,
-    SearchLimits,
-    interrupts_seen,
-    listed,
-    shown,
-)
+from mipplan.core import Deadline, Fault, Faults, InputError, SearchLimits, interrupts_seen, listed, shown
 from mipplan.options import check_names, check_span
 from mipplan.pipeline import Discipline, Pipeline
 from mipplan.planner import PlanMaker, PlanningParams

@@ -29,10 +29,7 @@ def default_name(text: str) -> str:
 
 def load(request: SubjectRequest) -> Subject:
     """Import the function, and the one that makes its inputs."""
-    request.refuse(
-        providers="go with ONNX models only",
-        axes="go with models that have a signature",
-    )
+    request.refuse(providers="go with ONNX models only", axes="go with models that have a signature")
     function = find_callable(request.text, "model")
     inputs = None if request.inputs is None else find_callable(request.inputs, "inputs")
     return CallableSubject(function, inputs)

@@ -45,8 +45,7 @@ def default_name(text: str) -> str:
 def load(request: SubjectRequest) -> Subject:
     """Ask the server what the model takes."""
     request.refuse(
-        threads="are those of the server: start it with as many",
-        providers="go with ONNX models only",
+        threads="are those of the server: start it with as many", providers="go with ONNX models only"
     )
     return _Endpoint(_split(request.text), request)
 
