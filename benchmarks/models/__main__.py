@@ -1,4 +1,4 @@
-"""``python -m benchmarks.models fetch|first|second|trials|report``: the parts of the benchmark one by one."""
+"""``python -m benchmarks.models fetch|ship|twice|trials|report``: the parts of the benchmark one by one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.models.fetch import fetch
-from benchmarks.models.run import measure, report, try_loads
+from benchmarks.models.run import measure_twice, report, ship, try_loads
 
 
 def main() -> None:
@@ -16,8 +16,8 @@ def main() -> None:
     folder = Path(__file__).resolve().parents[1] / "results" / "models"
     parts = {
         "fetch": fetch,
-        "first": partial(measure, folder, "first"),
-        "second": partial(measure, folder, "second"),
+        "ship": partial(ship, folder / "shipped"),
+        "twice": partial(measure_twice, folder),
         "trials": partial(try_loads, folder),
         "report": partial(report, folder),
     }

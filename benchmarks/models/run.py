@@ -1,6 +1,6 @@
 """Measure the models twice on a quiet machine, and try whether a loaded one is noticed.
 
-The first measurement is what is shipped in ``profiles/``; the second says whether it can be reproduced.
+What is shipped in ``profiles/`` was measured by `ship`, on a processor of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,13 +21,17 @@ import numpy as np
 import pandas as pd
 
 import mipplan as mp
-from benchmarks.machine import publish, record
+from benchmarks.machine import processor, publish, record
 from benchmarks.models.fetch import fetch, path_of
 from benchmarks.models.summary import REPEATED, TRIALS, summarise
 from mipplan.profiling import read_samples
 
 #: One core of the machine; its price is that of a whole core of the instance named in ``profiles/hardware.yaml``.
 HARDWARE, USD_PER_HOUR = "epyc_core", 0.0564525
+#: A core of whatever machine this is.
+CORE = "core"
+#: Of `mipplan profile`, for each batch size.
+_DEFAULT_LIMIT_S = 60.0
 #: Seconds of a trial: two blocks of runs.
 _TRIAL_S = 1.0
 _TRIALS_OF_EACH = 10
@@ -35,7 +40,7 @@ _MOST_RUNS = 10_000
 
 
 class Job(NamedTuple):
-    """What is measured, and for how long each batch size."""
+    """What is measured, and for how long each batch size is where it is shipped."""
 
     name: str
     subject: str  # Of `fetch.SOURCES`, or a function of a module here.
@@ -56,7 +61,7 @@ JOBS = (
 )
 #: Measured a second time: the models, and what runs one window after window; not the work around them.
 AGAIN = tuple(job for job in JOBS if not job.name.startswith("ocr-"))
-#: Measured once: the CPU's part of profiles by model size, hardware and batch.
+#: Shipped only: the CPU's part of profiles by model size, hardware and batch.
 SIZES = (
     Job("resnet-18", "resnet-18", "", (1, 2, 4), 6),
     Job("resnet-50", "resnet-50", "", (1, 2, 4), 8),
@@ -65,53 +70,66 @@ SIZES = (
 
 
 def run(folder: Path, *, quick: bool) -> None:
-    """Do all of it, one after the other; a tenth of the time with `quick`."""
+    """Measure twice, and try loads, one after the other; a tenth of the time with `quick`."""
     fetch()
-    for time_of in ("first", "second"):
-        measure(folder, time_of, 0.1 if quick else 1.0)
+    measure_twice(folder, 0.1 if quick else 1.0)
     try_loads(folder, 1 if quick else _TRIALS_OF_EACH)
     report(folder)
 
 
-def measure(folder: Path, time_of: str, share: float = 1.0) -> None:
-    """Measure all models into a profile folder inside `folder`: the ``first`` or the ``second`` time."""
-    out = folder / time_of
-    shutil.rmtree(out, ignore_errors=True)
-    for job in (*JOBS, *SIZES) if time_of == "first" else AGAIN:
-        is_function = ":" in job.subject
-        found = mp.measure(
-            f"benchmarks.models.{job.subject}" if is_function else os.path.relpath(path_of(job.subject)),
-            name=job.name,
-            inputs=f"benchmarks.models.{job.inputs}" if job.inputs else None,
-            hardware=HARDWARE,
-            usd_per_hour=USD_PER_HOUR,
-            batches=job.batches,
-            threads=1,
-            out=out,
-            time_limit_s=max(1.0, job.time_limit_s * share),
-            params=mp.profiling.MeasuringParams(most_runs=_MOST_RUNS),
-            again=True,
-        )
-        print(found, flush=True)
+def ship(folder: Path) -> None:
+    """Measure what ``profiles/`` ships, into `folder`; only on the processor that it says it is of."""
+    if "EPYC" not in processor():
+        raise SystemExit(f"profiles are shipped of {HARDWARE}, and this is {processor()}")
+    shutil.rmtree(folder, ignore_errors=True)
+    for job in (*JOBS, *SIZES):
+        _measure(job, folder, HARDWARE, job.time_limit_s)
+
+
+def measure_twice(folder: Path, share: float = 1.0) -> None:
+    """Measure the models one after the other, and all of them once more, as a user would: by the default limits."""
+    with tempfile.TemporaryDirectory() as work:
+        both = [Path(work) / time_of for time_of in ("first", "second")]
+        for out in both:
+            for job in AGAIN:
+                _measure(job, out, CORE, _DEFAULT_LIMIT_S * share)
+        folder.mkdir(parents=True, exist_ok=True)
+        _compare(both).to_csv(folder / REPEATED, index=False, float_format="%.6g")
     record(folder / "machine.json", "models")
 
 
+def _measure(job: Job, out: Path, hardware: str, time_limit_s: float) -> None:
+    is_function = ":" in job.subject
+    found = mp.measure(
+        f"benchmarks.models.{job.subject}" if is_function else os.path.relpath(path_of(job.subject)),
+        name=job.name,
+        inputs=f"benchmarks.models.{job.inputs}" if job.inputs else None,
+        hardware=hardware,
+        usd_per_hour=USD_PER_HOUR,
+        batches=job.batches,
+        threads=1,
+        out=out,
+        time_limit_s=max(1.0, time_limit_s),
+        params=mp.profiling.MeasuringParams(most_runs=_MOST_RUNS),
+        again=True,
+    )
+    print(found, flush=True)
+
+
 def report(folder: Path) -> None:
-    """Write ``repeated.csv`` where both measurements are at hand, and the summary."""
-    if (folder / "first").is_dir() and (folder / "second").is_dir():
-        _compare(folder).to_csv(folder / REPEATED, index=False, float_format="%.6g")
+    """Write the summary of what was measured."""
     publish(folder, summarise(folder))
 
 
-def _compare(folder: Path) -> pd.DataFrame:
+def _compare(folders: Sequence[Path]) -> pd.DataFrame:
     """One row per model and batch size: quantiles of both measurements."""
-    both = [read_samples(folder / time_of) for time_of in ("first", "second")]
+    both = [read_samples(folder) for folder in folders]
     rows = []
     for job in AGAIN:
         for batch in job.batches:
             row: dict[str, object] = {"model": job.name, "batch": batch}
             for time_of, samples in zip(("first", "second"), both, strict=True):
-                found = samples.get((job.name, HARDWARE), {}).get(batch)
+                found = samples.get((job.name, CORE), {}).get(batch)
                 row[f"{time_of}_runs"] = 0 if found is None else found.size
                 for quantile in (0.5, 0.99):
                     value = np.nan if found is None else np.quantile(found, quantile, method="higher")
