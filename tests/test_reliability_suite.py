@@ -313,6 +313,11 @@ def test_the_summary_says_how_much_of_it_ran() -> None:
     assert text.startswith("3 of 278 cases ran (a part of them): 3 gamma")
     assert "at that rate all 278 cases take 2.8 hours" in text
     assert "Greedy has no plan in 1 cases, which are left out." in text
+    assert "several commits" not in text
+    two = made_up().assign(commit=lambda own: own["case"].map({"a": "1234567890", "b": "abcdef01"}))
+    assert "2 gamma; gamma cases are judged on 4 parts. Measured on several commits: 1 on" in summarise(
+        two, cases=2
+    )
     assert "| ours | confidence 0.95 * | 2 of 2 | 0.900 | 100.0% | 100.0% | 2.00 s |" in text
     assert "| gamma | 0.95 | 2 | 2 | 2 | 93.0%–100.0% | 97.0% | 100.0% | 100.0% | 100.0% | 0 |" in text
     assert "instances where greedy has a plan | on this part: kept |" in text

@@ -37,7 +37,10 @@ def _counts(table: pd.DataFrame, cases: int) -> str:
     whole = "" if len(ran) == cases else " (a part of them)"
     gamma = table[(table["kind"] == GAMMA) & table["parts"].notna()]
     drawn = f"; gamma cases are judged on {gamma['parts'].median():.0f} parts" if len(gamma) else ""
-    return f"{len(ran)} of {cases} cases ran{whole}: {kinds}{drawn}."
+    commits = ran["commit"].astype(str).str[:7].value_counts()
+    apart = ", ".join(f"{count} on {commit}" for commit, count in commits.items())
+    mixed = f" Measured on several commits: {apart}." if len(commits) > 1 else ""
+    return f"{len(ran)} of {cases} cases ran{whole}: {kinds}{drawn}.{mixed}"
 
 
 def _points(rows: pd.DataFrame) -> list[str]:
