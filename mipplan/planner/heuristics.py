@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -71,7 +72,6 @@ def find_first_plan(
         best = min(some, key=lambda plan: plan.cost, default=None)
         return None if best is None else trim(instance, best.configuration, params, deadline)
     patterns: list[dict[str, Option]] = []
-    candidates: list[Configuration] = []
     every = (family for found in instance.families.values() for family in found.families)
     is_paced = any(family.law is DispatchLaw.PACED for family in every)
     for least in params.least if is_paced else params.least[:1]:
@@ -80,24 +80,22 @@ def find_first_plan(
         )
         for chosen in zip(*stages, strict=True):
             start = dict(zip(instance.families, chosen, strict=True))
-            if start in patterns or deadline.is_over:
-                continue
-            patterns.append(start)
-            if (found := _candidate(instance, start, params, deadline)) is not None:
-                candidates.append(found)
+            patterns += [] if start in patterns else [start]
     if any(option.family.overtaking is not None for start in patterns for option in start.values()):
         # Sizing knows nothing of overtaking: what it finds may be thousands of times too dear.
-        scaled = (_scaled(instance, _at_most(start), params.shrinking, deadline) for start in patterns)
-        certified = [
-            configuration for configuration in scaled if _is_certified(instance, configuration, deadline)
-        ]
+        most = [_at_most(start) for start in patterns]
+        scaled = [(_scaled(instance, own, params.shrinking, deadline), own) for own in most]
+        # Where nothing smaller than the most is, that itself may be.
+        certified = [c for c, own in scaled if c is not own or _is_certified(instance, own, deadline)]
         if certified:
             cheapest = min(certified, key=lambda configuration: configuration.microusd_per_hour)
             return trim(instance, cheapest, deadline=deadline)
+    sized = (_candidate(instance, start, params, deadline) for start in patterns)
+    candidates = [found for found in sized if found is not None]
     while candidates and not deadline.is_over:
         cheapest = min(candidates, key=lambda candidate: candidate.microusd_per_hour)
         candidates.remove(cheapest)
-        if instance.keeps_slo(cheapest.services):
+        if _is_certified(instance, cheapest, deadline):
             # With no time for any wait a stage got all it may have: mostly many times what it needs. In `fifo` queues
             # what is too many for one stage makes the next ones need more.
             unsized = any(
@@ -152,25 +150,27 @@ def _candidate(
     instance: Instance, start: Mapping[str, Option], params: FirstPlanParams, deadline: Deadline
 ) -> Configuration | None:
     """Return the first sizing that is not surely refused; None if all are, or none is found by the deadline."""
-    for share in params.shares:
-        sized = _sized(instance, start, share, deadline)
-        if sized is not None and not instance.surely_misses_slo(sized.services):
-            return sized
+    with suppress(LimitReachedError):
+        deadline.check()
+        for share in params.shares:
+            sized = _sized(instance, start, share, deadline)
+            if sized is not None and not instance.surely_misses_slo(sized.services):
+                return sized
     return None
 
 
 def _sized(
     instance: Instance, start: Mapping[str, Option], share: float, deadline: Deadline
 ) -> Configuration | None:
-    """Give every stage the replicas its tightest path needs; None if that is too slow or too many, or time is over."""
+    """Give every stage the replicas its tightest path needs; None if that is too slow or too many.
+
+    Raises `LimitReachedError` after the deadline.
+    """
     sized = Configuration()
     for stage, (family, replicas) in start.items():
         for path in instance.oracle.paths.paths:
             if stage in path.stages:
-                try:
-                    needed = replicas_on_path(path, stage, start, share, instance.deadline_ns, deadline)
-                except LimitReachedError:
-                    return None
+                needed = replicas_on_path(path, stage, start, share, instance.deadline_ns, deadline)
                 if needed is None:
                     return None
                 replicas = max(replicas, needed)
@@ -248,9 +248,10 @@ def _scaled(instance: Instance, found: Configuration, steps: int, deadline: Dead
 
 def _is_certified(instance: Instance, configuration: Configuration, deadline: Deadline) -> bool:
     """Whether it is known to be certified: nothing more is asked after the deadline."""
-    if deadline.is_over or not instance.allows(configuration):
-        return False
-    return instance.keeps_slo(configuration.services)
+    with suppress(LimitReachedError):
+        deadline.check()
+        return instance.allows(configuration) and instance.keeps_slo(configuration.services)
+    return False
 
 
 def _between(family: Family, most: int, share: float) -> int:
@@ -268,8 +269,7 @@ def _with_fewest(
     family, most = certified[stage]
 
     def keeps(replicas: int) -> bool:
-        fewer = certified.replaced(stage, Option(family, replicas))
-        return not deadline.is_over and instance.keeps_slo(fewer.services)
+        return _is_certified(instance, certified.replaced(stage, Option(family, replicas)), deadline)
 
     below, enough = family.fewest, most
     for step in range(1, steps):
@@ -349,27 +349,27 @@ def break_ties(
     single exchange lowers, if there is time.
     """
     improved = True
-    while improved:
-        improved = False
-        for place, (first, table) in enumerate(zip(space.first, space.tables.values(), strict=True)):
-            chosen, hardware = choice[place] - first, table.hardware
-            # On the same hardware no device limit is touched, and no cap by what takes no more of it.
-            alike = (table.cost == table.cost[chosen]) & (hardware == hardware[chosen])
-            alike &= (table.uses <= table.uses[chosen]).all(axis=1)
-            alike &= table.replicas <= table.replicas[chosen]
-            alike[chosen] = False
-            for row in np.flatnonzero(alike):
-                trial = choice.copy()
-                trial[place] = first + row
-                if deadline.is_over:
-                    return choice, certificate_ns
-                services, own = space.services(trial), table.uses[choice[place] - first]
-                if (table.uses[row] > own).any() or space.refusal(trial) is not None:
-                    continue
-                better = (table.uses[row] < own).any() and instance.keeps_slo(services)
-                if not better and instance.oracle.floor_ns(services) >= certificate_ns:
-                    continue
-                found_ns = instance.certificate_ns(services)
-                if better or found_ns < certificate_ns:
-                    choice, certificate_ns, improved = trial, found_ns, True
+    with suppress(LimitReachedError):
+        while improved:
+            improved = False
+            for place, (first, table) in enumerate(zip(space.first, space.tables.values(), strict=True)):
+                chosen, hardware = choice[place] - first, table.hardware
+                # On the same hardware no device limit is touched, and no cap by what takes no more of it.
+                alike = (table.cost == table.cost[chosen]) & (hardware == hardware[chosen])
+                alike &= (table.uses <= table.uses[chosen]).all(axis=1)
+                alike &= table.replicas <= table.replicas[chosen]
+                alike[chosen] = False
+                for row in np.flatnonzero(alike):
+                    trial = choice.copy()
+                    trial[place] = first + row
+                    deadline.check()
+                    services, own = space.services(trial), table.uses[choice[place] - first]
+                    if (table.uses[row] > own).any() or space.refusal(trial) is not None:
+                        continue
+                    better = (table.uses[row] < own).any() and instance.keeps_slo(services)
+                    if not better and instance.oracle.floor_ns(services) >= certificate_ns:
+                        continue
+                    found_ns = instance.certificate_ns(services)
+                    if better or found_ns < certificate_ns:
+                        choice, certificate_ns, improved = trial, found_ns, True
     return choice, certificate_ns
