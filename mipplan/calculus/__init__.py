@@ -7,6 +7,7 @@ from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths, join_path
 from mipplan.calculus.samplepath import (
     StageService,
     fewest_replicas,
+    given_up_at,
     latest_start_ns,
     service_columns,
     stage_service,
@@ -31,6 +32,7 @@ __all__ = [
     "check_curve",
     "empirical_envelope",
     "fewest_replicas",
+    "given_up_at",
     "join_paths",
     "latest_start_ns",
     "least_above",

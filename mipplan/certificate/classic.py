@@ -11,15 +11,13 @@ a solver.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
 
 from mipplan.calculus import StageService, latest_start_ns, stage_service
-from mipplan.core import Deadline, Fault, Faults, InputError, Int64, check_all
+from mipplan.core import Fault, Faults, InputError, Int64, check_all
 from mipplan.pipeline import Discipline, Edge, Join
 from mipplan.result import CertificateKind, CriticalStage, Plan, RunClass
 from mipplan.tokens import Workload
@@ -72,20 +70,6 @@ def plan_services(plan: Plan, overtaking: RunClass | None = None) -> dict[str, S
     return services
 
 
-#: Called before each stage of an evaluation, and may end it by raising: in this context, whoever asks for it.
-_CHECK: ContextVar[Callable[[], None]] = ContextVar("_CHECK", default=lambda: None)
-
-
-@contextmanager
-def given_up_at(deadline: Deadline) -> Iterator[None]:
-    """Within this context no stage of a long trace is evaluated after the deadline: `LimitReachedError` is raised."""
-    before = _CHECK.set(deadline.check)
-    try:
-        yield
-    finally:
-        _CHECK.reset(before)
-
-
 class CertificateEvaluator:
     """Certificates of many plans on one workload, recomputing only what changed since the last one.
 
@@ -105,7 +89,6 @@ class CertificateEvaluator:
     def exits_ns(self, services: Mapping[str, StageService]) -> Mapping[str, Int64]:
         """Bound on the exit of every token of every stage, ns; it stands until the next call."""
         for stage in self._stale(services):
-            _CHECK.get()()
             self._exits[stage] = stage_exits_ns(self.workload, stage, services[stage], self._exits)
             self._known[stage] = services[stage]
         return self._exits
@@ -179,7 +162,6 @@ class FifoEvaluator(CertificateEvaluator):
             younger[stage] = self._inflows[stage].overtakers(younger, services)
         decisive = {stage: (replace(services[stage], passing=()), younger[stage]) for stage in younger}
         for stage in self._stale(decisive):
-            _CHECK.get()()
             self._exits[stage] = self._stage_exits_ns(stage, services[stage], younger[stage])
             self._known[stage] = decisive[stage]
         return self._exits

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mipplan.certificate import given_up_at
+from mipplan.calculus import given_up_at
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_MS,
@@ -156,12 +156,11 @@ class Ranges:
         """Some of the plans that the ranges chosen stand for: with the most replicas, about half, and the fewest."""
         most = dict(zip(chosen, (most for _, most in self._chosen(chosen)), strict=True))
         for share in (1.0, 0.5, 0.0):
-            yield Configuration(
-                {
-                    stage: Option(family, fewest + round(share * (most[stage] - fewest)))
-                    for stage, (family, fewest) in chosen.items()
-                }
-            )
+            meant = {
+                stage: Option(family, fewest + round(share * (most[stage] - fewest)))
+                for stage, (family, fewest) in chosen.items()
+            }
+            yield Configuration(meant)
 
     def halve(self, chosen: Configuration) -> None:
         """Halve the ranges chosen, where they can be, in terms of ratios."""

@@ -62,7 +62,7 @@ def narrow(
 ) -> tuple[CertifiedConfiguration, bool]:
     """Look for cheaper plans among few numbers of replicas, as long as there are too many and it helps.
 
-    Returns the cheapest, and whether too many options could still be part of a cheaper one.
+    Returns the cheapest, and whether too many options for a search with a deadline could be part of a cheaper one.
     """
     helps, own = True, params.narrowing
     # A search that there is no time to begin leaves the plan that there is.
@@ -81,7 +81,7 @@ def narrow(
                 raise AssertionError("a search that starts from a plan ends with one")
             first = CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns)
             helps = first.cost <= own.worth_it * before
-    return first, is_too_dear
+    return first, is_too_dear and method.limits.deadline.at < math.inf
 
 
 def known_among(space: SearchSpace, plan: CertifiedConfiguration, instance: Instance) -> CertifiedChoice:
@@ -120,18 +120,9 @@ def options_within(
 
     def numbers(stage: str, own: Int64) -> list[Int64]:
         table, most = tables[stage], np.concatenate(ends[stage])
-        return [
-            np.concatenate(
-                [
-                    np.empty(0, dtype=np.int64),
-                    *(
-                        np.arange(table.replicas[row], most[row] + 1)
-                        for row in own[table.family[own] == family]
-                    ),
-                ]
-            )
-            for family in range(len(table.families.families))
-        ]
+        by_family = [own[table.family[own] == family] for family in range(len(table.families.families))]
+        runs = [[np.arange(table.replicas[row], most[row] + 1) for row in rows] for rows in by_family]
+        return [np.concatenate([np.empty(0, dtype=np.int64), *some]) for some in runs]
 
     return {
         stage: undominated(tabulate(instance.families[stage], numbers(stage, own - first)))

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from mipplan.calculus import ArrivalCurve, empirical_envelope, least_above
-from mipplan.certificate import given_up_at, resolve_certificate
+from mipplan.calculus import ArrivalCurve, empirical_envelope, given_up_at, least_above
+from mipplan.certificate import resolve_certificate
 from mipplan.core import (
     Deadline,
     LimitReachedError,
@@ -327,7 +327,6 @@ class PlanMaker:
                     is_too_dear = instance.count_affordable(first.cost) > params.most_options
                 else:
                     at_hand, is_too_dear = narrow(instance, first, self._method, params)
-                    is_too_dear &= deadline.at < math.inf
                 if is_too_dear:
                     return self._stopped(at_hand, Limit.TIME)
                 least = partial(options_within, instance, self._method, params)
