@@ -72,12 +72,10 @@ def find_first_plan(
         best = min(some, key=lambda plan: plan.cost, default=None)
         return None if best is None else trim(instance, best.configuration, params, deadline)
     patterns: list[dict[str, Option]] = []
-    every = (family for found in instance.families.values() for family in found.families)
-    is_paced = any(family.law is DispatchLaw.PACED for family in every)
+    offered = instance.families.values()
+    is_paced = any(family.law is DispatchLaw.PACED for found in offered for family in found.families)
     for least in params.least if is_paced else params.least[:1]:
-        stages = (
-            _cheapest_by_patience(f.families, least, params.patience) for f in instance.families.values()
-        )
+        stages = (_cheapest_by_patience(found.families, least, params.patience) for found in offered)
         for chosen in zip(*stages, strict=True):
             start = dict(zip(instance.families, chosen, strict=True))
             patterns += [] if start in patterns else [start]
@@ -98,17 +96,11 @@ def find_first_plan(
         if _is_certified(instance, cheapest, deadline):
             # With no time for any wait a stage got all it may have: mostly many times what it needs. In `fifo` queues
             # what is too many for one stage makes the next ones need more.
-            unsized = any(
-                family.overtaking is not None or family.fewest < replicas == family.most
-                for family, replicas in cheapest.values()
-            )
-            if unsized:
+            if any(f.overtaking is not None or f.fewest < n == f.most for f, n in cheapest.values()):
                 return trim(instance, cheapest, deadline=deadline)
             return CertifiedConfiguration.of(cheapest, instance)
         # The quick test is one-sided. From being wrong the oracle has learnt enough to size this pattern anew.
-        start = {
-            stage: Option(family, _least(family, replicas)) for stage, (family, replicas) in cheapest.items()
-        }
+        start = {s: Option(family, _least(family, n)) for s, (family, n) in cheapest.items()}
         again = _candidate(instance, start, params, deadline)
         if again is not None and again != cheapest:
             candidates.append(again)
@@ -236,9 +228,7 @@ def _scaled(instance: Instance, found: Configuration, steps: int, deadline: Dead
     """
 
     def moved(left: int) -> Configuration:
-        return Configuration(
-            {stage: Option(f, _between(f, most, left / steps)) for stage, (f, most) in found.items()}
-        )
+        return Configuration({s: Option(f, _between(f, n, left / steps)) for s, (f, n) in found.items()})
 
     # From the fewest, because the oracle learns from what is refused.
     if any(option.service.passing for option in found.values()):

@@ -81,10 +81,9 @@ class Feasibility:
         if not all(table.count for table in options.values()):
             return None, None
         space = instance.space(options)
-        search = PlanSearch(
+        outcome = PlanSearch(
             instance, space, self.method, any_plan=True, budget=self.budget, params=self.params
-        )
-        outcome = search.run()
+        ).run()
         if outcome.best is None:
             return None, outcome.limit
         configuration = space.configuration(outcome.best.choice)

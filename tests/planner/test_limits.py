@@ -17,8 +17,8 @@ from mipplan.result import Figures, Limit
 from mipplan.tokens import Workload
 from planning_instances import hand_made, planning_instance
 
-#: How long a call may go on after its limit, when a whole evaluation of a certificate takes a second: what is under way is
-#: given up at the next stage, and nothing is evaluated that is known already, of the plan that is returned least of all.
+#: How long a call may go on after its limit where a whole evaluation of a certificate takes a second: what is under way
+#: is given up at the next stage, and what is known is not evaluated again, the plan that is returned least of all.
 MOST_BEYOND_S = 1.0
 SLOW = mp.RunClass(least_service=0.9)
 
