@@ -5,6 +5,7 @@ from mipplan.calculus.envelopes import Envelope, EnvelopeCurve, WindowCounts, ra
 from mipplan.calculus.intervals import StageArrivals, StageBounds, bound_stage
 from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths, join_paths, slowest_within
 from mipplan.calculus.samplepath import (
+    TIME_CHECK,
     StageService,
     fewest_replicas,
     given_up_at,
@@ -16,6 +17,7 @@ from mipplan.calculus.waits import Wait
 from mipplan.calculus.worstcase import WorstCase, most_tokens_per_query
 
 __all__ = [
+    "TIME_CHECK",
     "ArrivalCurve",
     "Envelope",
     "EnvelopeCurve",

@@ -19,13 +19,13 @@ from mipplan.pipeline import DispatchLaw
 
 #: Products above this are split, because no intermediate result may leave int64.
 SAFE = 2**62
-#: Called before each pass over a trace, and may end what is under way by raising: whoever asks for it in this context.
+#: Called before passes over a trace, and may end what is under way by raising: whoever asks for it in this context.
 TIME_CHECK: ContextVar[Callable[[], None]] = ContextVar("TIME_CHECK", default=lambda: None)
 
 
 @contextmanager
 def given_up_at(deadline: Deadline) -> Iterator[None]:
-    """Within this context no pass over a trace begins after the deadline: `LimitReachedError` is raised."""
+    """Within this context no stage of a trace is evaluated after the deadline: `LimitReachedError` is raised."""
     before = TIME_CHECK.set(deadline.check)
     try:
         yield
@@ -174,7 +174,6 @@ def latest_start_ns(
     ----------
     [Theorem (sample path)][theorem-sample-path].
     """
-    TIME_CHECK.get()()
     count = arrival_ns.size
     if count == 0:
         return np.empty(0, dtype=np.int64)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -88,8 +89,8 @@ def find_first_plan(
         if certified:
             cheapest = min(certified, key=lambda configuration: configuration.microusd_per_hour)
             return trim(instance, cheapest, deadline=deadline)
-    sized = (_candidate(instance, start, params, deadline) for start in patterns)
-    candidates = [found for found in sized if found is not None]
+    sized = partial(_candidate, instance, params=params, deadline=deadline)
+    candidates = list(filter(None, map(sized, patterns)))
     while candidates and not deadline.is_over:
         cheapest = min(candidates, key=lambda candidate: candidate.microusd_per_hour)
         candidates.remove(cheapest)

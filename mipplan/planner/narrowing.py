@@ -18,7 +18,7 @@ import numpy as np
 from mipplan.core import Int64, LimitReachedError
 from mipplan.options import StageOptions, build_problem, tabulate, undominated
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
-from mipplan.planner.choices import LpBound, SearchSpace
+from mipplan.planner.choices import LpBound
 from mipplan.planner.heuristics import CertifiedConfiguration, FirstPlanParams
 from mipplan.planner.instance import Instance
 
@@ -73,7 +73,10 @@ def narrow(
             )
             tables = instance.affordable(first.cost, dense=own.dense, also=first.configuration)
             space = instance.space(tables)
-            known, before = known_among(space, first, instance), first.cost
+            known, before = (
+                CertifiedChoice.of(space.no_worse(first.configuration), space, instance),
+                first.cost,
+            )
             limits = replace(method.limits, deadline=method.limits.deadline.share(own.share))
             hurried = replace(method, limits=limits)
             best = PlanSearch(instance, space, hurried, known=known, params=params.search).run().best
@@ -82,12 +85,6 @@ def narrow(
             first = CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns)
             helps = first.cost <= own.worth_it * before
     return first, is_too_dear and method.limits.deadline.at < math.inf
-
-
-def known_among(space: SearchSpace, plan: CertifiedConfiguration, instance: Instance) -> CertifiedChoice:
-    """Return a plan in terms of some options: where its own was dropped, by one that is no worse."""
-    rows = [space.tables[stage].no_worse(option) for stage, option in plan.configuration.items()]
-    return CertifiedChoice.of(space.first + rows, space, instance)
 
 
 def options_within(

@@ -23,11 +23,11 @@ from mipplan.core import (
 )
 from mipplan.options import Configuration, check_accuracies, check_names, check_power
 from mipplan.pipeline import Discipline, Dispatch, Pipeline, check_accuracy
-from mipplan.planner.benders import PlanSearch, SearchMethod, check_search, check_tomorrow
+from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, check_search, check_tomorrow
 from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility, over_budget
 from mipplan.planner.instance import Request, asked_objective, check_theorem, state_question
-from mipplan.planner.narrowing import PlanningParams, known_among, narrow, options_within
+from mipplan.planner.narrowing import PlanningParams, narrow, options_within
 from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import (
     CertificateKind,
@@ -333,7 +333,7 @@ class PlanMaker:
                 is_few = instance.count_affordable(at_hand.cost) <= params.narrowing.many
                 space = instance.space((instance.affordable if is_few else least)(at_hand.cost))
                 report(f"choosing among {space.size:,} options")
-                known = known_among(space, at_hand, instance)
+                known = CertifiedChoice.of(space.no_worse(at_hand.configuration), space, instance)
                 outcome = PlanSearch(
                     instance, space, self._method, known=known, proven=self._proven, params=params.search
                 ).run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 
 import mipplan as mp
-from mipplan.certificate import CertificateEvaluator, FifoEvaluator, classic
-from mipplan.core import Deadline, Int64
+from mipplan.calculus import StageService, given_up_at, latest_start_ns
+from mipplan.calculus.waits import StageQueue
+from mipplan.certificate import CertificateEvaluator, FifoEvaluator
+from mipplan.core import Deadline, Int64, LimitReachedError
 from mipplan.result import Figures, Limit
-from mipplan.tokens import Workload
+from mipplan.tokens import realise
 from planning_instances import hand_made, planning_instance
 
 #: How long a call may go on after its limit where a whole evaluation of a certificate takes a second: what is under way
@@ -55,31 +58,43 @@ def calls(number: int) -> Mapping[str, Callable[[float | None], mp.Plan]]:
 def test_no_call_goes_on_after_its_limit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluating the certificate takes a second, of a sample as much less, and nothing else takes any time."""
     seen: Counter[str] = Counter()
-    by_age, by_arrival = classic.stage_exits_ns, FifoEvaluator._stage_exits_ns
     for number in range(7000, 7012):
+        made = planning_instance(number)
+        tokens = sum(stage.count for stage in realise(made.pipeline, made.trace, 0).stages.values())
         for limit_s in (0.5, 3.0, 9.0):
             clock = [0.0]
-            queries = len(planning_instance(number).trace)
 
-            def counted(workload: Workload, clock: list[float] = clock, queries: int = queries) -> None:
-                clock[0] += workload.queries / queries / len(workload.stages)
-
-            def oldest_first(workload: Workload, *more: Any, counted: Any = counted) -> Int64:
-                counted(workload)
-                return by_age(workload, *more)
-
-            def fifo(self: FifoEvaluator, *more: Any, counted: Any = counted) -> Int64:
-                counted(self.workload)
-                return by_arrival(self, *more)
+            def slow(
+                arrival_ns: Int64, *more: Any, clock: list[float] = clock, tokens: int = tokens
+            ) -> Int64:
+                clock[0] += arrival_ns.size / tokens
+                return latest_start_ns(arrival_ns, *more)
 
             with monkeypatch.context() as patch:
-                patch.setattr(classic, "stage_exits_ns", oldest_first)
-                patch.setattr(FifoEvaluator, "_stage_exits_ns", fifo)
+                patch.setattr("mipplan.certificate.classic.latest_start_ns", slow)
                 patch.setattr("time.monotonic", lambda clock=clock: clock[0])
                 plan = calls(number)[name](limit_s)
             seen[plan.limit or "whole"] += 1
             assert clock[0] <= limit_s + MOST_BEYOND_S, (number, limit_s, clock[0])
     assert name == "infeasible" or seen["time"] > 3
+
+
+def test_no_stage_is_evaluated_after_the_deadline() -> None:
+    """What is given up leaves nothing that is wrong."""
+    instance = hand_made()
+    workload = realise(instance.pipeline, instance.trace, 0)
+    services = dict.fromkeys(workload.stages, StageService(5, 7, 1, (1,)))
+    queue = StageQueue(instance.trace.arrival_ns, None)
+    curve = queue.curve(None, 1)
+    evaluators: list[CertificateEvaluator] = [CertificateEvaluator(workload), FifoEvaluator(workload, SLOW)]
+    for evaluate in (*(each.latency_ns for each in evaluators), lambda _: curve.exact(7, 1)):
+        with pytest.raises(LimitReachedError), given_up_at(Deadline()), given_up_at(Deadline(-math.inf)):
+            evaluate(services)
+    assert queue.passes == 0
+    assert curve.exact(7, 1) == 28
+    anew: list[CertificateEvaluator] = [CertificateEvaluator(workload), FifoEvaluator(workload, SLOW)]
+    for given_up, other in zip(evaluators, anew, strict=True):
+        assert given_up.latency_ns(services).tolist() == other.latency_ns(services).tolist()
 
 
 @pytest.mark.parametrize("name", calls(7000))
