@@ -5,8 +5,10 @@ from mipplan.calculus.envelopes import Envelope, EnvelopeCurve, WindowCounts, ra
 from mipplan.calculus.intervals import StageArrivals, StageBounds, bound_stage
 from mipplan.calculus.paths import PathWait, PathWaits, analyse_paths, join_paths, slowest_within
 from mipplan.calculus.samplepath import (
+    TIME_CHECK,
     StageService,
     fewest_replicas,
+    given_up_at,
     latest_start_ns,
     service_columns,
     stage_service,
@@ -15,6 +17,7 @@ from mipplan.calculus.waits import Wait
 from mipplan.calculus.worstcase import WorstCase, most_tokens_per_query
 
 __all__ = [
+    "TIME_CHECK",
     "ArrivalCurve",
     "Envelope",
     "EnvelopeCurve",
@@ -31,6 +34,7 @@ __all__ = [
     "check_curve",
     "empirical_envelope",
     "fewest_replicas",
+    "given_up_at",
     "join_paths",
     "latest_start_ns",
     "least_above",

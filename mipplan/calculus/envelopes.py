@@ -118,9 +118,7 @@ class WindowCounts:
         """Count a whole trace (non-decreasing, at least one arrival)."""
         windows = np.array(window_ns, dtype=np.int64)
         ends = np.arange(1, arrival_ns.size + 1)
-        counts = [
-            int((ends - np.searchsorted(arrival_ns, arrival_ns - u, side="left")).max()) for u in windows
-        ]
+        counts = [int((ends - np.searchsorted(arrival_ns, arrival_ns - u)).max()) for u in windows]
         return cls(windows, np.array(counts, dtype=np.int64))
 
     def steps(self) -> tuple[Int64, Int64]:

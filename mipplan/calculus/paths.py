@@ -215,9 +215,8 @@ class _Analysis:
         return bool(sends.all()), _none_for_all(_marked(stages[edge.child].count, received))
 
     def _record(self, stages: tuple[str, ...], reached: tuple[Int64 | None, ...]) -> None:
-        curves = [
-            self._curve(stages[: step + 1], stages[step:], reached[step]) for step in range(len(stages))
-        ]
+        steps = range(len(stages))
+        curves = [self._curve(stages[: step + 1], stages[step:], reached[step]) for step in steps]
         lag = sum(self.messages[arc].edge.delay_ns for arc in pairwise(stages))
         self.found.append(PathWait(stages, lag, tuple(curves)))
 

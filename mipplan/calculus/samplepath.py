@@ -6,17 +6,31 @@ Proofs: [theory, section 2][2-what-one-stage-guarantees] and [3][3-the-certifica
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, PIECE, UNLIMITED_NS, InputError, Int64, running_maximum
+from mipplan.core import NS_PER_S, PIECE, UNLIMITED_NS, Deadline, InputError, Int64, running_maximum
 from mipplan.pipeline import DispatchLaw
 
 #: Products above this are split, because no intermediate result may leave int64.
 SAFE = 2**62
+#: Called before passes over a trace, and may end what is under way by raising: whoever asks for it in this context.
+TIME_CHECK: ContextVar[Callable[[], None]] = ContextVar("TIME_CHECK", default=lambda: None)
+
+
+@contextmanager
+def given_up_at(deadline: Deadline) -> Iterator[None]:
+    """Within this context no stage of a trace is evaluated after the deadline: `LimitReachedError` is raised."""
+    before = TIME_CHECK.set(deadline.check)
+    try:
+        yield
+    finally:
+        TIME_CHECK.reset(before)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mipplan.calculus.samplepath import SAFE, latest_start_ns
+from mipplan.calculus.samplepath import SAFE, TIME_CHECK, latest_start_ns
 from mipplan.core import (
     UNLIMITED_NS,
     Bool,
@@ -281,6 +281,7 @@ class StageQueue:
 
     def evaluate(self, rate: tuple[int, int]) -> None:
         """Look the waits of all curves up on the trace at one rate, in lowest terms."""
+        TIME_CHECK.get()()
         self.passes += 1
         sought = list(map(WaitCurve.sought, self._curves, repeat(rate[0]), repeat(rate[1])))
         found = longest_waits_ns(self._arrival_ns, *rate, sought, self._position)

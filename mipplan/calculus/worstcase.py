@@ -99,9 +99,7 @@ class WorstCase:
             last = edges[-1].child
         steps = [(first, 0), *((edge.child, edge.delay_ns) for edge in edges)]
         waits = {bottleneck: self.wait_ns(services, bottleneck)}
-        return tuple(
-            CriticalStage(stage, own[stage], waits.get(stage, 0), delay_ns) for stage, delay_ns in steps
-        )
+        return tuple(CriticalStage(s, own[s], waits.get(s, 0), delay_ns) for s, delay_ns in steps)
 
     def wait_ns(self, services: Mapping[str, StageService], stage: str) -> int:
         """Worst wait of one stage, ns."""

@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.calculus import StageService, latest_start_ns, stage_service
+from mipplan.calculus import TIME_CHECK, StageService, latest_start_ns, stage_service
 from mipplan.core import Fault, Faults, InputError, Int64, check_all
 from mipplan.pipeline import Discipline, Edge, Join
 from mipplan.result import CertificateKind, CriticalStage, Plan, RunClass
@@ -118,6 +118,7 @@ def stage_exits_ns(
 
     ``X = T + max_{j ≤ i} (E(j) + (i − j)/R)``: the [theorem (sample path)][theorem-sample-path].
     """
+    TIME_CHECK.get()()
     arrival = workload.arrival_ns(stage, exits)
     number = workload.stages[stage].number
     exit_ns = latest_start_ns(arrival, service.period_ns, service.tokens, number)
@@ -167,6 +168,7 @@ class FifoEvaluator(CertificateEvaluator):
         return self._exits
 
     def _stage_exits_ns(self, stage: str, service: StageService, younger: int | None) -> Int64:
+        TIME_CHECK.get()()
         arrival_ns, number = self.workload.arrival_ns(stage, self._exits), self.workload.stages[stage].number
         count, rate = self._sorted_ns[stage].size, (service.period_ns, service.tokens)
         start_ns = latest_start_ns(arrival_ns, *rate, number)

@@ -25,6 +25,7 @@ from mipplan.core import (
     Fault,
     Faults,
     Int64,
+    LimitReachedError,
     SearchLimits,
     check_all,
     check_budget,
@@ -159,14 +160,13 @@ class PlanSearch:
                     return self._exhausted()
                 if self._is_settled():
                     return self._ended()
-                left_s = self._deadline.left_s()
-                if left_s <= 0:
+                if self._deadline.is_over:
                     break
                 answer = solve_problem(
                     self._master(self._params.fine),
                     self._method.solver,
                     formulation=self._method.formulation,
-                    time_limit_s=None if math.isinf(left_s) else left_s,
+                    time_limit_s=self._deadline.limit_s(),
                 )
                 self._rounds += 1
                 if answer.termination is Termination.INFEASIBLE:
@@ -190,8 +190,8 @@ class PlanSearch:
                 cost = "none yet" if self._best is None else f"{self._best.cost / 1e6:.4f} $/h"
                 proven = f"no plan below {self._lower_bound / 1e6:.4f} $/h"
                 self._method.limits.report(f"round {self._rounds}: {proven}, best certified {cost}")
-        except KeyboardInterrupt:
-            return self._ended(Limit.INTERRUPT)
+        except (KeyboardInterrupt, LimitReachedError) as stop:
+            return self._ended(Limit.INTERRUPT if isinstance(stop, KeyboardInterrupt) else Limit.TIME)
         return self._ended(Limit.TIME)
 
     def _ended(self, limit: Limit | None = None) -> SearchOutcome:
@@ -272,10 +272,10 @@ class PlanSearch:
             return self._cut_off(services)
         self._sharpened = self._params.most_sharpened
         most = self._budget if self._best is None else self._best.cost - self._step
-        if most is not None and not self._deadline.is_over:
-            repaired = repair(instance, space, self._rows, choice, most, self._deadline)
-            if repaired is not None:
-                self._accept(repaired)
+        search = instance, space, self._rows, choice
+        repaired = None if most is None else repair(*search, most, self._deadline)
+        if repaired is not None:
+            self._accept(repaired)
         return self._cut_off(services)
 
     def _cut_off(self, refused: Mapping[str, StageService]) -> bool:

@@ -79,6 +79,11 @@ class SearchSpace:
         """Return what a choice takes as a configuration."""
         return Configuration({name: self.tables[name].option(o) for name, o in self.options(choice).items()})
 
+    def no_worse(self, plan: Configuration) -> Int64:
+        """Return a plan as a choice: where its own option was dropped, of one that is no worse."""
+        options = [self.tables[stage].no_worse(option) for stage, option in plan.items()]
+        return self.first + np.array(options, dtype=np.int64)
+
     def services(self, choice: Int64) -> dict[str, StageService]:
         """Service of every stage under a choice."""
         return {name: self.tables[name].service(o) for name, o in self.options(choice).items()}

@@ -286,9 +286,7 @@ class _Explaining:
 
 def configuration_of(instance: Instance, choices: Mapping[str, Choice]) -> Configuration:
     """Choices in terms of an instance's options."""
-    return Configuration(
-        {stage: instance.families[stage].option(choice) for stage, choice in choices.items()}
-    )
+    return Configuration({s: instance.families[s].option(choice) for s, choice in choices.items()})
 
 
 def _not_allowed(instance: Instance, plan: Plan, stage: str) -> Iterator[OptionReason]:

@@ -13,8 +13,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -71,46 +73,35 @@ def find_first_plan(
         best = min(some, key=lambda plan: plan.cost, default=None)
         return None if best is None else trim(instance, best.configuration, params, deadline)
     patterns: list[dict[str, Option]] = []
-    candidates: list[Configuration] = []
-    every = (family for found in instance.families.values() for family in found.families)
-    is_paced = any(family.law is DispatchLaw.PACED for family in every)
+    offered = instance.families.values()
+    is_paced = any(family.law is DispatchLaw.PACED for found in offered for family in found.families)
     for least in params.least if is_paced else params.least[:1]:
-        stages = (
-            _cheapest_by_patience(f.families, least, params.patience) for f in instance.families.values()
-        )
+        stages = (_cheapest_by_patience(found.families, least, params.patience) for found in offered)
         for chosen in zip(*stages, strict=True):
             start = dict(zip(instance.families, chosen, strict=True))
-            if start in patterns or deadline.is_over:
-                continue
-            patterns.append(start)
-            if (found := _candidate(instance, start, params, deadline)) is not None:
-                candidates.append(found)
+            patterns += [] if start in patterns else [start]
     if any(option.family.overtaking is not None for start in patterns for option in start.values()):
         # Sizing knows nothing of overtaking: what it finds may be thousands of times too dear.
-        scaled = (_scaled(instance, _at_most(start), params.shrinking, deadline) for start in patterns)
-        certified = [
-            configuration for configuration in scaled if _is_certified(instance, configuration, deadline)
-        ]
+        most = [_at_most(start) for start in patterns]
+        scaled = [(_scaled(instance, own, params.shrinking, deadline), own) for own in most]
+        # Where nothing smaller than the most is, that itself may be.
+        certified = [c for c, own in scaled if c is not own or _is_certified(instance, own, deadline)]
         if certified:
             cheapest = min(certified, key=lambda configuration: configuration.microusd_per_hour)
             return trim(instance, cheapest, deadline=deadline)
+    sized = partial(_candidate, instance, params=params, deadline=deadline)
+    candidates = list(filter(None, map(sized, patterns)))
     while candidates and not deadline.is_over:
         cheapest = min(candidates, key=lambda candidate: candidate.microusd_per_hour)
         candidates.remove(cheapest)
-        if instance.keeps_slo(cheapest.services):
+        if _is_certified(instance, cheapest, deadline):
             # With no time for any wait a stage got all it may have: mostly many times what it needs. In `fifo` queues
             # what is too many for one stage makes the next ones need more.
-            unsized = any(
-                family.overtaking is not None or family.fewest < replicas == family.most
-                for family, replicas in cheapest.values()
-            )
-            if unsized:
+            if any(f.overtaking is not None or f.fewest < n == f.most for f, n in cheapest.values()):
                 return trim(instance, cheapest, deadline=deadline)
             return CertifiedConfiguration.of(cheapest, instance)
         # The quick test is one-sided. From being wrong the oracle has learnt enough to size this pattern anew.
-        start = {
-            stage: Option(family, _least(family, replicas)) for stage, (family, replicas) in cheapest.items()
-        }
+        start = {s: Option(family, _least(family, n)) for s, (family, n) in cheapest.items()}
         again = _candidate(instance, start, params, deadline)
         if again is not None and again != cheapest:
             candidates.append(again)
@@ -152,25 +143,27 @@ def _candidate(
     instance: Instance, start: Mapping[str, Option], params: FirstPlanParams, deadline: Deadline
 ) -> Configuration | None:
     """Return the first sizing that is not surely refused; None if all are, or none is found by the deadline."""
-    for share in params.shares:
-        sized = _sized(instance, start, share, deadline)
-        if sized is not None and not instance.surely_misses_slo(sized.services):
-            return sized
+    with suppress(LimitReachedError):
+        deadline.check()
+        for share in params.shares:
+            sized = _sized(instance, start, share, deadline)
+            if sized is not None and not instance.surely_misses_slo(sized.services):
+                return sized
     return None
 
 
 def _sized(
     instance: Instance, start: Mapping[str, Option], share: float, deadline: Deadline
 ) -> Configuration | None:
-    """Give every stage the replicas its tightest path needs; None if that is too slow or too many, or time is over."""
+    """Give every stage the replicas its tightest path needs; None if that is too slow or too many.
+
+    Raises `LimitReachedError` after the deadline.
+    """
     sized = Configuration()
     for stage, (family, replicas) in start.items():
         for path in instance.oracle.paths.paths:
             if stage in path.stages:
-                try:
-                    needed = replicas_on_path(path, stage, start, share, instance.deadline_ns, deadline)
-                except LimitReachedError:
-                    return None
+                needed = replicas_on_path(path, stage, start, share, instance.deadline_ns, deadline)
                 if needed is None:
                     return None
                 replicas = max(replicas, needed)
@@ -236,9 +229,7 @@ def _scaled(instance: Instance, found: Configuration, steps: int, deadline: Dead
     """
 
     def moved(left: int) -> Configuration:
-        return Configuration(
-            {stage: Option(f, _between(f, most, left / steps)) for stage, (f, most) in found.items()}
-        )
+        return Configuration({s: Option(f, _between(f, n, left / steps)) for s, (f, n) in found.items()})
 
     # From the fewest, because the oracle learns from what is refused.
     if any(option.service.passing for option in found.values()):
@@ -248,9 +239,10 @@ def _scaled(instance: Instance, found: Configuration, steps: int, deadline: Dead
 
 def _is_certified(instance: Instance, configuration: Configuration, deadline: Deadline) -> bool:
     """Whether it is known to be certified: nothing more is asked after the deadline."""
-    if deadline.is_over or not instance.allows(configuration):
-        return False
-    return instance.keeps_slo(configuration.services)
+    with suppress(LimitReachedError):
+        deadline.check()
+        return instance.allows(configuration) and instance.keeps_slo(configuration.services)
+    return False
 
 
 def _between(family: Family, most: int, share: float) -> int:
@@ -268,8 +260,7 @@ def _with_fewest(
     family, most = certified[stage]
 
     def keeps(replicas: int) -> bool:
-        fewer = certified.replaced(stage, Option(family, replicas))
-        return not deadline.is_over and instance.keeps_slo(fewer.services)
+        return _is_certified(instance, certified.replaced(stage, Option(family, replicas)), deadline)
 
     below, enough = family.fewest, most
     for step in range(1, steps):
@@ -349,27 +340,27 @@ def break_ties(
     single exchange lowers, if there is time.
     """
     improved = True
-    while improved:
-        improved = False
-        for place, (first, table) in enumerate(zip(space.first, space.tables.values(), strict=True)):
-            chosen, hardware = choice[place] - first, table.hardware
-            # On the same hardware no device limit is touched, and no cap by what takes no more of it.
-            alike = (table.cost == table.cost[chosen]) & (hardware == hardware[chosen])
-            alike &= (table.uses <= table.uses[chosen]).all(axis=1)
-            alike &= table.replicas <= table.replicas[chosen]
-            alike[chosen] = False
-            for row in np.flatnonzero(alike):
-                trial = choice.copy()
-                trial[place] = first + row
-                if deadline.is_over:
-                    return choice, certificate_ns
-                services, own = space.services(trial), table.uses[choice[place] - first]
-                if (table.uses[row] > own).any() or space.refusal(trial) is not None:
-                    continue
-                better = (table.uses[row] < own).any() and instance.keeps_slo(services)
-                if not better and instance.oracle.floor_ns(services) >= certificate_ns:
-                    continue
-                found_ns = instance.certificate_ns(services)
-                if better or found_ns < certificate_ns:
-                    choice, certificate_ns, improved = trial, found_ns, True
+    with suppress(LimitReachedError):
+        while improved:
+            improved = False
+            for place, (first, table) in enumerate(zip(space.first, space.tables.values(), strict=True)):
+                chosen, hardware = choice[place] - first, table.hardware
+                # On the same hardware no device limit is touched, and no cap by what takes no more of it.
+                alike = (table.cost == table.cost[chosen]) & (hardware == hardware[chosen])
+                alike &= (table.uses <= table.uses[chosen]).all(axis=1)
+                alike &= table.replicas <= table.replicas[chosen]
+                alike[chosen] = False
+                for row in np.flatnonzero(alike):
+                    trial = choice.copy()
+                    trial[place] = first + row
+                    deadline.check()
+                    services, own = space.services(trial), table.uses[choice[place] - first]
+                    if (table.uses[row] > own).any() or space.refusal(trial) is not None:
+                        continue
+                    better = (table.uses[row] < own).any() and instance.keeps_slo(services)
+                    if not better and instance.oracle.floor_ns(services) >= certificate_ns:
+                        continue
+                    found_ns = instance.certificate_ns(services)
+                    if better or found_ns < certificate_ns:
+                        choice, certificate_ns, improved = trial, found_ns, True
     return choice, certificate_ns

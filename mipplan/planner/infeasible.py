@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from mipplan.calculus import given_up_at
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_MS,
@@ -16,6 +17,7 @@ from mipplan.core import (
     UNLIMITED_NS,
     Deadline,
     Int64,
+    LimitReachedError,
     format_duration,
 )
 from mipplan.options import (
@@ -79,10 +81,9 @@ class Feasibility:
         if not all(table.count for table in options.values()):
             return None, None
         space = instance.space(options)
-        search = PlanSearch(
+        outcome = PlanSearch(
             instance, space, self.method, any_plan=True, budget=self.budget, params=self.params
-        )
-        outcome = search.run()
+        ).run()
         if outcome.best is None:
             return None, outcome.limit
         configuration = space.configuration(outcome.best.choice)
@@ -93,33 +94,32 @@ class Feasibility:
 
         Without a limit, no plan keeps a smaller one.
         """
-        ranges, limit = Ranges(instance), None
+        ranges, limit, deadline = Ranges(instance), None, self.method.limits.deadline
         best = _anything(instance, self.budget)
-        if best is None:
-            best, limit = self.find(instance.with_deadline(UNLIMITED_NS), ranges=ranges)
-        if best is None:
-            return None, limit
         try:
-            if self.method.limits.deadline.is_over:
-                return best, Limit.TIME
-            if self.budget is None:
-                best = _quickened(instance, best, self.method.limits.deadline)
-            low = instance.certificate_ns(instance.ideal_services())
-            # The first question is whether anything at all is faster: mostly the answer is no, and that is all.
-            guess = best.certificate_ns - 1
-            while low < best.certificate_ns:
-                if self.method.limits.deadline.is_over:
-                    return best, Limit.TIME
-                found, limit = self.find(instance.with_deadline(guess), ranges=ranges)
-                if found is not None:
-                    best = found
-                elif limit is None:
-                    low = guess + 1
-                else:
-                    return best, limit
-                guess = (low + best.certificate_ns - 1) // 2
-        except KeyboardInterrupt:
-            return best, Limit.INTERRUPT
+            with given_up_at(deadline):
+                if best is None:
+                    best, limit = self.find(instance.with_deadline(UNLIMITED_NS), ranges=ranges)
+                if best is None:
+                    return None, limit
+                deadline.check()
+                if self.budget is None:
+                    best = _quickened(instance, best, deadline)
+                low = instance.certificate_ns(instance.ideal_services())
+                # The first question is whether anything at all is faster: mostly the answer is no, and that is all.
+                guess = best.certificate_ns - 1
+                while low < best.certificate_ns:
+                    deadline.check()
+                    found, limit = self.find(instance.with_deadline(guess), ranges=ranges)
+                    if found is not None:
+                        best = found
+                    elif limit is None:
+                        low = guess + 1
+                    else:
+                        return best, limit
+                    guess = (low + best.certificate_ns - 1) // 2
+        except (KeyboardInterrupt, LimitReachedError) as stop:
+            return best, Limit.INTERRUPT if isinstance(stop, KeyboardInterrupt) else Limit.TIME
         return best, None
 
 
@@ -155,12 +155,11 @@ class Ranges:
         """Some of the plans that the ranges chosen stand for: with the most replicas, about half, and the fewest."""
         most = dict(zip(chosen, (most for _, most in self._chosen(chosen)), strict=True))
         for share in (1.0, 0.5, 0.0):
-            yield Configuration(
-                {
-                    stage: Option(family, fewest + round(share * (most[stage] - fewest)))
-                    for stage, (family, fewest) in chosen.items()
-                }
-            )
+            meant = {
+                stage: Option(family, fewest + round(share * (most[stage] - fewest)))
+                for stage, (family, fewest) in chosen.items()
+            }
+            yield Configuration(meant)
 
     def halve(self, chosen: Configuration) -> None:
         """Halve the ranges chosen, where they can be, in terms of ratios."""
@@ -221,17 +220,18 @@ def _quickened(
     if any(family.limited for found in instance.families.values() for family in found.families):
         return plan  # the most replicas for every stage are not to be had together
     improved = True
-    while improved:
-        improved = False
-        for stage, found in instance.families.items():
-            tried = [(f, n) for f in found.families for n in {f.most, f.fewest if f.slacks_ns else f.most}]
-            for family, replicas in tried:
-                if deadline.is_over:
-                    return plan
-                faster = plan.configuration.replaced(stage, Option(family, replicas))
-                trial = CertifiedConfiguration.of(faster, instance)
-                if trial.certificate_ns < plan.certificate_ns and instance.allows(faster):
-                    plan, improved = trial, True
+    with suppress(LimitReachedError):
+        while improved:
+            improved = False
+            for stage, found in instance.families.items():
+                own = found.families
+                tried = [(f, n) for f in own for n in {f.most, f.fewest if f.slacks_ns else f.most}]
+                for family, replicas in tried:
+                    deadline.check()
+                    faster = plan.configuration.replaced(stage, Option(family, replicas))
+                    trial = CertifiedConfiguration.of(faster, instance)
+                    if trial.certificate_ns < plan.certificate_ns and instance.allows(faster):
+                        plan, improved = trial, True
     return plan
 
 
@@ -255,7 +255,7 @@ class Diagnosis:
         if not is_blocked:
             parts.append(f"no configuration can be certified to keep {_objective_text(self.request.plan)}")
         # That there is no plan is known, and what was found out by then is told.
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt, LimitReachedError):
             parts += [] if is_blocked else self._smallest_objective()
             if binding := self._binding_limits():
                 verb = "bind" if len(binding) > 1 or binding[0].endswith("s") else "binds"
@@ -272,7 +272,7 @@ class Diagnosis:
     def what_would_do(self) -> str:
         """Which objective and share of the traffic a certified plan keeps, as far as there is time; else nothing."""
         parts: list[str] = []
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt, LimitReachedError):
             if self.instance.has_options:
                 parts += [part for part in self._smallest_objective() if part != _NOTHING_FITS]
             parts += self._highest_rate()

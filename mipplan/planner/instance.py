@@ -163,9 +163,7 @@ class Instance:
 
     def cheapest_by_stage(self) -> dict[str, int]:
         """What keeping up with the demand costs at least, per stage (micro-dollars per hour)."""
-        return {
-            stage: min(f.cost(f.fewest) for f in found.families) for stage, found in self.families.items()
-        }
+        return {stage: min(f.cost(f.fewest) for f in own.families) for stage, own in self.families.items()}
 
     def affordable(
         self,

@@ -10,11 +10,12 @@ What is returned is certified, and nothing else is proven here: that takes a sea
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mipplan.core import Int64
+from mipplan.core import Int64, LimitReachedError
 from mipplan.options import StageOptions, build_problem, tabulate, undominated
 from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import LpBound
@@ -57,37 +58,37 @@ class PlanningParams:
 
 
 def narrow(
-    instance: Instance,
-    first: CertifiedConfiguration,
-    method: SearchMethod,
-    params: NarrowingParams,
-    search: SearchParams,
+    instance: Instance, first: CertifiedConfiguration, method: SearchMethod, params: PlanningParams
 ) -> tuple[CertifiedConfiguration, bool]:
     """Look for cheaper plans among few numbers of replicas, as long as there are too many and it helps.
 
-    Returns the cheapest, and whether too many options could still be part of a cheaper one.
+    Returns the cheapest, and whether too many options for a search with a deadline could be part of a cheaper one.
     """
-    helps = True
-    while (is_too_dear := instance.count_affordable(first.cost) > params.most) and helps:
-        method.limits.report(
-            f"first plan at {first.cost / 1e6:.4f} $/h: looking for a cheaper one to begin with"
-        )
-        tables = instance.affordable(first.cost, dense=params.dense, also=first.configuration)
-        space = instance.space(tables)
-        rows = [space.tables[stage].no_worse(option) for stage, option in first.configuration.items()]
-        known = CertifiedChoice.of(space.first + rows, space, instance)
-        limits = replace(method.limits, deadline=method.limits.deadline.share(params.share))
-        hurried = replace(method, limits=limits)
-        best = PlanSearch(instance, space, hurried, known=known, params=search).run().best
-        if best is None:
-            raise AssertionError("a search that starts from a plan ends with one")
-        before, first = first, CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns)
-        helps = first.cost <= params.worth_it * before.cost
-    return first, is_too_dear
+    helps, own = True, params.narrowing
+    # A search that there is no time to begin leaves the plan that there is.
+    with suppress(LimitReachedError):
+        while (is_too_dear := instance.count_affordable(first.cost) > own.most) and helps:
+            method.limits.report(
+                f"first plan at {first.cost / 1e6:.4f} $/h: looking for a cheaper one to begin with"
+            )
+            tables = instance.affordable(first.cost, dense=own.dense, also=first.configuration)
+            space = instance.space(tables)
+            known, before = (
+                CertifiedChoice.of(space.no_worse(first.configuration), space, instance),
+                first.cost,
+            )
+            limits = replace(method.limits, deadline=method.limits.deadline.share(own.share))
+            hurried = replace(method, limits=limits)
+            best = PlanSearch(instance, space, hurried, known=known, params=params.search).run().best
+            if best is None:
+                raise AssertionError("a search that starts from a plan ends with one")
+            first = CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns)
+            helps = first.cost <= own.worth_it * before
+    return first, is_too_dear and method.limits.deadline.at < math.inf
 
 
 def options_within(
-    instance: Instance, method: SearchMethod, params: NarrowingParams, tolerance: float, budget: int
+    instance: Instance, method: SearchMethod, params: PlanningParams, budget: int
 ) -> dict[str, StageOptions]:
     """Return options that could be part of a plan within the budget, none that dominance drops, per stage.
 
@@ -95,7 +96,7 @@ def options_within(
     most do. So the linear relaxation over ranges is one over all options, too, and a range whose reduced cost lifts its
     bound above the budget holds no option of such a plan.
     """
-    starts, ends = instance.ranges(budget, params.ranges)
+    starts, ends = instance.ranges(budget, params.narrowing.ranges)
     tables = {s: tabulate(found, ends[s], starts[s]) for s, found in instance.families.items()}
     space = instance.space(tables)
     problem = build_problem(
@@ -105,29 +106,20 @@ def options_within(
         instance.deadline_ns,
         instance.limits,
         caps=space.caps,
-        tolerance=tolerance,
+        tolerance=params.search.rough,
     )
     rows = np.arange(space.size)
     bound = LpBound(method.formulation_for(problem), problem, rows, space.size)
-    costs = bound.within(rows, params.bounding * method.limits.deadline.left_s())
+    costs = bound.within(rows, params.narrowing.bounding * method.limits.deadline.left_s())
     if costs is None:
         return instance.affordable(budget)
     kept = space.by_stage(rows[costs.bound + costs.reduced <= budget])
 
     def numbers(stage: str, own: Int64) -> list[Int64]:
         table, most = tables[stage], np.concatenate(ends[stage])
-        return [
-            np.concatenate(
-                [
-                    np.empty(0, dtype=np.int64),
-                    *(
-                        np.arange(table.replicas[row], most[row] + 1)
-                        for row in own[table.family[own] == family]
-                    ),
-                ]
-            )
-            for family in range(len(table.families.families))
-        ]
+        by_family = [own[table.family[own] == family] for family in range(len(table.families.families))]
+        runs = [[np.arange(table.replicas[row], most[row] + 1) for row in rows] for rows in by_family]
+        return [np.concatenate([np.empty(0, dtype=np.int64), *some]) for some in runs]
 
     return {
         stage: undominated(tabulate(instance.families[stage], numbers(stage, own - first)))

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mipplan.calculus import PathWaits, WorstCase, analyse_paths, join_paths
+from mipplan.calculus import PathWaits, StageService, WorstCase, analyse_paths, join_paths
 from mipplan.certificate import CertificateEvaluator, FifoEvaluator, certify_fifo, certify_services
 from mipplan.core import UNLIMITED_NS, Bool, Criterion, Float64, Int64, find_largest, greatest_values
 from mipplan.planner.cuts import QueryCuts, Services, critical_chains, waited_for_queries
@@ -99,6 +99,9 @@ class CertificateOracle(SeparationOracle):
         self._horizon_ns, self._params = horizon_ns, params
         self._allowed = self._criterion.main.total
         self._whole = CertificateEvaluator(workload)
+        self._decisive = self._whole  # whose latencies are the certificate's
+        #: Certificates by services: that of what keeps a limit is mostly asked for again, at the end.
+        self._certified_ns: dict[frozenset[tuple[str, StageService]], int] = {}
         self._kept = np.zeros(workload.queries, dtype=bool)  # which queries are in the sample
         # Of these, made when it is asked, and what they must keep.
         self._sample: tuple[CertificateEvaluator, Criterion] | None = None
@@ -122,7 +125,10 @@ class CertificateOracle(SeparationOracle):
 
     def certificate_ns(self, services: Services) -> int:
         """Certified latency quantile under these services, ns."""
-        return self._criterion.figure_ns(self._whole.latency_ns(services))
+        key = frozenset(services.items())
+        if key not in self._certified_ns:
+            self._certified_ns[key] = self._criterion.figure_ns(self._decisive.latency_ns(services))
+        return self._certified_ns[key]
 
     def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
         """How a query at the quantile comes to its bound."""
@@ -132,9 +138,12 @@ class CertificateOracle(SeparationOracle):
         """Whether the certificate exceeds `limit_ns`; the whole trace is only asked if the sample does not know."""
         if self.surely_exceeds(services, limit_ns):
             return True
-        exceeded = self._criterion.exceeds(self._whole.latency_ns(services), limit_ns)
+        latency_ns = self._decisive.latency_ns(services)
+        exceeded = self._criterion.exceeds(latency_ns, limit_ns)
         if exceeded:
             self.learn(services, limit_ns)
+        else:
+            self._certified_ns[frozenset(services.items())] = self._criterion.figure_ns(latency_ns)
         return exceeded
 
     def surely_exceeds(self, services: Services, limit_ns: int) -> bool:
@@ -249,7 +258,7 @@ class FifoOracle(CertificateOracle):
     ) -> None:
         super().__init__(workload, asked, horizon_ns)
         self._runs = runs
-        self._by_arrival = self._extract = FifoEvaluator(workload, runs)
+        self._decisive = self._by_arrival = self._extract = FifoEvaluator(workload, runs)
 
     def forget(self) -> None:
         """Let go of what the last questions left behind, not of what was learnt."""
@@ -257,25 +266,16 @@ class FifoOracle(CertificateOracle):
         self._by_arrival.forget()
         self._extract.forget()
 
-    def certificate_ns(self, services: Services) -> int:
-        """Certified latency quantile under these services, ns."""
-        return self._criterion.figure_ns(self._by_arrival.latency_ns(services))
-
     def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
         """How a query at the quantile comes to its bound."""
         return certify_fifo(self._workload, services, self._criterion, self._runs).critical_path
 
-    def exceeds(self, services: Services, limit_ns: int) -> bool:
-        """Whether the certificate exceeds `limit_ns`; the whole trace is only asked if the sample does not know."""
-        if self.surely_exceeds(services, limit_ns):
-            return True
-        latency_ns = self._by_arrival.latency_ns(services)
-        exceeded = self._criterion.exceeds(latency_ns, limit_ns)
-        if exceeded and self._criterion.exceeds(self._whole.latency_ns(services), limit_ns):
-            self.learn(services, limit_ns)
-        elif exceeded:
-            self.learn_slowest(latency_ns, limit_ns)
-        return exceeded
+    def learn(self, services: Services, limit_ns: int) -> None:
+        """Take in what is slowest even with the oldest first; if that keeps the limit, what is slowest by arrival."""
+        if self._criterion.exceeds(self._whole.latency_ns(services), limit_ns):
+            super().learn(services, limit_ns)
+        else:
+            self.learn_slowest(self._by_arrival.latency_ns(services), limit_ns)
 
     def learn_slowest(self, latency_ns: Int64, limit_ns: int) -> None:
         """Take in the slowest queries, and those that came while they may have waited: these may be ahead."""

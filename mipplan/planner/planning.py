@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from mipplan.calculus import ArrivalCurve, empirical_envelope, least_above
+from mipplan.calculus import ArrivalCurve, empirical_envelope, given_up_at, least_above
 from mipplan.certificate import resolve_certificate
 from mipplan.core import (
     Deadline,
+    LimitReachedError,
     SearchLimits,
     check_all,
     check_budget,
@@ -307,46 +308,45 @@ class PlanMaker:
         soon = Deadline(max(deadline.at, time.monotonic() + params.first_s))
         at_hand: CertifiedConfiguration | None = None
         try:
-            report("looking for a first certified plan")
-            first = find_first_plan(instance, params.first_plan, soon)
-            if first is None and quick:
-                return self._asked
-            if first is None and soon.is_over:
-                return self._stopped(None, Limit.TIME)
-            if first is None:
-                report("deciding whether any plan can be certified")
-                at_hand, limit = Feasibility(self._method, params=params.search).find(instance)
-                if at_hand is None:
-                    return self._infeasible() if limit is None else self._stopped(None, limit)
-                first = trim(instance, at_hand.configuration, params.first_plan, soon)
-            at_hand = first
-            report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
-            if self.request.overtaking is None:
-                is_too_dear = instance.count_affordable(first.cost) > params.most_options
-            else:
-                at_hand, is_too_dear = narrow(instance, first, self._method, params.narrowing, params.search)
-                is_too_dear &= deadline.at < math.inf
-            if is_too_dear:
-                return self._stopped(at_hand, Limit.TIME)
-            least = partial(options_within, instance, self._method, params.narrowing, params.search.rough)
-            is_few = instance.count_affordable(at_hand.cost) <= params.narrowing.many
-            space = instance.space((instance.affordable if is_few else least)(at_hand.cost))
-            report(f"choosing among {space.size:,} options")
-            # The first plan in terms of the options: where its own was dropped, by one that is no worse.
-            rows = [space.tables[stage].no_worse(option) for stage, option in at_hand.configuration.items()]
-            known = CertifiedChoice.of(space.first + rows, space, instance)
-            outcome = PlanSearch(
-                instance, space, self._method, known=known, proven=self._proven, params=params.search
-            ).run()
-            best = outcome.best
-            assert best is not None  # a search that starts from a plan ends with one
-            at_hand = CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns)
-            optimal = outcome.finished or outcome.lower_bound >= best.cost
-            choice, certificate_ns = break_ties(instance, space, best.choice, best.certificate_ns, deadline)
-        except KeyboardInterrupt:
-            return self._stopped(at_hand, Limit.INTERRUPT)
+            with given_up_at(soon):
+                report("looking for a first certified plan")
+                first = find_first_plan(instance, params.first_plan, soon)
+                if first is None and quick:
+                    return self._asked
+                if first is None and soon.is_over:
+                    return self._stopped(None, Limit.TIME)
+                if first is None:
+                    report("deciding whether any plan can be certified")
+                    at_hand, limit = Feasibility(self._method, params=params.search).find(instance)
+                    if at_hand is None:
+                        return self._infeasible() if limit is None else self._stopped(None, limit)
+                    first = trim(instance, at_hand.configuration, params.first_plan, soon)
+                at_hand = first
+                report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
+                if self.request.overtaking is None:
+                    is_too_dear = instance.count_affordable(first.cost) > params.most_options
+                else:
+                    at_hand, is_too_dear = narrow(instance, first, self._method, params)
+                if is_too_dear:
+                    return self._stopped(at_hand, Limit.TIME)
+                least = partial(options_within, instance, self._method, params)
+                is_few = instance.count_affordable(at_hand.cost) <= params.narrowing.many
+                space = instance.space((instance.affordable if is_few else least)(at_hand.cost))
+                report(f"choosing among {space.size:,} options")
+                known = CertifiedChoice.of(space.no_worse(at_hand.configuration), space, instance)
+                outcome = PlanSearch(
+                    instance, space, self._method, known=known, proven=self._proven, params=params.search
+                ).run()
+                best = outcome.best
+                assert best is not None  # a search that starts from a plan ends with one
+                at_hand = CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns)
+                optimal = outcome.finished or outcome.lower_bound >= best.cost
+                choice, own_ns = break_ties(instance, space, best.choice, best.certificate_ns, deadline)
+        except (KeyboardInterrupt, LimitReachedError) as stop:
+            is_time = isinstance(stop, LimitReachedError)
+            return self._stopped(at_hand, Limit.TIME if is_time else Limit.INTERRUPT)
         lower_bound, limit = (best.cost, None) if optimal else (outcome.lower_bound, outcome.limit)
-        return self._made(space.configuration(choice), lower_bound, certificate_ns, limit)
+        return self._made(space.configuration(choice), lower_bound, own_ns, limit)
 
     def _stopped(self, at_hand: CertifiedConfiguration | None, limit: Limit) -> Plan:
         """The plan at hand, of which nothing is proven; the cost is bounded by what keeps up with the mean rate."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,14 +12,17 @@ from typing import Any
 import pytest
 
 import mipplan as mp
-from mipplan.certificate import CertificateEvaluator
-from mipplan.core import Deadline, Int64
+from mipplan.calculus import StageService, given_up_at, latest_start_ns
+from mipplan.calculus.waits import StageQueue
+from mipplan.certificate import CertificateEvaluator, FifoEvaluator
+from mipplan.core import Deadline, Int64, LimitReachedError
 from mipplan.result import Figures, Limit
+from mipplan.tokens import realise
 from planning_instances import hand_made, planning_instance
 
-#: Whole evaluations of a certificate that a call may make after its limit, when each takes a second: strengthening one
-#: cut takes some 60, and two traces with two seeds each take four every time.
-MOST_BEYOND = {"trace": 8, "paced": 8, "infeasible": 8, "two traces": 40, "budget": 70}
+#: How long a call may go on after its limit where a whole evaluation of a certificate takes a second: what is under way
+#: is given up at the next stage, and what is known is not evaluated again, the plan that is returned least of all.
+MOST_BEYOND_S = 1.0
 SLOW = mp.RunClass(least_service=0.9)
 
 
@@ -50,29 +54,47 @@ def calls(number: int) -> Mapping[str, Callable[[float | None], mp.Plan]]:
     }
 
 
-@pytest.mark.parametrize("name", MOST_BEYOND)
+@pytest.mark.parametrize("name", ["trace", "paced", "fifo", "infeasible", "two traces", "budget"])
 def test_no_call_goes_on_after_its_limit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluating the certificate takes a second, of a sample as much less, and nothing else takes any time."""
     seen: Counter[str] = Counter()
-    evaluate = CertificateEvaluator.exits_ns
     for number in range(7000, 7012):
+        made = planning_instance(number)
+        tokens = sum(stage.count for stage in realise(made.pipeline, made.trace, 0).stages.values())
         for limit_s in (0.5, 3.0, 9.0):
             clock = [0.0]
-            queries = len(planning_instance(number).trace)
 
             def slow(
-                self: CertificateEvaluator, services: Any, clock: list[float] = clock, queries: int = queries
-            ) -> Mapping[str, Int64]:
-                clock[0] += self.workload.queries / queries
-                return evaluate(self, services)
+                arrival_ns: Int64, *more: Any, clock: list[float] = clock, tokens: int = tokens
+            ) -> Int64:
+                clock[0] += arrival_ns.size / tokens
+                return latest_start_ns(arrival_ns, *more)
 
             with monkeypatch.context() as patch:
-                patch.setattr(CertificateEvaluator, "exits_ns", slow)
+                patch.setattr("mipplan.certificate.classic.latest_start_ns", slow)
                 patch.setattr("time.monotonic", lambda clock=clock: clock[0])
                 plan = calls(number)[name](limit_s)
             seen[plan.limit or "whole"] += 1
-            assert clock[0] <= limit_s + MOST_BEYOND[name], (number, limit_s, clock[0])
+            assert clock[0] <= limit_s + MOST_BEYOND_S, (number, limit_s, clock[0])
     assert name == "infeasible" or seen["time"] > 3
+
+
+def test_no_stage_is_evaluated_after_the_deadline() -> None:
+    """What is given up leaves nothing that is wrong."""
+    instance = hand_made()
+    workload = realise(instance.pipeline, instance.trace, 0)
+    services = dict.fromkeys(workload.stages, StageService(5, 7, 1, (1,)))
+    queue = StageQueue(instance.trace.arrival_ns, None)
+    curve = queue.curve(None, 1)
+    evaluators: list[CertificateEvaluator] = [CertificateEvaluator(workload), FifoEvaluator(workload, SLOW)]
+    for evaluate in (*(each.latency_ns for each in evaluators), lambda _: curve.exact(7, 1)):
+        with pytest.raises(LimitReachedError), given_up_at(Deadline()), given_up_at(Deadline(-math.inf)):
+            evaluate(services)
+    assert queue.passes == 0
+    assert curve.exact(7, 1) == 28
+    anew: list[CertificateEvaluator] = [CertificateEvaluator(workload), FifoEvaluator(workload, SLOW)]
+    for given_up, other in zip(evaluators, anew, strict=True):
+        assert given_up.latency_ns(services).tolist() == other.latency_ns(services).tolist()
 
 
 @pytest.mark.parametrize("name", calls(7000))
