@@ -22,6 +22,7 @@ from mipplan.core import (
     Float64,
     InputError,
     Int64,
+    Slo,
     check_all,
     check_quantile,
     check_seed,
@@ -215,7 +216,9 @@ class Trace:
         how = f"spread uniformly over steps of {format_duration(step_ns)}, seed {check_seed(seed)}"
         return self._made(spread_uniformly(self.arrival_ns, check_seed(seed)), how)
 
-    def warnings(self, quantile: float = 0.99, capacity_rps: float | None = None) -> tuple[str, ...]:
+    def warnings(
+        self, quantile: float = 0.99, capacity_rps: float | None = None, per_s: float | None = None
+    ) -> tuple[str, ...]:
         """Say what is doubtful about this trace as a sample; see `mipplan.trace.adequacy.sample_warnings`.
 
         Parameters
@@ -224,6 +227,8 @@ class Trace:
             Of latency, that is asked about, in (0, 1].
         capacity_rps : float, optional
             Queries per second that the slowest stage of a plan can serve.
+        per_s : float, optional
+            Length of the windows that the quantile is asked of, as for `mipplan.plan`; None for the whole trace.
 
         Raises
         ------
@@ -232,7 +237,7 @@ class Trace:
         """
         fault = None if capacity_rps is None else number_fault("capacity_rps", capacity_rps)
         check_all(lambda: check_quantile(quantile), lambda: InputError.raise_if([fault] if fault else []))
-        return sample_warnings(self.arrival_ns, quantile, capacity_rps)
+        return sample_warnings(self.arrival_ns, quantile, capacity_rps, Slo().over(per_s, None).per_ns)
 
     @classmethod
     def concatenate(cls, traces: Sequence[Trace], gap_s: float | None = None) -> Trace:

@@ -187,13 +187,16 @@ def verify(
         margin = f" less {format_duration(plan.margin_ns)} of margin" if plan.margin_ns else ""
         problems.append(
             f"the certificate is {format_duration(guaranteed_ns)}, above the objective of "
-            f"{format_duration(plan.slo_ns)}{margin}{_REFINED if plan.guarantee is Guarantee.REPLAY else ''}"
+            f"{format_duration(plan.slo_ns)}{margin}{_UNCOVERED.get(plan.guarantee, '')}"
         )
     return Verification(not problems, tuple(problems), tuple(remarks), plan, judged, worst_case_ns)
 
 
-#: Why a refined plan mostly cannot be verified.
-_REFINED = "; the plan was refined by replay, which no theorem covers: judge it with mipplan replay"
+#: Why a plan that is not made by a theorem mostly cannot be verified.
+_UNCOVERED = {
+    Guarantee.REPLAY: "; the plan was refined by replay, which no theorem covers: judge it with mipplan replay",
+    Guarantee.RELIABLE: "; the plan was tested on scenarios, which no theorem covers: judge it with mipplan replay",
+}
 
 
 def _cost_problems(plan: Plan, electricity_microusd: int = 0) -> list[str]:
