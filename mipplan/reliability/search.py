@@ -114,7 +114,8 @@ class ScenarioSearch:
         if not self.keeps_all(choices):
             return False
         self.best, self.cost = dict(choices), cost
-        self.report(f"found a plan of {cost / MICRODOLLARS_PER_DOLLAR:.4g} $/h")
+        found, least = cost / MICRODOLLARS_PER_DOLLAR, self.lower_bound / MICRODOLLARS_PER_DOLLAR
+        self.report(f"found a plan of {found:.4g} $/h, none keeps all below {least:.4g} $/h")
         return True
 
     # ------------------------------------------------------------------------------------------- making plans

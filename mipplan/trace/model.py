@@ -221,6 +221,8 @@ class Trace:
     ) -> tuple[str, ...]:
         """Say what is doubtful about this trace as a sample; see `mipplan.trace.adequacy.sample_warnings`.
 
+        Raises `InputError` listing every argument that cannot be used.
+
         Parameters
         ----------
         quantile : float
@@ -228,16 +230,14 @@ class Trace:
         capacity_rps : float, optional
             Queries per second that the slowest stage of a plan can serve.
         per_s : float, optional
-            Length of the windows that the quantile is asked of, as for `mipplan.plan`; None for the whole trace.
-
-        Raises
-        ------
-        InputError
-            Listing every argument that cannot be used.
+            Length of the windows that it is asked of, as for `mipplan.plan`; by default there are none.
         """
         fault = None if capacity_rps is None else number_fault("capacity_rps", capacity_rps)
-        check_all(lambda: check_quantile(quantile), lambda: InputError.raise_if([fault] if fault else []))
-        return sample_warnings(self.arrival_ns, quantile, capacity_rps, Slo().over(per_s, None).per_ns)
+        over = functools.partial(Slo().over, per_s, None)
+        check_all(
+            lambda: check_quantile(quantile), lambda: InputError.raise_if([fault] if fault else []), over
+        )
+        return sample_warnings(self.arrival_ns, quantile, capacity_rps, over().per_ns)
 
     @classmethod
     def concatenate(cls, traces: Sequence[Trace], gap_s: float | None = None) -> Trace:

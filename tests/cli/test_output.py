@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -11,6 +13,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from mipplan.cli import session
+from mipplan.cli.app import app
 
 SHOW = ("profiles",)
 #: Infeasible, with a reason that holds signs beyond ASCII.
@@ -103,6 +110,27 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
     assert (done.stdout.split(), done.stderr) == ([], "")
+
+
+def test_long_work_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where stderr is a pipe; on a terminal the same line changes by itself."""
+    command = ["plan", "cascade", "--trace", "steady", "--to", "10s", "--time-limit", "50s", "--no-costs"]
+    monkeypatch.setattr(session, "_SELDOM_S", 0.0)
+    said = CliRunner().invoke(app, command).stderr.splitlines()
+    assert said
+    assert all(re.fullmatch(r".+  \(\d+ s, \d+% of 50s\)", line) for line in said)
+    pace = session._Pace("2s")
+    pace.line, pace._begun = "[at work]", pace._begun - 1.0
+    console = Console(file=io.StringIO(), width=80)
+    console.print(pace)
+    assert console.file.getvalue() == "[at work]  (1 s, 50% of 2s)\n"
+
+
+def test_reading_a_trace_needs_no_pandas() -> None:
+    """pyarrow imports it where a Ctrl-C is swallowed."""
+    reading = "import sys, mipplan as mp; mp.Trace.read('steady'); print('pandas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", reading], capture_output=True, text=True, check=False)
+    assert done.stdout == "False\n"
 
 
 def test_what_is_piped_is_not_wrapped() -> None:

@@ -112,7 +112,9 @@ def test_of_windows_the_median_one_needs_thirty_queries() -> None:
     trace = mp.Trace.from_ns(np.arange(30_000) * 10_000_000)  # 100 queries/s, so 3,000 in half a minute
     assert trace.warnings(0.99, per_s=30.0) == ()
     (warning,) = trace.warnings(0.99, per_s=5.0)
-    assert warning.startswith("P99 rests on 5 of 500 queries in its median window: use windows of at least 3,000")
+    assert warning.startswith(
+        "P99 rests on 5 of 500 queries in its median window: use windows of at least 3,000"
+    )
     assert trace.warnings(1.0, per_s=5.0) == ()
     pipeline = mp.Pipeline.read(PROFILES / "pipelines" / "cascade.yaml")
     plan = mp.plan(pipeline, mp.Profiles.default(), trace, per_s=5.0)
