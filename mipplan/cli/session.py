@@ -36,9 +36,6 @@ EXIT_NO_ANSWER = 3
 EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141
 
-#: How far apart lines of progress are where they stay, in seconds.
-_SELDOM_S = 2.0
-
 DocumentT = TypeVar("DocumentT", bound="BaseModel")
 #: What is wrong in a file is told with the file, not with the option that names it.
 _FILES = ("trace", "profiles")
@@ -114,7 +111,7 @@ class Session:
         On a terminal that is one changing line; elsewhere one every two seconds at most, or with `as_log` one for each
         step.
         """
-        pace = _Pace(self._limit)
+        pace = Pace(self._limit)
         if sys.stderr is None or not sys.stderr.isatty():
             yield _echo_progress if as_log else pace.log
             return
@@ -180,16 +177,16 @@ def _options(context: typer.Context) -> dict[str, str]:
     return flags | timed | others
 
 
-class _Pace:
+class Pace:
     """What is going on, and how long it has taken so far."""
 
-    def __init__(self, limit: str | None) -> None:
+    def __init__(self, limit: str | None, seldom_s: float = 2.0) -> None:
         from mipplan.core import parse_duration_ns
 
         self.line, self._limit, self._begun = "starting", limit, time.monotonic()
         # It was read before any work began; at least a nanosecond.
         self._limit_s = 0.0 if limit is None else max(1, parse_duration_ns(limit)) / NS_PER_S
-        self._logged = self._begun
+        self._logged, self._seldom_s = self._begun, seldom_s
 
     def __rich__(self) -> str:
         from rich.markup import escape
@@ -202,9 +199,9 @@ class _Pace:
         return f"{self.line}  ({taken_s:.0f} s{share})"
 
     def log(self, line: str) -> None:
-        """Write a line, unless the last one is not two seconds old."""
+        """Write a line, unless the last one, or the beginning, was a moment ago."""
         self.line = line
-        if time.monotonic() >= self._logged + _SELDOM_S:
+        if time.monotonic() >= self._logged + self._seldom_s:
             self._logged = time.monotonic()
             _echo_progress(str(self))
 

@@ -232,11 +232,9 @@ class Trace:
         per_s : float, optional
             Length of the windows that it is asked of, as for `mipplan.plan`; by default there are none.
         """
-        fault = None if capacity_rps is None else number_fault("capacity_rps", capacity_rps)
-        over = functools.partial(Slo().over, per_s, None)
-        check_all(
-            lambda: check_quantile(quantile), lambda: InputError.raise_if([fault] if fault else []), over
-        )
+        faults = [] if capacity_rps is None else [number_fault("capacity_rps", capacity_rps)]
+        over, odd = functools.partial(Slo().over, per_s, None), filter(None, faults)
+        check_all(lambda: check_quantile(quantile), lambda: InputError.raise_if(odd), over)
         return sample_warnings(self.arrival_ns, quantile, capacity_rps, over().per_ns)
 
     @classmethod

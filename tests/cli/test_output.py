@@ -10,14 +10,15 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
-from typer.testing import CliRunner
 
-from mipplan.cli import session
 from mipplan.cli.app import app
+from mipplan.cli.session import Pace, Session
 
 SHOW = ("profiles",)
 #: Infeasible, with a reason that holds signs beyond ASCII.
@@ -112,18 +113,19 @@ def test_help_loads_nothing_heavy() -> None:
     assert (done.stdout.split(), done.stderr) == ([], "")
 
 
-def test_long_work_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_work_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     """Also where stderr is a pipe; on a terminal the same line changes by itself."""
-    command = ["plan", "cascade", "--trace", "steady", "--to", "10s", "--time-limit", "50s", "--no-costs"]
-    monkeypatch.setattr(session, "_SELDOM_S", 0.0)
-    said = CliRunner().invoke(app, command).stderr.splitlines()
-    assert said
-    assert all(re.fullmatch(r".+  \(\d+ s, \d+% of 50s\)", line) for line in said)
-    pace = session._Pace("2s")
-    pace.line, pace._begun = "[at work]", pace._begun - 1.0
+    command = typer.Context(typer.main.get_command(app).commands["plan"])  # type: ignore[attr-defined]
+    command.params = {"time_limit": "60s"}
+    with Session(command, as_json=False).progress() as progress:
+        progress("just begun")
+        time.sleep(2.1)
+        progress("[at work]")
+        progress("once more")
+    assert re.fullmatch(r"\[at work\]  \(\d+ s, \d+% of 60s\)\n", capsys.readouterr().err)
     console = Console(file=io.StringIO(), width=80)
-    console.print(pace)
-    assert console.file.getvalue() == "[at work]  (1 s, 50% of 2s)\n"
+    console.print(Pace("0ns"), Pace(None))
+    assert console.file.getvalue().split("  ") == ["starting", "(0 s, 100% of 0ns) starting", "(0 s)\n"]
 
 
 def test_reading_a_trace_needs_no_pandas() -> None:
