@@ -12,8 +12,10 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, TextIO, TypeVar
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, Self, TextIO, TypeVar
 import typer
 
 from mipplan import reporting
-from mipplan.core import Fault, Faults, InputError, NoPlanError, SolverError, suggestion
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, NoPlanError, SolverError, suggestion
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -57,7 +59,7 @@ class Session:
     def __init__(self, context: typer.Context, as_json: bool) -> None:
         self.as_json = as_json
         self.exit_code = EXIT_DONE
-        self._options = _options(context)
+        self._options, self._limit = _options(context), context.params.get("time_limit")
 
     def __enter__(self) -> Self:
         codecs.register_error("mipplan_plain", _plainly)
@@ -104,17 +106,17 @@ class Session:
 
     @contextmanager
     def progress(self, *, as_log: bool = False) -> Iterator[Callable[[str], None]]:
-        """Show one changing line on stderr while the work goes on.
+        """Show on stderr what is going on, and how much of the time limit is gone.
 
-        Where stderr is no terminal, nothing is shown, or with `as_log` a line for each step.
+        On a terminal that is one changing line; elsewhere one every two seconds at most, or with `as_log` one for each
+        step.
         """
-        from rich.markup import escape
-
-        if as_log and not (sys.stderr is not None and sys.stderr.isatty()):
-            yield _echo_progress
+        pace = Pace(self._limit)
+        if sys.stderr is None or not sys.stderr.isatty():
+            yield _echo_progress if as_log else pace.log
             return
-        with _console(sys.stderr).status("starting") as status:
-            yield lambda line: status.update(escape(line))
+        with _console(sys.stderr).status(pace):
+            yield partial(setattr, pace, "line")
 
     def _failed(self, error: BaseException) -> int | None:
         """Say what went wrong and return the exit code for it; None for a defect of ours."""
@@ -173,6 +175,35 @@ def _options(context: typer.Context) -> dict[str, str]:
         "Newsvendor.worth_usd": "--worth",
     }
     return flags | timed | others
+
+
+class Pace:
+    """What is going on, and how long it has taken so far."""
+
+    def __init__(self, limit: str | None, seldom_s: float = 2.0) -> None:
+        from mipplan.core import parse_duration_ns
+
+        self.line, self._limit, self._begun = "starting", limit, time.monotonic()
+        # It was read before any work began; at least a nanosecond.
+        self._limit_s = 0.0 if limit is None else max(1, parse_duration_ns(limit)) / NS_PER_S
+        self._logged, self._seldom_s = self._begun, seldom_s
+
+    def __rich__(self) -> str:
+        from rich.markup import escape
+
+        return escape(str(self))
+
+    def __str__(self) -> str:
+        taken_s = time.monotonic() - self._begun
+        share = "" if self._limit is None else f", {min(1.0, taken_s / self._limit_s):.0%} of {self._limit}"
+        return f"{self.line}  ({taken_s:.0f} s{share})"
+
+    def log(self, line: str) -> None:
+        """Write a line, unless the last one, or the beginning, was a moment ago."""
+        self.line = line
+        if time.monotonic() >= self._logged + self._seldom_s:
+            self._logged = time.monotonic()
+            _echo_progress(str(self))
 
 
 def _echo_progress(line: str) -> None:

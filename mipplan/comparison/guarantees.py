@@ -72,8 +72,7 @@ class GuaranteeCost:
         if test is not None and test.scenarios:
             is_whole = test.scenarios >= fewest_scenarios(test.confidence)
             said = f"kept {test.kept} of {test.scenarios} {'fresh scenarios' if is_whole else 'so far'}"
-            interval = f"{math.floor(100 * test.low)}–{math.ceil(100 * test.high)} %"
-            return f"{said}, {interval}" if test.passed else f"failed its test: {said}"
+            return f"{said}, {test.interval}" if test.passed else f"failed its test: {said}"
         if plan.status is PlanStatus.UNKNOWN:
             missing = "not tested" if plan.choices else "not found"
             return missing if plan.limit is None else f"{missing} in the time"

@@ -62,18 +62,18 @@ def fragility(
         If the plan holds no choices.
     """
     check_all(
-        lambda: check_plan(plan),
-        lambda: read_traces(trace),
-        lambda: check_manner(discipline, engine, seed),
+        lambda: check_plan(plan), lambda: read_traces(trace), lambda: check_manner(discipline, engine, seed)
     )
     drawn = (plan.seed, plan.seeds) if seed is None else (seed, 1)
     samples = find_samples(plan.require().pipeline, trace, *drawn)
     cases = tuple(Case(plan, sample.trace, sample.seed, sample.name) for sample in samples)
-    judge = _Judge(cases, discipline, engine, progress or (lambda _: None))
+    complete, tell = set[str](), progress or (lambda _: None)
+    judge = _Judge(
+        cases, discipline, engine, lambda line: tell(f"{line} ({len(complete) / len(AXES):.0%} of all)")
+    )
     judge.report("as planned")
     case, result, unperturbed = judge.worst(_UNPERTURBED, cases)
     found: dict[str, AxisFragility] = {}
-    complete: set[str] = set()
     with suppress(KeyboardInterrupt):  # what was replayed until then is the answer
         for axis in AXES.values():
             points: list[FragilityPoint] = []

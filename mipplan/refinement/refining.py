@@ -321,7 +321,8 @@ class Refining:
         if self._cost is None or cost < self._cost:
             self._choices = {stage: plan[stage].choice for stage in self.base.pipeline.stages}
             self._best, self._cost = plan, cost
-            self.limits.report(f"found a plan of {cost / MICRODOLLARS_PER_DOLLAR:.4g} $/h")
+            found, least = cost / MICRODOLLARS_PER_DOLLAR, self._lower_bound / MICRODOLLARS_PER_DOLLAR
+            self.limits.report(f"found a plan of {found:.4g} $/h, none below {least:.4g} $/h")
         return True
 
     def _budget(self) -> int:

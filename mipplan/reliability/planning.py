@@ -164,7 +164,6 @@ class _Planning:
         )
         best: Choices = self.asked.choices
         try:
-            report(f"drawing {self._draws} scenarios from {len(self.source.traces)} trace(s)")
             is_drawn = self._draw()
             search.scenarios += self._drawn
             while is_drawn and self._choose(search, best):
@@ -186,6 +185,7 @@ class _Planning:
             if self.limits.deadline.is_over:
                 self._is_cut = True
                 return False
+            self.limits.report(f"drawing {self._draws} scenarios: {number / self._draws:.0%}")
             made = self.source.scenario(number)
             self._drawn += [replace(made, seed=made.seed + draw) for draw in range(self.seeds)]
         return True
@@ -240,8 +240,7 @@ class _Planning:
         )
         plan = replace(self.asked, choices=search.best, figures=Figures())
         self.tests.append(ReliabilityTest(plan, self.source, self.draws, len(self.tests) + 1, record))
-        self.limits.report(f"testing on fresh scenarios, for the {len(self.tests)}. time")
-        self.tests[-1].run(self.limits.deadline)
+        self.tests[-1].run(self.limits)
         return self.tests[-1]
 
     def _concluded(self, search: ScenarioSearch) -> Plan:

@@ -114,8 +114,12 @@ class ScenarioSearch:
         if not self.keeps_all(choices):
             return False
         self.best, self.cost = dict(choices), cost
-        self.report(f"found a plan of {cost / MICRODOLLARS_PER_DOLLAR:.4g} $/h")
+        self._tell(f"found a plan of {cost / MICRODOLLARS_PER_DOLLAR:.4g} $/h")
         return True
+
+    def _tell(self, what: str) -> None:
+        least = self.lower_bound / MICRODOLLARS_PER_DOLLAR
+        self.report(f"{what}; none below {least:.4g} $/h keeps all {len(self.scenarios)} scenarios")
 
     # ------------------------------------------------------------------------------------------- making plans
 
@@ -185,6 +189,7 @@ class ScenarioSearch:
         """Add replicas until all scenarios are kept, then take away what none of them misses."""
         current, tries, has_fallen_back = dict(choices), 0, False
         while (scenario := self._refused_by(current)) is not None:
+            self._tell("repairing a plan")
             judge, tries = self.judges.of(scenario), tries + 1
             grown = self._grown(judge.raised(current), judge) if tries <= self.params.repairs else None
             if grown is not None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mipplan.core import Deadline, Int64
+from mipplan.core import Int64, SearchLimits
 from mipplan.reliability.judges import ServiceDraws
 from mipplan.reliability.scenarios import Purpose, Scenario, ScenarioSource
 from mipplan.replayer import replay
@@ -63,11 +63,13 @@ class ReliabilityTest:
     def __post_init__(self) -> None:
         self.record = replace(self.record, tests=self.number)
 
-    def run(self, deadline: Deadline) -> bool:
+    def run(self, limits: SearchLimits) -> bool:
         """Test until all scenarios are done or the time is up; whether they are done."""
-        for number in range(fewest_scenarios(self.record.confidence)):
-            if deadline.is_over:
+        every = fewest_scenarios(self.record.confidence)
+        for number in range(every):
+            if limits.deadline.is_over:
                 return False
+            limits.report(f"testing plan {self.number} on fresh scenarios: {number / every:.0%}")
             self._judge(self.source.scenario(number, Purpose.TEST + self.number - 1))
         return True
 

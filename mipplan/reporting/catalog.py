@@ -290,11 +290,11 @@ def sample_notes(plan: Plan, trace: Trace | Sequence[Trace]) -> list[str]:
 
     Where every query is asked about (an envelope), no tail is estimated; a plan without choices has no busy periods.
     """
-    quantile = 1.0 if plan.envelope is not None else plan.quantile
+    asked = (1.0, None) if plan.envelope is not None else (plan.quantile, plan.objective.per_s)
     notes = [
         (one.name, note)
         for one in read_traces(trace)
-        for note in one.warnings(quantile, _capacity_rps(plan, one) if plan.choices else None)
+        for note in one.warnings(asked[0], _capacity_rps(plan, one) if plan.choices else None, asked[1])
     ]
     several = not isinstance(trace, Trace) and len(trace) > 1
     return [f"{name}: {note}" if several else note for name, note in notes]

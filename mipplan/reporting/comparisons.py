@@ -126,12 +126,9 @@ def comparison_report(pipeline: Pipeline, comparison: Comparison, written: list[
 def _comparison_notes(pipeline: Pipeline, comparison: Comparison) -> list[str]:
     notes = [_HELD_OUT]
     # Several plans, several busy periods: of the sample alone.
-    notes += comparison.planned_on.warnings(comparison.quantile)
-    notes += [
-        f"{planned.name}: {note}"
-        for planned, _ in comparison.others
-        for note in planned.warnings(comparison.quantile)
-    ]
+    asked = comparison.quantile, None, comparison.objective.per_s
+    notes += comparison.planned_on.warnings(*asked)
+    notes += [f"{one.name}: {note}" for one, _ in comparison.others for note in one.warnings(*asked)]
     if comparison.others or comparison.draws > 1:
         notes.append(
             "every trace and draw must be kept by itself: quantiles are the greatest, misses those of all; of a "

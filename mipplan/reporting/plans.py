@@ -186,9 +186,8 @@ def _show_costs(console: Console, report: PlanReport) -> None:
 
 def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
     by = ", ".join(dict.fromkeys(map(str, (report.formulation, report.solver))))  # "auto" once is enough
-    by = {"replay": "refined by replay", "reliable": "chosen and tested on scenarios"}.get(
-        report.guarantee, by
-    )
+    tested = "and tested on" if report.reliability and report.reliability.scenarios else "but not tested on"
+    by = {"replay": "refined by replay", "reliable": f"chosen {tested} scenarios"}.get(report.guarantee, by)
     rows = [("status", f"{report.status}  ({by})"), ("cost", f"{report.usd_per_hour:.4f} $/h")]
     if report.budget_usd_per_hour is not None:
         proof = _proof(report, "proven fastest within it")

@@ -5,6 +5,7 @@ The records, and their parts of a plan file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -114,6 +115,11 @@ class Reliability:
         return self.kept / self.scenarios if self.scenarios else None
 
     @property
+    def interval(self) -> str:
+        """From `low` to `high` in percent, rounded outwards: ``85–100 %``."""
+        return f"{math.floor(100 * self.low)}–{math.ceil(100 * self.high)} %"
+
+    @property
     def passed(self) -> bool:
         """Whether the plan kept at least the share asked for."""
         return bool(self.scenarios) and self.kept >= self.confidence * self.scenarios
@@ -122,8 +128,7 @@ class Reliability:
         """Say how the test went, in a line, given the name of the quantile."""
         if not self.scenarios:
             return f"not tested (asked for: {100 * self.confidence:g} % of scenarios)"
-        share = 100 * self.kept / self.scenarios
-        interval = f"95 % interval {100 * self.low:.0f}–{100 * self.high:.0f} %"
+        share, interval = 100 * self.kept / self.scenarios, f"95 % interval {self.interval}"
         verdict = "" if self.passed else f", fewer than the {100 * self.confidence:g} % asked for"
         worst = "" if self.worst is None else f"; worst: {self.worst.text(name)}"
         rates = f" of up to {self.fastest_rps:.4g} queries/s" if self.fastest_rps else ""

@@ -31,7 +31,7 @@ _SECONDS_PER_MINUTE = 60
 
 
 def sample_warnings(
-    arrival_ns: Int64, quantile: float = 0.99, capacity_rps: float | None = None
+    arrival_ns: Int64, quantile: float = 0.99, capacity_rps: float | None = None, per_ns: int | None = None
 ) -> tuple[str, ...]:
     """Say what is doubtful about a sample, with figures and a remedy; nothing if it carries the question.
 
@@ -43,6 +43,8 @@ def sample_warnings(
         Of latency, that is asked about. With 1 every query counts, and no tail is estimated.
     capacity_rps : float, optional
         Queries per second that the slowest stage of a plan can serve; only with it busy periods are judged.
+    per_ns : int, optional
+        Length of the windows whose quantiles are asked about; by default there is one, the sample.
 
     Notes
     -----
@@ -50,7 +52,8 @@ def sample_warnings(
     at least a tenth of the arrivals share theirs with the one before, and the unit is at least the median gap and half
     the mean one: ties within a microsecond change nothing.
 
-    *Tail.* The number k of queries that reach a quantile has a relative standard error of 1/√k, 18 % at 30.
+    *Tail.* The number k of queries that reach a quantile has a relative standard error of 1/√k, 18 % at 30. Of windows
+    the one with the median number of queries is judged.
 
     *Trend.* The rates of both halves differ by more than four standard errors, of counts in 20 windows each [1]_, which
     allows for bursts shorter than these, and by more than a tenth.
@@ -66,7 +69,7 @@ def sample_warnings(
     """
     found = (
         _grid_warning(arrival_ns),
-        _tail_warning(arrival_ns, quantile),
+        _tail_warning(arrival_ns, quantile, per_ns),
         _trend_warning(arrival_ns),
         None if capacity_rps is None else _busy_warning(arrival_ns, capacity_rps),
     )
@@ -112,20 +115,18 @@ def _is_clock_unit(step_ns: int) -> bool:
     return math.log10(step_ns).is_integer()
 
 
-def _tail_warning(arrival_ns: Int64, quantile: float) -> str | None:
-    queries = arrival_ns.size
+def _tail_warning(arrival_ns: Int64, quantile: float, per_ns: int | None) -> str | None:
+    window = np.zeros(arrival_ns.size) if per_ns is None else (arrival_ns - arrival_ns[0]) // per_ns
+    queries = int(np.median(np.unique(window, return_counts=True)[1]))
+    some = f"{queries:,} queries" + ("" if per_ns is None else " in its median window")
     reached = queries - higher_rank(quantile, queries)
     if quantile >= 1.0 or reached >= _LEAST_REACHED:
         return None
     needed = math.ceil(_LEAST_REACHED / (1.0 - quantile) - 1e-9)
-    rests = (
-        f"rests on {reached} of {queries:,} queries"
-        if reached > 1
-        else f"of {queries:,} queries is their maximum"
-    )
+    rests = f"rests on {reached} of {some}" if reached > 1 else f"of {some} is their maximum"
     return (
-        f"P{100 * quantile:g} {rests}: use a sample of at least {needed:,} ({_LEAST_REACHED} that reach it), or ask "
-        "for a lower quantile"
+        f"P{100 * quantile:g} {rests}: use {'a sample' if per_ns is None else 'windows'} of at least {needed:,} "
+        f"({_LEAST_REACHED} that reach it), or ask for a lower quantile"
     )
 
 

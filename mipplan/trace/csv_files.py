@@ -139,9 +139,12 @@ class CsvTable(TableFile):
         import pyarrow as pa
 
         with contextlib.suppress(pa.ArrowInvalid):
-            found: Float64 = self._column(name, pa.float64()).to_numpy()
-            if np.isfinite(found).all():
-                return found, []
+            column = self._column(name, pa.float64()).combine_chunks()
+            # Not by `to_numpy`: that imports pandas, which takes long, and swallows a Ctrl-C meanwhile.
+            if column.null_count == 0:
+                found = np.asarray(np.from_dlpack(column), dtype=np.float64)
+                if np.isfinite(found).all():
+                    return found, []
         # Some cell is no number: read again as text to tell which.
         pieces: list[Float64] = [np.empty(0)]
         odd: dict[str, list[int]] = {"no value": [], "NaN": [], "an infinite value": [], "no number": []}

@@ -22,6 +22,7 @@ from mipplan.core import (
     Float64,
     InputError,
     Int64,
+    Slo,
     check_all,
     check_quantile,
     check_seed,
@@ -215,8 +216,12 @@ class Trace:
         how = f"spread uniformly over steps of {format_duration(step_ns)}, seed {check_seed(seed)}"
         return self._made(spread_uniformly(self.arrival_ns, check_seed(seed)), how)
 
-    def warnings(self, quantile: float = 0.99, capacity_rps: float | None = None) -> tuple[str, ...]:
+    def warnings(
+        self, quantile: float = 0.99, capacity_rps: float | None = None, per_s: float | None = None
+    ) -> tuple[str, ...]:
         """Say what is doubtful about this trace as a sample; see `mipplan.trace.adequacy.sample_warnings`.
+
+        Raises `InputError` listing every argument that cannot be used.
 
         Parameters
         ----------
@@ -224,15 +229,13 @@ class Trace:
             Of latency, that is asked about, in (0, 1].
         capacity_rps : float, optional
             Queries per second that the slowest stage of a plan can serve.
-
-        Raises
-        ------
-        InputError
-            Listing every argument that cannot be used.
+        per_s : float, optional
+            Length of the windows that it is asked of, as for `mipplan.plan`; by default there are none.
         """
-        fault = None if capacity_rps is None else number_fault("capacity_rps", capacity_rps)
-        check_all(lambda: check_quantile(quantile), lambda: InputError.raise_if([fault] if fault else []))
-        return sample_warnings(self.arrival_ns, quantile, capacity_rps)
+        faults = [] if capacity_rps is None else [number_fault("capacity_rps", capacity_rps)]
+        over, odd = functools.partial(Slo().over, per_s, None), filter(None, faults)
+        check_all(lambda: check_quantile(quantile), lambda: InputError.raise_if(odd), over)
+        return sample_warnings(self.arrival_ns, quantile, capacity_rps, over().per_ns)
 
     @classmethod
     def concatenate(cls, traces: Sequence[Trace], gap_s: float | None = None) -> Trace:

@@ -184,16 +184,18 @@ def verify(
                 "no guarantee covers it"
             )
     if guaranteed_ns > plan.slo_ns - plan.margin_ns:
+        how = _UNCOVERED.get(plan.guarantee)
+        why = f"; the plan was {how}, which no theorem covers: judge it with mipplan replay" if how else ""
         margin = f" less {format_duration(plan.margin_ns)} of margin" if plan.margin_ns else ""
         problems.append(
             f"the certificate is {format_duration(guaranteed_ns)}, above the objective of "
-            f"{format_duration(plan.slo_ns)}{margin}{_REFINED if plan.guarantee is Guarantee.REPLAY else ''}"
+            f"{format_duration(plan.slo_ns)}{margin}{why}"
         )
     return Verification(not problems, tuple(problems), tuple(remarks), plan, judged, worst_case_ns)
 
 
-#: Why a refined plan mostly cannot be verified.
-_REFINED = "; the plan was refined by replay, which no theorem covers: judge it with mipplan replay"
+#: Why a plan that is not made by a theorem mostly cannot be verified.
+_UNCOVERED = {Guarantee.REPLAY: "refined by replay", Guarantee.RELIABLE: "tested on scenarios"}
 
 
 def _cost_problems(plan: Plan, electricity_microusd: int = 0) -> list[str]:

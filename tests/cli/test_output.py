@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import typer
+from rich.console import Console
+
+from mipplan.cli.app import app
+from mipplan.cli.session import Pace, Session
 
 SHOW = ("profiles",)
 #: Infeasible, with a reason that holds signs beyond ASCII.
@@ -103,6 +111,28 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
     assert (done.stdout.split(), done.stderr) == ([], "")
+
+
+def test_long_work_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where stderr is a pipe; on a terminal the same line changes by itself."""
+    command = typer.Context(typer.main.get_command(app).commands["plan"])  # type: ignore[attr-defined]
+    command.params = {"time_limit": "60s"}
+    with Session(command, as_json=False).progress() as progress:
+        progress("just begun")
+        time.sleep(2.1)
+        progress("[at work]")
+        progress("once more")
+    assert re.fullmatch(r"\[at work\]  \(\d+ s, \d+% of 60s\)\n", capsys.readouterr().err)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(Pace("0ns"), Pace(None))
+    assert console.file.getvalue().split("  ") == ["starting", "(0 s, 100% of 0ns) starting", "(0 s)\n"]
+
+
+def test_reading_a_trace_needs_no_pandas() -> None:
+    """pyarrow imports it where a Ctrl-C is swallowed."""
+    reading = "import sys, mipplan as mp; mp.Trace.read('steady'); print('pandas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", reading], capture_output=True, text=True, check=False)
+    assert done.stdout == "False\n"
 
 
 def test_what_is_piped_is_not_wrapped() -> None:

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shlex
 import sys
 import tempfile
@@ -196,6 +197,8 @@ def _run(arguments: list[str], folder: Path) -> dict[str, Any]:
     finally:
         sys.argv, sys.modules["__main__"].__package__, sys.excepthook = program, package, hook
     said, complained = (stream.buffer.getvalue().decode() for stream in (out, error))  # type: ignore[attr-defined]
+    # Of progress there is more where the machine is slow.
+    complained = re.sub(r"(?m)^.*\(\d+ s(, \d+% of \w+)?\)\n", "", complained)
     answer: dict[str, Any] = {"exit": code}
     if "--json" in arguments and said:
         answer["stdout"] = plain_document(json.loads(plain_text(said, folder, ROOT)))

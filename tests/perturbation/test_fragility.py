@@ -249,11 +249,11 @@ def test_ctrl_c_leaves_what_was_replayed(plan: mp.Plan) -> None:
 
     def progress(line: str) -> None:
         calls.append(line)
-        if line == "service times: +20 %":
+        if line == "service times: +20 % (33% of all)":
             raise KeyboardInterrupt
 
     found = mp.fragility(plan, _bursty(), progress=progress)
-    assert calls[0] == "as planned"
+    assert calls[0] == "as planned (0% of all)"
     assert found.left_out == ("service", "fanout", "replica", "seed")
     assert [point.label for point in found.axis("service").points] == ["+5 %", "+10 %"]
     assert found.axis("seed").points == ()

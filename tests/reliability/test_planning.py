@@ -19,7 +19,7 @@ from mipplan.reliability import (
     plan_reliably,
     planning,
 )
-from mipplan.result import Limit, Objective
+from mipplan.result import Limit, Objective, Reliability
 
 PROFILES = mp.Profiles.default()
 PIPELINE = mp.Pipeline.read("profiles/pipelines/cascade.yaml")
@@ -140,7 +140,10 @@ def test_it_prints_the_test(made: mp.Plan) -> None:
     assert made.reliability is not None
     text = " ".join(str(made).split())
     assert f"kept in {made.reliability.kept} of 14 fresh scenarios" in text
-    assert "95 % interval" in text
+    assert f"95 % interval {made.reliability.interval}" in text
+    assert Reliability(0.9, scenarios=29, kept=29, low=0.8597).interval == "85–100 %"  # rounded outwards
+    misses = " ".join(mp.verify(made, SAMPLE).problems)
+    assert not misses or "the plan was tested on scenarios, which no theorem covers" in misses
     assert "no plan that keeps all scenarios it was chosen on" in text
 
 
@@ -222,6 +225,9 @@ def test_a_failed_test_is_told_and_its_scenarios_are_chosen_on() -> None:
     assert record.tests == len(failed) + 1
     assert record.passed
     assert record.chosen_on > 2
+    # Whatever takes long says how far it is, or what is proven so far.
+    assert said[-1].startswith(f"testing plan {record.tests} on fresh scenarios: 9")
+    assert any(line.startswith("found a plan of ") and "; none below " in line for line in said)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,21 @@ def test_tail_needs_thirty_queries(queries: int, quantile: float, enough: int) -
         assert f"at least {round(30 / (1 - quantile)):,}" in warnings[0]
 
 
+def test_of_windows_the_median_one_needs_thirty_queries() -> None:
+    trace = mp.Trace.from_ns(np.arange(30_000) * 10_000_000)  # 100 queries/s, so 3,000 in half a minute
+    assert trace.warnings(0.99, per_s=30.0) == ()
+    (warning,) = trace.warnings(0.99, per_s=5.0)
+    assert warning.startswith(
+        "P99 rests on 5 of 500 queries in its median window: use windows of at least 3,000"
+    )
+    assert trace.warnings(1.0, per_s=5.0) == ()
+    pipeline = mp.Pipeline.read(PROFILES / "pipelines" / "cascade.yaml")
+    plan = mp.plan(pipeline, mp.Profiles.default(), trace, per_s=5.0)
+    assert warning in sample_notes(plan, trace)
+    with pytest.raises(mp.InputError, match="positive number of seconds"):
+        trace.warnings(per_s=0.0)
+
+
 def test_every_query_is_no_tail() -> None:
     assert mp.Trace.from_ns([0, 5, 11]).warnings(1.0) == ()
 
