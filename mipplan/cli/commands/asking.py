@@ -156,7 +156,9 @@ def frontier(
     trace: flags.TraceFiles,
     over: Annotated[
         str,
-        flags.option("AXIS", "slo, rate, burstiness, price:HARDWARE, or reliability (of a reliable plan)."),
+        flags.option(
+            "AXIS", "slo, rate, burstiness, price:HARDWARE, accuracy, or reliability (of a reliable plan)."
+        ),
     ] = "slo",
     low: Annotated[
         str | None, flags.option("VALUE", "Where the axis begins: 100ms, 0.5x, 0.3 ($/h), 90%.", "--start")
