@@ -90,6 +90,9 @@ class TraceReport(Report):
     # Null where all queries arrive at once.
     rate_rps: Finite
     cv: Finite
+    # What time 0 is, as an ISO date (UTC); left out where no dates are known.
+    zero: Annotated[str | None, "zero"] = None
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class ChoiceReport(Report):

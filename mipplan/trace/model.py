@@ -40,7 +40,7 @@ from mipplan.trace.checks import (
     window_ns,
     window_text,
 )
-from mipplan.trace.moments import arrivals_of_pandas, pandas_of
+from mipplan.trace.moments import arrivals_of_pandas, date_text, pandas_of
 from mipplan.trace.reading import read_arrivals
 
 if TYPE_CHECKING:
@@ -126,6 +126,11 @@ class Trace:
             return math.nan
         gaps = np.diff(self.arrival_ns).astype(np.float64)
         return float(gaps.std() / gaps.mean())
+
+    @property
+    def zero(self) -> str | None:
+        """What time 0 is, as an ISO date (UTC); None where no dates are known."""
+        return None if self.zero_ns is None else date_text(self.zero_ns)
 
     @property
     def sha256(self) -> str:
