@@ -193,7 +193,7 @@ def test_times_are_dates_where_the_trace_has_dates(run: Run) -> None:
     Path("trace.csv").write_text("\n".join(["timestamp", *dates]))
     done = run("--windows", "20s", "--plot", "over_time.svg")
     assert re.search(r"on 03-04 .*\n09:30:00 .*\n09:30:20 ", done.stdout), done.stdout
-    assert "2026-Mar-04 09:30" in Path("over_time.svg").read_text()
+    assert "2026-Mar-04" in Path("over_time.svg").read_text()
     document = json.loads(run("--windows", "20s", "--json").stdout)
     assert document["trace"]["zero"].startswith("2026-03-04T09:30:00")
 

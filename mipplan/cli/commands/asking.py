@@ -302,7 +302,7 @@ def refine(
     expand: flags.Expand = None,
     start: flags.From = None,
     end: flags.To = None,
-    out: Annotated[Path | None, flags.option("FILE", "Write the plan here (JSON).")] = None,
+    out: Annotated[Path | None, flags.option("FILE", "Write the plan here (JSON).", "--out", "-o")] = None,
     json: flags.Json = False,
 ) -> None:
     """Go below a certified plan: the cheapest one found whose replay keeps the objective."""
