@@ -62,9 +62,7 @@ def fragility(
         If the plan holds no choices.
     """
     check_all(
-        lambda: check_plan(plan),
-        lambda: read_traces(trace),
-        lambda: check_manner(discipline, engine, seed),
+        lambda: check_plan(plan), lambda: read_traces(trace), lambda: check_manner(discipline, engine, seed)
     )
     drawn = (plan.seed, plan.seeds) if seed is None else (seed, 1)
     samples = find_samples(plan.require().pipeline, trace, *drawn)

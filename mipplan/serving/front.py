@@ -173,11 +173,7 @@ class _Front:
         headers = {ROUTE_HEADER: route} if len(route) <= _LONGEST_ROUTE else {}
         if answered.outcome is not Outcome.SERVED:
             return _answer({"error": answered.reason}, _STATUS[answered.outcome], headers)
-        made = {
-            "model_name": self._described["name"],
-            "model_version": "1",
-            "outputs": _outputs(answered),
-        }
+        made = {"model_name": self._described["name"], "model_version": "1", "outputs": _outputs(answered)}
         if "id" in document:
             made["id"] = document["id"]
         return _answer(made, 200, headers)

@@ -10,16 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipplan.core import (
-    NS_PER_HOUR,
-    NS_PER_S,
-    FieldOf,
-    Float64,
-    Printable,
-    Summary,
-    drawn,
-    format_seconds,
-)
+from mipplan.core import NS_PER_HOUR, NS_PER_S, FieldOf, Float64, Printable, Summary, drawn, format_seconds
 from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan, ReplayResult, StageReplay, Windows
 from mipplan.trace import Trace
