@@ -71,7 +71,7 @@ def draw_replay(
     _draw_over_time(over_time, windows, edges, slo_s, unit, scale)
     _draw_traffic(traffic, windows, edges)
     mark_time(traffic, zero_ns)
-    traffic.xaxis.label.set_size("medium")  # as that of the panel below
+    traffic.xaxis.label.set_fontsize("medium")  # as that of the panel below
     _draw_distribution(distribution, result, slo_s, quantile, unit, scale)
     if title:
         figure.suptitle(

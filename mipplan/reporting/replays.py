@@ -31,7 +31,7 @@ from mipplan.reporting.text import (
     counted,
     figures,
     hidden_misses,
-    moment_text,
+    moments_text,
     objective_text,
     seconds_text,
     show_notes,
@@ -187,7 +187,7 @@ def show_replay(console: Console, report: ReplayCommandReport) -> None:
         console, figures(_verdict_figures(report)), _latency_table(replay), _stage_table(replay.stages)
     )
     if report.windows is not None:
-        console.print(_window_table(report.windows, report.trace.zero))
+        console.print(_window_table(report.windows[:_WINDOWS_SHOWN], report.trace.zero))
         left_out = len(report.windows) - _WINDOWS_SHOWN
         if left_out > 0:
             console.print(f"… and {left_out:,} windows more: --json and --out hold all of them")
@@ -272,20 +272,13 @@ def _stage_table(reports: Mapping[str, StageReport] | Mapping[str, StreamStageRe
 
 
 def _window_table(reports: Sequence[WindowReport], zero: str | None) -> Table:
-    shown = reports[:_WINDOWS_SHOWN]
-    begins, heading = [moment_text(window.start_s, zero) for window in shown], "from"
-    days = {text.split()[0] for text in begins}
-    if zero is not None and len(days) == 1:  # told once, or 80 columns would not do
-        begins, heading = [text.split()[1] for text in begins], f"on {days.pop()}"
+    heading, begins = moments_text([window.start_s for window in reports], zero)
     windows = table(f">{heading}", ">queries", ">mean", ">P50", ">P90", ">P99", ">max", ">slower")
-    for begin, window in zip(begins, shown, strict=True):
+    for begin, window in zip(begins, reports, strict=True):
         latencies = (window.mean_s, window.p50_s, window.p90_s, window.p99_s, window.max_s)
-        windows.add_row(
-            begin,
-            f"{window.queries:,}",
-            *("" if latency is None else seconds_text(latency) for latency in latencies),
-            "" if window.miss_rate is None else f"{window.miss_rate:.2%}",
-        )
+        cells = ("" if latency is None else seconds_text(latency) for latency in latencies)
+        missed = "" if window.miss_rate is None else f"{window.miss_rate:.2%}"
+        windows.add_row(begin, f"{window.queries:,}", *cells, missed)
     return windows
 
 

@@ -45,6 +45,15 @@ def moment_text(seconds: float, zero: str | None) -> str:
     return date_text(instant_ns - instant_ns % fine_ns)[5:].replace("T", " ")
 
 
+def moments_text(times_s: Sequence[float], zero: str | None) -> tuple[str, list[str]]:
+    """Write times on a trace's axis, and what stands above them: the day if it is one, so that they fit 80 columns."""
+    texts = [moment_text(time_s, zero) for time_s in times_s]
+    days = {text.split()[0] for text in texts}
+    if zero is None or len(days) > 1:
+        return "from", texts
+    return f"on {days.pop()}", [text.split()[1] for text in texts]
+
+
 def percent_text(quantile: float) -> str:
     """Write a quantile as the number behind the P."""
     return f"{100 * quantile:g}"

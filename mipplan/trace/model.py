@@ -185,8 +185,7 @@ class Trace:
         or the stretched trace is longer than ten years.
         """
         fault = number_fault("scale", factor)
-        if fault is not None:
-            raise InputError([fault])
+        InputError.raise_if([fault] if fault else [])
         first = int(self.arrival_ns[0])
         if self.span_ns / factor > MAX_DURATION_NS - first:
             raise InputError.one("scale", f"with factor {factor!r} the trace lasts more than ten years")
@@ -214,9 +213,8 @@ class Trace:
         """
         step_ns = grid_step_ns(self.arrival_ns)
         if step_ns is None:
-            raise InputError.one(
-                "spread", "all queries arrive at once: no step of their time stamps is known"
-            )
+            message = "all queries arrive at once: no step of their time stamps is known"
+            raise InputError.one("spread", message)
         how = f"spread uniformly over steps of {format_duration(step_ns)}, seed {check_seed(seed)}"
         return self._made(spread_uniformly(self.arrival_ns, check_seed(seed)), how)
 
