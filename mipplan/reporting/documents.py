@@ -90,8 +90,7 @@ class TraceReport(Report):
     # Null where all queries arrive at once.
     rate_rps: Finite
     cv: Finite
-    # What time 0 is, as an ISO date (UTC); left out where no dates are known.
-    zero: Annotated[str | None, "zero"] = None
+    zero: Annotated[str | None, "zero"] = None  # The date of time 0 (UTC); left out where none is known.
     _brief = model_serializer(mode="wrap")(without_absent)
 
 
