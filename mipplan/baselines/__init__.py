@@ -1,23 +1,10 @@
 """What others would do: InferLine's greedy search, sizing for a rate, and FA2 and RIM, which IPA was compared with.
 
 None of them uses a solver.
+
+The names are imported on first use (see ``__init__.pyi``).
 """
 
-from mipplan.baselines.adaptation import fa2, rim
-from mipplan.baselines.greedy import inferline
-from mipplan.baselines.problem import BaselineProblem, filled_ns, pose, size_family
-from mipplan.baselines.sizing import coarse_grained, half_slo, rate_checks, rate_to_size_for
+import lazy_loader
 
-__all__ = [
-    "BaselineProblem",
-    "coarse_grained",
-    "fa2",
-    "filled_ns",
-    "half_slo",
-    "inferline",
-    "pose",
-    "rate_checks",
-    "rate_to_size_for",
-    "rim",
-    "size_family",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from mipplan.calculus import StageService, analyse_paths
 from mipplan.certificate.classic import (
@@ -34,6 +35,9 @@ from mipplan.pipeline import Discipline, are_timed
 from mipplan.result import CertificateKind, CriticalStage, Figures, Plan, RunClass, SampleFigure, worst_sample
 from mipplan.tokens import Sample, Workload, realise
 from mipplan.trace import Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: The sharp certificate where it is affordable.
 AUTO = "auto"
@@ -75,6 +79,12 @@ class Certificate(Printable):
     def longest_stage(self) -> str:
         """The stage of the critical path that adds most to the bound."""
         return max(self.critical_path, key=lambda step: step.latency_ns + step.wait_ns).stage
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per query: the bound on its latency, in seconds."""
+        import pandas as pd
+
+        return pd.DataFrame({"latency_s": self.latency_ns / NS_PER_S})
 
     def _summary(self) -> Summary:
         worst = worst_sample(self.samples)

@@ -90,7 +90,7 @@ def plan(
     gco2_per_kwh: flags.Gco2PerKwh = None,
     certificate: flags.Certificate = "classic",
     runs: flags.Runs = None,
-    out: Annotated[Path | None, flags.option("FILE", "Write the plan here (JSON).")] = None,
+    out: Annotated[Path | None, flags.option("FILE", "Write the plan here (JSON).", "--out", "-o")] = None,
     formulation: flags.Solver = "auto",
     solver: flags.Solver = "auto",
     time_limit: Annotated[
@@ -269,7 +269,7 @@ def fleet(
         flags.option("FILE", "Keep the state of the search here, and go on from it if it is there."),
     ] = None,
     out: Annotated[
-        Path | None, flags.option("DIR", "Write every pipeline's plan file into this folder.")
+        Path | None, flags.option("DIR", "Write every pipeline's plan file into this folder.", "--out", "-o")
     ] = None,
     page: flags.Page = None,
     plot: Annotated[Path | None, flags.picture("who uses what")] = None,

@@ -13,9 +13,9 @@ def option(takes: str, text: str, *names: str) -> Any:
     return typer.Option(*names, metavar=takes, help=text)
 
 
-def picture(what: str) -> Any:
+def picture(what: str, *names: str) -> Any:
     """Return the option of a file to draw something into."""
-    return option("FILE", f"Draw {what} (.png, .svg or .pdf).")
+    return option("FILE", f"Draw {what} (.png, .svg or .pdf).", *names)
 
 
 Page = Annotated[Path | None, option("FILE", "Write a page about it (.html).", "--report")]
@@ -248,7 +248,7 @@ Solver = Annotated[str, typer.Option(help="See `mipplan solvers`.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
 ]
-Document = Annotated[Path | None, option("FILE", "Write the document of --json here as well.")]
+Document = Annotated[Path | None, option("FILE", "Write the document of --json here as well.", "--out", "-o")]
 Latencies = Annotated[
     Path | None, option("FILE", "Write arrival and latency of every query here (.csv or .parquet).")
 ]

@@ -1,19 +1,8 @@
-"""Many pipelines on shared hardware: the cheapest set of certified plans, with a proven gap."""
+"""Many pipelines on shared hardware: the cheapest set of certified plans, with a proven gap.
 
-from mipplan.fleet.plan import plan_fleet
-from mipplan.fleet.read import FleetFile, FleetSettings, read_fleet, read_fleet_file
-from mipplan.fleet.result import Admission, DeviceUse, FleetEffort, FleetPlan, FleetStatus, SloRelaxation
+The names are imported on first use (see ``__init__.pyi``).
+"""
 
-__all__ = [
-    "Admission",
-    "DeviceUse",
-    "FleetEffort",
-    "FleetFile",
-    "FleetPlan",
-    "FleetSettings",
-    "FleetStatus",
-    "SloRelaxation",
-    "plan_fleet",
-    "read_fleet",
-    "read_fleet_file",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

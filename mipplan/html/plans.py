@@ -20,6 +20,7 @@ from mipplan.plots import (
     draw_latency,
     draw_plan,
     draw_queues,
+    draw_replay,
     draw_sensitivity,
     draw_stays,
     figure_of,
@@ -187,7 +188,7 @@ def _replay(plan: Plan, trace: Trace, replayed: ReplayResult, certificate: Certi
     )
     figures = [
         (
-            replayed.plot(plan.slo_s, plan.quantile),
+            draw_replay(replayed, plan.slo_s, plan.quantile, zero_ns=trace.zero_ns),
             "Latencies over time, the traffic, and how latencies are distributed.",
         )
     ]

@@ -1,37 +1,8 @@
-"""Importers: what other tools measured, and what clouds charge, as profiles; each figure with where it is from."""
+"""Importers: what other tools measured, and what clouds charge, as profiles; each figure with where it is from.
 
-from __future__ import annotations
+The names are imported on first use (see ``__init__.pyi``).
+"""
 
-from mipplan.importers.formats import AUTO, FORMATS, MeasurementFormat, Signs, read_measurements, recognise
-from mipplan.importers.merging import FolderMerge, merge_rows
-from mipplan.importers.prices import (
-    HardwareMerge,
-    PriceList,
-    PriceTier,
-    Share,
-    merge_hardware,
-    read_prices,
-)
-from mipplan.importers.reading import MeasurementFile
-from mipplan.importers.rows import ImportedFile, ImportedRow, Stated
+import lazy_loader
 
-__all__ = [
-    "AUTO",
-    "FORMATS",
-    "FolderMerge",
-    "HardwareMerge",
-    "ImportedFile",
-    "ImportedRow",
-    "MeasurementFile",
-    "MeasurementFormat",
-    "PriceList",
-    "PriceTier",
-    "Share",
-    "Signs",
-    "Stated",
-    "merge_hardware",
-    "merge_rows",
-    "read_measurements",
-    "read_prices",
-    "recognise",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

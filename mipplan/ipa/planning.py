@@ -12,14 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from mipplan.baselines import (
-    BaselineProblem,
-    filled_ns,
-    pose,
-    rate_checks,
-    rate_to_size_for,
-    size_family,
-)
+from mipplan.baselines import BaselineProblem, filled_ns, pose, rate_checks, rate_to_size_for, size_family
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, Fault, InputError, format_duration, is_number
 from mipplan.options import Configuration, Option, find_families
 from mipplan.pipeline import FanOut, Pipeline, Stage, choosing, pinned
@@ -142,11 +135,7 @@ def configure(
     listed = {name: stage.variants for name, stage in pipeline.stages.items() if len(stage.models) > 1}
     own, stages = pipeline if variants is None else None, pipeline.stages
     variants, pipeline = listed if variants is None else variants, pinned(pipeline)
-    faults = [
-        *_chain_faults(pipeline),
-        *check_weights(weights),
-        *_variant_faults(stages, profiles, variants),
-    ]
+    faults = [*_chain_faults(pipeline), *check_weights(weights), *_variant_faults(stages, profiles, variants)]
     if faults:
         raise InputError(faults)
     posed = pose(pipeline, profiles, trace, "ipa", slo_s, quantile, seed, rate_checks(mode, window_s))

@@ -175,9 +175,7 @@ class LogWriter(Generic[LogT]):
 
 
 def read_log(
-    *paths: AnyPath,
-    shift_ns: Mapping[str, int] | None = None,
-    clock: ClockParams | None = None,
+    *paths: AnyPath, shift_ns: Mapping[str, int] | None = None, clock: ClockParams | None = None
 ) -> RunLog:
     """Read the logs of a run: any number of files of queries and of stages.
 

@@ -53,11 +53,7 @@ def hops_of(
         above = [name for name in names if name != stage and (known is None or (name, stage) in known)]
         arrived = all_rows[all_rows["stage"] == stage].sort_values("arrival", kind="stable")
         came = pd.merge_asof(
-            arrived,
-            finished[finished["from"].isin(above)],
-            left_on="arrival",
-            right_on="finish",
-            by="query",
+            arrived, finished[finished["from"].isin(above)], left_on="arrival", right_on="finish", by="query"
         )
         has_parent = came["from"].notna()
         for parent, tokens in came[has_parent].groupby("from", sort=False):

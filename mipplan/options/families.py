@@ -311,12 +311,7 @@ class _Serving(NamedTuple):
 
 
 def _variant_families(
-    pipeline: Pipeline,
-    profiles: Profiles,
-    demand: Fraction,
-    stage: Stage,
-    model: str,
-    how: _Serving,
+    pipeline: Pipeline, profiles: Profiles, demand: Fraction, stage: Stage, model: str, how: _Serving
 ) -> StageFamilies:
     """Find what a stage can run one of its models on."""
     families: list[Family] = []

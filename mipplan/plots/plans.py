@@ -20,6 +20,7 @@ from mipplan.plots.style import (
     SMALLEST,
     figure_of,
     hardware_looks,
+    legend_below,
     new_axes,
     open_frames,
     unit_for,
@@ -244,7 +245,7 @@ def draw_latency(
     axes.set_ylim(0.5 / certificate.latency_ns.size, 1.3)
     axes.set_xlabel(f"latency ({unit})")
     axes.set_ylabel("share of queries at least as slow")
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    legend_below(axes, ncols=2)
     open_frames([axes])
     return axes
 

@@ -60,7 +60,7 @@ def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
             axes.stairs(counts[stage], edges, **look)
         label = f"{run.policy}: {run.miss_rate:.2%} missed, {run.usd_per_hour:.2f} $/h"
         cost.stairs(sum(_prices(tuning, counts)), edges, label=label, **look)
-        windows = on_clock(edges_of(run.windows), tuning.trace)
+        windows = on_clock(edges_of(run.windows), tuning.trace.zero_ns)
         latency.stairs(run.windows.p99_s * scale, windows, **look)
         missed.stairs(100.0 * run.missed_over_time, windows, **look)
     latency.axhline(tuning.plan.slo_s * scale, color=RED, linestyle="--", linewidth=1.0)
@@ -82,8 +82,8 @@ def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
         0.0, max(5.0, min(104.0, 110.0 * max(float(run.missed_over_time.max()) for run in tuning.runs)))
     )
     first_s, last_s = (float(tuning.trace.arrival_ns[place]) / NS_PER_S for place in (0, -1))
-    missed.set_xlim(*on_clock(np.array([first_s, last_s]), tuning.trace))
-    mark_time(missed, tuning.trace)
+    missed.set_xlim(*on_clock(np.array([first_s, last_s]), tuning.trace.zero_ns))
+    mark_time(missed, tuning.trace.zero_ns)
     open_frames(grid)
     figure.suptitle(title, fontsize=9.5) if title else None
     figure.legend(
@@ -95,7 +95,7 @@ def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
 def _draw_rate(axes: Axes, tuning: Tuning) -> None:
     step = max(1.0, tuning.trace.duration_s / 400)
     starts_s, rates = tuning.trace.rate_over_time(step)
-    edges = on_clock(np.append(starts_s, starts_s[-1] + step), tuning.trace)
+    edges = on_clock(np.append(starts_s, starts_s[-1] + step), tuning.trace.zero_ns)
     axes.stairs(rates, edges, fill=True, color=GREY, alpha=0.45)
     axes.axhline(tuning.sample.rate_rps, color=GREY, linestyle=":", linewidth=1.0)
     axes.set_ylim(bottom=0.0)
@@ -112,7 +112,7 @@ def _commanded(tuning: Tuning, run: TuningRun) -> tuple[Float64, dict[str, Float
         )
         for stage, schedule in run.schedules.items()
     }
-    return on_clock(edges_ns / NS_PER_S, tuning.trace), counts
+    return on_clock(edges_ns / NS_PER_S, tuning.trace.zero_ns), counts
 
 
 def _prices(tuning: Tuning, counts: dict[str, Float64]) -> Iterator[Float64]:

@@ -9,7 +9,19 @@ import numpy as np
 
 from mipplan.core import NS_PER_S, Float64, Int64, format_duration
 from mipplan.perturbation import AxisFragility, Fragility
-from mipplan.plots.style import BLUE, GREY, LOG_FROM, ORANGE, RED, SMALLEST, edges_of, new_figure, open_frames
+from mipplan.plots.style import (
+    BLUE,
+    GREY,
+    LOG_FROM,
+    ORANGE,
+    RED,
+    SMALLEST,
+    edges_of,
+    mark_time,
+    new_figure,
+    on_clock,
+    open_frames,
+)
 from mipplan.result import ReplayResult, Windows
 
 if TYPE_CHECKING:
@@ -35,11 +47,18 @@ _LABELS_SIDE_BY_SIDE = 8
 
 
 def draw_replay(
-    result: ReplayResult, slo_s: float, quantile: float, window_s: float | None = None, *, title: str = ""
+    result: ReplayResult,
+    slo_s: float,
+    quantile: float,
+    window_s: float | None = None,
+    *,
+    title: str = "",
+    zero_ns: int | None = None,
 ) -> Figure:
     """Draw latencies over time, the traffic, and the share of queries slower than any latency.
 
     The objective is drawn as lines. By default windows are so long that each holds enough queries for a quantile.
+    With `zero_ns`, what time 0 of the trace is (`Trace.zero_ns`), times are dates.
     """
     figure = new_figure(5.8)
     grid = figure.add_gridspec(3, 1, height_ratios=(2.4, 1.0, 2.6))
@@ -48,8 +67,11 @@ def draw_replay(
     distribution = figure.add_subplot(grid[2])
     unit, scale = ("ms", 1e3) if slo_s < 1.0 else ("s", 1.0)
     windows = result.windows(window_s or _usual_window_s(result), slo_s)
-    _draw_over_time(over_time, windows, slo_s, unit, scale)
-    _draw_traffic(traffic, windows)
+    edges = on_clock(edges_of(windows), zero_ns)
+    _draw_over_time(over_time, windows, edges, slo_s, unit, scale)
+    _draw_traffic(traffic, windows, edges)
+    mark_time(traffic, zero_ns)
+    traffic.xaxis.label.set_fontsize("medium")  # as that of the panel below
     _draw_distribution(distribution, result, slo_s, quantile, unit, scale)
     if title:
         figure.suptitle(
@@ -59,8 +81,9 @@ def draw_replay(
     return figure
 
 
-def _draw_over_time(axes: Axes, windows: Windows, slo_s: float, unit: str, scale: float) -> None:
-    edges = edges_of(windows)
+def _draw_over_time(
+    axes: Axes, windows: Windows, edges: Float64, slo_s: float, unit: str, scale: float
+) -> None:
     # Bands rather than lines: a window is a stretch of time, and one without queries leaves a gap.
     axes.fill_between(
         edges,
@@ -104,13 +127,11 @@ def _draw_over_time(axes: Axes, windows: Windows, slo_s: float, unit: str, scale
     )
 
 
-def _draw_traffic(axes: Axes, windows: Windows) -> None:
-    edges = edges_of(windows)
+def _draw_traffic(axes: Axes, windows: Windows, edges: Float64) -> None:
     axes.stairs(windows.queries / windows.window_s, edges, fill=True, color=GREY, alpha=0.45)
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(bottom=0.0)
     axes.set_ylabel("queries/s")
-    axes.set_xlabel("ingress time (s)")
 
 
 def _draw_distribution(

@@ -73,7 +73,7 @@ def draw_frontier(frontier: Frontier, *, axes: Axes | None = None) -> Axes:
         mark_decades(axes.yaxis)
     else:
         axes.set_ylim(0.0, 1.12 * max(costs, default=1.0))
-    present, now = frontier.present * scale, frontier.cost_at(frontier.present)
+    present, now = frontier.present * scale, frontier.now
     said = "now" if now is None else f"now: {now:,.2f} $/h"
     axes.axvline(present, color=RED, linestyle=(0, (6, 2)), linewidth=1.1, label=said)
     axes.plot([present], [now], "o", color=RED, markersize=4) if now is not None else None

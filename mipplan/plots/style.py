@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from mipplan.result import Windows
-    from mipplan.trace import Trace
 
 #: Endings of the files that figures are written to.
 FIGURE_FILES = (".png", ".svg", ".pdf")
@@ -132,14 +131,14 @@ def mark_decades(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def on_clock(seconds: Float64, trace: Trace) -> Float64:
+def on_clock(seconds: Float64, zero_ns: int | None) -> Float64:
     """Return times on a trace's axis as days since 1970, which matplotlib reads as dates, where it has dates."""
-    return seconds if trace.zero_ns is None else (trace.zero_ns / NS_PER_S + seconds) / 86_400.0
+    return seconds if zero_ns is None else (zero_ns / NS_PER_S + seconds) / 86_400.0
 
 
-def mark_time(axes: Axes, trace: Trace) -> None:
+def mark_time(axes: Axes, zero_ns: int | None) -> None:
     """Write times on the axis below: dates (UTC) where the trace has dates, else seconds."""
-    if trace.zero_ns is None:
+    if zero_ns is None:
         axes.set_xlabel("ingress time (s)", fontsize=8)
         return
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter

@@ -17,7 +17,7 @@ from mipplan.core import (
 )
 from mipplan.perturbation import clustered
 from mipplan.questions.problems import Problem, WarmPlanner
-from mipplan.questions.staircases import ObjectiveWalker, PriceWalker, TrafficWalker, Walker
+from mipplan.questions.staircases import AccuracyWalker, ObjectiveWalker, PriceWalker, TrafficWalker, Walker
 from mipplan.result import Guarantee
 
 
@@ -33,14 +33,16 @@ class FrontierAxis:
     """Where a problem stands; the text is what follows the colon in the axis's name."""
     span: tuple[float, float]
     """The ends that are walked by default, as shares of where the problem stands."""
-    change: Callable[[Problem, str, float], Problem]
-    """The problem at another value."""
+    change: Callable[[Problem, str, float], Problem] | None
+    """The problem at another value; None: single values are not planned, since all of them are walked."""
     walker: Callable[[Problem, str, SearchLimits, int], Walker] | None = None
     """What walks the axis where cheapest plans are proven; None: single values are planned. The number is the largest
     value."""
     exact: bool = False
     upper: bool = False
     """Whether the plan at the upper end of a step serves all of it, as of traffic; else that at the lower end."""
+    most: float = 1e9
+    """The largest value that there is."""
     values: tuple[float, ...] = ()
     """Planned where there is no walker; else values between the ends."""
     obstacle: Callable[[Problem, str], str | None] = lambda *_: None
@@ -115,6 +117,20 @@ def _is_reliable(problem: Problem, _: str) -> str | None:
     return "goes with the guarantee reliable only: plan with --guarantee reliable"
 
 
+def _own_accuracy(problem: Problem) -> float:
+    """That of the plan, or what was asked for where there is none, in whole ticks."""
+    own = problem.plan.accuracy or problem.plan.min_accuracy or 0.0
+    return max(1, int(round(own * _ACCURACY_TICKS, 3))) / _ACCURACY_TICKS
+
+
+def _trades_accuracy(problem: Problem, _: str) -> str | None:
+    if not any(stage.variants for stage in problem.pipeline.stages.values()):
+        return "no stage has variants to choose from: there is one accuracy"
+    if not problem.has_exact_plans:
+        return "accuracy is traded for cost by plans with a classic certificate"
+    return None
+
+
 def _traffic(change: Callable[[Problem, str, float], Problem], ticks: int) -> Callable[..., Walker]:
     def walker(problem: Problem, what: str, limits: SearchLimits, _: int) -> Walker:
         return TrafficWalker(lambda tick: change(problem, what, tick / ticks), limits)
@@ -122,7 +138,7 @@ def _traffic(change: Callable[[Problem, str, float], Problem], ticks: int) -> Ca
     return walker
 
 
-_RATE_TICKS, _CV_TICKS = 100, 20
+_RATE_TICKS, _CV_TICKS, _ACCURACY_TICKS = 100, 20, 1_000_000
 _MONOTONE = "between two values the cost is taken to grow with {}; every value named was planned or certified"
 
 #: What a frontier can be asked over; ``price`` is followed by a colon and the name of a hardware type.
@@ -175,6 +191,19 @@ AXES_OF_COST: Mapping[str, FrontierAxis] = MappingProxyType(
             exact=True,
             obstacle=_known_hardware,
         ),
+        "accuracy": FrontierAxis(
+            "the least accuracy",
+            "share",
+            _ACCURACY_TICKS,
+            lambda problem, _: _own_accuracy(problem),
+            (0.0, float("inf")),
+            None,
+            lambda problem, _, limits, __: AccuracyWalker(problem, limits, _ACCURACY_TICKS),
+            exact=True,
+            upper=True,
+            most=1.0,
+            obstacle=_trades_accuracy,
+        ),
         "reliability": FrontierAxis(
             "the share of scenarios kept",
             "share",
@@ -182,6 +211,7 @@ AXES_OF_COST: Mapping[str, FrontierAxis] = MappingProxyType(
             lambda problem, _: problem.asked_confidence,
             (0.0, 1.0),
             lambda problem, _, share: replace(problem, confidence=share),
+            most=0.999,
             values=(0.5, 0.8, 0.9, 0.95, 0.99),
             obstacle=_is_reliable,
         ),

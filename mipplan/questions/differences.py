@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from mipplan.core import (
 )
 from mipplan.profiles import EnergyTerms, LatencyTable
 from mipplan.result import Choice, Plan, choice_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What else an objective asks for, by field.
 _FURTHER = {
@@ -91,6 +95,21 @@ class PlanDifference(Printable):
     def is_empty(self) -> bool:
         """Whether nothing that was asked for or chosen differs."""
         return not (self.stages or self.requests)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per stage that runs on something else: its choices in words, and its costs in $/h."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "stage": one.stage,
+                "before": _text(one.before),
+                "after": _text(one.after),
+                "usd_before": one.usd_before,
+                "usd_after": one.usd_after,
+            }
+            for one in self.stages
+        )
 
     def _summary(self) -> Summary:
         first, second = self.before, self.after

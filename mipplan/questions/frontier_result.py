@@ -50,7 +50,7 @@ class Frontier(Printable):
     Attributes
     ----------
     over : str
-        The axis: ``slo``, ``rate``, ``burstiness``, ``price:t4`` …
+        The axis: ``slo``, ``rate``, ``burstiness``, ``price:t4``, ``accuracy`` …
     title, unit : str
         What it is called, and in what values are counted: ``s``, ``$/h``, ``x`` (a factor on what is), ``share``.
     plan : Plan
@@ -60,8 +60,8 @@ class Frontier(Printable):
     steps : tuple of FrontierStep
         By ascending values.
     exact : bool
-        Whether breakpoints are exact: to a nanosecond, a micro-dollar. Else they are between a value and the next, or
-        only single values were planned at all.
+        Whether breakpoints are exact: to a nanosecond, a micro-dollar, a millionth of accuracy. Else they are between a
+        value and the next, or only single values were planned at all.
     resolution : float
         How far apart values are at least.
     solves : int
@@ -93,6 +93,11 @@ class Frontier(Printable):
         """Least cost at a value, $/h; None where there is no plan, or nothing is known."""
         step = self.step_at(value)
         return None if step is None else step.cost_at(value)
+
+    @property
+    def now(self) -> float | None:
+        """Least cost at the present value, $/h; beside the axis that was walked, what the plan asked about costs."""
+        return self.plan.usd_per_hour if self.step_at(self.present) is None else self.cost_at(self.present)
 
     def saving(self, by: float) -> float | None:
         """What the present value costs more than one further up the axis by `by` (of an objective: looser), $/h.
@@ -141,7 +146,7 @@ class Frontier(Printable):
         return figure
 
     def _summary(self) -> Summary:
-        cost = self.cost_at(self.present)
+        cost = self.now
         now = self.text_of(self.present) + ("" if cost is None else f": {cost:.4f} $/h")
         how = "exact" if self.exact else f"to {self.text_of(self.resolution)}"
         if not self.complete:

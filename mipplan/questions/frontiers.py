@@ -59,10 +59,10 @@ def frontier(
     profiles : Profiles
     trace : Trace, or sequence of Trace
         As for `mipplan.plan`: plans keep the objective on each of several by itself.
-    over : {"slo", "rate", "burstiness", "price:HARDWARE", "reliability"}
+    over : {"slo", "rate", "burstiness", "price:HARDWARE", "accuracy", "reliability"}
         The latency objective; a factor on the arrival rate, in steps of 0.01, or on the coefficient of variation of
-        its gaps, in steps of 0.05 (burstier only); the price of a hardware type; the share of scenarios kept (with
-        ``guarantee="reliable"``).
+        its gaps, in steps of 0.05 (burstier only); the price of a hardware type; the least accuracy (of a pipeline with
+        variants); the share of scenarios kept (with ``guarantee="reliable"``).
     start, end : float, optional
         Ends of the axis, in seconds, factors, $/h or shares; around the present value by default.
     points : sequence of float, optional
@@ -115,7 +115,9 @@ def frontier_of(
         raise InputError.one("over", obstacle)
     present = axis.present(problem, what)
     low, high = (
-        faults.take(lambda end=end, name=name, share=share: _tick(axis, name, end, share * present))  # type: ignore[misc]
+        faults.take(
+            lambda end=end, name=name, share=share: _tick(axis, name, end, min(share * present, axis.most))  # type: ignore[misc]
+        )
         for name, end, share in (("start", ends[0], axis.span[0]), ("end", ends[1], axis.span[1]))
     )
     if low and high and low.value > high.value:
@@ -126,6 +128,8 @@ def frontier_of(
         faults.add(Fault("most_steps", f"expected a whole number above 0, found {shown(most_steps)}"))
     if points is not None and not len(points):
         faults.add(Fault("points", "expected at least one value"))
+    if points is not None and axis.change is None:
+        faults.add(Fault("points", f"every step along {axis.title} is found: name where it starts and ends"))
     faults.check()
     walks_steps = axis.walker is not None and problem.has_exact_plans and points is None
     values: tuple[int, ...] = ()
@@ -173,10 +177,12 @@ class _Task:
     def walk(self, low: int, high: int, limits: SearchLimits) -> Walk:
         """Walk from one whole value to another."""
         axis, what = axis_of(self.over)
-        if self.values or axis.walker is None:
-            points = PointWalker(lambda tick: axis.change(self.problem, what, tick / axis.ticks), self.values)
+        change, walker = axis.change, axis.walker
+        if change is not None and (self.values or walker is None):
+            points = PointWalker(lambda tick: change(self.problem, what, tick / axis.ticks), self.values)
             return points.walk(low, high, self.most_steps, limits)
-        return axis.walker(self.problem, what, limits, high).walk(low, high, self.most_steps, limits)
+        assert walker is not None, "an axis is walked, or its values are planned"
+        return walker(self.problem, what, limits, high).walk(low, high, self.most_steps, limits)
 
 
 def _walk_apart(task: _Task, low: int, high: int, left_s: float) -> Walk:
@@ -220,11 +226,9 @@ def _count(n_jobs: int) -> int:
 def _tick(axis: FrontierAxis, name: str, given: object, otherwise: float) -> int:
     """Return a value in ticks; raises `InputError` if it is none of the axis."""
     value = otherwise if given is None else given
-    most = 1.0 - 1.0 / axis.ticks if axis.unit == "share" else 1e9
-    if not is_finite(value) or not 0 <= value <= most:
-        what = {"s": "seconds", "$/h": "dollars per hour", "x": "a factor", "share": "a share below 1"}[
-            axis.unit
-        ]
+    if not is_finite(value) or not 0 <= value <= axis.most:
+        share = f"a share up to {axis.most:g} and"
+        what = {"s": "seconds", "$/h": "dollars per hour", "x": "a factor", "share": share}[axis.unit]
         raise InputError.one(name, f"expected {what} above 0, found {shown(given)}")
     least = axis.ticks if axis.title.startswith("the burst") else 1
     if least > 1 and value < 1:

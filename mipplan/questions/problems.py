@@ -122,36 +122,43 @@ class Problem:
         by_services &= not are_timed(self.plan.laws) and objective.budget_microusd_per_hour is None
         return by_services and objective.certificate is CertificateKind.CLASSIC
 
-    def planned(self, limits: SearchLimits) -> Plan:
-        """Return the plan that `mipplan.plan` makes for what is asked."""
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `mipplan.plan` is told of what is asked, but for accuracy, budget, time and progress."""
         asked, objective = self.asked, self.plan.objective
-        budget, curve, per_s = objective.budget_microusd_per_hour, objective.envelope, objective.per_s
+        curve, per_s = objective.envelope, objective.per_s
         # Further quantiles stand in the pipeline only, with the limit that they go with.
         more: dict[str, Any] = {} if objective.others else {"slo_s": asked.slo_s, "quantile": asked.quantile}
         if objective.guarantee is Guarantee.RELIABLE:
             more |= {"confidence": self.asked_confidence, "drift": self.drift}
+        return more | {
+            "guarantee": objective.guarantee,
+            "seed": objective.seed,
+            "headroom": objective.headroom,
+            "margin_s": objective.margin_ns / NS_PER_S,
+            "envelope": None if curve is None else ArrivalCurve(curve),
+            "dispatch": {stage: law.value for stage, law in asked.laws.items()},
+            "discipline": objective.discipline,
+            "certificate": objective.certificate,
+            "runs": objective.runs,
+            "per_s": math.inf if per_s is None else per_s,
+            "share": None if per_s is None else objective.share,
+            "energy": objective.energy,
+            "seeds": objective.seeds,
+        }
+
+    def planned(self, limits: SearchLimits) -> Plan:
+        """Return the plan that `mipplan.plan` makes for what is asked."""
+        asked, budget = self.asked, self.plan.objective.budget_microusd_per_hour
         return make_plan(
             asked.pipeline,
             asked.profiles,
             self.traces,
-            guarantee=objective.guarantee,
             time_limit_s=limits.deadline.limit_s(),
-            seed=objective.seed,
-            headroom=objective.headroom,
-            margin_s=objective.margin_ns / NS_PER_S,
-            envelope=None if curve is None else ArrivalCurve(curve),
             budget_usd_per_hour=None if budget is None else budget / MICRODOLLARS_PER_DOLLAR,
             accuracy=asked.min_accuracy,
-            dispatch={stage: law.value for stage, law in asked.laws.items()},
-            discipline=objective.discipline,
-            certificate=objective.certificate,
-            runs=objective.runs,
-            per_s=math.inf if per_s is None else per_s,
-            share=None if per_s is None else objective.share,
-            energy=objective.energy,
-            seeds=objective.seeds,
             progress=limits.report,
-            **more,
+            **self.settings,
         )
 
     def judged(self) -> SamePlan:

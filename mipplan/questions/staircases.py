@@ -13,6 +13,8 @@ and that is the breakpoint, or one is, whose line parts the interval [Eisner and
 *Traffic.* More of it never makes a plan cheaper. The cheapest plan at one rate is the cheapest up to the largest at
 which it is still certified, which bisection finds without planning.
 
+*Accuracy.* The cheapest plan that is at least so accurate is the cheapest up to its own accuracy (`mipplan.variants`).
+
 References
 ----------
 M. J. Eisner, D. G. Severance, "Mathematical techniques for efficient record segmentation in large shared databases",
@@ -30,6 +32,7 @@ from mipplan.core import SearchLimits, last_true
 from mipplan.profiles import Profiles
 from mipplan.questions.problems import Problem, WarmPlanner
 from mipplan.result import Plan, PlanStatus
+from mipplan.variants import Asker
 
 #: At most this many problems along an axis are kept, because each holds the tokens of a trace.
 _PROBLEMS_KEPT = 4
@@ -196,15 +199,21 @@ class TrafficWalker:
             lambda step: WarmPlanner(problem_at(step), SearchLimits(limits.deadline))
         )
 
+    def plan(self, step: int) -> Plan:
+        """Return the cheapest plan at a value."""
+        return self._planner(step).plan()
+
+    def last(self, plan: Plan, step: int, high: int) -> int:
+        """The last value up to which the cheapest plan of a value is a plan still, and so the cheapest."""
+        return last_true(step, high, lambda further: self._planner(further).keeps(plan))
+
     def walk(self, low: int, high: int, most_steps: int, limits: SearchLimits) -> Walk:
         """Find the steps from `low` to `high`."""
         walk, at = Walk(), low
         while at <= high and walk.complete:
             walk.solves += 1
-            plan = self._planner(at).plan()
-            last = high
-            if plan.choices:
-                last = last_true(at, high, lambda step, plan=plan: self._planner(step).keeps(plan))  # type: ignore[misc]
+            plan = self.plan(at)
+            last = self.last(plan, at, high) if plan.choices else high
             walk.steps.append(StepRange(at, last, plan if plan.choices else None, _is_proven(plan)))
             limits.report(
                 f"step {len(walk.steps)}: {'no plan' if plan.usd_per_hour is None else plan.usd_per_hour}"
@@ -214,6 +223,22 @@ class TrafficWalker:
             goes_on = len(walk.steps) < most_steps and not limits.deadline.is_over
             walk.complete = is_known and (at > high or goes_on)
         return walk
+
+
+class AccuracyWalker(TrafficWalker):
+    """Along the least accuracy, in so many parts of one: a plan serves up to its own."""
+
+    def __init__(self, problem: Problem, limits: SearchLimits, ticks: int) -> None:
+        given = problem.plan.pipeline, problem.profiles, problem.traces, limits.deadline.limit_s()
+        self._asker, self._ticks = Asker(*given, limits.report, problem.settings), ticks
+
+    def plan(self, step: int) -> Plan:
+        """Return the cheapest plan that is at least so accurate."""
+        return self._asker.at_least(step / self._ticks, brief=True)
+
+    def last(self, plan: Plan, step: int, high: int) -> int:
+        """The plan's own accuracy."""
+        return min(high, max(step, int(round((plan.accuracy or 0.0) * self._ticks, 3))))
 
 
 class PointWalker:

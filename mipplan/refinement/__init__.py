@@ -1,32 +1,8 @@
-"""The cheapest plan by replay, or by the sharp certificate, and what is proven about it; and parts of the search."""
+"""The cheapest plan by replay, or by the sharp certificate, and what is proven about it; and parts of the search.
 
-from mipplan.refinement.bounds import Known, LeastTimes, narrow
-from mipplan.refinement.evaluation import Counters, ReplayOracle, Screen, WorkLimit, screen, study_stages
-from mipplan.refinement.heuristics import Heuristics, fastest_plan, propose_plans
-from mipplan.refinement.problem import Domains, RefinementProblem, Span, least_cost, state_problem
-from mipplan.refinement.request import refine
-from mipplan.refinement.search import RefinementSearch
-from mipplan.refinement.sharpening import sharpen
+The names are imported on first use (see ``__init__.pyi``).
+"""
 
-__all__ = [
-    "Counters",
-    "Domains",
-    "Heuristics",
-    "Known",
-    "LeastTimes",
-    "RefinementProblem",
-    "RefinementSearch",
-    "ReplayOracle",
-    "Screen",
-    "Span",
-    "WorkLimit",
-    "fastest_plan",
-    "least_cost",
-    "narrow",
-    "propose_plans",
-    "refine",
-    "screen",
-    "sharpen",
-    "state_problem",
-    "study_stages",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

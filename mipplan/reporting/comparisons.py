@@ -18,6 +18,7 @@ from mipplan.reporting.documents import ChoiceReport, Report, TraceReport, witho
 from mipplan.reporting.plans import choice_reports
 from mipplan.reporting.text import (
     NO_THEOREM_UNDER_FIFO,
+    moment_text,
     percent_text,
     seconds_text,
     show_notes,
@@ -370,7 +371,9 @@ def _run_table(report: TuneReport) -> Table:
             seconds_text(run.latency_s),
             f"{run.usd_per_hour:.4f}",
             f"{run.action_count:,}",
-            f"{worst.miss_rate:.0%} at {worst.start_s:.4g} s" if worst.miss_rate else "none",
+            f"{worst.miss_rate:.0%} at {moment_text(worst.start_s, report.trace.zero)}"
+            if worst.miss_rate
+            else "none",
             seconds_text(run.reaction_s) if run.reaction_s else "none",
             " ".join(f"{count:,}" for count in run.most_replicas.values()),
         )

@@ -90,6 +90,8 @@ class TraceReport(Report):
     # Null where all queries arrive at once.
     rate_rps: Finite
     cv: Finite
+    zero: Annotated[str | None, "zero"] = None  # The date of time 0 (UTC); left out where none is known.
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class ChoiceReport(Report):

@@ -31,6 +31,7 @@ from mipplan.reporting.text import (
     counted,
     figures,
     hidden_misses,
+    moments_text,
     objective_text,
     seconds_text,
     show_notes,
@@ -186,7 +187,7 @@ def show_replay(console: Console, report: ReplayCommandReport) -> None:
         console, figures(_verdict_figures(report)), _latency_table(replay), _stage_table(replay.stages)
     )
     if report.windows is not None:
-        console.print(_window_table(report.windows))
+        console.print(_window_table(report.windows[:_WINDOWS_SHOWN], report.trace.zero))
         left_out = len(report.windows) - _WINDOWS_SHOWN
         if left_out > 0:
             console.print(f"… and {left_out:,} windows more: --json and --out hold all of them")
@@ -270,16 +271,14 @@ def _stage_table(reports: Mapping[str, StageReport] | Mapping[str, StreamStageRe
     return stages
 
 
-def _window_table(reports: Sequence[WindowReport]) -> Table:
-    windows = table(">from", ">queries", ">mean", ">P50", ">P90", ">P99", ">max", ">slower")
-    for window in reports[:_WINDOWS_SHOWN]:
+def _window_table(reports: Sequence[WindowReport], zero: str | None) -> Table:
+    heading, begins = moments_text([window.start_s for window in reports], zero)
+    windows = table(f">{heading}", ">queries", ">mean", ">P50", ">P90", ">P99", ">max", ">slower")
+    for begin, window in zip(begins, reports, strict=True):
         latencies = (window.mean_s, window.p50_s, window.p90_s, window.p99_s, window.max_s)
-        windows.add_row(
-            f"{window.start_s:.10g} s",
-            f"{window.queries:,}",
-            *("" if latency is None else seconds_text(latency) for latency in latencies),
-            "" if window.miss_rate is None else f"{window.miss_rate:.2%}",
-        )
+        cells = ("" if latency is None else seconds_text(latency) for latency in latencies)
+        missed = "" if window.miss_rate is None else f"{window.miss_rate:.2%}"
+        windows.add_row(begin, f"{window.queries:,}", *cells, missed)
     return windows
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mipplan.core import NS_PER_S, Allowance, format_duration, higher_rank, window_text
+from mipplan.core import NS_PER_MS, NS_PER_S, Allowance, format_duration, higher_rank, window_text
 from mipplan.reporting.documents import TraceReport
 from mipplan.result import Objective, ReplayResult
 from mipplan.tokens import read_traces
-from mipplan.trace import Trace
+from mipplan.trace import Trace, date_text
 
 #: Figures of a replay are called by these names.
 LABELS = {
@@ -33,6 +34,24 @@ NO_THEOREM_UNDER_FIFO = "the certificate is no theorem under fifo, where tokens 
 def seconds_text(seconds: float) -> str:
     """Write a time in a fitting unit."""
     return format_duration(seconds * NS_PER_S)
+
+
+def moment_text(seconds: float, zero: str | None) -> str:
+    """Write a time on a trace's axis: as month, day and time (UTC) where it is known what its zero is."""
+    if zero is None:
+        return f"{seconds:.10g} s"
+    instant_ns = int(np.datetime64(zero, "ns").astype(np.int64)) + round(seconds * NS_PER_S)
+    fine_ns = NS_PER_S if seconds == round(seconds) else NS_PER_MS  # windows begin anywhere within a second
+    return date_text(instant_ns - instant_ns % fine_ns)[5:].replace("T", " ")
+
+
+def moments_text(times_s: Sequence[float], zero: str | None) -> tuple[str, list[str]]:
+    """Write times on a trace's axis, and what stands above them: the day if it is one, so that they fit 80 columns."""
+    texts = [moment_text(time_s, zero) for time_s in times_s]
+    days = {text.split()[0] for text in texts}
+    if zero is None or len(days) > 1:
+        return "from", texts
+    return f"on {days.pop()}", [text.split()[1] for text in texts]
 
 
 def percent_text(quantile: float) -> str:

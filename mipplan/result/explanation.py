@@ -7,21 +7,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, MOST_LINES, Printable, Summary, format_duration
-from mipplan.pipeline import (
-    AccuracyKind,
-    Discipline,
-    DispatchLaw,
-    Laws,
-    Pipeline,
-    are_timed,
-    common_law,
-    duties_text,
-)
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, MOST_LINES, NS_PER_S, Printable, Summary, format_duration
+from mipplan.pipeline import AccuracyKind, Discipline, DispatchLaw, Laws, are_timed, common_law, duties_text
 from mipplan.profiles import Profiles
 from mipplan.result.record import Choice, Guarantee, PlanStatus
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from mipplan.pipeline import Pipeline
     from mipplan.result.plan import Plan
 
 
@@ -164,6 +158,16 @@ class Explanation(Printable):
         """Deadline less certificate."""
         return self.deadline_ns - self.certificate_ns
 
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per option of every stage: verdict, fewest replicas, and cost and bound of the whole plan."""
+        import pandas as pd
+
+        table = pd.DataFrame({"stage": s.stage, **vars(option)} for s in self.stages for option in s.options)
+        table["usd_per_hour"] = table.pop("microusd_per_hour") / MICRODOLLARS_PER_DOLLAR
+        for kind in ("certificate", "latency"):
+            table[f"{kind}_s"] = table.pop(f"{kind}_ns") / NS_PER_S
+        return table
+
     @property
     def _figures(self) -> str:
         certificate, slack = map(format_duration, (self.certificate_ns, abs(self.slack_ns)))
@@ -207,12 +211,12 @@ class Explanation(Printable):
         where = "" if self.sample is None else f" on {self.sample}"
         lines = [f"The certificate is {self._figures}. It binds{where} along {path}."]
         if self.adopted is not None:
-            cost = dollars_text(self.microusd_per_hour)
-            lines.insert(0, f"A cheaper certified plan came up, of {cost}, and is explained here.")
-        if not self.stages_complete:
-            lines.append(
-                "There was no time for all about the stages: they may spare more, and other choices do."
+            lines.insert(
+                0,
+                f"A cheaper certified plan came up, of {dollars_text(self.microusd_per_hour)}, and is explained here.",
             )
+        hurried = "There was no time for all about the stages: they may spare more, and other choices do."
+        lines += [] if self.stages_complete else [hurried]
         lines += [_stage_text(stage, self) for stage in self.stages]
         share = f"{self.near_share:.0%}"
         if not self.near_plans:
@@ -244,11 +248,8 @@ def _stage_text(stage: StageExplanation, whole: Explanation) -> str:
     parts = [f"{stage.stage} on {chosen} could take {spare} more"]
     if stage.one_fewer_certificate_ns is not None:
         excess = stage.one_fewer_certificate_ns - whole.deadline_ns
-        verdict = (
-            f"misses by {format_duration(excess)}"
-            if excess > 0
-            else f"keeps {format_duration(-excess)} of slack"
-        )
+        kept = f"keeps {format_duration(-excess)} of slack"
+        verdict = f"misses by {format_duration(excess)}" if excess > 0 else kept
         parts.append(f"one replica fewer {verdict}")
     elif stage.choice.replicas > 1:
         parts.append("one replica fewer does not keep up or is not allowed")
@@ -366,8 +367,7 @@ def power_text(plan: Plan) -> str | None:
     """Its mean power at most, and at least; None where energy is not asked for."""
     if plan.power_w is None or plan.energy is None:
         return None
-    cap = plan.energy.max_power_w
-    asked = "" if cap is None else f", of {cap:g} W asked for"
+    asked = "" if plan.energy.max_power_w is None else f", of {plan.energy.max_power_w:g} W asked for"
     return f"at most {plan.power_w:.6g} W on average{asked}, at least {plan.least_power_w:.6g} W"
 
 
@@ -375,8 +375,7 @@ def replayed_text(plan: Plan) -> str | None:
     """The latency of its replay, if it was refined."""
     if plan.refinement is None or plan.refinement.quantile_ns is None:
         return None
-    how = plan.refinement.discipline.replace("_", " ")
-    return f"{format_duration(plan.refinement.quantile_ns)}, {how}"
+    return f"{format_duration(plan.refinement.quantile_ns)}, {plan.refinement.discipline.replace('_', ' ')}"
 
 
 def accuracy_of(pipeline: Pipeline, profiles: Profiles, choices: Mapping[str, Choice]) -> float | None:

@@ -174,9 +174,7 @@ def _windows(entries: list[tuple[str, int, int]], least: int) -> Iterator[tuple[
 
 
 def _hpa(made: DaySchedule, namespace: str, time_zone: str) -> str:
-    documents = [
-        _RIGHTS.format(namespace=namespace),
-    ]
+    documents = [_RIGHTS.format(namespace=namespace)]
     for number, (stage, name, deployment) in enumerate(_deployments(made)):
         _, counts = made.commands(stage, _MINUTE_NS)
         documents.append(

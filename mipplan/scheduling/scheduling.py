@@ -115,12 +115,7 @@ def schedule(
     needed = _needed(tuner, np.ceil(rate_rps / own_rps * _RATE_STEPS))
     stages = {
         name: StageSchedule(
-            name,
-            scale.hardware,
-            needed[name],
-            needed[name],
-            scale.planned,
-            scale.microusd_per_hour,
+            name, scale.hardware, needed[name], needed[name], scale.planned, scale.microusd_per_hour
         )
         for name in plan.pipeline.topological_order
         for scale in [tuner.stages[name]]

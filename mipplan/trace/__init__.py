@@ -1,25 +1,8 @@
-"""Traces: when queries arrived, read from files or generated."""
+"""Traces: when queries arrived, read from files or generated.
 
-from __future__ import annotations
+The names are imported on first use (see ``__init__.pyi``).
+"""
 
-from mipplan.trace.checks import check_split, checked_chunks
-from mipplan.trace.counts import Counts
-from mipplan.trace.generators import gamma_chunks
-from mipplan.trace.model import Trace, TraceReference, split_trace
-from mipplan.trace.moments import is_moment, moment_ns
-from mipplan.trace.reading import ReadParams, read_bins, read_pieces
+import lazy_loader
 
-__all__ = [
-    "Counts",
-    "ReadParams",
-    "Trace",
-    "TraceReference",
-    "check_split",
-    "checked_chunks",
-    "gamma_chunks",
-    "is_moment",
-    "moment_ns",
-    "read_bins",
-    "read_pieces",
-    "split_trace",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -41,7 +41,7 @@ from mipplan.trace.checks import (
     window_ns,
     window_text,
 )
-from mipplan.trace.moments import arrivals_of_pandas, pandas_of
+from mipplan.trace.moments import arrivals_of_pandas, date_text, pandas_of
 from mipplan.trace.reading import read_arrivals
 
 if TYPE_CHECKING:
@@ -129,6 +129,11 @@ class Trace:
         return float(gaps.std() / gaps.mean())
 
     @property
+    def zero(self) -> str | None:
+        """What time 0 is, as an ISO date (UTC); None where no dates are known."""
+        return None if self.zero_ns is None else date_text(self.zero_ns)
+
+    @property
     def sha256(self) -> str:
         """SHA-256 of the arrival times as little-endian int64, in hexadecimal."""
         return hashlib.sha256(np.ascontiguousarray(self.arrival_ns, dtype="<i8").data).hexdigest()
@@ -181,8 +186,7 @@ class Trace:
         or the stretched trace is longer than ten years.
         """
         fault = number_fault("scale", factor)
-        if fault is not None:
-            raise InputError([fault])
+        InputError.raise_if([fault] if fault else [])
         first = int(self.arrival_ns[0])
         if self.span_ns / factor > MAX_DURATION_NS - first:
             raise InputError.one("scale", f"with factor {factor!r} the trace lasts more than ten years")
@@ -210,9 +214,8 @@ class Trace:
         """
         step_ns = grid_step_ns(self.arrival_ns)
         if step_ns is None:
-            raise InputError.one(
-                "spread", "all queries arrive at once: no step of their time stamps is known"
-            )
+            message = "all queries arrive at once: no step of their time stamps is known"
+            raise InputError.one("spread", message)
         how = f"spread uniformly over steps of {format_duration(step_ns)}, seed {check_seed(seed)}"
         return self._made(spread_uniformly(self.arrival_ns, check_seed(seed)), how)
 

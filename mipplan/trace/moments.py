@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mipplan.core import NS_PER_MS, NS_PER_S, InputError, Int64, listed, parse_duration_ns, shown
+from mipplan.core import (
+    MAX_DURATION_NS,
+    NS_PER_MS,
+    NS_PER_S,
+    InputError,
+    Int64,
+    listed,
+    parse_duration_ns,
+    shown,
+)
 from mipplan.trace.checks import seconds_column_to_ns, time_ns
 
 if TYPE_CHECKING:
@@ -21,6 +30,8 @@ _NUMBER = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d{2}", re.ASCII)
 #: A number without a unit is seconds since 1970 from here on (March 1973), because no trace lasts as long.
 _LEAST_EPOCH_S = 100_000_000
+#: Columns of times that begin between ten years and this date (2116) count from 1970.
+LATEST_DATE_NS = 2**62
 _DAY_NS = 24 * 3600 * NS_PER_S
 _FORMS = "60s, 1h, 9:00, a date such as 2024-01-31T12:00, or seconds since 1970"
 _NO_DATES = "is a date, and the trace has none: its times count from 0"
@@ -49,6 +60,17 @@ def moment_ns(name: str, given: float | str, zero_ns: int | None = None) -> int:
         return _moment_ns(given.strip(), zero_ns)
     except ValueError as error:
         raise InputError.one(name, str(error)) from None
+
+
+def since_1970_ns(time: float, unit: int) -> int:
+    """Return a time of some unit, in ns, as exactly as its digits are: no number holds it as nanoseconds."""
+    return int(time) * unit + round(time % 1 * unit)
+
+
+def date_text(instant_ns: int) -> str:
+    """Write an instant, in ns since 1970, as an ISO date (UTC): whole seconds, or as fine as it is."""
+    unit: Any = "auto" if instant_ns % NS_PER_S else "s"
+    return str(np.datetime_as_string(np.datetime64(instant_ns, "ns"), unit=unit))
 
 
 def is_moment(text: str) -> bool:
@@ -89,7 +111,7 @@ def _since(instant_ns: int, text: str, zero_ns: int | None) -> int:
 
 
 def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> tuple[Int64, int | None]:
-    """Return arrivals in ns: of dates relative to the first, which comes with them; of numbers in seconds.
+    """Return arrivals in ns: of dates, and of seconds since 1970, relative to the first, which comes with them.
 
     Raises `InputError` unless it is a series, or a table with one column ``arrival_s``, ``arrival_ms`` or
     ``timestamp``.
@@ -118,7 +140,10 @@ def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> tuple[Int64, int 
         times = times.dt.total_seconds()
     if not pd.api.types.is_datetime64_any_dtype(times.dtype):
         numbers = pd.to_numeric(times, errors="coerce").to_numpy(dtype=np.float64)
-        return seconds_column_to_ns(numbers / per_s), None
+        seconds, zero_ns = numbers / per_s, None
+        if seconds.size and MAX_DURATION_NS < seconds[0] * NS_PER_S < LATEST_DATE_NS:  # they count from 1970
+            zero_ns, seconds = since_1970_ns(float(seconds[0]), NS_PER_S), seconds - seconds[0]
+        return seconds_column_to_ns(seconds), zero_ns
     if times.isna().any():
         raise InputError.one("data", f"{int(times.isna().sum())} row(s) hold no date")
     utc = times.dt.tz_convert("UTC").dt.tz_localize(None) if times.dt.tz is not None else times

@@ -39,7 +39,7 @@ from mipplan.trace.checks import (
 )
 from mipplan.trace.counts import COUNT_COLUMNS, Counts, check_expansion, read_counts
 from mipplan.trace.csv_files import csv_tables, open_csv
-from mipplan.trace.moments import moment_ns
+from mipplan.trace.moments import LATEST_DATE_NS, moment_ns, since_1970_ns
 from mipplan.trace.parquet_files import open_parquet, parquet_tables
 
 #: Arrival columns and their unit; a timestamp has none.
@@ -113,7 +113,9 @@ def read_arrivals(
         if expand is not None:
             message = "holds arrival times, which need no expansion: leave out --expand (in Python: expand)"
             raise table.fault(column, message)
-        arrival_ns, notes = reader.read(table, column), [f"read from {column}"]
+        arrival_ns = reader.read(table, column)
+        since = ", which counts from 1970" if reader.zero_ns is not None and ARRIVAL_COLUMNS[column] else ""
+        notes = [f"read from {column}{since}"]
         spans = _span_text(arrival_ns[:1], arrival_ns[-1:])
     else:
         expand = check_expansion(expand, f"{table.origin}: {column}")
@@ -300,6 +302,7 @@ class _ArrivalReader:
 
     def __init__(self) -> None:
         self._latest = -math.inf  # the last number so far
+        self._epoch = 0.0  # the first of numbers that count from 1970, which the others are relative to
         #: The last date so far and the first of all, in nanoseconds since 1970: one element, none at first.
         self._latest_ns = self._zero_ns = np.empty(0, np.int64)
 
@@ -315,6 +318,11 @@ class _ArrivalReader:
 
     def _numbers(self, table: TableFile, column: str, unit: int) -> Int64:
         values, faults = table.numbers(column)
+        # No trace begins so late on its own axis: these count from 1970.
+        if values.size and self._latest == -math.inf and MAX_DURATION_NS < values[0] * unit < LATEST_DATE_NS:
+            self._epoch = float(values[0])
+            self._zero_ns = np.array([since_1970_ns(self._epoch, unit)], np.int64)
+        values = values - self._epoch
         early = decreases_among_numbers(values)
         if values.size and values[0] < self._latest:
             early = np.concatenate([np.zeros(1, np.intp), early])

@@ -86,11 +86,7 @@ _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 def compare_figures(
-    measured_ns: Int64,
-    result: ReplayResult,
-    ok: Bool,
-    slo_ns: int | None,
-    params: ResamplingParams,
+    measured_ns: Int64, result: ReplayResult, ok: Bool, slo_ns: int | None, params: ResamplingParams
 ) -> tuple[FigureComparison, ...]:
     """Compare latencies in the order of sending, shape (queries,).
 

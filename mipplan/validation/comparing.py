@@ -172,11 +172,7 @@ def _check_run(plan: Plan, run: RunLog) -> None:
 
 
 def _notes(
-    plan: Plan,
-    run: RunLog,
-    stages: tuple[StageComparison, ...],
-    verdict: TruthVerdict,
-    causes: list[Cause],
+    plan: Plan, run: RunLog, stages: tuple[StageComparison, ...], verdict: TruthVerdict, causes: list[Cause]
 ) -> Iterator[str]:
     if not len(run.stages):
         yield _NO_STAGES

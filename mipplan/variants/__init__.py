@@ -1,8 +1,8 @@
-"""Questions about the variants of stages: best combinations, most accuracy, fronts, and menus of near-optimal plans."""
+"""Questions about the variants of stages: best combinations, most accuracy, fronts, and menus of near-optimal plans.
 
-from mipplan.variants.combinations import best_combination
-from mipplan.variants.front import Front, most_accurate, pareto
-from mipplan.variants.menu import PlanMenu, menu
-from mipplan.variants.weighing import WeighedPlan, weigh
+The names are imported on first use (see ``__init__.pyi``).
+"""
 
-__all__ = ["Front", "PlanMenu", "WeighedPlan", "best_combination", "menu", "most_accurate", "pareto", "weigh"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

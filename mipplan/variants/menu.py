@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -30,11 +30,14 @@ from mipplan.options import StageOptions, undominated_per_hardware
 from mipplan.pipeline import Pipeline
 from mipplan.planner import PlanMaker, PlanSearch, SearchMethod
 from mipplan.profiles import Profiles
-from mipplan.result import Choice, Figures, Limit, Plan, PlanStatus
+from mipplan.result import Choice, Figures, Limit, Plan, PlanStatus, choice_text
 from mipplan.trace import Trace
 from mipplan.variants.asking import Asker
 from mipplan.variants.combinations import each_combination
 from mipplan_formulations import Cover
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: By what plans of a menu differ.
 WAYS: Final = ("accuracy", "hardware", "variants", "both")
@@ -68,6 +71,17 @@ class PlanMenu(Printable):
     complete: bool
     reason: str | None = None
     limit: Limit | None = None
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per plan: its cost, accuracy and certificate, and the choice of every stage in words."""
+        import pandas as pd
+
+        names = ("usd_per_hour", "accuracy", "certificate_s")
+        return pd.DataFrame(
+            {name: getattr(plan, name) for name in names}
+            | {s: choice_text(c) for s, c in plan.choices.items()}
+            for plan in self.plans
+        )
 
     def _summary(self) -> Summary:
         state = "complete: there are no others" if self.complete else "there may be others"

@@ -162,9 +162,9 @@ ARRIVALS = [
         "an infinite value in line 8",
     ),
     _case(
-        "epoch in seconds",
-        "arrival_s\n1700000000\n1700000001\n",
-        "trace.csv: arrival_s: a time beyond ten years in lines 2, 3",
+        "an epoch after other times",
+        "arrival_s\n0\n1700000000\n1700000001\n",
+        "trace.csv: arrival_s: a time beyond ten years in lines 3, 4",
         "subtract the time of the first arrival",
     ),
     _case("numbers as timestamps", "timestamp\n1\n2\n", "trace.csv: timestamp: holds numbers", "arrival_s"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,12 @@ def test_a_frontier_has_its_steps_and_what_the_last_part_costs(run: Run, plan: m
             "frontier", "plan.json", "--over", f"price:{hardware}", "--start", "0.2", "--end", "0.3"
         ).exit_code
         == 0
+    )
+    dearer = run("frontier", "plan.json", "--over", "rate", "--start", "1", "--end", "2", "--last", "1x")
+    assert re.search(r"last +1 more would cost \d", dearer.stdout), dearer.output
+    beside = run("frontier", "plan.json", "--over", "rate", "--start", "1.1", "--end", "1.2")
+    assert f"now    {plan.usd_per_hour:.4f} $/h at × 1\n" in beside.stdout, (
+        "not on what was walked, but known"
     )
     done = run("frontier", "plan.json", "--over", "rate", "--start", "fast", "--last", "2")
     assert done.exit_code == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from mipplan.cli.app import app
@@ -83,3 +84,14 @@ def test_a_profile_folder_for_all_commands(folder: Path) -> None:
     assert document("solvers", "--json")
     (folder / "mipplan.toml").write_text('trace = "steady"\n[profiles]\ncheck = true\n')
     assert run("profiles", "--json").stdout == run("profiles", "--check", "--json").stdout
+
+
+def test_what_is_written_may_be_named_shortly() -> None:
+    outs = {
+        name: option.opts
+        for name, command in typer.main.get_group(app).commands.items()
+        for option in command.params
+        if "--out" in option.opts
+    }
+    assert {"plan", "report", "plot", "whatif", "frontier", "export"} <= set(outs)
+    assert {tuple(opts) for opts in outs.values()} == {("--out", "-o")}

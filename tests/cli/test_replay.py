@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,6 +184,18 @@ def test_the_picture_shows_windows_traffic_objective_and_tail(run: Run) -> None:
     latency_ms, share = np.asarray(curve.get_xdata()), np.asarray(curve.get_ydata())
     for place in (0, latency_ms.size // 2, -1):
         assert share[place] == pytest.approx(np.mean(result.latency_ns >= round(latency_ms[place] * 1e6)))
+
+
+def test_times_are_dates_where_the_trace_has_dates(run: Run) -> None:
+    dates = pd.to_datetime(mp.Trace.read("trace.csv").arrival_ns + 1_772_616_600 * 10**9).strftime(
+        "%Y-%m-%dT%H:%M:%S.%fZ"
+    )
+    Path("trace.csv").write_text("\n".join(["timestamp", *dates]))
+    done = run("--windows", "20s", "--plot", "over_time.svg")
+    assert re.search(r"on 03-04 .*\n09:30:00 .*\n09:30:20 ", done.stdout), done.stdout
+    assert "2026-Mar-04" in Path("over_time.svg").read_text()
+    document = json.loads(run("--windows", "20s", "--json").stdout)
+    assert document["trace"]["zero"].startswith("2026-03-04T09:30:00")
 
 
 @pytest.mark.parametrize("arrivals", [[0, 0], [0, 1], [5, 5, 5, 10**12]])

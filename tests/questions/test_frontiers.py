@@ -260,6 +260,7 @@ def test_a_saving_is_a_difference_of_costs() -> None:
         ("price", {}, "there is no axis 'price'"),
         ("price:tpu", {}, "there is no hardware 'tpu'"),
         ("reliability", {}, "goes with the guarantee reliable only"),
+        ("accuracy", {}, "no stage has variants to choose from"),
         ("slo", {"start": -1.0}, "start: expected seconds above 0, found -1.0"),
         ("slo", {"start": 3.0, "end": 2.0}, "start: lies above the end"),
         ("slo", {"n_jobs": 0, "most_steps": 0}, "most_steps: expected a whole number above 0"),
@@ -284,6 +285,13 @@ def test_values_that_are_none_of_an_axis() -> None:
         mp.frontier(*given, points=[])
     with pytest.raises(mp.InputError, match="start: traffic can be made burstier only"):
         mp.frontier(*given, over="burstiness", start=0.5)
+    video = mp.Pipeline.read("video"), *given[1:]
+    with pytest.raises(mp.InputError, match="points: every step along the least accuracy is found"):
+        mp.frontier(*video, over="accuracy", points=[0.4])
+    with pytest.raises(
+        mp.InputError, match="accuracy is traded for cost by plans with a classic certificate"
+    ):
+        mp.frontier(*video, over="accuracy", guarantee="replay", time_limit_s=2.0)
     plan = mp.plan(*given, energy=mp.EnergyTerms())
     (case,) = mp.whatif(plan, given[2], {"slo": "+10%"}).cases
     assert case.plan.power_w is not None  # as the plan asked about tells it

@@ -306,3 +306,20 @@ def test_choices_that_become_impossible_are_an_obstacle_for_the_same_plan_only()
     assert together.same is None
     assert together.plan.choices["s"].hardware == "b"
     assert together.plan.slo_s == 2.0
+
+
+def test_every_answer_about_a_plan_is_a_table_too() -> None:
+    explained = PLAN.explain()
+    table = explained.to_pandas()
+    assert len(table) == sum(len(stage.options) for stage in explained.stages)
+    chosen = table[table["verdict"] == "chosen"]
+    assert chosen["stage"].tolist() == list(PLAN.choices)
+    assert set(chosen["usd_per_hour"]) == {PLAN.usd_per_hour}
+    certificate = mp.certify(PLAN, INSTANCE.trace)
+    assert certificate.to_pandas()["latency_s"].max() == certificate.latency_ns.max() / 1e9
+    other = replace(PLAN, choices={**PLAN.choices, STAGE: replace(PLAN.choices[STAGE], replicas=40)})
+    (row,) = mp.diff(PLAN, other).to_pandas().to_dict("records")
+    assert row["stage"] == STAGE
+    assert row["after"].startswith("40 × ")
+    menu = mp.menu(INSTANCE.pipeline, INSTANCE.profiles, INSTANCE.trace, by="hardware", **INSTANCE.arguments)
+    assert menu.to_pandas()["usd_per_hour"].tolist() == [plan.usd_per_hour for plan in menu.plans]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mipplan.core import InputError
 from mipplan.trace import Trace
-from mipplan.trace.reading import ReadParams, read_arrivals, read_bins
+from mipplan.trace.reading import ReadParams, read_arrivals, read_bins, read_pieces
 
 #: pandas reads dates that nanoseconds since 1970 cannot hold from version 3 on; before, it takes them for no dates.
 TOO_EARLY = "holds dates before 1678" if pd.__version__ >= "3" else "no ISO date (such as '1000-01-01')"
@@ -111,6 +111,19 @@ def test_timestamps_become_relative_to_the_first(tmp_path: Path) -> None:
     assert trace.slice().zero_ns == pickle.loads(pickle.dumps(trace)).zero_ns == trace.zero_ns
     assert replace(trace, zero_ns=None) != trace
     assert trace.arrival_ns.tolist() == [0, 750_000_000, 1_623_456_789]
+
+
+@pytest.mark.parametrize(("column", "unit"), [("arrival_s", 1), ("arrival_ms", 1_000)])
+def test_times_since_1970_are_dates(tmp_path: Path, column: str, unit: int) -> None:
+    times = [1_772_616_600.25, 1_772_616_600.75, 1_772_616_660.25]
+    path = written(tmp_path, f"{column}\n" + "\n".join(repr(unit * time) for time in times))
+    trace = Trace.read(path)
+    assert trace.arrival_ns.tolist() == [0, 500_000_000, 60_000_000_000]
+    assert trace.zero == "2026-03-04T09:30:00.250"
+    assert np.concatenate(list(read_pieces(path))).tolist() == trace.arrival_ns.tolist()
+    table = pd.DataFrame({column: [unit * time for time in times]})
+    assert Trace.from_pandas(table).zero_ns == trace.zero_ns
+    assert len(Trace.read(path, end_s="1772616601")) == len(Trace.read(path, end_s="9:30:01")) == 2
 
 
 def test_parquet_timestamps(tmp_path: Path) -> None:

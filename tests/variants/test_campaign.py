@@ -35,6 +35,7 @@ def test_plans_and_fronts_are_those_of_brute_force() -> None:
             features.update(instance.features)
             check_floors(instance, truth, verdicts)
             points += check_front(instance, truth)
+            check_frontier(instance, truth)
             check_budgets(instance, truth)
             check_menu(instance, truth)
     assert skipped <= 0.5 * len(numbers)
@@ -107,6 +108,18 @@ def check_front(instance: VariantInstance, truth: list[Combination]) -> int:
         value = 10 * (best.accuracy or 0) - (best.usd_per_hour or 0)
         assert value == pytest.approx(max(10 * a - cost / 1e6 for cost, a in expected))
     return len(expected)
+
+
+def check_frontier(instance: VariantInstance, truth: list[Combination]) -> None:
+    """The staircase over the least accuracy is right on both sides of every breakpoint, and on a grid between."""
+    found = mp.frontier(*instance.given, over="accuracy", time_limit_s=None, **instance.asked)
+    assert found.exact
+    assert found.complete
+    sides = [value + shift for _, value in front(truth) for shift in (-3e-6, 3e-6)]
+    for value in [*sides, *(place / 20 for place in range(1, 21))]:
+        if 0 < value <= 1 and not any(abs(value - (one.accuracy or 0)) < 2e-6 for one in truth):
+            cost, least = found.cost_at(value), cheapest(truth, value)
+            assert (None if cost is None else round(1e6 * cost)) == least, value
 
 
 def check_menu(instance: VariantInstance, truth: list[Combination], within: float = 0.5) -> None:

@@ -310,7 +310,8 @@ def test_front_of_the_shipped_pipeline() -> None:
     """Golden: every breakpoint of IPA's video pipeline on the shipped trace, in dollars per hour and accuracy."""
     root = Path(__file__).parents[2] / "profiles"
     video = mp.Pipeline.read(root / "pipelines" / "video.yaml")
-    front = mp.pareto(video, Profiles.default(), mp.Trace.read(root / "traces" / "bursty.csv.gz"))
+    bursty = mp.Trace.read(root / "traces" / "bursty.csv.gz")
+    front = mp.pareto(video, Profiles.default(), bursty)
     assert front.complete
     assert [(round(usd, 4), round(value, 4)) for usd, value in front.points] == [
         *((0.595, 0.3188), (0.68, 0.335), (0.765, 0.3479), (1.02, 0.3962), (1.105, 0.4164), (1.19, 0.4324)),
@@ -318,6 +319,9 @@ def test_front_of_the_shipped_pipeline() -> None:
         *((4.76, 0.502), (5.865, 0.5124), (6.545, 0.5207), (7.225, 0.527), (9.86, 0.5331), (10.625, 0.5396)),
     ]
     assert len(str(front).splitlines()) <= 15
+    stairs = mp.frontier(video, Profiles.default(), bursty, over="accuracy", end=0.4)
+    assert stairs.cost_at(stairs.present) == 0.595
+    assert [step.usd_start for step in stairs.steps] == [0.595, 0.68, 0.765, 1.02, 1.105]
 
 
 @settings(max_examples=15)

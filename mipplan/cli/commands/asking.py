@@ -156,7 +156,9 @@ def frontier(
     trace: flags.TraceFiles,
     over: Annotated[
         str,
-        flags.option("AXIS", "slo, rate, burstiness, price:HARDWARE, or reliability (of a reliable plan)."),
+        flags.option(
+            "AXIS", "slo, rate, burstiness, price:HARDWARE, accuracy, or reliability (of a reliable plan)."
+        ),
     ] = "slo",
     low: Annotated[
         str | None, flags.option("VALUE", "Where the axis begins: 100ms, 0.5x, 0.3 ($/h), 90%.", "--start")
@@ -300,7 +302,7 @@ def refine(
     expand: flags.Expand = None,
     start: flags.From = None,
     end: flags.To = None,
-    out: Annotated[Path | None, flags.option("FILE", "Write the plan here (JSON).")] = None,
+    out: Annotated[Path | None, flags.option("FILE", "Write the plan here (JSON).", "--out", "-o")] = None,
     json: flags.Json = False,
 ) -> None:
     """Go below a certified plan: the cheapest one found whose replay keeps the objective."""

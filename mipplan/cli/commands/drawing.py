@@ -30,7 +30,7 @@ def plot(
     context: typer.Context,
     plan: flags.PlanFile,
     trace: flags.TraceFile,
-    out: Annotated[Path, flags.picture("the plan")],
+    out: Annotated[Path, flags.picture("the plan", "--out", "-o")],
     kind: Annotated[
         str, typer.Option("--of", help=f"What to draw: {', '.join(KINDS)}.", metavar="FIGURE")
     ] = "plan",
@@ -107,7 +107,9 @@ def report(
     context: typer.Context,
     plan: flags.PlanFile,
     trace: flags.TraceFile,
-    out: Annotated[Path, flags.option("FILE", "Write the page here (.html).")] = Path("report.html"),
+    out: Annotated[Path, flags.option("FILE", "Write the page here (.html).", "--out", "-o")] = Path(
+        "report.html"
+    ),
     costs: Annotated[bool, typer.Option(help="Say what other guarantees cost.")] = True,
     compare: Annotated[bool, typer.Option(help="Say what other planners would do.")] = True,
     perturb: Annotated[bool, typer.Option(help="Say what breaks the plan first.")] = True,

@@ -144,7 +144,12 @@ def replay(
             if plot is not None:
                 progress(f"drawing {plot}")
                 figure = plots.draw_replay(
-                    result, replayed.slo_s, replayed.quantile, length_s, title=arrivals.name
+                    result,
+                    replayed.slo_s,
+                    replayed.quantile,
+                    length_s,
+                    title=arrivals.name,
+                    zero_ns=arrivals.zero_ns,
                 )
                 plots.write_figure(plot, figure)
         session.show(report, reporting.show_replay, out)

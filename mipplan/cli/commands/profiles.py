@@ -94,7 +94,7 @@ def import_measurements(
         list[Path], typer.Argument(metavar="FILE...", help="What other tools wrote; .gz accepted.")
     ],
     out: Annotated[
-        Path, flags.option("DIR", "Profile folder to merge into; made if it is not there.", "--out")
+        Path, flags.option("DIR", "Profile folder to merge into; made if it is not there.", "--out", "-o")
     ],
     format: Annotated[  # noqa: A002 -- the flag's name
         str,
@@ -146,7 +146,7 @@ def import_prices(
         Path, typer.Argument(metavar="FILE", help="Price list of instances (CSV, .gz accepted).")
     ],
     out: Annotated[
-        Path, flags.option("FILE", "The hardware.yaml to merge into; made if it is not there.", "--out")
+        Path, flags.option("FILE", "The hardware.yaml to merge into; made if it is not there.", "--out", "-o")
     ],
     region: Annotated[
         str | None, typer.Option(help="Region, such as us-east-1; needed if the list has several.")

@@ -39,7 +39,10 @@ def profile(
     out: Annotated[
         Path,
         flags.option(
-            "DIR", "Profile folder to write into; what it holds already is kept. With --pipeline: the file."
+            "DIR",
+            "Profile folder to write into; what it holds already is kept. With --pipeline: the file.",
+            "--out",
+            "-o",
         ),
     ],
     hardware: Annotated[

@@ -67,7 +67,7 @@ def frontier_report(
     return FrontierReport.of(
         frontier,
         asked=asked,
-        usd_per_hour=frontier.cost_at(frontier.present),
+        usd_per_hour=frontier.now,
         saving_by=by,
         saving_usd_per_hour=None if by is None else frontier.saving(by),
         steps=steps,
@@ -83,11 +83,12 @@ def show_frontier(console: Console, frontier: Frontier, by: float | None) -> Non
             frontier.text_of(step.start), frontier.text_of(step.end), cost_range(step), escape(changed)
         )
     show_parts(console, steps)
-    cost = frontier.cost_at(frontier.present)
-    now = "no plan" if cost is None else f"{cost:.4f} $/h"
+    now = "no plan" if frontier.now is None else f"{frontier.now:.4f} $/h"
     rows = [("now", f"{now} at {frontier.text_of(frontier.present)}")]
     if by is not None and (saving := frontier.saving(by)) is not None:
-        rows.append(("last", f"the last {frontier.text_of(by).removeprefix('× ')} cost {saving:.4f} $/h"))
+        much = frontier.text_of(by).removeprefix("× ")
+        last = f"the last {much} cost {saving:.4f} $/h", f"{much} more would cost {-saving:.4f} $/h"
+        rows.append(("last", last[saving < 0]))
     how = "exact" if frontier.exact else f"to {frontier.text_of(frontier.resolution)}"
     rows.append(("steps", f"{how}, {frontier.solves} plans made"))
     console.print(figures(rows))

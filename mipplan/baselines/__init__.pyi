@@ -1,0 +1,11 @@
+from .adaptation import fa2 as fa2
+from .adaptation import rim as rim
+from .greedy import inferline as inferline
+from .problem import BaselineProblem as BaselineProblem
+from .problem import filled_ns as filled_ns
+from .problem import pose as pose
+from .problem import size_family as size_family
+from .sizing import coarse_grained as coarse_grained
+from .sizing import half_slo as half_slo
+from .sizing import rate_checks as rate_checks
+from .sizing import rate_to_size_for as rate_to_size_for

@@ -1,0 +1,11 @@
+from .plan import plan_fleet as plan_fleet
+from .read import FleetFile as FleetFile
+from .read import FleetSettings as FleetSettings
+from .read import read_fleet as read_fleet
+from .read import read_fleet_file as read_fleet_file
+from .result import Admission as Admission
+from .result import DeviceUse as DeviceUse
+from .result import FleetEffort as FleetEffort
+from .result import FleetPlan as FleetPlan
+from .result import FleetStatus as FleetStatus
+from .result import SloRelaxation as SloRelaxation

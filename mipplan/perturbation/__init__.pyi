@@ -1,0 +1,10 @@
+from .measuring import fragility as fragility
+from .perturbations import AXES as AXES
+from .perturbations import Amount as Amount
+from .perturbations import Axis as Axis
+from .perturbations import Case as Case
+from .perturbations import clustered as clustered
+from .result import AxisFragility as AxisFragility
+from .result import Fragility as Fragility
+from .result import FragilityBreak as FragilityBreak
+from .result import FragilityPoint as FragilityPoint

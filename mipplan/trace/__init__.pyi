@@ -1,0 +1,13 @@
+from .checks import check_split as check_split
+from .checks import checked_chunks as checked_chunks
+from .counts import Counts as Counts
+from .generators import gamma_chunks as gamma_chunks
+from .model import Trace as Trace
+from .model import TraceReference as TraceReference
+from .model import split_trace as split_trace
+from .moments import date_text as date_text
+from .moments import is_moment as is_moment
+from .moments import moment_ns as moment_ns
+from .reading import ReadParams as ReadParams
+from .reading import read_bins as read_bins
+from .reading import read_pieces as read_pieces

@@ -1,0 +1,9 @@
+from .asking import Asker as Asker
+from .combinations import best_combination as best_combination
+from .front import Front as Front
+from .front import most_accurate as most_accurate
+from .front import pareto as pareto
+from .menu import PlanMenu as PlanMenu
+from .menu import menu as menu
+from .weighing import WeighedPlan as WeighedPlan
+from .weighing import weigh as weigh
