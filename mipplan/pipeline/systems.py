@@ -114,10 +114,7 @@ class ServingSystem:
             )
         if is_ahead and self.most_waiting is not None and not is_routed:
             faults.add(
-                Fault(
-                    "system.most_waiting",
-                    "with batches closed ahead only the router's queue has a bound",
-                )
+                Fault("system.most_waiting", "with batches closed ahead only the router's queue has a bound")
             )
         for field in ("most_ongoing", "stale_ns"):
             if getattr(self, field) and not is_routed:

@@ -123,10 +123,7 @@ class StageReplays:
         return [runs[key] for key in keys]
 
     def serve_alone(
-        self,
-        arrival_ns: Int64,
-        options: Sequence[_Option],
-        spend: Callable[[int], None] = lambda _: None,
+        self, arrival_ns: Int64, options: Sequence[_Option], spend: Callable[[int], None] = lambda _: None
     ) -> list[StageRun]:
         """Serve tokens that arrive at these times, under each option, as measured; nothing is remembered."""
         spend(len(options))

@@ -297,10 +297,7 @@ def _check_discipline(discipline: str | None) -> None:
 
 def engine_and_seed(engine: str, seed: int | None) -> list[Callable[[], object]]:
     """Checks of these two."""
-    return [
-        lambda: resolve_engine(engine, frozenset()),
-        lambda: None if seed is None else check_seed(seed),
-    ]
+    return [lambda: resolve_engine(engine, frozenset()), lambda: None if seed is None else check_seed(seed)]
 
 
 def _noise_faults(plans: list[Plan], noise: Noise) -> list[Fault]:

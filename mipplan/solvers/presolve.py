@@ -234,10 +234,7 @@ class _Priced:
     def __init__(self, problem: TimeCostProblem, prices: Mapping[int, Float64], params: AscentParams) -> None:
         self.paths = breakable_paths(problem)
         self._ascent = DualAscent(
-            problem,
-            [path for _, path in self.paths],
-            [prices[number] for number, _ in self.paths],
-            params,
+            problem, [path for _, path in self.paths], [prices[number] for number, _ in self.paths], params
         )
 
     def climb(self, passes: int, deadline: Deadline) -> tuple[DualBound, Float64]:

@@ -228,12 +228,7 @@ class Rounding:
         return self._row(path, measures, thresholds, room, shares)
 
     def _row(
-        self,
-        path: Path,
-        measures: Sequence[Int64],
-        thresholds: list[int],
-        room: int,
-        shares: Float64,
+        self, path: Path, measures: Sequence[Int64], thresholds: list[int], room: int, shares: Float64
     ) -> tuple[float, Int64]:
         """Lower thresholds as long as they miss the deadline: fewer modes are faster, and the row is stronger."""
         columns = []

@@ -214,8 +214,7 @@ class Trace:
         """
         step_ns = grid_step_ns(self.arrival_ns)
         if step_ns is None:
-            message = "all queries arrive at once: no step of their time stamps is known"
-            raise InputError.one("spread", message)
+            raise InputError.one("spread", "all queries arrive at once: no step of their times is known")
         how = f"spread uniformly over steps of {format_duration(step_ns)}, seed {check_seed(seed)}"
         return self._made(spread_uniformly(self.arrival_ns, check_seed(seed)), how)
 
@@ -306,8 +305,7 @@ class Trace:
             Arrivals: one column ``arrival_s``, ``arrival_ms`` or ``timestamp`` (ISO dates; times become
             relative to the first). Counts: one column ``requests_per_s``, ``requests_per_min`` or
             ``requests_per_hour``; ``t_s``, ``minute_index``, ``hour`` or ``window_start_s`` tells the interval, else
-            each row is a second, minute or hour.
-            Rows of the same interval are added up. Other columns are ignored.
+            each row is a second, minute or hour. Rows of the same interval are added up; other columns are ignored.
         expand : {"poisson", "uniform", "even"}, optional
             How counts become arrivals; required for counts and refused for arrivals. ``poisson``: a Poisson
             number at random times; ``uniform``: the number given, at random times; ``even``: evenly spaced.
@@ -373,10 +371,9 @@ def split_trace(trace: Trace, split: float) -> tuple[Trace, Trace]:
     parts = trace.arrival_ns[:first], trace.arrival_ns[first:]
     for name, part in zip(("first part", "rest"), parts, strict=True):
         if part.size < 2 or part[0] == part[-1]:
+            found = f"{part.size:,} arrival(s) and no duration: choose another split or a longer trace"
             raise InputError.one(
-                "split",
-                f"the {name} of the trace, cut at {split:g} of its time, has {part.size:,} arrival(s) and no "
-                "duration: choose another split or a longer trace",
+                "split", f"the {name} of the trace, cut at {split:g} of its time, has {found}"
             )
     share = f"first {100 * split:.6g}% of its time"
     return trace._made(parts[0], share), trace._made(parts[1], f"after the {share}")

@@ -15,14 +15,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from mipplan.pipeline import (
-    FIRST_RETRY_NS,
-    LONGEST_RETRY_NS,
-    MOST_ROUTED,
-    SYSTEMS,
-    Collecting,
-    Routing,
-)
+from mipplan.pipeline import FIRST_RETRY_NS, LONGEST_RETRY_NS, MOST_ROUTED, SYSTEMS, Collecting, Routing
 from mipplan.replayer.stage_task import UNKNOWN, Engine, EngineFeature, Served, StageTask
 
 
