@@ -47,7 +47,7 @@ def fa2(
     variants : {"low", "high"}, or mapping of str to str
         The variant of every stage: the least accurate, the most accurate, or as named (else the one that it runs).
     pipeline, profiles, trace, mode, window_s, slo_s, quantile, seed, dispatch
-        As for `mipplan.baselines.half_slo`.
+        As for `mipplan.baselines.coarse_grained`.
 
     Returns
     -------
@@ -68,9 +68,8 @@ def fa2(
     if isinstance(variants, Mapping):
         pipeline = choosing(pipeline, variants)
     elif variants not in ("low", "high"):
-        raise InputError.one(
-            "variants", f"expected 'low', 'high' or a variant per stage, found {shown(variants)}"
-        )
+        found = f"found {shown(variants)}"
+        raise InputError.one("variants", f"expected 'low', 'high' or a variant per stage, {found}")
     elif any(len(stage.models) > 1 for stage in pipeline.stages.values()):
         check_accuracies(pipeline, profiles)
         pipeline = choosing(pipeline, _extreme(pipeline, profiles, most=variants == "high"))
@@ -119,7 +118,7 @@ def rim(
     largest_batch : int, optional
         No larger batches: 1 for RIM without batching.
     pipeline, profiles, trace, mode, window_s, slo_s, quantile, seed, dispatch
-        As for `mipplan.baselines.half_slo`.
+        As for `mipplan.baselines.coarse_grained`.
 
     Returns
     -------

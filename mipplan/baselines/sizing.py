@@ -216,18 +216,13 @@ def half_slo(
 
     Parameters
     ----------
-    pipeline, profiles, trace, slo_s, quantile, seed, dispatch
-        As for `mipplan.plan`; the law is the plan's, and no part of the rule.
-    mode : {"mean", "peak"}
-        Rate to size for: the trace's mean, or the most queries in any window divided by its length.
-    window_s : float, optional
-        Length of the windows of ``peak``; the objective by default.
+    pipeline, profiles, trace, mode, window_s, slo_s, quantile, seed, dispatch
+        As for `mipplan.baselines.coarse_grained`.
 
     Returns
     -------
     Plan
-        Status ``given``: nothing was simulated, so that it keeps the objective is not said. ``infeasible`` if no
-        configuration obeys the rule.
+        As by `mipplan.baselines.coarse_grained`: ``infeasible`` if no configuration obeys the rule.
 
     Raises
     ------

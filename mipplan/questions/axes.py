@@ -131,11 +131,15 @@ def _trades_accuracy(problem: Problem, _: str) -> str | None:
     return None
 
 
-def _traffic(change: Callable[[Problem, str, float], Problem], ticks: int) -> Callable[..., Walker]:
-    def walker(problem: Problem, what: str, limits: SearchLimits, _: int) -> Walker:
-        return TrafficWalker(lambda tick: change(problem, what, tick / ticks), limits)
+def _changed(
+    change: Callable[[Problem, float], Problem], ticks: int
+) -> tuple[Callable[[Problem, str, float], Problem], Callable[..., Walker]]:
+    """How traffic is changed along an axis, and what walks along it."""
 
-    return walker
+    def walker(problem: Problem, _: str, limits: SearchLimits, __: int) -> Walker:
+        return TrafficWalker(lambda tick: change(problem, tick / ticks), limits)
+
+    return lambda problem, _, factor: change(problem, factor), walker
 
 
 _RATE_TICKS, _CV_TICKS, _ACCURACY_TICKS = 100, 20, 1_000_000
@@ -161,8 +165,7 @@ AXES_OF_COST: Mapping[str, FrontierAxis] = MappingProxyType(
             _RATE_TICKS,
             lambda *_: 1.0,
             (0.5, 2.0),
-            lambda problem, _, factor: faster(problem, factor),
-            _traffic(lambda problem, _, factor: faster(problem, factor), _RATE_TICKS),
+            *_changed(faster, _RATE_TICKS),
             upper=True,
             obstacle=_has_rate,
         ),
@@ -172,8 +175,7 @@ AXES_OF_COST: Mapping[str, FrontierAxis] = MappingProxyType(
             _CV_TICKS,
             lambda *_: 1.0,
             (1.0, 3.0),
-            lambda problem, _, factor: burstier(problem, factor),
-            _traffic(lambda problem, _, factor: burstier(problem, factor), _CV_TICKS),
+            *_changed(burstier, _CV_TICKS),
             upper=True,
             obstacle=_bursts,
             note=_MONOTONE.format("burstiness"),
