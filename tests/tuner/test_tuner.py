@@ -501,7 +501,7 @@ def test_pipelines_share_devices_as_brute_force_would() -> None:
                 )
                 for counts in product(range(1, limit), repeat=4)
                 if sum(counts) <= limit
-            ),
+            )
         )
         share = min(step.share for step in steps.values())
         assert share <= best + Fraction(1, 1000)
