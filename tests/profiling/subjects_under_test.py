@@ -75,6 +75,11 @@ async def asynchronous(batch):
     pass
 
 
+def reads_input(batch):
+    if sys.stdin.read():
+        raise RuntimeError("that was meant for the replica")
+
+
 def generates(batch):
     yield batch
 

@@ -146,6 +146,11 @@ def test_the_batch_is_an_axis_by_its_name_wherever_it_stands() -> None:
     assert input_maker(specs, SubjectRequest("onnx", "m", axes={"n": 7}))(5)["boxes"].shape == (7, 4)
 
 
+def test_a_function_that_reads_its_standard_input_finds_nothing_there() -> None:
+    found = mp.measure("served:reads_input", batches=[1], timeout_s=5, **QUICK)
+    assert found.failures == {}
+
+
 def test_a_function_itself_is_called_in_this_process() -> None:
     called = []
     found = mp.measure(lambda batch: called.append(batch), batches=[5], name="mine", **QUICK)
