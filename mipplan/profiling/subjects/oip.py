@@ -178,7 +178,7 @@ def _checked(name: str, shape: list[int], output: Mapping[str, Any], tensors: by
 
 
 def _nan(name: str) -> SubjectError:
-    return SubjectError(f"the output {name!r} holds NaN: give inputs that the model is made for (--inputs)")
+    return SubjectError(f"the output {name!r} holds NaN: give inputs the model is made for (--inputs)")
 
 
 def oip_model(request: SubjectRequest) -> OipModel:
