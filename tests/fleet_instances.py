@@ -73,9 +73,7 @@ def with_budget(fleet: Fleet, budget: int) -> Fleet:
     return replace(fleet, budget=budget)
 
 
-def arguments_of(
-    fleet: Fleet,
-) -> tuple[dict[str, tuple[mp.Pipeline, mp.Trace, float, float]], mp.Profiles]:
+def arguments_of(fleet: Fleet) -> tuple[dict[str, tuple[mp.Pipeline, mp.Trace, float, float]], mp.Profiles]:
     """Return the fleet as `plan_fleet` is given it."""
     pipelines = {
         member.name: (member.pipeline, member.trace, member.slo_ns / 1e9, member.weight / 1000)

@@ -7,7 +7,7 @@ kept, by edge, since it is what bursts inside a pipeline are made of.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,7 +160,7 @@ def measure_scale(
     counts: dict[tuple[str, str], list[int]] = {(edge.parent, edge.child): [] for edge in pipeline.edges}
     tokens = dict.fromkeys(pipeline.stages, 0)
     number = 0
-    for number, sample in enumerate(samples, 1):
+    for number, sample in enumerate(_each(samples), 1):
         waiting: dict[str, list[Any]] = {
             stage: [] if pipeline.incoming(stage) else [sample] for stage in pipeline.stages
         }
@@ -188,6 +188,15 @@ def measure_scale(
     return ScaleFactors(pipeline, number, edges, tokens, tuple(_remarks(pipeline, edges)))
 
 
+def _each(samples: Iterable[Any]) -> Iterator[Any]:
+    try:
+        yield from samples
+    except (
+        Exception
+    ) as error:  # whatever a generator of the user raises, or that there is nothing to go through
+        raise InputError.one("samples", raised(error)) from error
+
+
 def _made(stage: str, step: Step, token: Any, children: Sequence[str]) -> dict[str, list[Any]]:
     """Do a step, and check what it returns; None is no token anywhere."""
     place = f"step({stage!r}, …)"
@@ -203,6 +212,11 @@ def _made(stage: str, step: Step, token: Any, children: Sequence[str]) -> dict[s
         Fault(place, f"returns tokens for {shown(name)}, to which no edge leads{suggestion(name, children)}")
         for name in made
         if name not in children
+    ]
+    faults += [
+        Fault(place, f"expected a list of tokens for {shown(name)}, found {shown(given)}")
+        for name, given in made.items()
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable)
     ]
     InputError.raise_if(faults)
     return {name: list(given) for name, given in made.items()}

@@ -150,10 +150,11 @@ class _Lines:
 
 
 def main() -> None:
-    """Serve until the pipe ends. What the subject prints goes to stderr, since stdout is for answers."""
+    """Serve until the pipe ends. The subject may print, to stderr, and finds nothing to read: the pipes are ours."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    lines = _Lines(0)
+    lines = _Lines(os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     server = Server()
     while (line := lines.next()) is not None:
         message = json.loads(line)

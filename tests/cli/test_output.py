@@ -91,17 +91,7 @@ def test_ctrl_c_while_it_loads_leaves_no_traceback() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    heavy = (
-        "highspy",
-        "matplotlib",
-        "numba",
-        "numpy",
-        "ortools",
-        "pandas",
-        "pulp",
-        "pyarrow",
-        "scipy",
-    )
+    heavy = ("highspy", "matplotlib", "numba", "numpy", "ortools", "pandas", "pulp", "pyarrow", "scipy")
     probe = (
         "import sys\n"
         "from typer.testing import CliRunner\n"

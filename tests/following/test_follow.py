@@ -253,13 +253,7 @@ def test_state_that_is_none_of_ours_is_refused(text: str, says: str, tmp_path: P
 
 def test_bad_arguments_are_all_named() -> None:
     with pytest.raises(mp.InputError) as caught:
-        mp.follow(
-            PLAN,
-            "tritno:127.0.0.1",
-            policy="oracle",
-            period_s=0,
-            names={"olny": "x"},
-        )
+        mp.follow(PLAN, "tritno:127.0.0.1", policy="oracle", period_s=0, names={"olny": "x"})
     told = " ".join(map(str, caught.value.faults))
     for part in ("tritno", "triton", "http://HOST:PORT", "names.olny", "oracle", "period_s", "sample"):
         assert part in told

@@ -157,11 +157,7 @@ def test_relaxation_is_never_stronger_than_that_of_paths() -> None:
 def test_the_page_has_a_counterexample_to_equality() -> None:
     wait, long, short = np.array([0, 100]), np.array([90]), np.array([0])
     problem = TimeCostProblem(
-        (
-            Activity("a", [100, 0], [0, 0]),
-            Activity("b", [0], [0]),
-            Activity("c", [0], [0]),
-        ),
+        (Activity("a", [100, 0], [0, 0]), Activity("b", [0], [0]), Activity("c", [0], [0])),
         (Arc(0, 1), Arc(0, 2)),
         (Path((0, 1), 0, (wait, long)), Path((0, 2), 0, (wait, short))),
         95,

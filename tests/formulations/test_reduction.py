@@ -87,10 +87,7 @@ def test_a_mode_that_waits_longer_can_dominate() -> None:
     """The first mode waits longer than the second, but is over as soon: on no path does it come later."""
     cost, duration, waits = [3, 4], [5, 6], (np.array([2, 1]), np.array([0]))
     problem = TimeCostProblem(
-        (Activity("a", cost, duration), Activity("b", [1], [1])),
-        (Arc(0, 1),),
-        (Path((0, 1), 0, waits),),
-        9,
+        (Activity("a", cost, duration), Activity("b", [1], [1])), (Arc(0, 1),), (Path((0, 1), 0, waits),), 9
     )
     assert [kept.tolist() for kept in drop_dominated(problem).kept] == [[0], [0]]
 

@@ -277,11 +277,7 @@ def test_a_file_cut_anywhere_is_read_or_refused(name: str, tmp_path: Path) -> No
         ("perf", Stated(), "format: there is no format 'perf'; did you mean"),
         ("trtexec", Stated(), "is no file of trtexec: it lacks"),
         ("auto", Stated(batch=0), "batch: expected a whole number from 1"),
-        (
-            "auto",
-            Stated(hardware={"": "i7"}, where={"modle": "x"}),
-            "where: ",
-        ),
+        ("auto", Stated(hardware={"": "i7"}, where={"modle": "x"}), "where: "),
         ("auto", Stated(hardware={"": "i7"}, batch=4), "timm.csv:2: the file says batch 1, --batch 4"),
         ("auto", Stated(hardware={"": "i7"}, where={"model": "x"}), "no row is left by --where"),
         ("auto", Stated(), "does not name the hardware: give it with --hardware NAME"),

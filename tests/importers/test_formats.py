@@ -36,11 +36,7 @@ REAL: dict[str, tuple[str, Stated, list[tuple[object, ...]]]] = {
         NAMED,
         [("net", "dev", 4, (23 + 12 + 15) / 3e3, None, "mean", ": [9]")],
     ),
-    "mlperf_log_summary.txt": (
-        "mlperf",
-        NAMED,
-        [("net", "dev", 1, 4751.92083, 5927.20948, "P90", ":7")],
-    ),
+    "mlperf_log_summary.txt": ("mlperf", NAMED, [("net", "dev", 1, 4751.92083, 5927.20948, "P90", ":7")]),
     "timm.csv": (
         "timm",
         Stated(hardware={"": "i7"}),

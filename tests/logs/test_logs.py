@@ -139,10 +139,7 @@ def test_fault_in_queries_is_told(tmp_path: Path, changes: dict[str, object], me
         ({"batch": None}, "batch, row 2: has no value although dispatch_ns has one"),
         ({"batch_size": 0}, "batch_size, row 2: is below 1"),
         ({"batch_size": 3}, "batch 0 of stage detect: batch_size differs within a batch"),
-        (
-            {"batch": 1},
-            "batch 0 of stage detect: fewer rows than batch_size says: the log has gaps",
-        ),
+        ({"batch": 1}, "batch 0 of stage detect: fewer rows than batch_size says: the log has gaps"),
         ({"dispatch_ns": T0 + 11 * MS}, "batch 0 of stage detect: dispatch_ns differs within a batch"),
         ({"stage": ""}, "stage, row 2: is empty"),
     ],

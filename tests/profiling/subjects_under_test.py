@@ -75,6 +75,15 @@ async def asynchronous(batch):
     pass
 
 
+def reads_input(batch):
+    if sys.stdin.read():
+        raise RuntimeError("that was meant for the replica")
+
+
+def generates(batch):
+    yield batch
+
+
 number = 5
 
 
@@ -169,6 +178,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self.say(200, {"name": "mute"})
         if name == "cut":
             return self.say(200, b'{"name": "cut", "inputs": [{"na')
+        if name == "bfloat":
+            return self.say(200, {"name": name, "inputs": [{"name": "x", "datatype": "BF16", "shape": [-1]}]})
         if name == "endless":
             axis = {"name": "x", "datatype": "FP32", "shape": [-1, math.inf]}
             return self.say(200, {"name": name, "inputs": [axis]})
@@ -186,16 +197,28 @@ class _Handler(BaseHTTPRequestHandler):
             count = given // 4 if given is not None else len(entry["data"])
             assert count == math.prod(entry["shape"])
         batch = asked["inputs"][0]["shape"][0]
+        if self.server.binary:
+            return self.say_binary(self.path.split("/")[3], batch)
         answer = BEHAVIOURS.get(self.path.split("/")[3], _well)(batch)
         if answer is None:
             self.close_connection = True
             return None
         return self.say(*answer)
 
-    def say(self, status: int, document: Any) -> None:
+    def say_binary(self, name: str, batch: int) -> None:
+        """Answer as Triton does: the document, then the tensor."""
+        tensor = np.full((batch, 2), math.nan if name == "nan" else 0.5, np.float32).tobytes()
+        output = {"name": "y", "datatype": "FP32", "shape": [batch, 2]}
+        output |= {"parameters": {"binary_data_size": len(tensor)}}
+        head = json.dumps({"model_name": "m", "outputs": [output]}).encode()
+        self.say(200, head + (tensor[:-1] if name == "short" else tensor), len(head))
+
+    def say(self, status: int, document: Any, head: int | None = None) -> None:
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        if head is not None:
+            self.send_header("Inference-Header-Content-Length", str(head))
         self.end_headers()
         self.wfile.write(body)
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.profiling import MeasuringParams
+from mipplan.profiling import SUBJECTS, MeasuringParams, SubjectRequest
 from profiling.subjects_under_test import serving, write_module, write_onnx
 
 #: A measurement ends after some runs rather than some time, so that a busy machine makes tests slow and nothing else.
@@ -77,6 +78,12 @@ REFUSED = {
     "no function": (["served:sleppy"], "served has no 'sleppy'; did you mean 'sleepy'?"),
     "not callable": (["served:number"], "served:number is no function but of type int"),
     "coroutine": (["served:asynchronous"], "is a coroutine function: give one that waits for its answer"),
+    "generator": (["served:generates"], "model: is a generator, whose call does no work"),
+    "size of the batch": (["layer.onnx", "--axis", "batch=1"], "'batch' is the batch's: its sizes are those"),
+    "provider of another build": (
+        ["layer.onnx", "--providers", "TensorrtExecutionProvider"],
+        "onnxruntime has no 'TensorrtExecutionProvider' here; it has ",
+    ),
     "providers of a function": (
         ["served:sleepy", "--providers", "X"],
         "--providers: go with ONNX models only",
@@ -231,12 +238,33 @@ def test_endpoints_that_go_wrong(model: str, message: str) -> None:
     [
         ("unknown", "the server answers 404: there is no model 'unknown'"),
         ("mute", "does not say what the model takes"),
+        ("bfloat", "the model takes BF16, which NumPy does not have"),
         ("free", "the size of axis 'x.2' is free"),
     ],
 )
 def test_endpoints_that_cannot_be_asked(model: str, message: str) -> None:
     with serving() as server, pytest.raises(mp.InputError, match=message):
         mp.measure(server.url(model), batches=[1], **QUICK)
+
+
+@pytest.mark.parametrize(("model", "message"), [("nan", "'y' holds NaN"), ("short", "'y' is 7 bytes long")])
+def test_binary_tensors_are_looked_at(model: str, message: str) -> None:
+    with serving(binary=True) as server:
+        found = mp.measure(server.url(model), batches=[1], **QUICK)
+    assert message in found.failures[1]
+
+
+def test_a_connection_that_the_server_has_closed_meanwhile_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serving() as server:
+        monkeypatch.setattr(server.RequestHandlerClass, "timeout", 0.3)
+        endpoint = SUBJECTS["oip"].load(SubjectRequest("oip", server.url("well")))
+        time.sleep(1)
+        endpoint.prepare(1)
+        endpoint.run()
+        endpoint.check()
+        endpoint.close()  # type: ignore[attr-defined]
 
 
 def test_onnx_models_that_go_wrong() -> None:

@@ -220,8 +220,8 @@ def test_nothing_measured_is_lost(
     added = {path.name for path in after.keys() - before.keys()}
     assert added == ({"m.csv", "m.here.json"} if broken.works else set())
     changed = {path.name for path in before if after.get(path) != before[path]}
-    # A run that finds all it wants writes its record again, with the state of the machine.
-    assert changed == (set() if broken.exit_code else {"sleepy.here.json"})
+    # A run that finds all it wants writes its record again, with the state of the machine if that is another.
+    assert changed <= (set() if broken.exit_code else {"sleepy.here.json"})
     if broken.works:
         rows = Path("p/models/m.csv").read_text().splitlines()[1:]
         assert tuple(int(row.split(",")[2]) for row in rows) == broken.works

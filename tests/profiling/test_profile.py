@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import signal
@@ -20,7 +21,8 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.profiling import SUBJECTS, Ending, MeasuringParams
+from mipplan.profiling import SUBJECTS, Ending, MeasuringParams, SubjectRequest
+from mipplan.profiling.subjects.signature import TensorSpec, input_maker
 from mipplan.reporting.catalog import MeasurementReport
 from profiling.subjects_under_test import serving, write_module, write_onnx
 
@@ -128,6 +130,25 @@ def test_an_onnx_model_is_run_by_onnxruntime() -> None:
     np.savez("given.npz", x=np.ones((3, 4), dtype=np.float32))
     given = QUICK | {"inputs": "given.npz", "name": "given"}
     assert mp.measure("layer.onnx", batches=[1, 7], **given).failures == {}
+
+
+def test_the_batch_is_an_axis_by_its_name_wherever_it_stands() -> None:
+    shapes = {"state": (2, "batch", 3), "x": ("batch", 4), "rate": ()}
+    wanted = {"state": (2, 5, 3), "x": (5, 4), "rate": ()}
+    np.savez("given.npz", state=np.ones((2, 1, 3)), x=np.ones((3, 4)), rate=np.array(16_000))
+    specs = [TensorSpec(name, "float32", shape) for name, shape in shapes.items()]
+    for order, inputs in itertools.product((specs, specs[::-1]), (None, "given.npz")):
+        made = input_maker(order, SubjectRequest("onnx", "m", inputs=inputs))(5)
+        assert {name: array.shape for name, array in made.items()} == wanted
+    specs = [TensorSpec("x", "float32", ("batch", "n")), TensorSpec("boxes", "float32", ("n", 4))]
+    with pytest.raises(mp.InputError, match="the size of axis 'n' is free"):
+        input_maker(specs, SubjectRequest("onnx", "m"))
+    assert input_maker(specs, SubjectRequest("onnx", "m", axes={"n": 7}))(5)["boxes"].shape == (7, 4)
+
+
+def test_a_function_that_reads_its_standard_input_finds_nothing_there() -> None:
+    found = mp.measure("served:reads_input", batches=[1], timeout_s=5, **QUICK)
+    assert found.failures == {}
 
 
 def test_a_function_itself_is_called_in_this_process() -> None:

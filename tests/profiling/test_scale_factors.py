@@ -111,6 +111,13 @@ def test_what_cannot_be_counted_is_refused() -> None:
         mp.measure_scale(pipeline(), lambda _stage, _token: 3, [1])  # type: ignore[arg-type, return-value]
     with pytest.raises(mp.InputError, match=r"step\('find', …\): raises ZeroDivisionError: division by zero"):
         mp.measure_scale(pipeline(), lambda _stage, token: {"read": [1 / token]}, [0])
+    for made in (3, "line"):
+        with pytest.raises(mp.InputError, match="expected a list of tokens for 'read', found"):
+            mp.measure_scale(pipeline(), lambda _stage, _token, made=made: {"read": made}, [1])  # type: ignore[misc]
+    with pytest.raises(mp.InputError, match="samples: raises TypeError: 'int' object is not iterable"):
+        mp.measure_scale(pipeline(), step, 3)  # type: ignore[arg-type]
+    with pytest.raises(mp.InputError, match="samples: raises ZeroDivisionError"):
+        mp.measure_scale(pipeline(), step, (1 // token for token in (1, 0)))
     with pytest.raises(mp.InputError, match="expected a function"):
         mp.measure_scale(pipeline(), 3, [1])  # type: ignore[arg-type]
 
@@ -150,5 +157,10 @@ def test_the_command_writes_the_pipeline(tmp_path: Path, monkeypatch: pytest.Mon
         "ends in .yaml",
     ):
         assert said in " ".join(wrong.output.split()), wrong.output
+    mixed = CliRunner().invoke(app, [*asked, "--hardware", "h", "--batch", "1", "--out", "measured.yaml"])
+    assert mixed.exit_code == 2
+    assert "--hardware: does not go with --pipeline --batch: does" in " ".join(mixed.output.split())
+    alone = CliRunner().invoke(app, ["profile", "paged:step", "--samples", "4", "--out", "p"])
+    assert "--samples: goes with --pipeline" in alone.output
     nameless = CliRunner().invoke(app, ["profile", "paged:step", "--batch", "1", "--out", "p"])
     assert "--hardware: missing" in nameless.output

@@ -8,12 +8,7 @@ from campaigns import campaign_size
 from mipplan.core import Deadline
 from mipplan.options import Configuration
 from mipplan.refinement.bounds import narrow
-from mipplan.refinement.evaluation import (
-    LimitReachedError,
-    ReplayOracle,
-    WorkLimit,
-    sufficient_domains,
-)
+from mipplan.refinement.evaluation import LimitReachedError, ReplayOracle, WorkLimit, sufficient_domains
 from mipplan.refinement.problem import find_options
 from mipplan.refinement.search import RefinementSearch
 from mipplan.result import Choice

@@ -192,12 +192,7 @@ def test_auto_is_sharp_where_that_is_affordable_and_there_is_one() -> None:
 def test_headroom_and_margin_are_kept(tmp_path: Path) -> None:
     instance = hand_made()
     made = mp.plan(
-        instance.pipeline,
-        instance.profiles,
-        instance.trace,
-        headroom=1.3,
-        margin_s=0.01,
-        certificate="sharp",
+        instance.pipeline, instance.profiles, instance.trace, headroom=1.3, margin_s=0.01, certificate="sharp"
     )
     assert made.certificate_ns is not None
     assert made.certificate_ns <= made.slo_ns - 10_000_000

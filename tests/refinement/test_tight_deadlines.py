@@ -18,14 +18,7 @@ from mipplan.options import Configuration
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.refinement.bounds import narrow
 from mipplan.refinement.evaluation import WorkLimit
-from mipplan.refinement.problem import (
-    Domain,
-    Domains,
-    RefinementProblem,
-    Span,
-    find_options,
-    state_problem,
-)
+from mipplan.refinement.problem import Domain, Domains, RefinementProblem, Span, find_options, state_problem
 from mipplan.refinement.search import RefinementSearch
 from mipplan.replayer import ENGINES, StageReplays
 from mipplan.result import Choice, Figures

@@ -176,9 +176,7 @@ def test_full_queues_turn_queries_away_with_the_reason() -> None:
 
 def test_draining_serves_what_is_in_flight_and_accepts_nothing() -> None:
     run = rehearse(
-        Dispatcher(Blueprint.of(ONE)),
-        [0, 0, MS],
-        incidents=[(1, lambda dispatcher, now: dispatcher.drain())],
+        Dispatcher(Blueprint.of(ONE)), [0, 0, MS], incidents=[(1, lambda dispatcher, now: dispatcher.drain())]
     )
     assert run.rejected == {2: "the server is being drained"}
     assert outcomes(run) == {0: "served", 1: "served"}

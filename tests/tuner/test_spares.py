@@ -26,10 +26,7 @@ def test_all_stages_are_ready_for_the_same_multiple() -> None:
     # 2.7 and 7.5 replicas: 2 · 100 + 5 · 10 more than the 130 of now.
     rule = SpareRule(most=3.0, share=2.0)
     assert rule.counts(at_surge(1.0), PRICE, at_surge) == {"dear": 3, "cheap": 8}
-    assert SpareRule(most=3.0, share=1.9).counts(at_surge(1.0), PRICE, at_surge) != {
-        "dear": 3,
-        "cheap": 8,
-    }
+    assert SpareRule(most=3.0, share=1.9).counts(at_surge(1.0), PRICE, at_surge) != {"dear": 3, "cheap": 8}
 
 
 def test_what_does_not_fit_whole_is_left_out() -> None:
@@ -57,18 +54,11 @@ def test_devices_that_are_not_there_are_no_spares() -> None:
 
 
 stages = st.dictionaries(
-    st.sampled_from("abcd"),
-    st.tuples(st.floats(0.05, 4.0), st.integers(1, 50)),
-    min_size=1,
+    st.sampled_from("abcd"), st.tuples(st.floats(0.05, 4.0), st.integers(1, 50)), min_size=1
 )
 
 
-@given(
-    stages,
-    st.floats(1.0, 4.0),
-    st.floats(0.0, 3.0),
-    st.one_of(st.none(), st.integers(1, 12)),
-)
+@given(stages, st.floats(1.0, 4.0), st.floats(0.0, 3.0), st.one_of(st.none(), st.integers(1, 12)))
 def test_the_largest_affordable_multiple_is_found(
     loads: dict[str, tuple[float, int]], most: float, share: float, limit: int | None
 ) -> None:

@@ -494,14 +494,12 @@ def test_pipelines_share_devices_as_brute_force_would() -> None:
         needs = [need for name in plans for need in joint.tuners[name].needs(curves[name]).values()]
         assert all(need is not None for need in needs)
         best = max(
-            (
-                min(
-                    min(Fraction(1), n / need) if need else Fraction(1)
-                    for n, need in zip(counts, needs, strict=True)
-                )
-                for counts in product(range(1, limit), repeat=4)
-                if sum(counts) <= limit
-            ),
+            min(
+                min(Fraction(1), n / need) if need else Fraction(1)
+                for n, need in zip(counts, needs, strict=True)
+            )
+            for counts in product(range(1, limit), repeat=4)
+            if sum(counts) <= limit
         )
         share = min(step.share for step in steps.values())
         assert share <= best + Fraction(1, 1000)

@@ -140,9 +140,7 @@ def test_batches_of_one_are_named() -> None:
 
 
 def test_batches_above_the_cap_are_named() -> None:
-    result = truth(
-        served(variant(choices={**CHOICES, "detect": ("t4", 8, 3)})),
-    )
+    result = truth(served(variant(choices={**CHOICES, "detect": ("t4", 8, 3)})))
     assert (Term.BATCHING, "detect") in found(result)
     assert "the plan's cap is 4" in next(c.text for c in result.causes if c.term is Term.BATCHING)
 

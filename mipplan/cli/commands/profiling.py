@@ -132,6 +132,7 @@ def profile(
 ) -> None:
     """Measure the latency of a model by batch size, and write it into a profile folder."""
     with Session(context, json) as session:
+        _check_pipeline(context, pipeline)
         if pipeline is not None:
             _measure_scale(session, model, pipeline, inputs, samples, out)
             return
@@ -182,6 +183,20 @@ def profile(
         session.show(reporting.measurement_report(found, str(out)), reporting.show_measurement)
         if found.failures:
             session.exit_code = EXIT_NOT_MET
+
+
+def _check_pipeline(context: typer.Context, pipeline: str | None) -> None:
+    """Refuse what goes with latencies where a pipeline is run on samples, and the other way round."""
+    both, alone = {"model", "out", "inputs", "json", "pipeline"}, {"samples"}
+    faults = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        is_given = source is not None and source.name == "COMMANDLINE"
+        if is_given and name not in both and (name in alone) is (pipeline is None):
+            how = "goes with --pipeline" if name in alone else "does not go with --pipeline"
+            faults.append(Fault(parameter.opts[0], how))
+    InputError.raise_if(faults)
 
 
 def _measure_scale(

@@ -39,6 +39,10 @@ class CallableSubject(LocalSubject):
     """A function, and what it is called with."""
 
     def __init__(self, function: Callable[[Any], object], inputs: Callable[[int], Any] | None) -> None:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise InputError.one(
+                "model", "is a generator, whose call does no work: give one that does it all"
+            )
         self._function = function
         self._inputs = inputs
         self._argument: Any = None

@@ -14,7 +14,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from mipplan.core import InputError, shown
+from mipplan.core import InputError, listed, shown
 from mipplan.profiling.subjects.base import Subject, SubjectError, SubjectRequest
 
 FORM = "http://HOST:PORT/v2/models/NAME"
@@ -90,11 +90,16 @@ class OipModel:
         self._is_binary = is_binary
         self.path = path
         try:
-            for entry in document["inputs"]:
+            unknown = {str(entry["datatype"]) for entry in document["inputs"]} - _TYPES.keys()
+            for entry in () if unknown else document["inputs"]:
                 shape = tuple("" if size == -1 else int(size) for size in entry["shape"])
                 self._specs.append(TensorSpec(str(entry["name"]), _TYPES[entry["datatype"]], shape))
         except (KeyError, OverflowError, TypeError, ValueError):  # JSON of Python knows infinity
             raise InputError.one(path, f"does not say what the model takes: {shown(document)}") from None
+        if unknown:
+            raise InputError.one(
+                path, f"the model takes {listed(sorted(unknown))}, which NumPy does not have"
+            )
         self._make = input_maker(self._specs, request)
 
     def written(self, batch: int) -> tuple[bytes, bytes, dict[str, str]]:
@@ -138,6 +143,7 @@ class OipModel:
             raise SubjectError(f"the server's answer is no inference response: {shown(body[:80])}") from None
         if not found:
             raise SubjectError("the server's answer holds no output")
+        tensors = body[int(head) :] if head else b""
         for name, shape, output in found:
             if not shape or shape[0] != batch:
                 raise SubjectError(
@@ -146,14 +152,33 @@ class OipModel:
             data = output.get("data")
             parameters = output.get("parameters")
             if data is None and isinstance(parameters, dict) and "binary_data_size" in parameters:
+                tensors = _checked(name, shape, output, tensors)
                 continue
             flat = _flattened(data)
             if len(flat) != math.prod(shape):
                 raise SubjectError(f"the output {name!r} holds {len(flat)} values, not the {shape} it says")
             if any(isinstance(value, float) and math.isnan(value) for value in flat):
-                raise SubjectError(
-                    f"the output {name!r} holds NaN: give inputs the model is made for (--inputs)"
-                )
+                raise _nan(name)
+
+
+def _checked(name: str, shape: list[int], output: Mapping[str, Any], tensors: bytes) -> bytes:
+    """Look at the first of some binary tensors, and return those behind it.
+
+    Raises `SubjectError` if it has another length than it says, or holds NaN.
+    """
+    import numpy as np
+
+    size, dtype = output["parameters"]["binary_data_size"], _TYPES.get(str(output.get("datatype")), "object")
+    wanted = size if dtype == "object" else math.prod(shape) * np.dtype(dtype).itemsize
+    if type(size) is not int or size != wanted or not 0 <= size <= len(tensors):
+        raise SubjectError(f"the output {name!r} is {len(tensors)} bytes long, not the {shape} it says")
+    if dtype.startswith("float") and np.isnan(np.frombuffer(tensors[:size], dtype)).any():
+        raise _nan(name)
+    return tensors[size:]
+
+
+def _nan(name: str) -> SubjectError:
+    return SubjectError(f"the output {name!r} holds NaN: give inputs the model is made for (--inputs)")
 
 
 def oip_model(request: SubjectRequest) -> OipModel:
@@ -205,6 +230,8 @@ class _Endpoint:
         return document
 
     def prepare(self, batch: int) -> None:
+        # A server may have closed a connection that waited: a new one costs the first run, which is warm-up.
+        self._connection.close()
         head, tensors, self._headers = self.model.written(batch)
         self._batch, self._body = batch, head + tensors
 

@@ -44,7 +44,7 @@ def load(request: SubjectRequest) -> Subject:
         raise InputError.one(request.text, what)
     installed = onnxruntime.get_available_providers()
     providers = list(request.providers) or _usual(installed)
-    InputError.raise_if(_provider_faults(providers, installed))
+    InputError.raise_if(_provider_faults(providers, installed, onnxruntime.get_all_providers()))
     options = onnxruntime.SessionOptions()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # what goes wrong comes as an error; warnings would only fill the log
@@ -68,15 +68,14 @@ def _usual(installed: Sequence[str]) -> list[str]:
     return [name for name in installed if name != "AzureExecutionProvider"]
 
 
-def _provider_faults(asked: Sequence[str], installed: Sequence[str]) -> list[Fault]:
-    return [
-        Fault(
-            "providers",
-            f"onnxruntime has no {shown(name)} here{suggestion(name, installed) or f'; it has {listed(installed)}'}",
-        )
-        for name in asked
-        if name not in installed
-    ]
+def _provider_faults(asked: Sequence[str], installed: Sequence[str], known: Sequence[str]) -> list[Fault]:
+    faults = []
+    for name in asked:
+        if name not in installed:
+            hint = "" if name in known else suggestion(name, installed)
+            hint = hint or f"; it has {listed(installed)}"
+            faults.append(Fault("providers", f"onnxruntime has no {shown(name)} here{hint}"))
+    return faults
 
 
 def _worded(error: Exception) -> str:
@@ -95,9 +94,8 @@ class _OnnxModel(LocalSubject):
         for entry in session.get_inputs():
             element = entry.type.removeprefix("tensor(").removesuffix(")")
             if element not in _TYPES:
-                raise InputError.one(
-                    request.text, f"the input {entry.name!r} is a {entry.type}: give inputs="
-                )
+                message = f"the input {entry.name!r} is a {entry.type}, which NumPy does not have"
+                raise InputError.one(request.text, f"{message}: measure a function that runs the model")
             # onnxruntime names a free axis, or says None where the file does not.
             shape = tuple(size if isinstance(size, int) else size or "" for size in entry.shape)
             specs.append(TensorSpec(entry.name, _TYPES[element], shape))

@@ -52,7 +52,19 @@ def input_maker(specs: Sequence[TensorSpec], request: SubjectRequest) -> Callabl
         return lambda batch: _fitting(specs, called(function, batch), given)
     arrays = _read_arrays(given)
     _fitting(specs, arrays, given)
-    return lambda batch: {name: np.take(a, np.arange(batch) % len(a), axis=0) for name, a in arrays.items()}
+    axis = _batch_axis(specs)
+    axes = {spec.name: spec.shape.index(axis) if axis and axis in spec.shape else 0 for spec in specs}
+    return lambda batch: {name: _of_batch(array, axes[name], batch) for name, array in arrays.items()}
+
+
+def _batch_axis(specs: Sequence[TensorSpec]) -> str:
+    """What the batch's axis is called: the first one of the first input where that is free. Empty if none is."""
+    return next((spec.axis_name(0) for spec in specs if spec.shape and isinstance(spec.shape[0], str)), "")
+
+
+def _of_batch(array: NDArray[Any], axis: int, batch: int) -> NDArray[Any]:
+    """Repeat the rows of a given input, or leave some out; a single number, such as a sample rate, is that of all."""
+    return np.take(array, np.arange(batch) % array.shape[axis], axis) if array.ndim > axis else array
 
 
 def nan_in(arrays: Mapping[str, Any]) -> str | None:
@@ -64,12 +76,17 @@ def nan_in(arrays: Mapping[str, Any]) -> str | None:
 
 
 def _axis_faults(specs: Sequence[TensorSpec], axes: Mapping[str, int]) -> Iterator[Fault]:
-    free = {
-        spec.axis_name(axis): axis
-        for spec in specs
-        for axis, size in enumerate(spec.shape)
-        if isinstance(size, str)
-    }
+    free: dict[str, int] = {}  # The last place of each, since an axis has one size wherever it stands.
+    for spec in specs:
+        for axis, size in enumerate(spec.shape):
+            if isinstance(size, str):
+                name = spec.axis_name(axis)
+                free[name] = max(axis, free.get(name, 0))
+    batch_axis = _batch_axis(specs)
+    if batch_axis:
+        free[batch_axis] = 0
+    if batch_axis in axes:
+        yield Fault("axes", f"{batch_axis!r} is the batch's: its sizes are those that are measured")
     for name in axes:
         if name not in free:
             hint = suggestion(name, free) or f"; free are {listed(free) or 'none'}"
@@ -123,7 +140,7 @@ def _read_arrays(path: str) -> Arrays:
         ) from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError.one("inputs", f"{Path(path).name} is no .npz file of arrays: {error}") from None
-    empty = [name for name, array in arrays.items() if array.ndim == 0 or not len(array)]
+    empty = [name for name, array in arrays.items() if array.ndim and not len(array)]
     InputError.raise_if(Fault("inputs", f"{path}: {name!r} holds no row to repeat") for name in empty)
     return arrays
 
