@@ -13,6 +13,8 @@ from benchmarks.reliability.planners import OURS
 from benchmarks.reliability.summary import KINDS
 
 _COLOURS = {GREEDY: "#000000", REFINED: "#CC79A7", CERTIFIED: "#009E73", OURS: "#0072B2"}
+#: Where the labels of ours stand, by confidence: alignment, and points to the right and up.
+_SIDES = (("right", -5, 3), ("center", 4, 9), ("left", 6, -11))
 _MARKERS = {GREEDY: "o", REFINED: "s", CERTIFIED: "^", OURS: "D"}
 
 
@@ -34,10 +36,14 @@ def draw_frontiers(table: pd.DataFrame) -> Figure:
             axes.plot(own["cost"], 100 * own["kept"], linestyle="none", alpha=0.3, markersize=4, **style)
             axes.plot(best["cost"], 100 * best["kept"], label=planner, linewidth=1.3, markersize=5, **style)
             if planner == OURS:
-                for row in own.dropna(subset=["cost"]).to_dict("records"):
+                # Each on a side of its own: two may lie on one another.
+                for row, (side, x, y) in zip(
+                    own.dropna(subset=["cost"]).to_dict("records"), _SIDES, strict=False
+                ):
                     place = (row["cost"], 100 * row["kept"])
                     text = row["setting"].removeprefix("confidence ")
-                    axes.annotate(text, place, (5, -11), textcoords="offset points", fontsize=8)
+                    style = {"textcoords": "offset points", "ha": side, "color": _COLOURS[OURS]}
+                    axes.annotate(text, place, (x, y), fontsize=8, **style)
         axes.axhline(95.0, color="#999999", linewidth=0.8, linestyle=":")
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel("cost / greedy as it is (geometric mean)")
