@@ -74,7 +74,7 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
         raise InputError.one("plan", f"has a sharp certificate, which has no terms to explain; {held}")
     request = Request.of(plan, trace)
     instance = request.instance()
-    configuration, before = configuration_of(instance, plan.choices), time.monotonic()
+    configuration, before = instance.configuration(plan.choices), time.monotonic()
     path = instance.oracle.critical_path(configuration.services)
     # What is under way when the time is up takes about as long as this, and so does the end for another plan.
     soon = Deadline(deadline.at - 2 * (time.monotonic() - before))
@@ -113,7 +113,7 @@ class _Explaining:
             near, near_complete = self._near_plans(configuration)
             least = min(near, key=lambda plan: plan.microusd_per_hour, default=None)
             if least is not None and least.microusd_per_hour < cost and not is_final:
-                return self.explained(configuration_of(instance, dict(least.choices)))
+                return self.explained(instance.configuration(dict(least.choices)))
         except KeyboardInterrupt:
             self.is_complete = self.is_complete and len(stages) == len(configuration)
         certificate_ns = instance.certificate_ns(configuration.services)
@@ -282,11 +282,6 @@ class _Explaining:
             choices = space.configuration(best.choice).choices
             found.append(NearPlan(tuple(choices.items()), best.cost, best.certificate_ns))
         return tuple(found), False
-
-
-def configuration_of(instance: Instance, choices: Mapping[str, Choice]) -> Configuration:
-    """Choices in terms of an instance's options."""
-    return Configuration({s: instance.families[s].option(choice) for s, choice in choices.items()})
 
 
 def _not_allowed(instance: Instance, plan: Plan, stage: str) -> Iterator[OptionReason]:

@@ -62,9 +62,20 @@ class CertifiedConfiguration:
 
 
 def find_first_plan(
-    instance: Instance, params: FirstPlanParams = FirstPlanParams(), deadline: Deadline = NO_DEADLINE
+    instance: Instance,
+    params: FirstPlanParams = FirstPlanParams(),
+    deadline: Deadline = NO_DEADLINE,
+    near: Configuration | None = None,
 ) -> CertifiedConfiguration | None:
-    """Cheapest of a handful of certified plans; None if none of them is certified within limits and deadline."""
+    """Cheapest of a handful of certified plans; None if none of them is certified within limits and deadline.
+
+    Given the cheapest plan of a like problem, `near`, one of its families will do.
+    """
+    if near is not None and instance.floor is None:
+        start = {stage: Option(family, _least(family, 1)) for stage, (family, _) in near.items()}
+        like = _candidate(instance, start, params, deadline)
+        if like is not None and _is_certified(instance, like, deadline):
+            return CertifiedConfiguration.of(like, instance)
     if instance.floor is not None:
         what = instance.families, instance.oracle.paths.paths, instance.deadline_ns, instance.caps
         accurate = (_only(instance, kept) for kept in accurate_families(instance.floor, *what))

@@ -42,6 +42,7 @@ from mipplan.planner.oracle import (
 from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import (
     CertificateKind,
+    Choice,
     Figures,
     Guarantee,
     Objective,
@@ -160,6 +161,10 @@ class Instance:
     def ideal_services(self) -> dict[str, StageService]:
         """Per stage the best T, R and overtaking of all its options: no plan is certified below this."""
         return {stage: extremes(found).ideal() for stage, found in self.families.items()}
+
+    def configuration(self, choices: Mapping[str, Choice]) -> Configuration:
+        """Choices in terms of this problem's options; raises `KeyError` if one is none of them."""
+        return Configuration({stage: self.families[stage].option(own) for stage, own in choices.items()})
 
     def cheapest_by_stage(self) -> dict[str, int]:
         """What keeping up with the demand costs at least, per stage (micro-dollars per hour)."""

@@ -46,8 +46,7 @@ from mipplan.solvers import AUTO, resolve_solver
 from mipplan.tokens import read_traces
 from mipplan.trace import Trace
 
-#: The share of scenarios that a reliable plan keeps unless another is asked for.
-_CONFIDENCE = 0.95
+_CONFIDENCE = 0.95  # The share of scenarios that a reliable plan keeps unless another is asked for.
 _PLANNING = PlanningParams()
 #: Begins the reason of a search that did not come to its end.
 _STOPPED = "the search was stopped (time limit or interrupt)"
@@ -100,11 +99,9 @@ def plan(
         arrivals stay inside an arrival curve. Or what keeps the objective without a theorem: the exact replay of this
         trace (`mipplan.refine`); a share `confidence` of scenarios of tomorrow's traffic (a plan that is tested on
         fresh ones, see `Plan.reliability` and [theory, section 13][13-reliability-what-a-test-on-scenarios-says]).
-    formulation : str
-        Key of ``mipplan_formulations.FORMULATIONS``, or ``"auto"``: by the features of each problem that is solved.
-    solver : str
-        ``"auto"`` or a name from ``mipplan.solvers.available_solvers()``. ``"auto"`` is the first that works; without a
-        named formulation it chooses by the features of each problem.
+    formulation, solver : str
+        A key of ``mipplan_formulations.FORMULATIONS``, and a name from ``mipplan.solvers.available_solvers()``; by the
+        features of each problem with ``"auto"``, or the first solver that works for a formulation that is named.
     time_limit_s : float or None
         Wall-clock limit; what was found by then is returned with its proven lower bound.
     seed : int
@@ -139,11 +136,9 @@ def plan(
     confidence : float, optional
         Of guarantee ``reliable``: the share of scenarios that must keep the objective; 0.95 by default.
     drift : float, optional
-        Of guarantee ``reliable``: by which share tomorrow's rate is off (one standard deviation), beyond resampling; by
-        default as parts of the sample differ.
+        Of guarantee ``reliable``: by which share tomorrow's rate is off (one standard deviation); estimated by default.
     seeds : int
-        Draws of the tokens of every trace, `seed`, `seed` + 1 and so on; the plan is certified on each by itself. Of
-        guarantee ``reliable`` also draws of every scenario that it is chosen on.
+        Draws of tokens of every trace (and scenario), `seed`, `seed` + 1 and so on; each is kept by itself.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -188,8 +183,7 @@ def plan(
         lambda: None if energy is None else check_power(pipeline, profiles, energy),
         lambda: check_laws(pipeline, dispatch, discipline),
     )
-    traces = read_traces(trace)
-    laws = check_laws(pipeline, dispatch, discipline)
+    traces, laws = read_traces(trace), check_laws(pipeline, dispatch, discipline)
     how = laws, discipline, guarantee, certificate, runs, headroom
     by_replay = check_theorem(*how, budget_usd_per_hour, energy)
     by_arrival = discipline == Discipline.FIFO and not by_replay
@@ -249,10 +243,13 @@ def plan(
 class PlanMaker:
     """Makes the plan that one without choices asks for, with its provenance's sample at hand."""
 
+    _proven = 0  # What all plans cost at least.
+    _near: Configuration | None = None  # Where to begin.
+
     def __init__(self, asked: Plan, limits: SearchLimits, params: PlanningParams = _PLANNING) -> None:
         assert asked.provenance.samples  # a plan is made for a trace
         limits.report(f"analysing {sum(map(len, asked.provenance.samples)):,} queries")
-        self._asked, self._params, self._proven, before = asked, params, 0, time.monotonic()
+        self._asked, self._params, before = asked, params, time.monotonic()
         self.request = Request.of(asked, asked.provenance.samples)
         self.instance = self.request.instance()
         # What is under way when the time is up takes longer on a long trace, like its analysis.
@@ -273,10 +270,13 @@ class PlanMaker:
         made._params = replace(self._params, diagnosis_s=0.0) if brief else self._params
         return made
 
-    def on(self, asked: Plan, request: Request) -> PlanMaker:
-        """The same for a like plan, made of what its request has at hand."""
+    def on(self, asked: Plan, request: Request, after: Plan | None = None) -> PlanMaker:
+        """The same for a like plan whose request is at hand, `after` the cheapest one for a larger objective."""
         made = copy.copy(self)
         made._asked, made.request, made.instance = asked, request, request.instance()
+        if after is not None:  # its families are a good beginning, and what it proves holds here, too
+            made._near = made.instance.configuration(after.choices)
+            made._proven = after.figures.lower_bound_microusd_per_hour or 0
         return made
 
     def hurried(self) -> PlanMaker:
@@ -310,7 +310,7 @@ class PlanMaker:
         try:
             with given_up_at(soon):
                 report("looking for a first certified plan")
-                first = find_first_plan(instance, params.first_plan, soon)
+                first = find_first_plan(instance, params.first_plan, soon, self._near)
                 if first is None and quick:
                     return self._asked
                 if first is None and soon.is_over:

@@ -250,8 +250,10 @@ class WarmPlanner:
         """Whether faster service never takes a plan away: under fifo it may, since more tokens overtake."""
         return self._asked.discipline is not Discipline.FIFO
 
-    def plan(self, *, slo_ns: int | None = None, profiles: Profiles | None = None) -> Plan:
-        """Return the cheapest plan; without a reason if there is none."""
+    def plan(
+        self, *, slo_ns: int | None = None, profiles: Profiles | None = None, after: Plan | None = None
+    ) -> Plan:
+        """Return the cheapest plan; without a reason if there is none. `after` is that for a larger objective."""
         self.solves += 1
         asked = self._asked if slo_ns is None else self._asked.with_slo(slo_ns)
         asked = asked if profiles is None else replace(asked, profiles=profiles)
@@ -269,7 +271,7 @@ class WarmPlanner:
             found = replace(found, least_demand=realised.least_demand)
             realised = found.with_energy(asked.energy, profiles).with_floor(asked.min_accuracy)
         request = _RealisedRequest(asked, self._request.samples, realised)
-        return self._maker.on(asked, request).cheapest()
+        return self._maker.on(asked, request, after).cheapest()
 
     def keeps(self, plan: Plan) -> bool:
         """Whether a plan's choices are certified for this problem."""

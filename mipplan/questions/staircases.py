@@ -80,15 +80,15 @@ class ObjectiveWalker:
 
     def walk(self, low: int, high: int, most_steps: int, limits: SearchLimits) -> Walk:
         """Find the steps from `low` to `high` ns."""
-        walk, at = Walk(), high
+        walk, at, after = Walk(), high, None
         low = max(low, self._margin_ns + 1)
         while at >= low and walk.complete:
-            plan = self._planner.plan(slo_ns=at)
+            plan = self._planner.plan(slo_ns=at, after=after)
             if plan.choices and plan.certificate_ns is not None:
                 least = max(low, plan.certificate_ns + self._margin_ns)
                 walk.steps.append(StepRange(least, at, plan, _is_proven(plan)))
                 limits.report(f"{plan.usd_per_hour:.4f} $/h from {least / 1e6:.4g} ms on")
-                at = least - 1
+                at, after = least - 1, plan
             else:
                 walk.steps.append(StepRange(low, at, None, _is_proven(plan)))
                 at = low - 1
