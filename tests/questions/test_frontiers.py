@@ -23,8 +23,8 @@ from oracle_planner import TooLargeError
 from oracle_questions import LeastCosts, microusd
 from planning_instances import PlanningInstance, planning_instance
 
-#: Points between the ends at which a frontier is held against brute force, besides breakpoints.
-GRID = 4
+#: Points from end to end at which a frontier is held against brute force, besides breakpoints.
+GRID = campaign_size(4, 24)
 
 
 def instances(count: int, first: int) -> Iterator[PlanningInstance]:
@@ -108,7 +108,7 @@ def test_along_a_price_every_breakpoint_is_exact() -> None:
         name, device = list(relevant_profiles(instance.pipeline, instance.profiles).hardware.items())[-1]
         low, high = device.microusd_per_hour // 3, 2 * device.microusd_per_hour
         frontier = asked(instance, f"price:{name}", start=low / 1e6, end=high / 1e6)
-        points = ends_of(frontier, 10**6) | set(np.linspace(low, high, 4).astype(int).tolist())
+        points = ends_of(frontier, 10**6) | set(np.linspace(low, high, GRID).astype(int).tolist())
         seen.check(instance, frontier, 10**6, {price: {"prices": {name: price}} for price in points})
     seen.done("frontier-price")
 
@@ -117,7 +117,9 @@ def test_along_the_rate_every_hundredth_is_right() -> None:
     seen = Seen()
     for instance in instances(campaign_size(3, 100), 73_000):
         frontier = asked(instance, "rate", start=0.8, end=1.3)
-        points = ends_of(frontier, 100) | set(range(80, round(100 * frontier.steps[-1].end) + 1, 20))
+        points = ends_of(frontier, 100) | set(
+            range(80, round(100 * frontier.steps[-1].end) + 1, campaign_size(20, 2))
+        )
         seen.check(instance, frontier, 100, {tick: {"factor": tick / 100} for tick in points})
     seen.done("frontier-rate")
 
