@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from mipplan.core import (
 )
 from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -177,6 +181,13 @@ class DaySchedule(Printable):
             rises += int(np.maximum(np.diff(counts), 0).sum())
             rises += max(0, int(counts[0]) - int(counts[-1])) if self.repeats else 0
         return rises
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per bin: begin in seconds, queries per second, and the replicas of every stage."""
+        import pandas as pd
+
+        times = {"begin_s": np.arange(self.bins) * self.bin_s, "rate_rps": self.rate_rps}
+        return pd.DataFrame(times | {name: stage.replicas for name, stage in self.stages.items()})
 
     def _summary(self) -> Summary:
         span = window_text(self.span_ns)

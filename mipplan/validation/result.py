@@ -6,10 +6,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from mipplan.core import NS_PER_S, Printable, Summary, format_duration
 from mipplan.result import Interval, Plan
 from mipplan.validation.bootstrap import Agreement, FigureComparison
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class TruthVerdict(StrEnum):
@@ -212,6 +216,14 @@ class Truth(Printable):
             TruthVerdict.MODEL_WRONG: "the model is wrong: the system keeps up, and figures are off",
             TruthVerdict.TOO_SHORT: "the run is too short to tell",
         }[self.verdict]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per figure: measured, predicted, deviation with its interval, agreement."""
+        import pandas as pd
+
+        kept = ["name", "measured", "predicted", "deviation", "agreement"]
+        ranges = [vars(one.deviation_interval or Interval(math.nan, math.nan)) for one in self.figures]
+        return pd.DataFrame(map(vars, self.figures))[kept].join(pd.DataFrame(ranges))
 
     def _summary(self) -> Summary:
         return Summary(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from mipplan.core import Printable, Summary
 from mipplan.result import Plan
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class MisfitKind(StrEnum):
@@ -65,6 +69,12 @@ class Watch(Printable):
     def fits(self) -> bool:
         """Whether nothing speaks against the plan."""
         return not self.misfits
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per misfit: kind, place, text and ratio."""
+        import pandas as pd
+
+        return pd.DataFrame(map(vars, self.misfits), columns=list(Misfit.__dataclass_fields__))
 
     @property
     def offer(self) -> str | None:

@@ -90,6 +90,9 @@ def test_bin_at_the_sample_rate_has_the_plans_counts_or_fewer() -> None:
     for stage, entry in made.stages.items():
         assert 1 <= entry.replicas[0] <= plan.choices[stage].replicas
     assert "longer than the plan makes its sample wait" in made.keep
+    table = made.to_pandas()
+    assert table["begin_s"].tolist() == [0.0, made.bin_s]
+    assert table["b"].tolist() == made.stages["b"].replicas.tolist()
 
 
 def test_replay_of_a_schedule_keeps_what_the_plan_keeps_at_its_peak() -> None:

@@ -47,6 +47,10 @@ def test_system_that_does_what_the_plan_says_agrees_without_a_cause() -> None:
     assert {figure.agreement for figure in result.figures} <= {Agreement.WITHIN, Agreement.UNKNOWN}
     assert [figure.deviation for figure in result.figures] == [1.0, 1.0, 1.0, 1.0, 0.0]
     assert found(result) == []
+    table = result.to_pandas()
+    assert list(table.columns) == ["name", "measured", "predicted", "deviation", "agreement", "low", "high"]
+    assert table["measured"].tolist() == [figure.measured for figure in result.figures]
+    assert (table["low"].isna() | (table["low"] <= table["deviation"])).all()
     for stage in result.stages:
         assert stage.service_ratio == 1.0
         assert stage.wait_s == stage.predicted_wait_s

@@ -45,6 +45,7 @@ def test_more_traffic_leaves_the_envelope_and_a_new_plan_is_offered() -> None:
     assert "envelope" in kinds(found)
     misfit = next(one for one in found.misfits if one.kind == "envelope")
     assert 1.5 < misfit.ratio < 4
+    assert found.to_pandas().to_dict("records") == [vars(one) for one in found.misfits]
     assert found.replan is not None
     assert found.replan.choices
     assert found.replan.certificate_s is not None
