@@ -29,6 +29,8 @@ _PLANNER = (*_CERTIFYING, *_rooms("solvers", "planner"))
 _REPLAYER = (*_DATA, *_rooms("replayer"))
 _GREEDY = (*_CERTIFYING, *_rooms("replayer", "baselines"))
 _TUNER = (*_REPLAYER, *_SOLVERS, *_rooms("calculus", "certificate", "tuner"))
+_ASKING = ("questions", "verification", "refinement", "perturbation", "reliability", "variants", "ipa")
+_QUESTIONS = (*_GREEDY, *_rooms(*_ASKING))
 _WHOLE = ("mipplan", "formulations/mipplan_formulations")
 
 #: What each benchmark measures: files and folders, its own among them. `campaigns` are those of ``make deep``, `ties`
@@ -37,8 +39,7 @@ _WHOLE = ("mipplan", "formulations/mipplan_formulations")
 SUBJECTS: dict[str, tuple[str, ...]] = {
     "motivation": (
         *_PLANNER,
-        *_GREEDY,
-        *_rooms("verification", "refinement", "questions", "perturbation", "reliability"),
+        *_QUESTIONS,
         "profiles",
         "benchmarks/motivation",
     ),
@@ -62,7 +63,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "race": (*_PLANNER, *_TUNER, *_GREEDY, "profiles", "benchmarks/race", "benchmarks/tuner/traffic.py"),
     "frontier": (
         *_PLANNER,
-        *_rooms("replayer", "perturbation", "questions"),
+        *_QUESTIONS,
         "profiles",
         "benchmarks/frontier",
     ),

@@ -131,9 +131,7 @@ class Reliability:
         share, interval = 100 * self.kept / self.scenarios, f"95 % interval {self.interval}"
         verdict = "" if self.passed else f", fewer than the {100 * self.confidence:g} % asked for"
         worst = "" if self.worst is None else f"; worst: {self.worst.text(name)}"
-        rates = f" of up to {self.fastest_rps:.4g} queries/s" if self.fastest_rps else ""
-        of = f"{self.kept} of {self.scenarios} fresh scenarios{rates}"
-        return f"kept in {of} ({share:.0f} %; {interval}){verdict}{worst}"
+        return f"kept in {self.kept} of {self.scenarios} fresh scenarios ({share:.0f} %; {interval}){verdict}{worst}"
 
 
 class WorstDocument(StrictEntry):
