@@ -84,7 +84,8 @@ class Refining:
         self._counters = Counters()
         # What ends a search takes about as long as what begins it, so more than that is kept back.
         self._ends = self.limits.deadline
-        kept_s = min(3.0 * (time.monotonic() - started), params.kept_back * self._ends.left_s())
+        self._setup_s = time.monotonic() - started
+        kept_s = min(3.0 * self._setup_s, params.kept_back * self._ends.left_s())
         self.limits = replace(self.limits, deadline=Deadline(self._ends.at - kept_s))
         self._improving = self._work_until(params.improved_by)
         self._trusting = self._work_until(params.trusted_by, params.trusted_replays)
@@ -352,4 +353,5 @@ class Refining:
         done, proof = self._counters, proof if made.choices else None
         counts = done.replays, done.stage_replays, done.refuted
         record = Refinement(Discipline(self.discipline).value, proof, None, *counts)
-        return record_refinement(made, self.samples, self._workloads, record, self.engine, self._ends)
+        at_hand, limits = (self.samples, self._workloads), (self._ends, self._setup_s)
+        return record_refinement(made, *at_hand, record, self.engine, *limits)

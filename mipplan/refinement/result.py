@@ -67,12 +67,16 @@ def record_refinement(
     record: Refinement,
     engine: str,
     deadline: Deadline,
+    setup_s: float = 0.0,
 ) -> Plan:
     """Give a plan its record, and, if it has choices, its figures.
 
-    As far as there is time: what is certified of it, and how fragile it is on the worst sample.
+    As far as there is time, of which the search took `setup_s` to begin: its replay, what is certified of it, and how
+    fragile it is on the worst sample.
     """
-    if not plan.choices:
+    # A replay takes longer than the search took to begin. Where it is the certificate it must be made.
+    is_late = _MOMENT_S < setup_s > deadline.left_s() and not are_timed(plan.laws)
+    if not plan.choices or is_late:
         return replace(plan, provenance=replace(plan.provenance, refinement=record))
 
     def replayed_ns(sample: Sample, noise: ServiceNoise | None = None, seed: int | None = None) -> int:

@@ -152,13 +152,17 @@ def sum_covariances(values: Float64) -> tuple[float, float]:
 
     R is the autocovariance, λ the flat-top window, and M twice the lag after which no correlation stands out.
     """
+    from scipy.fft import next_fast_len
+
     count = values.size
     centred = values - values.mean()
     run = max(5, math.ceil(math.sqrt(math.log10(count))))
     most = min(count - 1, math.ceil(math.sqrt(count)) + run)
-    # By the spectrum of the values with zeros behind them: lag by lag a million gaps would take many seconds.
-    spectrum = np.fft.rfft(centred, count + most)
-    covariance = np.fft.irfft(spectrum * spectrum.conj(), count + most)[: most + 1] / count
+    # By the spectrum of the values with zeros behind them, as many as make it quick: lag by lag a million gaps would
+    # take many seconds.
+    length = next_fast_len(count + most, real=True)
+    spectrum = np.fft.rfft(centred, length)
+    covariance = np.fft.irfft(spectrum * spectrum.conj(), length)[: most + 1] / count
     if covariance[0] <= 0.0:
         return 0.0, 0.0
     stands_out = np.abs(covariance[1:] / covariance[0]) >= 2.0 * math.sqrt(math.log10(count) / count)

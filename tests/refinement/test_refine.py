@@ -14,12 +14,14 @@ import pytest
 
 import mipplan as mp
 from campaigns import campaign_size, write_summary
+from mipplan.core import Deadline
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.refinement.evaluation import ScreenParams
 from mipplan.refinement.refining import RefinementParams
+from mipplan.refinement.result import record_refinement
 from mipplan.replayer import StageReplays, StageRun
-from mipplan.result import Limit
-from mipplan.tokens import realise
+from mipplan.result import Limit, Refinement
+from mipplan.tokens import Sample, realise
 from oracle_refinement import Choices, replay_everything
 from refinement_instances import refinement_instance
 
@@ -390,3 +392,19 @@ def test_every_bad_argument_is_reported_at_once() -> None:
         )
     places = [fault.place for fault in caught.value.faults]
     assert places == ["slo_s", "margin_s", "quantile", "seed", "discipline", "engine", "time_limit_s"]
+
+
+@pytest.mark.parametrize(
+    ("setup_s", "dispatch", "is_replayed"),
+    [(1.0, "eager", False), (0.01, "eager", True), (1.0, "timed", True)],
+)
+def test_no_replay_is_begun_after_the_time_unless_it_is_short_or_the_certificate(
+    setup_s: float, dispatch: str, is_replayed: bool
+) -> None:
+    plan, trace = hand_made(dispatch=dispatch)
+    samples, workloads = [Sample(trace, 0)], [realise(plan.pipeline, trace)]
+    over = Deadline(0.0)
+    made = record_refinement(plan, samples, workloads, Refinement("fifo"), "auto", over, setup_s)
+    assert made.choices == plan.choices
+    assert made.refinement is not None
+    assert (made.refinement.quantile_ns is not None) == is_replayed
