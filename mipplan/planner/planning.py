@@ -48,8 +48,7 @@ from mipplan.trace import Trace
 
 _CONFIDENCE = 0.95  # The share of scenarios that a reliable plan keeps unless another is asked for.
 _PLANNING = PlanningParams()
-#: Begins the reason of a search that did not come to its end.
-_STOPPED = "the search was stopped (time limit or interrupt)"
+_STOPPED = "the search was stopped (time limit or interrupt)"  # Begins the reason where it was.
 
 
 def plan(
@@ -280,10 +279,11 @@ class PlanMaker:
         return made
 
     def hurried(self) -> PlanMaker:
-        """The same in the first share of the time, and without a reason if there is no plan: for a first plan."""
-        limits, params = self._method.limits, self._params
-        made = self.within(self.instance.deadline_ns, limits.deadline.share(params.first_share))
-        first_s = max(params.first_s, params.any_share * limits.deadline.left_s())
+        """The same in the first share of the time, and without a reason where none: what comes next replays it."""
+        deadline, params = self._method.limits.deadline, self._params
+        end = min(deadline.share(params.first_share).at, deadline.at - 4.0 * self._spare_s)
+        made = self.within(self.instance.deadline_ns, Deadline(end))
+        first_s = max(params.first_s, params.any_share * deadline.left_s())
         made._params = replace(params, diagnosis_s=0.0, first_s=first_s)
         return made
 

@@ -120,8 +120,8 @@ def plan_reliably(
     spread = None if drift is None else math.log1p(drift)
     source = faults.take(lambda: ScenarioSource(traces, check_seed(asked.seed), spread))
     faults.check()
-    # What is under way when the time is up takes as long on a long trace as reading it did.
-    spare_s = min(time.monotonic() - started, limits.deadline.left_s() / 4)
+    # What is under way when the time is up, drawing a scenario and replaying it, takes a few times as long as reading.
+    spare_s = min(3.0 * (time.monotonic() - started), limits.deadline.left_s() / 4)
     limits = replace(limits, deadline=Deadline(limits.deadline.at - spare_s))
     return _Planning(asked, source.value, draws, confidence, seeds, limits, params).run()
 

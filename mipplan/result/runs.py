@@ -122,7 +122,7 @@ class Refinement:
     """``"optimal"`` if every cheaper plan of the option set was refuted, by a replay or by a condition proven
     necessary; ``"optimal assuming …"`` if that rests on what is no theorem; None if plans were left."""
     quantile_ns: int | None = None
-    """Replayed latency quantile on the trace refined for, of several samples the greatest; None without a plan or time."""
+    """Replayed latency quantile on the trace refined for, of several samples the greatest; None without any."""
     replays: int = 0
     """Complete plans judged by a replay."""
     stage_replays: int = 0
