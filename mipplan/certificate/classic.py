@@ -17,7 +17,7 @@ from types import MappingProxyType
 import numpy as np
 
 from mipplan.calculus import TIME_CHECK, StageService, latest_start_ns, stage_service
-from mipplan.core import Fault, Faults, InputError, Int64, check_all
+from mipplan.core import TOLD, Fault, Faults, InputError, Int64, check_all
 from mipplan.pipeline import Discipline, Edge, Join
 from mipplan.result import CertificateKind, CriticalStage, Plan, RunClass
 from mipplan.tokens import Workload
@@ -88,7 +88,9 @@ class CertificateEvaluator:
 
     def exits_ns(self, services: Mapping[str, StageService]) -> Mapping[str, Int64]:
         """Bound on the exit of every token of every stage, ns; it stands until the next call."""
-        for stage in self._stale(services):
+        stale = self._stale(services)
+        for done, stage in enumerate(stale):
+            TOLD.get()(f"recomputing the certificate: {done / len(stale):.0%} of the stages")
             self._exits[stage] = stage_exits_ns(self.workload, stage, services[stage], self._exits)
             self._known[stage] = services[stage]
         return self._exits

@@ -49,6 +49,7 @@ from .quantiles import higher_rank as higher_rank
 from .quantiles import over_text as over_text
 from .quantiles import quantile_ns as quantile_ns
 from .search import NO_DEADLINE as NO_DEADLINE
+from .search import TOLD as TOLD
 from .search import Deadline as Deadline
 from .search import Report as Report
 from .search import SampleParams as SampleParams
@@ -60,6 +61,7 @@ from .search import interrupts_seen as interrupts_seen
 from .search import last_true as last_true
 from .search import order_statistic as order_statistic
 from .search import running_maximum as running_maximum
+from .search import telling as telling
 from .units import MAX_DURATION_NS as MAX_DURATION_NS
 from .units import MICRODOLLARS_PER_DOLLAR as MICRODOLLARS_PER_DOLLAR
 from .units import NS_PER_HOUR as NS_PER_HOUR

@@ -9,6 +9,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FrameType
 from typing import TypeVar
@@ -20,10 +21,22 @@ from mipplan.core.errors import LimitReachedError
 
 #: What a long search calls with a line for people.
 Report = Callable[[str], None]
+#: Told how far a pass over a trace is; by default nobody (`str` keeps it to itself).
+TOLD: ContextVar[Callable[[str], object]] = ContextVar("TOLD", default=str)
 Numbers = Int64 | Float64
 _Values = TypeVar("_Values", Int64, Float64)
 #: Values in a run whose maximum is taken by itself, and how many values make that worth while.
 _RUN, _LONG = 8, 1 << 13
+
+
+@contextmanager
+def telling(report: Report) -> Iterator[None]:
+    """Within this context a pass over a trace tells how far it is."""
+    before = TOLD.set(report)
+    try:
+        yield
+    finally:
+        TOLD.reset(before)
 
 
 def first_true(low: int, high: int, test: Callable[[int], bool]) -> int:

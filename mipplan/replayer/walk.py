@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.core import Bool, Int64, frozen
+from mipplan.core import TOLD, Bool, Int64, frozen
 from mipplan.replayer.losses import look_for_rejected
 from mipplan.replayer.settings import ReplaySettings, blank_task, stage_identity
 from mipplan.replayer.stage_task import (
@@ -101,7 +101,8 @@ def replay_together(
 ) -> list[ReplayResult]:
     """Replay plans of the workload's pipeline; the engine can do what the settings need."""
     walk = _WholeReplay(plans, workload, settings, engine)
-    for stage in workload.stages:
+    for done, stage in enumerate(workload.stages):
+        TOLD.get()(f"replaying {workload.queries:,} queries: {done / len(workload.stages):.0%} of the stages")
         walk.serve(stage)
     return [walk.result(number) for number in range(len(plans))]
 

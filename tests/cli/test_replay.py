@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
+from mipplan.core import telling
 from mipplan.plots import draw_replay, write_figure
 from mipplan.reporting import documents
 
@@ -250,3 +251,17 @@ def test_all_mistakes_come_at_once_and_nothing_is_written(run: Run) -> None:
     ):
         assert said in done.stderr
     assert not Path("ok.json").exists()
+
+
+def test_passes_over_a_trace_say_how_many_stages_are_done() -> None:
+    plan = mp.plan(
+        mp.Pipeline.read("cascade"), mp.Profiles.default(), mp.Trace.read("steady").slice(0, 2), slo_s=0.2
+    )
+    trace, lines = mp.Trace.read("steady").slice(0, 2), list[str]()
+    with telling(lines.append):
+        mp.replay(plan, trace)
+        mp.verify(plan, trace)
+    mp.replay(plan, trace)
+    assert lines[0] == f"replaying {len(trace):,} queries: 0% of the stages"
+    assert lines[1:3] == [f"replaying {len(trace):,} queries: {part}% of the stages" for part in (33, 67)]
+    assert lines[3] == "recomputing the certificate: 0% of the stages"

@@ -53,6 +53,7 @@ def replay(
 ) -> None:
     """Replay a plan on a trace, exactly, and show latencies and what each stage did."""
     with Session(context, json) as session:
+        from mipplan.core import telling
         from mipplan.documents import shipped_path
         from mipplan.replayer import check_manner
         from mipplan.result import StreamEnd, check_window, check_windows
@@ -120,7 +121,7 @@ def replay(
         length_s = window_s.value
         if length_s is not None:
             check_windows(arrivals.arrival_ns, length_s)
-        with session.progress() as progress:
+        with session.progress() as progress, telling(progress):
             progress(f"replaying {len(arrivals):,} queries")
             result = mp.replay(
                 replayed,
@@ -302,6 +303,7 @@ def verify(
     """Re-check a plan file on a trace without a solver; exit code 1 if it does not hold."""
     with Session(context, json) as session:
         from mipplan.certificate import check_certificate
+        from mipplan.core import telling
         from mipplan.replayer import check_manner
         from mipplan.result import read_document
 
@@ -317,7 +319,7 @@ def verify(
             lambda: inputs.read_traces(trace, expand, spread, inputs.seed_of(document, seed), start, end)
         )
         faults.check()
-        with session.progress() as progress:
+        with session.progress() as progress, telling(progress):
             progress("recomputing the certificate")
             verification = mp.verify(
                 plan,
