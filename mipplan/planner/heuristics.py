@@ -71,11 +71,6 @@ def find_first_plan(
 
     Given the cheapest plan of a like problem, `near`, one of its families will do.
     """
-    if near is not None and instance.floor is None:
-        start = {stage: Option(family, _least(family, 1)) for stage, (family, _) in near.items()}
-        like = _candidate(instance, start, params, deadline)
-        if like is not None and _is_certified(instance, like, deadline):
-            return CertifiedConfiguration.of(like, instance)
     if instance.floor is not None:
         what = instance.families, instance.oracle.paths.paths, instance.deadline_ns, instance.caps
         accurate = (_only(instance, kept) for kept in accurate_families(instance.floor, *what))
@@ -83,6 +78,10 @@ def find_first_plan(
         some = itertools.islice((plan for plan in plans if plan is not None), params.certified)
         best = min(some, key=lambda plan: plan.cost, default=None)
         return None if best is None else trim(instance, best.configuration, params, deadline)
+    if near is not None:
+        like = {stage: Option(family, _least(family, 1)) for stage, (family, _) in near.items()}
+        if (found := _first_of([like], instance, params, deadline)) is not None:
+            return found
     patterns: list[dict[str, Option]] = []
     offered = instance.families.values()
     is_paced = any(family.law is DispatchLaw.PACED for found in offered for family in found.families)
@@ -91,6 +90,13 @@ def find_first_plan(
         for chosen in zip(*stages, strict=True):
             start = dict(zip(instance.families, chosen, strict=True))
             patterns += [] if start in patterns else [start]
+    return _first_of(patterns, instance, params, deadline)
+
+
+def _first_of(
+    patterns: Sequence[Mapping[str, Option]], instance: Instance, params: FirstPlanParams, deadline: Deadline
+) -> CertifiedConfiguration | None:
+    """Cheapest certified plan of those with these families, sized anew; None if none is found by the deadline."""
     if any(option.family.overtaking is not None for start in patterns for option in start.values()):
         # Sizing knows nothing of overtaking: what it finds may be thousands of times too dear.
         most = [_at_most(start) for start in patterns]

@@ -73,17 +73,17 @@ def narrow(
             )
             tables = instance.affordable(first.cost, dense=own.dense, also=first.configuration)
             space = instance.space(tables)
-            known, before = (
-                CertifiedChoice.of(space.no_worse(first.configuration), space, instance),
-                first.cost,
-            )
+            known = CertifiedChoice.of(space.no_worse(first.configuration), space, instance)
             limits = replace(method.limits, deadline=method.limits.deadline.share(own.share))
             hurried = replace(method, limits=limits)
             best = PlanSearch(instance, space, hurried, known=known, params=params.search).run().best
             if best is None:
                 raise AssertionError("a search that starts from a plan ends with one")
-            first = CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns)
-            helps = first.cost <= own.worth_it * before
+            before, first = (
+                first,
+                CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns),
+            )
+            helps = first.cost <= own.worth_it * before.cost
     return first, is_too_dear and method.limits.deadline.at < math.inf
 
 

@@ -275,7 +275,7 @@ class PlanMaker:
         made._asked, made.request, made.instance = asked, request, request.instance()
         if after is not None:  # its families are a good beginning, and what it proves holds here, too
             made._near = made.instance.configuration(after.choices)
-            made._proven = after.figures.lower_bound_microusd_per_hour or 0
+            made._proven = after.lower_bound_microusd_per_hour or 0
         return made
 
     def hurried(self) -> PlanMaker:

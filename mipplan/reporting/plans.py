@@ -221,9 +221,9 @@ def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
         rows.append(("arrival curve", _envelope_text(report.envelope)))
     if report.reliability is not None:
         rows.append(("reliable", report.reliability.summary))
-    if report.reliability is not None and report.reliability.fastest_rps:
-        fastest = f"{report.reliability.fastest_rps:.4g} queries/s"
-        rows.append(("tested", f"on scenarios of up to {fastest}: of faster traffic nothing is said"))
+        if report.reliability.fastest_rps:
+            fastest = f"{report.reliability.fastest_rps:.4g} queries/s"
+            rows.append(("tested", f"on scenarios of up to {fastest}: of faster traffic nothing is said"))
     how = report.discipline.replace("_", " ")
     if report.dispatch != "eager":
         how += f", {report.dispatch} dispatch"
