@@ -78,10 +78,41 @@ def find_first_plan(
         some = itertools.islice((plan for plan in plans if plan is not None), params.certified)
         best = min(some, key=lambda plan: plan.cost, default=None)
         return None if best is None else trim(instance, best.configuration, params, deadline)
+    for patterns in _patterns(instance, params, near):
+        if any(option.family.overtaking is not None for start in patterns for option in start.values()):
+            # Sizing knows nothing of overtaking: what it finds may be thousands of times too dear.
+            most = [_at_most(start) for start in patterns]
+            scaled = [(_scaled(instance, own, params.shrinking, deadline), own) for own in most]
+            # Where nothing smaller than the most is, that itself may be.
+            certified = [c for c, own in scaled if c is not own or _is_certified(instance, own, deadline)]
+            if certified:
+                cheapest = min(certified, key=lambda configuration: configuration.microusd_per_hour)
+                return trim(instance, cheapest, deadline=deadline)
+        sized = partial(_candidate, instance, params=params, deadline=deadline)
+        candidates = list(filter(None, map(sized, patterns)))
+        while candidates and not deadline.is_over:
+            cheapest = min(candidates, key=lambda candidate: candidate.microusd_per_hour)
+            candidates.remove(cheapest)
+            if _is_certified(instance, cheapest, deadline):
+                # With no time for any wait a stage got all it may have: mostly many times what it needs. In `fifo` queues
+                # what is too many for one stage makes the next ones need more.
+                if any(f.overtaking is not None or f.fewest < n == f.most for f, n in cheapest.values()):
+                    return trim(instance, cheapest, deadline=deadline)
+                return CertifiedConfiguration.of(cheapest, instance)
+            # The quick test is one-sided. From being wrong the oracle has learnt enough to size this pattern anew.
+            start = {s: Option(family, _least(family, n)) for s, (family, n) in cheapest.items()}
+            again = _candidate(instance, start, params, deadline)
+            if again is not None and again != cheapest:
+                candidates.append(again)
+    return None
+
+
+def _patterns(
+    instance: Instance, params: FirstPlanParams, near: Configuration | None
+) -> Iterator[Sequence[Mapping[str, Option]]]:
+    """Yield families to begin with: those of a plan that is near; where these come to nothing, all to be tried."""
     if near is not None:
-        like = {stage: Option(family, _least(family, 1)) for stage, (family, _) in near.items()}
-        if (found := _first_of([like], instance, params, deadline)) is not None:
-            return found
+        yield [{stage: Option(family, _least(family, 1)) for stage, (family, _) in near.items()}]
     patterns: list[dict[str, Option]] = []
     offered = instance.families.values()
     is_paced = any(family.law is DispatchLaw.PACED for found in offered for family in found.families)
@@ -90,39 +121,7 @@ def find_first_plan(
         for chosen in zip(*stages, strict=True):
             start = dict(zip(instance.families, chosen, strict=True))
             patterns += [] if start in patterns else [start]
-    return _first_of(patterns, instance, params, deadline)
-
-
-def _first_of(
-    patterns: Sequence[Mapping[str, Option]], instance: Instance, params: FirstPlanParams, deadline: Deadline
-) -> CertifiedConfiguration | None:
-    """Cheapest certified plan of those with these families, sized anew; None if none is found by the deadline."""
-    if any(option.family.overtaking is not None for start in patterns for option in start.values()):
-        # Sizing knows nothing of overtaking: what it finds may be thousands of times too dear.
-        most = [_at_most(start) for start in patterns]
-        scaled = [(_scaled(instance, own, params.shrinking, deadline), own) for own in most]
-        # Where nothing smaller than the most is, that itself may be.
-        certified = [c for c, own in scaled if c is not own or _is_certified(instance, own, deadline)]
-        if certified:
-            cheapest = min(certified, key=lambda configuration: configuration.microusd_per_hour)
-            return trim(instance, cheapest, deadline=deadline)
-    sized = partial(_candidate, instance, params=params, deadline=deadline)
-    candidates = list(filter(None, map(sized, patterns)))
-    while candidates and not deadline.is_over:
-        cheapest = min(candidates, key=lambda candidate: candidate.microusd_per_hour)
-        candidates.remove(cheapest)
-        if _is_certified(instance, cheapest, deadline):
-            # With no time for any wait a stage got all it may have: mostly many times what it needs. In `fifo` queues
-            # what is too many for one stage makes the next ones need more.
-            if any(f.overtaking is not None or f.fewest < n == f.most for f, n in cheapest.values()):
-                return trim(instance, cheapest, deadline=deadline)
-            return CertifiedConfiguration.of(cheapest, instance)
-        # The quick test is one-sided. From being wrong the oracle has learnt enough to size this pattern anew.
-        start = {s: Option(family, _least(family, n)) for s, (family, n) in cheapest.items()}
-        again = _candidate(instance, start, params, deadline)
-        if again is not None and again != cheapest:
-            candidates.append(again)
-    return None
+    yield patterns
 
 
 def _only(instance: Instance, kept: Sequence[Int64]) -> Instance:
