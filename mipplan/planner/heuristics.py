@@ -94,8 +94,8 @@ def find_first_plan(
             cheapest = min(candidates, key=lambda candidate: candidate.microusd_per_hour)
             candidates.remove(cheapest)
             if _is_certified(instance, cheapest, deadline):
-                # With no time for any wait a stage got all it may have: mostly many times what it needs. In `fifo` queues
-                # what is too many for one stage makes the next ones need more.
+                # With no time for any wait a stage got all it may have: mostly many times what it needs. In `fifo`
+                # queues what is too many for one stage makes the next ones need more.
                 if any(f.overtaking is not None or f.fewest < n == f.most for f, n in cheapest.values()):
                     return trim(instance, cheapest, deadline=deadline)
                 return CertifiedConfiguration.of(cheapest, instance)
