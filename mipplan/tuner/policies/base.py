@@ -15,6 +15,8 @@ from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
+from mipplan.tuner.policies.capacity import StageCapacity, least_missed, measure_capacities
+from mipplan.tuner.stages import StageScale, Tokens, stage_scales
 
 #: Some of all.
 Share = Annotated[float, 0.0, 1.0]
@@ -103,6 +105,21 @@ class Setting:
         """Tokens per second of one replica with full batches."""
         service = {stage: self.plan.service_ns(stage) for stage in self.stages}
         return {stage: 1e9 * ns.size / float(ns[-1]) for stage, ns in service.items()}
+
+    @cached_property
+    def scales(self) -> Mapping[str, StageScale]:
+        """What replicas of each stage cost and serve, for queries as those of the sample are in the mean."""
+        return stage_scales(self.plan, Tokens.MEAN, self.sample)
+
+    @cached_property
+    def least_missed(self) -> float:
+        """Share of the queries that are late however many replicas there are."""
+        return least_missed(self.plan, self.scales)
+
+    @cached_property
+    def capacities(self) -> Mapping[str, StageCapacity]:
+        """What replicas of each stage serve in time, measured once for all policies that ask."""
+        return measure_capacities(self.plan, self.scales, self.least_missed)
 
 
 class Controller(Protocol):

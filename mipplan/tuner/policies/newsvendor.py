@@ -11,10 +11,9 @@ import numpy as np
 
 from mipplan.core import NS_PER_S, Float64, Int64, first_true
 from mipplan.tuner.policies.base import Observation, Parameters, Setting, StabilizationWindow
-from mipplan.tuner.policies.capacity import PROBED, least_missed, measure_capacities, missed_in_replay
+from mipplan.tuner.policies.capacity import PROBED, missed_in_replay
 from mipplan.tuner.policies.levels import LevelEstimator
 from mipplan.tuner.policies.losses import LossTable, PricedStage
-from mipplan.tuner.stages import Tokens, stage_scales
 
 
 @dataclass(frozen=True)
@@ -77,10 +76,9 @@ class Newsvendor(Parameters):
 class _Vendor:
     def __init__(self, policy: Newsvendor, setting: Setting) -> None:
         self._setting = setting
-        scales = stage_scales(setting.plan, Tokens.MEAN, setting.sample)
-        self._floor = least_missed(setting.plan, scales)
-        measured = measure_capacities(setting.plan, scales, self._floor)
-        self._stages = [PricedStage(scales[stage], measured[stage]) for stage in setting.stages]
+        self._stages = [
+            PricedStage(setting.scales[name], setting.capacities[name]) for name in setting.stages
+        ]
         kinds = setting.plan.profiles.hardware.items()
         self._limits = {name: kind.limit for name, kind in kinds if kind.limit is not None}
         self._tokens = np.array([max(float(one.scale.tokens_per_query), 1e-9) for one in self._stages])
@@ -90,8 +88,8 @@ class _Vendor:
         self._levels = LevelEstimator(setting.sample, setting.period_ns, lead_ns)
         self._levels.begin(setting.start_ns)
         self.notes: tuple[str, ...] = ()
-        if self._floor > _PARAMS.hopeless:
-            late = f"{self._floor:.0%} of the queries are late however many replicas there are"
+        if setting.least_missed > _PARAMS.hopeless:
+            late = f"{setting.least_missed:.0%} of the queries are late however many replicas there are"
             self.notes = (f"{late}: the plan's are kept",)
         self._worth_usd = self._worth_as_planned_usd() if policy.worth_usd is None else policy.worth_usd
         self._wait_share = _PARAMS.shares[first_true(0, len(_PARAMS.shares) - 1, self._keeps)]
@@ -198,7 +196,10 @@ class _Vendor:
                 counts = dict(zip(self._setting.stages, table.replicas[best].tolist(), strict=True))
                 rate_rps = float(rates_rps[level])
                 found = missed_in_replay(self._setting.plan, counts, rate_rps, cv)
-                if found > table.missed_rps[best, level] / rate_rps + self._floor + _PARAMS.excess:
+                if (
+                    found
+                    > table.missed_rps[best, level] / rate_rps + self._setting.least_missed + _PARAMS.excess
+                ):
                     return False
         return True
 
