@@ -12,6 +12,7 @@ import mipplan as mp
 from benchmarks.race.entrants import HINDSIGHT, OURS, PLANNERS, entrants, measure, planned
 from benchmarks.race.frontier import cost_at, family_of, frontier, losses, lost_pairs, points
 from benchmarks.race.plots import draw_frontiers
+from benchmarks.race.run import trace_name
 from benchmarks.race.summary import parts_of, summarise
 from benchmarks.race.traffic import (
     FINAL,
@@ -133,7 +134,12 @@ def test_a_planner_without_a_plan_has_no_row(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def row(
-    family: str, setting: str, usd: float, misses: int, trace: str = "draw 1000", queries: int = 10_000
+    family: str,
+    setting: str,
+    usd: float,
+    misses: int,
+    trace: str = trace_name(FINAL[0]),
+    queries: int = 10_000,
 ) -> dict[str, Any]:
     return {
         "pipeline": "cascade",
@@ -181,7 +187,7 @@ def test_losses_are_where_a_rival_does_it_for_less() -> None:
     assert {loss.family for loss in lost} == {"inferline, inferline"}
     assert all(0.009 <= loss.miss_rate < 0.01 for loss in lost)
     assert all(loss.ratio == pytest.approx(2.0 / 1.5) for loss in lost)
-    assert list(lost_pairs(pd.DataFrame(ROWS))) == [("cascade", "draw 1000")]
+    assert list(lost_pairs(pd.DataFrame(ROWS))) == [("cascade", trace_name(FINAL[0]))]
 
 
 def test_a_rate_that_ours_never_reaches_is_lost() -> None:
@@ -204,6 +210,6 @@ def test_summary_and_picture_tell_tuning_from_final_draws() -> None:
     assert "## Final draws: 1 pairs" in text
     assert "| in total below or left of every rival, 0.01 % to 5 % | above at" in text
     assert "| 0 of 1 | missed |" in text
-    assert "- cascade, draw 1000: inferline, inferline at" in text
+    assert f"- cascade, {trace_name(FINAL[0])}: inferline, inferline at" in text
     assert "InferLine's pair as published (0.90%) | 2.00 | missed |" in text
     assert len(draw_frontiers(parts).axes) == 2

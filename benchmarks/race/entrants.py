@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
+
+import numpy as np
 
 import mipplan as mp
 from mipplan.core import NS_PER_S
@@ -24,10 +26,7 @@ RATES_RPS = {
 PERIOD_S, DELAY_S, PLAN_LIMIT_S = 1.0, 5.0, 30.0
 OURS, HINDSIGHT = "ours", "oracle"
 #: Settings of our one knob: dollars that a missed query is worth.
-WORTHS_USD = (
-    *(1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3),
-    *(2e-3, 3e-3, 5e-3, 7e-3, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1),
-)
+WORTHS_USD = tuple(float(f"{worth:.2g}") for worth in np.logspace(-7.0, -1.6, 28))
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,12 @@ class Entrant:
     policy: Policy | Clairvoyant
 
 
-def entrants() -> Iterator[Entrant]:
-    """All that run, hindsight first."""
+def entrants(worths_usd: Sequence[float] = WORTHS_USD) -> Iterator[Entrant]:
+    """All that run, hindsight first; our knob at these settings."""
     for planner in PLANNERS:
         yield Entrant(f"{HINDSIGHT}, {planner}", "", planner, POLICIES[HINDSIGHT]())
         yield Entrant(f"static, {planner}", "", planner, POLICIES["static"]())
-        for worth_usd in WORTHS_USD:
+        for worth_usd in worths_usd:
             yield Entrant(f"{OURS}, {planner}", f"worth {worth_usd:g} $", planner, Newsvendor(worth_usd))
         for policy in (Lp(), Lp.lean()):
             yield Entrant(f"{OURS}, {planner}", policy.name, planner, policy)
@@ -68,7 +67,7 @@ def entrants() -> Iterator[Entrant]:
                 hpa = Hpa(target=target, down_window_s=window_s)
                 yield Entrant(f"hpa, {planner}", f"{target:g}, down {window_s:g} s", planner, hpa)
         yield Entrant(f"ray, {planner}", "defaults", planner, Ray())
-        for target in (0.2, 0.3, 0.5, 0.75, 1.0):
+        for target in (0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0):
             for down_s in (60.0, 600.0):
                 ray = replace(Ray.tuned(target), down_delay_s=down_s)
                 yield Entrant(f"ray-tuned, {planner}", f"{target:g}, down {down_s:g} s", planner, ray)
@@ -95,17 +94,19 @@ def planned(planner: str, pipeline_name: str, sample: mp.Trace) -> mp.Plan:
     return PLANNERS[planner](pipeline, sample)
 
 
+@lru_cache(maxsize=4)
+def _setting(planner: str, pipeline_name: str, sample: mp.Trace, start_ns: int) -> Setting:
+    """What every policy on a planner's plan is told; kept for what is measured of the plan once."""
+    plan = planned(planner, pipeline_name, sample)
+    return Setting(plan, sample, start_ns, round(PERIOD_S * NS_PER_S), round(DELAY_S * NS_PER_S))
+
+
 def measure(pipeline_name: str, sample: mp.Trace, trace: mp.Trace, entrant: Entrant) -> dict[str, Any] | None:
     """Run one entrant; None where its planner has no plan."""
     plan = planned(entrant.planner, pipeline_name, sample)
     if not plan.choices:
         return None
-    start_ns, period_ns, delay_ns = (
-        int(trace.arrival_ns[0]),
-        round(PERIOD_S * NS_PER_S),
-        round(DELAY_S * NS_PER_S),
-    )
-    setting = Setting(plan, sample, start_ns, period_ns, delay_ns)
+    setting = _setting(entrant.planner, pipeline_name, sample, int(trace.arrival_ns[0]))
     # Draws other than those planned with.
     run = simulate(setting, trace, entrant.policy, engine="numba", seed=plan.seed + 1)
     return {

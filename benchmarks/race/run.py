@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 import mipplan as mp
 from benchmarks.jobs import begin, measure_missing
 from benchmarks.machine import publish, record
-from benchmarks.race.entrants import RATES_RPS, entrants, measure
+from benchmarks.race.entrants import RATES_RPS, WORTHS_USD, entrants, measure
 from benchmarks.race.plots import draw
 from benchmarks.race.summary import summarise
 from benchmarks.race.traffic import FINAL, REAL_DAYS, TUNING, day_name, drawn_traffic, real_day
@@ -23,6 +23,7 @@ ROWS = "race.csv"
 #: Real days are thinned to 1.4 million queries.
 DAY_RPS = 1_400_000 / 86_400
 QUICK_S = 90.0
+_DRAW = "draw "
 PAGE = """# The race
 
 ![Cost and misses of every policy at every setting](frontier.png)
@@ -36,17 +37,21 @@ def run(folder: Path, *, quick: bool) -> None:
     Rows are kept in ``partial.csv`` while the run lasts; delete it to start anew.
     """
     partial = begin(folder, quick=quick)
-    pipelines = list(RATES_RPS)[:1] if quick else list(RATES_RPS)
-    traces = [trace_name(draw) for draw in ((TUNING[0],) if quick else (*FINAL, *TUNING))]
-    days = {} if quick or not SHARED.is_dir() else REAL_DAYS
-    jobs = [(pipeline, day_name(day)) for day, pipeline in days.items()]  # the longest first
-    jobs += [(pipeline, name) for name in traces for pipeline in pipelines]
+    jobs = _drawn(TUNING[:1], list(RATES_RPS)[:1]) if quick else _drawn(FINAL, RATES_RPS)
+    if not quick:
+        days = REAL_DAYS if SHARED.is_dir() else {}
+        jobs += [(pipeline, day_name(day)) for day, pipeline in days.items()] + _drawn(TUNING, RATES_RPS)
     measure_missing(jobs, KEYS, partial, "race", _quick_job if quick else _job)
     table = pd.read_csv(partial)
     table.sort_values(KEYS, kind="stable").to_csv(folder / ROWS, index=False, float_format="%.10g")
     partial.unlink()
     record(folder / "machine.json", "race")
     draw(report(folder), folder)
+
+
+def _drawn(draws: Iterable[int], pipelines: Iterable[str]) -> list[tuple[str, str]]:
+    """The jobs of some draws."""
+    return [(pipeline, trace_name(draw)) for draw in draws for pipeline in pipelines]
 
 
 def report(folder: Path) -> pd.DataFrame:
@@ -58,12 +63,12 @@ def report(folder: Path) -> pd.DataFrame:
 
 def trace_name(draw: int) -> str:
     """The name of a draw in the rows."""
-    return f"draw {draw}"
+    return f"{_DRAW}{draw}"
 
 
 def traffic_of(name: str, pipeline: str) -> tuple[mp.Trace, mp.Trace]:
     """Sample and trace of a job."""
-    if name.startswith("draw "):
+    if name.startswith(_DRAW):
         return drawn_traffic(RATES_RPS[pipeline], int(name.split()[1]))
     return real_day(next(day for day in REAL_DAYS if day_name(day) == name), DAY_RPS)
 
@@ -82,7 +87,8 @@ def measure_all(pipeline: str, name: str, *, quick: bool) -> Iterator[dict[str, 
     if quick:
         begin_s = float(trace.arrival_ns[0]) / 1e9
         trace = trace.slice(end_s=begin_s + QUICK_S)
-    for entrant in entrants():
+    worths_usd = WORTHS_USD if name.startswith(_DRAW) else WORTHS_USD[::2]
+    for entrant in entrants(worths_usd):
         row = measure(pipeline, sample, trace, entrant)
         if row is not None:
             yield {"pipeline": pipeline, "trace": name, **row}

@@ -133,17 +133,17 @@ def test_a_queue_costs_replicas_and_every_query_until_it_has_gone() -> None:
     )
     # 30 queries; 10 more come a second. Two replicas take 3 s for them, four one.
     found = table.drain_usd(np.array([30.0]), 10.0, 0.5, 600.0, 0, 0.0)
-    assert found.tolist() == pytest.approx([3.0 * (1.0 + 5.0), 1.0 * (2.0 + 5.0)])
+    assert found.tolist() == pytest.approx([3.0 * 5.0, 1.0 * (1.0 + 5.0)])
     never = table.drain_usd(np.array([30.0]), 50.0, 0.5, 600.0, 0, 0.0)
-    assert never.tolist() == pytest.approx([600 * 26.0, 600 * 27.0])
+    assert never.tolist() == pytest.approx([600 * 25.0, 600 * 26.0])
 
 
 def test_replicas_that_are_there_for_a_queue_alone_are_paid_until_they_are_let_go() -> None:
     counts, capacity = np.array([[2], [4]]), np.array([[20.0], [40.0]])
     table = LossTable(counts, np.array([1.0, 2.0]), np.zeros((2, 1)), capacity)
     beside_two, beside_four = (table.drain_usd(np.array([30.0]), 10.0, 0.5, 600.0, k, 5.0) for k in (0, 1))
-    assert beside_two.tolist() == pytest.approx([18.0, 7.0 + 5.0 * 1.0])
-    assert beside_four.tolist() == pytest.approx([18.0, 7.0])  # four are there anyway, and two are fewer
+    assert beside_two.tolist() == pytest.approx([15.0, 6.0 + 5.0 * 1.0])
+    assert beside_four.tolist() == pytest.approx([15.0, 5.0])  # four are there anyway, and two are fewer
 
 
 # --- demand ----------------------------------------------------------------------------------------------------------

@@ -99,15 +99,15 @@ class LossTable:
     def drain_usd(
         self, queue: Float64, rate_rps: float, worth_usd: float, longest_s: float, base: int, held_s: float
     ) -> Float64:
-        """What it costs until queues of so many queries at the stages have gone, shape (k,).
+        """What queues of so many queries at the stages cost until they have gone, shape (k,).
 
-        Until then replicas are paid, and every query that arrives is late. What is dearer than row `base` is there for
-        the queues alone, and paid for `held_s` more, until it is let go.
+        Until then every query that arrives is late. What is dearer than row `base` is there for the queues alone, and
+        paid until they have gone and for `held_s` more, when it is let go.
         """
         spare = np.maximum(self.capacity_rps - rate_rps, 1e-9)
         seconds = np.minimum(queue / spare, longest_s).max(axis=1)
         more_usd_per_s = np.maximum(self.usd_per_s - self.usd_per_s[base], 0.0)
-        return np.asarray(seconds * (self.usd_per_s + worth_usd * rate_rps) + held_s * more_usd_per_s)
+        return np.asarray(seconds * worth_usd * rate_rps + (seconds + held_s) * more_usd_per_s)
 
 
 def _best_counts(

@@ -31,13 +31,13 @@ class NewsvendorParams:
     """Tables are kept by burstiness, rounded up in steps of 10 %."""
     shares: tuple[float, ...] = (1.0, 0.8, 0.65, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05)
     """A query may wait at several stages: each has such a share of the wait that it is measured to have for itself. The
-    largest is taken with which replays of all stages together keep to what is reckoned."""
+    one is taken whose choices cost least in replays of all stages together, misses included."""
     rates: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     """These are at such multiples of the sample's rate, at each burstiness that was measured."""
+    nothing_usd: float = 1e-15
+    """Where nothing costs anything, nothing is dearer."""
     hopeless: float = 0.5
     """Where more than half of the queries are late with any replicas, to buy some is no remedy."""
-    excess: float = 0.005
-    """They keep to it if no more than one query in two hundred misses that was not reckoned with."""
 
 
 _PARAMS = NewsvendorParams()
@@ -55,7 +55,7 @@ class Newsvendor(Parameters):
     and the least is taken. Misses are those of bursts within a level (`StageCapacity`), of a level that is not known
     for sure, of rises (`LevelEstimator`), which last until what is then ordered serves and the queue has gone, and of a
     queue that is there. Nothing is let go before it has been idle for one activation delay: what it costs to have it
-    back. No theorem covers it; where its formula errs, replays before the start make it careful
+    back. No theorem covers it; how careful its formula is to be, replays before the start say
     (`NewsvendorParams.shares`).
 
     References
@@ -92,7 +92,7 @@ class _Vendor:
             late = f"{setting.least_missed:.0%} of the queries are late however many replicas there are"
             self.notes = (f"{late}: the plan's are kept",)
         self._worth_usd = self._worth_as_planned_usd() if policy.worth_usd is None else policy.worth_usd
-        self._wait_share = _PARAMS.shares[first_true(0, len(_PARAMS.shares) - 1, self._keeps)]
+        self._wait_share = self._least_costly_share()
         self._tables: dict[int, LossTable] = {}
         self._held = StabilizationWindow(setting.delay_ns, setting.start_ns, {})
         self._ordered_ns = setting.start_ns
@@ -185,23 +185,25 @@ class _Vendor:
             self._stages, rates, burstiness, worth_usd, wait_share=wait_share, limits=self._limits
         )
 
-    def _keeps(self, place: int) -> bool:
-        """Whether all stages together miss no more than is reckoned, with this share of the waits."""
-        rates_rps = self._levels.rate_rps
+    def _least_costly_share(self) -> float:
+        """The share of the waits with which replays cost least, relative to the best of each rate and burstiness."""
+        rates_rps, stages = self._levels.rate_rps, self._setting.stages
         levels = np.searchsorted(rates_rps, self._setting.sample.rate_rps * np.array(_PARAMS.rates))
+        cost = np.zeros(len(_PARAMS.shares))
         for cv in PROBED:
-            table = self._draw_up(cv, _PARAMS.shares[place], self._worth_usd)
+            tables = [self._draw_up(cv, share, self._worth_usd) for share in _PARAMS.shares]
             for level in levels.tolist():
-                best = int(np.argmin(table.usd_per_s + self._worth_usd * table.missed_rps[:, level]))
-                counts = dict(zip(self._setting.stages, table.replicas[best].tolist(), strict=True))
-                rate_rps = float(rates_rps[level])
-                found = missed_in_replay(self._setting.plan, counts, rate_rps, cv)
-                if (
-                    found
-                    > table.missed_rps[best, level] / rate_rps + self._setting.least_missed + _PARAMS.excess
-                ):
-                    return False
-        return True
+                rate_rps, usd = float(rates_rps[level]), np.empty(cost.size)
+                missed: dict[tuple[int, ...], float] = {}
+                for place, table in enumerate(tables):
+                    best = int(np.argmin(table.usd_per_s + self._worth_usd * table.missed_rps[:, level]))
+                    counts = tuple(table.replicas[best].tolist())
+                    if counts not in missed:
+                        replicas = dict(zip(stages, counts, strict=True))
+                        missed[counts] = missed_in_replay(self._setting.plan, replicas, rate_rps, cv)
+                    usd[place] = table.usd_per_s[best] + self._worth_usd * rate_rps * missed[counts]
+                cost += usd / max(float(usd.min()), _PARAMS.nothing_usd)
+        return _PARAMS.shares[int(np.argmin(cost))]
 
 
 def _step_of(burstiness: float) -> int:
