@@ -19,6 +19,7 @@ BENCHMARKS = {
     "resolve": "benchmarks.resolve.run",
     "tuner": "benchmarks.tuner.run",
     "race": "benchmarks.race.run",
+    "race_days": "benchmarks.race_days.run",
     "frontier": "benchmarks.frontier.run",
     "fleet": "benchmarks.fleet.run",
     "ipa": "benchmarks.ipa.run",

@@ -32,6 +32,7 @@ _TUNER = (*_REPLAYER, *_SOLVERS, *_rooms("calculus", "certificate", "tuner"))
 _ASKING = ("questions", "verification", "refinement", "perturbation", "reliability", "variants", "ipa")
 _QUESTIONS = (*_GREEDY, *_rooms(*_ASKING))
 _WHOLE = ("mipplan", "formulations/mipplan_formulations")
+_RACE = (*_PLANNER, *_TUNER, *_GREEDY, "profiles", "benchmarks/race", "benchmarks/tuner/traffic.py")
 
 #: What each benchmark measures: files and folders, its own among them. `campaigns` are those of ``make deep``, `ties`
 #: the greedy rules of `benchmarks.compare.ties`,
@@ -60,7 +61,8 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "solvers": (*_SOLVERS, "benchmarks/instances", "benchmarks/solvers"),
     "resolve": (*_TUNER, "benchmarks/resolve"),
     "tuner": (*_PLANNER, *_TUNER, "profiles", "benchmarks/tuner"),
-    "race": (*_PLANNER, *_TUNER, *_GREEDY, "profiles", "benchmarks/race", "benchmarks/tuner/traffic.py"),
+    "race": _RACE,
+    "race_days": (*_RACE, "benchmarks/race_days"),
     "frontier": (
         *_PLANNER,
         *_QUESTIONS,

@@ -25,6 +25,7 @@ RESULTS = {
     "resolve": ("resolve", "resolve/machine.json"),
     "tuner": ("tuner", "tuner/machine.json"),
     "race": ("race", "race/machine.json"),
+    "race_days": ("race_days", "race_days/machine.json"),
     "frontier": ("frontier", "frontier/machine.json"),
     "fleet": ("fleet", "fleet/machine.json"),
     "ipa": ("ipa", "ipa/machine.json"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from benchmarks.race.entrants import RATES_RPS, WORTHS_USD, entrants, measure
 from benchmarks.race.plots import draw
 from benchmarks.race.summary import summarise
 from benchmarks.race.traffic import FINAL, REAL_DAYS, TUNING, day_name, drawn_traffic, real_day
-from benchmarks.tuner.traffic import SHARED
 
 #: A job is a pipeline on one trace: `draw N`, or the name of a real day.
 KEYS = ["pipeline", "trace"]
@@ -36,22 +35,19 @@ def run(folder: Path, *, quick: bool) -> None:
 
     Rows are kept in ``partial.csv`` while the run lasts; delete it to start anew.
     """
+    drawn = [(pipeline, trace_name(draw)) for draw in (*FINAL, *TUNING) for pipeline in RATES_RPS]
+    run_jobs(drawn[-1:] if quick else drawn, folder, "race", quick=quick)
+
+
+def run_jobs(jobs: Sequence[tuple[str, str]], folder: Path, benchmark: str, *, quick: bool) -> None:
+    """Run every entrant on each of these pairs of pipeline and trace, and write what came of it."""
     partial = begin(folder, quick=quick)
-    jobs = _drawn(TUNING[:1], list(RATES_RPS)[:1]) if quick else _drawn(FINAL, RATES_RPS)
-    if not quick:
-        days = REAL_DAYS if SHARED.is_dir() else {}
-        jobs += [(pipeline, day_name(day)) for day, pipeline in days.items()] + _drawn(TUNING, RATES_RPS)
-    measure_missing(jobs, KEYS, partial, "race", _quick_job if quick else _job)
+    measure_missing(jobs, KEYS, partial, benchmark, _quick_job if quick else _job)
     table = pd.read_csv(partial)
     table.sort_values(KEYS, kind="stable").to_csv(folder / ROWS, index=False, float_format="%.10g")
     partial.unlink()
-    record(folder / "machine.json", "race")
+    record(folder / "machine.json", benchmark)
     draw(report(folder), folder)
-
-
-def _drawn(draws: Iterable[int], pipelines: Iterable[str]) -> list[tuple[str, str]]:
-    """The jobs of some draws."""
-    return [(pipeline, trace_name(draw)) for draw in draws for pipeline in pipelines]
 
 
 def report(folder: Path) -> pd.DataFrame:
