@@ -1,7 +1,7 @@
 """Traffic that nobody's constants are made for: everything about it is drawn, half an hour at a time; and real days.
 
-Draws have numbers. Policies may be tuned on all below those of `FINAL`, which are drawn once everything is frozen; those of
-`TUNING` are shown beside them.
+Draws have numbers. Policies may be tuned on all below those of `FINAL`, which are drawn once everything is frozen;
+those of `TUNING` are shown beside them.
 """
 
 from __future__ import annotations
