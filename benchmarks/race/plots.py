@@ -59,5 +59,10 @@ def draw_frontiers(parts: dict[str, pd.DataFrame]) -> Figure:
             fixed.set_major_formatter("{x:g}")
         axes.spines[["top", "right"]].set_visible(False)
     grid[0].set_ylabel("missed (%)")
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.legend(
+        *grid[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=1 + 2 * len(parts),
+        frameon=False,
+    )
     return figure
