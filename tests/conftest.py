@@ -19,7 +19,7 @@ settings.register_profile(
 )
 settings.load_profile("mipplan-ci" if os.environ.get("CI") else "mipplan")
 
-# Typer makes a program's commands anew for every run, nine tenths of what a refused one takes: hundreds of tests run it.
+# Typer makes a program's commands anew for every run: nine tenths of what a refused one takes, and hundreds run.
 typer.main.get_command = cache(typer.main.get_command)
 
 # Shells start what runs in the background with Ctrl-C ignored, and programs inherit that; tests press it.
