@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator
+from functools import cache
 
 import pytest
+import typer.main
 from hypothesis import settings
 
 # No deadline: how long an example takes says nothing about whether it is right. CI draws the same examples
@@ -16,6 +18,9 @@ settings.register_profile(
     "mipplan-ci", deadline=None, print_blob=True, derandomize=True, database=None, max_examples=50
 )
 settings.load_profile("mipplan-ci" if os.environ.get("CI") else "mipplan")
+
+# Typer makes a program's commands anew for every run: nine tenths of what a refused one takes, and hundreds run.
+typer.main.get_command = cache(typer.main.get_command)
 
 # Shells start what runs in the background with Ctrl-C ignored, and programs inherit that; tests press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

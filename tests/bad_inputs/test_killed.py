@@ -42,7 +42,7 @@ def test_a_killed_run_leaves_no_half_written_plan(tmp_path: Path) -> None:
     plan.save(target)
     delays = random.Random(3)
     found: list[str] = []
-    for _ in range(campaign_size(8, 200)):
+    for _ in range(campaign_size(4, 200)):
         process = subprocess.Popen(
             [sys.executable, "-c", SAVE, str(target), "one.json", "two.json"],
             cwd=tmp_path,

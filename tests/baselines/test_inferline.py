@@ -88,7 +88,7 @@ def test_it_does_what_the_slow_one_does() -> None:
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=campaign_size(60, 2_000))
+@settings(max_examples=campaign_size(30, 2_000))
 def test_no_single_action_improves_the_result(number: int) -> None:
     """The paper's guarantee: every cheaper neighbour misses the objective."""
     instance = short_instance(number)
@@ -114,7 +114,7 @@ def test_no_single_action_improves_the_result(number: int) -> None:
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=campaign_size(40, 1_000))
+@settings(max_examples=campaign_size(25, 1_000))
 def test_estimates_are_what_replay_says(number: int) -> None:
     """Whatever the estimator remembers, in whatever order it is asked."""
     instance = short_instance(number)

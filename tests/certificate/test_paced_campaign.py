@@ -62,7 +62,7 @@ def execution(
 
 def test_no_paced_execution_exceeds_its_certificate() -> None:
     violations, seen, attained = Violations(), Counter[str](), 0
-    cases = campaign_size(quick=800, deep=300_000)
+    cases = campaign_size(quick=400, deep=300_000)
     for number in range(cases):
         with violations.case(number):
             rng = np.random.default_rng([47, number])
@@ -89,7 +89,7 @@ def test_no_paced_execution_exceeds_its_certificate() -> None:
 def test_no_paced_execution_exceeds_its_sharp_certificate() -> None:
     """By this event loop, too; `test_sharp_campaign` plays its runs stage by stage."""
     violations, attained, lower = Violations(), 0, 0
-    cases = campaign_size(quick=300, deep=100_000)
+    cases = campaign_size(quick=150, deep=100_000)
     for number in range(cases):
         with violations.case(number):
             rng, kind = np.random.default_rng([49, number]), number % 4

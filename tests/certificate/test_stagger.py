@@ -73,7 +73,7 @@ def late_tokens(seen: SlowReplay, bounds: dict[str, Int64]) -> int:
 
 
 def test_classic_equals_the_theorem_as_written() -> None:
-    for number in range(campaign_size(quick=100, deep=5_000)):
+    for number in range(campaign_size(quick=50, deep=5_000)):
         case = small_case(np.random.default_rng([81, number]))
         service, replicas, stagger = case.service_ns(), case.replicas(), case.stagger_ns()
         exits = slow_exits(
@@ -154,7 +154,7 @@ def fifo_bounds(case: Case, workload: Workload, runs: RunClass) -> dict[str, Int
 
 
 def test_fifo_equals_the_theorem_as_written() -> None:
-    for number in range(campaign_size(quick=100, deep=5_000)):
+    for number in range(campaign_size(quick=50, deep=5_000)):
         rng = np.random.default_rng([83, number])
         case = small_case(rng)
         share, exact = float(rng.choice(SHARES)), bool(rng.integers(2))
@@ -195,7 +195,7 @@ def fifo_run(
 
 def test_no_fifo_run_exceeds_its_bound() -> None:
     violations = Violations()
-    cases = campaign_size(quick=600, deep=100_000)
+    cases = campaign_size(quick=300, deep=100_000)
     for number in range(cases):
         with violations.case(number):
             rng = np.random.default_rng([84, number])

@@ -57,7 +57,7 @@ def execution(
 
 def test_every_timed_execution_is_the_replay() -> None:
     violations, seen = Violations(), Counter[str]()
-    cases = campaign_size(quick=500, deep=100_000)
+    cases = campaign_size(quick=250, deep=100_000)
     for number in range(cases):
         with violations.case(number):
             rng = np.random.default_rng([49, number])

@@ -34,7 +34,7 @@ def costs(
     return {law: plan.microusd_per_hour for law, plan in found.items()}
 
 
-@pytest.mark.parametrize("number", range(campaign_size(8, 150)))
+@pytest.mark.parametrize("number", range(campaign_size(4, 150)))
 def test_each_law_costs_what_planning_under_it_finds(number: int) -> None:
     instance = planning_instance(number)
     planned = {law: instance.plan(dispatch=law, time_limit_s=None) for law in LAWS}

@@ -71,7 +71,7 @@ class Tally:
 def test_no_conforming_traffic_exceeds_the_worst_case() -> None:
     tally = Tally()
     violations = Violations()
-    for number in range(campaign_size(quick=200, deep=12_000)):
+    for number in range(campaign_size(quick=100, deep=12_000)):
         with violations.case(number):
             rng = np.random.default_rng([31, number])
             case = adversarial_case(rng)

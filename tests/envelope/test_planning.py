@@ -82,7 +82,7 @@ def envelope_request(number: int) -> tuple[PlanningInstance, ArrivalCurve | None
 
 
 def test_plans_are_as_cheap_as_brute_force() -> None:
-    numbers = range(7000, 7000 + campaign_size(32, 200))
+    numbers = range(7000, 7000 + campaign_size(16, 200))
     verdicts: Counter[str] = Counter()
     skipped = 0
     violations = Violations()

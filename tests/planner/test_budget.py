@@ -47,7 +47,7 @@ def brute_force(instance: PlanningInstance, budget: int) -> int | None:
 
 
 def test_least_certificate_within_the_budget_is_found(tmp_path: Path) -> None:
-    numbers = range(8000, 8000 + campaign_size(30, 150))
+    numbers = range(8000, 8000 + campaign_size(16, 150))
     verdicts: Counter[str] = Counter()
     skipped = 0
     violations = Violations()
@@ -91,7 +91,7 @@ def test_least_certificate_within_the_budget_is_found(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("number", range(8500, 8500 + campaign_size(8, 60)))
+@pytest.mark.parametrize("number", range(8500, 8500 + campaign_size(5, 60)))
 def test_mirrors_the_problem_with_an_objective(number: int) -> None:
     instance = planning_instance(number)
     cheapest = instance.plan()

@@ -115,7 +115,7 @@ def check_figures(plan: mp.Plan, instance: PlanningInstance, traces: Sequence[mp
 
 
 def test_order_of_traces_does_not_matter_and_more_of_them_never_cost_less() -> None:
-    for number in range(FIRST, FIRST + campaign_size(12, 200)):
+    for number in range(FIRST, FIRST + campaign_size(8, 200)):
         instance, traces, seeds = several(number)
         plan = plan_of(instance, traces, seeds)
         assert plan_of(instance, traces[::-1], seeds).to_json() == plan.to_json(), number

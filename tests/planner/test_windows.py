@@ -66,7 +66,7 @@ def brute_force(instance: PlanningInstance, slo: Slo) -> OracleAnswer | None:
 
 def test_cheapest_plan_is_found(tmp_path: Path) -> None:
     violations, seen, skipped = Violations(), Counter[str](), 0
-    numbers = range(FIRST, FIRST + campaign_size(28, 1_000))
+    numbers = range(FIRST, FIRST + campaign_size(14, 1_000))
     for number in numbers:
         with violations.case(number):
             instance, slo = windowed(number)
@@ -108,7 +108,7 @@ def test_cheapest_plan_is_found(tmp_path: Path) -> None:
 def test_cheapest_replayed_plan_is_found() -> None:
     """Refinement, and the verdicts of replays that stop early, with the same objectives."""
     violations, found = Violations(), Counter[str]()
-    for number in range(campaign_size(36, 600)):
+    for number in range(campaign_size(18, 600)):
         with violations.case(number):
             instance = refinement_instance(number)
             rng = np.random.default_rng([20261127, number])
@@ -144,7 +144,7 @@ def test_cheapest_replayed_plan_is_found() -> None:
 
 def test_looser_windows_never_cost_more() -> None:
     pipeline, profiles = mp.Pipeline.read("profiles/pipelines/cascade.yaml"), mp.Profiles.default()
-    trace = mp.Trace.read("profiles/traces/bursty.csv.gz").slice(0, 25)
+    trace = mp.Trace.read("profiles/traces/bursty.csv.gz").slice(0, campaign_size(12, 25))
 
     def cost_of(per_s: float, share: float = 1.0) -> int:
         plan = mp.plan(pipeline, profiles, trace, per_s=per_s, share=share)
@@ -155,7 +155,7 @@ def test_looser_windows_never_cost_more() -> None:
     costs = [cost_of(per_s) for per_s in (1.0, 2.0, 4.0, 8.0, np.inf)]
     assert costs == sorted(costs, reverse=True)
     assert costs[0] > costs[-1]
-    shares = [cost_of(1.0, share) for share in (1.0, 0.9, 0.5)]
+    shares = [costs[0], cost_of(1.0, 0.9), cost_of(1.0, 0.5)]
     assert shares == sorted(shares, reverse=True)
 
 

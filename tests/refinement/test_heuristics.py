@@ -41,7 +41,7 @@ def longest(pipeline: mp.Pipeline, time_ns: dict[str, int]) -> int:
 
 
 def test_front_is_that_of_all_choices() -> None:
-    for number in range(campaign_size(60, 2_000)):
+    for number in range(campaign_size(30, 2_000)):
         rng = np.random.default_rng([20261126, number])
         pipeline = random_pipeline(rng, 30, max_stages=5)
         menus = menus_of(rng, pipeline)
@@ -64,7 +64,7 @@ def test_front_is_that_of_all_choices() -> None:
 
 def test_redrafted_plans_keep_the_deadline_and_are_no_dearer() -> None:
     cheaper = 0
-    for number in range(campaign_size(60, 600)):
+    for number in range(campaign_size(30, 600)):
         instance = refinement_instance(number)
         bench = Bench(instance, "python")
         oracle, limit = bench.oracle, bench.limit
@@ -108,7 +108,7 @@ def test_lateness_is_latency_beyond_the_deadline() -> None:
 def test_neighbourhoods_only_improve() -> None:
     """And often reach the optimum, which nothing proves."""
     reached = started = 0
-    for number in range(campaign_size(60, 600)):
+    for number in range(campaign_size(30, 600)):
         instance = refinement_instance(number)
         bench = Bench(instance)
         start = fastest_plan(bench.problem)

@@ -28,7 +28,7 @@ from refinement_instances import refinement_instance
 
 def test_refined_plan_is_the_cheapest_that_replays_within_the_objective() -> None:
     seen: Counter[str] = Counter()
-    cases = campaign_size(120, 4_000)
+    cases = campaign_size(60, 4_000)
     for number in range(cases):
         instance = refinement_instance(number)
         best = instance.refine(number, time_limit_s=None)

@@ -28,7 +28,7 @@ def cost(found: Configuration | None) -> int | None:
 )
 def test_search_finds_the_optimum(engine: str, cache_bytes: int, is_brief: bool) -> None:
     """In groups and one by one; with what was replayed at hand, and all but forgotten; due times by budget or not."""
-    for number in range(campaign_size(60, 1_500)):
+    for number in range(campaign_size(30, 1_500)):
         instance = refinement_instance(number)
         bench = Bench(instance, engine, cache_bytes)
         assert cost(bench.search(is_brief=is_brief).run(ANYTHING)) == instance.optimum, number
@@ -51,7 +51,7 @@ def test_every_plan_is_judged_as_its_replay_says() -> None:
 
 def test_search_on_trust_is_nearly_always_right_and_never_too_cheap() -> None:
     wrong = 0
-    cases = campaign_size(80, 2_000)
+    cases = campaign_size(40, 2_000)
     for number in range(cases):
         instance = refinement_instance(number)
         found = cost(Bench(instance).search(trusting=True).run(ANYTHING))

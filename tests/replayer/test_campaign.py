@@ -179,7 +179,7 @@ def test_engines_equal_the_event_loop(variation: str) -> None:
 @given(
     cases(max_stages=4, max_arrivals=12), st.sampled_from(DISCIPLINES), st.integers(0, 2**32), st.booleans()
 )
-@settings(max_examples=campaign_size(quick=100, deep=2_000))
+@settings(max_examples=campaign_size(quick=50, deep=2_000))
 def test_engines_equal_the_event_loop_on_cases_that_hypothesis_picks(
     case: Case, discipline: Discipline, seed: int, scheduled: bool
 ) -> None:

@@ -185,7 +185,7 @@ def test_engines_equal_the_event_loop() -> None:
 
 
 @given(cases(max_stages=4, max_arrivals=12), st.sampled_from(Discipline), st.integers(0, 2**32))
-@examples(max_examples=campaign_size(quick=100, deep=2_000))
+@examples(max_examples=campaign_size(quick=50, deep=2_000))
 def test_engines_equal_the_event_loop_on_cases_that_hypothesis_picks(
     case: Case, discipline: Discipline, seed: int
 ) -> None:
@@ -197,7 +197,7 @@ def test_engines_hold_the_tokens_of_a_batch_in_its_order(engine: Engine) -> None
     """So that outputs are in order whatever engine made the batches: lanes, pieces and closed forms, too."""
     rng = np.random.default_rng(73)
     able = tuple(feature for feature in engine.features if feature is not EngineFeature.PACED)
-    for number in range(campaign_size(quick=300, deep=10_000)):
+    for number in range(campaign_size(quick=150, deep=10_000)):
         task = random_task(rng, features=able, most_tokens=int(rng.choice([10, 60, 400])))
         alike = [replace(task, capacity=task.capacity) for _ in range(1 + 9 * (number % 3 == 0))]
         expected = plain.serve(task)
@@ -224,7 +224,7 @@ def test_what_is_left_waiting_is_never_sent() -> None:
     engine=st.sampled_from(RESUMING),
     seed=st.integers(0, 2**32),
 )
-@examples(max_examples=campaign_size(quick=100, deep=2_000))
+@examples(max_examples=campaign_size(quick=50, deep=2_000))
 def test_pieces_equal_the_whole(
     case: Case, sizes: list[int], discipline: Discipline, engine: Engine, seed: int
 ) -> None:

@@ -26,7 +26,7 @@ def check(
 @pytest.mark.parametrize("engine", RESUMING, ids=lambda engine: engine.name)
 @pytest.mark.parametrize("discipline", Discipline)
 def test_equals_one_replay(engine: Engine, discipline: Discipline) -> None:
-    count = campaign_size(quick=80, deep=1_000)
+    count = campaign_size(quick=40, deep=1_000)
     violations = Violations()
     for number in range(count):
         with violations.case(number):
@@ -44,7 +44,7 @@ def test_equals_one_replay(engine: Engine, discipline: Discipline) -> None:
     st.lists(st.integers(1, 6), min_size=1, max_size=4),
     st.sampled_from(Discipline),
 )
-@examples(max_examples=campaign_size(quick=80, deep=400), deadline=None)
+@examples(max_examples=campaign_size(quick=50, deep=400), deadline=None)
 def test_equals_one_replay_on_cases_that_hypothesis_picks(
     case: Case, sizes: list[int], discipline: Discipline
 ) -> None:

@@ -218,7 +218,7 @@ def test_no_query_of_many_tokens_is_later_than_its_transient_bound() -> None:
     """Fan-outs up to 64; the delay from none to far longer than a service; counts go up and down by stage."""
     tally: Counter[str] = Counter()
     tightest, violations = 0.0, Violations()
-    for number in range(campaign_size(quick=120, deep=6_000)):
+    for number in range(campaign_size(quick=60, deep=6_000)):
         rng = np.random.default_rng([614, number])
         case = fanned_out_case(rng)
         curve, active = curve_for(rng, case), case.replicas()
@@ -264,7 +264,7 @@ def test_no_query_of_many_tokens_is_later_than_its_transient_bound() -> None:
 
 
 def test_transient_bound_equals_the_theorem() -> None:
-    differences, count = Violations(), campaign_size(quick=150, deep=5_000)
+    differences, count = Violations(), campaign_size(quick=75, deep=5_000)
     for number in range(count):
         rng = np.random.default_rng([615, number])
         case = fanned_out_case(rng)

@@ -20,7 +20,7 @@ COMMON = {*RULES, "changing tokens", "accuracy in profiles", "accuracy with stag
 
 
 def test_plans_and_fronts_are_those_of_brute_force() -> None:
-    numbers = range(campaign_size(7, 900))
+    numbers = range(campaign_size(4, 900))
     features: Counter[str] = Counter()
     verdicts: Counter[str] = Counter()
     violations, skipped, points = Violations(), 0, 0
