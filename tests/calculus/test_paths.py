@@ -39,7 +39,7 @@ def rates(case: Case) -> dict[str, Fraction]:
 
 def test_paths_and_waits_equal_their_definition() -> None:
     waits_seen = 0
-    for number in range(campaign_size(quick=200, deep=3_000)):
+    for number in range(campaign_size(quick=100, deep=3_000)):
         rng = np.random.default_rng([31, number])
         case = random_case(rng, max_stages=5, max_arrivals=20)
         quantile = float(rng.choice(QUANTILES))
@@ -76,7 +76,7 @@ def test_bound_equals_its_definition() -> None:
 
 def test_bound_never_exceeds_the_certificate() -> None:
     equal = total = 0
-    for number in range(campaign_size(quick=600, deep=20_000)):
+    for number in range(campaign_size(quick=300, deep=20_000)):
         rng = np.random.default_rng([33, number])
         case = random_case(rng)
         workload = realise(case.pipeline, case.trace, number)

@@ -91,7 +91,7 @@ def test_classic_equals_the_theorem_as_written() -> None:
 def test_no_execution_exceeds_the_certificate(law: str) -> None:
     """Services, delays and gaps up to those stated, in any order within an instant."""
     violations, attained, unstated = Violations(), 0, 0
-    cases = campaign_size(quick=300, deep=50_000)
+    cases = campaign_size(quick=150, deep=50_000)
     for number in range(cases):
         with violations.case(number):
             rng = np.random.default_rng([82, number])
@@ -246,7 +246,7 @@ def test_sharp_equals_the_theorem_as_written() -> None:
 
 def test_no_run_exceeds_the_sharp_certificate() -> None:
     violations, seen = Violations(), Counter[str]()
-    for number in range(campaign_size(quick=300, deep=50_000)):
+    for number in range(campaign_size(quick=150, deep=50_000)):
         rng = np.random.default_rng([86, number])
         case = staggered(rng, random_case(rng, max_arrivals=int(rng.choice([6, 15, 40]))))
         workload, runs = realise(case.pipeline, case.trace, number), random_runs(rng)

@@ -29,7 +29,7 @@ def jointly(fleet: Fleet) -> FleetSolution:
 
 def test_columns_find_the_optimum_of_the_joint_milp() -> None:
     verdicts: Counter[str] = Counter()
-    count = campaign_size(12, 300)
+    count = campaign_size(6, 300)
     violations = Violations()
     for number in range(count):
         with violations.case(number):

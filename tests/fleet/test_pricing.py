@@ -76,7 +76,7 @@ def test_pricing_is_planning_with_other_prices(most_labels: int | None) -> None:
     # With few labels mostly the planner's own search answers.
     few = None if most_labels is None else PricingParams(walk=WalkParams(most_labels=most_labels))
     verdicts: Counter[str] = Counter()
-    count = campaign_size(24, 400) // (1 if most_labels is None else 4)
+    count = campaign_size(16, 400) // (1 if most_labels is None else 4)
     violations = Violations()
     for number in range(FIRST, FIRST + count):
         with violations.case(number):
@@ -136,7 +136,7 @@ def test_all_plans_within_a_cost_are_all_that_could_matter() -> None:
 
 def test_ranges_of_replicas_are_spelt_out_where_they_matter() -> None:
     verdicts: Counter[str] = Counter()
-    for number in range(FIRST, FIRST + campaign_size(24, 100)):
+    for number in range(FIRST, FIRST + campaign_size(12, 100)):
         case = planning_instance(number, limited=False)
         pricing = pricing_of(case, PricingParams(spelt_times=1, spelt_more=0))
         base = np.array([device.microusd_per_hour for device in case.profiles.hardware.values()])

@@ -57,7 +57,7 @@ def plan_of(instance: PlanningInstance, traces: Sequence[mp.Trace], seeds: int, 
 
 def test_cheapest_plan_on_all_pairs_is_found(tmp_path: Path) -> None:
     violations, seen, skipped = Violations(), Counter[str](), 0
-    numbers = range(FIRST, FIRST + campaign_size(9, 1_000))
+    numbers = range(FIRST, FIRST + campaign_size(6, 1_000))
     for number in numbers:
         with violations.case(number):
             instance, traces, seeds = several(number)

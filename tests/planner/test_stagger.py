@@ -67,7 +67,7 @@ def test_plans_are_verified_cover_their_replays_and_are_never_cheaper(
 
 def test_the_bound_is_a_relaxation_of_the_certificate() -> None:
     planned = 0
-    for number in range(campaign_size(quick=40, deep=2_000)):
+    for number in range(campaign_size(quick=24, deep=2_000)):
         instance = planning_instance(3_000 + number)
         pipeline = apart(np.random.default_rng([92, number]), instance.pipeline, 1e-3)
         plan = mp.plan(
@@ -85,7 +85,7 @@ def test_the_bound_is_a_relaxation_of_the_certificate() -> None:
 @pytest.mark.parametrize("dispatch", ["eager", "paced"])
 def test_refined_plans_are_the_cheapest_that_replay_within_the_objective(dispatch: str) -> None:
     differing = 0
-    for number in range(campaign_size(quick=40, deep=2_000)):
+    for number in range(campaign_size(quick=24, deep=2_000)):
         rng, instance = np.random.default_rng([93, number]), refinement_instance(number)
         pipeline = apart(rng, instance.pipeline, float(rng.choice([2, 20, 500])) / 1e9)
         plans = replay_everything(
@@ -144,7 +144,7 @@ def test_no_traffic_inside_a_curve_exceeds_the_tuners_bound(law: str) -> None:
 
 def test_replicas_that_keep_the_objective_keep_it_with_gaps() -> None:
     kept = 0
-    for number in range(campaign_size(quick=40, deep=2_000)):
+    for number in range(campaign_size(quick=24, deep=2_000)):
         rng = np.random.default_rng([95, number])
         case, curve = bounded_case(rng, max_stages=3)
         case = staggered(rng, case)

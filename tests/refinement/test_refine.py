@@ -66,7 +66,7 @@ def test_where_there_is_no_plan_the_reason_names_an_objective_that_will_do() -> 
 def test_paced_refinement_is_the_cheapest_that_replays_by_rule_p() -> None:
     """More replicas spread otherwise, so no number of them is left out because no token waits."""
     other = 0
-    for number in range(campaign_size(40, 2_000)):
+    for number in range(campaign_size(24, 2_000)):
         instance = refinement_instance(number)
         plans = replay_everything(
             instance.pipeline,
@@ -91,7 +91,7 @@ def test_paced_refinement_is_the_cheapest_that_replays_by_rule_p() -> None:
 def test_timed_refinement_is_the_cheapest_certified_plan(tmp_path: Path) -> None:
     """Stable, and the replay keeps the objective: certified, since every run is the replay."""
     made = 0
-    for number in range(campaign_size(40, 2_000)):
+    for number in range(campaign_size(24, 2_000)):
         instance = refinement_instance(number)
         if instance.trace.span_ns == 0:
             continue

@@ -61,7 +61,7 @@ def is_stable(plan: mp.Plan, sample: Sample) -> bool:
 
 def test_cheapest_plan_that_replays_on_all_is_found() -> None:
     violations, seen = Violations(), Counter[str]()
-    numbers = range(campaign_size(32, 2_000))
+    numbers = range(campaign_size(16, 2_000))
     for number in numbers:
         with violations.case(number):
             instance, traces, seeds = several(number)

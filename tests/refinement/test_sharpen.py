@@ -76,7 +76,7 @@ def under(plan: mp.Plan, law: str) -> mp.Plan:
 def test_sharpened_plan_is_the_cheapest_that_is_certified() -> None:
     seen: Counter[str] = Counter()
     cases = 0
-    for number in range(campaign_size(40, 1_500)):
+    for number in range(campaign_size(20, 1_500)):
         instance = replace(refinement_instance(number), discipline="oldest_first")
         if instance.trace.span_ns == 0 or len(instance.plans) > 400:
             continue  # without a span there is no rate to be stable at; and every plan is certified below

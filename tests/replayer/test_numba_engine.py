@@ -66,7 +66,7 @@ def kinds(task: StageTask) -> list[str]:
 
 def test_equals_the_plain_engine() -> None:
     seen: Counter[str] = Counter()
-    count = campaign_size(quick=1_500, deep=20_000)
+    count = campaign_size(quick=800, deep=20_000)
     violations = Violations()
     for number in range(count):
         with violations.case(number):

@@ -63,7 +63,7 @@ def test_serves_random_stages_as_the_plain_engine_does(monkeypatch: pytest.Monke
     engine = NumpyEngine(NumpyParams(loop_window=window, few_waiting=min(window, 4), block=window))
     rng = np.random.default_rng(window)
     ways: Counter[str] = Counter()
-    cases = campaign_size(4_000, 50_000)
+    cases = campaign_size(1_500, 50_000)
     for case in range(cases):
         asked = random_task(rng)
         wrong = differences(serve(asked, engine), plain.serve(asked))

@@ -53,7 +53,7 @@ def by_clock(task: StageTask) -> list[tuple[int, int, tuple[int, ...]]]:
 def test_engines_tick_as_the_clock_does(name: str) -> None:
     rng = np.random.default_rng(96)
     spread = 0
-    for number in range(campaign_size(quick=400, deep=20_000)):
+    for number in range(campaign_size(quick=200, deep=20_000)):
         task = paced_task(rng, most_tokens=25)
         (made,) = ENGINES[name].serve_many([task])
         expected = by_clock(task)

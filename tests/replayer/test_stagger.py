@@ -176,7 +176,7 @@ def check(case: Case, discipline: Discipline, seed: int, rng: np.random.Generato
 
 
 def test_engines_equal_the_event_loop() -> None:
-    count, mattered = campaign_size(quick=120, deep=10_000), 0
+    count, mattered = campaign_size(quick=60, deep=10_000), 0
     for number in range(count):
         rng = np.random.default_rng([72, number])
         discipline = list(Discipline)[number % 2]

@@ -128,7 +128,7 @@ def test_exact_services_make_the_replay(seed: int) -> None:
 
 def test_exact_services_make_the_replay_in_a_campaign() -> None:
     seen: set[str] = set()
-    for seed in range(campaign_size(150, 20_000)):
+    for seed in range(campaign_size(75, 20_000)):
         seen |= check_is_replay(seed)
     assert seen >= {"eager", "paced", "timed", "mixed", "oldest_first", "fifo"}
 

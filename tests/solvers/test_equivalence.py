@@ -38,7 +38,7 @@ def check(
 
 
 def test_optimum_is_that_of_brute_force() -> None:
-    cases = campaign_size(14, 200)
+    cases = campaign_size(8, 200)
     counts = {"feasible": 0, "infeasible": 0, "with resources": 0, "with covers": 0, "several paths": 0}
     violations = Violations()
     for unit, seed in product(UNITS, range(cases)):
