@@ -315,6 +315,12 @@ def _limit_problems(plan: Plan) -> Iterator[str]:
         devices[choice.hardware] += own
         if stage.hardware is not None and choice.hardware not in stage.hardware:
             yield f"stage {name!r} runs on {choice.hardware}; the pipeline allows {', '.join(stage.hardware)}"
+        if not stage.allows_batch(choice.batch):
+            yield f"stage {name!r} has batch cap {choice.batch}, which the pipeline does not allow"
+        table, has = plan.table(name), plan.profiles.hardware[choice.hardware].memory_gib
+        needed = None if table.memory_gib is None else table.memory_gib[table.batch <= choice.batch][-1:]
+        if has is not None and needed is not None and (needed > has).any():
+            yield f"stage {name!r} needs {needed[0]:g} GiB of memory; {choice.hardware} has {has:g}"
         if own < stage.replicas_min or own > (stage.replicas_max or own):
             most = "any number" if stage.replicas_max is None else stage.replicas_max
             yield f"stage {name!r} has {own} replicas; the pipeline allows {stage.replicas_min} to {most}"
