@@ -273,7 +273,7 @@ def test_status_has_every_result_that_says_what_it_was_measured_on() -> None:
     told = {file for _, file in LISTED.values()} | {f"compare/{WRITTEN}"}
     keyed = [path for path in RESULTS.rglob("*.json") if path.parent.name != "campaigns"]
     keyed = [path for path in keyed if "code_parts" in path.read_text(encoding="utf-8")]
-    assert {path.relative_to(RESULTS).as_posix() for path in keyed} == told
+    assert {path.relative_to(RESULTS).as_posix() for path in keyed} <= told
 
 
 def test_status_tells_of_rows_that_are_of_other_code(tmp_path: Path) -> None:
