@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from benchmarks.machine import commit_words
-from benchmarks.provenance import code_parts
+from benchmarks.provenance import STAMP, code_parts
 from benchmarks.reproduce import WRITTEN, tell_reproduced
 
 #: Result: the benchmark whose subject it is of, and the file that says what it was measured on.
@@ -24,6 +26,7 @@ RESULTS = {
     "solvers": ("solvers", "solvers/machine.json"),
     "resolve": ("resolve", "resolve/machine.json"),
     "tuner": ("tuner", "tuner/machine.json"),
+    "tuner/day.json": ("tuner", "tuner/day.json"),
     "race": ("race", "race/machine.json"),
     "race_days": ("race_days", "race_days/machine.json"),
     "frontier": ("frontier", "frontier/machine.json"),
@@ -56,7 +59,9 @@ def tell_status(results: Path) -> str:
             said = compare_code(machine, benchmark)
             if name == "compare" and said != "yes":
                 said += tell_reproduced(results / name / WRITTEN)
-            lines.append(f"| `{name}` | {commit_words(machine)} | {said} |")
+            lines.append(
+                f"| `{name}` | {commit_words(machine)}{_other_rows(results / name, machine)} | {said} |"
+            )
     for files, machine in _campaigns(results / "campaigns"):
         said = f"{commit_words(machine)} | {compare_code(machine, 'campaigns')}"
         lines.append(f"| `campaigns/`, {files} files | {said} |")
@@ -77,6 +82,18 @@ def compare_code(machine: dict[str, Any], benchmark: str) -> str:
         return "not known: no key was recorded"
     changed = [part for part in sorted({*before, *now}) if before.get(part) != now.get(part)]
     return f"no: changed since in {', '.join(f'`{part}`' for part in changed)}" if changed else "yes"
+
+
+def _other_rows(folder: Path, machine: dict[str, Any]) -> str:
+    """Say which rows are of other code than the result: somebody put them together by hand."""
+    said = ""
+    for path in sorted(folder.glob("*.csv")):
+        rows = pd.read_csv(path, dtype=str, usecols=lambda column: column in STAMP)
+        if set(STAMP) <= set(rows):
+            other = rows[rows["code"] != machine.get("code")]
+            commits = ", ".join(commit[:7] for commit in other["commit"].unique())
+            said += f"; {len(other):,} of {len(rows):,} rows on {commits}" if commits else ""
+    return said
 
 
 def _campaigns(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -32,6 +32,7 @@ from benchmarks.provenance import (
     stamp,
 )
 from benchmarks.reproduce import WRITTEN, compare_rows
+from benchmarks.status import RESULTS as LISTED
 from benchmarks.status import tell_status
 from benchmarks.tuner.run import missing
 
@@ -268,6 +269,23 @@ def test_status_tells_results_of_today_from_older_ones(tmp_path: Path) -> None:
     assert rows["`house/speed.json`"][0] == " commit abcdef0 "
 
 
+def test_status_has_every_result_that_says_what_it_was_measured_on() -> None:
+    told = {file for _, file in LISTED.values()} | {f"compare/{WRITTEN}"}
+    keyed = [path for path in RESULTS.rglob("*.json") if path.parent.name != "campaigns"]
+    keyed = [path for path in keyed if "code_parts" in path.read_text(encoding="utf-8")]
+    assert {path.relative_to(RESULTS).as_posix() for path in keyed} <= told
+
+
+def test_status_tells_of_rows_that_are_of_other_code(tmp_path: Path) -> None:
+    folder = tmp_path / "reliability"
+    folder.mkdir()
+    record(folder / "machine.json", "reliability")
+    own, other = stamp("reliability"), {"commit": "0123456789", "dirty": False, "code": "other"}
+    for rows, said in (([own, own], " |"), ([own, other, other], "; 2 of 3 rows on 0123456 |")):
+        pd.DataFrame(rows).to_csv(folder / "reliability.csv", index=False)
+        assert f"({describe('reliability')['measured']}){said}" in tell_status(tmp_path)
+
+
 def compared(*rows: tuple[str, str, float | None]) -> pd.DataFrame:
     """Rows of one instance: planner, status and cost."""
     columns = ["planner", "status", "usd_per_hour"]
@@ -371,3 +389,13 @@ def test_the_readme_says_of_the_race_what_its_rows_say() -> None:
     assert (said in (ROOT / "README.md").read_text(encoding="utf-8")) == ("| nowhere above | kept |" in final)
     assert "Pairs on which a rival does it for less" in final
     assert "Pairs on which a rival does it for less" in days
+
+
+def test_the_readme_says_of_planning_what_its_rows_say() -> None:
+    rows = pd.read_csv(RESULTS / "planning" / "planning.csv")
+    chain, tree = (own.groupby(["stages", "queries"])["seconds"].median() for _, own in rows.groupby("shape"))
+    few, many, long = tree[5, 100_000], tree[5, 1_000_000], tree[10, 100_000]
+    ratios = few / chain[5, 100_000], many / chain[5, 1_000_000]
+    said = f"{few:.1f} s on 100,000 queries and {many:.1f} s on a million, {min(ratios):.1f} to {max(ratios):.1f}"
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"{said} times as long as chains; those of ten stages {long:.1f} s on 100,000" in text

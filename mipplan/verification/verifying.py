@@ -52,7 +52,6 @@ class Verification(Printable):
 
     def _summary(self) -> Summary:
         plan, bound = self.plan, None if self.certificate is None else self.certificate.bound_ns
-        objective = plan.objective.text
         worst_ns = self.worst_case_ns
         worst = None if worst_ns is None else f"{format_duration(worst_ns)}, inside the arrival curve"
         binding = None if self.certificate is None else worst_sample(self.certificate.samples)
@@ -61,7 +60,7 @@ class Verification(Printable):
             f"{'Verified' if self.verified else 'Not verified'}: plan for {plan.pipeline.name}",
             figures=(
                 ("cost", None if plan.usd_per_hour is None else f"{plan.usd_per_hour:.4f} $/h"),
-                ("objective", objective),
+                ("objective", plan.objective.text),
                 ("certificate", None if bound is None else f"{format_duration(bound)}, recomputed{where}"),
                 ("worst case", worst),
                 *(("problem", problem) for problem in self.problems),
@@ -157,9 +156,7 @@ def verify(
     same_theorem = plan.runs is not None if by_arrival else (judged.runs is not None) == is_sharp
     same_runs = plan.runs is None or judged.runs == plan.runs
     if not as_planned:
-        remarks.append(
-            "judged under other dispatch laws, discipline, stagger or batch latencies than it was made for"
-        )
+        remarks.append("judged under other laws, discipline, stagger or batch latencies than it was made for")
     elif not same_theorem and not by_arrival:
         remarks.append(
             f"judged by another certificate than the {plan.certificate} one that the file's figure comes from"
@@ -175,9 +172,7 @@ def verify(
     if plan.energy is not None and all(sample.trace.span_ns for sample in planned):
         problems += _power_problems(plan, planned, curve, as_planned and same_trace)
     for sample in planned:
-        problems += (
-            problem for problem in _stability_problems(plan, sample, curve) if problem not in problems
-        )
+        problems += [told for told in _stability_problems(plan, sample, curve) if told not in problems]
         if curve is not None and (excess := overrun(sample.trace.arrival_ns, curve)) > 0:
             remarks.append(
                 f"{sample.name or 'this trace'} exceeds the plan's arrival curve by up to {excess:.4g} queries: "
@@ -215,10 +210,8 @@ def _power_of(
     """Mean power of a plan at most and at least, milliwatts, and its electricity, micro-dollars per hour."""
     terms, most_mw, least_mw, microusd = plan.energy or EnergyTerms(), 0, 0, 0
     for stage, draw in plan.draws().items():
-        power, replicas = (
-            power_bounds(draw, plan.service_ns(stage).tolist(), demand[stage], least[stage]),
-            plan.choices[stage].replicas,
-        )
+        power = power_bounds(draw, plan.service_ns(stage).tolist(), demand[stage], least[stage])
+        replicas = plan.choices[stage].replicas
         most_mw, least_mw = most_mw + power.most.of(replicas), least_mw + power.least.of(replicas)
         priced = electricity(power, terms)
         microusd += 0 if priced is None else priced.of(replicas)
@@ -315,6 +308,12 @@ def _limit_problems(plan: Plan) -> Iterator[str]:
         devices[choice.hardware] += own
         if stage.hardware is not None and choice.hardware not in stage.hardware:
             yield f"stage {name!r} runs on {choice.hardware}; the pipeline allows {', '.join(stage.hardware)}"
+        if not stage.allows_batch(choice.batch):
+            yield f"stage {name!r} has batch cap {choice.batch}, which the pipeline does not allow"
+        table, has = plan.table(name), plan.profiles.hardware[choice.hardware].memory_gib
+        needed = None if table.memory_gib is None else table.memory_gib[table.batch <= choice.batch][-1:]
+        if has is not None and needed is not None and (needed > has).any():
+            yield f"stage {name!r} needs {needed[0]:g} GiB of memory; {choice.hardware} has {has:g}"
         if own < stage.replicas_min or own > (stage.replicas_max or own):
             most = "any number" if stage.replicas_max is None else stage.replicas_max
             yield f"stage {name!r} has {own} replicas; the pipeline allows {stage.replicas_min} to {most}"

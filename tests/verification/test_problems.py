@@ -271,6 +271,22 @@ def test_limits_of_the_pipeline_and_its_devices_are_kept() -> None:
     assert problems(("a100_80gb", 4, 4), t4) == (
         "stage 'a' runs on a100_80gb; the pipeline allows t4, v100_32gb",
     )
+    for caps in ([1, 8], {"max": 2}, {"min": 8}):
+        assert problems(t4, t4, batch=caps) == (
+            "stage 'a' has batch cap 4, which the pipeline does not allow",
+        )
+    assert problems(t4, t4, batch=[4]) == ()
+
+
+@pytest.mark.parametrize(("cap", "needed"), [(2, None), (3, None), (4, 16), (6, 16), (8, 20)])
+def test_what_a_device_cannot_hold_is_no_plan_of_it(cap: int, needed: int | None) -> None:
+    columns = {"memory_gib": np.array([8.0, 10.0, 16.0, 20.0])}
+    table = mp.profiles.LatencyTable("m", "t4", np.array([1, 2, 4, 8]), np.arange(1.0, 5.0), **columns)
+    profiles = mp.Profiles.from_parts([mp.profiles.Hardware("t4", 1.0, memory_gib=12.0)], [table])
+    pipeline = mp.Pipeline.from_document({"name": "x", "slo": "1s", "stages": {"a": {"model": "m"}}})
+    plan = mp.Plan.from_choices(pipeline, profiles, {"a": ("t4", cap, 1)})
+    told = [] if needed is None else [f"stage 'a' needs {needed} GiB of memory; t4 has 12"]
+    assert list(mp.verify(plan, mp.Trace.poisson(5.0, 10.0, seed=1)).problems) == told
 
 
 def test_the_least_accuracy_is_kept(forged: Forge) -> None:
