@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -247,6 +248,17 @@ def test_constant_traffic_costs_hardly_more_than_a_certified_plan(name: str, rat
     ours, still = (simulate(setting, trace, policy) for policy in (Newsvendor(), Static()))
     assert ours.usd <= 1.05 * still.usd
     assert ours.miss_rate <= 0.01  # which is what the plan may miss
+
+
+@pytest.mark.parametrize("planner", [mp.plan, mp.baselines.inferline])
+def test_even_traffic_costs_no_more_than_the_plan(planner: Callable[..., Plan]) -> None:
+    """Where stages share the wait, the plan's money has to suffice for their shares."""
+    even = Trace.from_seconds(np.arange(0.0, 120.0, 1 / 60))
+    pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / "social-media.yaml")
+    setting = Setting(planner(pipeline, mp.Profiles.default(), even).require(), even, 0, NS, 5 * NS)
+    ours, still = (simulate(setting, even, policy) for policy in (Newsvendor(), Static()))
+    assert ours.usd <= 1.05 * still.usd
+    assert ours.miss_rate <= 0.01
 
 
 def test_a_sample_shorter_than_a_period_leaves_the_least_worth(planned: tuple[Plan, Trace]) -> None:

@@ -20,7 +20,7 @@ from mipplan.tuner.policies.losses import LossTable, PricedStage
 class NewsvendorParams:
     """How the loss is reckoned, and what is replayed before the start."""
 
-    served: tuple[float, ...] = tuple(300.0 * 0.8**step for step in range(21))
+    served: tuple[float, ...] = tuple(300.0 * 0.8**step for step in range(31))
     """A missed query is worth so many served ones, where nobody says what it costs: the first with which replicas that
     follow the sample cost no more than the plan's, or the last."""
     drained: float = 1.5
@@ -91,8 +91,14 @@ class _Vendor:
         if setting.least_missed > _PARAMS.hopeless:
             late = f"{setting.least_missed:.0%} of the queries are late however many replicas there are"
             self.notes = (f"{late}: the plan's are kept",)
-        self._worth_usd = self._worth_as_planned_usd() if policy.worth_usd is None else policy.worth_usd
-        self._wait_share = self._least_costly_share()
+        self._wait_share, told_usd = 1.0, policy.worth_usd
+        self._worth_usd = self._worth_as_planned_usd() if told_usd is None else told_usd
+        while (share := self._least_costly_share()) < self._wait_share:
+            self._wait_share = share
+            if told_usd is not None:
+                break
+            # Shorter waits ask for more replicas, and the plan's money has to suffice for these.
+            self._worth_usd = self._worth_as_planned_usd()
         self._tables: dict[int, LossTable] = {}
         self._held = StabilizationWindow(setting.delay_ns, setting.start_ns, {})
         self._ordered_ns = setting.start_ns
@@ -112,7 +118,7 @@ class _Vendor:
         def spent_usd_per_s(worth_usd: float) -> float:
             """What replicas would cost on the sample, as if no queue ever came of too few."""
             held, total = StabilizationWindow(setting.delay_ns, setting.start_ns, {}), 0.0
-            tables = {step: self._draw_up(_spread_of(step), 1.0, worth_usd) for step in steps}
+            tables = {step: self._draw_up(_spread_of(step), self._wait_share, worth_usd) for step in steps}
             for now_ns, step, chances in outlooks:
                 best = int(np.argmin(tables[step].expected_usd(self._lead_s, worth_usd, chances)))
                 counts = dict(zip(setting.stages, tables[step].replicas[best].tolist(), strict=True))
