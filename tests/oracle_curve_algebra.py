@@ -126,7 +126,7 @@ def horizontal_deviation(arrival: ArrivalCurve, service: ServiceCurve) -> float:
     windows = [0.0, *arrival.breakpoints(), *(u for u in corners if math.isfinite(u))]
     # α is concave and β⁻¹∘α − u piecewise linear between these points; beyond the last it does not grow. Only at
     # the origin does it jump: without a burst β⁻¹(α(0)) = 0, yet whatever comes first waits for service to begin.
-    idle_s = 0.0 if arrival.is_zero else service.idle_s
+    idle_s = 0.0 if arrival.buckets == ((0.0, 0.0),) else service.idle_s
     return max(idle_s, *(service.first_reach(arrival.just_after(u)) - u for u in windows))
 
 

@@ -55,11 +55,6 @@ class ArrivalCurve:
         """Long-run rate, tokens/s."""
         return self.buckets[-1][1]
 
-    @property
-    def is_zero(self) -> bool:
-        """Whether nothing ever arrives."""
-        return self.buckets == ((0.0, 0.0),)
-
     def breakpoints(self) -> tuple[float, ...]:
         """Window lengths (s, ascending) where the slope changes."""
         return tuple((b2 - b1) / (r1 - r2) for (b1, r1), (b2, r2) in pairwise(self.buckets))

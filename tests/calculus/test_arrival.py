@@ -123,8 +123,7 @@ def test_useless_buckets_are_dropped() -> None:
     assert curve.buckets == ((1, 10), (4, 3), (50, 0))
     assert curve.breakpoints() == pytest.approx((3 / 7, 46 / 3))
     assert curve.rate == 0
-    assert curve.minimum(alpha((0, 0))).is_zero
-    assert not curve.is_zero
+    assert curve.minimum(alpha((0, 0))).buckets == ((0.0, 0.0),)
 
 
 def test_first_reach_of_an_arrival_curve() -> None:

@@ -34,8 +34,6 @@ class NewsvendorParams:
     one is taken whose choices cost least in replays of all stages together, misses included."""
     rates: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     """These are at such multiples of the sample's rate, at each burstiness that was measured."""
-    nothing_usd: float = 1e-15
-    """Where nothing costs anything, nothing is dearer."""
     hopeless: float = 0.5
     """Where more than half of the queries are late with any replicas, to buy some is no remedy."""
 
@@ -208,7 +206,7 @@ class _Vendor:
                         replicas = dict(zip(stages, counts, strict=True))
                         missed[counts] = missed_in_replay(self._setting.plan, replicas, rate_rps, cv)
                     usd[place] = table.usd_per_s[best] + self._worth_usd * rate_rps * missed[counts]
-                cost += usd / max(float(usd.min()), _PARAMS.nothing_usd)
+                cost += np.divide(usd, usd.min(), out=np.ones_like(usd), where=usd.min() > 0)
         return _PARAMS.shares[int(np.argmin(cost))]
 
 
