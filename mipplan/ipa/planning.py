@@ -134,10 +134,12 @@ def configure(
     weights = Weights() if weights is None else weights
     listed = {name: stage.variants for name, stage in pipeline.stages.items() if len(stage.models) > 1}
     own, stages = pipeline if variants is None else None, pipeline.stages
-    variants, pipeline = listed if variants is None else variants, pinned(pipeline)
-    faults = [*_chain_faults(pipeline), *check_weights(weights), *_variant_faults(stages, profiles, variants)]
+    variants = listed if variants is None else variants
+    faults = [*_chain_faults(pipeline, variants), *check_weights(weights)]
+    faults += _variant_faults(stages, profiles, variants)
     if faults:
         raise InputError(faults)
+    pipeline = pinned(pipeline)
     posed = pose(pipeline, profiles, trace, "ipa", slo_s, quantile, seed, rate_checks(mode, window_s))
     if isinstance(posed, Plan):
         return Configured(posed, {}, None, True)
@@ -166,7 +168,7 @@ def configure(
     )
 
 
-def _chain_faults(pipeline: Pipeline) -> Iterator[Fault]:
+def _chain_faults(pipeline: Pipeline, variants: Mapping[str, Sequence[str]]) -> Iterator[Fault]:
     """IPA's program is about chains, every stage of which has the rate of the pipeline."""
     for stage in pipeline.stages:
         for edges, side in ((pipeline.incoming(stage), "into"), (pipeline.outgoing(stage), "out of")):
@@ -176,7 +178,8 @@ def _chain_faults(pipeline: Pipeline) -> Iterator[Fault]:
     if len(pipeline.edges) < len(pipeline.stages) - 1:
         yield Fault("edges", "IPA's program needs one chain; some stages are not connected")
     for edge in pipeline.edges:
-        if edge.probability != 1 or edge.fanout != FanOut():
+        models = variants.get(edge.parent, (pipeline.stages[edge.parent].model,))
+        if any(edge.under(model) != (1.0, FanOut()) for model in models):
             yield Fault(
                 f"edges.{edge.parent} → {edge.child}", "IPA's program needs every query to take the edge once"
             )

@@ -90,11 +90,10 @@ class Problem:
     def asked(self) -> Plan:
         """What is asked for: the plan without its choices, for these traces.
 
-        Where other variants make other tokens, or cannot be chosen stage by stage, it keeps those that the plan runs.
+        With several problems it is that of the variants which the plan runs.
         """
         pipeline, objective = self.plan.pipeline, self.plan.objective
-        by_combination = pipeline.accuracy.kind is AccuracyKind.TABLE or len(combinations(pipeline)) > 1
-        if by_combination or objective.guarantee is Guarantee.RELIABLE:
+        if self.is_several or objective.guarantee is Guarantee.RELIABLE:
             pipeline, objective = pinned(pipeline), replace(objective, min_accuracy=None)
         return replace(
             self.plan,
@@ -107,6 +106,13 @@ class Problem:
             reason=None,
             limit=None,
         )
+
+    @property
+    def is_several(self) -> bool:
+        """Whether variants make other tokens, or cannot be chosen stage by stage: each combination is a problem."""
+        pipeline, least = self.plan.pipeline, self.plan.min_accuracy
+        by_table = least is not None and pipeline.accuracy.kind is AccuracyKind.TABLE
+        return by_table or len(combinations(pipeline)) > 1
 
     @property
     def asked_confidence(self) -> float:
@@ -149,14 +155,14 @@ class Problem:
 
     def planned(self, limits: SearchLimits) -> Plan:
         """Return the plan that `mipplan.plan` makes for what is asked."""
-        asked, budget = self.asked, self.plan.objective.budget_microusd_per_hour
+        budget = self.plan.objective.budget_microusd_per_hour
         return make_plan(
-            asked.pipeline,
-            asked.profiles,
+            self.pipeline,
+            self.profiles,
             self.traces,
             time_limit_s=limits.deadline.limit_s(),
             budget_usd_per_hour=None if budget is None else budget / MICRODOLLARS_PER_DOLLAR,
-            accuracy=asked.min_accuracy,
+            accuracy=self.plan.min_accuracy,
             progress=limits.report,
             **self.settings,
         )

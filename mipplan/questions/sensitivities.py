@@ -70,7 +70,8 @@ def sensitivity(
         Called with one line of text as the work proceeds.
     **planning
         As for `mipplan.plan`. Cheapest plans must be proven by what services certify: guarantee ``trace`` or
-        ``envelope``, classic certificate, no timed dispatch, no budget.
+        ``envelope``, classic certificate, no timed dispatch, no budget. Where variants make other tokens, or accuracy
+        is a table, all is of those that the cheapest plan runs.
 
     Returns
     -------
@@ -111,7 +112,7 @@ class _Inquiry:
     def __init__(self, problem: Problem, share: float, limits: SearchLimits) -> None:
         self._problem, self._share, self._limits = problem, share, limits
         self._planner = WarmPlanner(problem, limits)
-        self._plan = self._planner.plan().require()
+        self._plan = replace(self._planner.plan().require(), pipeline=problem.pipeline)
         self._cost = self._plan.microusd_per_hour or 0
         used = {stage.model for stage in problem.pipeline.stages.values()}
         self._tables = {key: table for key, table in problem.profiles.tables.items() if key[0] in used}

@@ -139,7 +139,11 @@ class _Search:
 
     def run(self) -> Plan:
         """Open combinations until none can be better."""
-        while self._open and (self._best is None or self._value(self._best) > self._open[0].lower_bound):
+        while self._open and (
+            self._best is None
+            or _has_failed(self._best)
+            or self._value(self._best) > self._open[0].lower_bound
+        ):
             if self.opened and (self._limits.deadline.is_over or self._stopped is Limit.INTERRUPT):
                 self._stopped = self._stopped or Limit.TIME
                 break
@@ -179,10 +183,10 @@ class _Search:
         )
         return value or 0
 
-    def _rank(self, plan: Plan) -> tuple[int, float, int]:
-        """Of equal ones the more accurate, then the faster."""
-        accuracy = accuracy_of(plan.pipeline, plan.profiles, plan.choices)
-        return self._value(plan), -(accuracy or 0.0), plan.certificate_ns or 0
+    def _rank(self, plan: Plan) -> tuple[bool, int, float, int]:
+        """Whatever did not pass its test comes last; of equal ones the more accurate, then the faster."""
+        accuracy, failed = accuracy_of(plan.pipeline, plan.profiles, plan.choices), _has_failed(plan)
+        return failed, self._value(plan), -(accuracy or 0.0), plan.certificate_ns or 0
 
     def _concluded(self) -> Plan:
         left = min((combination.lower_bound for combination in self._open), default=math.inf)
@@ -208,8 +212,18 @@ class _Search:
                 return self._best
             return replace(self._best, status=PlanStatus.FEASIBLE, reason=reason, limit=limit)
         cost = self._value(self._best)
+        if self._asked.guarantee is Guarantee.RELIABLE:
+            # It rests on its test, which says nothing of what is cheapest.
+            figures = replace(self._best.figures, lower_bound_microusd_per_hour=int(min(cost, lower_bound)))
+            reason = reason if self._stopped else self._best.reason
+            return replace(self._best, figures=figures, reason=reason, limit=limit)
         if lower_bound >= cost or not math.isfinite(lower_bound):
             figures = replace(self._best.figures, lower_bound_microusd_per_hour=cost)
             return replace(self._best, status=PlanStatus.OPTIMAL, figures=figures, reason=None, limit=None)
         figures = replace(self._best.figures, lower_bound_microusd_per_hour=int(lower_bound))
         return replace(self._best, status=PlanStatus.FEASIBLE, figures=figures, reason=reason, limit=limit)
+
+
+def _has_failed(plan: Plan) -> bool:
+    """Whether a plan, which is at hand, did not pass its test, or had none."""
+    return plan.status is PlanStatus.UNKNOWN

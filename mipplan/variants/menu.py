@@ -168,7 +168,8 @@ def menu(
         settings,
         needs_accuracy=by == "accuracy" or accuracy is not None,
     )
-    first = asker.cheapest if accuracy is None else asker.at_least(accuracy)
+    known = asker.first() if by == "accuracy" else asker.cheapest
+    first = known if accuracy is None else asker.at_least(accuracy)
     if not first.choices:
         return PlanMenu((), by, within, first.status is PlanStatus.INFEASIBLE, first.reason, first.limit)
     budget = int((first.microusd_per_hour or 0) * (1 + within))

@@ -220,3 +220,13 @@ def test_every_fault_at_once() -> None:
         "variants.c: expected at least one model",
     ):
         assert part in text
+
+
+def test_variants_that_make_other_tokens_are_refused() -> None:
+    stages = {"s0": {"variants": {"small": 0.6, "large": 0.7}}, "s1": {"model": "next"}}
+    edges = [{"from": "s0", "to": "s1", "fanout": {"small": 1, "large": 2}}]
+    pipeline = mp.Pipeline.from_document({"slo": "1s", "stages": stages, "edges": edges})
+    with pytest.raises(mp.InputError, match="s0 → s1: IPA's program needs every query to take the edge once"):
+        configure(pipeline, two_variants(), steady(50))
+    found = configure(pipeline, two_variants(), steady(50), variants={"s0": ["small"]})
+    assert found.models == {"s0": "small", "s1": "next"}

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import mipplan as mp
 from campaigns import campaign_size, write_summary
 from mipplan.core import SearchLimits
+from mipplan.profiles import Hardware, LatencyTable
 from mipplan.questions import AXES_OF_COST, FrontierStep, Problem, axis_of, frontier_of
 from mipplan.questions.staircases import PriceWalker, StepRange, merged
 from mipplan.result import PlanStatus, relevant_profiles
@@ -308,3 +309,26 @@ def test_where_time_was_up_nothing_is_called_impossible() -> None:
     unknown = FrontierStep(0.135, 0.14, None, None, None, proven=False)
     told = [replace(hurried, steps=(replace(unknown, proven=proven),)) for proven in (True, False)]
     assert [changed for one in told for _, changed in one.changes()] == ["no plan", "none found"]
+
+
+def test_variants_that_make_other_tokens_are_chosen_anew_at_every_value() -> None:
+    """At a tight objective a fast variant that makes two tokens is needed, at a loose one the slow one is cheaper."""
+    tables = [
+        LatencyTable(model, hardware, np.array([1]), np.array([ms]))
+        for model, hardware, ms in (("fast", "gpu", 10.0), ("slow", "cpu", 100.0), ("next", "cpu", 10.0))
+    ]
+    profiles = mp.Profiles.from_parts([Hardware("cpu", 0.1), Hardware("gpu", 1.0)], tables)
+    stages = {"a": {"variants": ["fast", "slow"]}, "b": {"model": "next"}}
+    edges = [{"from": "a", "to": "b", "fanout": {"fast": 2, "slow": 1}}]
+    pipeline = mp.Pipeline.from_document({"slo": "60ms", "stages": stages, "edges": edges})
+    trace = mp.Trace.from_seconds([0.0, 1.0, 2.0, 3.0])
+    plan = mp.plan(pipeline, profiles, trace)
+    assert (plan.usd_per_hour, plan.choices["a"].variant) == (1.1, "fast")
+    (looser,) = mp.whatif(plan, trace, {"slo": "300ms"}).cases
+    found = mp.frontier(pipeline, profiles, trace, over="slo", points=[0.06, 0.3])
+    for other in (looser.plan, found.steps[-1].plan):
+        assert other is not None
+        assert (other.usd_per_hour, other.choices["a"].variant) == (0.2, "slow")
+    assert looser.difference.stages[0].text == "a 1 × fast on gpu (1) → 1 × slow on cpu (1)"
+    assert not mp.frontier(pipeline, profiles, trace, over="slo", start=0.06, end=0.3).exact
+    assert mp.sensitivity(pipeline, profiles, trace).plan.choices == plan.choices

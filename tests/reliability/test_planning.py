@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import mipplan as mp
+from mipplan.core import SearchLimits
 from mipplan.reliability import (
     Purpose,
     ScenarioSource,
@@ -19,7 +20,8 @@ from mipplan.reliability import (
     plan_reliably,
     planning,
 )
-from mipplan.result import Limit, Objective, Reliability
+from mipplan.result import Figures, Guarantee, Limit, Objective, Provenance, Reliability
+from mipplan.variants import best_combination
 
 PROFILES = mp.Profiles.default()
 PIPELINE = mp.Pipeline.read("profiles/pipelines/cascade.yaml")
@@ -282,3 +284,22 @@ def test_time_that_is_up_while_scenarios_are_drawn_is_not_waited_for(
     assert (plan.status, plan.limit, dict(plan.choices)) == (mp.PlanStatus.UNKNOWN, Limit.TIME, {})
     assert plan.reason is not None
     assert "the time was up before any plan was found" in plan.reason
+
+
+def test_of_several_variants_a_plan_that_failed_its_test_is_never_the_best() -> None:
+    stages = {"detect": {"variants": ["yolov5n", "yolov5s"]}}
+    pipeline = mp.Pipeline.from_document({"slo": "1s", "stages": stages})
+
+    def judged(model: str, status: mp.PlanStatus, cost: int) -> mp.Plan:
+        plan = mp.Plan.from_choices(pipeline, PROFILES, {"detect": ("cpu", 1, 1, model)})
+        return replace(plan, status=status, figures=Figures(cost, cost), reason="as tested")
+
+    failed = judged("yolov5n", mp.PlanStatus.UNKNOWN, 1)
+    passed = judged("yolov5s", mp.PlanStatus.FEASIBLE, 2)
+    objective = replace(failed.objective, guarantee=Guarantee.RELIABLE)
+    asked = replace(failed, choices={}, objective=objective, provenance=Provenance.on(SAMPLE))
+    for answers, best in (([failed, passed], passed), ([failed, failed], failed)):
+        left = iter(answers)
+        found = best_combination(asked, lambda *_, left=left: lambda: next(left), SearchLimits())  # type: ignore[misc]
+        assert (found.status, found.choices, found.reason) == (best.status, best.choices, "as tested")
+        assert found.lower_bound_microusd_per_hour == 1

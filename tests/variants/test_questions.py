@@ -374,3 +374,11 @@ def test_an_interrupted_step_is_not_forgotten_by_the_next(monkeypatch: pytest.Mo
     monkeypatch.setattr("mipplan.variants.front.Asker", lambda *_: asker)
     best = mp.most_accurate(pipeline(), profiles(), TRACE, budget_usd_per_hour=1.0)
     assert (best.status, best.accuracy) == (mp.PlanStatus.FEASIBLE, better.accuracy)
+
+
+def test_menus_by_accuracy_hold_what_a_table_has() -> None:
+    """The cheapest combination of all may have no row: then nothing is known of its accuracy."""
+    rows = [{"detect": d, "classify": c, "accuracy": a} for d, c, a in (("s", "r18", 0.6), ("m", "r50", 0.8))]
+    known = mp.Pipeline.from_document(document() | {"accuracy": {"table": rows}})
+    menu = mp.menu(known, profiles(), TRACE.slice(0, 2), by="accuracy", within=10.0)
+    assert [offered.accuracy for offered in menu.plans] == [0.6, 0.8]
