@@ -161,7 +161,16 @@ class AccuracyFloor:
 def require_accuracy(
     pipeline: Pipeline, families: Mapping[str, StageFamilies], floor: float
 ) -> tuple[dict[str, StageFamilies], AccuracyFloor]:
-    """Return families that say what they take of the caps of a least accuracy, and that itself."""
+    """Return families that say what they take of the caps of a least accuracy, and that itself.
+
+    A table is of whole combinations: of variants only those are left that the pipeline runs.
+    """
+    if pipeline.accuracy.kind is AccuracyKind.TABLE:
+        runs = {stage: (None, pipeline.stages[stage].model) for stage in families}
+        families = {
+            stage: replace(found, families=tuple(f for f in found.families if f.variant in runs[stage]))
+            for stage, found in families.items()
+        }
     asked = AccuracyFloor(pipeline, floor, families)
     counting = {
         stage: replace(

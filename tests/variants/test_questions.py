@@ -382,3 +382,12 @@ def test_menus_by_accuracy_hold_what_a_table_has() -> None:
     known = mp.Pipeline.from_document(document() | {"accuracy": {"table": rows}})
     menu = mp.menu(known, profiles(), TRACE.slice(0, 2), by="accuracy", within=10.0)
     assert [offered.accuracy for offered in menu.plans] == [0.6, 0.8]
+
+
+def test_where_a_table_says_what_is_accurate_enough_plans_are_made_cheaper_with_the_same_variants() -> None:
+    rows = [{"detect": d, "classify": c, "accuracy": a} for d, c, a in (("n", "r18", 0.5), ("m", "r50", 0.8))]
+    known, trace = mp.Pipeline.from_document(document() | {"accuracy": {"table": rows}}), TRACE.slice(0, 2)
+    plan = mp.plan(known, profiles(), trace, accuracy=0.7)
+    for found in (mp.refine(plan, trace), mp.sharpen(plan, trace)):
+        assert found.accuracy == plan.accuracy == 0.8
+        assert (found.usd_per_hour or 9.0) <= (plan.usd_per_hour or 0.0)
