@@ -256,7 +256,7 @@ def test_a_diamond_is_an_ensemble_in_a_sequence() -> None:
 
 
 def test_names_of_nodes_and_words_of_yaml_stay_apart() -> None:
-    """A stage called entry once had the node of the pipeline's own entry, which then led to itself; null was nothing."""
+    """A stage called entry once had the node of the pipeline's own entry, which led to itself then."""
     arcs = [("entry", "on"), ("entry", "null"), ("on", "off"), ("null", "off"), ("off", "no"), ("yes", "no")]
     pipeline = mp.Pipeline.from_document(
         {
