@@ -5,6 +5,7 @@ A query's number goes with it, so that the server's log can name it: in a header
 
 from __future__ import annotations
 
+import re
 import socket
 import urllib.parse
 from collections.abc import Mapping
@@ -63,11 +64,11 @@ def find_target(
         With everything that does not go together, or if nothing answers there.
     """
     faults = Faults()
-    split = urllib.parse.urlsplit(url)
     try:
+        split = urllib.parse.urlsplit(url if isinstance(url, str) else "")
         port = split.port or (443 if split.scheme == "https" else 80)
-    except ValueError:
-        port = 0
+    except ValueError:  # no such port, or brackets that do not close
+        split, port = urllib.parse.urlsplit(""), 0
     if split.scheme not in ("http", "https") or not split.hostname or not port:
         faults.add(Fault("target", f"expected http://HOST:PORT…, found {shown(url)}"))
     is_oip = model is not None or "/v2/models/" in split.path
@@ -84,12 +85,10 @@ def find_target(
         return HttpTarget(
             url, (method or ("GET" if body is None else "POST")).upper(), written, dict(headers or {})
         )
-    root = url.rstrip("/")
-    at = (
-        root
-        if model is None
-        else f"{root.partition('/v2')[0]}/v2/models/{urllib.parse.quote(model, safe='')}"
-    )
+    at = url.rstrip("/")
+    if model is not None:
+        folder = re.split(r"/v2(?:/|$)", split.path.rstrip("/"))[0]
+        at = f"{split.scheme}://{split.netloc}{folder}/v2/models/{urllib.parse.quote(model, safe='')}"
     request = SubjectRequest("oip", at, axes=dict(axes or {}), inputs=inputs, timeout_s=_CONNECT_S)
     return OipTarget.of(at, oip_model(request), dict(headers or {}))
 

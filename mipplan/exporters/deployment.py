@@ -20,6 +20,8 @@ from mipplan.tokens import realise_queries
 _MOST_QUERIES = 100_000
 #: Kubernetes allows 63 characters in a name, and KServe puts ``-predictor`` behind pipeline and stage.
 _PIPELINE_LENGTH, _STAGE_LENGTH = 24, 28
+#: What YAML takes for something else than text.
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 #: Comments in exported files are wrapped at this column.
 _COLUMNS = 100
 #: Of exported files whose models only sleep: how long before its end a sleep goes over into a loop, and the sleep.
@@ -207,7 +209,7 @@ def is_certain(edge: Edge) -> bool:
 
 
 def labels(names: Iterable[str], length: int, otherwise: str, kept: int = 0) -> list[str]:
-    """Make names that file systems, Python, Triton and Kubernetes accept, each once; the first `kept` are such.
+    """Make names that file systems, Python, YAML, Triton and Kubernetes accept, each once; the first `kept` are such.
 
     What is left of a name without letters of the alphabet is ``otherwise`` with a number.
     """
@@ -217,7 +219,7 @@ def labels(names: Iterable[str], length: int, otherwise: str, kept: int = 0) -> 
             made.append(name)
             continue
         label = re.sub(r"[^a-z0-9]+", "-", name.lower())[:length].strip("-")
-        if not label or label[0].isdigit():
+        if not label or label[0].isdigit() or label in _YAML_WORDS:
             label = f"{otherwise}-{label}".strip("-")[:length].strip("-")
         unique, copy = label, 1
         while unique in made:

@@ -164,7 +164,7 @@ def inference_nodes(deployment: Deployment) -> dict[str, GraphNode] | None:
                 stage = ways[0]
                 continue
             branches = [sequence(way, meeting[stage]) for way in ways]
-            label = deployment.by_name[stage].label if stage != _START else "entry"
+            node = f"behind-{deployment.by_name[stage].label}" if stage != _START else "entry"
             inner: list[dict[str, str]] = []
             for branch in branches:
                 if not branch:
@@ -175,8 +175,8 @@ def inference_nodes(deployment: Deployment) -> dict[str, GraphNode] | None:
                     inner.append({"nodeName": f"to-{last}", "name": last})
                 else:
                     inner.append(branch[0])
-            nodes[f"behind-{label}"] = ("Ensemble", inner)
-            steps.append({"nodeName": f"behind-{label}", "name": f"behind-{label}"})
+            nodes[node] = ("Ensemble", inner)
+            steps.append({"nodeName": node, "name": node})
             stage = meeting[stage]
         return steps
 

@@ -7,6 +7,8 @@ no part in it either: the dispatcher knows which replica is idle.
 
 from __future__ import annotations
 
+import json
+import shlex
 from string import Template
 
 from mipplan.core import Fault
@@ -18,6 +20,8 @@ from mipplan.pipeline import DispatchLaw
 RULES = ServingRules("Ray Serve", is_oldest_first=True, laws=frozenset(DispatchLaw))
 
 _INGRESS = "Ingress"
+#: What Ray itself counts, and refuses as a resource of one's own or takes for bytes.
+_RAY_RESOURCES = {"CPU", "GPU", "memory", "object_store_memory"}
 
 _APPLICATION = Template('''\
 """$pipeline on Ray Serve: $what
@@ -155,8 +159,9 @@ class RayServe:
             if deployment.emulate
             else "Put your models into the classes of `app.py` first."
         )
-        devices = ", ".join(f'"{_escaped(name)}": {count}' for name, count in deployment.devices().items())
-        resources = "" if deployment.emulate else f" --resources '{{{devices}}}'"
+        devices = {_resource(name): count for name, count in deployment.devices().items()}
+        text = json.dumps(devices, ensure_ascii=False)
+        resources = "" if deployment.emulate else f" --resources {shlex.quote(text)}"
         return f"""\
 {first}
 
@@ -181,8 +186,9 @@ def _class_name(stage: DeployedStage) -> str:
     return f"Stage_{stage.python_name}"
 
 
-def _escaped(hardware: str) -> str:
-    return hardware.replace("\\", "\\\\").replace('"', '\\"')
+def _resource(hardware: str) -> str:
+    """Name a hardware type for Ray, which has resources of its own."""
+    return f"{hardware} device" if hardware in _RAY_RESOURCES else hardware
 
 
 def _application(deployment: Deployment) -> str:
@@ -231,7 +237,7 @@ def _stage(deployment: Deployment, stage: DeployedStage) -> str:
 
 def _options(deployment: Deployment, stage: DeployedStage) -> str:
     text = f"{stage.text}; {stage.table_text}. A device for each: `ray start --resources` says what machines have."
-    options: dict[str, object] = {"resources": {stage.choice.hardware: 1}}
+    options: dict[str, object] = {"resources": {_resource(stage.choice.hardware): 1}}
     if stage.is_gpu:
         options = {"num_gpus": 1, **options}
     if deployment.emulate:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from mipplan.core import Fault, Faults, InputError, shown
-from mipplan.documents import AnyPath
+from mipplan.documents import AnyPath, output_problem
 from mipplan.following.acting import FollowParams
 from mipplan.following.loop import Followed, FollowLoop
 from mipplan.following.result import FollowSummary
@@ -104,6 +104,9 @@ def follow(
         faults.add(
             Fault("time_limit_s", f"expected a positive number of seconds, found {shown(time_limit_s)}")
         )
+    problem = None if state is None or shadow else output_problem(state)
+    if problem is not None:
+        faults.add(Fault("state", problem))
     urls = list(metrics) or (list(opened.value.metrics_urls) if opened else [])
     if opened and not urls:
         faults.add(Fault("metrics", f"{opened.value.name} needs the URLs of its metrics"))

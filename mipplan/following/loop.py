@@ -32,6 +32,7 @@ _SPOKEN = (
     "metrics failed",
     "metrics back",
     "policy failed",
+    "state not written",
 )
 
 
@@ -132,7 +133,7 @@ class FollowLoop:
                     wanted = self._decide(decider, builder, active, floor if now_ns < hold_ns else {})
                     self._conclude(wanted, before, now_ns)
                     if state is not None and wanted != before and not self._followed.shadow:
-                        replace(self._followed.identity, replicas=wanted).save(state)
+                        self._save(state, wanted)
                 if not self._followed.shadow:
                     if found is not None:
                         actuator.compare(now_ns, active)
@@ -209,6 +210,12 @@ class FollowLoop:
         self._counts.ticks += 1
         self._counts.queries += sum(tick.queries)
         return wanted
+
+    def _save(self, state: AnyPath, wanted: Mapping[str, int]) -> None:
+        try:
+            replace(self._followed.identity, replicas=wanted).save(state)
+        except InputError as error:  # a full disk must not stop following
+            self._note("state not written", error=str(error))
 
     def _conclude(self, wanted: Mapping[str, int], before: Mapping[str, int], now_ns: int) -> None:
         """Log a decision that changes something, and every now and then one that does not."""

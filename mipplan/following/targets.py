@@ -72,7 +72,8 @@ class TritonTarget:
         self._names = {stage: names.get(stage, labels[stage]) for stage in plan.choices}
         # Metrics have a port of their own, 8002 beside 8000 for HTTP.
         parts = urlsplit(url)
-        self.metrics_urls: Sequence[str] = [f"{parts.scheme}://{parts.hostname}:8002/metrics"]
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        self.metrics_urls: Sequence[str] = [f"{parts.scheme}://{host}:8002/metrics"]
 
     def serving(self, timeout_s: float) -> Mapping[str, int]:
         """Count the instances of each model."""
@@ -220,8 +221,12 @@ def open_target(
     if kind not in FOLLOW_TARGETS:
         hint = suggestion(kind, FOLLOW_TARGETS) or f"; there are {listed(FOLLOW_TARGETS)}"
         faults.append(Fault("target", f"there is no {shown(kind)}{hint}"))
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no such port, or brackets that do not close
+        is_url = False
+    if not is_url:
         faults.append(Fault("target", f"expected KIND:http://HOST:PORT, found {shown(text)}"))
     faults += [
         Fault(f"names.{stage}", "the plan has no such stage")

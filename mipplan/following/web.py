@@ -50,7 +50,11 @@ def fetch(
         If no answer comes in time, it is not whole, is too large, or its status is not 2xx.
     """
     ends = time.monotonic() + timeout_s
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # brackets that do not close, or no port that there can be
+        raise WebError(f"expected http://HOST:PORT/…, found {shown(url)}") from None
     connects = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}.get(parts.scheme)
     if connects is None or not parts.hostname:
         raise WebError(f"expected http://HOST:PORT/…, found {shown(url)}")
@@ -59,7 +63,7 @@ def fetch(
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
-    connection = connects(parts.hostname, parts.port, timeout=timeout_s)
+    connection = connects(parts.hostname, port, timeout=timeout_s)
     try:
         connection.request(method, path, body, headers)
         with connection.getresponse() as answer:

@@ -115,7 +115,7 @@ def _add(entry: dict[str, object], requests: dict[int, _Request]) -> None:
     for stamp in stamps:
         # Older versions write the names in small letters, with blanks.
         name, at_ns = str(stamp["name"]).upper().replace(" ", "_"), stamp["ns"]
-        if not is_whole(at_ns):
+        if not is_whole(at_ns) or abs(at_ns) >= 2**63:
             raise TypeError
         request.stamps.setdefault(name, at_ns)
 

@@ -329,16 +329,17 @@ class _Folder:
                 # Stages of one model on one hardware share a table: of each size the one seen more often.
                 rows = tables.setdefault(self._named(one.stage), {})
                 rows[one.batch] = max(rows.get(one.batch, one), one, key=lambda seen: seen.count)
-        by_model: dict[str, list[list[object]]] = {}
+        by_file: dict[str, list[list[object]]] = {}
         for (model, hardware), rows in tables.items():
             for batch, one in sorted(rows.items()):
                 p50, p99 = one.p50.value_ns / NS_PER_MS, one.p99.value_ns / NS_PER_MS
                 latency = p99 if self.latency == "p99" else p50
                 source = f"{origin}, stage {one.stage}, {one.count:,} batches, {self.latency.upper()}"
-                by_model.setdefault(model, []).append([model, hardware, batch, latency, p50, p99, source])
+                # Models whose names differ only in signs that no file is to have share a file.
+                name = re.sub(r"[^\w.-]+", "_", model).strip(".") or "model"
+                by_file.setdefault(name, []).append([model, hardware, batch, latency, p50, p99, source])
         heading = ["model", "hardware", "batch", "latency_ms", "latency_p50_ms", "latency_p99_ms", "source"]
-        for model, lines in by_model.items():
-            name = re.sub(r"[^\w.-]+", "_", model).strip(".") or "model"
+        for name, lines in by_file.items():
             texts[f"models/{name}.csv"] = _csv(heading, lines)
         prices = self._hardware_text({hardware for _, hardware in tables})
         if prices:

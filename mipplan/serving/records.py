@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mipplan.core import NS_PER_S
-from mipplan.documents import AnyPath
+from mipplan.core import NS_PER_S, InputError
+from mipplan.documents import AnyPath, output_problem
 from mipplan.logs import LogMetadata, LogWriter, StageLog, StageRow, write_log
 from mipplan.result import Plan, fingerprint
 from mipplan.serving.clock import now_ns, unix_offset_ns
@@ -205,7 +205,7 @@ class StageRecorder:
     Raises
     ------
     InputError
-        If the folder cannot be made.
+        If the folder cannot be made, or the file surely not be written.
     """
 
     def __init__(
@@ -217,6 +217,8 @@ class StageRecorder:
         )
         self._metadata, self._rows = metadata, list[StageRow]()
         is_file = self._path.suffix == ".parquet"
+        if is_file and (problem := output_problem(path)) is not None:
+            raise InputError.one("log", problem)  # now, and not when all that was to be written is lost
         self._writer = None if is_file else LogWriter(self._path, StageLog, metadata, sys.maxsize)
         self._thread, self._unwritten = ThreadPoolExecutor(1), 0
         self._rows_at_once = rows_at_once

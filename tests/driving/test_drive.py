@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,6 +192,17 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
     assert places == ["trace", "scale", "time_limit_s", "timeout_s", "out", "target", "inputs", "method"]
     with pytest.raises(mp.InputError, match="what a model of the Open Inference Protocol takes is known"):
         find_target("http://127.0.0.1:9/v2/models/net", body="x")
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://h:99999", None])
+def test_what_is_no_url_is_told(url: Any) -> None:
+    with pytest.raises(mp.InputError, match="target: expected http://HOST:PORT"):
+        find_target(url)
+
+
+def test_hosts_and_folders_that_begin_like_the_protocol_stay() -> None:
+    with served(answers) as url, pytest.raises(mp.InputError, match=r"/v2x/v2: .*answers 404"):
+        find_target(f"{url}/v2x/v2", model="net")
 
 
 def test_target_that_is_not_there_is_told_before_the_run() -> None:

@@ -255,6 +255,25 @@ def test_a_diamond_is_an_ensemble_in_a_sequence() -> None:
     assert kinds == {"root": "Sequence", "behind-first": "Ensemble"}
 
 
+def test_names_of_nodes_and_words_of_yaml_stay_apart() -> None:
+    """A stage called entry once had the node of the pipeline's own entry, which led to itself then."""
+    arcs = [("entry", "on"), ("entry", "null"), ("on", "off"), ("null", "off"), ("off", "no"), ("yes", "no")]
+    pipeline = mp.Pipeline.from_document(
+        {
+            "slo": "1s",
+            "stages": {name: {"model": "resnet50"} for name in ("entry", "on", "null", "off", "yes", "no")},
+            "edges": [{"from": one, "to": other} for one, other in arcs],
+        }
+    )
+    plan = mp.Plan.from_choices(pipeline, mp.Profiles.default(), dict.fromkeys(pipeline.stages, ("t4", 2, 1)))
+    graph = yaml.safe_load(TARGETS["kserve"].files(Deployment(plan))["inference-graph.yaml"])
+    jsonschema.validate(graph, SCHEMAS["InferenceGraph"])
+    steps = [step for node in graph["spec"]["nodes"].values() for step in node["steps"]]
+    assert sorted(step["nodeName"] for step in steps if "nodeName" in step) == sorted(
+        graph["spec"]["nodes"].keys() - {"root"}
+    )
+
+
 def test_a_cascade_ends_early_where_the_answer_says_so() -> None:
     plan = shipped_plan("cascade")
     (graph,) = of_kind(documents("kserve", plan), "InferenceGraph")

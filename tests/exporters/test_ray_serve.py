@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import asyncio
 import importlib.util
+import json
+import shlex
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import jsonschema
+import pandas as pd
 import pytest
 import yaml
 
@@ -48,6 +51,26 @@ def test_stages_ask_for_their_devices(name: str, emulate: bool) -> None:
         hardware = plan.choices[stage].hardware
         gpus = {} if hardware == "cpu" else {"num_gpus": 1}
         assert asked == ({} if emulate else {**gpus, "resources": {hardware: 1}})
+
+
+def test_hardware_that_is_called_as_ray_calls_its_own_is_a_resource_that_ray_takes() -> None:
+    profiles = mp.Profiles.from_pandas(
+        pd.DataFrame({"usd_per_hour": 1.0}, index=["CPU", "o'x"]),
+        pd.DataFrame(
+            {"model": "m", "hardware": ["CPU", "o'x"], "batch": 1, "latency_ms": 5.0},
+        ),
+    )
+    pipeline = mp.Pipeline.from_document(
+        {
+            "slo": "1s",
+            "stages": {"a": {"model": "m"}, "b": {"model": "m"}},
+            "edges": [{"from": "a", "to": "b"}],
+        }
+    )
+    plan = mp.Plan.from_choices(pipeline, profiles, {"a": ("CPU", 1, 1), "b": ("o'x", 1, 2)})
+    assert "'a': {'resources': {'CPU device': 1}}" in RAY.files(Deployment(plan))["app.py"]
+    (line,) = [line for line in RAY.start(Deployment(plan)).splitlines() if line.startswith("ray start")]
+    assert json.loads(shlex.split(line)[-1]) == {"CPU device": 1, "o'x": 2}
 
 
 @pytest.mark.parametrize("name", CHOICES)

@@ -251,11 +251,45 @@ def test_state_that_is_none_of_ours_is_refused(text: str, says: str, tmp_path: P
         mp.follow(PLAN, "mipplan:http://127.0.0.1:9", sample=SAMPLE, state=state)
 
 
+def test_state_that_cannot_be_written_does_not_stop_following(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    dispatcher, audit = FakeDispatcher({"only": 2}, 50.0), tmp_path / "audit.jsonl"
+
+    class Loses(Wish):
+        def decide(self, seen: Any) -> dict[str, int]:
+            if folder.is_dir():
+                folder.rmdir()
+            return super().decide(seen)
+
+    with serving(dispatcher) as fake:
+        state = folder / "state.json"
+        followed(fake, Loses(6), lambda: dispatcher.replicas["only"] == 6, state=state, audit=audit)
+    assert dispatcher.replicas == {"only": 6}
+    assert "state not written" in audit.read_text()
+
+
 def test_bad_arguments_are_all_named() -> None:
     with pytest.raises(mp.InputError) as caught:
-        mp.follow(PLAN, "tritno:127.0.0.1", policy="oracle", period_s=0, names={"olny": "x"})
+        mp.follow(
+            PLAN,
+            "tritno:127.0.0.1",
+            policy="oracle",
+            period_s=0,
+            names={"olny": "x"},
+            state="/no/such/folder/x",
+        )
     told = " ".join(map(str, caught.value.faults))
-    for part in ("tritno", "triton", "http://HOST:PORT", "names.olny", "oracle", "period_s", "sample"):
+    for part in (
+        "tritno",
+        "triton",
+        "http://HOST:PORT",
+        "names.olny",
+        "oracle",
+        "period_s",
+        "sample",
+        "state",
+    ):
         assert part in told
 
 
@@ -279,7 +313,10 @@ def test_fetch_ends_in_time_with_a_reason(fault: Any) -> None:
 
 
 def test_url_that_is_none_is_refused() -> None:
-    with pytest.raises(WebError, match="expected http"):
-        fetch("ftp://127.0.0.1/x")
-    with pytest.raises(mp.InputError, match="expected KIND"):
-        open_target(PLAN, "ray:localhost:8265")
+    for url in ("ftp://127.0.0.1/x", "http://[::1/x", "http://127.0.0.1:99999/x"):
+        with pytest.raises(WebError, match="expected http"):
+            fetch(url)
+    for target in ("ray:localhost:8265", "mipplan:http://[::1", "triton:http://127.0.0.1:99999"):
+        with pytest.raises(mp.InputError, match="expected KIND"):
+            open_target(PLAN, target)
+    assert open_target(PLAN, "triton:http://[::1]:8000").metrics_urls == ["http://[::1]:8002/metrics"]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.logs import QueryLog, RunLog, write_log
+from mipplan.logs import QueryLog, RunLog, StageLog, StageRow, write_log
 from mipplan.observing import batches_of, hops_of
 from validation.served_runs import CHOICES, MS, pipeline, plan, profiles, served, traffic
 
@@ -144,6 +144,17 @@ def test_commands_agree_with_the_calls(tmp_path: Path) -> None:
     shown = runner.invoke(app, ["truth", str(tmp_path / "plan.json"), *logs, *shift])
     assert "verdict: the prediction is within the interval" in shown.stdout
     assert pipeline().name
+
+
+def test_stages_whose_names_make_one_file_both_have_their_tables(tmp_path: Path) -> None:
+    rows = [
+        StageRow(query, stage, at, at, at + MS, batch=query, batch_size=1)
+        for query in range(12)
+        for stage, at in (("read it", query * 10 * MS), ("read_it", query * 10 * MS + 2 * MS))
+    ]
+    write_log(tmp_path / "s.parquet", StageLog.from_rows(rows))
+    mp.observe(tmp_path / "s.parquet", out=tmp_path / "o", hardware="t4", usd_per_hour=1.0)
+    assert mp.Profiles.read(tmp_path / "o").models == ("read it", "read_it")
 
 
 def test_arguments_at_fault_are_all_told(tmp_path: Path) -> None:

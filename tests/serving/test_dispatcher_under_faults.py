@@ -182,6 +182,17 @@ def test_draining_serves_what_is_in_flight_and_accepts_nothing() -> None:
     assert outcomes(run) == {0: "served", 1: "served"}
 
 
+def test_many_joins_in_a_row_take_no_time_without_end() -> None:
+    """Stages above a stage were once found by every way to it, of which there are 2⁴⁰ here."""
+    edges = {}
+    for n in range(40):
+        for way in (f"left{n}", f"right{n}"):
+            edges |= {(f"at{n}", way): {}, (way, f"at{n + 1}"): {}}
+    stages = dict.fromkeys((stage for arc in edges for stage in arc), ([1.0], 1))
+    run = rehearse(Dispatcher(Blueprint.of(small_plan(stages, edges))), [0])
+    assert run.latency_ns == {0: 81 * MS}
+
+
 def test_a_name_in_flight_is_refused() -> None:
     dispatcher = Dispatcher(Blueprint.of(ONE))
     dispatcher.arrive("q", 0)

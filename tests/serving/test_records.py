@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mipplan.core import InputError
 from mipplan.logs import MISSING, read_log
 from mipplan.result import fingerprint
 from mipplan.serving import (
@@ -54,6 +55,11 @@ def test_a_log_has_a_row_for_every_token_of_every_batch(name: str, tmp_path: Pat
     assert {source.law for source in log.sources} == {"eager, oldest_first"}
     # By which `mipplan truth` sees that it is given the plan that was served.
     assert {source.plan for source in log.sources} == {fingerprint(PLAN.to_document())}
+
+
+def test_a_log_that_could_not_be_written_at_the_end_is_refused_at_the_beginning(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="log: there is no folder"):
+        StageRecorder(tmp_path / "gone" / "stages.parquet", PLAN)
 
 
 def test_metrics_count_what_happened() -> None:

@@ -120,10 +120,13 @@ class Blueprint:
         """Whether some edge needs a decision for every token."""
         return any(edge.copies is None for edge in self.edges)
 
-    def ancestors(self, stage: str) -> frozenset[str]:
-        """Return the stages from which a token can reach a stage."""
-        parents = {edge.parent for edge in self.stages[stage].incoming}
-        return frozenset(parents.union(*(self.ancestors(parent) for parent in parents)))
+    def ancestors(self) -> dict[str, frozenset[str]]:
+        """Return the stages from which a token can reach each stage."""
+        found: dict[str, frozenset[str]] = {}
+        for name, stage in self.stages.items():
+            parents = {edge.parent for edge in stage.incoming}
+            found[name] = frozenset(parents.union(*(found[parent] for parent in parents)))
+        return found
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class TokenFlow:
     ) -> None:
         self._stages = blueprint.stages
         self._sources = tuple(blueprint.sources)
-        self._ancestors = {name: blueprint.ancestors(name) for name in blueprint.stages}
+        self._ancestors = blueprint.ancestors()
         self._send, self._enqueue = send, enqueue
 
     def enter(self, query: ServedQuery, payload: Any, now_ns: int) -> None:
