@@ -166,6 +166,9 @@ def read_bins(path: AnyPath, bin_ns: int, params: ReadParams = DEFAULTS) -> Coun
             f"reaches to {last}, more than {MOST_BINS:,} bins: subtract the first time, or take longer bins"
         )
         raise table.fault(column, message)
+    if column not in ARRIVAL_COLUMNS and counts.start_ns[0]:
+        before = int(counts.start_ns[0]) // counts.interval_ns
+        raise table.fault(column, f"leaves out the first {before} intervals: write 0 where nothing came")
     total: Float64 = np.bincount(number, weights=values).astype(np.float64)
     return Counts(np.arange(total.size, dtype=np.int64) * bin_ns, bin_ns, total, (note,))
 
