@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ from benchmarks.race.traffic import (
     real_day,
 )
 from benchmarks.tuner.traffic import SHARED
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 
 # ------------------------------------------------------------------------------------------------ traffic
 
@@ -213,3 +217,22 @@ def test_summary_and_picture_tell_tuning_from_final_draws() -> None:
     assert f"- cascade, {trace_name(FINAL[0])}: inferline, inferline at" in text
     assert "InferLine's pair as published (0.90%) | 2.00 | missed |" in text
     assert len(draw_frontiers(parts).axes) == 2
+
+
+# ------------------------------------------------------------------------------------------------ README
+
+
+def test_the_readme_says_of_the_race_what_its_rows_say() -> None:
+    race, days = (
+        (RESULTS / name / "summary.md").read_text(encoding="utf-8") for name in ("race", "race_days")
+    )
+    (final,) = (part for part in race.split("\n## ") if part.startswith("Final draws"))
+    said = "it\nis in total nowhere above InferLine's tuner and the autoscalers"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert (said in readme) == ("| nowhere above | kept |" in final)
+    (each,) = (
+        line for line in final.splitlines() if "at each of these miss rates on ≥ 80% of the pairs" in line
+    )
+    assert ("at each of these\non at least 80 % of the single traces" in readme) == each.endswith("| kept |")
+    assert "Pairs on which a rival does it for less" in final
+    assert "Pairs on which a rival does it for less" in days

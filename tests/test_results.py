@@ -380,17 +380,6 @@ def test_plans_that_are_not_proven_are_named() -> None:
     )
 
 
-def test_the_readme_says_of_the_race_what_its_rows_say() -> None:
-    race, days = (
-        (RESULTS / name / "summary.md").read_text(encoding="utf-8") for name in ("race", "race_days")
-    )
-    (final,) = (part for part in race.split("\n## ") if part.startswith("Final draws"))
-    said = "it\nis in total nowhere above InferLine's tuner and the autoscalers"
-    assert (said in (ROOT / "README.md").read_text(encoding="utf-8")) == ("| nowhere above | kept |" in final)
-    assert "Pairs on which a rival does it for less" in final
-    assert "Pairs on which a rival does it for less" in days
-
-
 def test_the_readme_says_of_planning_what_its_rows_say() -> None:
     rows = pd.read_csv(RESULTS / "planning" / "planning.csv")
     chain, tree = (own.groupby(["stages", "queries"])["seconds"].median() for _, own in rows.groupby("shape"))

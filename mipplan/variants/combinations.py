@@ -215,8 +215,8 @@ class _Search:
         if self._asked.guarantee is Guarantee.RELIABLE:
             # It rests on its test, which says nothing of what is cheapest.
             figures = replace(self._best.figures, lower_bound_microusd_per_hour=int(min(cost, lower_bound)))
-            reason = reason if self._stopped else self._best.reason
-            return replace(self._best, figures=figures, reason=reason, limit=limit)
+            why = reason if self._stopped else self._best.reason
+            return replace(self._best, figures=figures, reason=why, limit=limit)
         if lower_bound >= cost or not math.isfinite(lower_bound):
             figures = replace(self._best.figures, lower_bound_microusd_per_hour=cost)
             return replace(self._best, status=PlanStatus.OPTIMAL, figures=figures, reason=None, limit=None)
