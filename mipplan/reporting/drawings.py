@@ -41,7 +41,11 @@ def drawing_report(
         Where it was written to.
     """
     return DrawingReport(
-        command=command, plan_file=plan_file, trace=TraceReport.of(trace), shows=shows, written=[written]
+        command=command,
+        plan_file=plan_file,
+        trace=TraceReport.of(trace),
+        shows=shows,
+        written=[written],
     )
 
 
