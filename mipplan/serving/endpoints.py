@@ -1,4 +1,5 @@
-"""The worker for stages that are served elsewhere, by servers of the Open Inference Protocol such as Triton or KServe.
+"""The worker for stages that are served elsewhere: by servers of the Open Inference Protocol such as Triton or KServe,
+or by mosec, whose service then takes and gives that protocol's documents.
 
 Each replica is an endpoint of its own, to which a whole batch goes as one request. The server must not batch or queue
 by itself: one instance of the model behind each endpoint, no dynamic batching.
@@ -18,7 +19,8 @@ from mipplan.serving.workers import BatchFailedError, ReplicaGoneError
 if TYPE_CHECKING:
     import aiohttp
 
-_FORM = "http://HOST:PORT/v2/models/NAME"
+_MOSEC = "/inference"
+_FORM = f"http://HOST:PORT/v2/models/NAME, or http://HOST:PORT{_MOSEC} of mosec"
 #: A server that is asked whether it is ready answers within this time, or is not.
 _READY_S = 2.0
 
@@ -29,7 +31,7 @@ class EndpointWorker:
     Parameters
     ----------
     urls : mapping of str to sequence of str
-        By stage, one URL (``http://HOST:PORT/v2/models/NAME``) for each replica.
+        By stage, one URL for each replica: ``http://HOST:PORT/v2/models/NAME``, or ``http://HOST:PORT/inference``.
 
     Raises
     ------
@@ -41,7 +43,8 @@ class EndpointWorker:
         faults = Faults()
         for stage, given in urls.items():
             for number, url in enumerate(given):
-                if not url.startswith(("http://", "https://")) or "/v2/models/" not in url:
+                known = "/v2/models/" in url or url.rstrip("/").endswith(_MOSEC)
+                if not url.startswith(("http://", "https://")) or not known:
                     faults.add(Fault(f"urls.{stage}[{number}]", f"expected {_FORM}, found {shown(url)}"))
         faults.check()
         self._urls = {stage: [url.rstrip("/") for url in given] for stage, given in urls.items()}
@@ -65,7 +68,8 @@ class EndpointWorker:
         url = self._urls[stage][replica]
         try:
             timeout = aiohttp.ClientTimeout(total=_READY_S)
-            async with self._session.get(f"{url}/ready", timeout=timeout) as response:
+            asked = url.removesuffix(_MOSEC) if url.endswith(_MOSEC) else f"{url}/ready"
+            async with self._session.get(asked, timeout=timeout) as response:
                 status = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ReplicaGoneError(f"{url} cannot be reached: {str(error) or type(error).__name__}") from None
@@ -78,7 +82,8 @@ class EndpointWorker:
 
         queries = [[tensor for _, tensors in token.inputs for tensor in tensors] for token in batch.tokens]
         entries = [tensor_document(tensor) for tensor in together(queries)]
-        url = f"{self._urls[stage][replica]}/infer"
+        url = self._urls[stage][replica]
+        url = url if url.endswith(_MOSEC) else f"{url}/infer"
         try:
             async with self._session.post(url, json={"inputs": entries}) as response:
                 body = await response.read()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mipplan as mp
+from benchmarks.truth.servers import TRUTH_SYSTEMS, free_port, started
 from mipplan.serving import (
     EndpointWorker,
     HostParams,
@@ -86,6 +89,39 @@ def test_a_batch_is_one_request() -> None:
     asyncio.run(with_server(server, client))
     assert sum(server.batches) == 9
     assert max(server.batches) == 4
+
+
+MOSEC = """
+from mosec import Server, Worker
+
+class Doubling(Worker):
+    def forward(self, asked):
+        (tensor,) = asked["inputs"]
+        return {"outputs": [{**tensor, "name": "y", "data": [2 * value for value in tensor["data"]]}]}
+
+if __name__ == "__main__":
+    server = Server()
+    server.append_worker(Doubling)
+    server.run()
+"""
+
+
+def test_a_stage_may_be_a_service_of_mosec(tmp_path: Path) -> None:
+    if (reason := TRUTH_SYSTEMS["mosec"].missing()) is not None:
+        pytest.skip(reason)
+    (tmp_path / "server.py").write_text(MOSEC, encoding="utf-8")
+
+    async def client(url: str) -> None:
+        async with ServingHost(PLAN, EndpointWorker({"a": [url]})) as host:
+            answers = await asyncio.gather(*(host.infer(asked(number)) for number in range(9)))
+        found = [answer.query.outputs[0][1] for answer in answers]
+        assert found == [[InferTensor("y", "INT64", (1, 1), [2 * number])] for number in range(9)]
+
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "server.py", "--address", "127.0.0.1", "--port", str(port)]
+    with started(command, tmp_path, f"{url}/metrics"):
+        asyncio.run(client(f"{url}/inference"))
 
 
 @pytest.mark.parametrize(
