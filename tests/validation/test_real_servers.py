@@ -9,6 +9,7 @@ is measured by ``benchmarks/truth``.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,44 @@ import pytest
 
 import mipplan as mp
 from benchmarks.truth.run import plan_of
-from benchmarks.truth.servers import ONGOING, RAY_WINDOW_MS, TRUTH_SYSTEMS, ray_server
+from benchmarks.truth.servers import (
+    ONGOING,
+    RAY_WINDOW_MS,
+    TRUTH_SYSTEMS,
+    free_port,
+    ray_server,
+    started,
+)
 from mipplan.logs import QueryLog
+from serving_plans import small_plan
 
 #: Bursts, at some half of what the slowest stage carries.
 TRACE = mp.Trace.gamma(rate_rps=25, cv=2.5, duration_s=3, seed=4)
 #: The same for Ray, which takes some 20 ms of a processor for each query, with fewer replicas, each a process.
 RAY_TRACE = mp.Trace.gamma(rate_rps=8, cv=2.5, duration_s=4, seed=4)
 RAY_CHOICES = {"recognise": ("v100", 4, 1), "answer": ("t4", 2, 2), "speak": ("t4", 1, 1)}
+
+
+LITSERVE = """
+import sys, time
+import litserve
+
+class Sleeping(litserve.LitAPI):
+    def setup(self, device):
+        self.latency_s = [float(each) for each in sys.argv[2:]]
+    def decode_request(self, request):
+        return request["query"]
+    def predict(self, batch):
+        time.sleep(self.latency_s[len(batch) - 1])
+        return batch
+    def encode_response(self, output):
+        return {"query": output}
+
+if __name__ == "__main__":
+    api = Sleeping(max_batch_size=4, batch_timeout=0.005)
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=2)
+    server.run(host="127.0.0.1", port=int(sys.argv[1]), num_api_servers=1, generate_client_file=False)
+"""
 
 
 def check(plan: mp.Plan, trace: mp.Trace, log: QueryLog, law: str | None) -> None:
@@ -58,6 +89,19 @@ def test_server_does_what_its_law_says(name: str, tmp_path: Path) -> None:
             rows = stages.at(stage)
             assert sorted(rows.query.tolist()) == list(range(len(TRACE)))
             assert rows.batch_size.max() <= choice.batch
+
+
+def test_litserve_does_what_its_law_says(tmp_path: Path) -> None:
+    """A server of one stage."""
+    pytest.importorskip("litserve")
+    latency_ms = [20.0, 25.0, 30.0, 35.0]
+    plan, port = small_plan({"a": (latency_ms, 2)}), free_port()
+    (tmp_path / "server.py").write_text(LITSERVE, encoding="utf-8")
+    command = [sys.executable, "server.py", str(port), *(str(each / 1e3) for each in latency_ms)]
+    trace = mp.Trace.gamma(rate_rps=60, cv=2.5, duration_s=3, seed=4)
+    with started(command, tmp_path, f"http://127.0.0.1:{port}/health"):
+        log = mp.drive(trace, f"http://127.0.0.1:{port}/predict", body='{"query": {query}}').log
+    check(plan, trace, log, "litserve:window=5ms")
 
 
 def test_ray_serve_does_as_it_comes_and_by_the_exported_application(tmp_path: Path) -> None:
