@@ -2,15 +2,16 @@
 
 Numbers of replicas alone make thousands of near-optimal plans, which nobody wants to read. So plans are told apart by a
 *pattern*: the hardware of every stage, or its variant, or both. Of each pattern the menu holds the cheapest certified
-plan, or, by accuracy, every plan that is more accurate than all that are cheaper. Patterns come one after another,
-the cheapest first, each by a search that excludes those before (a cover: some stage must differ). When such a search
-proves that nothing is left within the share, the menu is complete.
+plan; by accuracy or energy, every plan that is more accurate, or draws less, than all that are cheaper. Patterns come
+one after another, the cheapest first, each by a search that excludes those before (a cover: some stage must differ).
+When such a search proves that nothing is left within the share, the menu is complete.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -29,7 +30,7 @@ from mipplan.core import (
 from mipplan.options import StageOptions, undominated_per_hardware
 from mipplan.pipeline import Pipeline
 from mipplan.planner import PlanMaker, PlanSearch, SearchMethod
-from mipplan.profiles import Profiles
+from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import Choice, Figures, Limit, Plan, PlanStatus, choice_text
 from mipplan.trace import Trace
 from mipplan.variants.asking import Asker
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: By what plans of a menu differ.
-WAYS: Final = ("accuracy", "hardware", "variants", "both")
+WAYS: Final = ("accuracy", "energy", "hardware", "variants", "both")
 #: What of a choice makes the pattern.
 _PATTERNS: Final[Mapping[str, Callable[[Choice], tuple[str | None, ...]]]] = {
     "hardware": lambda choice: (choice.hardware,),
@@ -58,7 +59,7 @@ class PlanMenu(Printable):
     plans : tuple of Plan
         Each certified, each the cheapest of its kind; the first is the cheapest of all.
     by : str
-        In what they differ: ``accuracy``, ``hardware``, ``variants`` or ``both``.
+        In what they differ: ``accuracy``, ``energy``, ``hardware``, ``variants`` or ``both``.
     within : float
         The share by which they may cost more than the cheapest.
     complete : bool
@@ -73,10 +74,10 @@ class PlanMenu(Printable):
     limit: Limit | None = None
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return one row per plan: its cost, accuracy and certificate, and the choice of every stage in words."""
+        """Return one row per plan: cost, accuracy, power and certificate, and the choice of every stage in words."""
         import pandas as pd
 
-        names = ("usd_per_hour", "accuracy", "certificate_s")
+        names = ("usd_per_hour", "accuracy", *(("power_w",) if self.by == "energy" else ()), "certificate_s")
         return pd.DataFrame(
             {name: getattr(plan, name) for name in names}
             | {s: choice_text(c) for s, c in plan.choices.items()}
@@ -86,14 +87,22 @@ class PlanMenu(Printable):
     def _summary(self) -> Summary:
         state = "complete: there are no others" if self.complete else "there may be others"
         named = any(choice.variant for plan in self.plans for choice in plan.choices.values())
+        powered = self.by == "energy"
         return Summary(
             f"Menu of {len(self.plans)} plans within {self.within:.3g} of the cheapest, by {self.by}",
             figures=(("proof", state), ("reason", self.reason)),
-            headings=(">$/h", *((">accuracy",) if named else ()), ">certificate", "plan"),
+            headings=(
+                ">$/h",
+                *((">accuracy",) if named else ()),
+                *((">W at most",) if powered else ()),
+                ">certificate",
+                "plan",
+            ),
             rows=(
                 (
                     f"{plan.usd_per_hour:.4f}",
                     *((f"{plan.accuracy or 0:.4g}",) if named else ()),
+                    *((f"{plan.power_w or 0:.6g}",) if powered else ()),
                     f"{(plan.certificate_s or 0) * 1e3:.4g} ms",
                     ", ".join(
                         f"{s}: {c.replicas} {c.variant or ''} {c.hardware}" for s, c in plan.choices.items()
@@ -130,8 +139,9 @@ def menu(
         As for `mipplan.plan`.
     within : float
         Plans may cost this share more than the cheapest, from 0 to 10.
-    by : {"both", "hardware", "variants", "accuracy"}
-        What makes plans different: hardware or variant of some stage, either, or more accuracy.
+    by : {"both", "hardware", "variants", "accuracy", "energy"}
+        What makes plans different: hardware or variant of some stage, either, more accuracy, or less power
+        (`Plan.power_w`).
     most : int
         The search ends after so many plans; at most 1,000.
     accuracy : float, optional
@@ -159,6 +169,8 @@ def menu(
     if not isinstance(most, int) or not 1 <= most <= 1000:
         wrong.append(Fault("most", f"expected a whole number from 1 to 1,000, found {shown(most)}"))
     InputError.raise_if(wrong)
+    if by == "energy":
+        settings = {**settings, "energy": settings.get("energy") or EnergyTerms()}
     asker = Asker(
         pipeline,
         profiles,
@@ -175,7 +187,9 @@ def menu(
     budget = int((first.microusd_per_hour or 0) * (1 + within))
     found = _Found(by, within, most, budget, first)
     if by == "accuracy":
-        return _more_accurate(asker, found)
+        return _one_after_another(found, partial(_more_accurate, asker))
+    if by == "energy":
+        return _one_after_another(found, partial(_drawing_less, asker, accuracy))
     asked = replace(asker.asked, objective=replace(asker.asked.objective, min_accuracy=accuracy))
     for combination in each_combination(asked):
         one = combination.asked
@@ -199,7 +213,8 @@ class _Found:
         best: dict[object, Plan] = {}
         for plan in sorted(self.plans, key=lambda plan: plan.microusd_per_hour or 0):
             pattern = _PATTERNS.get(self.by)
-            kind = plan.accuracy if pattern is None else tuple(map(pattern, plan.choices.values()))
+            further = plan.figures.power_mw if self.by == "energy" else plan.accuracy
+            kind = further if pattern is None else tuple(map(pattern, plan.choices.values()))
             best.setdefault(kind, plan)
         plans = list(best.values())
         complete = self.complete and len(plans) <= self.most and self.first.status is PlanStatus.OPTIMAL
@@ -213,22 +228,33 @@ class _Found:
         return PlanMenu(tuple(plans[: self.most]), self.by, self.within, complete, reason, self.limit)
 
 
-def _more_accurate(asker: Asker, found: _Found) -> PlanMenu:
-    """Every plan within the budget that is more accurate than all cheaper ones."""
+def _one_after_another(found: _Found, following: Callable[[Plan], Plan | None]) -> PlanMenu:
+    """Every plan within the budget that has more of what is wanted than all cheaper ones."""
     last = found.first
     while last.choices and (last.microusd_per_hour or 0) <= found.budget:
         if found.plans and found.plans[-1].microusd_per_hour == last.microusd_per_hour:
             found.plans.pop()
         found.plans.append(last)
-        floor = asker.next_above(last.accuracy or 0.0)
-        if len(found.plans) > found.most or last.status is not PlanStatus.OPTIMAL or floor > 1:
-            found.complete = floor > 1 and last.status is PlanStatus.OPTIMAL
-            found.limit = last.limit
+        is_proven = last.status is PlanStatus.OPTIMAL
+        further = following(last) if is_proven and len(found.plans) <= found.most else last
+        if further is None or further is last:
+            found.complete, found.limit = further is None, last.limit
             return found.menu()
-        last = asker.at_least(floor, last.microusd_per_hour or 0)
+        last = further
     dearer = (last.lower_bound_microusd_per_hour or 0) > found.budget
     found.complete, found.limit = last.status is PlanStatus.INFEASIBLE or dearer, last.limit
     return found.menu()
+
+
+def _more_accurate(asker: Asker, plan: Plan) -> Plan | None:
+    """The cheapest that is more accurate; None if nothing can be."""
+    floor = asker.next_above(plan.accuracy or 0.0)
+    return None if floor > 1 else asker.at_least(floor, plan.microusd_per_hour or 0)
+
+
+def _drawing_less(asker: Asker, accuracy: float | None, plan: Plan) -> Plan:
+    """The cheapest that draws less, with this least accuracy."""
+    return asker.at_least(accuracy, plan.microusd_per_hour or 0, (plan.figures.power_mw or 0) - 1)
 
 
 def _add_patterns(found: _Found, maker: PlanMaker, asked: Plan, limits: SearchLimits) -> None:

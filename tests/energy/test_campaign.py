@@ -140,7 +140,27 @@ def check_front(instance: PlanningInstance, price: float, truth: PoweredEnumerat
         assert truth.cheapest(mw[place]) == cost
         # Between two breakpoints there is nothing: just below one the next is the cheapest.
         assert truth.cheapest(mw[place] - 1) == (costs[place + 1] if place + 1 < len(costs) else None)
+    check_menu(instance, terms, front)
     return len(costs)
+
+
+def check_menu(instance: PlanningInstance, terms: mp.EnergyTerms, front: mp.Front) -> None:
+    """A menu by energy is the cheap end of the front."""
+    menu = mp.menu(
+        instance.pipeline,
+        instance.profiles,
+        instance.trace,
+        by="energy",
+        within=0.3,
+        energy=terms,
+        **instance.arguments,
+    )
+    dearest = int(1.3 * (front.plans[0].microusd_per_hour or 0)) if front.plans else 0
+    within = [plan for plan in front.plans if (plan.microusd_per_hour or 0) <= dearest]
+    assert menu.complete == (len(within) <= 20)
+    assert [p.figures.power_mw for p in menu.plans] == [p.figures.power_mw for p in within][:20]
+    assert [p.microusd_per_hour for p in menu.plans] == [p.microusd_per_hour for p in within][:20]
+    assert all(mp.verify(plan, instance.trace).verified for plan in menu.plans[-1:])
 
 
 def check_runs(instance: PlanningInstance, number: int) -> int:

@@ -98,10 +98,14 @@ def menu(
     headroom: flags.Headroom = 1.0,
     within: Annotated[str, flags.option("SHARE", "How much dearer than the cheapest, such as 5%.")] = "5%",
     by: Annotated[
-        str, typer.Option(help="What makes plans differ: both, hardware, variants, or accuracy.")
+        str, typer.Option(help="What makes plans differ: both, hardware, variants, accuracy, or energy.")
     ] = "both",
     most: Annotated[int, flags.option("COUNT", "Offer at most so many.")] = 20,
     accuracy: flags.Accuracy = None,
+    energy: flags.Energy = False,
+    max_power: flags.MaxPower = None,
+    usd_per_kwh: flags.UsdPerKwh = None,
+    gco2_per_kwh: flags.Gco2PerKwh = None,
     time_limit: _Limit = "60s",
     seed: flags.Seed = 0,
     seeds: flags.Draws = 1,
@@ -116,6 +120,7 @@ def menu(
         faults = Faults()
         share = faults.take(lambda: inputs.share_of("--within", within))
         least = faults.take(lambda: accuracy_of(accuracy, None))
+        terms = faults.take(lambda: inputs.energy_of(energy, max_power, usd_per_kwh, gco2_per_kwh))
         given, asked = _given(
             faults,
             pipeline,
@@ -136,6 +141,7 @@ def menu(
                 by=by,
                 most=most,
                 accuracy=least.value,
+                energy=terms.value,
                 **asked,
                 progress=progress,
             )
