@@ -168,6 +168,8 @@ def _check_run(plan: Plan, run: RunLog) -> None:
         )
     elif run.queries.sent_ns[-1] == run.queries.sent_ns[0]:
         faults.append(Fault("logs", "all queries were sent at once: there is no run to look at"))
+    elif not run.queries.ok.any():
+        faults.append(Fault("logs", "no query was answered well: there is no latency to compare"))
     InputError.raise_if(faults)
 
 

@@ -333,6 +333,9 @@ def test_logs_of_something_else_are_refused() -> None:
         )
     with pytest.raises(mp.InputError, match="hold no queries"):
         truth(RunLog(QueryLog.from_rows([]), run.stages))
+    failed = replace(run.queries, status=np.full(len(run.queries), "error", dtype=object))
+    with pytest.raises(mp.InputError, match="no query was answered well"):
+        truth(RunLog(failed, run.stages))
     with pytest.raises(mp.InputError, match="logs of different runs"):
         truth(with_stages(run, replace(run.stages, query=run.stages.query + 10**6)))
     with pytest.raises(mp.InputError) as caught:
