@@ -63,7 +63,7 @@ def test_no_run_exceeds_the_sharp_certificate(part: int) -> None:
     """Under eager dispatch in eight parts; some or all stages are paced in the other four."""
     violations, seen, kinds = Violations(), Counter[str](), Counter[str]()
     is_paced = part >= 8
-    for number in range(campaign_size(quick=40, deep=25_000)):
+    for number in range(campaign_size(quick=75, deep=25_000)):
         rng = np.random.default_rng([61, part, number])
         case = random_case(rng, max_arrivals=int(rng.choice([6, 15, 40])))
         workload = realise(case.pipeline, case.trace, number)

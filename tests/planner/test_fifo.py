@@ -178,7 +178,7 @@ def check(plan: mp.Plan, everything: Everything, path: Path) -> None:
 def test_cheapest_fifo_plan_is_found(tmp_path: Path) -> None:
     violations, seen = Violations(), Counter[str]()
     # In the last one choices are listed that are refused even where all stages are ideal.
-    numbers = [*range(FIRST, FIRST + campaign_size(24, 2_000)), 6877]
+    numbers = [*range(FIRST, FIRST + campaign_size(48, 2_000)), 6877]
     for number in numbers:
         with violations.case(number):
             instance = fifo_instance(number)
@@ -266,7 +266,7 @@ def test_headroom_and_margin_are_kept(tmp_path: Path) -> None:
 def test_explanations_go_by_overtaking() -> None:
     """The cheapest other choice of a stage is that of all there are, however many replicas let tokens pass."""
     compared = 0
-    for number, instance, everything in small_instances(range(FIRST, FIRST + campaign_size(28, 400))):
+    for number, instance, everything in small_instances(range(FIRST, FIRST + campaign_size(40, 400))):
         plan = instance.plan()
         if not plan.choices:
             continue
@@ -289,7 +289,7 @@ def test_explanations_go_by_overtaking() -> None:
 
 def test_whether_there_is_a_plan_is_told_by_ranges() -> None:
     verdicts: Counter[bool] = Counter()
-    for number, instance, everything in small_instances(range(FIRST, FIRST + campaign_size(50, 600))):
+    for number, instance, everything in small_instances(range(FIRST, FIRST + campaign_size(80, 600))):
         found, limit = Feasibility(SearchMethod()).find(realised(instance))
         truth = any(True for _ in everything.certified())
         assert (found is not None, limit) == (truth, None), number

@@ -23,7 +23,7 @@ def test_rounding_stays_within_the_proven_gap() -> None:
     """The campaign of 500 and more random problems against brute force over whole units."""
     seen: Counter[str] = Counter()
     worst = 0.0
-    for seed in range(campaign_size(quick=250, deep=6_000)):
+    for seed in range(campaign_size(quick=500, deep=6_000)):
         rng = np.random.default_rng([15, seed])
         problem = random_scaling(rng, unit=int(rng.choice([1, 1, 1000])))
         best = scale_exhaustively(problem)
@@ -52,7 +52,7 @@ def test_rounding_stays_within_the_proven_gap() -> None:
 def test_units_are_found_where_limits_leave_hardly_any() -> None:
     """No more devices than random units take, and deadlines that these just keep."""
     seen: Counter[str] = Counter()
-    for seed in range(campaign_size(quick=200, deep=6_000)):
+    for seed in range(campaign_size(quick=400, deep=6_000)):
         rng = np.random.default_rng([17, seed])
         problem = tightened(random_scaling(rng, unit=int(rng.choice([1, 1000]))), rng, units=20)
         selections = math.prod((problem.most - problem.least + 1).tolist())
