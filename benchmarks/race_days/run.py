@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
-from benchmarks.race import run as race
+from benchmarks.race.run import report as report
+from benchmarks.race.run import run_jobs
 from benchmarks.race.traffic import REAL_DAYS, day_name
 from benchmarks.tuner.traffic import SHARED
 
@@ -19,9 +18,4 @@ def run(folder: Path, *, quick: bool) -> None:
     if not SHARED.is_dir():
         raise SystemExit(f"this benchmark reads a recording in {SHARED}, which is not there")
     jobs = [(pipeline, day_name(day)) for day, pipeline in REAL_DAYS.items()]
-    race.run_jobs(jobs[:1] if quick else jobs, folder, "race_days", quick=quick)
-
-
-def report(folder: Path) -> pd.DataFrame:
-    """Write the summary of the rows in `folder`, and the page with plots; return the rows."""
-    return race.report(folder)
+    run_jobs(jobs[:1] if quick else jobs, folder, "race_days", quick=quick)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeGuard, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +76,16 @@ def is_finite(value: object) -> TypeGuard[float]:
 
 #: The largest price or budget in dollars per hour; anything above is a slip.
 _MOST_USD_PER_HOUR = 1e9
+
+
+def split_url(text: object) -> SplitResult | None:
+    """Take ``http://HOST[:PORT]…`` apart; None if it is something else, or there is no such port."""
+    try:
+        parts = urlsplit(text if isinstance(text, str) else "")
+        is_known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no such port, or brackets that do not close
+        return None
+    return parts if is_known else None
 
 
 def check_one_of(

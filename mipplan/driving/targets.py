@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from mipplan.core import Fault, Faults, InputError, shown
+from mipplan.core import Fault, Faults, InputError, shown, split_url
 from mipplan.profiling import HEADER_LENGTH, OipModel, SubjectError, SubjectRequest, oip_model
 
 #: The number of a query, in the request.
@@ -64,13 +64,10 @@ def find_target(
         With everything that does not go together, or if nothing answers there.
     """
     faults = Faults()
-    try:
-        split = urllib.parse.urlsplit(url if isinstance(url, str) else "")
-        port = split.port or (443 if split.scheme == "https" else 80)
-    except ValueError:  # no such port, or brackets that do not close
-        split, port = urllib.parse.urlsplit(""), 0
-    if split.scheme not in ("http", "https") or not split.hostname or not port:
+    split = split_url(url)
+    if split is None:
         faults.add(Fault("target", f"expected http://HOST:PORT…, found {shown(url)}"))
+        split = urllib.parse.urlsplit("")
     is_oip = model is not None or "/v2/models/" in split.path
     others = {"method": method, "body": body} if is_oip else {"inputs": inputs, "axes": axes}
     for name, given in others.items():
@@ -80,6 +77,7 @@ def find_target(
         faults.add(Fault("method", f"expected one of {', '.join(_METHODS)}, found {shown(method)}"))
     faults.check()
     if not is_oip:
+        port = split.port or (443 if split.scheme == "https" else 80)
         _check_answers(split.hostname or "", port, url)
         written = None if body is None else body.encode()
         return HttpTarget(

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
-from mipplan.core import Fault, InputError, is_whole, listed, shown, suggestion
+from mipplan.core import Fault, InputError, is_whole, listed, shown, split_url, suggestion
 from mipplan.exporters import Deployment, service_name
 from mipplan.following.readings import READERS, MetricsReader
 from mipplan.following.web import WebError, fetch_json
@@ -221,12 +221,7 @@ def open_target(
     if kind not in FOLLOW_TARGETS:
         hint = suggestion(kind, FOLLOW_TARGETS) or f"; there are {listed(FOLLOW_TARGETS)}"
         faults.append(Fault("target", f"there is no {shown(kind)}{hint}"))
-    try:
-        parts = urlsplit(url)
-        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # no such port, or brackets that do not close
-        is_url = False
-    if not is_url:
+    if split_url(url) is None:
         faults.append(Fault("target", f"expected KIND:http://HOST:PORT, found {shown(text)}"))
     faults += [
         Fault(f"names.{stage}", "the plan has no such stage")

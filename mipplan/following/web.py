@@ -6,9 +6,8 @@ import http.client
 import json
 import time
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
-from mipplan.core import MipplanError, shown
+from mipplan.core import MipplanError, shown, split_url
 
 #: Larger answers are refused.
 _MOST_BYTES = 64 * 2**20
@@ -50,20 +49,16 @@ def fetch(
         If no answer comes in time, it is not whole, is too large, or its status is not 2xx.
     """
     ends = time.monotonic() + timeout_s
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:  # brackets that do not close, or no port that there can be
-        raise WebError(f"expected http://HOST:PORT/…, found {shown(url)}") from None
-    connects = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}.get(parts.scheme)
-    if connects is None or not parts.hostname:
+    parts = split_url(url)
+    if parts is None:
         raise WebError(f"expected http://HOST:PORT/…, found {shown(url)}")
+    connects = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}[parts.scheme]
     body = None if document is None else json.dumps(document).encode()
     headers = {"Content-Type": content_type} if body is not None else {}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
-    connection = connects(parts.hostname, port, timeout=timeout_s)
+    connection = connects(parts.hostname or "", parts.port, timeout=timeout_s)
     try:
         connection.request(method, path, body, headers)
         with connection.getresponse() as answer:

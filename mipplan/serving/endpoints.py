@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mipplan.core import Fault, Faults, InputError, shown
+from mipplan.core import Fault, Faults, InputError, shown, split_url
 from mipplan.serving.dispatching import ServedBatch
 from mipplan.serving.tensors import InferTensor, apart, read_tensors, tensor_document, together
 from mipplan.serving.workers import BatchFailedError, ReplicaGoneError
@@ -44,7 +44,7 @@ class EndpointWorker:
         for stage, given in urls.items():
             for number, url in enumerate(given):
                 known = "/v2/models/" in url or url.rstrip("/").endswith(_MOSEC)
-                if not url.startswith(("http://", "https://")) or not known:
+                if split_url(url) is None or not known:
                     faults.add(Fault(f"urls.{stage}[{number}]", f"expected {_FORM}, found {shown(url)}"))
         faults.check()
         self._urls = {stage: [url.rstrip("/") for url in given] for stage, given in urls.items()}
@@ -68,8 +68,7 @@ class EndpointWorker:
         url = self._urls[stage][replica]
         try:
             timeout = aiohttp.ClientTimeout(total=_READY_S)
-            asked = url.removesuffix(_MOSEC) if url.endswith(_MOSEC) else f"{url}/ready"
-            async with self._session.get(asked, timeout=timeout) as response:
+            async with self._session.get(_routes(url)[0], timeout=timeout) as response:
                 status = response.status
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ReplicaGoneError(f"{url} cannot be reached: {str(error) or type(error).__name__}") from None
@@ -82,8 +81,7 @@ class EndpointWorker:
 
         queries = [[tensor for _, tensors in token.inputs for tensor in tensors] for token in batch.tokens]
         entries = [tensor_document(tensor) for tensor in together(queries)]
-        url = self._urls[stage][replica]
-        url = url if url.endswith(_MOSEC) else f"{url}/infer"
+        _, url = _routes(self._urls[stage][replica])
         try:
             async with self._session.post(url, json={"inputs": entries}) as response:
                 body = await response.read()
@@ -112,3 +110,8 @@ class EndpointWorker:
         if self._opened is not None:
             await self._opened.close()
             self._opened = None
+
+
+def _routes(url: str) -> tuple[str, str]:
+    """Where an endpoint says that it is ready, and where it takes batches."""
+    return (url.removesuffix(_MOSEC), url) if url.endswith(_MOSEC) else (f"{url}/ready", f"{url}/infer")

@@ -235,10 +235,10 @@ def _one_after_another(found: _Found, following: Callable[[Plan], Plan | None]) 
         if found.plans and found.plans[-1].microusd_per_hour == last.microusd_per_hour:
             found.plans.pop()
         found.plans.append(last)
-        is_proven = last.status is PlanStatus.OPTIMAL
-        further = following(last) if is_proven and len(found.plans) <= found.most else last
-        if further is None or further is last:
-            found.complete, found.limit = further is None, last.limit
+        goes_on = last.status is PlanStatus.OPTIMAL and len(found.plans) <= found.most
+        further = following(last) if goes_on else None
+        if further is None:
+            found.complete, found.limit = goes_on, last.limit
             return found.menu()
         last = further
     dearer = (last.lower_bound_microusd_per_hour or 0) > found.budget

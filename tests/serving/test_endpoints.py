@@ -77,16 +77,17 @@ def asked(number: int) -> list[InferTensor]:
     return [InferTensor("x", "INT64", (1, 1), [number])]
 
 
+async def nine_are_doubled(url: str) -> None:
+    async with ServingHost(PLAN, EndpointWorker({"a": [url]})) as host:
+        answers = await asyncio.gather(*(host.infer(asked(number)) for number in range(9)))
+    found = [answer.query.outputs[0][1] for answer in answers]
+    assert found == [[InferTensor("y", "INT64", (1, 1), [2 * number])] for number in range(9)]
+
+
 def test_a_batch_is_one_request() -> None:
     server = Doubling()
 
-    async def client(url: str) -> None:
-        async with ServingHost(PLAN, EndpointWorker({"a": [url]})) as host:
-            answers = await asyncio.gather(*(host.infer(asked(number)) for number in range(9)))
-        found = [answer.query.outputs[0][1] for answer in answers]
-        assert found == [[InferTensor("y", "INT64", (1, 1), [2 * number])] for number in range(9)]
-
-    asyncio.run(with_server(server, client))
+    asyncio.run(with_server(server, nine_are_doubled))
     assert sum(server.batches) == 9
     assert max(server.batches) == 4
 
@@ -111,17 +112,11 @@ def test_a_stage_may_be_a_service_of_mosec(tmp_path: Path) -> None:
         pytest.skip(reason)
     (tmp_path / "server.py").write_text(MOSEC, encoding="utf-8")
 
-    async def client(url: str) -> None:
-        async with ServingHost(PLAN, EndpointWorker({"a": [url]})) as host:
-            answers = await asyncio.gather(*(host.infer(asked(number)) for number in range(9)))
-        found = [answer.query.outputs[0][1] for answer in answers]
-        assert found == [[InferTensor("y", "INT64", (1, 1), [2 * number])] for number in range(9)]
-
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "server.py", "--address", "127.0.0.1", "--port", str(port)]
     with started(command, tmp_path, f"{url}/metrics"):
-        asyncio.run(client(f"{url}/inference"))
+        asyncio.run(nine_are_doubled(f"{url}/inference"))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-from mipplan.core import InputError, listed, shown
+from mipplan.core import InputError, listed, shown, split_url
 from mipplan.profiling.subjects.base import Subject, SubjectError, SubjectRequest
 
 FORM = "http://HOST:PORT/v2/models/NAME"
@@ -51,12 +51,8 @@ def load(request: SubjectRequest) -> Subject:
 
 
 def _split(text: str) -> urllib.parse.SplitResult:
-    url = urllib.parse.urlsplit(text.rstrip("/"))
-    try:
-        known = url.hostname and (url.port or True)
-    except ValueError:  # a port that is no number
-        known = False
-    if not known or "/v2/models/" not in f"{url.path}/":
+    url = split_url(text.rstrip("/"))
+    if url is None or "/v2/models/" not in f"{url.path}/":
         raise InputError.one("model", f"expected {FORM}, found {shown(text)}")
     return url
 
