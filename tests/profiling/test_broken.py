@@ -98,6 +98,7 @@ REFUSED = {
     ),
     "URL of no model": (["http://localhost:1/"], "expected http://HOST:PORT/v2/models/NAME"),
     "port is no number": (["http://localhost:x/v2/models/m"], "expected http://HOST:PORT/v2/models/NAME"),
+    "bracket does not close": (["http://[::1/v2/models/m"], "expected http://HOST:PORT/v2/models/NAME"),
     "nobody listens": (["http://127.0.0.1:9/v2/models/m"], "the server cannot be reached"),
     "no threads": (
         ["served:sleepy", "--threads", "0"],
