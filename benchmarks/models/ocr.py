@@ -29,7 +29,7 @@ MOST_LINES, SMALLEST, LARGEST = 14, 16, 30
 #: RapidOCR's thresholds: of a pixel, of a box, of a reading; and how much larger than its core a box is.
 _PIXEL, _BOX, _READING, _UNCLIP = 0.3, 0.5, 0.5, 1.6
 #: Of a line that is upside down to be turned.
-_TURNED = 0.9
+TURNED = 0.9
 #: One page in so many is scanned upside down.
 _UPSIDE_DOWN = 10
 
@@ -139,7 +139,8 @@ def _line(page: Tensor, box: tuple[int, int, int, int]) -> Tensor:
 
 
 @cache
-def _session(name: str) -> Any:
+def session(name: str) -> Any:
+    """Return a model, loaded once; it runs on one processor core."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -149,7 +150,7 @@ def _session(name: str) -> Any:
 
 @cache
 def _signs() -> list[str]:
-    listed = _session("ppocr-recognise").get_modelmeta().custom_metadata_map["character"].splitlines()
+    listed = session("ppocr-recognise").get_modelmeta().custom_metadata_map["character"].splitlines()
     return ["", *listed, " "]
 
 
@@ -161,12 +162,13 @@ def _samples() -> tuple[list[bytes], Tensor, list[tuple[Tensor, Tensor]], list[T
     """Pages, their tensors, those with their maps of text, and all their lines."""
     files = [page for page in pages(24) if len(page)]
     tensors = decode(files)
-    found = [(page, _run("ppocr-detect", page[np.newaxis])[0, 0]) for page in tensors]
+    found = [(page, run_model("ppocr-detect", page[np.newaxis])[0, 0]) for page in tensors]
     return files, tensors, found, [line for lines in crop(found) for line in lines]
 
 
-def _run(name: str, batch: Tensor) -> Tensor:
-    outputs: Tensor = _session(name).run(None, {"x": batch})[0]
+def run_model(name: str, batch: Tensor) -> Tensor:
+    """Run a model on one processor core, and return its first output."""
+    outputs: Tensor = session(name).run(None, {"x": batch})[0]
     return outputs
 
 
@@ -201,7 +203,7 @@ def line_tensors(batch: int) -> dict[str, Tensor]:
 
 def readings(batch: int) -> list[Tensor]:
     """What the recogniser says of lines."""
-    return _repeated(list(_run("ppocr-recognise", np.stack(_samples()[3][:16]))), batch)
+    return _repeated(list(run_model("ppocr-recognise", np.stack(_samples()[3][:16]))), batch)
 
 
 # --- one token after the other, for the scale factors ----------------------------------------------------------------
@@ -212,12 +214,12 @@ def step(stage: str, token: Any) -> Mapping[str, Sequence[Any]]:
     if stage == "decode":
         return {"detect": list(decode([token]))}
     if stage == "detect":
-        return {"crop": [(token, _run("ppocr-detect", token[np.newaxis])[0, 0])]}
+        return {"crop": [(token, run_model("ppocr-detect", token[np.newaxis])[0, 0])]}
     if stage == "crop":
         return {"classify": crop([token])[0]}
     if stage == "classify":
-        is_turned = _run("ppocr-classify", token[np.newaxis, :, :, :TURN_WIDTH])[0, 1] > _TURNED
+        is_turned = run_model("ppocr-classify", token[np.newaxis, :, :, :TURN_WIDTH])[0, 1] > TURNED
         return {"recognise": [token[:, ::-1, ::-1].copy() if is_turned else token]}
     if stage == "recognise":
-        return {"read": [_run("ppocr-recognise", token[np.newaxis])[0]]}
+        return {"read": [run_model("ppocr-recognise", token[np.newaxis])[0]]}
     return {}

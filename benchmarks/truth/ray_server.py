@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,10 @@ def main(folder: Path, port: int, what: list[str]) -> None:
     """Run until the input is closed."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     sys.path.insert(0, str(folder.resolve()))
+    plan = mp.Plan.load(folder / "plan.json")
+    devices = Counter[str]()
+    for choice in plan.choices.values():
+        devices[choice.hardware] += choice.replicas
     # Sockets lie in its folder, and their paths must be short.
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as scratch:
         ray.init(
@@ -85,6 +90,7 @@ def main(folder: Path, port: int, what: list[str]) -> None:
             namespace="serve",
             num_cpus=2,
             num_gpus=0,
+            resources=dict(devices),  # as many as the plan rents; what emulates them asks for none
             object_store_memory=100 * 2**20,
             include_dashboard=False,
             logging_level="ERROR",
@@ -95,13 +101,13 @@ def main(folder: Path, port: int, what: list[str]) -> None:
         try:
             serve.start(http_options={"host": "127.0.0.1", "port": port})
             if "plain" in what or "both" in what:
-                plan = mp.Plan.load(folder / "plan.json")
                 serve.run(plain_application(plan), name="plain", route_prefix="/plain", blocking=False)
             if "plain" not in what:
                 _deploy(yaml.safe_load((folder / "serve.yaml").read_text(encoding="utf-8")))
             print("every application is running", flush=True)
             sys.stdin.read()
         finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is logged is written in the shutdown
             serve.shutdown()
             ray.shutdown()
 

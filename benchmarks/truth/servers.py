@@ -134,11 +134,24 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def mosec_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
     """Serve what ``--to mosec`` writes."""
     mp.export(plan, to="mosec", directory=folder / "service", emulate=True, force=True)
+    with mosec_service(folder) as server:
+        yield server
+
+
+@contextmanager
+def mosec_service(folder: Path) -> Iterator[RunningServer]:
+    """Serve the service that lies in ``service/``."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "service/server.py", "--address", "127.0.0.1", "--port", str(port)]
-    with started(command, folder, f"{url}/metrics"):
+    with started(command, folder, f"{url}/metrics", {"PYTHONPATH": _python_path()}):
         yield RunningServer(f"{url}/inference", {"body": "{query}"})
+
+
+def _python_path(*first: Path) -> str:
+    """Where a server finds `benchmarks`, besides what this process finds."""
+    paths = [*map(str, first), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return os.pathsep.join(path for path in paths if path)
 
 
 @contextmanager
@@ -156,12 +169,19 @@ def dispatcher_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
 def ray_server(plan: mp.Plan, folder: Path, *what: str) -> Iterator[RunningServer]:
     """Serve what ``--to ray`` writes; with ``plain`` the same models behind ``@serve.batch``; or both."""
     mp.export(plan, to="ray", directory=folder / "application", emulate=True, force=True)
+    with ray_application(folder, *what) as server:
+        yield server
+
+
+@contextmanager
+def ray_application(folder: Path, *what: str, log: Path | None = None) -> Iterator[RunningServer]:
+    """Serve the application that lies in ``application/``; `log` is where its stages are logged."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "benchmarks.truth.ray_server", "application", str(port), *what]
-    paths = [str(folder / "application"), str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "PYTHONPATH": _python_path(folder / "application"),
+        **({} if log is None else {"MIPPLAN_LOG": str(log)}),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
     }
@@ -220,13 +240,15 @@ def triton_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
 # --- whether they are there ------------------------------------------------------------------------------------------
 
 
-def _without(*modules: str) -> str | None:
+def without(*modules: str) -> str | None:
+    """Say which of these modules are not installed; None if all are."""
     absent = [name for name in modules if importlib.util.find_spec(name) is None]
     return f"not installed: {', '.join(absent)}" if absent else None
 
 
-def _without_mosec() -> str | None:
-    if (reason := _without("mosec")) is not None:
+def without_mosec() -> str | None:
+    """Say why mosec cannot be started; None if it can."""
+    if (reason := without("mosec")) is not None:
         return reason
     program = Path(sysconfig.get_path("scripts")) / "mosec"
     return None if program.exists() else f"there is no {program}, which mosec starts"
@@ -241,16 +263,16 @@ def _without_triton() -> str | None:
 
 _SYSTEMS = (
     TruthSystem(
-        "dispatcher", dispatcher_server, None, lambda: _without("aiohttp", "prometheus_client", "uvloop")
+        "dispatcher", dispatcher_server, None, lambda: without("aiohttp", "prometheus_client", "uvloop")
     ),
-    TruthSystem("mosec", mosec_server, "mosec", _without_mosec),
+    TruthSystem("mosec", mosec_server, "mosec", without_mosec),
     TruthSystem("triton", triton_server, "triton", _without_triton),
-    TruthSystem("ray_dispatcher", ray_server, None, lambda: _without("ray", "starlette", "uvicorn"), 4),
+    TruthSystem("ray_dispatcher", ray_server, None, lambda: without("ray", "starlette", "uvicorn"), 4),
     TruthSystem(
         "ray",
         plain_ray_server,
         f"ray:window={RAY_WINDOW_MS}ms,ongoing={ONGOING}",
-        lambda: _without("ray", "starlette", "uvicorn"),
+        lambda: without("ray", "starlette", "uvicorn"),
         4,
     ),
 )

@@ -6,7 +6,7 @@ import pandas as pd
 
 FIGURES = {"mean": "mean", "p50": "P50", "p90": "P90", "p99": "P99"}
 #: As where `mipplan truth` says that a measurement is spoilt.
-_SPOILT_MS = 10.0
+SPOILT_MS = 10.0
 _LONG_S = 60.0
 _FEW = (
     "A P99 of so few queries is one of its largest latencies, and spoilt runs are in the errors here: no aim is judged "
@@ -14,7 +14,7 @@ _FEW = (
 )
 _WHAT = (
     "Measured by predicted, less 1: the median of a system's runs, and in brackets the one furthest from 0. Runs whose "
-    f"sends were late (P99 above {_SPOILT_MS:g} ms) are spoilt, and in no error of the long form."
+    f"sends were late (P99 above {SPOILT_MS:g} ms) are spoilt, and in no error of the long form."
 )
 
 
@@ -27,7 +27,7 @@ def errors(table: pd.DataFrame) -> pd.DataFrame:
 
 def summarise(table: pd.DataFrame) -> str:
     """A table of systems with the median and the largest error of each figure, then one row per run."""
-    spoilt = table["sent_late_p99_ms"] > _SPOILT_MS
+    spoilt = table["sent_late_p99_ms"] > SPOILT_MS
     off = errors(table)
     lines: list[str] = []
     is_small = bool((table["duration_s"] < _LONG_S).any())

@@ -240,6 +240,14 @@ Seed = Annotated[int, typer.Option(help="Seed of the token draws, of --expand an
 PlanSeed = Annotated[
     int | None, typer.Option(help="Seed of the token draws, of --expand and --spread; the plan's by default.")
 ]
+Noise = Annotated[
+    str | None,
+    option(
+        "SOURCE",
+        "Random service times: p99 (lognormal, by the profiles' P50 or mean and P99), or a profile folder whose "
+        "records hold what was measured.",
+    ),
+]
 Engine = Annotated[str, typer.Option(help="Replay engine; all give the same result.")]
 Solver = Annotated[str, typer.Option(help="See `mipplan solvers`.")]
 

@@ -26,9 +26,11 @@ _RAY_RESOURCES = {"CPU", "GPU", "memory", "object_store_memory"}
 _APPLICATION = Template('''\
 """$pipeline on Ray Serve: $what
 
-Start it by `serve run serve.yaml`. The ingress makes the batches, as the plan says: see `mipplan.serving`.
+Start it by `serve run serve.yaml`. The ingress makes the batches, as the plan says: see `mipplan.serving`. With
+MIPPLAN_LOG in its environment, what each stage did is logged into that folder, for `mipplan truth` and `observe`.
 """
 
+import os
 from pathlib import Path
 
 from ray import serve
@@ -63,8 +65,14 @@ class $ingress:
         observers = []
         host = ServingHost(PLAN, RayWorker(MODELS, OPTIONS), $arguments, observers=observers)
         self.metrics = ServingMetrics(PLAN, host.dispatcher, host.told)
-        observers.append(self.metrics)
+        self.recorder = StageRecorder(os.environ["MIPPLAN_LOG"], PLAN, "ray") if "MIPPLAN_LOG" in os.environ else None
+        observers += [self.metrics] if self.recorder is None else [self.metrics, self.recorder]
         self.host = await host.__aenter__()
+
+    def __del__(self):
+        """Write what is left of the log; Serve calls this when it stops an application."""
+        if getattr(self, "recorder", None) is not None:
+            self.recorder.close()
 
     async def __call__(self, request: Request):
         """Serve one query, a JSON document; 503 if it is turned away, 500 if it fails.
@@ -81,11 +89,11 @@ class $ingress:
             return JSONResponse({"replicas": self.host.told})
         payload = await request.json() if await request.body() else None
         try:
-            answered = await self.host.infer(payload)
+            answered = await self.host.infer(payload, number=query_number(request.headers))
         except RejectedError as error:
             return JSONResponse({"error": str(error)}, 503)
         document = {"outcome": answered.outcome, "outputs": answered.query.outputs}
-        return JSONResponse(document, 200 if answered.outcome == "served" else 500)
+        return JSONResponse(document, 200 if answered.outcome == "served" else 500, route_headers(answered))
 
 
 application = $ingress.bind()
@@ -198,6 +206,9 @@ def _application(deployment: Deployment) -> str:
         "RejectedError",
         "ServingHost",
         "ServingMetrics",
+        "StageRecorder",
+        "query_number",
+        "route_headers",
         *(["DrawnDecisions"] if is_drawn else []),
     ]
     # Emulated stages are all on one machine: nothing but the dispatcher makes the delays of edges.
@@ -206,7 +217,8 @@ def _application(deployment: Deployment) -> str:
         arguments += ", decide=DECISIONS.__getitem__"
         constants = remark(
             "Which tokens a query makes, drawn as the plan assumes. Yours to replace: leave `decide` out below, and "
-            "have stages return `mipplan.serving.Routed(output, copies)`, with tokens by child stage."
+            "have stages return `mipplan.serving.Routed(output, copies)`: by child stage how many tokens, or what each "
+            "gets."
         )
         constants += "DECISIONS = DrawnDecisions(PLAN.pipeline, PLAN.seed)\n"
     text = _APPLICATION.substitute(

@@ -51,7 +51,7 @@ class TritonPythonModel:
         self.random_numbers = random.Random()
 
     def copies(self, edge, answer):
-        """Say how many tokens of edge.child the answer of edge.parent makes: drawn, as the plan assumes."""
+        """Say how many tokens of edge.child an answer makes (or list what each gets): drawn, as the plan assumes."""
         return edge.draw(self.random_numbers)
 
     def merge(self, stage, messages):

@@ -32,7 +32,7 @@ from mipplan.profiling.replicas import Replicas, replicas_of
 from mipplan.profiling.result import LATENCIES, Measurement
 from mipplan.profiling.sizes import AdaptiveSizes, InTime, NamedSizes, NextSize, SizeRule, check_sizes
 from mipplan.profiling.subjects import SUBJECTS, SubjectRequest, kind_of
-from mipplan.profiling.subjects.callables import CallableSubject, check_callable
+from mipplan.profiling.subjects.callables import CallableSubject, check_callable, module_file
 from mipplan.profiling.worker import Server
 
 if TYPE_CHECKING:  # only a measurement for a plan needs what plans
@@ -186,6 +186,8 @@ def measure(
     )
     if folder is not None:
         folder.prepare(usd_per_hour)
+        if again:
+            folder.check_name()
     rule: SizeRule
     if batches is not None:
         rule = NamedSizes(tuple(sorted(map(int, batches))))
@@ -353,11 +355,12 @@ def _request(
 
 
 def _content(request: SubjectRequest) -> str | None:
-    """Digest of a model's file, so that nothing goes on with another model of the same name."""
-    if request.kind != "onnx":
+    """Digest of a model's file, or of a function's module, so that nothing goes on with another of the same name."""
+    file = {"onnx": request.text, "callable": module_file(request.text)}.get(request.kind)
+    if file is None:
         return None
     digest = hashlib.sha256()
-    with Path(request.text).open("rb") as stream:
+    with Path(file).open("rb") as stream:
         for piece in iter(partial(stream.read, 1 << 20), b""):
             digest.update(piece)
     return digest.hexdigest()

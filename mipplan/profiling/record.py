@@ -214,6 +214,21 @@ class ProfileFolder:
             raise InputError.one(str(path), f"is a record of another version of mipplan: {again}")
         return _record(parse_entry(Document(value, str(path)), RecordEntry))
 
+    def check_name(self) -> None:
+        """Refuse to replace the record of another model, whose file has the same name; a damaged one is nobody's.
+
+        Raises `InputError`.
+        """
+        try:
+            before = self.read_record()
+        except InputError:
+            return
+        if before is not None and (before.model, before.hardware) != (self.model, self.hardware):
+            message = (
+                f"{self.record_path} is the record of {before.model} on {before.hardware}: choose another"
+            )
+            raise InputError.one("name", message)
+
     def check_table(self, measured: Mapping[int, BatchMeasurement]) -> None:
         """Refuse to replace rows that are not of these measurements: what was imported or written by hand stays.
 

@@ -10,7 +10,14 @@ from mipplan.replayer.engines import ENGINES, EngineParams, compiled, resolve_en
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.replaying import Verdict, replay, replay_many
 from mipplan.replayer.schedule import ReplicaSchedule
-from mipplan.replayer.settings import ReplaySettings, check_manner, check_plan, check_trace, read_settings
+from mipplan.replayer.settings import (
+    Noise,
+    ReplaySettings,
+    check_manner,
+    check_plan,
+    check_trace,
+    read_settings,
+)
 from mipplan.replayer.stage_task import NEVER, Capacity, Engine, EngineFeature, Served, StageTask, features_of
 from mipplan.replayer.stream import replay_stream
 from mipplan.replayer.walk import ChunkedReplay, replay_together
@@ -26,6 +33,7 @@ __all__ = [
     "Engine",
     "EngineFeature",
     "EngineParams",
+    "Noise",
     "ReplaySettings",
     "ReplicaSchedule",
     "Served",

@@ -21,6 +21,8 @@ from .dispatching import with_allowance as with_allowance
 from .endpoints import EndpointWorker as EndpointWorker
 from .front import QUERY_HEADER as QUERY_HEADER
 from .front import ROUTE_HEADER as ROUTE_HEADER
+from .front import query_number as query_number
+from .front import route_headers as route_headers
 from .front import serving_app as serving_app
 from .host import HostParams as HostParams
 from .host import QueryName as QueryName

@@ -167,10 +167,9 @@ class _Front:
             tensors,
             decisions=decisions,
             timeout_s=timeout_s,
-            number=_number(request.headers.get(QUERY_HEADER)),
+            number=query_number(request.headers),
         )
-        route = json.dumps(_route(answered))
-        headers = {ROUTE_HEADER: route} if len(route) <= _LONGEST_ROUTE else {}
+        headers = route_headers(answered)
         if answered.outcome is not Outcome.SERVED:
             return _answer({"error": answered.reason}, _STATUS[answered.outcome], headers)
         made = {"model_name": self._described["name"], "model_version": "1", "outputs": _outputs(answered)}
@@ -194,9 +193,17 @@ def _answer(
     return web.json_response(document, status=status, headers=headers)
 
 
-def _number(text: str | None) -> int | None:
-    """The client's number of a query, if it gives a usable one."""
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 19 else None
+def query_number(headers: Mapping[str, str]) -> int | None:
+    """Return the client's number of a query (`QUERY_HEADER`), if it gives a usable one."""
+    text = headers.get(QUERY_HEADER, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
+def route_headers(answered: Answered) -> dict[str, str]:
+    """Return the header that tells what the edges that decide made of a query's tokens, if it is not too long."""
+    counts = {f"{parent} -> {child}": list(made) for (parent, child), made in answered.query.route.items()}
+    route = json.dumps(counts)
+    return {ROUTE_HEADER: route} if len(route) <= _LONGEST_ROUTE else {}
 
 
 def _parameters(parameters: object) -> tuple[Decisions | None, float | None]:
@@ -219,13 +226,6 @@ def _parameters(parameters: object) -> tuple[Decisions | None, float | None]:
         parent, _, child = arc.partition(" -> ")
         decisions[parent, child] = counts
     return decisions, timeout_s
-
-
-def _route(answered: Answered) -> dict[str, list[int]]:
-    """What the edges that decide made of the query's tokens, as far as it was known when it entered."""
-    return {
-        f"{parent} -> {child}": list(counts) for (parent, child), counts in answered.query.decisions.items()
-    }
 
 
 def _outputs(answered: Answered) -> list[dict[str, Any]]:

@@ -37,11 +37,12 @@ class BatchFailedError(Exception):
 
 @dataclass(frozen=True)
 class Routed:
-    """An output together with what was decided by it: how many tokens go to stages below."""
+    """An output together with what was decided by it: how many tokens go to stages below, and what they get."""
 
     output: Any
-    copies: Mapping[str, int] = field(default_factory=dict)
-    """By child stage, for edges that need a decision."""
+    copies: Mapping[str, int | Sequence[Any]] = field(default_factory=dict)
+    """By child stage, for edges that need a decision: a number of tokens, each of which gets the output, or a list of
+    what each gets, such as the parts cut out of a picture. Lists may be told for other edges, too."""
 
 
 class ServingWorker(Protocol):

@@ -12,7 +12,7 @@ from mipplan.documents import AnyPath
 from mipplan.logs import RunLog
 from mipplan.observing import run_of
 from mipplan.pipeline import CollectionWindow, Dispatch, DispatchLaw, Routing, Stagger, System
-from mipplan.replayer import check_plan, read_settings, replay
+from mipplan.replayer import Noise, check_plan, read_settings, replay
 from mipplan.result import Plan, fingerprint, systems_text
 from mipplan.trace import Trace
 from mipplan.validation.bootstrap import ResamplingParams, compare_figures
@@ -36,6 +36,7 @@ def truth(
     window_s: CollectionWindow = None,
     engine: str = "auto",
     seed: int | None = None,
+    noise: Noise = None,
     shift_ns: Mapping[str, int] | None = None,
     progress: Callable[[str], None] | None = None,
     params: ResamplingParams | None = None,
@@ -54,7 +55,7 @@ def truth(
         Logs of the queries, and of the stages if there are any; as for `read_log`.
     slo_s : float, optional
         For the miss rate; the plan's by default.
-    dispatch, discipline, stagger_s, system, window_s, engine, seed
+    dispatch, discipline, stagger_s, system, window_s, engine, seed, noise
         As for `mipplan.replay`: what the system really does, where the plan says otherwise.
     shift_ns
         As for `read_log`.
@@ -99,7 +100,7 @@ def truth(
     say(f"replaying {len(queries):,} queries")
     start_ns = int(queries.sent_ns[0])
     trace = Trace(queries.sent_ns - start_ns, "sent")
-    result = replay(plan, trace, engine=engine, seed=seed, **manner)
+    result = replay(plan, trace, engine=engine, seed=seed, noise=noise, **manner)
     predicted = replayed_log(plan, result, start_ns)
     say("comparing")
     figures = compare_figures(queries.latency_ns, result, queries.ok, slo_ns, params)
@@ -123,7 +124,8 @@ def truth(
         *causes_of(stages, hops, figures, caps, eager, len(queries), result.mean_latency_s, rules),
     ]
     own_law = (f"predicted by the law of {systems_text(result.systems)}",) if result.systems else ()
-    notes = (*own_law, *_notes(plan, run, stages, verdict, causes))
+    drawn = ("predicted with service times drawn at random",) if noise else ()
+    notes = (*own_law, *drawn, *_notes(plan, run, stages, verdict, causes))
     return Truth(
         plan,
         len(queries),

@@ -117,3 +117,18 @@ def test_draws_have_the_mean_that_the_plan_assumes(edge: FlowEdge, mean: float) 
     random_numbers = random.Random(1)
     drawn = [edge.draw(random_numbers) for _ in range(4_000)]
     assert np.mean(drawn) == pytest.approx(mean, rel=0.1)
+
+
+def test_every_token_gets_a_part_of_its_own() -> None:
+    flow = Flow({"a": False, "b": False, "c": True}, [FlowEdge("a", "b"), FlowEdge("b", "c")])
+    seen: list[tuple[str, list[Message]]] = []
+
+    async def infer(stage: str, messages: list[Message]) -> str:
+        seen.append((stage, messages))
+        return "+".join(answer for _, answer in messages)
+
+    def copies(edge: FlowEdge, answer: str) -> int | list[str]:
+        return answer.split() if edge.child == "b" else 1
+
+    assert asyncio.run(flow.run("to be", infer, copies)) == [("c", "to+be")]
+    assert seen[1:3] == [("b", [("a", "to")]), ("b", [("a", "be")])]

@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -20,6 +21,7 @@ import yaml
 import mipplan as mp
 from export_plans import CHOICES, shipped_plan
 from mipplan.exporters import TARGETS, Deployment
+from mipplan.serving import QUERY_HEADER, ROUTE_HEADER
 
 RAY = TARGETS["ray"]
 
@@ -148,7 +150,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
         "starlette": {},
         "starlette.requests": {"Request": object},
         "starlette.responses": {
-            "JSONResponse": lambda document, status=200: (status, document),
+            "JSONResponse": lambda document, status=200, headers=None: (status, document, headers),
             "Response": lambda body, media_type: (media_type, body),
         },
     }
@@ -164,6 +166,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["image-processing", "video-monitoring"])
 def test_application_serves_queries(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch)
+    monkeypatch.setenv("MIPPLAN_LOG", str(tmp_path / "log"))
     mp.export(shipped_plan(name), to="ray", directory=tmp_path / "out", emulate=True)
     spec = importlib.util.spec_from_file_location("exported_app", tmp_path / "out" / "app.py")
     assert spec is not None
@@ -177,11 +180,12 @@ def test_application_serves_queries(name: str, tmp_path: Path, monkeypatch: pyte
 
     first = next(iter(shipped_plan(name).choices))
 
-    def request(path: str, document: Any) -> Any:
+    def request(path: str, document: Any, number: int = 0) -> Any:
         async def json() -> Any:
             return document
 
-        return SimpleNamespace(body=body, json=json, url=SimpleNamespace(path=path))
+        headers = {QUERY_HEADER: str(number)}
+        return SimpleNamespace(body=body, json=json, url=SimpleNamespace(path=path), headers=headers)
 
     async def ask() -> Any:
         # As Serve does: it makes the object in its event loop, and waits for it before queries are let in.
@@ -189,18 +193,27 @@ def test_application_serves_queries(name: str, tmp_path: Path, monkeypatch: pyte
         await ingress.__init__()
         try:
             told = [await ingress(request("/scale", {first: count})) for count in (3, 0)]
-            answers = await asyncio.gather(*(ingress(request("/", 7)) for _ in range(20)))
+            answers = await asyncio.gather(*(ingress(request("/", 7, number)) for number in range(20)))
             return told, answers, await ingress(request("/metrics", None))
         finally:
             await ingress.host.__aexit__(None, None, None)
+            ingress.__del__()  # as Serve does when it stops an application
 
     told, answers, metrics = asyncio.run(ask())
-    assert [status for status, _ in told] == [200, 400]
+    assert [status for status, *_ in told] == [200, 400]
     assert told[0][1]["replicas"][first] == 3
     assert metrics[0] == "text/plain"
     assert b'mipplan_queries_total{outcome="served"} 20.0' in metrics[1]
     assert f'mipplan_replicas{{stage="{first}"}} 3.0'.encode() in metrics[1]
-    assert {status for status, _ in answers} == {200}
+    assert {status for status, *_ in answers} == {200}
     last = {stage.name for stage in Deployment(shipped_plan(name)).sinks}
-    assert all({stage for stage, _ in document["outputs"]} == last for _, document in answers)
-    assert all(value == 7 for _, document in answers for _, value in document["outputs"])
+    assert all({stage for stage, _ in document["outputs"]} == last for _, document, _ in answers)
+    assert all(value == 7 for _, document, _ in answers for _, value in document["outputs"])
+    # Every token is in the log, by the client's number of its query, and as many as the answer says that there were.
+    log = mp.read_log(tmp_path / "log").stages
+    pipeline = shipped_plan(name).pipeline
+    for number, (_, _, headers) in enumerate(answers):
+        for arc, counts in json.loads(headers[ROUTE_HEADER]).items():
+            child = arc.partition(" -> ")[2]
+            if len(pipeline.incoming(child)) == 1:
+                assert int(((log.query == number) & (np.array(log.stage) == child)).sum()) == sum(counts)

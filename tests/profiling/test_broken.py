@@ -408,6 +408,24 @@ def test_another_model_of_the_same_name_is_not_mixed() -> None:
     assert "content was" in profile("layer.onnx", batch="4").stderr
 
 
+def test_a_function_that_was_changed_is_not_mixed_with_what_it_was(sound: tuple[Path, Path]) -> None:
+    assert profile("served:sleepy", batch="4").exit_code == 0
+    path = Path("served.py")
+    path.write_text(path.read_text() + "\n# changed\n")
+    assert "content was" in profile("served:sleepy", batch="2").stderr
+    assert len(sound[0].read_text().splitlines()) == 4
+
+
+def test_measuring_anew_does_not_replace_the_record_of_another_model() -> None:
+    assert profile("served:sleepy", "--name", "a b").exit_code == 0
+    (record,) = Path("p/models").glob("*.json")
+    before = record.read_bytes()
+    result = profile("served:sleepy", "--name", "a/b", "--again")
+    assert result.exit_code == 2
+    assert "is the record of a b on here: choose another" in " ".join(result.stderr.split())
+    assert record.read_bytes() == before
+
+
 def test_rows_without_a_record_are_not_replaced(sound: tuple[Path, Path]) -> None:
     _, record = sound
     record.unlink()

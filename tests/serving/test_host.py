@@ -10,6 +10,7 @@ import pytest
 
 import mipplan as mp
 from mipplan.serving import (
+    ROUTE_HEADER,
     AdmissionParams,
     Blueprint,
     CallableWorker,
@@ -23,6 +24,7 @@ from mipplan.serving import (
     ServedBatch,
     ServingHost,
     rehearse,
+    route_headers,
     with_allowance,
 )
 from serving_plans import double, small_plan
@@ -180,6 +182,82 @@ def test_decisions_come_with_outputs() -> None:
             assert (await host.infer()).query.outputs == [("b", "b")] * 3
         async with ServingHost(plan, ScriptedWorker("misroute", "misroute"), params=QUICK) as host:
             assert "expected how many tokens" in str((await host.infer(0)).reason)
+
+    asyncio.run(run())
+
+
+class Cutting(ScriptedWorker):
+    """Cuts a text into words at ``a``, each of which goes on by itself; longer words take longer at ``b``."""
+
+    async def run(self, stage: str, replica: int, batch: ServedBatch) -> Sequence[Any]:
+        inputs = [value for token in batch.tokens for _, value in token.inputs]
+        if stage == "b":
+            await asyncio.sleep(max(map(len, inputs)) / 1e3)
+            return [word.upper() for word in inputs]
+        return [Routed(text, {"b": text.split(), "c": len(text.split())}) for text in inputs]
+
+
+def test_every_token_gets_a_part_of_its_own_and_answers_are_in_their_order() -> None:
+    edges: dict[tuple[str, str], dict[str, Any]] = {("a", "b"): {"fanout": 2.5}, ("a", "c"): {"fanout": 1.5}}
+    plan = small_plan({"a": ([1.0], 1), "b": ([50.0], 3), "c": ([1.0], 1)}, edges)
+
+    class Worker(Cutting):
+        async def run(self, stage: str, replica: int, batch: ServedBatch) -> Sequence[Any]:
+            if stage == "c":
+                return [value for token in batch.tokens for _, value in token.inputs]
+            return await super().run(stage, replica, batch)
+
+    async def run() -> None:
+        async with ServingHost(plan, Worker()) as host:
+            answered = await host.infer("abcdefghijklmnopqrstuvwxyz to be")
+            # The long word is done last, and is the first in the answer.
+            text = "abcdefghijklmnopqrstuvwxyz to be"
+            words = [("b", word.upper()) for word in text.split()]
+            assert answered.query.outputs == words + [("c", text)] * 3
+            assert answered.query.route == {("a", "b"): [3], ("a", "c"): [3]}
+            assert route_headers(answered) == {ROUTE_HEADER: '{"a -> b": [3], "a -> c": [3]}'}
+            nothing = await host.infer("")
+            assert (nothing.query.outputs, nothing.query.route) == (
+                [("a", "")],
+                {("a", "b"): [0], ("a", "c"): [0]},
+            )
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("fanout", "words", "told"),
+    [
+        (2, 2, None),
+        (2, 3, "expected a list for 2 tokens that it makes of this token, found one of 3"),
+        (1.5, 3, None),
+    ],
+)
+def test_parts_have_to_be_as_many_as_an_edge_always_makes(
+    fanout: float, words: int, told: str | None
+) -> None:
+    plan = small_plan({"a": ([1.0], 1), "b": ([50.0], 1)}, {("a", "b"): {"fanout": fanout}})
+
+    async def run() -> None:
+        async with ServingHost(plan, Cutting(), params=QUICK) as host:
+            answered = await host.infer(" ".join(["x"] * words))
+            if told is None:
+                assert answered.query.outputs == [("b", "X")] * words
+            else:
+                assert told in str(answered.reason)
+
+    asyncio.run(run())
+
+
+def test_parts_have_to_be_as_many_as_a_query_said_before() -> None:
+    plan = small_plan({"a": ([1.0], 1), "b": ([50.0], 1)}, {("a", "b"): {"fanout": 1.5}})
+
+    async def run() -> None:
+        async with ServingHost(plan, Cutting(), params=QUICK) as host:
+            kept = await host.infer("to be", decisions={("a", "b"): [2]})
+            assert kept.query.outputs == [("b", "TO"), ("b", "BE")]
+            broken = await host.infer("to be", decisions={("a", "b"): [1]})
+            assert "expected a list for 1 tokens" in str(broken.reason)
 
     asyncio.run(run())
 

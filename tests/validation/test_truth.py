@@ -70,6 +70,14 @@ def test_noise_of_services_is_no_fault() -> None:
     assert found(result) == []
 
 
+def test_services_that_scatter_are_predicted_by_drawing_them() -> None:
+    run, drawn = served(noise=mp.ServiceNoise.lognormal(0.6)), mp.ServiceNoise.lognormal(0.6, seed=9)
+    assert not truth(run).agrees
+    result = truth(run, noise=drawn)
+    assert result.agrees
+    assert "predicted with service times drawn at random" in str(result)
+
+
 def test_slow_services_are_named_with_their_factor_and_waits_are_not_blamed() -> None:
     result = truth(served(variant(detect=1.3)))
     assert result.verdict is mp.TruthVerdict.MODEL_WRONG

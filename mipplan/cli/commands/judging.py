@@ -24,14 +24,7 @@ def replay(
     system: flags.System = None,
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
-    noise: Annotated[
-        str | None,
-        flags.option(
-            "SOURCE",
-            "Random service times: p99 (lognormal, by the profiles' P50 or mean and P99), or a profile folder whose "
-            "records hold what was measured.",
-        ),
-    ] = None,
+    noise: flags.Noise = None,
     expand: flags.Expand = None,
     spread: flags.Spread = None,
     start: flags.From = None,

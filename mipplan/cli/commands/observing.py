@@ -83,6 +83,7 @@ def truth(
     system: flags.System = None,
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
+    noise: flags.Noise = None,
     shift: Shift = None,
     out: flags.Document = None,
     json: flags.Json = False,
@@ -96,6 +97,7 @@ def truth(
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         faults.take(lambda: inputs.check_system(system))
         faults.take(lambda: inputs.check_out("--out", out))
+        drawn = faults.take(lambda: inputs.noise_of(noise))
         loaded = faults.take(lambda: mp.Plan.load(plan))
         faults.check()
         with session.progress() as progress:
@@ -109,6 +111,7 @@ def truth(
                 system=system,
                 engine=engine,
                 seed=seed,
+                noise=drawn.value,
                 shift_ns=shifts.value,
                 progress=progress,
             )

@@ -61,7 +61,7 @@ class Flow:
         self,
         query: Any,
         infer: Callable[[str, list[Message]], Awaitable[Any]],
-        copies: Callable[[FlowEdge, Any], int],
+        copies: Callable[[FlowEdge, Any], int | Sequence[Any]],
     ) -> list[Message]:
         """Serve one query; return the answers from which nothing went on, each with its stage.
 
@@ -72,7 +72,8 @@ class Flow:
         infer : callable
             Serves one token: a stage and the messages that made the token, one where the stage does not merge.
         copies : callable
-            How many tokens an answer makes along an edge of its stage.
+            How many tokens an answer makes along an edge of its stage, each of which gets the answer; or a list of what
+            each gets.
 
         Raises whatever `infer` and `copies` raise; the query's other tokens are then cancelled.
         """
@@ -84,12 +85,13 @@ class Flow:
         async def serve(stage: str, messages: list[Message]) -> None:
             answer, goes_on = await infer(stage, messages), False
             for edge in self.outgoing[stage]:
-                for _ in range(copies(edge, answer)):
+                made = copies(edge, answer)
+                for piece in [answer] * made if isinstance(made, int) else made:
                     goes_on = True
                     if self.merges[edge.child]:
-                        inbox[edge.child].append((stage, answer))
+                        inbox[edge.child].append((stage, piece))
                     else:
-                        start(edge.child, [(stage, answer)])
+                        start(edge.child, [(stage, piece)])
             if not goes_on:
                 ends.append((stage, answer))
 

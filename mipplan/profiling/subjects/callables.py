@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,20 @@ def find_callable(reference: str, place: str) -> Callable[[Any], Any]:
     check_callable(found, place, reference)
     function: Callable[[Any], Any] = found
     return function
+
+
+def module_file(reference: str) -> str | None:
+    """Return the file of the module that ``module:function`` names, without importing it; None if there is none."""
+    if not recognises(reference):
+        return None
+    path: Sequence[str] | None = [str(Path.cwd()), *sys.path]
+    file = None
+    for part in reference.partition(":")[0].split("."):
+        spec = PathFinder.find_spec(part, path)
+        if spec is None:
+            return None
+        path, file = spec.submodule_search_locations or [], spec.origin if spec.has_location else None
+    return file
 
 
 def check_callable(function: object, place: str, name: str) -> None:

@@ -10,7 +10,7 @@ ingress times, to the nanosecond.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Final
 
 from mipplan.core import InputError, shown
@@ -30,7 +30,7 @@ from mipplan.serving.dispatching.events import (
 )
 from mipplan.serving.dispatching.flow import TokenFlow
 from mipplan.serving.dispatching.guarantee import GuaranteeWatch, TokenObserver, TokenRecorder
-from mipplan.serving.dispatching.routes import Decisions, known_routes
+from mipplan.serving.dispatching.routes import Copies, Decisions, known_routes
 from mipplan.serving.dispatching.stage import StageState
 
 # What the timers are for.
@@ -164,7 +164,7 @@ class Dispatcher:
         batch: int,
         now_ns: int,
         outputs: Sequence[Any] | None = None,
-        decisions: Sequence[Mapping[str, int]] | None = None,
+        decisions: Sequence[Copies] | None = None,
     ) -> None:
         """Take the results of a batch, by its number.
 
@@ -175,13 +175,13 @@ class Dispatcher:
         batch, now_ns : int
         outputs : sequence, optional
             One for each token, in the order of the batch.
-        decisions : sequence of mappings of child stages to counts, optional
-            For each token how many further ones the edges make that decide; only for queries without `decisions`.
+        decisions : sequence of mappings of child stages to counts or lists, optional
+            For each token how many further ones the edges make that decide, or what each of these gets (`Copies`).
 
         Raises
         ------
         InputError
-            If there are not as many as tokens, or a decision is missing; the batch then counts as failed.
+            If there are not as many as tokens, or a decision is missing or does not fit; the batch then has failed.
         """
         now_ns = self._move_to(now_ns)
         done = self.batches.get(batch)

@@ -41,10 +41,23 @@ class ServedQuery:
     """Tokens whose messages have not all arrived."""
     waiting: set[ServedToken] = field(default_factory=set)
     """Tokens in queues."""
-    outputs: list[tuple[str, Any]] = field(default_factory=list)
-    """Of tokens that nothing follows, with their stages."""
+    decided: dict[tuple[str, str], dict[TokenKey, int]] = field(default_factory=dict)
+    """What was decided token by token: by edge and key of the parent."""
+    ends: list[tuple[TokenKey, str, Any]] = field(default_factory=list)
+    """Tokens that nothing follows, in the order in which they were done: key, stage and output."""
     is_answered: bool = False
     is_void: bool = False
+
+    @property
+    def outputs(self) -> list[tuple[str, Any]]:
+        """Stages and outputs of the tokens that nothing follows, in token order, in whichever they were done."""
+        return [(stage, output) for _, stage, output in sorted(self.ends, key=lambda end: end[:2])]
+
+    @property
+    def route(self) -> Decisions:
+        """What edges that decide made of its tokens, in token order: as it was told, or as it has turned out so far."""
+        found = {arc: [counts[key] for key in sorted(counts)] for arc, counts in self.decided.items()}
+        return self.decisions or found
 
 
 @dataclass(eq=False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mipplan.serving.dispatching.blueprint import Blueprint, BlueprintEdge
 from mipplan.serving.dispatching.events import ServedBatch, ServedQuery, ServedToken
-from mipplan.serving.dispatching.routes import KnownRoutes, TokenKey, check_copies
+from mipplan.serving.dispatching.routes import Copies, TokenKey, made_along
 
 
 @dataclass(frozen=True)
@@ -56,27 +56,31 @@ class TokenFlow:
             self._enqueue(ServedToken(query, stage, (), now_ns, [((), "", payload)]), now_ns)
 
     def leave(
-        self, token: ServedToken, output: Any, decided: Mapping[str, int] | None, now_ns: int, sent_ns: int
+        self, token: ServedToken, output: Any, decided: Copies | None, now_ns: int, sent_ns: int
     ) -> bool:
         """Send on what a token makes, and return whether it was the last of its query."""
         query, sends = token.query, False
         for edge in self._stages[token.stage].outgoing:
-            for copy in range(_copies(edge, query.routes, token.key, decided)):
+            known = _known(edge, token)
+            made = made_along(edge, known, decided, output)
+            if known is None:
+                query.decided.setdefault((edge.parent, edge.child), {})[token.key] = len(made)
+            for copy, piece in enumerate(made):
                 sends = True
                 _count(query, edge.child, 1)
-                self._send(sent_ns + edge.delay_ns, TokenMessage(edge, token, copy, output))
+                self._send(sent_ns + edge.delay_ns, TokenMessage(edge, token, copy, piece))
         if not sends:
-            query.outputs.append((token.stage, output))
+            query.ends.append((token.key, token.stage, output))
         _count(query, token.stage, -1)
         self._merge(query, now_ns)
         return not query.live
 
-    def check(self, batch: ServedBatch, decisions: Sequence[Mapping[str, int]] | None) -> None:
-        """Raise `InputError` if a decision is missing for a token of a batch that is done."""
+    def check(self, batch: ServedBatch, decisions: Sequence[Copies] | None) -> None:
+        """Raise `InputError` if a decision is missing for a token of a batch that is done, or does not fit."""
         for number, token in enumerate(batch.tokens):
-            if token.query.routes is None and not token.query.is_answered:
+            if not token.query.is_answered:
                 for edge in self._stages[batch.stage].outgoing:
-                    check_copies(edge, None if decisions is None else decisions[number])
+                    made_along(edge, _known(edge, token), None if decisions is None else decisions[number])
 
     def receive(self, message: TokenMessage, now_ns: int) -> None:
         """Let a message arrive."""
@@ -116,9 +120,8 @@ def _count(query: ServedQuery, stage: str, change: int) -> None:
     query.at[stage] = query.at.get(stage, 0) + change
 
 
-def _copies(
-    edge: BlueprintEdge, routes: KnownRoutes | None, key: TokenKey, decided: Mapping[str, int] | None
-) -> int:
-    if edge.copies is not None:
+def _known(edge: BlueprintEdge, token: ServedToken) -> int | None:
+    """How many tokens an edge makes of a token, if that is known before its batch is done."""
+    if edge.copies is not None or token.query.routes is None:
         return edge.copies
-    return check_copies(edge, decided) if routes is None else routes.copies[edge.number, key]
+    return token.query.routes.copies[edge.number, token.key]

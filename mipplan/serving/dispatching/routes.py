@@ -21,6 +21,9 @@ from mipplan.tokens import realise_queries
 TokenKey: TypeAlias = tuple[Any, ...]
 #: For a query and an edge (parent, child): how many tokens it makes of each of the query's tokens at the parent.
 Decisions: TypeAlias = Mapping[tuple[str, str], Sequence[int]]
+#: By child stage, what is decided when a token leaves: how many tokens it makes, each of which gets its output; or a
+#: list of what each of them gets.
+Copies: TypeAlias = Mapping[str, int | Sequence[Any]]
 
 #: One query makes no more tokens than this at a stage: beyond it the decisions are surely mistaken.
 MAX_TOKENS_OF_QUERY = 1_000_000
@@ -104,19 +107,39 @@ def _arrow(arc: tuple[str, str]) -> str:
     return f"{arc[0]} -> {arc[1]}"
 
 
-def check_copies(edge: BlueprintEdge, decided: Mapping[str, int] | None) -> int:
-    """Return how many tokens an edge makes of a token, as decided when it left.
+def made_along(
+    edge: BlueprintEdge, known: int | None, decided: Copies | None, output: Any = None
+) -> Sequence[Any]:
+    """Return what each of the tokens gets that an edge makes of a token.
 
-    Raises `InputError` where that is not said, or is no count.
+    Parameters
+    ----------
+    edge : BlueprintEdge
+    known : int or None
+        How many there are, if that was known before.
+    decided : mapping or None
+        What was decided when the token left. It comes from whoever runs batches, and may be anything.
+    output : object
+        Of the token.
+
+    Raises
+    ------
+    InputError
+        Where nobody says how many there are, or a list has another length.
     """
-    if edge.copies is not None:
-        return edge.copies
-    # It comes from whoever runs batches, and may be anything.
-    count = decided.get(edge.child) if isinstance(decided, Mapping) else None
-    if not is_whole(count) or not 0 <= int(count) <= MAX_TOKENS_OF_QUERY:
-        message = f"expected how many tokens it makes of this token, found {shown(count)}"
-        raise InputError.one(_place((edge.parent, edge.child)), message)
-    return int(count)
+    told = decided.get(edge.child) if isinstance(decided, Mapping) else None
+    if isinstance(told, list | tuple):
+        if len(told) == known or (known is None and len(told) <= MAX_TOKENS_OF_QUERY):
+            return told
+        most = f"{MAX_TOKENS_OF_QUERY:,} at most" if known is None else f"{known}"
+        message = f"expected a list for {most} tokens that it makes of this token, found one of {len(told):,}"
+    elif known is not None:
+        return [output] * known
+    elif is_whole(told) and 0 <= int(told) <= MAX_TOKENS_OF_QUERY:
+        return [output] * int(told)
+    else:
+        message = f"expected how many tokens it makes of this token, or a list of what each gets, found {shown(told)}"
+    raise InputError.one(_place((edge.parent, edge.child)), message)
 
 
 class DrawnDecisions:

@@ -1,0 +1,57 @@
+"""What the runs of the real pipeline come to: plans, and errors of the predictions."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from benchmarks.truth.summary import FIGURES, SPOILT_MS, errors
+
+__all__ = ["FIGURES", "summarise"]
+
+
+def summarise(rows: pd.DataFrame, plans: pd.DataFrame) -> str:
+    """Tables of the plans, and of the errors of every run."""
+    lines = [
+        "| system | pages/s | objective | stage | batch cap | replicas | ℓ(1) | ℓ(cap) |",
+        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for _, plan in plans.iterrows():
+        cells = [
+            plan["system"],
+            f"{plan['rate_rps']:.2f}",
+            f"{plan['slo_s']:.2f} s",
+            plan["stage"],
+            plan["batch"],
+            plan["replicas"],
+            f"{plan['one_ms']:.1f} ms",
+            f"{plan['full_ms']:.1f} ms",
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    off = errors(rows)
+    heads = [
+        "system",
+        "traffic",
+        "seed",
+        "prediction",
+        "queries",
+        *FIGURES.values(),
+        "P99",
+        "terms that are off",
+    ]
+    lines += [
+        "",
+        "Measured by predicted, less 1, and P99 as measured:",
+        "",
+        f"| {' | '.join(heads)} |",
+        "| --- | --- | ---: | --- | ---: | " + "---: | " * (len(FIGURES) + 1) + "--- |",
+    ]
+    for index, row in rows.iterrows():
+        cells = [row["system"], row["traffic"], row["seed"], row["prediction"], row["queries"]]
+        cells += [f"{off.loc[index, name]:+.1%}" for name in FIGURES]
+        spoilt = ", spoilt: sent late" if row["sent_late_p99_ms"] > SPOILT_MS else ""
+        terms = "" if pd.isna(row["terms"]) else row["terms"]
+        lines.append(
+            f"| {' | '.join(map(str, cells))} | {row['p99_measured_ms']:,.0f} ms | {terms}{spoilt} |"
+        )
+    lost = int((rows["queries"] - rows["answered"]).sum())
+    return "\n".join([*lines, "", f"Queries without an answer: {lost}."])
