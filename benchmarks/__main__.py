@@ -25,6 +25,7 @@ BENCHMARKS = {
     "ipa": "benchmarks.ipa.run",
     "environment": "benchmarks.environment.run",
     "truth": "benchmarks.truth.run",
+    "faults": "benchmarks.faults.run",
     "ocr": "benchmarks.ocr.run",
     "follow": "benchmarks.follow.run",
     "house": "benchmarks.house.run",

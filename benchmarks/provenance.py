@@ -79,6 +79,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     ),
     "environment": ("pyproject.toml", "benchmarks/environment"),
     "truth": (*_WHOLE, "profiles", "benchmarks/truth"),
+    "faults": (*_WHOLE, "profiles", "benchmarks/faults", "benchmarks/truth"),
     "ocr": (*_WHOLE, "benchmarks/ocr", "benchmarks/models", "benchmarks/truth"),
     "follow": (*_WHOLE, "profiles", "benchmarks/follow"),
     "house": (*_WHOLE, "profiles", "benchmarks/house"),

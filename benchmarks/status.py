@@ -34,6 +34,7 @@ RESULTS = {
     "ipa": ("ipa", "ipa/machine.json"),
     "environment": ("environment", "environment/machine.json"),
     "truth": ("truth", "truth/machine.json"),
+    "faults": ("faults", "faults/machine.json"),
     "ocr": ("ocr", "ocr/machine.json"),
     "follow": ("follow", "follow/machine.json"),
     "house/hops.json": ("house", "house/machine.json"),

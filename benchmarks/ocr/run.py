@@ -30,7 +30,6 @@ from mipplan.observing import batches_of
 from mipplan.profiling import read_samples
 
 ROWS, PLANS = "ocr.csv", "plans.csv"
-CORES = 2
 #: A core of whatever machine this is; exports know by the name that it is no GPU. With one kind the price is no matter.
 HARDWARE, USD_PER_HOUR = "cpu_core", 0.05
 #: Batch sizes that are measured.
@@ -42,7 +41,9 @@ BATCHES = {
     "read_page_next": (1, 2),
 }
 #: The objective, as a multiple of the time in which one page of the mean number of lines is served alone.
-SLOS = 5.0
+SLOS = 10.0
+#: Processes of a stage: three stages share two cores, which is one process too many as it is.
+REPLICAS = 1
 #: Kinds of traffic and seeds; *observed* is made of the first.
 RUNS = (("poisson", 1), ("poisson", 2), ("bursty", 1))
 _BURSTY_CV = 2.0
@@ -53,8 +54,8 @@ class OcrParams:
     """How much is measured, and how much load there is."""
 
     duration_s: float = 300.0
-    # Share of all cores that the models take, by their own times: the dispatcher, Ray and the client need some, too.
-    load: float = 0.35
+    # Share of its time for which the busiest stage is at work: the dispatcher, Ray and the client need cores, too.
+    load: float = 0.5
     time_limit_s: float = 25.0
 
 
@@ -110,10 +111,10 @@ def plan_for(system: OcrSystem, work: Path, params: OcrParams) -> tuple[float, m
     if system.has_dispatcher:
         measured = mp.measure_scale(pipeline, stages.step, stages.numbers(stages.PAGES))
         pipeline, scale = measured.measured, measured.factors
-    alone_s = sum(scale[stage] * _median_s(profiles, function) for stage, function in system.pipeline.items())
-    rate_rps = params.load * CORES / alone_s
+    work_s = [scale[stage] * _median_s(profiles, function) for stage, function in system.pipeline.items()]
+    rate_rps = params.load / (REPLICAS * max(work_s))
     sample = mp.Trace.gamma(rate_rps=rate_rps, cv=_BURSTY_CV, duration_s=300.0, seed=0)
-    plan = mp.plan(pipeline, profiles, sample, slo_s=SLOS * alone_s, **system.asked)
+    plan = mp.plan(pipeline, profiles, sample, slo_s=SLOS * sum(work_s), guarantee="replay", **system.asked)
     plan.require()
     return rate_rps, plan
 
@@ -131,7 +132,10 @@ def pipeline_of(system: OcrSystem) -> mp.Pipeline:
     names = list(system.pipeline)
     document = {
         "name": "ocr-served",
-        "stages": {stage: {"model": function} for stage, function in system.pipeline.items()},
+        "stages": {
+            stage: {"model": function, "replicas": {"max": REPLICAS}}
+            for stage, function in system.pipeline.items()
+        },
         "edges": [{"from": above, "to": below} for above, below in pairwise(names)],
     }
     return mp.Pipeline.from_document(document)

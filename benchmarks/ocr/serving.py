@@ -87,6 +87,6 @@ SYSTEMS = (
         on_mosec,
         lambda: without("onnxruntime") or without_mosec(),
         law="mosec",
-        asked={"guarantee": "replay", "discipline": "fifo"},
+        asked={"discipline": "fifo"},
     ),
 )

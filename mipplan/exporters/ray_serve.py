@@ -92,7 +92,14 @@ class $ingress:
             answered = await self.host.infer(payload, number=query_number(request.headers))
         except RejectedError as error:
             return JSONResponse({"error": str(error)}, 503)
-        document = {"outcome": answered.outcome, "outputs": answered.query.outputs}
+        document = {
+            "outcome": answered.outcome,
+            "outputs": answered.query.outputs,
+            "ingress_ns": answered.query.ingress_ns,
+            "latency_ns": answered.latency_ns,
+            # Whether something was not as planned, and the query has lost its guarantee.
+            "void": answered.query.is_void,
+        }
         return JSONResponse(document, 200 if answered.outcome == "served" else 500, route_headers(answered))
 
 

@@ -1,0 +1,41 @@
+"""What became of the queries, fault by fault, and whether what was promised was kept."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+_HEADS = (
+    "fault",
+    "sent",
+    "served",
+    "answered with an error",
+    "unanswered",
+    "served without guarantee",
+    "of these over their certificate",
+    "guaranteed, and over it",
+    "nearest to it",
+)
+
+
+def summarise(rows: pd.DataFrame) -> str:
+    """One row per fault, and the verdicts."""
+    lines = [f"| {' | '.join(_HEADS)} |", "| --- |" + " ---: |" * (len(_HEADS) - 1)]
+    for _, row in rows.iterrows():
+        cells = [row["fault"], row["sent"], row["served"], row["errors"], row["unanswered"], row["void"]]
+        cells += [row["over"] - row["over_though_guaranteed"], row["over_though_guaranteed"]]
+        lines.append(f"| {' | '.join(map(str, cells))} | {row['largest_share_of_bound']:.2f} |")
+    broken, silent = int(rows["over_though_guaranteed"].sum()), int(rows["unanswered"].sum())
+    lines += [
+        "",
+        "| aim | found | |",
+        "| --- | --- | --- |",
+        f"| no query that has its guarantee exceeds its certificate | {broken} of {int(rows['served'].sum()):,} "
+        f"queries | {_verdict(broken)} |",
+        f"| every query gets an answer, if only an error | {silent} of {int(rows['sent'].sum()):,} without "
+        f"| {_verdict(silent)} |",
+    ]
+    return "\n".join(lines)
+
+
+def _verdict(faults: int) -> str:
+    return "**missed**" if faults else "kept"
