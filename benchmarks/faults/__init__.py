@@ -1,1 +1,1 @@
-"""What becomes of queries on Ray Serve, behind our dispatcher, when a replica or the dispatcher's host dies or stalls."""
+"""What becomes of queries on Ray Serve, behind our dispatcher, when a replica or its host dies or stalls."""

@@ -25,14 +25,15 @@ def summarise(rows: pd.DataFrame) -> str:
         cells += [row["over"] - row["over_though_guaranteed"], row["over_though_guaranteed"]]
         lines.append(f"| {' | '.join(map(str, cells))} | {row['largest_share_of_bound']:.2f} |")
     broken, silent = int(rows["over_though_guaranteed"].sum()), int(rows["unanswered"].sum())
+    served, sent = int(rows["served"].sum()), int(rows["sent"].sum())
+    first = f"no query that has its guarantee exceeds its certificate | {broken} of {served:,}"
+    second = f"every query gets an answer, if only an error | {silent} of {sent:,} without"
     lines += [
         "",
         "| aim | found | |",
         "| --- | --- | --- |",
-        f"| no query that has its guarantee exceeds its certificate | {broken} of {int(rows['served'].sum()):,} "
-        f"queries | {_verdict(broken)} |",
-        f"| every query gets an answer, if only an error | {silent} of {int(rows['sent'].sum()):,} without "
-        f"| {_verdict(silent)} |",
+        f"| {first} | {_verdict(broken)} |",
+        f"| {second} | {_verdict(silent)} |",
     ]
     return "\n".join(lines)
 
