@@ -81,7 +81,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "truth": (*_WHOLE, "profiles", "benchmarks/truth"),
     "faults": (*_WHOLE, "profiles", "benchmarks/faults", "benchmarks/truth"),
     "ocr": (*_WHOLE, "benchmarks/ocr", "benchmarks/models", "benchmarks/truth"),
-    "follow": (*_WHOLE, "profiles", "benchmarks/follow"),
+    "follow": (*_WHOLE, "profiles", "benchmarks/follow", "benchmarks/truth", "benchmarks/tuner/traffic.py"),
     "house": (*_WHOLE, "profiles", "benchmarks/house"),
     "models": (*_PLANNER, *_rooms("profiling"), "benchmarks/models"),
     "mutants": (*_WHOLE, "profiles", "tests", "benchmarks/mutants"),

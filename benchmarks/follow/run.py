@@ -1,20 +1,23 @@
 """`mipplan follow` on emulated devices beside the simulated closed loop.
 
-A server (`mipplan serve --emulate`) and a driver (`mipplan drive`) run in processes of their own, in real time; the
-controller runs here. What it missed and what it paid is held against `mipplan.tune` with the same policy, seeing counts
-(`ByCounts`), on the very send times of the driver. Takes as long as the traces; needs a machine with time to spare, or
-send errors and overruns are part of what is measured (both are told).
+A server (`mipplan serve --emulate`, or Ray Serve with the application of ``mipplan export --to ray``) and a driver
+(`mipplan drive`) run in processes of their own, in real time; the controller runs here. What it missed and what it paid
+is held against `mipplan.tune` with the same policy, seeing counts (`ByCounts`), on the very send times of the driver.
+Takes as long as the traces; needs a machine with time to spare, or send errors and overruns are part of what is
+measured (both are told).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -24,6 +27,8 @@ import pandas as pd
 
 import mipplan as mp
 from benchmarks.machine import publish, record
+from benchmarks.truth.servers import RunningServer, dispatcher_server, ray_server
+from benchmarks.tuner.traffic import scenarios
 from mipplan.core import NS_PER_S
 from mipplan.following import ByCounts, MetricSample, fetch, parse_metrics
 from mipplan.profiles import Hardware, LatencyTable, Profiles
@@ -35,11 +40,22 @@ ROWS = "follow.csv"
 WITHIN = 0.2
 #: Where hardly anything is missed, a ratio says nothing: so many queries of a hundred are no difference.
 LITTLE = 0.01
-DELAY_S = 3.0
 POLICIES_RUN = ("lp", "inferline", "hpa")
+_RATE_RPS, _PEAK = 25.0, (90.0, 80.0)
 
 
-def plan_of(sample: mp.Trace) -> mp.Plan:
+@dataclass(frozen=True)
+class FollowedSystem:
+    """What serves, and how slow its models are: Ray takes 10 to 20 ms of a processor for each query."""
+
+    name: str
+    serve: Callable[[mp.Plan, Path], AbstractContextManager[RunningServer]]
+    slowdown: int
+    delay_s: float
+    """Until a replica that was asked for serves."""
+
+
+def plan_of(sample: mp.Trace, slowdown: int) -> mp.Plan:
     """Two stages, slow enough that Python's dispatcher is no part of what is measured."""
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_node("detect", model="detect")
@@ -47,29 +63,53 @@ def plan_of(sample: mp.Trace) -> mp.Plan:
     graph.add_edge("detect", "read", delay="1ms")
     sizes = np.array([1, 2, 4])
     tables = [
-        LatencyTable("detect", "gpu", sizes, np.array([60.0, 75.0, 105.0])),
-        LatencyTable("read", "gpu", sizes, np.array([40.0, 50.0, 70.0])),
+        LatencyTable("detect", "gpu", sizes, slowdown * np.array([60.0, 75.0, 105.0])),
+        LatencyTable("read", "gpu", sizes, slowdown * np.array([40.0, 50.0, 70.0])),
     ]
     profiles = Profiles.from_parts([Hardware("gpu", 1.0)], tables)
-    return mp.plan(mp.Pipeline(graph, name="follow", slo_s=0.5), profiles, sample)
+    return mp.plan(mp.Pipeline(graph, name="follow", slo_s=0.5 * slowdown), profiles, sample)
 
 
-def traces(*, quick: bool) -> dict[str, mp.Trace]:
-    """A spike and a ramp."""
+def traces(slowdown: int, *, quick: bool) -> dict[str, mp.Trace]:
+    """A spike, a ramp, and a segment of Twitter's counts where the shared data are."""
     part_s = 30 if quick else 120
+    low, spike, ramp = (rate / slowdown for rate in (_RATE_RPS, *_PEAK))
     made = {
         "spike": mp.Trace.ramp(
-            rates_rps=[25, 90, 25],
-            cvs=[1.2] * 3,
-            durations_s=[part_s, part_s, part_s],
-            transition_s=0.5,
-            seed=3,
+            rates_rps=[low, spike, low], cvs=[1.2] * 3, durations_s=[part_s] * 3, transition_s=0.5, seed=3
         ),
         "ramp": mp.Trace.ramp(
-            rates_rps=[25, 80, 25], cvs=[1.2] * 3, durations_s=[part_s / 2] * 3, transition_s=part_s, seed=4
+            rates_rps=[low, ramp, low],
+            cvs=[1.2] * 3,
+            durations_s=[part_s / 2] * 3,
+            transition_s=part_s,
+            seed=4,
         ),
     }
+    for scenario in scenarios():
+        if scenario.name == "twitter bursty":
+            made["twitter"] = scenario.traces(2 * low)[1].slice(0, 3 * part_s)
     return {name: mp.Trace(trace.arrival_ns - trace.arrival_ns[0], name) for name, trace in made.items()}
+
+
+@contextmanager
+def emulated(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
+    """Serve by ``mipplan serve --emulate``."""
+    with dispatcher_server(plan, folder, "--start-delay", f"{SYSTEMS[0].delay_s}s") as server:
+        yield server
+
+
+@contextmanager
+def on_ray(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
+    """Serve on Ray Serve; starting an actor that sleeps is what takes time."""
+    with ray_server(plan, folder) as server:
+        yield server
+
+
+SYSTEMS = (
+    FollowedSystem("mipplan serve", emulated, 1, 3.0),
+    FollowedSystem("Ray Serve", on_ray, 4, 5.0),
+)
 
 
 def _mean(schedule: mp.ReplicaSchedule, end_ns: int) -> float:
@@ -94,27 +134,18 @@ def policy_of(name: str) -> Policy:
     return made
 
 
-def measured(plan: mp.Plan, trace: mp.Trace, sample: mp.Trace, policy: str) -> dict[str, object]:
+def measured(
+    system: FollowedSystem, plan: mp.Plan, trace: mp.Trace, sample: mp.Trace, policy: str
+) -> dict[str, object]:
     """Serve, drive and follow in real time; then simulate on the times at which queries were sent."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        plan.save(folder / "plan.json")
         (folder / "trace.csv").write_text(
             "arrival_s\n" + "".join(f"{at / NS_PER_S:.9f}\n" for at in trace.arrival_ns.tolist())
         )
-        command = [sys.executable, "-m", "mipplan"]
-        serve = [*command, "serve", "plan.json", "--emulate", "--port", "0", "--start-delay", f"{DELAY_S}s"]
-        server = subprocess.Popen(serve, cwd=folder, stdout=subprocess.PIPE, text=True)
         stop, found = threading.Event(), []
-        try:
-            if server.stdout is None:
-                raise AssertionError("a pipe was asked for")
-            url = next(
-                match[1]
-                for line in server.stdout
-                if (match := re.search(r"(http://[0-9.:]+)/v2/models", line))
-            )
-            threading.Thread(target=server.stdout.read, daemon=True).start()
+        with system.serve(plan, folder) as server:
+            url = server.url.rstrip("/")
             follower = threading.Thread(
                 target=lambda: found.append(
                     mp.follow(
@@ -122,34 +153,25 @@ def measured(plan: mp.Plan, trace: mp.Trace, sample: mp.Trace, policy: str) -> d
                         f"mipplan:{url}",
                         policy=policy,
                         sample=sample,
-                        activation_delay_s=DELAY_S,
+                        activation_delay_s=system.delay_s,
                         stop=stop,
                         audit=folder / "audit.jsonl",
                     )
                 )
             )
             follower.start()
-            while follower.is_alive() and "start" not in _text(folder / "audit.jsonl"):
-                stop.wait(0.1)  # the policy calibrates
-            drive = [
-                *command,
-                "drive",
-                "trace.csv",
-                "--target",
-                url,
-                "--model",
-                "follow",
-                "--out",
-                "q.parquet",
-            ]
-            subprocess.run(drive, cwd=folder, capture_output=True, check=False)
-            stop.set()
-            follower.join()
+            try:
+                while follower.is_alive() and "start" not in _text(folder / "audit.jsonl"):
+                    stop.wait(0.1)  # the policy calibrates
+                how = [text for key, value in server.how.items() for text in (f"--{key}", value)]
+                command = [sys.executable, "-m", "mipplan", "drive", "trace.csv", "--target", server.url]
+                subprocess.run(
+                    [*command, *how, "--out", "q.parquet"], cwd=folder, capture_output=True, check=False
+                )
+            finally:
+                stop.set()
+                follower.join()
             told = parse_metrics(fetch(f"{url}/metrics").decode())
-        finally:
-            stop.set()
-            server.terminate()
-            server.wait()
         log = mp.read_log(folder / "q.parquet").queries
         (began, *_) = (json.loads(line) for line in _text(folder / "audit.jsonl").splitlines())
         began_ns = round(datetime.fromisoformat(began["time"]).timestamp() * NS_PER_S)
@@ -157,12 +179,13 @@ def measured(plan: mp.Plan, trace: mp.Trace, sample: mp.Trace, policy: str) -> d
     # On the clock of following, so that both decide at the same phases of the traffic.
     sent = mp.Trace(np.sort(log.sent_ns) - began_ns, trace.name)
     late = (~log.ok) | (log.latency_ns > plan.slo_ns)
-    setting = Setting(plan, sample, 0, NS_PER_S, round(DELAY_S * NS_PER_S))
+    setting = Setting(plan, sample, 0, NS_PER_S, round(system.delay_s * NS_PER_S))
     run = simulate(setting, sent, ByCounts(policy_of(policy)))
     end_ns = int(sent.arrival_ns[-1])
     replicas = sum(summary.replica_hours.values()) / (summary.duration_s / 3600)
     simulated = sum(_mean(one, end_ns) for one in run.schedules.values())
     return {
+        "system": system.name,
         "trace": trace.name,
         "policy": policy,
         "queries": len(sent),
@@ -185,14 +208,15 @@ def measured(plan: mp.Plan, trace: mp.Trace, sample: mp.Trace, policy: str) -> d
 def run(folder: Path, *, quick: bool) -> None:
     """Write ``follow.csv``, machine and summary into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    sample = mp.Trace.gamma(rate_rps=25, cv=1.2, duration_s=120, seed=1)
-    plan = plan_of(sample)
     rows = []
-    for trace in traces(quick=quick).values():
-        for policy in POLICIES_RUN[:: 2 if quick else 1]:
-            load = os.getloadavg()[0]
-            rows.append({**measured(plan, trace, sample, policy), "load_before": load})
-            print(rows[-1], file=sys.stderr, flush=True)
+    for system in SYSTEMS:
+        sample = mp.Trace.gamma(rate_rps=_RATE_RPS / system.slowdown, cv=1.2, duration_s=120, seed=1)
+        plan = plan_of(sample, system.slowdown)
+        for trace in traces(system.slowdown, quick=quick).values():
+            for policy in POLICIES_RUN[:: 2 if quick else 1]:
+                load = os.getloadavg()[0]
+                rows.append({**measured(system, plan, trace, sample, policy), "load_before": load})
+                print(rows[-1], file=sys.stderr, flush=True)
     pd.DataFrame(rows).to_csv(folder / ROWS, index=False, float_format="%.6g")
     record(folder / "machine.json", "follow")
     report(folder)
@@ -202,14 +226,16 @@ def report(folder: Path) -> None:
     """Write ``summary.md`` from the rows in `folder`."""
     table = pd.read_csv(folder / ROWS)
     lines = [
-        "| trace | policy | missed | simulated | replicas | simulated | overran | load before | within 20 % |",
-        "|---" * 9 + "|",
+        "| system | trace | policy | missed | simulated | replicas | simulated | overran | load before | within 20 % |",
+        "|---" * 10 + "|",
     ]
     for row in table.to_dict("records"):
         shares = " | ".join(f"{row[name]:.1%}" for name in ("missed", "missed_simulated"))
         counts = " | ".join(f"{row[name]:.2f}" for name in ("replicas", "replicas_simulated"))
         told = f"{row['overran']:.0%} | {row['load_before']:.1f} | {'yes' if row['within'] else '**no**'}"
-        lines.append(f"| {row['trace']} | `{row['policy']}` | {shares} | {counts} | {told} |")
+        lines.append(
+            f"| {row['system']} | {row['trace']} | `{row['policy']}` | {shares} | {counts} | {told} |"
+        )
     missed = int((~table["within"]).sum())
     verdict = "kept" if not missed else f"missed in {missed} of {len(table)} rows"
     aim = f"Aim: misses and replica-hours within {WITHIN:.0%} of the simulation, in every row: {verdict}."

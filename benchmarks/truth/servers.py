@@ -155,13 +155,13 @@ def _python_path(*first: Path) -> str:
 
 
 @contextmanager
-def dispatcher_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
-    """Serve by ``mipplan serve --emulate``; its log of stages is ``stages.parquet``."""
+def dispatcher_server(plan: mp.Plan, folder: Path, *flags: str) -> Iterator[RunningServer]:
+    """Serve by ``mipplan serve --emulate``, with further flags; its log of stages is ``stages.parquet``."""
     plan.save(folder / "plan.json")
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mipplan", "serve", "plan.json", "--emulate", "--port", str(port)]
-    with started([*command, "--log", "stages.parquet"], folder, f"{url}/v2/health/ready"):
+    with started([*command, *flags, "--log", "stages.parquet"], folder, f"{url}/v2/health/ready"):
         yield RunningServer(url, {"model": plan.pipeline.name})
 
 
