@@ -55,7 +55,7 @@ class OcrParams:
 
     duration_s: float = 300.0
     # Share of its time for which the busiest stage is at work: the dispatcher, Ray and the client need cores, too.
-    load: float = 0.5
+    load: float = 0.3
     time_limit_s: float = 25.0
 
 
@@ -104,6 +104,7 @@ def plan_for(system: OcrSystem, work: Path, params: OcrParams) -> tuple[float, m
             threads=1,
             out=work / "profiles",
             time_limit_s=params.time_limit_s,
+            latency="p50",  # for the plan; what is predicted draws from all that was measured
             disturbed="keep",
         )
     pipeline, profiles = pipeline_of(system), mp.Profiles.read(work / "profiles")
