@@ -65,7 +65,9 @@ def found() -> list[Mutant]:
 
 @cache
 def mutants_of_verification() -> tuple[Mutant, ...]:
-    return tuple(list_mutants(SUBJECTS["verification"].files[:1]))  # the shorter file: listing them takes seconds
+    return tuple(
+        list_mutants(SUBJECTS["verification"].files[:1])
+    )  # the shorter file: listing them takes seconds
 
 
 @pytest.mark.parametrize("own", OWN)
