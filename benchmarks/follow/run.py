@@ -88,7 +88,9 @@ def traces(slowdown: int, *, quick: bool) -> dict[str, mp.Trace]:
     }
     for scenario in scenarios():
         if scenario.name == "twitter bursty":
-            made["twitter"] = scenario.traces(2 * low)[1].slice(0, 3 * part_s)
+            whole = scenario.traces(2 * low)[1]
+            first_s = float(whole.arrival_ns[0]) / NS_PER_S
+            made["twitter"] = whole.slice(first_s, first_s + 3 * part_s)
     return {name: mp.Trace(trace.arrival_ns - trace.arrival_ns[0], name) for name, trace in made.items()}
 
 
