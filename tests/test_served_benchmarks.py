@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import mipplan as mp
 from benchmarks.faults.run import ALLOWANCE_S, judged
 from benchmarks.faults.summary import summarise
+from benchmarks.ocr import stages
+from benchmarks.ocr.run import BATCHES
 from benchmarks.ocr.serving import SYSTEMS, fill_in
 from benchmarks.ocr.stages import _by_page
 from benchmarks.truth.run import plan_of
@@ -57,6 +60,12 @@ def test_models_are_put_where_the_export_leaves_a_place(to: str, file: str, cap:
 def test_functions_that_are_measured_are_those_that_are_served() -> None:
     for system in SYSTEMS:
         assert list(system.pipeline) == ["find", "turn", "read"]
+        for stage, function in system.pipeline.items():
+            work = function.removesuffix("_next")
+            assert work in (stage, f"{stage}_page")
+            served = f"serve_{stage}" if system.has_dispatcher else work
+            assert all(callable(getattr(stages, name)) for name in (function, work, served))
+            assert function in BATCHES
 
 
 def test_lines_come_back_by_page() -> None:
@@ -93,8 +102,6 @@ def test_queries_are_held_against_their_own_certificates() -> None:
     found = judged(plan, answers)
     assert (found["served"], found["errors"], found["unanswered"]) == (len(trace) - 3, 2, 1)
     assert (found["over"], found["over_though_guaranteed"], found["void"]) == (2, 1, 1)
-
-    import pandas as pd
 
     text = summarise(pd.DataFrame([{"fault": "none", **sound}, {"fault": "some", **found}]))
     assert "| no query that has its guarantee exceeds its certificate | 1 of" in text

@@ -86,11 +86,10 @@ def run(folder: Path, *, quick: bool) -> None:
         raise SystemExit(f"this benchmark needs Ray Serve: {reason}")
     folder.mkdir(parents=True, exist_ok=True)
     plan = plan_of(None, slowdown=SLOWDOWN)
+    rate_rps, duration_s = _LOAD * capacity_rps(plan, None), _QUICK_S if quick else _DURATION_S
+    trace = mp.Trace.poisson(rate_rps=rate_rps, duration_s=duration_s, seed=1)
     rows = []
     for name, fault in FAULTS.items():
-        trace = mp.Trace.poisson(
-            rate_rps=_LOAD * capacity_rps(plan, None), duration_s=_QUICK_S if quick else _DURATION_S, seed=1
-        )
         rows.append({"fault": name, **judged(plan, serve(plan, trace, fault))})
         print(rows[-1], file=sys.stderr, flush=True)
     pd.DataFrame(rows).to_csv(folder / ROWS, index=False, float_format="%.6g")
@@ -164,11 +163,12 @@ def judged(plan: mp.Plan, answers: Iterable[dict[str, Any]]) -> dict[str, Any]:
     trace = mp.Trace.from_ns(ingress_ns - ingress_ns[0], name="ingress")
     bound_ns = mp.certify(promised, trace, certificate="classic").latency_ns
     over, kept = served & (latency_ns > bound_ns), served & ~void
+    sent, unanswered = len(all_of_them), sum(one["status"] is None for one in all_of_them)
     return {
-        "sent": len(all_of_them),
+        "sent": sent,
         "served": int(served.sum()),
-        "errors": len(all_of_them) - int(served.sum()) - sum(one["status"] is None for one in all_of_them),
-        "unanswered": sum(one["status"] is None for one in all_of_them),
+        "errors": sent - int(served.sum()) - unanswered,
+        "unanswered": unanswered,
         "void": int((served & void).sum()),
         "over": int(over.sum()),
         "over_though_guaranteed": int((over & kept).sum()),

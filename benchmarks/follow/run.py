@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -42,6 +42,7 @@ WITHIN = 0.2
 LITTLE = 0.01
 POLICIES_RUN = ("lp", "inferline", "hpa")
 _RATE_RPS, _PEAK = 25.0, (90.0, 80.0)
+_START_DELAY_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -94,23 +95,15 @@ def traces(slowdown: int, *, quick: bool) -> dict[str, mp.Trace]:
     return {name: mp.Trace(trace.arrival_ns - trace.arrival_ns[0], name) for name, trace in made.items()}
 
 
-@contextmanager
-def emulated(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
-    """Serve by ``mipplan serve --emulate``."""
-    with dispatcher_server(plan, folder, "--start-delay", f"{SYSTEMS[0].delay_s}s") as server:
-        yield server
-
-
-@contextmanager
-def on_ray(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
-    """Serve on Ray Serve; starting an actor that sleeps is what takes time."""
-    with ray_server(plan, folder) as server:
-        yield server
+def emulated(plan: mp.Plan, folder: Path) -> AbstractContextManager[RunningServer]:
+    """Serve by ``mipplan serve --emulate``, with replicas that take their time to start."""
+    return dispatcher_server(plan, folder, "--start-delay", f"{_START_DELAY_S}s")
 
 
 SYSTEMS = (
-    FollowedSystem("mipplan serve", emulated, 1, 3.0),
-    FollowedSystem("Ray Serve", on_ray, 4, 5.0),
+    FollowedSystem("mipplan serve", emulated, 1, _START_DELAY_S),
+    # Starting an actor that sleeps is what takes time.
+    FollowedSystem("Ray Serve", ray_server, 4, 5.0),
 )
 
 

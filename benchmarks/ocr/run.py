@@ -7,7 +7,6 @@ Service times are drawn from what was measured, since those of real models scatt
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,8 @@ from benchmarks.machine import publish, record
 from benchmarks.models.fetch import fetch
 from benchmarks.ocr import stages
 from benchmarks.ocr.serving import SYSTEMS, OcrSystem
-from benchmarks.ocr.summary import FIGURES, summarise
+from benchmarks.ocr.summary import summarise
+from benchmarks.truth.run import row_of
 from mipplan.core import NS_PER_MS
 from mipplan.observing import batches_of
 from mipplan.profiling import read_samples
@@ -74,10 +74,10 @@ def run(folder: Path, *, quick: bool) -> None:
             if (reason := system.missing()) is not None:
                 print(f"{system.name} is left out: {reason}", file=sys.stderr)
                 continue
-            rates, plan = plan_for(system, Path(work), params)
-            planned += plan_rows(system, plan, rates)
-            print(f"{system.name}: {dict(plan.choices)}, {rates:.3g} pages/s", file=sys.stderr, flush=True)
-            for row in _measured(system, plan, rates, Path(work), params):
+            rate_rps, plan = plan_for(system, Path(work), params)
+            planned += plan_rows(system, plan, rate_rps)
+            print(f"{system.name}: {dict(plan.choices)}, {rate_rps:.3g} pages/s", file=sys.stderr, flush=True)
+            for row in _measured(system, plan, rate_rps, Path(work), params):
                 rows.append(row)
                 print(", ".join(map(str, row.values())), file=sys.stderr, flush=True)
     pd.DataFrame(rows).to_csv(folder / ROWS, index=False, float_format="%.6g")
@@ -110,7 +110,7 @@ def plan_for(system: OcrSystem, work: Path, params: OcrParams) -> tuple[float, m
     pipeline, profiles = pipeline_of(system), mp.Profiles.read(work / "profiles")
     scale = dict.fromkeys(system.pipeline, 1.0)
     if system.has_dispatcher:
-        measured = mp.measure_scale(pipeline, stages.step, stages.numbers(stages.PAGES))
+        measured = mp.measure_scale(pipeline, stages.step, range(stages.PAGES))
         pipeline, scale = measured.measured, measured.factors
     work_s = [scale[stage] * _median_s(profiles, function) for stage, function in system.pipeline.items()]
     rate_rps = params.load / (REPLICAS * max(work_s))
@@ -186,18 +186,8 @@ def _measured(
                 "traffic": kind,
                 "seed": seed,
                 "prediction": name,
-                "queries": seen.queries,
-                "answered": seen.answered,
-                "sent_late_p99_ms": seen.send_error_s["p99"] * 1e3,
-                "load_average": os.getloadavg()[0],
-                "verdict": str(seen.verdict),
                 "terms": "; ".join(f"{cause.term} {cause.place}".strip() for cause in seen.causes),
-                **{
-                    f"{figure.name}_{side}_ms": value * 1e3
-                    for figure in seen.figures
-                    if figure.name in FIGURES
-                    for side, value in (("measured", figure.measured), ("predicted", figure.predicted))
-                },
+                **row_of(seen),
             }
         if system.has_dispatcher and number == 0:
             beliefs["observed"] = observed(plan, logs)

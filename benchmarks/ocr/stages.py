@@ -141,11 +141,6 @@ def step(stage: str, token: Any) -> Mapping[str, Sequence[Any]]:
     return {"read": turn([token])} if stage == "turn" else {}
 
 
-def numbers(samples: int) -> range:
-    """Pages for the scale factors."""
-    return range(samples)
-
-
 # --- served on Ray: the inputs of every token, one each --------------------------------------------------------------
 
 

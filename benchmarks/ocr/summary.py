@@ -6,8 +6,6 @@ import pandas as pd
 
 from benchmarks.truth.summary import FIGURES, SPOILT_MS, errors
 
-__all__ = ["FIGURES", "summarise"]
-
 
 def summarise(rows: pd.DataFrame, plans: pd.DataFrame) -> str:
     """Tables of the plans, and of the errors of every run."""

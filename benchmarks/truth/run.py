@@ -155,16 +155,23 @@ def _measured(
             yield {
                 **dict(zip(KEYS, (name, load, kind, seed), strict=True)),
                 "duration_s": duration_s,
-                "queries": seen.queries,
-                "answered": seen.answered,
                 "overhead_ms": extra_ns / 1e6,
-                "sent_late_p99_ms": seen.send_error_s["p99"] * 1e3,
-                "load_average": os.getloadavg()[0],
-                "verdict": str(seen.verdict),
-                **{
-                    f"{figure.name}_{side}_ms": value * 1e3
-                    for figure in seen.figures
-                    if figure.name in FIGURES
-                    for side, value in (("measured", figure.measured), ("predicted", figure.predicted))
-                },
+                **row_of(seen),
             }
+
+
+def row_of(seen: mp.Truth) -> dict[str, Any]:
+    """What a row says of a run that has just ended: counts, the load of the machine, and both sides of the figures."""
+    return {
+        "queries": seen.queries,
+        "answered": seen.answered,
+        "sent_late_p99_ms": seen.send_error_s["p99"] * 1e3,
+        "load_average": os.getloadavg()[0],
+        "verdict": str(seen.verdict),
+        **{
+            f"{figure.name}_{side}_ms": value * 1e3
+            for figure in seen.figures
+            if figure.name in FIGURES
+            for side, value in (("measured", figure.measured), ("predicted", figure.predicted))
+        },
+    }
