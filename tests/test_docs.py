@@ -75,6 +75,7 @@ HEADINGS: dict[type, str] = {
     differences.DiffReport: "diff",
     offers.OffersReport: "pareto",
     offers.OfferReport: "offer",
+    offers.WeighReport: "weigh",
     comparisons.TuneReport: "tune",
     documents.FleetReport: "fleet",
     drawings.DrawingReport: "plot",

@@ -138,15 +138,15 @@ OPTIONS = [
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_option_of_plan_stands_in_all_places(option: str) -> None:
-    planning, _, _, record, _, documents, app = places()["… an option of `plan`"]
+    planning, _, _, record, _, documents, question = places()["… an option of `plan`"]
     names = (option, *UNITS.get(option, ()))
-    needed = (planning, app) if option in NOT_REMEMBERED else (planning, record, documents, app)
+    needed = (planning, question) if option in NOT_REMEMBERED else (planning, record, documents, question)
     assert [place for place in needed if not any(occurs(name, place) for name in names)] == []
 
 
 #: Options that few others share, and the rooms with an option of that name of their own.
 DECLARED: dict[str, tuple[str, ...]] = {
-    "headroom": ("scheduling", "variants", "offers.py"),
+    "headroom": ("scheduling", "variants"),
     "guarantee": ("variants",),
     "margin_s": ("core", "refinement", "tuner"),
     "envelope": ("calculus", "plots", "tuner"),

@@ -9,18 +9,18 @@ import typer
 
 import mipplan as mp
 from mipplan import plots, reporting
-from mipplan.cli import flags, inputs
+from mipplan.cli import flags, inputs, question
 from mipplan.cli.commands.asking import diff, explain, frontier, refine, sensitivity, whatif
 from mipplan.cli.commands.drawing import plot, report
 from mipplan.cli.commands.following import follow, schedule, watch
 from mipplan.cli.commands.judging import compare, fragility, replay, verify
 from mipplan.cli.commands.observing import drive, observe, truth
-from mipplan.cli.commands.offers import GREATEST, accuracy_of, menu, pareto
+from mipplan.cli.commands.offers import menu, pareto, weigh
 from mipplan.cli.commands.profiles import profiles_app
 from mipplan.cli.commands.profiling import profile
 from mipplan.cli.commands.serving import export, serve
 from mipplan.cli.commands.tuning import tune
-from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session, read_config
+from mipplan.cli.session import EXIT_NO_ANSWER, Session, read_config
 from mipplan.core import Fault, Faults, InputError
 
 #: From this many pipelines on, workers on all cores are worth starting.
@@ -59,48 +59,17 @@ def options(
         raise typer.Exit
 
 
+@question.asking
 def plan(
     context: typer.Context,
-    pipeline: flags.PipelineFile,
-    trace: flags.TraceFiles,
-    slo: flags.Slo = None,
-    profiles: flags.ProfilesDir = None,
-    quantile: flags.Quantile = None,
-    per: flags.Per = None,
-    share: flags.Share = None,
-    headroom: flags.Headroom = 1.0,
-    margin: flags.Margin = "0ms",
-    guarantee: flags.Guarantee = "trace",
-    envelope: flags.Envelope = None,
     confidence: flags.Confidence = None,
     drift: flags.Drift = None,
-    seeds: flags.Seeds = 1,
-    dispatch: flags.Dispatch = None,
-    stagger: flags.Stagger = None,
-    discipline: Annotated[
-        str, typer.Option(help="oldest_first, or fifo (by arrival at the stage).")
-    ] = "oldest_first",
+    certificate: flags.Certificate = "classic",
     budget: Annotated[
         float | None, flags.option("USD", "Instead: the least certified latency for at most this many $/h.")
     ] = None,
     accuracy: flags.Accuracy = None,
-    energy: flags.Energy = False,
-    max_power: flags.MaxPower = None,
-    usd_per_kwh: flags.UsdPerKwh = None,
-    gco2_per_kwh: flags.Gco2PerKwh = None,
-    certificate: flags.Certificate = "classic",
-    runs: flags.Runs = None,
-    out: Annotated[Path | None, flags.option("FILE", "Write the plan here (JSON).", "--out", "-o")] = None,
-    formulation: flags.Solver = "auto",
-    solver: flags.Solver = "auto",
-    time_limit: Annotated[
-        str, flags.option("TIME", "Stop searching after this long, with the best plan so far.")
-    ] = "60s",
-    seed: flags.Seed = 0,
-    expand: flags.Expand = None,
-    spread: flags.Spread = None,
-    start: flags.From = None,
-    end: flags.To = None,
+    out: flags.PlanOut = None,
     replay: Annotated[bool, typer.Option(help="Replay the plan on the trace as well.")] = True,
     costs: Annotated[
         bool,
@@ -115,129 +84,54 @@ def plan(
             "--explain", help="Say what binds, what each stage could spare, and what else would do."
         ),
     ] = False,
-    latency: flags.Latency = None,
     json: flags.Json = False,
+    **asked: Any,
 ) -> None:
     """Find the cheapest certified configuration of a pipeline, and replay it."""
     with Session(context, json) as session:
         from mipplan.comparison import guarantee_costs
-        from mipplan.core import check_one_of, check_quantile, check_seed
-        from mipplan.pipeline import Discipline
-        from mipplan.planner import check_search, check_theorem, check_tomorrow
-        from mipplan.result import Limit, check_laws
-
-        def check_proof() -> None:
-            """Find out with everything else whether anything is proven of what is asked for."""
-            told = check_laws(asked.value, dispatch, discipline)
-            how = told, discipline, guarantee, certificate, covered.or_else(None), headroom, budget
-            check_theorem(*how, terms.or_else(None))
+        from mipplan.result import Limit
 
         faults = Faults()
-        limits = faults.take(lambda: inputs.slo_of(slo))
-        per_s = faults.take(lambda: inputs.optional_seconds("--per", per))
-        margin_s = faults.take(lambda: inputs.seconds_of("--margin", margin))
-        stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
-        curve = faults.take(lambda: inputs.arrival_curve(envelope or ()))
-        time_limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
-        asked = faults.take(lambda: inputs.read_pipeline(pipeline))
-        measured = faults.take(
-            lambda: inputs.read_profiles(profiles, latency, asked.value if asked else None)
-        )
-        arrivals = faults.take(lambda: inputs.read_traces(trace, expand, spread, seed, start, end))
-        drifting = faults.take(lambda: inputs.share_of("--drift", drift))
-        covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
-        least = faults.take(lambda: accuracy_of(accuracy, budget))
-        terms = faults.take(lambda: inputs.energy_of(energy, max_power, usd_per_kwh, gco2_per_kwh))
-        faults.take(lambda: None if quantile is None else check_quantile(quantile))
-        faults.take(lambda: check_seed(seed))
-        faults.take(
-            lambda: check_search(
-                formulation=formulation,
-                guarantee=guarantee,
-                envelope=curve.or_else(None),
-                time_limit_s=time_limit_s.value if time_limit_s else None,
-                headroom=headroom,
-                budget_usd_per_hour=budget,
-                certificate=certificate,
-                runs=covered.or_else(None),
-                discipline=discipline,
-            )
-        )
-        faults.take(lambda: check_tomorrow(guarantee, confidence, drifting.or_else(None), seeds))
-        faults.take(lambda: inputs.check_dispatch(dispatch))
-        faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
-        faults.take(lambda: check_proof() if asked else None)
+        least = faults.take(lambda: question.accuracy_of(accuracy, budget))
         if explain and certificate != "classic":
             faults.add(
                 Fault("--explain", "goes with --certificate classic; `mipplan verify` has the critical path")
             )
-        faults.take(lambda: inputs.check_out("--out", out))
-        faults.take(
-            lambda: inputs.check_apart(
-                {"pipeline": pipeline, **inputs.by_place(trace)}, {"--out": out}, profiles
-            )
-        )
-        if asked and limits and per_s:
-            faults.take(lambda: inputs.asked_of(asked.value, limits.value, per_s.value, share))
-        faults.check()
-        stated, slo_s = inputs.asked_of(asked.value, limits.value, per_s.value, share)
+        asked |= {"certificate": certificate, "confidence": confidence, "drift": drift}
+        given, settings = question.read(faults, **asked, out=out, budget=budget)
+        arrivals, limit_s = given[2], settings["time_limit_s"]
+        settings["budget_usd_per_hour"] = budget
         with session.progress() as progress:
-            asking: dict[str, Any] = {
-                "slo_s": slo_s,
-                "quantile": quantile,
-                "formulation": formulation,
-                "solver": solver,
-                "time_limit_s": time_limit_s.value,
-                "seed": seed,
-                "guarantee": guarantee,
-                "headroom": headroom,
-                "margin_s": margin_s.value,
-                "envelope": curve.value,
-                "budget_usd_per_hour": budget,
-                "dispatch": dispatch,
-                "discipline": discipline,
-                "certificate": certificate,
-                "runs": covered.value,
-                "confidence": confidence,
-                "drift": drifting.value,
-                "seeds": seeds,
-                "energy": terms.value,
-                "progress": progress,
-            }
-            given = stated.staggered(stagger_s.value), measured.value
-            if least.value == GREATEST:
-                made = mp.most_accurate(*given, arrivals.value, **asking)
+            if least.value == question.GREATEST:
+                made = mp.most_accurate(*given, **settings, progress=progress)
             else:
-                made = mp.plan(*given, arrivals.value, accuracy=least.value, **asking)
+                made = mp.plan(*given, accuracy=least.value, **settings, progress=progress)
             replayed, explanation, is_timed = None, None, made.dispatch == "timed"
             if made.choices and explain and not is_timed:
                 progress("explaining the plan")
-                explanation = made.explain(time_limit_s=min(_EXPLAINING_S, time_limit_s.value))
+                explanation = made.explain(time_limit_s=min(_EXPLAINING_S, limit_s))
                 made = explanation.adopted or made
             if out is not None:
                 made.save(out)
             replayed_ns: dict[str, int] = {}
             if made.choices and replay:
                 progress("replaying the plan")
-                replayed, replayed_ns = inputs.replay_samples(made, arrivals.value)
+                replayed, replayed_ns = inputs.replay_samples(made, arrivals)
             priced = {}
             if costs and laws and made.limit is not Limit.INTERRUPT:
                 priced = guarantee_costs(
-                    made, arrivals.value, time_limit_s=_COSTS_SHARE * time_limit_s.value, progress=progress
+                    made, arrivals, time_limit_s=_COSTS_SHARE * limit_s, progress=progress
                 )
-        remarks = reporting.plan_remarks(made, None if profiles is None else str(profiles))
-        remarks += reporting.sample_notes(made, arrivals.value)
+        remarks = reporting.plan_remarks(made, asked["profiles"])
+        remarks += reporting.sample_notes(made, arrivals)
         if explain and is_timed:
             remarks.append("a timed plan is certified by its replay: there are no terms to explain")
-        written = None if out is None else str(out)
         report = reporting.plan_report(
-            made, arrivals.value, replayed, explanation, remarks, written, priced, replayed_ns
+            made, arrivals, replayed, explanation, remarks, out, priced, replayed_ns
         )
         session.show(report, reporting.show_plan)
-        if made.status is mp.PlanStatus.INFEASIBLE:
-            session.exit_code = EXIT_NOT_MET
-        elif made.status is mp.PlanStatus.UNKNOWN:
-            session.exit_code = EXIT_NO_ANSWER
+        session.answer(is_found=bool(made.choices), is_proven=made.status is mp.PlanStatus.INFEASIBLE)
 
 
 def fleet(
@@ -337,8 +231,7 @@ def fleet(
             if page is not None:
                 mp.report(made).save(page)
         session.show(report, reporting.show_fleet)
-        if not made.plans:
-            session.exit_code = EXIT_NOT_MET if made.status == "infeasible" else EXIT_NO_ANSWER
+        session.answer(is_found=bool(made.plans), is_proven=made.status == "infeasible")
 
 
 def solvers(context: typer.Context, json: flags.Json = False) -> None:
@@ -355,8 +248,8 @@ def solvers(context: typer.Context, json: flags.Json = False) -> None:
 
 #: In the order of the help.
 _COMMANDS = (
-    *(plan, pareto, menu, refine, replay, verify, compare, explain, whatif, frontier, sensitivity, diff),
-    *(fragility, tune, fleet, report, plot, export),
+    *(plan, pareto, menu, weigh, refine, replay, verify, compare),
+    *(explain, whatif, frontier, sensitivity, diff, fragility, tune, fleet, report, plot, export),
     *(profile, serve, drive, observe, truth, schedule, follow, watch, solvers),
 )
 for _command in _COMMANDS:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import typer
 
@@ -16,6 +18,29 @@ def option(takes: str, text: str, *names: str) -> Any:
 def picture(what: str, *names: str) -> Any:
     """Return the option of a file to draw something into."""
     return option("FILE", f"Draw {what} (.png, .svg or .pdf).", *names)
+
+
+def options_of(read: Callable[..., object]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of a function as well, before its own; it takes them by any names, and hands them on.
+
+    They are the parameters with a text for the help, but for those that the command has itself, under the same name.
+    The command's first parameter is its context, its last one ``**others``.
+    """
+
+    def parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
+        return dict(inspect.signature(function, eval_str=True).parameters)
+
+    shared = {n: p for n, p in parameters(read).items() if get_origin(p.annotation) is Annotated}
+
+    def give(command: Callable[..., None]) -> Callable[..., None]:
+        context, *own, _ = parameters(command).values()
+        options = (shared | {option.name: option for option in own}).values()
+        # Those without defaults come first, as everywhere.
+        given = sorted(options, key=lambda option: option.default is not option.empty)
+        vars(command)["__signature__"] = inspect.Signature([context, *given])
+        return command
+
+    return give
 
 
 Page = Annotated[Path | None, option("FILE", "Write a page about it (.html).", "--report")]
@@ -101,8 +126,8 @@ Margin = Annotated[str, option("TIME", "Keep back this much of the objective, su
 Guarantee = Annotated[
     str,
     typer.Option(
-        help="trace: certified on this trace; envelope: for any traffic inside an arrival curve; replay: by replay of "
-        "this trace; reliable: in a share of scenarios of tomorrow."
+        help="trace: certified on this trace; envelope: for any traffic inside an arrival curve; of `mipplan plan` "
+        "only, replay: by replay of this trace; reliable: in a share of scenarios of tomorrow."
     ),
 ]
 Accuracy = Annotated[
@@ -129,6 +154,9 @@ UsdPerKwh = Annotated[
 ]
 Gco2PerKwh = Annotated[
     str | None, option("GRAMS", "CO₂ of a kWh, likewise; replays tell the carbon of a run.", "--gco2-per-kwh")
+]
+UsdPerTonne = Annotated[
+    float | None, option("USD", "Price of a tonne of CO₂, part of the cost.", "--usd-per-tonne")
 ]
 Confidence = Annotated[
     float | None,
@@ -230,12 +258,16 @@ System = Annotated[
         "usual there, such as ray:window=100ms,ongoing=8.",
     ),
 ]
+Discipline = Annotated[str, typer.Option(help="oldest_first, or fifo (by arrival at the stage).")]
 PlanDiscipline = Annotated[
     str | None, typer.Option(help="oldest_first, or fifo (by arrival at the stage); the plan's by default.")
 ]
 
 # --- how it is done --------------------------------------------------------------------------------------------------
 
+PlanTimeLimit = Annotated[
+    str, option("TIME", "Stop searching after this long, with the best that was found so far.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of the token draws, of --expand and --spread.")]
 PlanSeed = Annotated[
     int | None, typer.Option(help="Seed of the token draws, of --expand and --spread; the plan's by default.")
@@ -256,6 +288,7 @@ Solver = Annotated[str, typer.Option(help="See `mipplan solvers`.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")
 ]
+PlanOut = Annotated[Path | None, option("FILE", "Write the plan here (JSON).", "--out", "-o")]
 Document = Annotated[Path | None, option("FILE", "Write the document of --json here as well.", "--out", "-o")]
 Latencies = Annotated[
     Path | None, option("FILE", "Write arrival and latency of every query here (.csv or .parquet).")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mipplan as mp
 from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken, parse_duration_ns
@@ -253,22 +253,6 @@ def share_of(flag: str, text: str | None) -> float | None:
         raise InputError.one(flag, f"expected a share such as 10% or 0.1, found {text!r}") from error
 
 
-def energy_of(told: bool, most_w: float | None, usd: str | None, gco2: str | None) -> mp.EnergyTerms | None:
-    """Read what is asked of energy; None if nothing is."""
-    faults, given = Faults(), dict[str, Any](max_power_w=most_w)
-    for name, text in (("usd_per_kwh", usd), ("gco2_per_kwh", gco2)):
-        try:
-            values = tuple(map(float, text.split(","))) if text is not None else ()
-        except ValueError:
-            message = f"expected a number, or one for each hour with commas between, found {text!r}"
-            faults.add(Fault(f"--{name.replace('_', '-')}", message))
-        else:
-            given |= {} if text is None else {name: values if len(values) > 1 else values[0]}
-    terms = faults.take(lambda: mp.EnergyTerms(**given))
-    faults.check()
-    return terms.value if told or (most_w, usd, gco2) != (None, None, None) else None
-
-
 def axis_value(flag: str, text: str | None, unit: str) -> float | None:
     """Read a value of a frontier's axis, in seconds, shares, $/h or factors; None if the flag was not given."""
     if text is None:
@@ -385,16 +369,19 @@ def by_place(files: Sequence[str]) -> dict[str, str]:
     return {"trace" if number == 1 else f"{number}. trace": file for number, file in enumerate(files, 1)}
 
 
-def replay_samples(plan: mp.Plan, traces: Sequence[mp.Trace]) -> tuple[mp.ReplayResult, dict[str, int]]:
-    """Replay a plan on every sample it was made for: the worst replay, and what each of several comes to, by name."""
+def replay_samples(
+    plan: mp.Plan, traces: Sequence[mp.Trace]
+) -> tuple[mp.ReplayResult | None, dict[str, int]]:
+    """Replay a plan on every sample it was made for: the worst replay, and what each of several comes to, by name.
+
+    Nothing is replayed of a plan without choices.
+    """
     from mipplan.tokens import find_samples
 
     worst, worst_ns, found = None, -1, {}
-    for sample in find_samples(plan.pipeline, traces, plan.seed, plan.seeds):
+    for sample in find_samples(plan.pipeline, traces, plan.seed, plan.seeds) if plan.choices else ():
         replayed = mp.replay(plan, sample.trace, seed=sample.seed)
         found[sample.name] = replayed.objective_ns(plan.objective)
         if found[sample.name] > worst_ns:
             worst, worst_ns = replayed, found[sample.name]
-    if worst is None:
-        raise AssertionError("there is at least one sample")
     return worst, found if len(found) > 1 else {}

@@ -93,6 +93,10 @@ class Session:
         except OSError as error:
             raise _OutputError(*error.args) from error
 
+    def answer(self, *, is_found: bool, is_proven: bool) -> None:
+        """Choose the exit code by whether anything was found, else by whether it is proven that there is nothing."""
+        self.exit_code = EXIT_DONE if is_found else EXIT_NOT_MET if is_proven else EXIT_NO_ANSWER
+
     @staticmethod
     def _render(console: Console, report: DocumentT, render: Callable[[Console, DocumentT], None]) -> None:
         """Print for people; lines that are not wrapped without the blanks that would fill a table's last column."""
@@ -166,15 +170,20 @@ def _options(context: typer.Context) -> dict[str, str]:
         if option.param_type_name == "option" and option.name is not None and option.name not in _FILES
     }
     timed = {f"{name}_s": flag for name, flag in flags.items()}
+    priced = {f"energy.{name}": flag for name, flag in flags.items()}
     others = {
         "budget_usd_per_hour": "--budget",
+        "energy.max_power_w": "--max-power",
+        "weights.accuracy": "--alpha",
+        "weights.cost": "--beta",
+        "weights.batch": "--delta",
         "window": "--from, --to",
         "window_s": "--windows",
         "policies": "--policy",
         "worth_usd": "--worth",
         "Newsvendor.worth_usd": "--worth",
     }
-    return flags | timed | others
+    return flags | timed | priced | others
 
 
 class Pace:

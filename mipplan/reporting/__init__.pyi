@@ -8,8 +8,10 @@ from .answers.frontiers import sensitivity_report as sensitivity_report
 from .answers.frontiers import show_explanation as show_explanation
 from .answers.frontiers import show_frontier as show_frontier
 from .answers.frontiers import show_sensitivity as show_sensitivity
+from .answers.offers import WeighReport as WeighReport
 from .answers.offers import offers_report as offers_report
 from .answers.offers import show_offers as show_offers
+from .answers.offers import show_weighing as show_weighing
 from .catalog import SolversReport as SolversReport
 from .catalog import examination_report as examination_report
 from .catalog import measurement_report as measurement_report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
@@ -263,7 +264,7 @@ def show_measurement(console: Console, report: MeasurementReport) -> None:
     show_notes(console, report.remarks)
 
 
-def plan_remarks(plan: Plan, folder: str | None) -> list[str]:
+def plan_remarks(plan: Plan, folder: Path | str | None) -> list[str]:
     """Say what is doubtful in the measurements a plan rests on, in few lines.
 
     Warnings about the tables that the plan chose are spelt out, as far as they are few; others, and those about

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -93,7 +94,7 @@ def plan_report(
     replayed: ReplayResult | None,
     explanation: Explanation | None,
     remarks: list[str],
-    plan_file: str | None,
+    plan_file: Path | None,
     costs: Mapping[str, GuaranteeCost] = MappingProxyType({}),
     replayed_ns: Mapping[str, int] = MappingProxyType({}),
 ) -> PlanReport:
@@ -122,7 +123,7 @@ def plan_report(
         replay=None if replayed is None else replayed.summary(plan.slo_s),
         explanation=None if explanation is None else explanation.lines(),
         remarks=remarks,
-        plan_file=plan_file,
+        plan_file=None if plan_file is None else str(plan_file),
         accuracy=plan.accuracy,
         min_accuracy=plan.min_accuracy,
         energy=energy_figures(plan),

@@ -6,7 +6,8 @@ import copy
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +44,8 @@ class Asker:
         needs_accuracy: bool = True,
     ) -> None:
         taken = sorted({"accuracy", "budget_usd_per_hour"} & settings.keys())
-        InputError.raise_if(Fault(name, "does not go with this question, which varies it") for name in taken)
+        varied = (Fault(name, "does not go with this question, which varies it") for name in taken)
+        InputError.raise_if([*varied, *_uncompared(pipeline, settings)])
         check_time_limit(time_limit_s)
         self.deadline = Deadline.after(time_limit_s, time.monotonic())
         self.limits = SearchLimits(self.deadline, progress or (lambda _: None))
@@ -53,13 +55,8 @@ class Asker:
         self.cheapest = plan(
             pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **settings
         )
-        found = self.cheapest
-        by_replay = found.guarantee in (Guarantee.REPLAY, Guarantee.RELIABLE) or are_timed(found.laws)
-        if by_replay or found.certificate is CertificateKind.SHARP:
-            message = "accuracy is traded for cost by plans with a classic certificate, or one of fifo queues"
-            raise InputError.one("guarantee", message)
         self.asked = replace(
-            found,
+            self.cheapest,
             choices={},
             status=PlanStatus.UNKNOWN,
             figures=Figures(lower_bound_microusd_per_hour=0),
@@ -162,6 +159,21 @@ class Asker:
             stage: [family.accuracy for family in found.families]
             for stage, found in instance.families.items()
         }
+
+
+def _uncompared(pipeline: Pipeline, settings: dict[str, Any]) -> Iterator[Fault]:
+    """Say which plans are found by replays or sharp certificates, one by one; what cannot be at all `plan` says."""
+    message = "plans are compared by classic certificates, or those of fifo queues"
+    if settings.get("guarantee") in (Guarantee.REPLAY, Guarantee.RELIABLE):
+        yield Fault("guarantee", f"{message}: not by {settings['guarantee']}")
+    if (
+        settings.get("certificate") in ("auto", CertificateKind.SHARP)
+        and settings.get("discipline") != "fifo"
+    ):
+        yield Fault("certificate", message)
+    with suppress(InputError):
+        if are_timed(pipeline.laws(settings.get("dispatch"))):
+            yield Fault("dispatch", f"{message}: not under timed dispatch, where replays are the certificate")
 
 
 def _capped(objective: Objective, most_mw: int) -> Objective:

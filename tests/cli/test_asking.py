@@ -57,7 +57,9 @@ def test_documents_follow_their_schema(run: Run, command: str) -> None:
     jsonschema.validate(document, MODELS[command].model_json_schema())
 
 
-@pytest.mark.parametrize("command", ["whatif", "frontier", "sensitivity", "menu", "pareto"])
+@pytest.mark.parametrize(
+    "command", ["whatif", "frontier", "sensitivity", "menu", "pareto", "explain", "refine"]
+)
 def test_several_traces_and_draws_are_asked_about_and_told(run: Run, command: str) -> None:
     more = {"whatif": ["--set", "slo=+10%"], "frontier": ["--start", "299ms", "--end", "300ms"]}
     pipeline = "video" if command == "pareto" else "cascade"

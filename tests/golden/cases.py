@@ -94,6 +94,7 @@ COMMANDS: dict[str, str] = {
     "plan-energy-unknown": "plan ocr --trace steady --to 5s --energy",
     "plan-energy-faults": "plan cascade --trace steady --to 5s --usd-per-kwh dear --gco2-per-kwh -1 --max-power -5",
     "pareto-energy": "pareto cascade --trace steady --to 5s --by energy",
+    "weigh": "weigh video --trace steady --to 5s --alpha 20 --out plan.json",
     # replay
     "replay": "replay cascade.json --trace steady --to 10s",
     "replay-other-trace": "replay cascade.json --trace bursty --to 20s --windows 5s",

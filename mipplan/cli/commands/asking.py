@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import mipplan as mp
 from mipplan import plots, reporting
 from mipplan.cli import flags, inputs
-from mipplan.cli.session import EXIT_NO_ANSWER, EXIT_NOT_MET, Session
+from mipplan.cli.session import Session
 from mipplan.core import Fault, Faults, InputError
 
 _Asked = Annotated[
@@ -36,8 +36,11 @@ class _Source:
     traces: list[mp.Trace]
     slo_s: float | None
     seeds: int
+    limit_s: float
+    name: str
+    out: Path | None
 
-    def planned(self, time_limit_s: float | None, progress: Callable[[str], None]) -> mp.Plan:
+    def planned(self, progress: Callable[[str], None]) -> mp.Plan:
         """The plan asked about: that of the file, or the cheapest one of the pipeline."""
         if self.plan is not None:
             return self.plan
@@ -49,7 +52,7 @@ class _Source:
             self.traces,
             slo_s=self.slo_s,
             seeds=self.seeds,
-            time_limit_s=time_limit_s,
+            time_limit_s=self.limit_s,
             progress=progress,
         )
 
@@ -62,13 +65,16 @@ def _is_given(context: typer.Context, name: str) -> bool:
 def _read(
     context: typer.Context,
     faults: Faults,
-    asked: str,
-    traces: list[str],
-    slo: str | None,
-    profiles: Path | None,
-    window: tuple[str | None, str | None],
-    expand: str | None,
-    seeds: int = 1,
+    asked: _Asked,
+    trace: flags.TraceFiles,
+    slo: flags.Slo = None,
+    profiles: flags.ProfilesDir = None,
+    time_limit: _TimeLimit = "60s",
+    seeds: flags.Draws = 1,
+    expand: flags.Expand = None,
+    start: flags.From = None,
+    end: flags.To = None,
+    out: flags.Document = None,
 ) -> _Source:
     """Read a plan or a pipeline, its traffic and what is asked for; raises `InputError` with all faults so far."""
     from mipplan.tokens import check_seeds
@@ -79,19 +85,23 @@ def _read(
         given = (flag for flag in ("slo", "profiles", "seeds") if _is_given(context, flag))
         faults.add(*(Fault(f"--{flag}", _ForPipelines) for flag in given))
         slo = None
+    limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
+    faults.take(lambda: inputs.check_out("--out", out))
     limits = faults.take(lambda: inputs.slo_of(slo))
     pipeline = None if is_plan else faults.take(lambda: inputs.read_pipeline(asked))
     measured = None if is_plan else faults.take(lambda: inputs.read_profiles(profiles))
     seed = plan.value.seed if plan else 0
-    arrivals = faults.take(lambda: inputs.read_traces(traces, expand, None, seed, *window))
+    arrivals = faults.take(lambda: inputs.read_traces(trace, expand, None, seed, start, end))
     faults.take(lambda: check_seeds(seeds, "--seeds"))
     faults.check()
+    how = seeds, limit_s.value, asked, out
     if plan is not None or pipeline is None or measured is None:
-        return _Source(
-            None if plan is None else plan.value.require(), None, None, arrivals.value, None, seeds
-        )
+        return _Source(None if plan is None else plan.value.require(), None, None, arrivals.value, None, *how)
     stated, slo_s = inputs.asked_of(pipeline.value, limits.value, None, None)
-    return _Source(None, stated, measured.value, arrivals.value, slo_s, seeds)
+    return _Source(None, stated, measured.value, arrivals.value, slo_s, *how)
+
+
+_asking = flags.options_of(_read)
 
 
 def _draw(plot: Path | None, answer: mp.Frontier | mp.Sensitivity, progress: Callable[[str], None]) -> None:
@@ -100,10 +110,9 @@ def _draw(plot: Path | None, answer: mp.Frontier | mp.Sensitivity, progress: Cal
         plots.write_figure(plot, answer.plot())
 
 
+@_asking
 def whatif(
     context: typer.Context,
-    asked: _Asked,
-    trace: flags.TraceFiles,
     changes: Annotated[
         list[str],
         flags.option(
@@ -113,32 +122,23 @@ def whatif(
             "--set",
         ),
     ],
-    slo: flags.Slo = None,
-    profiles: flags.ProfilesDir = None,
-    time_limit: _TimeLimit = "60s",
     jobs: Annotated[int, flags.option("N", "Cases that are worked on at once.")] = 1,
-    seeds: flags.Draws = 1,
-    expand: flags.Expand = None,
-    start: flags.From = None,
-    end: flags.To = None,
-    out: flags.Document = None,
     json: flags.Json = False,
+    **asked: Any,
 ) -> None:
     """Say what would be if something were different: planned anew, and the same plan judged."""
     with Session(context, json) as session:
         faults = Faults()
         wanted = faults.take(lambda: inputs.pairs_of("--set", "WHAT=VALUE such as slo=300ms", changes))
-        limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
-        faults.take(lambda: inputs.check_out("--out", out))
-        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand, seeds)
+        source = _read(context, faults, **asked)
         with session.progress() as progress:
-            plan = source.planned(limit_s.value, progress).require()
+            plan = source.planned(progress).require()
             try:
                 answer = mp.whatif(
                     plan,
                     source.traces,
                     wanted.value,
-                    time_limit_s=limit_s.value,
+                    time_limit_s=source.limit_s,
                     n_jobs=jobs,
                     progress=progress,
                 )
@@ -146,14 +146,13 @@ def whatif(
                 raise InputError(
                     Fault(f"--set {fault.place}", fault.message) for fault in error.faults
                 ) from None
-        report = reporting.whatif_report(answer, asked)
-        session.show(report, lambda console, _: reporting.show_whatif(console, answer), out)
+        report = reporting.whatif_report(answer, source.name)
+        session.show(report, lambda console, _: reporting.show_whatif(console, answer), source.out)
 
 
+@_asking
 def frontier(
     context: typer.Context,
-    asked: _Asked,
-    trace: flags.TraceFiles,
     over: Annotated[
         str,
         flags.option(
@@ -168,17 +167,10 @@ def frontier(
         str | None,
         flags.option("VALUE", "Say what the last so much costs: 10ms of the objective, by default."),
     ] = None,
-    slo: flags.Slo = None,
-    profiles: flags.ProfilesDir = None,
-    time_limit: _TimeLimit = "60s",
     jobs: Annotated[int, flags.option("N", "Parts of the axis that are walked at once.")] = 1,
-    seeds: flags.Draws = 1,
-    expand: flags.Expand = None,
-    start: flags.From = None,
-    end: flags.To = None,
-    out: flags.Document = None,
     plot: Annotated[Path | None, flags.picture("the stairs")] = None,
     json: flags.Json = False,
+    **asked: Any,
 ) -> None:
     """Find what the objective costs along an axis: every step, and the plan on each."""
     with Session(context, json) as session:
@@ -192,40 +184,29 @@ def frontier(
             faults.take(lambda flag=flag, text=text: inputs.axis_value(flag, text, unit))  # type: ignore[misc]
             for flag, text in (("--start", low), ("--end", high), ("--last", last))
         ]
-        limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
-        faults.take(lambda: inputs.check_out("--out", out))
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
-        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand, seeds)
+        source = _read(context, faults, **asked)
         first, final, by = (value.value for value in ends)
         if by is None and over == "slo":
             by = 0.010
-        deadline = Deadline.after(limit_s.value)
+        deadline = Deadline.after(source.limit_s)
         with session.progress() as progress:
-            plan = source.planned(limit_s.value, progress)
+            plan = source.planned(progress)
             problem, limits = Problem(plan, source.traces), SearchLimits(deadline, progress)
             answer = frontier_of(problem, over, (first, final), None, MOST_STEPS, jobs, limits)
             _draw(plot, answer, progress)
-        report = reporting.frontier_report(answer, asked, source.traces, by)
-        session.show(report, lambda console, _: reporting.show_frontier(console, answer, by), out)
-        if not any(step.plan for step in answer.steps):
-            session.exit_code = EXIT_NOT_MET if answer.complete else EXIT_NO_ANSWER
+        report = reporting.frontier_report(answer, source.name, source.traces, by)
+        session.show(report, lambda console, _: reporting.show_frontier(console, answer, by), source.out)
+        session.answer(is_found=any(step.plan for step in answer.steps), is_proven=answer.complete)
 
 
+@_asking
 def sensitivity(
     context: typer.Context,
-    asked: _Asked,
-    trace: flags.TraceFiles,
     share: Annotated[str, flags.option("SHARE", "By which each measurement is varied, up and down.")] = "10%",
-    slo: flags.Slo = None,
-    profiles: flags.ProfilesDir = None,
-    time_limit: _TimeLimit = "60s",
-    seeds: flags.Draws = 1,
-    expand: flags.Expand = None,
-    start: flags.From = None,
-    end: flags.To = None,
-    out: flags.Document = None,
     plot: Annotated[Path | None, flags.picture("measurements that matter as bars")] = None,
     json: flags.Json = False,
+    **asked: Any,
 ) -> None:
     """Say what the cost depends on: prices, speeds of models, and which measurement matters most."""
     with Session(context, json) as session:
@@ -234,44 +215,28 @@ def sensitivity(
 
         faults = Faults()
         varied = faults.take(lambda: check_share(inputs.share_of("--share", share), "--share"))
-        limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
-        faults.take(lambda: inputs.check_out("--out", out))
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
-        source = _read(context, faults, asked, trace, slo, profiles, (start, end), expand, seeds)
-        deadline = Deadline.after(limit_s.value)
+        source = _read(context, faults, **asked)
+        deadline = Deadline.after(source.limit_s)
         with session.progress() as progress:
-            problem = Problem(source.planned(limit_s.value, progress).require(), source.traces)
+            problem = Problem(source.planned(progress).require(), source.traces)
             answer = sensitivity_of(problem, varied.value, SearchLimits(deadline, progress))
             _draw(plot, answer, progress)
-        report = reporting.sensitivity_report(answer, asked, source.traces)
-        session.show(report, lambda console, _: reporting.show_sensitivity(console, answer), out)
+        report = reporting.sensitivity_report(answer, source.name, source.traces)
+        session.show(report, lambda console, _: reporting.show_sensitivity(console, answer), source.out)
 
 
-def explain(
-    context: typer.Context,
-    asked: _Asked,
-    trace: flags.TraceFile,
-    slo: flags.Slo = None,
-    profiles: flags.ProfilesDir = None,
-    time_limit: _TimeLimit = "60s",
-    expand: flags.Expand = None,
-    start: flags.From = None,
-    end: flags.To = None,
-    out: flags.Document = None,
-    json: flags.Json = False,
-) -> None:
+@_asking
+def explain(context: typer.Context, json: flags.Json = False, **asked: Any) -> None:
     """Say why a plan is what it is: what binds, and what every stage would cost on anything else."""
     with Session(context, json) as session:
-        faults = Faults()
-        limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
-        faults.take(lambda: inputs.check_out("--out", out))
-        source = _read(context, faults, asked, [trace], slo, profiles, (start, end), expand)
+        source = _read(context, Faults(), **asked)
         with session.progress() as progress:
-            plan = source.planned(limit_s.value, progress).require()
+            plan = source.planned(progress).require()
             progress("explaining the plan")
-            answer = mp.explain(plan, source.traces[0], time_limit_s=limit_s.value)
-        report = reporting.explain_report(answer, plan, asked, source.traces[0])
-        session.show(report, lambda console, _: reporting.show_explanation(console, answer, plan), out)
+            answer = mp.explain(plan, source.traces, time_limit_s=source.limit_s)
+        report = reporting.explain_report(answer, plan, source.name, source.traces)
+        session.show(report, lambda console, _: reporting.show_explanation(console, answer, plan), source.out)
 
 
 def diff(
@@ -290,20 +255,14 @@ def diff(
         session.show(report, lambda console, _: reporting.show_diff(console, answer))
 
 
+@_asking
 def refine(
     context: typer.Context,
-    asked: _Asked,
-    trace: flags.TraceFile,
-    slo: flags.Slo = None,
-    profiles: flags.ProfilesDir = None,
     discipline: flags.PlanDiscipline = None,
     dispatch: flags.Dispatch = None,
-    time_limit: _TimeLimit = "60s",
-    expand: flags.Expand = None,
-    start: flags.From = None,
-    end: flags.To = None,
-    out: Annotated[Path | None, flags.option("FILE", "Write the plan here (JSON).", "--out", "-o")] = None,
+    out: flags.PlanOut = None,
     json: flags.Json = False,
+    **asked: Any,
 ) -> None:
     """Go below a certified plan: the cheapest one found whose replay keeps the objective."""
     with Session(context, json) as session:
@@ -311,37 +270,30 @@ def refine(
         from mipplan.pipeline import Discipline
 
         faults = Faults()
-        limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
-        faults.take(lambda: inputs.check_out("--out", out))
         faults.take(lambda: inputs.check_dispatch(dispatch))
         faults.take(
             lambda: None if discipline is None else check_one_of("--discipline", discipline, Discipline, repr)
         )
-        faults.take(
-            lambda: inputs.check_apart({"plan or pipeline": asked, "trace": trace}, {"--out": out}, profiles)
-        )
-        source = _read(context, faults, asked, [trace], slo, profiles, (start, end), expand)
+        read = {"plan or pipeline": asked["asked"], **inputs.by_place(asked["trace"])}
+        faults.take(lambda: inputs.check_apart(read, {"--out": out}, asked["profiles"]))
+        source = _read(context, faults, **asked, out=out)
         with session.progress() as progress:
-            first = source.planned(limit_s.value, progress)
+            first = source.planned(progress)
             made = mp.refine(
                 first,
-                source.traces[0],
+                source.traces,
                 dispatch=dispatch,
                 discipline=discipline,
                 margin_s=first.margin_ns / 1e9,
-                time_limit_s=limit_s.value,
+                time_limit_s=source.limit_s,
                 progress=progress,
             )
             if out is not None:
                 made.save(out)
-            replayed = mp.replay(made, source.traces[0]) if made.choices else None
-        remarks = reporting.sample_notes(made, source.traces[0])
+            replayed, each_ns = inputs.replay_samples(made, source.traces)
+        remarks = reporting.sample_notes(made, source.traces)
         if first.usd_per_hour is not None and made.usd_per_hour is not None:
             remarks.insert(0, f"the plan that it began with costs {first.usd_per_hour:.4f} $/h")
-        written = None if out is None else str(out)
-        report = reporting.plan_report(made, source.traces[0], replayed, None, remarks, written)
+        report = reporting.plan_report(made, source.traces, replayed, None, remarks, out, replayed_ns=each_ns)
         session.show(report, reporting.show_plan)
-        if made.status is mp.PlanStatus.INFEASIBLE:
-            session.exit_code = EXIT_NOT_MET
-        elif not made.choices:
-            session.exit_code = EXIT_NO_ANSWER
+        session.answer(is_found=bool(made.choices), is_proven=made.status is mp.PlanStatus.INFEASIBLE)

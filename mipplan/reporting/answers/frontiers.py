@@ -235,9 +235,16 @@ class ExplainReport(Report):
     near_share: float
     near_complete: bool
     trace: TraceReport
+    # Of several traces and seeds: the draws of each, and all traces.
+    seeds: int | None = None
+    traces: list[TraceReport] | None = None
+
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
-def explain_report(explanation: Explanation, plan: Plan, asked: str, trace: Trace) -> ExplainReport:
+def explain_report(
+    explanation: Explanation, plan: Plan, asked: str, traces: Sequence[Trace]
+) -> ExplainReport:
     """Describe why a plan is what it is."""
     stages = [
         ExplainedStageReport.of(one, one.choice, spare_s=one.spare_latency_ns / NS_PER_S)
@@ -247,8 +254,9 @@ def explain_report(explanation: Explanation, plan: Plan, asked: str, trace: Trac
         NearPlanReport.of(one, choices=choice_reports(replace(plan, choices=dict(one.choices))))
         for one in explanation.near_plans
     ]
+    traffic, pipeline = traffic_parts(traces, plan.seeds), plan.pipeline.name
     return ExplainReport.of(
-        explanation, asked=asked, pipeline=plan.pipeline.name, stages=stages, near_plans=near, trace=trace
+        explanation, asked=asked, pipeline=pipeline, stages=stages, near_plans=near, **traffic
     )
 
 

@@ -1,17 +1,17 @@
-"""Several plans to choose from: the document of ``mipplan pareto`` and ``menu``, for people and for programs."""
+"""Several plans to choose from, or the best by weights: the documents of ``mipplan pareto``, ``menu`` and ``weigh``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import model_serializer
 from rich.console import Console
 from rich.markup import escape
 
 from mipplan.pipeline import Pipeline
-from mipplan.reporting.documents import ChoiceReport, Report, TraceReport, without_absent
-from mipplan.reporting.plans import choice_reports
+from mipplan.reporting.documents import ChoiceReport, PlanReport, Report, TraceReport, without_absent
+from mipplan.reporting.plans import choice_reports, show_plan
 from mipplan.reporting.text import seconds_text, show_notes, show_parts, table, traffic_parts, traffic_text
 from mipplan.trace import Trace
 from mipplan.variants import Front, PlanMenu
@@ -52,17 +52,33 @@ class OffersReport(Report):
     _brief = model_serializer(mode="wrap")(without_absent)
 
 
+class WeighReport(Report):
+    """``mipplan weigh --json``."""
+
+    command: Literal["weigh"] = "weigh"
+    alpha: Annotated[float, "weights.accuracy"]
+    beta: Annotated[float, "weights.cost"]
+    delta: Annotated[float, "weights.batch"]
+    value: float | None
+    bound: float | None
+    optimal: bool
+    plan: PlanReport
+
+
 def offers_report(
     pipeline: Pipeline, traces: Sequence[Trace], seeds: int, found: Front | PlanMenu, written: list[str]
 ) -> OffersReport:
     """Describe a front of cost and accuracy, or a menu."""
     plans = [OfferReport.of(plan, choices=choice_reports(plan), power_w=plan.power_w) for plan in found.plans]
-    is_menu = isinstance(found, PlanMenu)
+    kept = [
+        f"{one.objective.text} (guarantee {one.guarantee}, {one.dispatch} dispatch, {one.discipline.replace('_', ' ')})"
+        for one in found.plans[:1]
+    ]
     return OffersReport.of(
         found,
-        command="menu" if is_menu else "pareto",
+        command="menu" if isinstance(found, PlanMenu) else "pareto",
         pipeline=pipeline.name,
-        objective=found.plans[0].objective.text if found.plans else "",
+        objective="".join(kept),
         **traffic_parts(traces, seeds),
         by=found.by,
         within=found.within if isinstance(found, PlanMenu) else None,
@@ -90,9 +106,8 @@ def show_offers(console: Console, report: OffersReport) -> None:
             rows.add_row(*(escape(cell) for cell in (*first, *cells)))
         show_parts(console, rows)
     what = "menu" if report.command == "menu" else "front"
-    notes = [
-        f"the {what} is {'complete: proven, there are no others' if report.complete else 'not complete'}"
-    ]
+    proof = "complete: proven, there are no others" if report.complete else "not complete"
+    notes = [f"all keep {report.objective}"] * bool(report.plans) + [f"the {what} is {proof}"]
     if report.beyond_usd_per_hour is not None:
         notes.append(
             f"whatever {'draws less' if report.by == 'energy' else 'is more accurate'} than the last costs at least "
@@ -101,3 +116,13 @@ def show_offers(console: Console, report: OffersReport) -> None:
     if report.within is not None:
         notes.append(f"within {report.within:.3g} of the cheapest, and different by {report.by}")
     show_notes(console, [*notes, *([report.reason] if report.reason else [])], report.written)
+
+
+def show_weighing(console: Console, report: WeighReport) -> None:
+    """The plan, as `show_plan` does, and what is proven of its value."""
+    show_plan(console, report.plan)
+    if report.value is not None:
+        proof = "proven the greatest" if report.optimal else f"no plan has more than {report.bound:.6g}"
+        value = f"{report.value:.6g} = α·accuracy − β·$/h − δ·batch sizes"
+        weights = f"α = {report.alpha:g}, β = {report.beta:g}, δ = {report.delta:g}"
+        console.print(f"value {value}, with {weights}: {proof}")
