@@ -106,11 +106,7 @@ def serve(plan: mp.Plan, trace: mp.Trace, fault: tuple[str, Fault] | None) -> li
     """Serve a trace, let a fault happen, and return what every query got."""
     with tempfile.TemporaryDirectory() as work:
         place = Path(work)
-        mp.export(plan, to="ray", directory=place / "application", emulate=True)
-        path = place / "application" / "app.py"
-        text, given = path.read_text(encoding="utf-8"), "hold_delays=True"
-        assert given in text
-        path.write_text(text.replace(given, f"{given}, allowance_s={ALLOWANCE_S}"), encoding="utf-8")
+        mp.export(plan, to="ray", directory=place / "application", emulate=True, allowance_s=ALLOWANCE_S)
         with ray_application(place) as server:
             return asyncio.run(_drive(server.url, trace, fault))
 

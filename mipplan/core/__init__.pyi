@@ -6,6 +6,7 @@ from .checks import Int64 as Int64
 from .checks import Positions as Positions
 from .checks import UInt64 as UInt64
 from .checks import array_of as array_of
+from .checks import check_allowance as check_allowance
 from .checks import check_budget as check_budget
 from .checks import check_headroom as check_headroom
 from .checks import check_margin as check_margin

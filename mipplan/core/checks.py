@@ -154,6 +154,15 @@ def check_headroom(factor: object) -> None:
         raise InputError.one("headroom", message)
 
 
+def check_allowance(allowance_s: object) -> int:
+    """Return what a dispatcher may take for a batch beyond its table in ns; raises `InputError` beyond 0 to 1 s."""
+    allowance_ns = to_ns(allowance_s)
+    if allowance_ns is None or not 0 <= allowance_ns <= NS_PER_S:
+        message = f"expected seconds from 0 to 1, such as 0.001, found {shown(allowance_s)}"
+        raise InputError.one("allowance_s", message)
+    return allowance_ns
+
+
 def check_margin(margin_s: object, slo_ns: int) -> int:
     """Return what is kept back from an objective in ns.
 

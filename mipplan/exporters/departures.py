@@ -39,6 +39,8 @@ class ServingRules:
     system: str
     #: Whether batches take the oldest query first; otherwise in order of arrival at the stage.
     is_oldest_first: bool = False
+    #: Whether our dispatcher makes them, which may be given an allowance.
+    is_ours: bool = False
     #: Whether all replicas of a stage take from one queue.
     is_central: bool = True
     laws: frozenset[DispatchLaw] = frozenset({DispatchLaw.EAGER})

@@ -109,11 +109,14 @@ class Deployment:
         Whether models are replaced by ones that sleep.
     cpu : collection of str
         Hardware types that are no GPUs, besides those whose names begin with ``cpu``.
+    allowance_s : float
+        What a batch may take beyond its table, for our dispatcher's own time.
     """
 
     plan: Plan
     emulate: bool = False
     cpu: Collection[str] = ()
+    allowance_s: float = 0.0
 
     @cached_property
     def name(self) -> str:

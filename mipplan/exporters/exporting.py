@@ -9,7 +9,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mipplan.core import Faults, InputError, Printable, Summary, check_one_of, format_duration
+from mipplan.core import (
+    Fault,
+    Faults,
+    InputError,
+    Printable,
+    Summary,
+    check_allowance,
+    check_one_of,
+    format_duration,
+)
 from mipplan.exporters.departures import Departure, assumptions
 from mipplan.exporters.deployment import Deployment
 from mipplan.exporters.register import TARGETS, ExportTarget
@@ -64,6 +73,7 @@ def export(
     directory: str | Path,
     emulate: bool = False,
     cpu: Collection[str] = (),
+    allowance_s: float = 0.0,
     force: bool = False,
 ) -> Export:
     """Write the files that deploy a plan on a serving system, each value with the figure of the plan it comes from.
@@ -80,6 +90,8 @@ def export(
         Otherwise they are left for you to put in.
     cpu : collection of str
         Hardware types that are no GPUs, besides those whose names begin with ``cpu``.
+    allowance_s : float
+        What a batch may take beyond its table, where our dispatcher makes the batches (``ray``): see `with_allowance`.
     force : bool
         Replace the folder if it is an earlier export, with all that was changed in it.
 
@@ -91,7 +103,7 @@ def export(
         If there is no plan.
     """
     faults = Faults()
-    ready = faults.take(lambda: check_exportable(plan, to, emulate=emulate, cpu=cpu))
+    ready = faults.take(lambda: check_exportable(plan, to, emulate=emulate, cpu=cpu, allowance_s=allowance_s))
     faults.take(lambda: check_directory(directory, force=force))
     faults.check()
     deployment, target, place = ready.value, TARGETS[to], Path(directory)
@@ -115,18 +127,25 @@ def check_target(to: object) -> None:
     check_one_of("to", to, TARGETS)
 
 
-def check_exportable(plan: Plan, to: str, *, emulate: bool = False, cpu: Collection[str] = ()) -> Deployment:
+def check_exportable(
+    plan: Plan, to: str, *, emulate: bool = False, cpu: Collection[str] = (), allowance_s: float = 0.0
+) -> Deployment:
     """Return a plan as it is deployed on a serving system; arguments as for `export`.
 
     Raises `InputError` listing all that keeps it from being written, `NoPlanError` if there is no plan.
     """
     plan.require()
-    deployment = Deployment(plan, emulate, tuple(cpu))
+    deployment = Deployment(plan, emulate, tuple(cpu), allowance_s)
     faults = Faults()
     faults.take(lambda: check_target(to))
     faults.add(*deployment.faults())
+    faults.take(lambda: check_allowance(allowance_s))
     if to in TARGETS:
         faults.add(*TARGETS[to].faults(deployment))
+        if allowance_s and not TARGETS[to].rules.is_ours:
+            faults.add(
+                Fault("allowance_s", f"{to} makes the batches itself: an allowance is our dispatcher's")
+            )
     faults.check()
     return deployment
 

@@ -11,17 +11,22 @@ import json
 import shlex
 from string import Template
 
-from mipplan.core import Fault
+from mipplan.core import NS_PER_S, Fault, format_duration
 from mipplan.exporters.departures import Departure, ServingRules, departures_of
 from mipplan.exporters.deployment import SLEEP, DeployedStage, Deployment, FlowShape, quoted, remark
 from mipplan.pipeline import DispatchLaw
 
 #: The dispatcher of `mipplan.serving` keeps every law and either order, and enqueues the outputs of a batch at once.
-RULES = ServingRules("Ray Serve", is_oldest_first=True, laws=frozenset(DispatchLaw))
+RULES = ServingRules("Ray Serve", is_oldest_first=True, is_ours=True, laws=frozenset(DispatchLaw))
 
 _INGRESS = "Ingress"
 #: What Ray itself counts, and refuses as a resource of one's own or takes for bytes.
 _RAY_RESOURCES = {"CPU", "GPU", "memory", "object_store_memory"}
+
+_ALLOWANCE = (
+    "What a batch may take beyond its table before it counts as an overrun, s: for Ray's way to the actor and back. "
+    "Guaranteed is what holds for `mipplan.serving.with_allowance(PLAN, ALLOWANCE_S)`."
+)
 
 _APPLICATION = Template('''\
 """$pipeline on Ray Serve: $what
@@ -41,7 +46,7 @@ import mipplan as mp
 from mipplan.serving import $names
 
 PLAN = mp.Plan.load(Path(__file__).with_name("plan.json"))
-$constants
+$allowance$constants
 $stages
 
 
@@ -63,7 +68,7 @@ class $ingress:
         They are actors of this one, and end with it.
         """
         observers = []
-        host = ServingHost(PLAN, RayWorker(MODELS, OPTIONS), $arguments, observers=observers)
+        host = ServingHost(PLAN, RayWorker(MODELS, OPTIONS), allowance_s=ALLOWANCE_S, $arguments, observers=observers)
         self.metrics = ServingMetrics(PLAN, host.dispatcher, host.told)
         self.recorder = StageRecorder(os.environ["MIPPLAN_LOG"], PLAN, "ray") if "MIPPLAN_LOG" in os.environ else None
         observers += [self.metrics] if self.recorder is None else [self.metrics, self.recorder]
@@ -148,9 +153,10 @@ class RayServe:
             Departure(
                 "turnaround",
                 "Ray takes 4 to 8 ms for a batch on top of the model's time, more on a contended machine",
-                "Tables that were measured without Ray are too short by that: add it to them, or start the host with "
-                "`allowance_s`, which the certificate has to be judged with (`mipplan.serving.with_allowance`)",
+                "Tables that were measured without Ray are too short by that: add it to them, or export with "
+                "`--allowance`",
             ),
+            *_allowance(deployment.allowance_s),
             Departure(
                 "ingress",
                 "all queues are in one process: when it dies, the queries in it are lost to their clients",
@@ -197,6 +203,16 @@ one replica, not of what waits.
 """
 
 
+def _allowance(allowance_s: float) -> list[Departure]:
+    if not allowance_s:
+        return []
+    judged = f"`mipplan.certify(mipplan.serving.with_allowance(plan, {allowance_s!r}), trace)`"
+    what = (
+        f"a batch may take {format_duration(round(allowance_s * NS_PER_S))} beyond its table (`ALLOWANCE_S`)"
+    )
+    return [Departure("allowance", what, f"The certificate is without it; {judged} is with it", voids=True)]
+
+
 def _class_name(stage: DeployedStage) -> str:
     return f"Stage_{stage.python_name}"
 
@@ -232,6 +248,7 @@ def _application(deployment: Deployment) -> str:
         pipeline=quoted(deployment.plan.pipeline.name),
         what="replicas only sleep." if emulate else "put your models into the classes below.",
         names=", ".join(sorted(names)),
+        allowance=remark(_ALLOWANCE) + f"ALLOWANCE_S = {deployment.allowance_s!r}\n",
         constants=constants + (f"\n{SLEEP}\n" if emulate else ""),
         stages="\n".join(_stage(deployment, stage) for stage in deployment.stages).rstrip(),
         models="".join(f"    {stage.name!r}: {_class_name(stage)},\n" for stage in deployment.stages),

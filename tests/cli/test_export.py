@@ -45,6 +45,17 @@ def test_document_says_the_same(run: Run) -> None:
     assert {one["subject"] for one in document["departures"] if one["voids"]} == {"order", "collection"}
 
 
+def test_what_batches_may_take_beyond_their_tables_is_written_where_our_dispatcher_is(run: Run) -> None:
+    done = run("chain.json", "--to", "ray", "-o", "app", "--allowance", "50ms")
+    assert done.exit_code == 0, done.output
+    assert "! allowance: a batch may take 50 ms beyond its table" in done.stdout
+    assert "ALLOWANCE_S = 0.05\n" in Path("app/app.py").read_text(encoding="utf-8")
+    refused = run("chain.json", "--to", "mosec", "-o", "service", "--allowance", "2s")
+    assert refused.exit_code == 2
+    assert "--allowance: expected seconds from 0 to 1" in refused.output
+    assert "--allowance: mosec makes the batches itself" in refused.output
+
+
 def test_an_earlier_export_is_replaced_if_it_is_said(run: Run) -> None:
     assert run("chain.json", "--to", "mosec", "-o", "out").exit_code == 0
     again = run("cascade.json", "--to", "triton", "-o", "out")

@@ -167,7 +167,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_application_serves_queries(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch)
     monkeypatch.setenv("MIPPLAN_LOG", str(tmp_path / "log"))
-    mp.export(shipped_plan(name), to="ray", directory=tmp_path / "out", emulate=True)
+    mp.export(shipped_plan(name), to="ray", directory=tmp_path / "out", emulate=True, allowance_s=0.05)
     spec = importlib.util.spec_from_file_location("exported_app", tmp_path / "out" / "app.py")
     assert spec is not None
     assert spec.loader is not None
@@ -194,6 +194,7 @@ def test_application_serves_queries(name: str, tmp_path: Path, monkeypatch: pyte
         try:
             told = [await ingress(request("/scale", {first: count})) for count in (3, 0)]
             answers = await asyncio.gather(*(ingress(request("/", 7, number)) for number in range(20)))
+            assert ingress.host.promised.service_ns(first)[0] == module.PLAN.service_ns(first)[0] + 50_000_000
             return told, answers, await ingress(request("/metrics", None))
         finally:
             await ingress.host.__aexit__(None, None, None)

@@ -198,6 +198,10 @@ def export(
             "NAME", "A hardware type that is no GPU, besides those called cpu…; repeat for several."
         ),
     ] = None,
+    allowance: Annotated[
+        str,
+        flags.option("TIME", "With --to ray: what a batch may take beyond its table, for Ray's own time."),
+    ] = "0s",
     force: Annotated[
         bool, typer.Option("--force", help="Replace an earlier export, with all that was changed in it.")
     ] = False,
@@ -210,12 +214,26 @@ def export(
         faults = Faults()
         loaded = faults.take(lambda: mp.Plan.load(plan))
         faults.take(lambda: check_target(to))
+        allowed = faults.take(lambda: inputs.seconds_of("--allowance", allowance))
+        beyond_s = allowed.value if allowed else 0.0
         if loaded:
-            faults.take(lambda: check_exportable(loaded.value, to, emulate=emulate, cpu=cpu or ()))
+            faults.take(
+                lambda: check_exportable(
+                    loaded.value, to, emulate=emulate, cpu=cpu or (), allowance_s=beyond_s
+                )
+            )
         faults.take(lambda: check_directory(out, force=force))
         faults.take(lambda: _check_apart(plan, out))
         faults.check()
-        written = mp.export(loaded.value, to=to, directory=out, emulate=emulate, cpu=cpu or (), force=force)
+        written = mp.export(
+            loaded.value,
+            to=to,
+            directory=out,
+            emulate=emulate,
+            cpu=cpu or (),
+            allowance_s=beyond_s,
+            force=force,
+        )
         session.show(reporting.export_report(str(plan), written), reporting.show_export)
 
 

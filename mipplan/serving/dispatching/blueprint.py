@@ -6,13 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from mipplan.core import InputError, shown, to_ns
+from mipplan.core import check_allowance
 from mipplan.pipeline import Discipline, DispatchLaw, Edge, Join, are_timed
 from mipplan.profiles import Profiles
 from mipplan.result import Plan
-
-#: More than this on top of every batch is no overhead of a dispatcher.
-MAX_ALLOWANCE_NS = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -165,10 +162,7 @@ def with_allowance(plan: Plan, allowance_s: float) -> Plan:
     NoPlanError
         If the plan holds no choices.
     """
-    allowance_ns = to_ns(allowance_s)
-    if allowance_ns is None or not 0 <= allowance_ns <= MAX_ALLOWANCE_NS:
-        message = f"expected seconds from 0 to 1, such as 0.001, found {shown(allowance_s)}"
-        raise InputError.one("allowance_s", message)
+    allowance_ns = check_allowance(allowance_s)
     if not allowance_ns:
         return plan.require()
     chosen = {(plan.pipeline.stages[name].model, choice.hardware) for name, choice in plan.choices.items()}
