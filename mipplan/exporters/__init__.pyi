@@ -3,13 +3,15 @@ from .departures import ServingRules as ServingRules
 from .deployment import DeployedStage as DeployedStage
 from .deployment import Deployment as Deployment
 from .deployment import FlowShape as FlowShape
+from .deployment import exported_names as exported_names
+from .deployment import names_among as names_among
+from .deployment import service_name as service_name
 from .exporting import Export as Export
 from .exporting import check_directory as check_directory
 from .exporting import check_exportable as check_exportable
 from .exporting import check_target as check_target
 from .exporting import export as export
 from .kserve import inference_nodes as inference_nodes
-from .kserve import service_name as service_name
 from .register import TARGETS as TARGETS
 from .register import ExportTarget as ExportTarget
 from .thresholds import ScalingThresholds as ScalingThresholds

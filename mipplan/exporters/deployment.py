@@ -206,6 +206,27 @@ class Deployment:
         return {name: tokens.count / queries for name, tokens in workload.stages.items()}
 
 
+def service_name(deployment: Deployment, stage: DeployedStage) -> str:
+    """Name of a stage's InferenceService, at most 53 characters."""
+    return f"{deployment.name}-{stage.label}"
+
+
+def exported_names(plan: Plan) -> dict[str, dict[str, str]]:
+    """What models of Triton are called by stage: in one server (``triton``), and in the pods of ``kserve``."""
+    deployment = Deployment(plan)
+    return {
+        "triton": {stage.name: stage.label for stage in deployment.stages},
+        "kserve": {stage.name: service_name(deployment, stage) for stage in deployment.stages},
+    }
+
+
+def names_among(plan: Plan, found: Iterable[str]) -> dict[str, str]:
+    """What models are called by stage where there are these: as exported, or as the stages, whichever has most."""
+    there = set(found)
+    ways = [*exported_names(plan).values(), {stage: stage for stage in plan.choices}]
+    return max(ways, key=lambda names: len(there.intersection(names.values())))
+
+
 def is_certain(edge: Edge) -> bool:
     """Whether every token of the parent makes exactly one of the child."""
     return edge.probability == 1.0 and edge.fanout.is_constant_integer and edge.fanout.values == (1,)

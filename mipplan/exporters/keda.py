@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from mipplan.core import Fault, format_duration
 from mipplan.exporters.departures import Departure, departures_of
-from mipplan.exporters.deployment import DeployedStage, Deployment, remark
-from mipplan.exporters.kserve import RULES, service_name
+from mipplan.exporters.deployment import DeployedStage, Deployment, remark, service_name
+from mipplan.exporters.kserve import RULES
 from mipplan.exporters.thresholds import ScalingThresholds, scaling_thresholds
 from mipplan.pipeline import Discipline
 

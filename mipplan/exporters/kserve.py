@@ -13,7 +13,7 @@ import networkx as nx
 
 from mipplan.core import Fault, listed
 from mipplan.exporters.departures import Departure, ServingRules, departures_of
-from mipplan.exporters.deployment import DeployedStage, Deployment, FlowShape, remark
+from mipplan.exporters.deployment import DeployedStage, Deployment, FlowShape, remark, service_name
 from mipplan.exporters.thresholds import ScalingThresholds, scaling_thresholds
 from mipplan.exporters.triton_stages import stage_config, stage_model
 
@@ -122,11 +122,6 @@ class KServe:
 `autoscalers.yaml`, where it is there, needs an adapter that offers Prometheus metrics as `custom.metrics.k8s.io`.
 KServe before 0.16 calls the deployment mode `RawDeployment` instead of `Standard`.
 """
-
-
-def service_name(deployment: Deployment, stage: DeployedStage) -> str:
-    """Name of a stage's InferenceService, at most 53 characters."""
-    return f"{deployment.name}-{stage.label}"
 
 
 def inference_nodes(deployment: Deployment) -> dict[str, GraphNode] | None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from mipplan.core import Fault, InputError, is_whole, listed, shown, split_url, suggestion
-from mipplan.exporters import Deployment, service_name
+from mipplan.exporters import exported_names
 from mipplan.following.readings import READERS, MetricsReader
 from mipplan.following.web import WebError, fetch_json
 from mipplan.result import Plan
@@ -68,8 +68,7 @@ class TritonTarget:
 
     def __init__(self, plan: Plan, url: str, names: Mapping[str, str], _namespace: str) -> None:
         self.name, self._url = f"triton:{url}", url
-        labels = {stage.name: stage.label for stage in Deployment(plan).stages}
-        self._names = {stage: names.get(stage, labels[stage]) for stage in plan.choices}
+        self._names = exported_names(plan)["triton"] | dict(names)
         # Metrics have a port of their own, 8002 beside 8000 for HTTP.
         parts = urlsplit(url)
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
@@ -167,8 +166,7 @@ class KServeTarget:
 
     def __init__(self, plan: Plan, url: str, names: Mapping[str, str], namespace: str) -> None:
         self.name, self._url = f"kserve:{url}", url
-        deployment = Deployment(plan)
-        labels = {stage.name: f"{service_name(deployment, stage)}-predictor" for stage in deployment.stages}
+        labels = {stage: f"{name}-predictor" for stage, name in exported_names(plan)["kserve"].items()}
         folder = f"{url}/apis/apps/v1/namespaces/{quote(namespace)}/deployments"
         self._places = {stage: f"{folder}/{quote(names.get(stage, labels[stage]))}" for stage in plan.choices}
 
@@ -234,12 +232,5 @@ def open_target(
 
 def reader_of(target: FollowTarget, plan: Plan, names: Mapping[str, str] | None = None) -> MetricsReader:
     """Make the reader of a target's metrics."""
-    labels = {}
-    if target.reads == "triton":
-        deployment = Deployment(plan)
-        in_pods = target.name.startswith("kserve:")
-        labels = {
-            stage.name: service_name(deployment, stage) if in_pods else stage.label
-            for stage in deployment.stages
-        }
+    labels = exported_names(plan).get(target.name.partition(":")[0], {})
     return READERS[target.reads](plan, {**labels, **(names or {})})

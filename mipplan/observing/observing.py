@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from mipplan.core import (
     shown,
 )
 from mipplan.documents import AnyPath, write_text_atomically
+from mipplan.exporters import names_among
 from mipplan.logs import STEADY_CLOCK, RunLog, read_log
 from mipplan.observing.hops import hops_of
 from mipplan.observing.stage_batches import batches_of
@@ -179,10 +180,11 @@ def observe(
     if usd_per_hour is not None and (not is_finite(usd_per_hour) or not usd_per_hour > 0):
         faults.add(Fault("usd_per_hour", f"expected dollars above 0, found {shown(usd_per_hour)}"))
     say("reading")
-    read = faults.take(lambda: run_of(logs, shift_ns))
+    read = faults.take(lambda: run_of(logs, shift_ns, plan))
     faults.check()
     run = read.value
-    _check_stages(run, plan)
+    if not len(run.stages):
+        raise InputError.one("logs", "hold no row of a stage: service times and hops are in the server's log")
     say("looking at batches and hops")
     batches = _batches(run, params)
     edges = None if plan is None else [(edge.parent, edge.child) for edge in plan.pipeline.edges]
@@ -204,25 +206,33 @@ def observe(
     return LogObservation(**{**vars(found), "written": tuple(written)})
 
 
-def run_of(logs: tuple[AnyPath | RunLog, ...], shift_ns: Mapping[str, int] | None) -> RunLog:
-    """Read logs, or return the one that was read already."""
-    if len(logs) == 1 and isinstance(logs[0], RunLog):
-        return logs[0]
+def run_of(
+    logs: tuple[AnyPath | RunLog, ...], shift_ns: Mapping[str, int] | None, plan: Plan | None = None
+) -> RunLog:
+    """Read logs, or take the one that was read already; where Triton's have its models, name the plan's stages.
+
+    Raises `InputError` as `read_log` does, or with every stage that the plan does not have.
+    """
     paths = [log for log in logs if not isinstance(log, RunLog)]
-    if len(paths) < len(logs):
+    if len(logs) > 1 and len(paths) < len(logs):
         raise InputError.one("logs", "expected files, or one RunLog")
-    return read_log(*paths, shift_ns=shift_ns)
+    run = logs[0] if len(logs) == 1 and isinstance(logs[0], RunLog) else read_log(*paths, shift_ns=shift_ns)
+    if plan is None:
+        return run
+    if _is_tritons(run):
+        stages = {name: stage for stage, name in names_among(plan, run.stages.stages).items()}
+        named = np.array([stages.get(name, name) for name in run.stages.stage], dtype=object)
+        run = replace(run, stages=replace(run.stages, stage=named))
+    InputError.raise_if(
+        Fault("logs", f"the plan has no stage {shown(stage)}, which the log has")
+        for stage in run.stages.stages
+        if stage not in plan.choices
+    )
+    return run
 
 
-def _check_stages(run: RunLog, plan: Plan | None) -> None:
-    if not len(run.stages):
-        raise InputError.one("logs", "hold no row of a stage: service times and hops are in the server's log")
-    if plan is not None:
-        InputError.raise_if(
-            Fault("logs", f"the plan has no stage {shown(stage)}")
-            for stage in run.stages.stages
-            if stage not in plan.choices
-        )
+def _is_tritons(run: RunLog) -> bool:
+    return any(source.clock == STEADY_CLOCK for source in run.sources)
 
 
 def _ranges(times_ns: Int64, confidence: float) -> tuple[QuantileRange, QuantileRange]:
@@ -283,7 +293,7 @@ def _unknown(
         told.append(
             "no log of queries: ways from and to the sender are unknown, arrivals are those at the first stages"
         )
-    if any(source.clock == STEADY_CLOCK for source in run.sources):
+    if _is_tritons(run):
         told.append("Triton's traces hold whole batches only if every request was traced (rate=1)")
     if plan is not None:
         silent = [stage for stage in plan.choices if stage not in run.stages.stages]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Fault, Faults, InputError, check_slo, quantile_ns, shown
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, check_slo, quantile_ns
 from mipplan.documents import AnyPath
 from mipplan.logs import RunLog
 from mipplan.observing import run_of
@@ -91,9 +91,9 @@ def truth(
     settings = faults.take(lambda: read_settings([plan], **manner))
     slo_ns = plan.slo_ns if slo_s is None else faults.take(lambda: check_slo(slo_s)).or_else(0)
     say("reading the logs")
-    read = faults.take(lambda: run_of(logs, shift_ns))
+    read = faults.take(lambda: run_of(logs, shift_ns, plan))
     if read:
-        faults.take(lambda: _check_run(plan, read.value))
+        faults.take(lambda: _check_run(read.value))
     faults.check()
     run, rules, params = read.value, rules or CauseParams(), params or ResamplingParams()
     queries = run.queries
@@ -149,16 +149,12 @@ def _is_prompt(sides: Sides, stage: str) -> bool:
     return system.routing is Routing.CENTRAL and system.window_ns < int(sides.plan.service_ns(stage).min())
 
 
-def _check_run(plan: Plan, run: RunLog) -> None:
-    """Refuse logs that cannot be compared with this plan.
+def _check_run(run: RunLog) -> None:
+    """Refuse logs that cannot be compared with a plan.
 
     Raises `InputError` with every reason.
     """
-    faults = [
-        Fault("logs", f"the plan has no stage {shown(stage)}, which the log has")
-        for stage in run.stages.stages
-        if stage not in plan.choices
-    ]
+    faults = []
     if len(run.queries) < 2:
         what = "hold no queries" if not len(run.queries) else "hold a single query"
         faults.append(

@@ -11,6 +11,7 @@ import numpy as np
 
 from mipplan.core import NS_PER_S, InputError, Int64, quantile_ns
 from mipplan.documents import AnyPath
+from mipplan.exporters import names_among
 from mipplan.following import READERS, CounterMemory, MetricSample, WebError, fetch, parse_metrics
 from mipplan.logs import MISSING, RunLog
 from mipplan.observing import arrivals_of, batches_of, run_of
@@ -70,10 +71,7 @@ class Evidence:
 
 def read_evidence(plan: Plan, logs: Sequence[AnyPath | RunLog]) -> Evidence:
     """Read logs of one run; raises `InputError` as `mipplan.observe` does, or if they are of other stages."""
-    run = run_of(tuple(logs), None)
-    unknown = [stage for stage in run.stages.stages if stage not in plan.choices]
-    if unknown:
-        raise InputError.one("logs", f"the plan has no stage {unknown[0]!r}")
+    run = run_of(tuple(logs), None, plan)
     notes = []
     times, latency_ns = arrivals_of(run), None
     if times.size < 2:
@@ -120,7 +118,7 @@ def look_at_metrics(
     InputError
         If more than half of the looks fail, or fewer than two queries came.
     """
-    reader, memory = READERS[system](plan, names or {}), CounterMemory()
+    memory, reader, known = CounterMemory(), None, dict(names or {})
     stop = stop or threading.Event()
     begin_ns, failed, reason = time.monotonic_ns(), 0, ""
     edges: list[int] = []
@@ -132,12 +130,16 @@ def look_at_metrics(
             break
         try:
             samples = parse_metrics("".join(fetch(url, timeout_s=timeout_s).decode() for url in urls))
+            if reader is None:
+                if system == "triton":
+                    known = names_among(plan, (one.labels.get("model", "") for one in samples)) | known
+                reader = READERS[system](plan, known)
             scrape = reader.read(samples)
         except (WebError, InputError, UnicodeDecodeError) as error:
             failed, reason = failed + 1, str(error)
             continue
         for stage in plan.choices:
-            grown = _grown(memory, samples, (names or {}).get(stage, stage))
+            grown = _grown(memory, samples, known.get(stage, stage))
             if edges:  # before the first look nothing is known
                 sums[stage] += (grown[0], grown[1], scrape.stages[stage].busy_s or 0.0, grown[2])
         if edges:

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.logs import QueryLog, RunLog, StageLog, StageRow, write_log
+from mipplan.exporters import exported_names
+from mipplan.logs import STEADY_CLOCK, LogMetadata, QueryLog, RunLog, StageLog, StageRow, write_log
 from mipplan.observing import batches_of, hops_of
 from validation.served_runs import CHOICES, MS, pipeline, plan, profiles, served, traffic
 
@@ -35,6 +36,18 @@ def test_service_times_hops_and_arrivals_are_those_of_the_system() -> None:
         ("read", "answered", 0),
     ]
     assert np.array_equal(found.arrival_ns, traffic().arrival_ns)
+
+
+@pytest.mark.parametrize("system", ["triton", "kserve"])
+def test_models_of_triton_are_the_stages_that_they_were_exported_from(system: str) -> None:
+    seen = plan()
+    names = exported_names(seen)[system]
+    run = served()
+    model = np.array([names[stage] for stage in run.stages.stage], dtype=object)
+    traced = replace(
+        run, stages=replace(run.stages, stage=model), sources=(LogMetadata("triton", STEADY_CLOCK),)
+    )
+    assert observed(traced, plan=seen).batches == observed(run, plan=seen).batches
 
 
 def test_written_folder_plans_and_replays_like_the_system(tmp_path: Path) -> None:

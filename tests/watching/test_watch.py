@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -220,6 +221,23 @@ def test_metrics_of_a_plan_that_is_kept() -> None:
 def test_metrics_tell_that_more_come() -> None:
     found = live(FakeDispatcher({"only": 2}, 400.0), 10.0)
     assert "envelope" in kinds(found)
+
+
+@pytest.mark.parametrize("names", [("a-b", "a-b-2"), ("small-a-b", "small-a-b-2"), ("a_b", "a-b")])
+def test_models_of_triton_are_found_as_they_were_exported(names: tuple[str, str]) -> None:
+    """In one server, in pods of KServe, or called as the stages are."""
+    looks = itertools.count(1)
+
+    def answer(_method: str, _path: str, _document: object) -> tuple[int, bytes]:
+        count = 10 * next(looks)
+        ends = {"exec_count": count, "count": 2 * count, "pending_request_count": 0, "request_success": count}
+        lines = [f'nv_inference_{end}{{model="{name}"}} {n}' for name in names for end, n in ends.items()]
+        return 200, "\n".join([*lines, 'nv_inference_count{model="whole"} 1', ""]).encode()
+
+    seen = small_plan({"a_b": ([1.0], 1), "a-b": ([1.0], 1)}, {("a_b", "a-b"): {}})
+    with serving(answer) as fake:
+        found = look_at_metrics(seen, [fake.url], duration_s=0.2, look_s=0.1, system="triton")
+    assert {stage: one.batches for stage, one in found.stages.items()} == {"a_b": 20, "a-b": 20}
 
 
 def test_metrics_that_fail_now_and_then_are_told() -> None:
