@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -185,6 +185,13 @@ class Deployment:
             needed[stage.choice.hardware] = needed.get(stage.choice.hardware, 0) + stage.choice.replicas
         return needed
 
+    def hardware_names(self, accepted: Callable[[str], str]) -> dict[str, str]:
+        """Make names of hardware types that a system accepts, each once; those that it accepts as they are stay so."""
+        made: dict[str, str] = {}
+        for name in sorted(self.devices(), key=lambda name: accepted(name) != name):
+            made[name] = _unique(accepted(name), made.values())
+        return made
+
     def faults(self) -> list[Fault]:
         """Name hardware types that are said to be CPUs and that the plan does not use."""
         used = dict.fromkeys(choice.hardware for choice in self.plan.choices.values())
@@ -245,12 +252,19 @@ def labels(names: Iterable[str], length: int, otherwise: str, kept: int = 0) -> 
         label = re.sub(r"[^a-z0-9]+", "-", name.lower())[:length].strip("-")
         if not label or label[0].isdigit() or label in _YAML_WORDS:
             label = f"{otherwise}-{label}".strip("-")[:length].strip("-")
-        unique, copy = label, 1
-        while unique in made:
-            copy += 1
-            unique = f"{label[: length - len(str(copy)) - 1].strip('-')}-{copy}"
-        made.append(unique)
+        # Of a service KServe makes a deployment and a service with `-predictor`, which are to be no other's.
+        forms = [form for one in made for form in (one, f"{one}-predictor", one.removesuffix("-predictor"))]
+        made.append(_unique(label, forms, length))
     return made
+
+
+def _unique(label: str, taken: Collection[str], length: int = 63) -> str:
+    """Number a name that is taken."""
+    unique, copy = label, 1
+    while unique in taken:
+        copy += 1
+        unique = f"{label[: length - len(str(copy)) - 1].strip('-')}-{copy}"
+    return unique
 
 
 def remark(text: str, indent: str = "", mark: str = "# ") -> str:

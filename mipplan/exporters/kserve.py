@@ -108,8 +108,8 @@ class KServe:
 
     def start(self, deployment: Deployment) -> str:
         """Say how to start it."""
-        types = sorted({stage.choice.hardware for stage in deployment.stages})
-        labels = (f"kubectl label node NODE {_LABEL}={_label_value(one)}\n" for one in types)
+        values = sorted(deployment.hardware_names(_label_value).values())
+        labels = (f'kubectl label node NODE {_LABEL}="{value}"\n' for value in values)
         lines = "" if deployment.emulate else "".join(labels)
         first = "" if deployment.emulate else "Put your models into `repositories/*/*/1/model.py` first. "
         return f"""\
@@ -159,15 +159,16 @@ def inference_nodes(deployment: Deployment) -> dict[str, GraphNode] | None:
                 stage = ways[0]
                 continue
             branches = [sequence(way, meeting[stage]) for way in ways]
-            node = f"behind-{deployment.by_name[stage].label}" if stage != _START else "entry"
+            # Two hyphens, which no stage has in its label.
+            node = f"behind--{deployment.by_name[stage].label}" if stage != _START else "all--entries"
             inner: list[dict[str, str]] = []
             for branch in branches:
                 if not branch:
                     return None
                 last = branch[-1]["name"]
                 if len(branch) > 1:
-                    nodes[f"to-{last}"] = ("Sequence", _handed_on(branch))
-                    inner.append({"nodeName": f"to-{last}", "name": last})
+                    nodes[f"to--{last}"] = ("Sequence", _handed_on(branch))
+                    inner.append({"nodeName": f"to--{last}", "name": last})
                 else:
                     inner.append(branch[0])
             nodes[node] = ("Ensemble", inner)
@@ -218,8 +219,9 @@ def _service(deployment: Deployment, stage: DeployedStage, thresholds: ScalingTh
     store = "Yours to replace: where this stage's folder of repositories/ was copied to."
     resources = ""
     if not deployment.emulate:
+        value = deployment.hardware_names(_label_value)[choice.hardware]
         label = remark("Nodes with this hardware; see README.md for the label.", "    ")
-        resources = f"{label}    nodeSelector:\n      {_LABEL}: {_label_value(choice.hardware)}\n"
+        resources = f'{label}    nodeSelector:\n      {_LABEL}: "{value}"\n'
     device = ""
     if stage.is_gpu and not deployment.emulate:
         device = remark("A device for each replica.", "      ") + (
@@ -293,4 +295,4 @@ def _instance_group(deployment: Deployment, stage: DeployedStage) -> str:
 def _label_value(hardware: str) -> str:
     """Write a hardware type as the value of a label: letters, digits, ``-``, ``_`` and ``.``, at most 63."""
     signs = (sign if sign.isascii() and (sign.isalnum() or sign in "-_.") else "-" for sign in hardware)
-    return '"' + "".join(signs)[:63].strip("-_.") + '"'
+    return "".join(signs)[:63].strip("-_.") or "hardware"

@@ -11,7 +11,7 @@ import json
 import shlex
 from string import Template
 
-from mipplan.core import NS_PER_S, Fault, format_duration
+from mipplan.core import NS_PER_S, Fault, format_duration, listed
 from mipplan.exporters.departures import Departure, ServingRules, departures_of
 from mipplan.exporters.deployment import SLEEP, DeployedStage, Deployment, FlowShape, quoted, remark
 from mipplan.pipeline import DispatchLaw
@@ -20,8 +20,10 @@ from mipplan.pipeline import DispatchLaw
 RULES = ServingRules("Ray Serve", is_oldest_first=True, is_ours=True, laws=frozenset(DispatchLaw))
 
 _INGRESS = "Ingress"
+#: Accelerators that Ray finds and counts itself: a machine that says it has one is not looked at for GPUs any more.
+_RAY_ACCELERATORS = {"FURIOSA", "HPU", "MBLT", "NPU", "RBLN", "TPU", "TTNPU", "neuron_cores"}
 #: What Ray itself counts, and refuses as a resource of one's own or takes for bytes.
-_RAY_RESOURCES = {"CPU", "GPU", "memory", "object_store_memory"}
+_RAY_RESOURCES = {"CPU", "GPU", "memory", "object_store_memory"} | _RAY_ACCELERATORS
 
 _ALLOWANCE = (
     "What a batch may take beyond its table before it counts as an overrun, s: for Ray's way to the actor and back. "
@@ -142,9 +144,13 @@ class RayServe:
     title = "Ray Serve application"
     rules = RULES
 
-    def faults(self, _deployment: Deployment) -> list[Fault]:
-        """Nothing keeps a plan from being written for Ray Serve."""
-        return []
+    def faults(self, deployment: Deployment) -> list[Fault]:
+        """Name hardware that is no GPU to Ray: replicas that ask for one there would wait for ever."""
+        return [
+            Fault("cpu", f"{name} is an accelerator to Ray, which finds no GPU there: say that it is none")
+            for name in dict.fromkeys(stage.choice.hardware for stage in deployment.stages if stage.is_gpu)
+            if name in _RAY_ACCELERATORS and not deployment.emulate
+        ]
 
     def departures(self, deployment: Deployment) -> list[Departure]:
         """What Ray Serve with our dispatcher does not keep of a plan."""
@@ -157,6 +163,7 @@ class RayServe:
                 "`--allowance`",
             ),
             *_allowance(deployment.allowance_s),
+            *_devices(deployment),
             Departure(
                 "ingress",
                 "all queues are in one process: when it dies, the queries in it are lost to their clients",
@@ -180,7 +187,8 @@ class RayServe:
             if deployment.emulate
             else "Put your models into the classes of `app.py` first."
         )
-        devices = {_resource(name): count for name, count in deployment.devices().items()}
+        names = deployment.hardware_names(_resource)
+        devices = {names[name]: count for name, count in deployment.devices().items()}
         text = json.dumps(devices, ensure_ascii=False)
         resources = "" if deployment.emulate else f" --resources {shlex.quote(text)}"
         return f"""\
@@ -213,13 +221,24 @@ def _allowance(allowance_s: float) -> list[Departure]:
     return [Departure("allowance", what, f"The certificate is without it; {judged} is with it", voids=True)]
 
 
+def _devices(deployment: Deployment) -> list[Departure]:
+    gpus = {stage.choice.hardware: None for stage in deployment.stages if stage.is_gpu}
+    if deployment.emulate or not gpus:
+        return []
+    count = sum(len(stage.gpus) for stage in deployment.stages)
+    what = f"replicas on {listed(gpus)} ask for GPUs that Ray itself finds: {count} in all"
+    effect = "Where `ray status` has fewer, some wait for ever, in silence; name a type that is no GPU with `--cpu`"
+    return [Departure("devices", what, effect)]
+
+
 def _class_name(stage: DeployedStage) -> str:
     return f"Stage_{stage.python_name}"
 
 
 def _resource(hardware: str) -> str:
     """Name a hardware type for Ray, which has resources of its own."""
-    return f"{hardware} device" if hardware in _RAY_RESOURCES else hardware
+    name = hardware.replace(":", " ")  # accelerator_type:…, node:…
+    return f"{name} device" if name in _RAY_RESOURCES else name
 
 
 def _application(deployment: Deployment) -> str:
@@ -273,7 +292,9 @@ def _stage(deployment: Deployment, stage: DeployedStage) -> str:
 
 def _options(deployment: Deployment, stage: DeployedStage) -> str:
     text = f"{stage.text}; {stage.table_text}. A device for each: `ray start --resources` says what machines have."
-    options: dict[str, object] = {"resources": {_resource(stage.choice.hardware): 1}}
+    options: dict[str, object] = {
+        "resources": {deployment.hardware_names(_resource)[stage.choice.hardware]: 1}
+    }
     if stage.is_gpu:
         options = {"num_gpus": 1, **options}
     if deployment.emulate:

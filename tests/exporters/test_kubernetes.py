@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import jsonschema
@@ -252,7 +253,7 @@ def test_graphs_serve_every_stage_once_behind_its_parents(seed: int) -> None:
 def test_a_diamond_is_an_ensemble_in_a_sequence() -> None:
     (graph,) = of_kind(documents("kserve", diamond()), "InferenceGraph")
     kinds = {name: node["routerType"] for name, node in graph["spec"]["nodes"].items()}
-    assert kinds == {"root": "Sequence", "behind-first": "Ensemble"}
+    assert kinds == {"root": "Sequence", "behind--first": "Ensemble"}
 
 
 def test_names_of_nodes_and_words_of_yaml_stay_apart() -> None:
@@ -272,6 +273,48 @@ def test_names_of_nodes_and_words_of_yaml_stay_apart() -> None:
     assert sorted(step["nodeName"] for step in steps if "nodeName" in step) == sorted(
         graph["spec"]["nodes"].keys() - {"root"}
     )
+
+
+def test_stages_that_are_called_as_what_kserve_or_the_export_makes_stay_apart() -> None:
+    """Of a stage `a` there is `a-predictor`; behind `c` was a node `behind-c`, and one that led to it `to-behind-c`."""
+    names = ("a-predictor", "a", "behind-c", "c", "d", "e")
+    arcs = [("a-predictor", "a"), ("a", "behind-c"), ("a-predictor", "c"), ("c", "d"), ("c", "e")]
+    pipeline = mp.Pipeline.from_document(
+        {
+            "slo": "1s",
+            "stages": {name: {"model": "resnet50"} for name in names},
+            "edges": [{"from": one, "to": other} for one, other in arcs],
+        }
+    )
+    plan = mp.Plan.from_choices(pipeline, mp.Profiles.default(), dict.fromkeys(names, ("t4", 2, 1)))
+    services = [one["metadata"]["name"] for one in of_kind(documents("kserve", plan), "InferenceService")]
+    assert len({form for name in services for form in (name, f"{name}-predictor")}) == 2 * len(names)
+    (graph,) = of_kind(documents("kserve", plan), "InferenceGraph")
+    served: list[str] = []
+    run_graph(graph["spec"]["nodes"], "root", set(), served, frozenset())
+    assert Counter(served) == Counter(stage.label for stage in Deployment(plan).stages)
+
+
+def test_nodes_of_two_types_have_two_labels() -> None:
+    profiles = mp.Profiles.default()
+    kinds = ("T 4", "T-4", "検", "検出")
+    known = [replace(profiles.hardware["t4"], name=kind) for kind in kinds]
+    tables = [replace(profiles.table("resnet50", "t4"), hardware=kind) for kind in kinds]  # type: ignore[type-var]
+    pipeline = mp.Pipeline.from_document(
+        {
+            "slo": "1s",
+            "stages": {kind: {"model": "resnet50"} for kind in kinds},
+            "edges": [{"from": one, "to": other} for one, other in pairwise(kinds)],
+        }
+    )
+    plan = mp.Plan.from_choices(
+        pipeline, mp.Profiles.from_parts(known, tables), {kind: (kind, 2, 1) for kind in kinds}
+    )
+    services = of_kind(documents("kserve", plan), "InferenceService")
+    selected = [one["spec"]["predictor"]["nodeSelector"]["mipplan/hardware"] for one in services]
+    assert selected == ["T-4-2", "T-4", "hardware", "hardware-2"]
+    for value in selected:
+        assert f'mipplan/hardware="{value}"' in TARGETS["kserve"].start(Deployment(plan))
 
 
 def test_a_cascade_ends_early_where_the_answer_says_so() -> None:

@@ -56,11 +56,17 @@ def test_stages_ask_for_their_devices(name: str, emulate: bool) -> None:
 
 
 def test_hardware_that_is_called_as_ray_calls_its_own_is_a_resource_that_ray_takes() -> None:
+    plan = hardware_plan("CPU", "o'x")
+    assert "'a': {'resources': {'CPU device': 1}}" in RAY.files(Deployment(plan))["app.py"]
+    (line,) = [line for line in RAY.start(Deployment(plan)).splitlines() if line.startswith("ray start")]
+    assert json.loads(shlex.split(line)[-1]) == {"CPU device": 1, "o'x": 2}
+
+
+def hardware_plan(first: str, second: str) -> mp.Plan:
+    """Two stages, each on a type of its own."""
     profiles = mp.Profiles.from_pandas(
-        pd.DataFrame({"usd_per_hour": 1.0}, index=["CPU", "o'x"]),
-        pd.DataFrame(
-            {"model": "m", "hardware": ["CPU", "o'x"], "batch": 1, "latency_ms": 5.0},
-        ),
+        pd.DataFrame({"usd_per_hour": 1.0}, index=[first, second]),
+        pd.DataFrame({"model": "m", "hardware": [first, second], "batch": 1, "latency_ms": 5.0}),
     )
     pipeline = mp.Pipeline.from_document(
         {
@@ -69,10 +75,31 @@ def test_hardware_that_is_called_as_ray_calls_its_own_is_a_resource_that_ray_tak
             "edges": [{"from": "a", "to": "b"}],
         }
     )
-    plan = mp.Plan.from_choices(pipeline, profiles, {"a": ("CPU", 1, 1), "b": ("o'x", 1, 2)})
-    assert "'a': {'resources': {'CPU device': 1}}" in RAY.files(Deployment(plan))["app.py"]
-    (line,) = [line for line in RAY.start(Deployment(plan)).splitlines() if line.startswith("ray start")]
-    assert json.loads(shlex.split(line)[-1]) == {"CPU device": 1, "o'x": 2}
+    return mp.Plan.from_choices(pipeline, profiles, {"a": (first, 1, 1), "b": (second, 1, 2)})
+
+
+def test_no_two_types_are_one_resource_and_none_is_ray_s_own() -> None:
+    plan = hardware_plan("GPU", "GPU device")
+    text = RAY.files(Deployment(plan))["app.py"]
+    assert "'a': {'num_gpus': 1, 'resources': {'GPU device-2': 1}}" in text
+    assert "'b': {'num_gpus': 1, 'resources': {'GPU device': 1}}" in text
+    typed = RAY.files(Deployment(hardware_plan("accelerator_type:A100", "t4")))["app.py"]
+    assert "'resources': {'accelerator_type A100': 1}" in typed
+    (told,) = [one for one in RAY.departures(Deployment(plan)) if one.subject == "devices"]
+    assert "GPUs that Ray itself finds: 3 in all" in told.what
+
+
+def test_accelerators_that_are_no_gpu_to_ray_are_refused_unless_that_is_said(tmp_path: Path) -> None:
+    plan = hardware_plan("TPU", "t4")
+    with pytest.raises(mp.InputError, match="cpu: TPU is an accelerator to Ray"):
+        mp.export(plan, to="ray", directory=tmp_path / "out")
+    assert "'a': {'resources': {'TPU device': 1}}" in RAY.files(Deployment(plan, cpu=("TPU",)))["app.py"]
+
+
+def test_accelerators_that_ray_knows_are_known_here() -> None:
+    accelerators = pytest.importorskip("ray._private.accelerators", reason="ray is not installed")
+    for name in accelerators.get_all_accelerator_resource_names() - {"GPU"}:
+        assert RAY.faults(Deployment(hardware_plan(name, "t4")))
 
 
 @pytest.mark.parametrize("name", CHOICES)
