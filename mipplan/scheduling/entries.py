@@ -8,49 +8,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from itertools import pairwise
 from types import MappingProxyType
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from mipplan.core import NS_PER_HOUR, NS_PER_S, Fault, InputError, check_one_of, shown
+import numpy as np
+
+from mipplan.core import NS_PER_HOUR, NS_PER_S, Fault, InputError, Int64, check_one_of, shown
 from mipplan.exporters import Deployment, service_name
 from mipplan.scheduling.result import DaySchedule
 
 _MINUTE_NS = 60 * NS_PER_S
 _DAY_NS = 24 * NS_PER_HOUR
-#: As Kubernetes names a namespace, and the IANA data base a time zone.
+#: As Kubernetes names a namespace.
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 #: What CronJobs act as: it may change autoscalers, and nothing else.
 _RIGHTS = """\
 apiVersion: v1
 kind: ServiceAccount
-metadata:
-  name: mipplan-schedule
-  namespace: {namespace}
+metadata: {{name: mipplan-schedule, namespace: {namespace}}}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
-metadata:
-  name: mipplan-schedule
-  namespace: {namespace}
+metadata: {{name: mipplan-schedule, namespace: {namespace}}}
 rules:
-  - apiGroups: ["autoscaling"]
-    resources: ["horizontalpodautoscalers"]
-    verbs: ["get", "patch"]
+  - {{apiGroups: ["autoscaling"], resources: ["horizontalpodautoscalers"], verbs: ["get", "patch"]}}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
-metadata:
-  name: mipplan-schedule
-  namespace: {namespace}
-roleRef:
-  apiGroup: rbac.authorization.k8s.io
-  kind: Role
-  name: mipplan-schedule
+metadata: {{name: mipplan-schedule, namespace: {namespace}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: mipplan-schedule}}
 subjects:
-  - kind: ServiceAccount
-    name: mipplan-schedule
-    namespace: {namespace}
+  - {{kind: ServiceAccount, name: mipplan-schedule, namespace: {namespace}}}
 """
-_TIME_ZONE = re.compile(r"[A-Za-z0-9_+/-]{1,64}")
 
 
 def schedule_entries(
@@ -68,7 +60,9 @@ def schedule_entries(
     namespace : str
         Of the deployments.
     time_zone : str
-        In which the first bin begins at midnight.
+        In which the first bin begins at midnight. What keeps time leaves out what is due in an hour that clocks skip,
+        and may leave out or repeat it in one that comes twice. So in hours in which clocks change within a year,
+        entries hold the most that is asked for there, from one activation delay before.
 
     Raises
     ------
@@ -78,7 +72,9 @@ def schedule_entries(
     check_entries(kind, namespace, time_zone)
     if made.span_ns != _DAY_NS or not made.repeats or made.bin_ns % _MINUTE_NS:
         raise InputError.one(
-            "counts", "entries need the counts of one day that repeats, in bins of whole minutes"
+            "counts",
+            "entries need the counts of one day of 24 h that repeats, in bins of whole minutes; one on which clocks "
+            "change has 23 or 25 h: take another",
         )
     return ENTRY_KINDS[kind](made, namespace, time_zone)
 
@@ -94,7 +90,9 @@ def check_entries(kind: object, namespace: str, time_zone: str) -> None:
         faults.append(
             Fault("namespace", f"expected lower-case letters, digits and hyphens, found {shown(namespace)}")
         )
-    if not _TIME_ZONE.fullmatch(time_zone):
+    try:
+        ZoneInfo(time_zone)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
         faults.append(Fault("time_zone", f"expected a name such as Europe/Berlin, found {shown(time_zone)}"))
     InputError.raise_if(faults)
 
@@ -107,38 +105,53 @@ def _deployments(made: DaySchedule) -> Iterator[tuple[str, str, str]]:
         yield stage.name, name, f"{name}-predictor"
 
 
-def _clock(at_ns: int) -> tuple[int, int]:
-    """Hour and minute of an instant of the day."""
-    hour, minute = divmod(at_ns % _DAY_NS // _MINUTE_NS, 60)
-    return hour, minute
-
-
-def _entries(made: DaySchedule, stage: str) -> list[tuple[str, int, int]]:
-    """Cron expression, count, and the count before, of each change of a day; none where the count stays."""
+def _told(made: DaySchedule, stage: str, time_zone: str) -> Int64:
+    """Counts at every minute of the day, shape (1440,)."""
     change_ns, counts = made.commands(stage, _MINUTE_NS)
-    found = [
-        ("{1} {0} * * *".format(*_clock(at)), int(count), int(before))
-        for at, count, before in zip(change_ns.tolist(), counts[1:], counts[:-1], strict=True)
-    ]
-    if counts[0] != counts[-1]:
-        found.insert(0, ("0 0 * * *", int(counts[0]), int(counts[-1])))
+    begin_ns = np.arange(_DAY_NS // _MINUTE_NS) * _MINUTE_NS
+    told: Int64 = counts[np.searchsorted(change_ns, begin_ns, side="right")]
+    lead, lag = (-(-time_ns // _MINUTE_NS) for time_ns in (made.delay_ns, made.settle_ns))
+    hours = list(_changing_hours(time_zone))
+    for first, last in hours * len(hours):  # where they overlap, the most of one is that of all
+        held = np.arange(first - lead, last + lag) % told.size
+        told[held] = told[held].max()
+    return told
+
+
+@cache
+def _changing_hours(time_zone: str) -> set[tuple[int, int]]:
+    """Minutes of the day, from and to, that a day of the coming year lacks or has twice."""
+    now, zone = datetime.now(UTC).replace(minute=0, second=0, microsecond=0), ZoneInfo(time_zone)
+    looks = [(now + timedelta(minutes=30 * half)).astimezone(zone) for half in range(2 * 24 * 366)]
+    found = set()
+    for before, after in pairwise(looks):
+        shift = round((after.utcoffset() - before.utcoffset()) / timedelta(minutes=1))  # type: ignore[operator]
+        if shift:
+            first = 60 * after.hour + after.minute - max(shift, 0)
+            found.add((first, first + abs(shift)))
     return found
+
+
+def _entries(told: Int64) -> list[tuple[str, int]]:
+    """Cron expression and count of each change of a day; none where the count stays."""
+    changes = np.flatnonzero(told != np.roll(told, 1)).tolist()
+    return [(f"{minute % 60} {minute // 60} * * *", int(told[minute])) for minute in changes]
 
 
 def _cron(made: DaySchedule, namespace: str, time_zone: str) -> str:
     lines = [f"# {made.plan.pipeline.name}: {made.keep}.", f"CRON_TZ={time_zone}"]
     for stage, _, deployment in _deployments(made):
-        _, counts = made.commands(stage, _MINUTE_NS)
+        counts = _told(made, stage, time_zone)
         lines.append(f"# {_flat(stage)}: {counts.min()} to {counts.max()} replicas.")
         scale = f"kubectl -n {namespace} scale deployment/{deployment} --replicas="
-        lines += [f"{when} {scale}{count}" for when, count, _ in _entries(made, stage)]
+        lines += [f"{when} {scale}{count}" for when, count in _entries(counts)]
     return "\n".join([*lines, ""])
 
 
 def _keda(made: DaySchedule, namespace: str, time_zone: str) -> str:
     documents = []
     for stage, name, deployment in _deployments(made):
-        _, counts = made.commands(stage, _MINUTE_NS)
+        counts = _told(made, stage, time_zone)
         least, most = int(counts.min()), int(counts.max())
         text = (
             f"# Stage {_flat(stage)} of {_flat(made.plan.pipeline.name)}, by the clock.\n"
@@ -152,7 +165,7 @@ def _keda(made: DaySchedule, namespace: str, time_zone: str) -> str:
             "          stabilizationWindowSeconds: 0\n"
             "  triggers:\n"
         )
-        windows = list(_windows(_entries(made, stage), least))
+        windows = list(_windows(_entries(counts), least))
         for start, end, count in windows:
             text += (
                 "    - type: cron\n      metadata:\n"
@@ -166,9 +179,9 @@ def _keda(made: DaySchedule, namespace: str, time_zone: str) -> str:
     return "---\n".join(documents)
 
 
-def _windows(entries: list[tuple[str, int, int]], least: int) -> Iterator[tuple[str, str, int]]:
+def _windows(entries: list[tuple[str, int]], least: int) -> Iterator[tuple[str, str, int]]:
     """Stretches of one count above the least: when each begins and ends. The last goes on to the first, tomorrow."""
-    for (start, count, _), (end, _, _) in zip(entries, [*entries[1:], *entries[:1]], strict=True):
+    for (start, count), (end, _) in zip(entries, [*entries[1:], *entries[:1]], strict=True):
         if count > least:
             yield start, end, count
 
@@ -176,7 +189,7 @@ def _windows(entries: list[tuple[str, int, int]], least: int) -> Iterator[tuple[
 def _hpa(made: DaySchedule, namespace: str, time_zone: str) -> str:
     documents = [_RIGHTS.format(namespace=namespace)]
     for number, (stage, name, deployment) in enumerate(_deployments(made)):
-        _, counts = made.commands(stage, _MINUTE_NS)
+        counts = _told(made, stage, time_zone)
         documents.append(
             f"# Stage {_flat(stage)}. Its minimum is the schedule's; beyond that it goes by load, to twice the peak.\n"
             "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\n"
@@ -187,7 +200,7 @@ def _hpa(made: DaySchedule, namespace: str, time_zone: str) -> str:
             "    - type: Resource\n      resource:\n        name: cpu\n"
             "        target:\n          type: Utilization\n          averageUtilization: 80\n"
         )
-        for place, (when, count, _) in enumerate(_entries(made, stage)):
+        for place, (when, count) in enumerate(_entries(counts)):
             patch = f'{{"spec":{{"minReplicas":{count}}}}}'
             documents.append(
                 "apiVersion: batch/v1\nkind: CronJob\n"

@@ -15,6 +15,7 @@ from mipplan.core import (
     Int64,
     Positions,
     check_seed,
+    format_duration,
     shown,
     suggestion,
 )
@@ -73,6 +74,16 @@ def read_counts(table: TableFile, column: str) -> Counts:
         start_ns = np.arange(len(values)) * per_ns
         return Counts(start_ns, per_ns, values, (f"read from {column}, one row a {_UNITS[per_ns]}",))
     start_ns, interval_ns, which = _intervals(table, keys[0])
+    twice = np.flatnonzero(np.bincount(which) == 2)
+    if (
+        twice.size * interval_ns == NS_PER_HOUR
+        and 0 < which.size - start_ns.size == twice.size < start_ns.size
+    ):
+        at = format_duration(int(start_ns[twice[0]]))
+        message = (
+            f"has the hour from {at} on twice, all else once: if clocks went back, write one hour for both"
+        )
+        raise table.fault(keys[0], message)
     summed: Float64 = np.bincount(which, weights=values).astype(np.float64) * (interval_ns / per_ns)
     notes = [f"read from {column} per {interval_ns / NS_PER_S:.12g} s of {keys[0]}"]
     if len(start_ns) < len(values):

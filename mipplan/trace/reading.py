@@ -157,7 +157,8 @@ def read_bins(path: AnyPath, bin_ns: int, params: ReadParams = DEFAULTS) -> Coun
         if (steps != counts.interval_ns).any():
             gap = int(np.flatnonzero(steps != counts.interval_ns)[0])
             after = format_duration(int(counts.start_ns[gap]))
-            raise table.fault(column, f"leaves intervals out after {after}: write 0 where nothing came")
+            advice = "write 0 where nothing came, and in an hour that clocks skipped what other days have"
+            raise table.fault(column, f"leaves intervals out after {after}: {advice}")
     if not number.size:
         raise table.fault(column, "holds no rows")
     if number[-1] >= MOST_BINS:

@@ -243,9 +243,39 @@ def test_bad_input_is_named(wrong: dict[str, object], place: str) -> None:
         mp.schedule(one_stage(), **({"counts": [10.0], "sample": sample()} | wrong))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("time_zone", "hours"), [("Europe/Berlin", [2]), ("America/New_York", [1, 2]), ("Asia/Tokyo", [])]
+)
+def test_hours_that_clocks_skip_or_have_twice_hold_the_most_that_they_ask_for(
+    time_zone: str, hours: list[int]
+) -> None:
+    """Of all that is told, only what is due outside such hours is sure to be done."""
+    plan = one_stage(3)
+    for seed in range(8):
+        counts = np.random.default_rng(seed).integers(1, 60, 96) * 900.0
+        made = mp.schedule(plan, counts, bin_s=900.0, sample=sample(40.0), activation_delay_s=400.0)
+        jobs = [
+            line.split()
+            for line in schedule_entries(made, "cron", time_zone=time_zone).splitlines()
+            if line[:1].isdigit()
+        ]
+        done = [(60 * int(job[1]) + int(job[0]), int(job[-1].split("=")[1])) for job in jobs]
+        replicas = made.stages["only"].replicas
+        assert all(count_at(done, 15 * place + 5) >= replicas[place] for place in range(96))
+        if not hours:
+            continue
+        first, last = 60 * hours[0], 60 * hours[-1] + 60
+        assert not any(first - 7 < minute < last for minute, _ in done)
+        held = count_at(done, first)
+        # On the day without that hour what serves after it has been ordered in time, too.
+        assert held >= max(replicas[first // 15 : (last + 7 - 1) // 15 + 1])
+
+
 def test_entries_are_of_one_day() -> None:
     made = mp.schedule(one_stage(), [1e4] * 6, sample=sample())
-    with pytest.raises(InputError, match="one day"):
+    with pytest.raises(InputError, match="has 23 or 25 h: take another"):
         schedule_entries(made, "cron")
+    with pytest.raises(InputError, match="time_zone: expected a name such as"):
+        schedule_entries(made, "cron", time_zone="Europe/Berln")
     with pytest.raises(InputError, match="namespace"):
         schedule_entries(made, "crone", namespace="A;b", time_zone="; rm")

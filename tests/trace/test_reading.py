@@ -384,6 +384,12 @@ def test_bins_add_up_counts_and_count_arrivals(tmp_path: Path) -> None:
     ("text", "bin_s", "says"),
     [
         ("hour,requests_per_hour\n0,1\n1,1\n3,1\n", 3600, "leaves intervals out after"),
+        (
+            "hour,requests_per_hour\n0,1\n1,1\n3,1\n",
+            3600,
+            "in an hour that clocks skipped what other days have",
+        ),
+        ("hour,requests_per_hour\n0,1\n1,1\n1,1\n2,1\n", 3600, "has the hour from 3600 s on twice"),
         ("hour,requests_per_hour\n6,1\n7,1\n", 3600, "leaves out the first 6 intervals"),
         ("hour,requests_per_hour\n0,1\n1,1\n", 5400, "do not add up to bins of 5400 s"),
         ("hour,requests_per_hour\n0,1\n1,1\n", 60, "do not add up"),
