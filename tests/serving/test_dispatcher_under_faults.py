@@ -61,13 +61,41 @@ def test_a_failed_batch_is_tried_again_on_another_replica() -> None:
     assert run.void == {0, 1}
 
 
-def test_a_batch_that_fails_twice_is_answered_with_the_reason() -> None:
+@pytest.mark.parametrize("law", DispatchLaw)
+def test_of_a_batch_that_fails_twice_each_token_is_tried_alone(law: DispatchLaw) -> None:
+    plan = small_plan({"a": ([1.0, 1.5], 2)}, dispatch=law)
+    incidents = [
+        (instant, lambda dispatcher, now: [dispatcher.failed(b, now, "boom") for b in odd(dispatcher)])
+        for instant in range(MS, 20 * MS, MS // 2)
+    ]
+
+    def odd(dispatcher: Dispatcher) -> list[int]:
+        found = dispatcher.batches.values()
+        return [b.number for b in found if any(token.query.number == 1 for token in b.tokens)]
+
     run = rehearse(
-        Dispatcher(Blueprint.of(PAIRS)),
+        Dispatcher(Blueprint.of(plan)),
+        [0, 0, 18 * MS],
+        batch_time=lambda batch: None if any(token.query.number == 1 for token in batch.tokens) else MS,
+        incidents=incidents,
+    )
+    assert outcomes(run) == {0: "served", 1: "failed", 2: "served"}
+    assert {answer.query.name: answer.reason for answer in run.answers}[1] == "stage a: boom"
+    batches = [[token.query.number for token in batch.tokens] for batch in run.batches["a"]]
+    assert batches == [[0, 1], [0, 1], [0], [1], [2]]
+    # By the table of the batch that it is, not of the one it was in.
+    assert run.batches["a"][2].due_ns - run.batches["a"][2].dispatched_ns == MS
+    assert run.void >= {0, 1}
+
+
+def test_a_batch_whose_replicas_die_under_it_is_answered_with_the_reason() -> None:
+    """It is not tried until no replica is left."""
+    run = rehearse(
+        Dispatcher(Blueprint.of(small_plan({"a": ([1.0, 1.5], 3)}))),
         [0, 0, 5 * MS],
         batch_time=lambda batch: None if batch.number < 2 else MS,
         incidents=[
-            (number * MS, lambda dispatcher, now, batch=number - 1: dispatcher.failed(batch, now, "boom"))
+            (number * MS, lambda dispatcher, now, at=number - 1: dispatcher.gone("a", at, now, "boom"))
             for number in (1, 2)
         ],
     )
@@ -321,7 +349,8 @@ def check_nothing_is_lost(seed: int) -> Counter[str]:
     for stage, batches in run.batches.items():
         assert all(1 <= len(batch.tokens) <= case.choices[stage][1] for batch in batches)
         tries = Counter(token for batch in batches for token in batch.tokens)
-        assert set(tries.values()) <= {1, 2}
+        alone = Counter(batch.tokens[0] for batch in batches if batch.is_retry and len(batch.tokens) == 1)
+        assert all(count <= 2 + (token in alone) for token, count in tries.items())
         for replica in range(case.choices[stage][2]):
             mine = [batch for batch in batches if batch.replica == replica]
             for one, other in pairwise(mine):

@@ -36,14 +36,16 @@ MODEL = "/v2/models/m"
 class Doubling:
     """An OIP server that doubles its input; `script` says what else it does, request by request."""
 
-    def __init__(self, *script: str) -> None:
-        self.script = list(script)
+    def __init__(self, *script: str, odd: str = "") -> None:
+        self.script, self.odd = list(script), odd
         self.batches: list[int] = []
 
     async def infer(self, request: Any) -> Any:
         told = self.script.pop(0) if self.script else "serve"
         (tensor,) = (await request.json())["inputs"]
         rows = tensor["shape"][0]
+        if tensor["datatype"] == self.odd:
+            return web.json_response({"error": f"expected INT64, found {self.odd}"}, status=400)
         self.batches.append(rows)
         if told == "break off":
             request.transport.close()
@@ -90,6 +92,25 @@ def test_a_batch_is_one_request() -> None:
     asyncio.run(with_server(server, nine_are_doubled))
     assert sum(server.batches) == 9
     assert max(server.batches) == 4
+
+
+def test_one_query_with_an_odd_tensor_gets_the_error_and_no_other() -> None:
+    server = Doubling(odd="FP32")
+    tensors = [asked(number) for number in range(9)]
+    tensors[5] = [InferTensor("x", "FP32", (1, 1), [5.0])]
+    tensors[7] = [InferTensor("z", "INT64", (1, 1), [7])]  # which the server takes, alone
+
+    async def all_at_once(url: str) -> None:
+        async with ServingHost(PLAN, EndpointWorker({"a": [url]})) as host:
+            answers = await asyncio.gather(*(host.infer(one) for one in tensors))
+        ends = [answer.outcome for answer in answers]
+        assert ends == [Outcome.FAILED if number == 5 else Outcome.SERVED for number in range(9)]
+        assert answers[5].reason is not None
+        assert "answers 400" in answers[5].reason
+        assert host.counts["failed"] == 1
+        assert host.counts["void"] >= 4
+
+    asyncio.run(with_server(server, all_at_once))
 
 
 MOSEC = """

@@ -203,13 +203,15 @@ class Dispatcher:
             self._complete(done, now_ns)
 
     def failed(self, batch: int, now_ns: int, reason: str) -> None:
-        """Take note that a batch failed, by its number: it is tried once more, then its queries are answered so."""
+        """Take note that a batch failed, by its number: it is tried again, then its tokens alone, then answered so."""
         now_ns = self._move_to(now_ns)
         given_up = self.batches.get(batch)
         if given_up is None or given_up.finished_ns is not None:
             return
         stage = self._release(given_up)
-        retries = not given_up.is_retry and bool(stage.alive)
+        # If it failed twice and its replica is there, one token may be to blame: the others shall be served.
+        alone = given_up.is_retry and len(given_up.tokens) > 1 and given_up.replica in stage.alive
+        retries = bool(stage.alive) and (alone or not given_up.is_retry)
         self._steps.append(BatchEnded(given_up, now_ns, reason, retries))
         if self._watch is not None:
             self._watch.disturb(given_up.stage)
@@ -217,7 +219,7 @@ class Dispatcher:
             if not retries or token.query.is_answered:
                 self._observer.left(token)
         if retries:
-            stage.retry(given_up)
+            stage.retry(given_up, alone=alone)
             return
         for token in given_up.tokens:
             self._answer(token.query, now_ns, Outcome.FAILED, f"stage {given_up.stage}: {reason}")
@@ -292,11 +294,7 @@ class Dispatcher:
 
     def _is_stale(self, kind: int, about: Any) -> bool:
         """Whether nothing is to be done at a timer any more."""
-        if kind == _DUE:
-            return about.number not in self.batches
-        if kind == _DEADLINE:
-            return bool(about.is_answered)
-        return False
+        return about.number not in self.batches if kind == _DUE else kind == _DEADLINE and about.is_answered
 
     def _set_timer(self, at_ns: int, kind: int, about: Any) -> None:
         self._set += 1

@@ -58,10 +58,10 @@ class StageState:
         token.query.waiting.discard(token)
         self.waiting -= 1
 
-    def retry(self, batch: ServedBatch) -> None:
-        """Have a batch tried again, before anything that waits."""
+    def retry(self, batch: ServedBatch, *, alone: bool) -> None:
+        """Have a batch tried again, before anything that waits; or each of its tokens alone."""
         tokens = tuple(token for token in batch.tokens if not token.query.is_answered)
-        self._retries.append((batch.replica, tokens))
+        self._retries += [(batch.replica, (one,)) for one in tokens] if alone else [(batch.replica, tokens)]
         for token in tokens:
             token.query.waiting.add(token)
         self.waiting += len(tokens)
