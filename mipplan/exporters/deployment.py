@@ -80,6 +80,12 @@ class DeployedStage:
         return self.label.replace("-", "_")
 
     @property
+    def texts(self) -> dict[str, str]:
+        """Its names as they stand in templates of Python: its class, and what docstrings say of it."""
+        named = {"stage": self.name, "model": self.stage.model, "text": self.text}
+        return {"name": f"Stage_{self.python_name}"} | {what: quoted(text) for what, text in named.items()}
+
+    @property
     def replica_rps(self) -> float:
         """b/ℓ(b): tokens per second of one replica whose batches are full."""
         return float(self.choice.batch * 1e9 / self.service_ns[-1])

@@ -124,20 +124,19 @@ class Mosec:
     def files(self, deployment: Deployment) -> dict[str, str]:
         """The service."""
         emulate = deployment.emulate
-        names = {stage.name: _class_name(stage) for stage in deployment.stages}
         text = _SERVICE.substitute(
             pipeline=quoted(deployment.plan.pipeline.name),
             what="models only sleep." if emulate else "put your models into the classes below.",
             imports="import time\n" if emulate else "",
             limits=_limits(deployment) + (f"\n{SLEEP}" if emulate else ""),
-            workers="\n\n\n".join(_worker(stage, names[stage.name], emulate) for stage in deployment.stages),
-            lines="".join(_append(stage, names[stage.name], emulate) for stage in deployment.stages),
+            workers="\n\n\n".join(_worker(stage, emulate) for stage in deployment.stages),
+            lines="".join(_append(stage, emulate) for stage in deployment.stages),
         )
         return {"server.py": text}
 
     def settings(self, stage: DeployedStage) -> str:
         """Say where a stage's figures went."""
-        return f"`server.py`: `append_worker({_class_name(stage)}, …)`"
+        return f"`server.py`: `append_worker({stage.texts['name']}, …)`"
 
     def start(self, deployment: Deployment) -> str:
         """Say how to start it."""
@@ -166,10 +165,6 @@ def _edge_fault(pipeline: str, edge: Edge, what: str) -> Fault:
     return Fault(f"{pipeline}: edge {edge.parent} -> {edge.child}", f"{how}: {what}")
 
 
-def _class_name(stage: DeployedStage) -> str:
-    return f"Stage_{stage.python_name}"
-
-
 def _limits(deployment: Deployment) -> str:
     timeout = (
         f"A query is given up after {_TIMES_OBJECTIVE} times the objective of {deployment.plan.slo_s:g} s, in ms; "
@@ -196,30 +191,24 @@ def _capacity(deployment: Deployment) -> int:
     return max(_LEAST_CAPACITY, math.ceil(rate_rps * _timeout_ms(deployment) / 1_000))
 
 
-def _worker(stage: DeployedStage, name: str, emulate: bool) -> str:
+def _worker(stage: DeployedStage, emulate: bool) -> str:
     # mosec hands a list to workers that batch, and the task itself to others.
     batches = stage.choice.batch > 1
-    texts = {
-        "name": name,
-        "stage": quoted(stage.name),
-        "model": quoted(stage.stage.model),
-        "text": quoted(stage.text),
-    }
     if emulate:
         table = remark(", ".join(map(str, stage.service_ns.tolist())) + ",", "        ", "")
-        return _EMULATED.substitute(texts, table=table, index="len(data) - 1" if batches else "0")
+        return _EMULATED.substitute(stage.texts, table=table, index="len(data) - 1" if batches else "0")
     served = "a batch: a list of at most the cap, answered in the same order" if batches else "one query"
-    return _PLACEHOLDER.substitute(texts, served=served)
+    return _PLACEHOLDER.substitute(stage.texts, served=served)
 
 
-def _append(stage: DeployedStage, name: str, emulate: bool) -> str:
+def _append(stage: DeployedStage, emulate: bool) -> str:
     choice = stage.choice
     text = (
         f"{stage.name}: {stage.text}. num is the plan's replicas, one process each; max_batch_size its cap; "
         "max_wait_time (ms) the least there is, since 0 means mosec's default of 10 ms; timeout (s) the query's."
     )
     arguments = [
-        name,
+        stage.texts["name"],
         f"num={choice.replicas}",
         f"max_batch_size={choice.batch}",
         "max_wait_time=1",

@@ -45,7 +45,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 import mipplan as mp
-from mipplan.serving import $names
+from mipplan.serving import (
+    ${drawn}RayWorker, RejectedError, ServingHost, ServingMetrics, StageRecorder, query_number, route_headers
+)
 
 PLAN = mp.Plan.load(Path(__file__).with_name("plan.json"))
 $allowance$constants
@@ -178,7 +180,7 @@ class RayServe:
 
     def settings(self, stage: DeployedStage) -> str:
         """Say where a stage's figures went."""
-        return f"`app.py`: `{_class_name(stage)}` and `OPTIONS`; replicas and cap are those of `plan.json`"
+        return f"`app.py`: `{stage.texts['name']}` and `OPTIONS`; replicas and cap are those of `plan.json`"
 
     def start(self, deployment: Deployment) -> str:
         """Say how to start it."""
@@ -231,10 +233,6 @@ def _devices(deployment: Deployment) -> list[Departure]:
     return [Departure("devices", what, effect)]
 
 
-def _class_name(stage: DeployedStage) -> str:
-    return f"Stage_{stage.python_name}"
-
-
 def _resource(hardware: str) -> str:
     """Name a hardware type for Ray, which has resources of its own."""
     name = hardware.replace(":", " ")  # accelerator_type:…, node:…
@@ -243,16 +241,7 @@ def _resource(hardware: str) -> str:
 
 def _application(deployment: Deployment) -> str:
     emulate, is_drawn = deployment.emulate, deployment.shape is FlowShape.DRAWN
-    names = [
-        "RayWorker",
-        "RejectedError",
-        "ServingHost",
-        "ServingMetrics",
-        "StageRecorder",
-        "query_number",
-        "route_headers",
-        *(["DrawnDecisions"] if is_drawn else []),
-    ]
+    drawn = "DrawnDecisions, " if is_drawn else ""
     # Emulated stages are all on one machine: nothing but the dispatcher makes the delays of edges.
     arguments, constants = f"hold_delays={emulate}", ""
     if is_drawn:
@@ -266,11 +255,11 @@ def _application(deployment: Deployment) -> str:
     text = _APPLICATION.substitute(
         pipeline=quoted(deployment.plan.pipeline.name),
         what="replicas only sleep." if emulate else "put your models into the classes below.",
-        names=", ".join(sorted(names)),
+        drawn=drawn,
         allowance=remark(_ALLOWANCE) + f"ALLOWANCE_S = {deployment.allowance_s!r}\n",
         constants=constants + (f"\n{SLEEP}\n" if emulate else ""),
         stages="\n".join(_stage(deployment, stage) for stage in deployment.stages).rstrip(),
-        models="".join(f"    {stage.name!r}: {_class_name(stage)},\n" for stage in deployment.stages),
+        models="".join(f"    {stage.name!r}: {stage.texts['name']},\n" for stage in deployment.stages),
         options="".join(_options(deployment, stage) for stage in deployment.stages),
         ingress=_INGRESS,
         arguments=arguments,
@@ -279,15 +268,8 @@ def _application(deployment: Deployment) -> str:
 
 
 def _stage(deployment: Deployment, stage: DeployedStage) -> str:
-    texts = {
-        "name": _class_name(stage),
-        "stage": quoted(stage.name),
-        "model": quoted(stage.stage.model),
-        "text": quoted(stage.text),
-    }
-    if deployment.emulate:
-        return _EMULATED.substitute(texts, quoted=repr(stage.name))
-    return _PLACEHOLDER.substitute(texts)
+    template = _EMULATED if deployment.emulate else _PLACEHOLDER
+    return template.substitute(stage.texts, quoted=repr(stage.name))
 
 
 def _options(deployment: Deployment, stage: DeployedStage) -> str:

@@ -97,21 +97,18 @@ class _Front:
     def __init__(self, host: ServingHost, metrics: ServingMetrics, described: dict[str, Any]) -> None:
         self._host, self._metrics, self._described = host, metrics, described
 
-    async def server(self, request: web.Request) -> web.Response:
+    async def server(self, _request: web.Request) -> web.Response:
         """Describe the server."""
-        del request
         return _answer(
             {"name": "mipplan", "version": importlib.metadata.version("mipplan"), "extensions": []}
         )
 
-    async def live(self, request: web.Request) -> web.Response:
+    async def live(self, _request: web.Request) -> web.Response:
         """The process is alive if it answers."""
-        del request
         return _answer({"live": True})
 
-    async def ready(self, request: web.Request) -> web.Response:
+    async def ready(self, _request: web.Request) -> web.Response:
         """Whether a query would be accepted now."""
-        del request
         problem = self._host.problem
         if problem is None:
             return _answer({"ready": True})
@@ -127,11 +124,10 @@ class _Front:
         self._check_name(request)
         return await self.ready(request)
 
-    async def metrics_text(self, request: web.Request) -> web.Response:
+    async def metrics_text(self, _request: web.Request) -> web.Response:
         """All metrics."""
         from aiohttp import web
 
-        del request
         return web.Response(body=self._metrics.text(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def scale(self, request: web.Request) -> web.Response:
@@ -145,9 +141,8 @@ class _Front:
         self._host.scale(asked)
         return _answer({"replicas": self._host.told})
 
-    async def drain(self, request: web.Request) -> web.Response:
+    async def drain(self, _request: web.Request) -> web.Response:
         """Accept nothing more, and answer when nothing is in flight."""
-        del request
         await self._host.drain()
         return _answer({"drained": True})
 

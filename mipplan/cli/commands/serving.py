@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import urllib.parse
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -215,25 +215,14 @@ def export(
         loaded = faults.take(lambda: mp.Plan.load(plan))
         faults.take(lambda: check_target(to))
         allowed = faults.take(lambda: inputs.seconds_of("--allowance", allowance))
-        beyond_s = allowed.value if allowed else 0.0
+        allowance_s = allowed.value if allowed else 0.0
+        given: dict[str, Any] = {"to": to, "emulate": emulate, "cpu": cpu or (), "allowance_s": allowance_s}
         if loaded:
-            faults.take(
-                lambda: check_exportable(
-                    loaded.value, to, emulate=emulate, cpu=cpu or (), allowance_s=beyond_s
-                )
-            )
+            faults.take(lambda: check_exportable(loaded.value, **given))
         faults.take(lambda: check_directory(out, force=force))
         faults.take(lambda: _check_apart(plan, out))
         faults.check()
-        written = mp.export(
-            loaded.value,
-            to=to,
-            directory=out,
-            emulate=emulate,
-            cpu=cpu or (),
-            allowance_s=beyond_s,
-            force=force,
-        )
+        written = mp.export(loaded.value, directory=out, force=force, **given)
         session.show(reporting.export_report(str(plan), written), reporting.show_export)
 
 

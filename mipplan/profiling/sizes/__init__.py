@@ -1,27 +1,8 @@
-"""Which batch sizes to measure: those named, those that a line misses by most, those that could change a plan."""
+"""Which batch sizes to measure: those named, those that a line misses by most, those that could change a plan.
 
-from mipplan.profiling.sizes.choosing import (
-    AdaptiveSizes,
-    EnoughSizes,
-    InTime,
-    NamedSizes,
-    NextSize,
-    SizeRule,
-    check_sizes,
-)
-from mipplan.profiling.sizes.gaps import Gap, KnownLatency, falls, find_gaps, known_latency
+The names are imported on first use (see ``__init__.pyi``).
+"""
 
-__all__ = [
-    "AdaptiveSizes",
-    "EnoughSizes",
-    "Gap",
-    "InTime",
-    "KnownLatency",
-    "NamedSizes",
-    "NextSize",
-    "SizeRule",
-    "check_sizes",
-    "falls",
-    "find_gaps",
-    "known_latency",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,12 @@
+from .choosing import AdaptiveSizes as AdaptiveSizes
+from .choosing import EnoughSizes as EnoughSizes
+from .choosing import InTime as InTime
+from .choosing import NamedSizes as NamedSizes
+from .choosing import NextSize as NextSize
+from .choosing import SizeRule as SizeRule
+from .choosing import check_sizes as check_sizes
+from .gaps import Gap as Gap
+from .gaps import KnownLatency as KnownLatency
+from .gaps import falls as falls
+from .gaps import find_gaps as find_gaps
+from .gaps import known_latency as known_latency

@@ -1,0 +1,12 @@
+from .planning import ReliabilityParams as ReliabilityParams
+from .planning import check_reliability as check_reliability
+from .planning import plan_reliably as plan_reliably
+from .scenarios import Purpose as Purpose
+from .scenarios import Scenario as Scenario
+from .scenarios import ScenarioParams as ScenarioParams
+from .scenarios import ScenarioSource as ScenarioSource
+from .scenarios import best_block as best_block
+from .scenarios import resample as resample
+from .testing import clopper_pearson as clopper_pearson
+from .testing import fewest_scenarios as fewest_scenarios
+from .testing import level_of_test as level_of_test
