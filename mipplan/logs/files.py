@@ -173,6 +173,14 @@ class LogWriter(Generic[LogT]):
 
 # ------------------------------------------------------------------------------------------------ reading
 
+_NO_LOG = "cannot be read as a Parquet file: expected a log"
+#: Of Ray Serve, mosec and Triton alike: histograms of sizes and of times, or sums over all sizes.
+_METRICS = (
+    "metrics are no log: they count sizes of batches and their times apart, so that the time of a size, hops and "
+    "single arrivals are not in them. `mipplan watch --metrics` reads rates and means, of Ray Serve and Triton; "
+    "`mipplan profile` measures the time of a size"
+)
+
 
 def read_log(
     *paths: AnyPath, shift_ns: Mapping[str, int] | None = None, clock: ClockParams | None = None
@@ -202,7 +210,7 @@ def read_log(
     if not paths:
         raise InputError.one("logs", "expected at least one file")
     files = [file for path in paths for file in faults.take(partial(_files_of, path)).or_else([])]
-    traces = [file for file in dict.fromkeys(files) if _is_trace(file)]
+    traces = [file for file in dict.fromkeys(files) if _begins(file, b"[")]
     logs = [
         (str(file), faults.take(partial(_read_file, file)))
         for file in dict.fromkeys(files)
@@ -254,11 +262,11 @@ def read_log(
     return RunLog(every_query.taken(by_sending), every_stage, sources)
 
 
-def _is_trace(path: Path) -> bool:
-    """Whether a file begins as a trace file of Triton does."""
+def _begins(path: Path, sign: bytes) -> bool:
+    """Whether a file begins with a sign: a trace file of Triton with ``[``, metrics with ``#``."""
     try:
         with path.open("rb") as stream:
-            return stream.read(64).lstrip()[:1] == b"["
+            return stream.read(64).lstrip()[:1] == sign
     except OSError:
         return False  # What is wrong with it is told where it is read.
 
@@ -272,6 +280,8 @@ def _aligned(log: StageLog, queries: QueryLog) -> StageLog:
 
 
 def _files_of(path: AnyPath) -> list[Path]:
+    if str(path).startswith(("http://", "https://")):
+        raise InputError.one(str(path), _METRICS)
     folder = Path(path)
     if not folder.is_dir():
         return [folder]
@@ -289,7 +299,7 @@ def _read_file(path: Path) -> QueryLog | StageLog:
         try:
             table = pq.read_table(stream)
         except (pa.ArrowException, OSError, ValueError):
-            raise InputError.one(str(path), "cannot be read as a Parquet file: expected a log") from None
+            raise InputError.one(str(path), _METRICS if _begins(path, b"#") else _NO_LOG) from None
     kind = _kind_of(table.column_names, str(path))
     faults, values = Faults(), {}
     for column in kind.columns():

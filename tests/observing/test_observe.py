@@ -50,6 +50,15 @@ def test_models_of_triton_are_the_stages_that_they_were_exported_from(system: st
     assert observed(traced, plan=seen).batches == observed(run, plan=seen).batches
 
 
+def test_metrics_are_refused_with_what_they_cannot_tell(tmp_path: Path) -> None:
+    """Of mosec: how large batches were, and how long they took, but not how long which took."""
+    text = "# TYPE mosec_service_batch_size histogram\nmosec_service_batch_size_count 3\n"
+    (tmp_path / "metrics.txt").write_text(text)
+    with pytest.raises(mp.InputError) as told:
+        mp.observe(tmp_path / "metrics.txt", "http://localhost:8000/metrics")
+    assert [fault.message.partition(":")[0] for fault in told.value.faults] == ["metrics are no log"] * 2
+
+
 def test_written_folder_plans_and_replays_like_the_system(tmp_path: Path) -> None:
     out = tmp_path / "seen"
     found = observed(served(trace=traffic(200.0, 30.0)), plan=plan(), out=out)
