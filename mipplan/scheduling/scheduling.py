@@ -122,6 +122,10 @@ def schedule(
     }
     _check_limits(tuner, stages)
     made, notes = _covered(plan, stages, (length.value, delay.value, switch.value), repeats)
+    empty = np.flatnonzero(expected.value == 0)
+    if empty.size:
+        what = f"nothing is expected in {empty.size} bins, first in counts[{empty[0]}]: stages keep their least there"
+        notes.append(f"{what}; if clocks skipped that hour, give it what other days have")
     return DaySchedule(
         plan,
         length.value,

@@ -354,4 +354,7 @@ class _ArrivalReader:
 
 
 def _unsorted(early: Positions, column: str) -> RowFault:
-    return RowFault("earlier than the row before", early, f": sort the file by {column}")
+    advice = f": sort the file by {column}"
+    if column == "timestamp":
+        advice += ", or, where clocks went back, write dates with their offset from UTC, such as +02:00"
+    return RowFault("earlier than the row before", early, advice)

@@ -271,6 +271,14 @@ def test_hours_that_clocks_skip_or_have_twice_hold_the_most_that_they_ask_for(
         assert held >= max(replicas[first // 15 : (last + 7 - 1) // 15 + 1])
 
 
+def test_bins_in_which_nothing_is_expected_are_told() -> None:
+    made = mp.schedule(one_stage(), [1e4, 1e4, 0, 1e4], sample=sample())
+    assert [note.partition(":")[0] for note in made.notes if "clocks" in note] == [
+        "nothing is expected in 1 bins, first in counts[2]"
+    ]
+    assert not any("clocks" in note for note in mp.schedule(one_stage(), [1e4] * 4, sample=sample()).notes)
+
+
 def test_entries_are_of_one_day() -> None:
     made = mp.schedule(one_stage(), [1e4] * 6, sample=sample())
     with pytest.raises(InputError, match="has 23 or 25 h: take another"):

@@ -160,6 +160,7 @@ def test_nanoseconds_survive_a_csv_file(
         ("timestamp\n2024-01-01\n\"\"\n", "t.csv: timestamp: no ISO date (such as '') in line 3"),
         ("timestamp\n1700000000.5\n1700000001\n", "t.csv: timestamp: holds numbers; dates such as"),
         ("timestamp\n2024-01-02\n2024-01-01\n", "the row before in line 3: sort the file by timestamp"),
+        ("timestamp\n2026-10-25T02:40:00\n2026-10-25T02:10:00\n", "or, where clocks went back, write dates with"),
         ("timestamp\n1990-01-01\n2024-01-01\n", "t.csv: timestamp: spans more than ten years"),
         ("timestamp\n1000-01-01\n1000-01-02\n", f"t.csv: timestamp: {TOO_EARLY}"),
         ("a,arrival_s\n1,2\n1,2,3\n1\n", "expected 2 values as in the header, found 3 values in lines 3, 4"),
