@@ -143,7 +143,8 @@ class RayReader(_StageReader):
         if under_way is None:
             under_way = gauge(samples, "ray_serve_num_ongoing_requests_at_replicas", deployment=name)
         if ended is None and waiting is None and under_way is None:
-            raise InputError.one(f"metrics: {place}", f"there is none of stage {stage} (deployment {name})")
+            told = f"there is none of stage {stage} (deployment {name}); an exported application has mipplan's own"
+            raise InputError.one(f"metrics: {place}", told)
         there = (waiting or 0.0) + (under_way or 0.0)
         return StageFigures(waiting or 0.0, under_way, None, self._came(stage, ended or 0.0, there))
 

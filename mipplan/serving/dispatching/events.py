@@ -15,7 +15,7 @@ class Outcome(StrEnum):
 
     SERVED = "served"
     FAILED = "failed"
-    """A batch with one of its tokens failed twice, and that token alone, too; or a stage has no replica left."""
+    """A batch with one of its tokens failed as often as it is tried, or a stage has no replica left."""
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
     """Its client has gone."""
