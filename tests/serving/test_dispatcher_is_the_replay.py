@@ -264,3 +264,44 @@ def test_queries_that_keep_the_guarantee_keep_their_certificate(seed: int) -> No
         return
     for query in set(range(len(certified))) - run.void:
         assert run.latency_ns[query] <= certified[query]
+
+
+@given(seeds)
+@settings(deadline=None, max_examples=150)
+def test_queries_that_keep_the_guarantee_beside_batches_that_fail_keep_it(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    case = random_case(rng, scales_ns=(100, 5_000))
+    is_timed = rng.random() < 0.5
+    plan = plan_under(
+        case, "timed" if is_timed else {s: str(rng.choice(["eager", "paced"])) for s in case.choices}
+    )
+    odd = set(rng.choice(len(case.ingress_ns()), 2).tolist())
+    hung: list[ServedBatch] = []
+
+    def batch_time(batch: ServedBatch) -> int | None:
+        if any(token.query.number in odd for token in batch.tokens):
+            hung.append(batch)
+            return None
+        return int(rng.integers(1, batch.due_ns - batch.dispatched_ns + 1))
+
+    def fail(dispatcher: Dispatcher, now: int) -> None:
+        for batch in hung:
+            dispatcher.failed(batch.number, now, "odd")
+
+    last = case.ingress_ns()[-1]
+    drawn = DrawnDecisions(plan.pipeline)
+    run = rehearse(
+        Dispatcher(Blueprint.of(plan)),
+        case.ingress_ns(),
+        [drawn[query] for query in range(len(case.ingress_ns()))],
+        batch_time=batch_time,
+        incidents=[(time, fail) for time in range(case.ingress_ns()[0], last + 200_000, 97)],
+    )
+    ends = {int(str(answer.query.name)): answer.outcome.value for answer in run.answers}
+    assert {query for query, outcome in ends.items() if outcome == "failed"} == odd
+    try:
+        stated = mp.replay(plan, case.trace) if is_timed else mp.certify(plan, case.trace)
+    except mp.InputError:  # some stage cannot keep up with the trace: there is no certificate
+        return
+    for query in set(range(len(ends))) - run.void - odd:
+        assert run.latency_ns[query] <= stated.latency_ns[query]

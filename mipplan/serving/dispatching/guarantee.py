@@ -168,15 +168,17 @@ class GuaranteeWatch(TokenRecorder):
             self._disturbing.update(stage for (stage, _), count in unmatched.items() if count)
         else:
             self._disturbing.update(token.stage for token in run[0] if token.is_void)
-        for name in self._disturbing:
+        disturbed, self._disturbing = self._disturbing, set()
+        for name in disturbed:
             self._disturb_now(name)
-        self._disturbing.clear()
         for is_run, (arrivals, _) in sides:
             for token in arrivals:
                 place = self._places[token.stage]
                 place.present[token.order, is_run] = token
                 if place.is_disturbed:
                     self._void(token, is_run=is_run)
+        for name in disturbed:  # a batch that failed for good may have been the last there
+            self.calm(name)
 
     def _disturb_now(self, name: str) -> None:
         if self._is_timed and self._shadow is None:
