@@ -118,7 +118,8 @@ def look_at_metrics(
     InputError
         If more than half of the looks fail, or fewer than two queries came.
     """
-    memory, reader, known = CounterMemory(), None, dict(names or {})
+    known = dict(names or {})
+    reader, memory = READERS[system](plan, known), CounterMemory()
     stop = stop or threading.Event()
     begin_ns, failed, reason = time.monotonic_ns(), 0, ""
     edges: list[int] = []
@@ -130,9 +131,10 @@ def look_at_metrics(
             break
         try:
             samples = parse_metrics("".join(fetch(url, timeout_s=timeout_s).decode() for url in urls))
-            if reader is None:
+            if not edges:
                 if system == "triton":
-                    known = names_among(plan, (one.labels.get("model", "") for one in samples)) | known
+                    there = [one.labels.get("model", "") for one in samples]
+                    known = names_among(plan, there) | dict(names or {})
                 reader = READERS[system](plan, known)
             scrape = reader.read(samples)
         except (WebError, InputError, UnicodeDecodeError) as error:
