@@ -83,55 +83,61 @@ def stage_service(
     ----------
     [Lemma (service)][lemma-service], [Lemma (service, paced)][lemma-service-paced].
     """
-    batch, slowest_ns = int(service_ns.size), int(service_ns.max())
+    batch, longest_ns, full_ns = int(service_ns.size), int(service_ns.max()), int(service_ns[-1])
     if law is not DispatchLaw.PACED:
-        latency_ns = slowest_ns if is_source and batch == 1 else 2 * slowest_ns
-        return StageService(latency_ns + (batch - 1) * stagger_ns, int(service_ns[-1]), replicas * batch)
-    latency, period, tokens = service_columns(service_ns, np.array([replicas]), is_source, law, stagger_ns)
-    return StageService(int(latency[0]), int(period[0]), int(tokens[0]))
+        latency_ns = longest_ns if is_source and batch == 1 else 2 * longest_ns
+        return StageService(latency_ns + (batch - 1) * stagger_ns, full_ns, replicas * batch)
+    own = np.array([longest_ns, full_ns, batch, replicas], dtype=np.int64)[:, None]
+    columns = service_columns(own[0], own[1], own[2], own[3], is_source, law, stagger_ns)
+    latency, period, tokens = (int(column[0]) for column in columns)
+    return StageService(latency, period, tokens)
 
 
 def service_columns(
-    service_ns: Int64, replicas: Int64, is_source: bool, law: DispatchLaw, stagger_ns: int = 0
+    longest_ns: Int64,
+    full_ns: Int64,
+    batch: Int64,
+    replicas: Int64,
+    is_source: bool,
+    law: DispatchLaw,
+    stagger_ns: int = 0,
 ) -> tuple[Int64, Int64, Int64]:
-    """T, ℓ(b) and n·b of `stage_service` for many numbers of replicas, shape (m,) each; paced they are T, δ and b."""
-    batch, slowest_ns = int(service_ns.size), int(service_ns.max())
-    one_by_one, same = is_source and batch == 1, np.ones_like(replicas)
-    spread_ns = (batch - 1) * stagger_ns
+    """T, ℓ(b) and n·b of `stage_service` for many max ℓ(k), ℓ(b), b and n, shape (m,) each; paced they are T, δ, b."""
+    one_by_one, spread_ns = is_source & (batch == 1), (batch - 1) * stagger_ns
     if law is not DispatchLaw.PACED:
-        latency_ns = (slowest_ns if one_by_one else 2 * slowest_ns) + spread_ns
-        return latency_ns * same, service_ns[-1] * same, replicas * batch
-    pace_ns = -(-slowest_ns // replicas)
-    latencies_ns = slowest_ns * same if one_by_one else slowest_ns + pace_ns
-    return latencies_ns + spread_ns, np.where(replicas == 1, _alone_ns(service_ns), pace_ns), batch * same
+        return np.where(one_by_one, 1, 2) * longest_ns + spread_ns, full_ns, replicas * batch
+    pace_ns = -(-longest_ns // replicas)
+    latency_ns = longest_ns + np.where(one_by_one, 0, pace_ns) + spread_ns
+    return latency_ns, np.where(replicas == 1, _alone_ns(longest_ns, full_ns), pace_ns), batch
 
 
-def _alone_ns(service_ns: Int64) -> int:
+def _alone_ns(longest_ns: Int64 | int, full_ns: Int64 | int) -> Int64:
     """Time in which one paced replica serves a full batch; ``δ = ⌈L/n⌉`` for two or more.
 
     One replica is eager and needs ℓ(b), perhaps less than L where the table is not monotone; no less than two replicas
     need is claimed even so, that more replicas never seem slower.
     """
-    return max(int(service_ns[-1]), -(-int(service_ns.max()) // 2))
+    alone_ns: Int64 = np.maximum(full_ns, -(-longest_ns // 2))
+    return alone_ns
 
 
 def fewest_replicas(
     service_ns: Int64, tokens_per_ns: Fraction, law: DispatchLaw = DispatchLaw.EAGER, *, reached: bool = False
 ) -> int:
     """Fewest replicas whose R exceeds a rate, or reaches it; where no number does, more than there ever are."""
-    batch = int(service_ns.size)
+    batch, full_ns = service_ns.size, int(service_ns[-1])
     if law is not DispatchLaw.PACED:
-        needed = tokens_per_ns * int(service_ns[-1]) / batch
-        return math.ceil(needed) if reached else math.floor(needed) + 1
-    longest_ns = UNLIMITED_NS
+        work, room = tokens_per_ns.numerator * full_ns, tokens_per_ns.denominator * batch
+        return -(-work // room) if reached else work // room + 1
+    most_ns, longest_ns = UNLIMITED_NS, int(service_ns.max())
     if tokens_per_ns:
         period_ns = batch / tokens_per_ns
-        longest_ns = math.floor(period_ns) if reached else math.ceil(period_ns) - 1
-    if longest_ns < 1:
+        most_ns = math.floor(period_ns) if reached else math.ceil(period_ns) - 1
+    if most_ns < 1:
         return UNLIMITED_NS
-    if _alone_ns(service_ns) <= longest_ns:
+    if _alone_ns(longest_ns, full_ns) <= most_ns:
         return 1
-    return max(2, -(-int(service_ns.max()) // longest_ns))
+    return max(2, -(-longest_ns // most_ns))
 
 
 def service_time_ns(service: StageService, serial_tokens: int = 0) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +50,11 @@ class Family:
     power: PowerBounds | None = None  # where energy is asked for
     electricity: Use | None = None  # micro-dollars per hour for it at most, where it has a price
 
+    @cached_property
+    def longest_ns(self) -> int:
+        """Longest service of a batch."""
+        return int(self.service_ns.max())
+
     def service(self, replicas: int) -> StageService:
         """Service curve with that many replicas."""
         if self.slacks_ns:
@@ -65,11 +71,6 @@ class Family:
         """What so many replicas cost, electricity included, micro-dollars per hour."""
         own = self.microusd_per_hour * replicas
         return own if self.electricity is None else own + self.electricity.of(replicas)
-
-    def costs(self, replicas: Int64) -> Int64:
-        """The same for many numbers of replicas, shape (m,)."""
-        own = self.microusd_per_hour * replicas
-        return own if self.electricity is None else own + self.electricity.column(replicas)
 
     def most_within(self, most_microusd: int) -> int:
         """The most replicas that cost at most so much per hour; below 1 if none do."""
@@ -318,14 +319,16 @@ def _variant_families(
     rejected: list[str] = []
     variant = model if stage.variants else None
     is_source, measured = not pipeline.incoming(stage.name), profiles.hardware_for(model)
+    accuracy = stage.accuracy_of(model) if stage.variants else None
     for name in measured:
         if stage.hardware is not None and name not in stage.hardware:
             continue
         table, hardware = profiles.tables[model, name], profiles.hardware[name]
         price, limited = hardware.microusd_per_hour, hardware.limit is not None
         most, binding = _most_replicas(stage, hardware)
+        every_ns = table.service_ns(table.largest_batch)
         for cap in _batch_caps(stage, table, hardware, rejected):
-            service_ns = table.service_ns(cap)
+            service_ns = every_ns[:cap]
             needed = fewest_replicas(service_ns, demand, how.law)
             fewest = max(needed, stage.replicas_min)
             if fewest > most:
@@ -334,10 +337,10 @@ def _variant_families(
                     f"{name} with batch {cap} needs {fewest} replicas {purpose}, but {binding} allows {most}"
                 )
                 continue
-            family = Family(name, cap, service_ns, price, fewest, most, is_source, limited, *how, variant)
-            accuracy = stage.accuracy_of(model) if stage.variants else None
-            accuracy = table.accuracy_at(cap) if accuracy is None else accuracy
-            families.append(family if accuracy is None else replace(family, accuracy=accuracy))
+            known = table.accuracy_at(cap) if accuracy is None else accuracy
+            families.append(
+                Family(name, cap, service_ns, price, fewest, most, is_source, limited, *how, variant, known)
+            )
     rejected += [
         f"{name} has no measurements of model {model!r}"
         for name in stage.hardware or ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from mipplan.calculus import PathWaits, StageService, Wait, service_columns
 from mipplan.core import UNLIMITED_NS, Bool, Int64
-from mipplan.options.families import Cap, Option, StageFamilies
-from mipplan.pipeline import Pipeline
+from mipplan.options.families import Cap, Family, Option, StageFamilies
+from mipplan.pipeline import DispatchLaw, Pipeline
+from mipplan.profiles import Use, use_column
 from mipplan_formulations import Activity, Arc, Cover, Path, Resource, TimeCostProblem
 
 
@@ -117,26 +118,30 @@ def tabulate(
     Where `fewest` are given, too, an option stands for all numbers from these up as something that is no worse: it
     serves what the most do, and costs what the fewest do, and no more tokens overtake than with these.
     """
-    fewest = blocks if fewest is None else fewest
+    own, fewest = stage.families, blocks if fewest is None else fewest
     members = np.repeat(np.arange(len(blocks), dtype=np.int64), [block.size for block in blocks])
-    replicas = np.concatenate(fewest) if fewest else np.empty(0, dtype=np.int64)
-    services = [
-        service_columns(family.service_ns, block, family.is_source, family.law, family.stagger_ns)
-        for family, block in zip(stage.families, blocks, strict=True)
-    ]
-    passing = [family.passing(block) for family, block in zip(stage.families, fewest, strict=True)]
-    nothing = (np.empty(0, dtype=np.int64),) * 3
-    latency, period, tokens = (np.concatenate(column) for column in zip(nothing, *services, strict=True))
-    costs = [family.costs(block) for family, block in zip(stage.families, fewest, strict=True)]
-    cost = np.concatenate([*nothing[:1], *costs])
+    nothing: Int64 = np.empty(0, dtype=np.int64)
+    most, replicas = (np.concatenate([nothing, *numbers]) for numbers in (blocks, fewest))
+
+    def column(of: Callable[[Family], int]) -> Int64:
+        return np.fromiter(map(of, own), np.int64, len(own))[members]
+
+    batch, full_ns = (
+        column(lambda family: family.service_ns.size),
+        column(lambda family: int(family.service_ns[-1])),
+    )
+    longest_ns = column(lambda family: family.longest_ns)
+    # A stage is served by one law, whatever it runs on.
+    how = (own[0].is_source, own[0].law, own[0].stagger_ns) if own else (False, DispatchLaw.EAGER)
+    latency, period, tokens = service_columns(longest_ns, full_ns, batch, most, *how)
+    cost = column(lambda family: family.microusd_per_hour) * replicas
+    cost += use_column([family.electricity or Use(0) for family in own], members, replicas)
+    orders: Int64 = np.empty((replicas.size, 0), dtype=np.int64)
+    if any(family.slacks_ns for family in own):
+        orders = np.concatenate([f.passing(block) for f, block in zip(own, fewest, strict=True)])
+    taken = [use_column(uses, members, replicas) for uses in zip(*(f.uses for f in own), strict=True)]
+    uses = np.stack(taken, axis=1) if taken else np.empty((replicas.size, 0), dtype=np.int64)
     speed = speed_ranks(period, tokens)
-    orders = np.concatenate(passing) if passing else np.empty((0, 0), dtype=np.int64)
-    caps = len(stage.families[0].uses) if stage.families else 0
-    taken = [
-        np.array([use.column(block) for use in family.uses], dtype=np.int64).reshape(caps, block.size).T
-        for family, block in zip(stage.families, fewest, strict=True)
-    ]
-    uses = np.concatenate([np.empty((0, caps), dtype=np.int64), *taken])
     return StageOptions(stage, members, replicas, cost, latency, period, tokens, speed, orders, uses)
 
 

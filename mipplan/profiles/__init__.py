@@ -13,6 +13,7 @@ from mipplan.profiles.energy import (
     power_bounds,
     power_draw,
     power_problems,
+    use_column,
 )
 from mipplan.profiles.folder import read_hardware
 from mipplan.profiles.lint import Finding, Severity, examine
@@ -49,4 +50,5 @@ __all__ = [
     "power_problems",
     "price_problem",
     "read_hardware",
+    "use_column",
 ]

@@ -13,7 +13,7 @@ even an efficient server that does nearly nothing takes about half of what it ta
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -211,11 +211,6 @@ class Use(NamedTuple):
         linear = self.fixed + self.each * replicas
         return linear if self.most_each is None else min(linear, self.most_each * replicas)
 
-    def column(self, replicas: Int64) -> Int64:
-        """The same for many numbers of replicas, shape (m,)."""
-        linear = self.fixed + self.each * replicas
-        return linear if self.most_each is None else np.minimum(linear, self.most_each * replicas)
-
     def most(self, room: int) -> int:
         """The most replicas that find room; below 1 if none do."""
         left = room - self.fixed
@@ -223,6 +218,18 @@ class Use(NamedTuple):
         if self.most_each is None:
             return linear
         return max(linear, room // self.most_each if self.most_each else _ANY)
+
+
+def use_column(uses: Sequence[Use], which: Int64, replicas: Int64) -> Int64:
+    """What many numbers of replicas take, each by the use whose place is in `which`; shape (m,)."""
+    fixed, each = (np.array([use[part] for use in uses], dtype=np.int64)[which] for part in (0, 1))
+    taken: Int64 = fixed + each * replicas
+    peaks = [use.most_each for use in uses]
+    if any(peak is not None for peak in peaks):
+        has_peak = np.array([peak is not None for peak in peaks])[which]
+        most_each = np.array([peak or 0 for peak in peaks], dtype=np.int64)[which]
+        taken = np.where(has_peak, np.minimum(taken, most_each * replicas), taken)
+    return taken
 
 
 class PowerBounds(NamedTuple):

@@ -46,7 +46,8 @@ def test_columns_are_the_services_one_by_one_and_only_get_better(
     table: list[int], is_source: bool, law: DispatchLaw
 ) -> None:
     service_ns, counts = np.array(table, dtype=np.int64), np.arange(1, 30)
-    columns = service_columns(service_ns, counts, is_source, law)
+    longest, full, batch = (np.full_like(counts, n) for n in (max(table), table[-1], len(table)))
+    columns = service_columns(longest, full, batch, counts, is_source, law)
     made = [StageService(*(int(column[k]) for column in columns)) for k in range(counts.size)]
     assert made == [stage_service(service_ns, n, is_source, law) for n in counts.tolist()]
     for fewer, more in pairwise(made):

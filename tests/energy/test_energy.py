@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import mipplan as mp
 from mipplan.core import InputError
-from mipplan.profiles import Hardware, LatencyTable, Use, power_draw
+from mipplan.profiles import Hardware, LatencyTable, Use, power_draw, use_column
 from planning_instances import hand_made
 from variant_instances import variant_instance
 
@@ -35,9 +35,10 @@ def powered(**told: Any) -> tuple[mp.Pipeline, mp.Profiles, mp.Trace]:
 def test_as_many_replicas_fit_as_take_no_more(
     fixed: int, each: int, room: int, more: int, peak: int | None
 ) -> None:
-    use = Use(fixed, each, peak)
-    counts = np.arange(1, 200)
-    assert use.column(counts).tolist() == [use.of(n) for n in counts.tolist()]
+    use, counts = Use(fixed, each, peak), np.arange(1, 200)
+    which = counts % 2
+    of = [Use(more), use]
+    assert use_column(of, which, counts).tolist() == [of[n % 2].of(n) for n in counts.tolist()]
     fitting = [n for n in counts.tolist() if use.of(n) <= room]
     assert max(0, min(199, use.most(room))) == max(fitting, default=0)
 

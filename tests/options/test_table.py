@@ -44,7 +44,7 @@ FAMILIES = st.lists(
 
 
 def consistent(families: list[Family]) -> StageFamilies:
-    """One price and one limit flag per hardware, as from real profiles."""
+    """One law, and one price and one limit flag per hardware, as from real profiles."""
     first = {f.hardware: f for f in reversed(families)}
     made = [
         Family(
@@ -56,7 +56,7 @@ def consistent(families: list[Family]) -> StageFamilies:
             f.most,
             f.is_source,
             first[f.hardware].limited,
-            f.law,
+            families[0].law,
         )
         for f in families
     ]
