@@ -166,21 +166,25 @@ def _narrow(
     reduction, selection, cost = state.reduction, state.selection, state.cost
     if math.isinf(guide.bound):  # of the modes left, none can be combined: nothing beats what is at hand
         return replace(state, lower_bound=math.inf if cost is None else float(cost))
-    suggested_ones = suggest(reduction.problem, guide.excess, deadline.at) if alone is None else ()
-    for suggested in suggested_ones:
+    for suggested in suggest(reduction.problem, guide.excess, deadline.at) if alone is None else ():
         found = reduction.problem.evaluate(suggested).cost
         if cost is None or found < cost:
             selection, cost = reduction.lift(suggested), found
     if cost is None:
         return replace(state, guide=guide, lower_bound=max(state.lower_bound, guide.bound))
-    bound = max(state.lower_bound, min(guide.bound, float(cost)))
-    limit = cost + 1e-9 * (abs(cost) + 1)
+    bound = max(state.lower_bound, min(float(reduction.problem.next_cost(guide.bound)), float(cost)))
+    limit = reduction.problem.cost_below(cost) + 1e-9 * (abs(cost) + 1)
     least = [guide.bound + own for own in guide.excess]
     if alone is not None:
         least = np.split(alone, np.cumsum(reduction.problem.mode_counts)[:-1])
-    smaller = keep_modes(reduction.problem, [own <= limit for own in least])
-    if smaller is None:
+    marked = [own <= limit for own in least]
+    if not all(own.any() for own in marked):
         return replace(state, selection=selection, cost=cost, lower_bound=float(cost))
+    held = None if selection is None else reduction.lower(selection)
+    for own, mode in zip(marked, held or (), strict=held is not None):
+        own[mode] = True
+    smaller = keep_modes(reduction.problem, marked)
+    assert smaller is not None  # something is marked everywhere
     return ReducedProblem(
         smaller.after(reduction), guide.lower(smaller.kept), selection, cost, bound, state.counts
     )

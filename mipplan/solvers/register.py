@@ -40,6 +40,7 @@ from mipplan.solvers.rounding import LpRounding
 from mipplan.solvers.scip import Scip
 from mipplan_formulations import FORMULATIONS, LinearModel, TimeCostProblem
 from mipplan_formulations.labelling import is_chain
+from mipplan_formulations.time_cost import breakable_paths
 
 AUTO = "auto"
 
@@ -309,6 +310,7 @@ class AutoParams:
     few_modes: int = 3_000
     #: At most 1,000 labels, because more take longer than the model that would be solved instead.
     few_labels: int = 1_000
+    one_path: int = 5  # So many times as many on one path, where labels tell little more than cost and time.
     labels_share: float = 0.2  # At most a fifth of the time left for labels, if there is a limit.
     presolve: PresolveParams = field(default_factory=PresolveParams)
 
@@ -347,7 +349,8 @@ class Auto(PackageBackend):
         """Set few labels on the smaller problem; if they don't settle it, solve a model from what they found."""
         problem, deadline = reduced.problem, settings.deadline()
         share = settings.share(self.params.labels_share)
-        few = LabelSolver(self.params.few_labels).run_guided(problem, share, known, reduced.guide)
+        more = self.params.one_path if len(breakable_paths(problem)) == 1 else 1
+        few = LabelSolver(more * self.params.few_labels).run_guided(problem, share, known, reduced.guide)
         if few.termination in (Termination.OPTIMAL, Termination.INFEASIBLE):
             return _settled(few, LabelSolver.name)
         settings = settings.until(deadline)

@@ -76,7 +76,7 @@ class LpRounding(PackageBackend):
         details = {"depth": rounding.depth, "rows": rounding.rows}
         if math.isinf(bound):
             return Answer(Termination.INFEASIBLE, None, details=details)
-        bound = _next_sum(reduction.problem, bound)
+        bound = float(reduction.problem.next_cost(bound))
         plans = [] if values is None else [rounding.round(values)]
         if start is not None and problem.evaluate(start).feasible:
             plans.append(reduction.lower(start))
@@ -87,12 +87,6 @@ class LpRounding(PackageBackend):
         done = cost - bound <= settings.gap * cost
         termination = Termination.OPTIMAL if done else Termination.FEASIBLE
         return Answer(termination, reduction.lift(found), lower_bound=min(bound, cost), details=details)
-
-
-def _next_sum(problem: TimeCostProblem, bound: float) -> float:
-    """The least value from a bound on that costs can add up to: multiples of their common divisor."""
-    divisor = math.gcd(*(int(cost) for activity in problem.activities for cost in activity.cost))
-    return float(-(-math.ceil(bound) // divisor) * divisor if divisor else bound)
 
 
 class Rounding:

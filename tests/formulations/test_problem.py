@@ -176,3 +176,15 @@ def test_faulty_paths(activities: tuple, waits: tuple, expected: str) -> None:
 def test_faulty_covers(members: tuple, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         Cover(members)
+
+
+def test_costs_come_in_steps() -> None:
+    activities = tuple(
+        Activity(name, np.array(costs), np.ones(2, dtype=np.int64), np.empty((2, 0), dtype=np.int64))
+        for name, costs in (("a", [0, 60]), ("b", [90, 150]))
+    )
+    problem = TimeCostProblem(activities, (), (), 10)
+    every = {problem.cost_of((a, b)) for a in (0, 1) for b in (0, 1)}
+    assert (problem.cost_step, every) == (30, {90, 150, 210})
+    assert [problem.next_cost(bound) for bound in (90.0, 90.0 + 1e-9, 90.1, 149.9)] == [90, 90, 120, 150]
+    assert [problem.cost_below(cost) for cost in (91, 120, 150)] == [90, 90, 120]

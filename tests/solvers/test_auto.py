@@ -36,7 +36,8 @@ def check(problem: TimeCostProblem, auto: Auto, settings: Settings) -> str:
 def test_every_way_leads_to_the_optimum(few_labels: int, few_modes: int) -> None:
     # What shrinking leaves of so small problems is rarely worth a model.
     presolve = PresolveParams(most_rounds=0) if few_labels == 1 else PresolveParams()
-    auto = Auto(AutoParams(few_labels=few_labels, few_modes=few_modes, presolve=presolve))
+    own = {"one_path": 1} if few_labels == 1 else {}
+    auto = Auto(AutoParams(few_labels=few_labels, few_modes=few_modes, presolve=presolve, **own))
     seen: Counter[str] = Counter()
     cases = campaign_size(25, 1_500)
     violations = Violations()

@@ -5,7 +5,6 @@ Bounds for every height of the wait come first (`lagrange`), then labels within 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,7 +123,7 @@ class ChainSearch(GapSearch):
         return tuple(on_path.get(v, mode) for v, mode in enumerate(self._cheapest))
 
     def _raise_bound(self, bound: float) -> None:
-        self.bound = max(self.bound, math.ceil(bound - 1e-6))
+        self.bound = max(self.bound, self.problem.next_cost(bound))
 
 
 @dataclass(frozen=True, eq=False)

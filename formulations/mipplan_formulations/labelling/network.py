@@ -61,7 +61,7 @@ class NetworkSearch(GapSearch):
         guide = self.guide
         if math.isinf(guide.bound):
             return False
-        self.bound = max(self.bound, math.ceil(guide.bound - 1e-6 - 1e-9 * abs(guide.bound)))
+        self.bound = max(self.bound, self.problem.next_cost(guide.bound))
         for selection in suggest(self.problem, guide.excess, self.limits.ends_at):
             self.offer(selection)
         return True

@@ -176,18 +176,20 @@ class GapSearch(ABC):
         if not self._prepare():
             self.exhausted = True
             return
+        step = self.problem.cost_step
         span = (self.dearest if self.cost is None else self.cost) - self.bound
         reach = max(1, int(span * self.params.first_share))
         while not self._is_done() and not self.limits.is_over():
-            most = self.dearest if self.cost is None else self.cost - 1
-            cutoff = min(most, self.bound + reach)
+            # Costs are multiples of the step: between them there is nothing to look for.
+            most = self.dearest if self.cost is None else self.problem.cost_below(self.cost)
+            cutoff = min(most, (self.bound + reach) // step * step)
             self.passes += 1
             found, complete = self._search(cutoff)
             if found is not None:
                 self.offer(found)
             if not complete:
                 return
-            self.bound = max(self.bound, cutoff + 1)
+            self.bound = max(self.bound, cutoff + step)
             if found is not None and self.cost is not None:
                 self.bound = self.cost
             if cutoff == most and self.bound > cutoff:

@@ -9,6 +9,7 @@ units the caller likes, so that evaluation is exact.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -255,6 +256,19 @@ class TimeCostProblem:
         """Amount of each resource if every activity uses as much of it as it may."""
         most = [activity.usage.max(axis=0).tolist() for activity in self.activities]
         return [sum(uses) for uses in zip(*most, strict=True)]
+
+    @cached_property
+    def cost_step(self) -> int:
+        """What the cost of every selection is a multiple of, at least 1."""
+        return math.gcd(*(int(np.gcd.reduce(activity.cost)) for activity in self.activities)) or 1
+
+    def next_cost(self, bound: float) -> int:
+        """The least cost that a selection may have by a bound on it, which may be off by rounding."""
+        return -(-math.ceil(bound - 1e-6 - 1e-9 * abs(bound)) // self.cost_step) * self.cost_step
+
+    def cost_below(self, cost: int) -> int:
+        """The most that a selection may cost which is cheaper."""
+        return (cost - 1) // self.cost_step * self.cost_step
 
     def with_covers(self, *covers: Cover) -> TimeCostProblem:
         """Return this problem with further covers appended to those it has."""
