@@ -1,62 +1,8 @@
-"""Documents people write: read safely, with every fault and its place; what they must contain, others say."""
+"""Documents people write: read safely, with every fault and its place; what they must contain, others say.
 
-from mipplan.documents.files import (
-    MAX_DOCUMENT_BYTES,
-    AnyPath,
-    decode_text,
-    open_file,
-    output_problem,
-    read_bytes,
-    shipped_folder,
-    shipped_names,
-    shipped_path,
-    write_atomically,
-    write_text_atomically,
-)
-from mipplan.documents.parsing import parse_yaml, read_yaml
-from mipplan.documents.schema import (
-    FAULTS_TOLD,
-    TAG_MARK,
-    Document,
-    Duration,
-    FieldPath,
-    Finding,
-    Name,
-    PositiveDuration,
-    StrictEntry,
-    checked_by,
-    first_faults,
-    parse_entry,
-    positive_duration,
-    schema_findings,
-)
+The names are imported on first use (see ``__init__.pyi``).
+"""
 
-__all__ = [
-    "FAULTS_TOLD",
-    "MAX_DOCUMENT_BYTES",
-    "TAG_MARK",
-    "AnyPath",
-    "Document",
-    "Duration",
-    "FieldPath",
-    "Finding",
-    "Name",
-    "PositiveDuration",
-    "StrictEntry",
-    "checked_by",
-    "decode_text",
-    "first_faults",
-    "open_file",
-    "output_problem",
-    "parse_entry",
-    "parse_yaml",
-    "positive_duration",
-    "read_bytes",
-    "read_yaml",
-    "schema_findings",
-    "shipped_folder",
-    "shipped_names",
-    "shipped_path",
-    "write_atomically",
-    "write_text_atomically",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

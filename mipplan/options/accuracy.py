@@ -171,17 +171,12 @@ def require_accuracy(
             stage: replace(found, families=tuple(f for f in found.families if f.variant in runs[stage]))
             for stage, found in families.items()
         }
-    asked = AccuracyFloor(pipeline, floor, families)
-    counting = {
-        stage: replace(
-            found,
-            families=tuple(
-                replace(family, uses=(*family.uses, *map(Use, asked.loss(stage, family.accuracy or 1.0))))
-                for family in found.families
-            ),
-        )
-        for stage, found in families.items()
-    }
+    asked, counting = AccuracyFloor(pipeline, floor, families), {}
+    for stage, found in families.items():
+        every = {family.accuracy or 1.0 for family in found.families}
+        lost = {accuracy: tuple(map(Use, asked.loss(stage, accuracy))) for accuracy in every}
+        own = (replace(f, uses=(*f.uses, *lost[f.accuracy or 1.0])) for f in found.families)
+        counting[stage] = replace(found, families=tuple(own))
     return counting, asked
 
 

@@ -135,7 +135,8 @@ def tabulate(
     how = (own[0].is_source, own[0].law, own[0].stagger_ns) if own else (False, DispatchLaw.EAGER)
     latency, period, tokens = service_columns(longest_ns, full_ns, batch, most, *how)
     cost = column(lambda family: family.microusd_per_hour) * replicas
-    cost += use_column([family.electricity or Use(0) for family in own], members, replicas)
+    if any(family.electricity for family in own):
+        cost += use_column([family.electricity or Use(0) for family in own], members, replicas)
     orders: Int64 = np.empty((replicas.size, 0), dtype=np.int64)
     if any(family.slacks_ns for family in own):
         orders = np.concatenate([f.passing(block) for f, block in zip(own, fewest, strict=True)])

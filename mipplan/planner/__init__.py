@@ -7,7 +7,6 @@ from mipplan.planner.benders import (
     SearchOutcome,
     SearchParams,
     check_search,
-    check_tomorrow,
 )
 from mipplan.planner.choices import (
     Bounds,
@@ -22,7 +21,7 @@ from mipplan.planner.choices import (
 from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.explanation import explain
 from mipplan.planner.heuristics import trim
-from mipplan.planner.instance import Instance, Request, check_theorem, trace_instance
+from mipplan.planner.instance import Instance, Request, check_theorem, check_tomorrow, trace_instance
 from mipplan.planner.narrowing import PlanningParams
 from mipplan.planner.oracle import ORACLES, CertificateOracle, SeparationOracle
 from mipplan.planner.planning import PlanMaker, plan

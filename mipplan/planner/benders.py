@@ -15,15 +15,13 @@ doi:10.1007/s10107-003-0375-9.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mipplan.calculus import ArrivalCurve, StageService, check_curve
 from mipplan.core import (
-    Fault,
-    Faults,
     Int64,
     LimitReachedError,
     SearchLimits,
@@ -32,7 +30,6 @@ from mipplan.core import (
     check_headroom,
     check_one_of,
     check_time_limit,
-    from_front,
 )
 from mipplan.options import build_problem
 from mipplan.pipeline import Discipline
@@ -44,7 +41,6 @@ from mipplan.planner.instance import Instance
 from mipplan.planner.oracle import ORACLES
 from mipplan.result import CertificateKind, Guarantee, Limit, Plan, RunClass, check_certified_by
 from mipplan.solvers import AUTO, SOLVERS, ProblemAnswer, Termination, choose_formulation, solve_problem
-from mipplan.tokens import check_seeds
 from mipplan_formulations import FORMULATIONS, Cover, Formulation, TimeCostProblem
 
 
@@ -156,18 +152,14 @@ class PlanSearch:
             if not self._instance.keeps_slo(self._space.ideal(self._rows)):
                 return self._ended()
             while not self._deadline.is_over:
-                if not self._narrow() or self._list():
+                # Of choices near the bound few keep caps: there a master sorts them out sooner than a list.
+                if not self._narrow() or (not self._space.caps and self._list()):
                     return self._exhausted()
                 if self._is_settled():
                     return self._ended()
                 if self._deadline.is_over:
                     break
-                answer = solve_problem(
-                    self._master(self._params.fine),
-                    self._method.solver,
-                    formulation=self._method.formulation,
-                    time_limit_s=self._deadline.limit_s(),
-                )
+                rows, answer = self._solve_master()
                 self._rounds += 1
                 if answer.termination is Termination.INFEASIBLE:
                     return self._exhausted()
@@ -179,7 +171,7 @@ class PlanSearch:
                     return self._ended()
                 if answer.selection is None:
                     break
-                if not self._improve(answer.selection):
+                if not self._improve(rows[np.searchsorted(rows, self._space.first) + answer.selection]):
                     return self._exhausted()
                 if self._is_settled():
                     return self._ended()
@@ -221,7 +213,7 @@ class PlanSearch:
         if rows is None:
             return False
         self._rows = rows
-        problem = self._master(self._params.rough)
+        problem = self._master(self._params.rough, rows)
         lp = LpBound(self._method.formulation_for(problem), problem, rows, self._space.size)
         costs = lp.within(rows, self._params.relaxation_share * self._deadline.left_s())
         if costs is None:
@@ -232,17 +224,17 @@ class PlanSearch:
             return False
         return not self._instance.surely_misses_slo(self._space.ideal(self._rows))
 
-    def _master(self, tolerance: float) -> TimeCostProblem:
-        """Return the time-cost problem over the rows that are left, with all cuts."""
+    def _master(self, tolerance: float, rows: Int64) -> TimeCostProblem:
+        """Return the time-cost problem over some rows, with all cuts."""
         space, instance = self._space, self._instance
-        options = space.options_by_stage(self._rows)
+        options = space.options_by_stage(rows)
         covers = [
             Cover(tuple((place, marked[options[place]]) for place, marked in cover.members))
             for cover in (*space.required, *self._cuts.values(), *self._refusals)
         ]
         return build_problem(
             instance.pipeline,
-            space.tables_of(self._rows),
+            space.tables_of(rows),
             instance.oracle.paths,
             instance.deadline_ns,
             instance.limits,
@@ -251,13 +243,28 @@ class PlanSearch:
             tolerance=tolerance,
         )
 
-    def _improve(self, modes: Sequence[int]) -> bool:
+    def _solve_master(self) -> tuple[Int64, ProblemAnswer]:
+        """Solve the master as a MILP, over the rows left and the best plan: dearer selections are left out at once."""
+        known = None if self._best is None else self._best.choice
+        rows = self._rows if known is None else np.union1d(self._rows, known)
+        start = (
+            None if known is None else np.searchsorted(rows, known) - np.searchsorted(rows, self._space.first)
+        )
+        answer = solve_problem(
+            self._master(self._params.fine, rows),
+            self._method.solver,
+            formulation=self._method.formulation,
+            time_limit_s=self._deadline.limit_s(),
+            start=None if start is None else start.tolist(),
+        )
+        return rows, answer
+
+    def _improve(self, choice: Int64) -> bool:
         """Ask about a master's optimum; if it is refused, repair it into a certified plan, and exclude it.
 
-        `modes` holds an option per stage of those in the master. Returns False if nothing better can be left.
+        Returns False if nothing better can be left.
         """
         space, instance = self._space, self._instance
-        choice = self._rows[np.searchsorted(self._rows, space.first) + np.array(modes)]
         if (refusal := space.refusal(choice)) is not None:
             self._refusals.append(refusal)
             return True
@@ -300,7 +307,7 @@ class PlanSearch:
         self._enumeration = Enumeration(
             self._instance,
             self._space,
-            self._master(self._params.rough),
+            self._master(self._params.rough, self._rows),
             self._rows,
             *self._bound,
             self._best.cost - self._step,
@@ -382,19 +389,3 @@ def check_search(
         lambda: check_budget(budget_usd_per_hour),
         lambda: check_certified_by(certificate, runs, guarantee, budget_usd_per_hour, discipline),
     )
-
-
-def check_tomorrow(guarantee: str, confidence: float | None, drift: float | None, seeds: int) -> None:
-    """Refuse what no reliable plan can be asked for by, and what goes with no other plan.
-
-    Raises `InputError` listing every fault.
-    """
-    if guarantee == Guarantee.RELIABLE:
-        from_front("check_reliability", "mipplan.reliability")(confidence, drift, seeds)
-        return
-    faults = Faults()
-    faults.take(lambda: check_seeds(seeds))
-    given = {"confidence": confidence, "drift": drift}
-    message = "goes with the guarantee 'reliable' only"
-    faults.add(*(Fault(what, message) for what, value in given.items() if value is not None))
-    faults.check()

@@ -265,6 +265,7 @@ class _Walk:
         self._most_labels = params.most_labels if bounds.labels is None else bounds.labels
         self._cheapest = [int(part.cost.min()) for part in parts]
         self._least_ns = [int(part.duration_ns.min()) for part in parts]
+        self._least_use = [part.usage.min(axis=0) for part in parts]
         self._least_wait = [[int(waits.min()) for waits in path.waits] for path in paths]
         self.cost = np.zeros(1, dtype=np.int64)
         self._added = np.zeros(1)
@@ -313,7 +314,8 @@ class _Walk:
         """
         label, option = self._affordable(stage, to_come, some)
         used = self._used[label] + self._parts[stage].usage[option]
-        kept = (used <= self._bounds.capacities).all(axis=1)
+        room = self._bounds.capacities - sum(self._least_use[other] for other in to_come)
+        kept = (used <= room).all(axis=1)
         label, option, used = label[kept], option[kept], used[kept]
         found: dict[int, tuple[Int64, Int64]] = {}
         for number, path in enumerate(self._paths):

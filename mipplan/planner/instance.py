@@ -11,7 +11,7 @@ import numpy as np
 
 from mipplan.calculus import ArrivalCurve, StageService, most_tokens_per_query
 from mipplan.certificate import check_covered, check_timed
-from mipplan.core import NS_PER_S, UNLIMITED_NS, Fault, Faults, InputError, Int64
+from mipplan.core import NS_PER_S, UNLIMITED_NS, Fault, Faults, InputError, Int64, from_front
 from mipplan.options import (
     AccuracyFloor,
     Cap,
@@ -55,7 +55,7 @@ from mipplan.result import (
     resolve_objective,
     worst_sample,
 )
-from mipplan.tokens import Sample, Workload, find_samples, least_demand, realise
+from mipplan.tokens import Sample, Workload, check_seeds, find_samples, least_demand, realise
 from mipplan.trace import Trace
 from mipplan_formulations import Cover
 
@@ -377,3 +377,19 @@ def check_theorem(
     faults.add(*(Fault(what, message) for what, is_given in given.items() if is_given))
     faults.check()
     return True
+
+
+def check_tomorrow(guarantee: str, confidence: float | None, drift: float | None, seeds: int) -> None:
+    """Refuse what no reliable plan can be asked for by, and what goes with no other plan.
+
+    Raises `InputError` listing every fault.
+    """
+    if guarantee == Guarantee.RELIABLE:
+        from_front("check_reliability", "mipplan.reliability")(confidence, drift, seeds)
+        return
+    faults = Faults()
+    faults.take(lambda: check_seeds(seeds))
+    given = {"confidence": confidence, "drift": drift}
+    message = "goes with the guarantee 'reliable' only"
+    faults.add(*(Fault(what, message) for what, value in given.items() if value is not None))
+    faults.check()

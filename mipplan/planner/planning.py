@@ -23,10 +23,10 @@ from mipplan.core import (
 )
 from mipplan.options import Configuration, check_accuracies, check_names, check_power
 from mipplan.pipeline import Discipline, Dispatch, Pipeline, check_accuracy
-from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, check_search, check_tomorrow
+from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, check_search
 from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility, over_budget
-from mipplan.planner.instance import Request, asked_objective, check_theorem, state_question
+from mipplan.planner.instance import Request, asked_objective, check_theorem, check_tomorrow, state_question
 from mipplan.planner.narrowing import PlanningParams, narrow, options_within
 from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import (
