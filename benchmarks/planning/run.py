@@ -15,10 +15,11 @@ import pandas as pd
 
 import mipplan as mp
 from benchmarks.machine import publish, record
+from benchmarks.planning import variants
 from benchmarks.planning.instances import make_pipeline, make_profiles, make_trace, objective_s
 from benchmarks.planning.plots import draw
 from benchmarks.planning.stopwatch import MEASURED, Stopwatch
-from benchmarks.planning.summary import summarise
+from benchmarks.planning.summary import summarise, summarise_variants
 
 #: (stages, queries): growth with stages at 10⁵ queries, growth with queries at 5 stages.
 CASES = [(stages, 100_000) for stages in (1, 3, 4, 5, 10, 20)] + [
@@ -37,7 +38,7 @@ ROWS = "planning.csv"
 
 
 def run(folder: Path, *, quick: bool) -> None:
-    """Measure every case and write ``planning.csv``, a summary, machine and plots into `folder`."""
+    """Measure every case and write the rows of both kinds, a summary, machine and plots into `folder`."""
     cases = QUICK_CASES if quick else CASES
     jobs = [
         (shape, stages, queries, seed)
@@ -52,6 +53,13 @@ def run(folder: Path, *, quick: bool) -> None:
         print(f"[{number}/{len(jobs)}] {shown}: {rows[-1]['seconds']:.3f} s", file=sys.stderr, flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(rows).to_csv(folder / ROWS, index=False, float_format="%.6g")
+    chosen = (("chain",), (1,)) if quick else (variants.SHAPES, variants.SEEDS)
+    rows = []
+    for row in variants.measure_all(*chosen):
+        rows.append(row)
+        case = "{shape}, seed {seed}, objective {objective:g}, floor {floor:g}".format(**row)
+        print(f"variants, {case}: {row['seconds']:.2f} s, {row['status']}", file=sys.stderr, flush=True)
+    pd.DataFrame(rows).to_csv(folder / variants.ROWS, index=False, float_format="%.6g")
     record(folder / "machine.json", "planning")
     draw(report(folder), folder)
 
@@ -59,7 +67,7 @@ def run(folder: Path, *, quick: bool) -> None:
 def report(folder: Path) -> pd.DataFrame:
     """Write the summary of the rows in `folder`, and return them."""
     table = pd.read_csv(folder / ROWS)
-    publish(folder, summarise(table))
+    publish(folder, summarise(table) + summarise_variants(pd.read_csv(folder / variants.ROWS)))
     return table
 
 
