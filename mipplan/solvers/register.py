@@ -310,7 +310,7 @@ class AutoParams:
     few_modes: int = 3_000
     #: At most 1,000 labels, because more take longer than the model that would be solved instead.
     few_labels: int = 1_000
-    one_path: int = 5  # So many times as many on one path, where labels tell little more than cost and time.
+    one_path: int = 10  # So many times as many on one path, where labels tell little more than cost and time.
     labels_share: float = 0.2  # At most a fifth of the time left for labels, if there is a limit.
     presolve: PresolveParams = field(default_factory=PresolveParams)
 
