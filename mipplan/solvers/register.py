@@ -308,9 +308,9 @@ class AutoParams:
     few_stops: int = 500  # At most 500 activities on all paths together, because `paths` has as many rows.
     #: At most 3,000 modes, because beyond CP-SAT no longer finds a solution in the time HiGHS takes for the optimum.
     few_modes: int = 3_000
-    #: At most 1,000 labels, because more take longer than the model that would be solved instead.
-    few_labels: int = 1_000
-    one_path: int = 10  # So many times as many on one path, where labels tell little more than cost and time.
+    #: At most 2,000 labels, because more take longer than the model that would be solved instead.
+    few_labels: int = 2_000
+    one_path: int = 5  # So many times as many on one path, where labels tell little more than cost and time.
     labels_share: float = 0.2  # At most a fifth of the time left for labels, if there is a limit.
     presolve: PresolveParams = field(default_factory=PresolveParams)
 

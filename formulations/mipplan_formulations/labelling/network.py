@@ -38,7 +38,7 @@ class NetworkParams(GapParams):
     most_children: int = 1 << 19
     most_labels: int = 20_000
     """At most this many labels stay, because comparing more in many columns takes longer than it is worth."""
-    most_compared: int = 1000
+    most_compared: int = 150
     """A label is compared with at most this many, because with many columns few dominate each other."""
 
 
