@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 
 import mipplan as mp
 from benchmarks.__main__ import RESULTS
+from benchmarks.motivation import measure, spaces
 from benchmarks.motivation.run import EXPERIMENTS, run
 from benchmarks.motivation.spaces import Case, _cheapest_first
 from benchmarks.motivation.summary import crossing
@@ -29,7 +31,8 @@ def tables(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = FOLDER
     if request.param == "quick":
         folder = tmp_path_factory.mktemp("motivation")
-        run(folder, quick=True)
+        with patch.object(measure, "LIMIT_S", 1.5), patch.object(spaces, "LIMIT_S", 3.0):
+            run(folder, quick=True)
         assert len(list(folder.glob("*.png"))) == PAGE.count("](images/motivation/")
     return {name: pd.read_csv(folder / f"{name}.csv") for name in EXPERIMENTS}
 
@@ -38,7 +41,8 @@ def test_throughput_is_batch_by_latency(tables: Tables) -> None:
     rows = tables["batches"]
     assert np.allclose(rows["items_per_s"], 1e3 * rows["batch"] / rows["latency_ms"])
     assert (rows.groupby(["model", "hardware"])["gain"].first() == 1.0).all()
-    price = rows["hardware"].map(lambda name: mp.Profiles.default().hardware[name].usd_per_hour)
+    hardware = mp.Profiles.default().hardware
+    price = rows["hardware"].map(lambda name: hardware[name].usd_per_hour)
     assert np.allclose(rows["usd_per_thousand"] * rows["items_per_s"] * 3.6, price)
 
 
