@@ -25,6 +25,8 @@ from sybil import Document, Example, Region
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
+from warm_start import folder_of_commands
+
 SHELL_LANGUAGES = frozenset({"bash", "sh"})
 #: Other spellings would silently not run.
 MISSPELT = {
@@ -156,11 +158,12 @@ class ShellEvaluator:
 
 def run_shell(block: str) -> subprocess.CompletedProcess[str]:
     """Run a block in bash with this environment's commands first on the path, in a window of 140 columns."""
+    surroundings = {"NO_COLOR": "1", "COLUMNS": "140", "MPLBACKEND": "agg"}
     here = str(Path(sys.executable).parent)
-    path = here + os.pathsep + os.environ["PATH"]
+    path = os.pathsep.join([folder_of_commands(**surroundings), here, os.environ["PATH"]])
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block],
-        env={**os.environ, "PATH": path, "NO_COLOR": "1", "COLUMNS": "140"},
+        env={**os.environ, **surroundings, "PATH": path},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
