@@ -153,6 +153,7 @@ DECLARED: dict[str, tuple[str, ...]] = {
 }
 
 
+@cache
 def declared(path: Path) -> set[str]:
     """Names of all parameters and fields that a module declares."""
     found = set()
