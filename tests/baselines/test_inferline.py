@@ -65,7 +65,7 @@ def replayed_ns(plan: mp.Plan, trace: mp.Trace) -> int:
 
 
 def test_it_does_what_the_slow_one_does() -> None:
-    count = campaign_size(75, 10_000)
+    count = campaign_size(40, 10_000)
     seen = dict.fromkeys(("planned", "no start", "blocked", "estimator calls", "calls of the oracle"), 0)
     first = 0 if count < 1_000 else 50_000
     for number in range(first, first + count):
@@ -88,7 +88,7 @@ def test_it_does_what_the_slow_one_does() -> None:
 
 
 @given(st.integers(0, 10**6))
-@settings(max_examples=campaign_size(30, 2_000))
+@settings(max_examples=campaign_size(15, 2_000))
 def test_no_single_action_improves_the_result(number: int) -> None:
     """The paper's guarantee: every cheaper neighbour misses the objective."""
     instance = short_instance(number)

@@ -59,7 +59,7 @@ def test_paths_and_waits_equal_their_definition() -> None:
 
 
 def test_bound_equals_its_definition() -> None:
-    for number in range(campaign_size(quick=150, deep=3_000)):
+    for number in range(campaign_size(quick=75, deep=3_000)):
         rng = np.random.default_rng([32, number])
         case = random_case(rng, max_stages=5, max_arrivals=20)
         quantile = float(rng.choice(QUANTILES))
@@ -76,7 +76,7 @@ def test_bound_equals_its_definition() -> None:
 
 def test_bound_never_exceeds_the_certificate() -> None:
     equal = total = 0
-    for number in range(campaign_size(quick=300, deep=20_000)):
+    for number in range(campaign_size(quick=150, deep=20_000)):
         rng = np.random.default_rng([33, number])
         case = random_case(rng)
         workload = realise(case.pipeline, case.trace, number)

@@ -104,7 +104,7 @@ def executions(case: Case, tokens: SlowTokens, rng: np.random.Generator) -> dict
 def test_no_execution_exceeds_the_certificate() -> None:
     tally = Tally()
     violations = Violations()
-    for number in range(campaign_size(quick=200, deep=20_000)):
+    for number in range(campaign_size(quick=100, deep=20_000)):
         with violations.case(number):
             rng = np.random.default_rng([41, number])
             case = random_case(rng)

@@ -67,7 +67,7 @@ def test_no_more_are_served_in_a_row_than_is_said(least: list[int], within: int)
 
 
 def test_equals_the_theorem_as_written() -> None:
-    for number in range(campaign_size(quick=300, deep=5_000)):
+    for number in range(campaign_size(quick=150, deep=5_000)):
         rng = np.random.default_rng([31, number])
         case = random_case(rng, max_arrivals=30)
         share, exact = float(rng.choice(SHARES)), bool(rng.integers(2))
@@ -92,7 +92,7 @@ def test_equals_the_theorem_as_written() -> None:
 def test_a_sample_bounds_from_below() -> None:
     """Whatever queries are left out, and whatever the services: the bounds of the others are not above those of all."""
     equal = lower = 0
-    for number in range(campaign_size(quick=300, deep=5_000)):
+    for number in range(campaign_size(quick=220, deep=5_000)):
         rng = np.random.default_rng([36, number])
         case = random_case(rng)
         workload = realise(case.pipeline, case.trace, number)
@@ -171,7 +171,7 @@ def test_no_fifo_run_exceeds_its_bound() -> None:
     """Random pipelines, services from the least share on, delays exact or not, by the event loop."""
     violations = Violations()
     seen: Counter[str] = Counter()
-    for number in range(campaign_size(quick=600, deep=200_000)):
+    for number in range(campaign_size(quick=300, deep=200_000)):
         with violations.case(number):
             rng = np.random.default_rng([32, number])
             case = random_case(rng, max_arrivals=25)

@@ -62,7 +62,7 @@ def execution(
 
 def test_no_paced_execution_exceeds_its_certificate() -> None:
     violations, seen, attained = Violations(), Counter[str](), 0
-    cases = campaign_size(quick=400, deep=300_000)
+    cases = campaign_size(quick=200, deep=300_000)
     for number in range(cases):
         with violations.case(number):
             rng = np.random.default_rng([47, number])

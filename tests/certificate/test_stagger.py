@@ -361,7 +361,7 @@ def test_every_timed_execution_is_the_replay() -> None:
 
 def test_every_certificate_covers_the_replay_as_if() -> None:
     """`certify` and `replay` under another stagger, all laws and both disciplines."""
-    for number in range(campaign_size(quick=60, deep=2_000)):
+    for number in range(campaign_size(quick=30, deep=2_000)):
         rng = np.random.default_rng([91, number])
         case = random_case(rng)
         plan = case.plan(seed=number)

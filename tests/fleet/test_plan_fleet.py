@@ -36,7 +36,7 @@ def check_figures(fleet: Fleet, found: mp.FleetPlan) -> None:
 
 def test_brute_force_on_tiny_fleets() -> None:
     verdicts = {"optimal": 0, "infeasible": 0}
-    for number in range(campaign_size(6, 120)):
+    for number in range(campaign_size(4, 120)):
         fleet = small_fleet(number)
         vectors = [certified_device_vectors(member, fleet) for member in fleet.members]
         truth = cheapest_selection(vectors, fleet)
@@ -62,7 +62,7 @@ def test_brute_force_on_tiny_fleets() -> None:
 
 def test_where_not_all_fit_the_weight_admitted_is_the_greatest() -> None:
     admitted = 0
-    for number in range(campaign_size(5, 80)):
+    for number in range(campaign_size(3, 80)):
         fleet = small_fleet(number, scarcity=0.35)
         pipelines, profiles = arguments_of(fleet)
         found = mp.plan_fleet(pipelines, profiles, quantile=fleet.quantile, time_limit_s=20)

@@ -32,7 +32,7 @@ def by_hand(deadline: int) -> TimeCostProblem:
 def test_a_selection_keeps_all_rows_exactly_if_the_problem_allows_it(unit: int, most: int) -> None:
     params = LevelsParams(most_steps_per_path=most)
     verdicts = set()
-    for seed in range(campaign_size(40, 500)):
+    for seed in range(campaign_size(20, 500)):
         problem = random_problem(np.random.default_rng([unit, seed]), unit=unit)
         model = build(problem, params)
         binaries = model.num_columns - problem.num_binaries
@@ -54,7 +54,7 @@ def test_a_selection_keeps_all_rows_exactly_if_the_problem_allows_it(unit: int, 
 def test_relaxation_is_never_weaker_than_that_of_paths(most: int) -> None:
     params = LevelsParams(most_steps_per_path=most)
     stronger = 0
-    for seed in range(campaign_size(80, 500)):
+    for seed in range(campaign_size(40, 500)):
         problem = random_problem(np.random.default_rng(seed))
         if seed % 2:
             problem = chain_problem(3, 6, 2, seed)

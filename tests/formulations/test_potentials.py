@@ -88,7 +88,7 @@ def test_the_walks_are_the_listed_paths() -> None:
 @pytest.mark.parametrize("unit", [1, 100_000_000])
 def test_times_exist_exactly_if_the_problem_allows_the_selection(unit: int) -> None:
     verdicts = set()
-    for problem in problems(campaign_size(60, 500), unit):
+    for problem in problems(campaign_size(30, 500), unit):
         model = build(problem)
         system = find_differences(model)
         for selection in product(*(range(m) for m in problem.mode_counts)):

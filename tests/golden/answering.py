@@ -11,12 +11,11 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 from pydantic_core import to_json
 
@@ -29,6 +28,7 @@ from bad_inputs import (
     broken_traces,
 )
 from bad_inputs import case as bad_case
+from campaigns import tried
 from golden.cases import COMMANDS, DEPENDING, USAGE
 from golden.layout import ANSWERS, ROOT, lay_out
 from golden.library import LIBRARY
@@ -47,7 +47,6 @@ _BROKEN = {
 }
 #: Answers longer than this are kept as a hash.
 _LONGEST = 60_000
-_IN_CI = bool(os.environ.get("CI"))
 _SURROUNDINGS = {"COLUMNS": "120", "LINES": "50", "TERM": "dumb", "NO_COLOR": "1"}
 _FORCING = (
     "FORCE_COLOR",
@@ -59,15 +58,10 @@ _FORCING = (
 )
 
 
-def _tried(names: Iterable[str]) -> list[str]:
-    """All of these; in CI every third: documents hold what people are told, broken inputs have their own tests."""
-    return [name for name in names if not _IN_CI or crc32(name.encode()) % 3 == 0]
-
-
 def tried_cases() -> list[str]:
-    """Names of all cases; in CI, of the instances that are planned in many ways, every third."""
-    ways = ("library/plan-every-way-", "library/plan-variants-")
-    return [name for name in CASES if not name.startswith(ways) or _tried([name])]
+    """Names of all cases; in CI, of the instances that are planned in many ways or slowly, every third."""
+    ways = ("library/plan-every-way-", "library/plan-variants-", "library/fleet-", "library/refined-")
+    return [name for name in CASES if not name.startswith(ways) or tried([name])]
 
 
 def versions() -> dict[str, str]:
@@ -90,7 +84,8 @@ def answer_of_command(line: str) -> dict[str, Any]:
     patience = ["--no-costs"] if line.startswith("plan ") else []
     if patience and "--time-limit" not in line:
         patience += ["--time-limit", "86400s"]
-    kinds = [("text", []), ("json", ["--json"])] if _tried([line]) else [("text", [])]
+    # Documents hold what people are told.
+    kinds = [("text", []), ("json", ["--json"])] if tried([line]) else [("text", [])]
     for kind, more in kinds:
         with _in_folder() as folder:
             lay_out(folder)
@@ -106,9 +101,9 @@ def answer_of_usage(line: str) -> dict[str, Any]:
 
 def answers_of_broken_inputs(module: str) -> dict[str, Any]:
     """What is said to each of the broken inputs of `bad_inputs`."""
-    answers: dict[str, Any] = {}
+    answers: dict[str, Any] = {}  # Broken inputs have tests of their own, so here some will do.
     cases = {case.name: case for case in _BROKEN[module] if not case.usage}
-    for name in _tried(cases):
+    for name in tried(cases):
         with _in_folder() as folder:
             bad_case.lay_out(folder, cases[name].files)
             answers[name] = _run(list(cases[name].arguments), folder)
@@ -133,8 +128,8 @@ def recorded(name: str) -> Any:
     """Read the recorded answer of a case: in CI, of what is tried there."""
     answer = json.loads((ANSWERS / f"{name}.json").read_text(encoding="utf-8"))
     if name.startswith("broken/"):
-        return {case: answer[case] for case in _tried(answer)}
-    if name.startswith("commands/") and not _tried([answer["line"]]):
+        return {case: answer[case] for case in tried(answer)}
+    if name.startswith("commands/") and not tried([answer["line"]]):
         del answer["json"]
     return answer
 

@@ -321,7 +321,7 @@ def test_any_damage_is_read_or_refused(name: str, tmp_path: Path) -> None:
         '"',
     )
     path = tmp_path / name
-    for _ in range(campaign_size(60, 3_000)):
+    for _ in range(campaign_size(30, 3_000)):
         changed = list(pieces)
         for _ in range(random.randint(1, 3)):
             at = random.randrange(len(changed))

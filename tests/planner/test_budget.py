@@ -91,7 +91,7 @@ def test_least_certificate_within_the_budget_is_found(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("number", range(8500, 8500 + campaign_size(5, 60)))
+@pytest.mark.parametrize("number", range(8500, 8500 + campaign_size(3, 60)))
 def test_mirrors_the_problem_with_an_objective(number: int) -> None:
     instance = planning_instance(number)
     cheapest = instance.plan()

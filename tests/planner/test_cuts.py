@@ -21,7 +21,7 @@ MOST_OPTIONS = 6
 
 
 @pytest.mark.parametrize("speed_first", [True, False])
-@pytest.mark.parametrize("number", range(4000, 4000 + campaign_size(7, 20)))
+@pytest.mark.parametrize("number", range(4000, 4000 + campaign_size(4, 20)))
 @pytest.mark.parametrize(
     "overtaking", [None, RunClass(0.9), RunClass(0.5, 0.5)], ids=["oldest", "fifo", "any delay"]
 )

@@ -19,7 +19,7 @@ from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from random_pipelines import Case, features, random_case
 
-CASES = range(campaign_size(quick=150, deep=3_000))
+CASES = range(campaign_size(quick=75, deep=3_000))
 
 
 def some_services(rng: np.random.Generator, case: Case) -> dict[str, StageService]:

@@ -115,7 +115,7 @@ def check_figures(plan: mp.Plan, instance: PlanningInstance, traces: Sequence[mp
 
 
 def test_order_of_traces_does_not_matter_and_more_of_them_never_cost_less() -> None:
-    for number in range(FIRST, FIRST + campaign_size(8, 200)):
+    for number in range(FIRST, FIRST + campaign_size(4, 200)):
         instance, traces, seeds = several(number)
         plan = plan_of(instance, traces, seeds)
         assert plan_of(instance, traces[::-1], seeds).to_json() == plan.to_json(), number
@@ -192,9 +192,10 @@ def test_waits_of_several_samples_are_the_longest() -> None:
 
 
 def test_a_budget_buys_the_least_of_the_greatest_certificates() -> None:
-    plan = mp.plan(CASCADE, PROFILES, [MONDAY, FRIDAY], budget_usd_per_hour=8.0).require()
+    traces = [trace.slice(0, 2) for trace in (MONDAY, FRIDAY)]
+    plan = mp.plan(CASCADE, PROFILES, traces, budget_usd_per_hour=8.0).require()
     assert plan.status == "optimal"
-    for trace in (MONDAY, FRIDAY):
+    for trace in traces:
         alone = mp.plan(CASCADE, PROFILES, trace, budget_usd_per_hour=8.0)
         assert alone.certificate_ns is not None
         assert plan.certificate_ns is not None

@@ -108,7 +108,7 @@ def test_cheapest_plan_is_found(tmp_path: Path) -> None:
 def test_cheapest_replayed_plan_is_found() -> None:
     """Refinement, and the verdicts of replays that stop early, with the same objectives."""
     violations, found = Violations(), Counter[str]()
-    for number in range(campaign_size(18, 600)):
+    for number in range(campaign_size(9, 600)):
         with violations.case(number):
             instance = refinement_instance(number)
             rng = np.random.default_rng([20261127, number])

@@ -66,7 +66,7 @@ def with_faster(profiles: Profiles, random: np.random.Generator) -> Profiles:
 def test_no_plan_gets_dearer_where_batches_get_faster() -> None:
     """What the proof rests on, of the planner as it is, rounding included."""
     compared = 0
-    for number in range(campaign_size(quick=25, deep=600)):
+    for number in range(campaign_size(quick=20, deep=600)):
         instance = planning_instance(number)
         random = np.random.default_rng(number)
         faster = replace(instance, profiles=with_faster(instance.profiles, random)).plan(time_limit_s=None)
@@ -111,7 +111,7 @@ def test_no_completion_of_the_table_has_another_optimum_once_the_rule_has_stoppe
     """Against brute force over what the sizes left out could take, each table planned by the slow oracle."""
     most, tables, fewer = 6, 0, 0
     steps = campaign_size(quick=2, deep=3)
-    for number in range(campaign_size(quick=15, deep=400)):
+    for number in range(campaign_size(quick=12, deep=400)):
         posed = small_question(number, most)
         random = np.random.default_rng([8, number])
         truth = random_latencies(random, most)

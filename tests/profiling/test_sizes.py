@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import oracle_sizes as oracle
 from benchmarks.compare import shared_data
+from campaigns import campaign_size
 from mipplan.core import InputError
 from mipplan.profiling import BatchMeasurement, MeasuringParams
 from mipplan.profiling.sizes import (
@@ -93,7 +94,7 @@ def test_doubt_takes_away_from_what_shows_and_adds_nothing(latencies: dict[int, 
 @given(
     kind=st.sampled_from(["convex", "concave"]), seed=st.integers(0, 10**6), tolerance=st.floats(0.01, 0.5)
 )
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_the_rule_ends_when_every_line_is_good_enough(kind: str, seed: int, tolerance: float) -> None:
     truth = curve(kind, seed, 50)
     rule = adaptive(max_batch=50, tolerance=tolerance, time_limit_s=1e12)
@@ -197,7 +198,7 @@ def test_it_goes_on_from_what_is_there_as_if_it_had_never_stopped() -> None:
         return 1 + 0.02 * batch**2
 
     whole, order, *_ = follow(adaptive(), latency)
-    for place in range(len(order)):
+    for place in range(0, len(order), campaign_size(quick=3, deep=1)):
         before = {one.batch: found_at(one.batch, latency(one.batch)) for one in order[:place]}
         rest, later, *_ = follow(adaptive(), latency, known=dict(sorted(before.items())))
         assert rest.keys() == whole.keys()

@@ -104,7 +104,7 @@ def test_along_the_objective_every_breakpoint_is_exact() -> None:
 
 def test_along_a_price_every_breakpoint_is_exact() -> None:
     seen = Seen()
-    for instance in instances(campaign_size(4, 120), 72_000):
+    for instance in instances(campaign_size(2, 120), 72_000):
         # Hardware that runs none of the models has no price to ask about.
         name, device = list(relevant_profiles(instance.pipeline, instance.profiles).hardware.items())[-1]
         low, high = device.microusd_per_hour // 3, 2 * device.microusd_per_hour
@@ -116,7 +116,7 @@ def test_along_a_price_every_breakpoint_is_exact() -> None:
 
 def test_along_the_rate_every_hundredth_is_right() -> None:
     seen = Seen()
-    for instance in instances(campaign_size(3, 100), 73_000):
+    for instance in instances(campaign_size(2, 100), 73_000):
         frontier = asked(instance, "rate", start=0.8, end=1.3)
         points = ends_of(frontier, 100) | set(
             range(80, round(100 * frontier.steps[-1].end) + 1, campaign_size(20, 2))

@@ -56,7 +56,7 @@ def test_option_set_is_that_of_the_oracle() -> None:
 def test_no_good_plan_is_excluded() -> None:
     """With and without a budget; and each condition does exclude something."""
     refuted: Counter[str] = Counter()
-    for number in range(campaign_size(150, 4_000)):
+    for number in range(campaign_size(115, 4_000)):
         instance = refinement_instance(number)
         problem = problem_of(instance)
         within = [p for p in instance.good if contains(problem.domains, p.choices)]
@@ -74,7 +74,7 @@ def test_no_good_plan_is_excluded() -> None:
 
 
 def test_least_times_bound_every_replay() -> None:
-    for number in range(campaign_size(40, 500)):
+    for number in range(campaign_size(20, 500)):
         instance = refinement_instance(number)
         times = LeastTimes(problem_of(instance))
         for plan in instance.plans[:: max(1, len(instance.plans) // 20)]:

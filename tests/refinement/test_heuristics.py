@@ -64,7 +64,7 @@ def test_front_is_that_of_all_choices() -> None:
 
 def test_redrafted_plans_keep_the_deadline_and_are_no_dearer() -> None:
     cheaper = 0
-    for number in range(campaign_size(30, 600)):
+    for number in range(campaign_size(15, 600)):
         instance = refinement_instance(number)
         bench = Bench(instance, "python")
         oracle, limit = bench.oracle, bench.limit

@@ -28,7 +28,7 @@ from refinement_instances import refinement_instance
 
 def test_refined_plan_is_the_cheapest_that_replays_within_the_objective() -> None:
     seen: Counter[str] = Counter()
-    cases = campaign_size(60, 4_000)
+    cases = campaign_size(30, 4_000)
     for number in range(cases):
         instance = refinement_instance(number)
         best = instance.refine(number, time_limit_s=None)
@@ -50,7 +50,7 @@ def test_refined_plan_is_the_cheapest_that_replays_within_the_objective() -> Non
 def test_where_there_is_no_plan_the_reason_names_an_objective_that_will_do() -> None:
     """By a certificate, which says nothing of fifo queues."""
     named: Counter[str] = Counter()
-    for number in range(campaign_size(40, 1_000)):
+    for number in range(campaign_size(20, 1_000)):
         instance = refinement_instance(number)
         best = instance.refine(number, time_limit_s=None)
         if best.status is not mp.PlanStatus.INFEASIBLE:
@@ -66,7 +66,7 @@ def test_where_there_is_no_plan_the_reason_names_an_objective_that_will_do() -> 
 def test_paced_refinement_is_the_cheapest_that_replays_by_rule_p() -> None:
     """More replicas spread otherwise, so no number of them is left out because no token waits."""
     other = 0
-    for number in range(campaign_size(24, 2_000)):
+    for number in range(campaign_size(12, 2_000)):
         instance = refinement_instance(number)
         plans = replay_everything(
             instance.pipeline,
@@ -91,7 +91,7 @@ def test_paced_refinement_is_the_cheapest_that_replays_by_rule_p() -> None:
 def test_timed_refinement_is_the_cheapest_certified_plan(tmp_path: Path) -> None:
     """Stable, and the replay keeps the objective: certified, since every run is the replay."""
     made = 0
-    for number in range(campaign_size(24, 2_000)):
+    for number in range(campaign_size(12, 2_000)):
         instance = refinement_instance(number)
         if instance.trace.span_ns == 0:
             continue
@@ -125,7 +125,7 @@ def test_timed_refinement_is_the_cheapest_certified_plan(tmp_path: Path) -> None
 def test_a_limit_leaves_the_best_plan_so_far_and_a_true_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time runs out after a number of looks at the clock, wherever that is."""
     seen: Counter[str] = Counter()
-    for number in range(campaign_size(60, 1_500)):
+    for number in range(campaign_size(30, 1_500)):
         instance = refinement_instance(number)
         ticks = count()
         with monkeypatch.context() as patch:
@@ -193,7 +193,7 @@ def test_without_trust_nothing_is_claimed_on_it() -> None:
 
 def test_a_screened_trace_gives_the_same_plan() -> None:
     params = RefinementParams(screen=ScreenParams(longest_unscreened=10, queries=8, block=4))
-    for number in range(campaign_size(30, 500)):
+    for number in range(campaign_size(15, 500)):
         instance = refinement_instance(number)
         assert instance.refine_by(params, number).microusd_per_hour == instance.optimum
 
@@ -208,7 +208,7 @@ def test_engines_agree(engine: str) -> None:
 
 
 def test_margin_is_kept_back() -> None:
-    for number in range(20):
+    for number in range(10):
         instance = refinement_instance(number)
         margin_ns = instance.slo_ns // 4
         best = instance.refine(0, margin_s=margin_ns / 1e9, time_limit_s=None)

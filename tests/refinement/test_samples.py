@@ -61,7 +61,7 @@ def is_stable(plan: mp.Plan, sample: Sample) -> bool:
 
 def test_cheapest_plan_that_replays_on_all_is_found() -> None:
     violations, seen = Violations(), Counter[str]()
-    numbers = range(campaign_size(16, 2_000))
+    numbers = range(campaign_size(8, 2_000))
     for number in numbers:
         with violations.case(number):
             instance, traces, seeds = several(number)
@@ -116,7 +116,7 @@ def check_record(plan: mp.Plan, samples: tuple[Sample, ...], discipline: str) ->
 
 def test_sharpened_plan_is_the_cheapest_that_is_certified_on_all() -> None:
     seen: Counter[str] = Counter()
-    for number in range(campaign_size(16, 600)):
+    for number in range(campaign_size(10, 600)):
         instance, traces, seeds = several(number)
         samples = samples_of(instance, traces, seeds)
         if any(trace.span_ns == 0 for trace in traces) or len(instance.plans) > 200:

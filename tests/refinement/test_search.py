@@ -28,7 +28,7 @@ def cost(found: Configuration | None) -> int | None:
 )
 def test_search_finds_the_optimum(engine: str, cache_bytes: int, is_brief: bool) -> None:
     """In groups and one by one; with what was replayed at hand, and all but forgotten; due times by budget or not."""
-    for number in range(campaign_size(30, 1_500)):
+    for number in range(campaign_size(15, 1_500)):
         instance = refinement_instance(number)
         bench = Bench(instance, engine, cache_bytes)
         assert cost(bench.search(is_brief=is_brief).run(ANYTHING)) == instance.optimum, number
@@ -38,7 +38,7 @@ def test_search_finds_the_optimum(engine: str, cache_bytes: int, is_brief: bool)
 
 
 def test_every_plan_is_judged_as_its_replay_says() -> None:
-    for number in range(campaign_size(25, 300)):
+    for number in range(campaign_size(12, 300)):
         instance = refinement_instance(number)
         bench = Bench(instance)
         for plan in instance.plans[:30]:

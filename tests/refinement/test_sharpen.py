@@ -76,7 +76,7 @@ def under(plan: mp.Plan, law: str) -> mp.Plan:
 def test_sharpened_plan_is_the_cheapest_that_is_certified() -> None:
     seen: Counter[str] = Counter()
     cases = 0
-    for number in range(campaign_size(20, 1_500)):
+    for number in range(campaign_size(12, 1_500)):
         instance = replace(refinement_instance(number), discipline="oldest_first")
         if instance.trace.span_ns == 0 or len(instance.plans) > 400:
             continue  # without a span there is no rate to be stable at; and every plan is certified below
@@ -107,7 +107,7 @@ def test_sharpened_plan_is_the_cheapest_that_is_certified() -> None:
 def test_a_limit_leaves_the_best_plan_so_far_and_a_true_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time runs out after a number of looks at the clock, wherever that is."""
     seen: Counter[str] = Counter()
-    for number in range(campaign_size(20, 500)):
+    for number in range(campaign_size(10, 500)):
         instance = replace(refinement_instance(number), discipline="oldest_first")
         if instance.trace.span_ns == 0 or len(instance.plans) > 400:
             continue
@@ -166,7 +166,7 @@ def test_where_nothing_classic_is_certified_the_search_begins_with_the_paced_pla
 
 
 @pytest.mark.parametrize("dispatch", ["eager", "paced", {"detect": "paced"}], ids=["eager", "paced", "mixed"])
-@pytest.mark.parametrize("slo_s", [0.02, 0.03, 0.045, 0.08])
+@pytest.mark.parametrize("slo_s", [0.02, 0.045])
 def test_a_sharp_plan_is_never_dearer_than_a_classic_one(slo_s: float, dispatch: Any, tmp_path: Path) -> None:
     instance = hand_made(slo_s)
     given: tuple[Any, ...] = (instance.pipeline, instance.profiles, instance.trace)

@@ -89,7 +89,7 @@ def tight_instance(number: int) -> Tight:
 def test_nothing_refutes_a_plan_that_keeps_its_deadline_to_the_nanosecond() -> None:
     """Neither conditions, with and without a budget, nor replays of its parts; the same for the cheapest found."""
     seen: Counter[str] = Counter()
-    cases = campaign_size(80, 6_000)
+    cases = campaign_size(40, 6_000)
     violations = Violations()
     for number in range(cases):
         with violations.case(number):

@@ -75,7 +75,7 @@ def _with_p99(rng: np.random.Generator, table: LatencyTable) -> LatencyTable:
 
 
 def test_judges_say_what_the_public_replay_says() -> None:
-    for number in range(campaign_size(25, 300)):
+    for number in range(campaign_size(12, 300)):
         instance = reliable_instance(number)
         asked, limit = instance.asked, WorkLimit()
         draws = ServiceDraws(asked)
@@ -98,7 +98,7 @@ def test_judges_say_what_the_public_replay_says() -> None:
 
 def test_what_is_found_keeps_all_scenarios_and_is_nearly_always_the_cheapest() -> None:
     """Nothing found costs less than the cheapest there is, the bound is none above that, and few cost more."""
-    violations, cases, solved, equal, missed, extra = Violations(), campaign_size(18, 1_500), 0, 0, 0, []
+    violations, cases, solved, equal, missed, extra = Violations(), campaign_size(10, 1_500), 0, 0, 0, []
     for number in range(cases):
         instance = reliable_instance(number)
         good = instance.good()
@@ -133,7 +133,7 @@ def test_what_is_found_keeps_all_scenarios_and_is_nearly_always_the_cheapest() -
 
 
 def test_more_scenarios_are_kept_once_they_are_demanded() -> None:
-    for number in range(campaign_size(25, 300)):
+    for number in range(campaign_size(12, 300)):
         instance = reliable_instance(number)
         if len(instance.scenarios) < 2 or not instance.good():
             continue

@@ -136,7 +136,7 @@ def test_engines_equal_the_event_loop(variation: str) -> None:
     needed = VARIATIONS[variation]
     engines = able_engines(needed)
     seen: Counter[str] = Counter()
-    count = campaign_size(quick=60, deep=5_000)
+    count = campaign_size(quick=30, deep=5_000)
     violations = Violations()
     for number in range(count):
         with violations.case(number):

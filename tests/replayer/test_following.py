@@ -77,7 +77,7 @@ def kinds(above: StageTask, served: Served, following: Following) -> list[str]:
 
 def test_equals_the_plain_engine_on_arrivals_written_out() -> None:
     seen: Counter[str] = Counter()
-    count = campaign_size(quick=600, deep=20_000)
+    count = campaign_size(quick=300, deep=20_000)
     for number in range(count):
         rng = np.random.default_rng([91, number])
         above = stage_above(rng, most_tokens=400 if number % 3 == 0 else 60)

@@ -247,7 +247,7 @@ def test_certificate_speaks_only_where_no_draw_exceeds_the_table() -> None:
 
 def test_no_query_is_later_than_its_certificate_where_service_is_shorter() -> None:
     shortened = later_than_without = 0
-    for number in range(campaign_size(quick=250, deep=2_000)):
+    for number in range(campaign_size(quick=125, deep=2_000)):
         rng = np.random.default_rng([73, number])
         case = random_case(rng)
         plan = case.plan(seed=number)

@@ -78,7 +78,7 @@ def test_serves_random_stages_in_lanes_as_the_plain_engine_does(width: int, step
     params = NumpyParams(lane_window=width, lane_steps=steps, fewest_lane_steps=few)
     rng = np.random.default_rng(width)
     served = 0
-    for _ in range(campaign_size(12, 200)):
+    for _ in range(campaign_size(9, 200)):
         tasks = [random_task(rng, features=()) for _ in range(120)]
         tasks = [asked for asked in tasks if asked.tokens]
         queues = [sort_arrivals(asked.arrival_ns) for asked in tasks]

@@ -109,7 +109,7 @@ def test_rule_p_by_hand() -> None:
 
 def test_pipelines_of_all_laws_equal_the_event_loop() -> None:
     """Stages of any law, with and without schedules and noise: every engine, whole, in pieces and by verdict."""
-    for number in range(campaign_size(quick=60, deep=4_000)):
+    for number in range(campaign_size(quick=30, deep=4_000)):
         rng = np.random.default_rng([52, number])
         case = random_case(rng, max_arrivals=30)
         laws = {stage: str(rng.choice(list(DispatchLaw))) for stage in case.pipeline.stages}

@@ -50,7 +50,7 @@ def check_same(stream: StreamResult, full: mp.ReplayResult, slo_s: float) -> Non
 
 @pytest.mark.parametrize("engine", RESUMING, ids=lambda engine: engine.name)
 def test_figures_are_those_of_a_replay(engine: mp.replayer.engines.Engine) -> None:
-    for number in range(campaign_size(quick=30, deep=300)):
+    for number in range(campaign_size(quick=15, deep=300)):
         rng = np.random.default_rng([91, number])
         case = random_case(rng)
         conditions = random_settings(case, list(Discipline)[number % 2], engine, rng)

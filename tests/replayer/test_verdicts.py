@@ -92,7 +92,7 @@ def check(
 @pytest.mark.parametrize("engine", RESUMING, ids=lambda engine: engine.name)
 def test_equal_those_of_full_replays(engine: Engine) -> None:
     seen: Counter[str] = Counter()
-    count = campaign_size(quick=15, deep=600)
+    count = campaign_size(quick=8, deep=600)
     violations = Violations()
     for number in range(count):
         with violations.case(number):

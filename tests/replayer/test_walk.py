@@ -26,7 +26,7 @@ def check(
 @pytest.mark.parametrize("engine", RESUMING, ids=lambda engine: engine.name)
 @pytest.mark.parametrize("discipline", Discipline)
 def test_equals_one_replay(engine: Engine, discipline: Discipline) -> None:
-    count = campaign_size(quick=40, deep=1_000)
+    count = campaign_size(quick=20, deep=1_000)
     violations = Violations()
     for number in range(count):
         with violations.case(number):

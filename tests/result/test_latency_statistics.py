@@ -97,7 +97,7 @@ def test_block_length_of_an_autoregression_is_that_of_the_rule() -> None:
 @pytest.mark.parametrize(
     ("traffic", "gap_shape", "queries", "runs"),
     [
-        ("poisson", 1.0, 20_000, campaign_size(quick=40, deep=200)),
+        ("poisson", 1.0, 20_000, campaign_size(quick=20, deep=200)),
         ("gamma-cv4", 1 / 16, 200_000, campaign_size(quick=12, deep=50)),
     ],
 )

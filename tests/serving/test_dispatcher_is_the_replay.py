@@ -121,20 +121,20 @@ def check_is_replay(seed: int) -> set[str]:
 
 
 @given(seeds)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 def test_exact_services_make_the_replay(seed: int) -> None:
     check_is_replay(seed)
 
 
 def test_exact_services_make_the_replay_in_a_campaign() -> None:
     seen: set[str] = set()
-    for seed in range(campaign_size(75, 20_000)):
+    for seed in range(campaign_size(40, 20_000)):
         seen |= check_is_replay(seed)
     assert seen >= {"eager", "paced", "timed", "mixed", "oldest_first", "fifo"}
 
 
 @given(seeds)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 def test_it_is_the_event_loop_of_the_oracle(seed: int) -> None:
     rng = np.random.default_rng(seed)
     case = random_case(rng)
@@ -176,7 +176,7 @@ def _orders(plan: mp.Plan, case: Case) -> dict[str, list[object]]:
 
 
 @given(seeds)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 def test_decisions_that_come_with_the_results_make_the_same_tokens(seed: int) -> None:
     """And the same dispatches, where no stage has to wait until it knows that nothing more will come."""
     rng = np.random.default_rng(seed)
@@ -214,7 +214,7 @@ def test_decisions_that_come_with_the_results_make_the_same_tokens(seed: int) ->
 
 
 @given(seeds)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 def test_timed_runs_are_the_replay_whatever_is_done_early(seed: int) -> None:
     rng = np.random.default_rng(seed)
     case = random_case(rng)
@@ -227,7 +227,7 @@ def test_timed_runs_are_the_replay_whatever_is_done_early(seed: int) -> None:
 
 
 @given(seeds)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=30)
 def test_overruns_of_timed_pipelines_void_what_the_replay_says_at_most(seed: int) -> None:
     rng = np.random.default_rng(seed)
     case = random_case(rng, scales_ns=(100, 5_000))
@@ -245,7 +245,7 @@ def test_overruns_of_timed_pipelines_void_what_the_replay_says_at_most(seed: int
 
 
 @given(seeds)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_queries_that_keep_the_guarantee_keep_their_certificate(seed: int) -> None:
     rng = np.random.default_rng(seed)
     case = random_case(rng, scales_ns=(100, 5_000))

@@ -361,13 +361,13 @@ def check_nothing_is_lost(seed: int) -> Counter[str]:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_nothing_is_lost(seed: int) -> None:
     check_nothing_is_lost(seed)
 
 
 def test_nothing_is_lost_in_a_campaign() -> None:
     seen: Counter[str] = Counter()
-    for seed in range(campaign_size(60, 10_000)):
+    for seed in range(campaign_size(30, 10_000)):
         seen += check_nothing_is_lost(seed)
     assert set(seen) == {"served", "failed", "cancelled", "rejected", "retried"}

@@ -52,7 +52,7 @@ def counts(workload: Workload, stage: str) -> np.ndarray:
 
 
 def test_equals_the_slow_derivation() -> None:
-    for number in range(campaign_size(quick=400, deep=5_000)):
+    for number in range(campaign_size(quick=200, deep=5_000)):
         rng = np.random.default_rng([11, number])
         case = random_case(rng)
         seed = int(rng.integers(0, 2**63))

@@ -69,7 +69,7 @@ def as_told(seen: Observation) -> tuple[object, ...]:
 @pytest.mark.parametrize(("often", "periods"), [(0.5, 12), (0.03, 90)], ids=["often", "seldom"])
 def test_equals_an_event_loop_and_one_replay(engine: Engine, often: float, periods: int) -> None:
     """Where commands are few, many periods are served at once and looked at afterwards."""
-    count = campaign_size(quick=30, deep=1_500)
+    count = campaign_size(quick=15, deep=1_500)
     changed = awaited = 0
     violations = Violations()
     for number in range(count):

@@ -62,7 +62,7 @@ def test_bound_is_that_of_the_worst_case() -> None:
 
 def test_counts_keep_the_objective_and_are_hardly_more_than_the_fewest() -> None:
     kept = tight = 0
-    for number in range(campaign_size(quick=30, deep=1_000)):
+    for number in range(campaign_size(quick=15, deep=1_000)):
         rng = np.random.default_rng([64, number])
         case = in_milliseconds(single_token_case(rng))
         curve = random_curve(rng)

@@ -117,7 +117,7 @@ def test_no_query_is_later_than_its_transient_bound() -> None:
     """From any state: traffic before now is anything, after it inside the envelope, replicas change now."""
     tally: Counter[str] = Counter()
     tightest, violations = 0.0, Violations()
-    for number in range(campaign_size(quick=75, deep=6_000)):
+    for number in range(campaign_size(quick=40, deep=6_000)):
         rng = np.random.default_rng([83, number])
         case, curve = bounded_case(rng)
         plan = with_objective(case, curve, rng)

@@ -69,7 +69,7 @@ def value(plan: mp.Plan, weights: Weights) -> float:
 
 def test_it_is_the_best_of_every_configuration() -> None:
     batches_mattered = found_none = 0
-    for seed in range(campaign_size(10, 100)):
+    for seed in range(campaign_size(5, 100)):
         given = drawn(seed)
         every = list(every_certified(*given))
         rng = np.random.default_rng([1, seed])

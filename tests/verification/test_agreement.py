@@ -15,7 +15,7 @@ import mipplan as mp
 from campaigns import campaign_size, write_summary
 from mipplan.profiles import Hardware, LatencyTable
 
-CASES = campaign_size(quick=12, deep=400)
+CASES = campaign_size(quick=6, deep=400)
 #: More replicas are not tried; the plan found must need fewer everywhere, or the case says nothing.
 MOST_REPLICAS = 7
 
