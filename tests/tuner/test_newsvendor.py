@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mipplan as mp
+from campaigns import campaign_size, tried
 from mipplan import InputError, Plan, Trace
 from mipplan.documents import shipped_folder
 from mipplan.tuner import simulate
@@ -21,7 +22,6 @@ from mipplan.tuner.policies.forecast import Season, SeasonParams
 from mipplan.tuner.policies.levels import LevelEstimator
 from mipplan.tuner.policies.losses import LossTable, PricedStage
 from mipplan.tuner.stages import StageScale, Tokens, stage_scales
-from tests.campaigns import campaign_size
 from tests.oracle_newsvendor import all_counts, expected_usd, missed_share
 
 NS = 1_000_000_000
@@ -230,18 +230,18 @@ def test_the_more_a_miss_is_worth_the_fewer_there_are_and_the_more_it_costs(
     assert misses[-1] < misses[0] / 5
 
 
-@pytest.mark.parametrize(
-    ("name", "rate_rps"),
-    [
-        ("image-processing", 150.0),
-        ("cascade", 150.0),
-        ("video-monitoring", 100.0),
-        ("social-media", 60.0),
-        ("audio-question-answering", 60.0),
-    ],
-)
-def test_constant_traffic_costs_hardly_more_than_a_certified_plan(name: str, rate_rps: float) -> None:
-    sample, trace = (Trace.gamma(rate_rps=rate_rps, cv=1.5, duration_s=120, seed=seed) for seed in (11, 12))
+RATES_RPS = {
+    "image-processing": 150.0,
+    "cascade": 150.0,
+    "video-monitoring": 100.0,
+    "social-media": 60.0,
+    "audio-question-answering": 60.0,
+}
+
+
+@pytest.mark.parametrize("name", tried(RATES_RPS))
+def test_constant_traffic_costs_hardly_more_than_a_certified_plan(name: str) -> None:
+    sample, trace = (Trace.gamma(RATES_RPS[name], cv=1.5, duration_s=120, seed=seed) for seed in (11, 12))
     pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / f"{name}.yaml")
     plan = mp.plan(pipeline, mp.Profiles.default(), sample).require()
     setting = Setting(plan, sample, 0, NS, 5 * NS)
