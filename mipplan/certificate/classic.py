@@ -79,6 +79,8 @@ class CertificateEvaluator:
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
+        pipeline = workload.pipeline
+        self._above = {name: {edge.parent for edge in pipeline.incoming(name)} for name in workload.stages}
         self._known: dict[str, object] = {}
         self._exits: dict[str, Int64] = {}
 
@@ -99,8 +101,7 @@ class CertificateEvaluator:
         """Stages whose exits are not known any more, given what they depend on beside those of their parents."""
         stale: list[str] = []
         for stage in self.workload.stages:
-            above = {edge.parent for edge in self.workload.pipeline.incoming(stage)}
-            if self._known.get(stage) != decisive[stage] or not above.isdisjoint(stale):
+            if self._known.get(stage) != decisive[stage] or not self._above[stage].isdisjoint(stale):
                 stale.append(stage)
         # All are forgotten before the first is replaced: an interrupt in between leaves nothing that is wrong.
         for stage in stale:

@@ -23,6 +23,7 @@ from mipplan.options.table import StageOptions, tabulate
 from mipplan.pipeline import AccuracyKind, Pipeline, ways
 from mipplan.profiles import Profiles, Use
 from mipplan_formulations import Cover
+from mipplan_formulations.time_cost import find_undominated
 
 #: Losses are counted in billionths.
 _UNITS: Final = 1_000_000_000
@@ -217,13 +218,15 @@ def accurate_families(
         np.concatenate([table.latency_ns[:, None] * own, table.uses], axis=1)
         for table, own in zip(tables, on_path, strict=True)
     ]
+    # Paths through the same stages take the same of a family.
+    distinct = [np.unique(own, axis=1) for own in taken]
     lag_ns, caps = np.array([path.lag_ns for path in paths]), np.array([cap.most for cap in capped])
     found: list[tuple[float, tuple[int, ...]]] = []
     for share in params.waits:
         wait_ns = int(share * deadline_ns)
         costs = [_costs_at(paths, *item, wait_ns) for item in zip(stages, tables, strict=True)]
         room = np.concatenate([deadline_ns - wait_ns - lag_ns, caps])
-        kept = [_useful(cost, used) for cost, used in zip(costs, taken, strict=True)]
+        kept = [_useful(cost, used) for cost, used in zip(costs, distinct, strict=True)]
         if not all(own.size for own in kept):
             continue
 
@@ -285,16 +288,11 @@ def _exchanged(
     return pick
 
 
-def _useful(cost: Float64, taken: Int64, block: int = 256) -> Int64:
-    """Families that no other one beats in cost and all that is taken."""
-    columns, beaten = [cost, *taken.T], []
-    for start in range(0, cost.size, block):
-        here = [column[start : start + block] for column in columns]
-        pairs = [(column[:, None], own) for column, own in zip(columns, here, strict=True)]
-        no_worse = np.logical_and.reduce([all_of <= own for all_of, own in pairs])
-        better = np.logical_or.reduce([all_of < own for all_of, own in pairs])
-        beaten.append((no_worse & better).any(axis=0))
-    return np.flatnonzero(np.isfinite(cost) & ~np.concatenate(beaten))
+def _useful(cost: Float64, taken: Int64) -> Int64:
+    """Families that no other one beats in cost and all that is taken; of those alike in all one."""
+    rows = np.flatnonzero(np.isfinite(cost))
+    _, rank = np.unique(cost[rows], return_inverse=True)
+    return rows[find_undominated(np.column_stack([rank, taken[rows]]))]
 
 
 def _costs_at(paths: Sequence[PathWait], stage: str, table: StageOptions, wait_ns: int) -> Float64:
