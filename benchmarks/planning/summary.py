@@ -61,12 +61,8 @@ def judge_trees(medians: pd.DataFrame) -> list[str]:
     factors = (seconds["tree"] / seconds["chain"]).dropna()
     missed = int((factors > TREE_FACTOR).sum())
     stages, queries = factors.idxmax()
-    outcome = (
-        f"missed in {missed} of {len(factors)} pairs, worst {stages} stages, {queries:,} queries: "
-        f"{factors.max():.2f} times a chain"
-        if missed
-        else f"kept in each of {len(factors)} pairs"
-    )
+    worst = f"worst {stages} stages, {queries:,} queries: {factors.max():.2f} times a chain"
+    outcome = _outcome(missed, f"{len(factors)} pairs", worst)
     return [f"| at most {TREE_FACTOR:g} times a chain's time | tree | {_span(factors)} times | {outcome} |"]
 
 
@@ -107,9 +103,9 @@ def summarise_variants(table: pd.DataFrame) -> str:
     lines += ["", "| aim | shape | measured | |", "|---|---|---|---|"]
     for shape, own in table.groupby("shape"):
         missed = int(((own["seconds"] > VARIANTS_AIM_S) | (own["status"] != "optimal")).sum())
-        verdict = f"missed in {missed} of {len(own)} runs" if missed else f"kept in each of {len(own)} runs"
         measured = f"{_span(own['seconds'])} s, median {own['seconds'].median():.2f} s"
-        lines.append(f"| proven cheapest in {VARIANTS_AIM_S:g} s | {shape} | {measured} | {verdict} |")
+        outcome = _outcome(missed, f"{len(own)} runs")
+        lines.append(f"| proven cheapest in {VARIANTS_AIM_S:g} s | {shape} | {measured} | {outcome} |")
     return "\n".join(lines) + "\n"
 
 
@@ -117,13 +113,16 @@ def _verdict(rows: pd.DataFrame, limit_s: float, limit_mib: float) -> str:
     """Kept, if each run keeps it; else in how many it is missed, and the worst of them."""
     share = pd.concat([rows["seconds"] / limit_s, rows["peak_mib"] / limit_mib], axis=1).max(axis=1)
     missed = int((share > 1).sum())
-    if not missed:
-        return f"kept in each of {len(rows)} runs"
     worst = rows.loc[share.idxmax()]
-    return (
-        f"missed in {missed} of {len(rows)} runs, worst {worst['stages']} stages, seed {worst['seed']}: "
-        f"{share.max():.1f} times as much"
-    )
+    told = f"worst {worst['stages']} stages, seed {worst['seed']}: {share.max():.1f} times as much"
+    return _outcome(missed, f"{len(rows)} runs", told)
+
+
+def _outcome(missed: int, of: str, worst: str = "") -> str:
+    """Say whether an aim is kept, by so many runs or pairs; else which misses it most, if that is to be told."""
+    if not missed:
+        return f"kept in each of {of}"
+    return f"missed in {missed} of {of}" + (f", {worst}" if worst else "")
 
 
 def _span(figures: pd.Series[float]) -> str:
