@@ -326,7 +326,7 @@ class WaitCurve:
         if slower_ns <= least_ns or faster_ns > most_ns:
             return faster_ns
         found = max(faster_ns, self._bound(*key))
-        if found > most_ns:
+        if found > most_ns or self._is_between_near(period_ns / tokens):
             return found
         step = grid_step(period_ns / tokens)
         below = step // _PARAMS.coarse * _PARAMS.coarse if step >= 0 else -1
@@ -335,6 +335,12 @@ class WaitCurve:
             if rate not in self._known:
                 self.queue.evaluate(rate)
         return self._known[key] if key in self._known else max(self._between(key)[0], self._bound(*key))
+
+    def _is_between_near(self, slope: float) -> bool:
+        """Whether evaluated rates on both sides are as near to each other as steps of the coarse grid."""
+        place = bisect.bisect_left(self._slopes, slope)
+        near = _PARAMS.grid_ratio**_PARAMS.coarse
+        return 0 < place < len(self._slopes) and self._slopes[place] <= near * self._slopes[place - 1]
 
     def _between(self, key: tuple[int, int]) -> tuple[int, int]:
         """Waits at the evaluated rates next to one, or at itself: it lies between them."""

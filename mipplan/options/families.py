@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from mipplan.calculus import StageService, fewest_replicas, stage_service
 from mipplan.certificate import delay_slacks_ns, most_passing
-from mipplan.core import Fault, InputError, Int64, listed, suggestion
+from mipplan.core import Fault, InputError, Int64, frozen, listed, suggestion
 from mipplan.pipeline import DispatchLaw, Laws, Pipeline, Stage, alike
 from mipplan.profiles import Hardware, LatencyTable, PowerBounds, Profiles, Use
 from mipplan.result import Choice, RunClass
@@ -84,15 +84,9 @@ class Family:
         """Numbers of replicas, ascending, that cost at most so much per hour.
 
         With `dense` only the first so many, and a geometric series from the fewest to the most whose numbers grow by a
-        part in `dense`.
+        part in `dense`. Read-only.
         """
-        most = self.most_within(most_microusd)
-        numbers = np.arange(self.fewest, most + 1, dtype=np.int64)
-        if dense is None or numbers.size <= dense:
-            return numbers
-        steps = int(np.log(most / self.fewest) / np.log1p(1.0 / dense)) + 1
-        series = np.rint(self.fewest * (1.0 + 1.0 / dense) ** np.arange(steps)).astype(np.int64)
-        return np.unique(np.minimum(np.concatenate([numbers[:dense], series]), most))
+        return _numbers(self.fewest, self.most_within(most_microusd), dense)
 
     def count_within(self, most_microusd: int) -> int:
         """How many numbers of replicas cost at most so much per hour."""
@@ -381,3 +375,13 @@ def _most_replicas(stage: Stage, hardware: Hardware) -> tuple[int, str]:
     if hardware.limit is not None:
         candidates.append((hardware.limit, f"the limit on {hardware.name}"))
     return min(candidates, key=lambda candidate: candidate[0])
+
+
+@lru_cache(maxsize=4096)  # families by the thousand have few different ones
+def _numbers(fewest: int, most: int, dense: int | None) -> Int64:
+    numbers = np.arange(fewest, most + 1, dtype=np.int64)
+    if dense is None or numbers.size <= dense:
+        return frozen(numbers)
+    steps = int(np.log(most / fewest) / np.log1p(1.0 / dense)) + 1
+    series = np.rint(fewest * (1.0 + 1.0 / dense) ** np.arange(steps)).astype(np.int64)
+    return frozen(np.unique(np.minimum(np.concatenate([numbers[:dense], series]), most)))

@@ -357,15 +357,13 @@ def wait_bounds(
     finely as to know these within the tolerance: the wait grows with 1/R, so what bounds that of a faster option bounds
     that of a slower one, too. Bounds above `beyond_ns` need not be told apart.
     """
-    rates = list(zip(options.period_ns.tolist(), options.tokens.tolist(), strict=True))
-    if tolerance_ns <= 0 or not rates:
+    if tolerance_ns <= 0 or options.count == 0:
+        rates = zip(options.period_ns.tolist(), options.tokens.tolist(), strict=True)
         return np.array([curve.exact(*rate) for rate in rates], dtype=np.int64)
-    wanted: dict[tuple[int, int], int] = {}
-    place = np.empty(options.count, dtype=np.int64)
-    for option in np.argsort(-options.speed, kind="stable").tolist():
-        place[option] = wanted.setdefault(rates[option], len(wanted))
+    _, first, place = np.unique(-options.speed, return_index=True, return_inverse=True)
+    distinct = list(zip(options.period_ns[first].tolist(), options.tokens[first].tolist(), strict=True))
     # From fast to slow, by halving where the bounds still differ; they do not fall.
-    distinct, farthest = list(wanted), UNLIMITED_NS if beyond_ns is None else beyond_ns
+    farthest = UNLIMITED_NS if beyond_ns is None else beyond_ns
     found = [0] * len(distinct)
     found[0] = curve.lower(*distinct[0], most_ns=farthest)
     found[-1] = found[0]

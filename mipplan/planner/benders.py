@@ -143,6 +143,7 @@ class PlanSearch:
         # Costs of plans are multiples of this, so a cheaper plan is cheaper by at least as much.
         self._step = math.gcd(*(int(np.gcd.reduce(table.cost)) for table in space.tables.values())) or 1
         self._rounds = self._sharpened = 0
+        self._narrowed_at: int | None = None  # What a better plan might cost when rows were last given up.
         self._bound: tuple[LpBound, ReducedCosts] | None = None
         self._enumeration: Enumeration | None = None
 
@@ -213,6 +214,10 @@ class PlanSearch:
         if rows is None:
             return False
         self._rows = rows
+        if self._space.caps and self._narrowed_at == most:
+            # Masters with caps are shrunk by relaxations of their own, and a cut hardly lifts this one.
+            return True
+        self._narrowed_at = most
         problem = self._master(self._params.rough, rows)
         lp = LpBound(self._method.formulation_for(problem), problem, rows, self._space.size)
         costs = lp.within(rows, self._params.relaxation_share * self._deadline.left_s())
@@ -255,6 +260,7 @@ class PlanSearch:
             self._method.solver,
             formulation=self._method.formulation,
             time_limit_s=self._deadline.limit_s(),
+            proven=self._lower_bound,
             start=None if start is None else start.tolist(),
         )
         return rows, answer

@@ -49,6 +49,8 @@ class Settings:
     threads: int = 1
     seed: int = 0
     log: bool = False
+    #: No selection of interest costs less: it is known before. Solvers may leave out what does.
+    proven: int = 0
 
     def __post_init__(self) -> None:
         if self.time_limit_s is not None and not self.time_limit_s > 0:

@@ -90,6 +90,7 @@ def shrink(
     start: Sequence[int] | None = None,
     time_limit_s: float | None = None,
     formulation: str | None = None,
+    proven: float = 0.0,
     params: PresolveParams = PresolveParams(),
 ) -> ReducedProblem:
     """Leave out modes that are dominated, fit beside none, or are too dear by their reduced costs.
@@ -104,6 +105,8 @@ def shrink(
     formulation : str, optional
         Whose relaxation is solved. Left out: `potentials` first, as it is quick, and then, unless there are many
         paths, `levels`.
+    proven : float, optional
+        What all selections of interest are known to cost at least.
     params : PresolveParams, optional
 
     Returns
@@ -123,7 +126,7 @@ def shrink(
         None,
         known,
         None if known is None else problem.evaluate(known).cost,
-        cheapest if useful else math.inf,
+        max(cheapest, proven) if useful else math.inf,
         (problem.num_binaries,),
     ).counted()
     if useful is None:
@@ -320,7 +323,7 @@ def solve_reduced(
     `solve` gets the smaller problem, settings with the time left, and the best selection known, if it is left there.
     """
     deadline, time_limit_s = settings.deadline(), settings.share(params.share).time_limit_s
-    reduced = shrink(problem, start=start, time_limit_s=time_limit_s, params=params)
+    reduced = shrink(problem, start=start, time_limit_s=time_limit_s, proven=settings.proven, params=params)
     cost = reduced.cost
     many = len(breakable_paths(reduced.problem)) > params.few_paths
     if many and cost is not None and cost - reduced.lower_bound > settings.gap * cost:
@@ -389,6 +392,7 @@ class LabelSolver(PackageBackend):
                 start=start,
                 guide=guide,
                 most_labels=self.most_labels,
+                proven=settings.proven,
             )
         except ValueError as refusal:
             raise SolverError(f"{self.name}: {refusal}") from refusal

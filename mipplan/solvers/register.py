@@ -191,6 +191,7 @@ def solve_problem(
     log: bool = False,
     start: Sequence[int] | None = None,
     shrinking: bool = False,
+    proven: int = 0,
 ) -> ProblemAnswer:
     """Solve a problem and check the selection by `TimeCostProblem.evaluate`.
 
@@ -211,6 +212,9 @@ def solve_problem(
     shrinking : bool
         First leave out modes that are dominated, or too dear by their reduced costs (`mipplan.solvers.shrink`); a
         part of the time limit goes there. ``"auto"`` and ``"labels"`` do so by themselves.
+    proven : int
+        What all selections of interest are known to cost at least, which saves the search below; a cheaper one may be
+        found all the same.
 
     Returns
     -------
@@ -227,7 +231,7 @@ def solve_problem(
     ValueError
         If a setting is out of range.
     """
-    settings = Settings(time_limit_s=time_limit_s, gap=gap, threads=threads, seed=seed, log=log)
+    settings = Settings(time_limit_s, gap, threads, seed, log, proven)
     first = None if start is None else tuple(start)
     if solver == formulation == AUTO:
         return run_checked(Auto(), problem, settings, first)

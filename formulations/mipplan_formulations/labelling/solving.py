@@ -52,6 +52,7 @@ def solve_by_labels(
     start: Sequence[int] | None = None,
     guide: DualBound | None = None,
     most_labels: int = 200_000,
+    proven: int = 0,
     params: LabelParams = DEFAULT,
 ) -> LabelAnswer:
     """Find the cheapest feasible selection, and prove that it is.
@@ -75,6 +76,8 @@ def solve_by_labels(
         Of the problem's linear relaxation, say.
     most_labels : int
         At most this many labels are kept at a time. If there are more, what is found is perhaps not the best.
+    proven : int
+        What all selections of interest are known to cost at least: the search begins there.
     """
     _check_sums(problem)
     limits = LabelLimits(math.inf if time_limit_s is None else time.monotonic() + time_limit_s, most_labels)
@@ -94,6 +97,7 @@ def solve_by_labels(
         found = reduction.lift([int(np.argmin(activity.cost)) for activity in smaller.activities])
         cost = problem.evaluate(found).cost
         return LabelAnswer(found, cost, float(cost), True, 0, 0)
+    search.bound = proven
     search.run()
     selection = known if search.selection is None else reduction.lift(search.selection)
     if selection is None:

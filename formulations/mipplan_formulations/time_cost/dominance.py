@@ -9,15 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mipplan_formulations.linear import Bool, Int64, read_only
 from mipplan_formulations.time_cost.networks import breakable_network
 from mipplan_formulations.time_cost.problem import Activity, Cover, Path, TimeCostProblem
 
-_BLOCK = 128
+Ranks = NDArray[np.integer[Any]]
+
+_BLOCK = 256
 """Rows are compared with each other in blocks of this size: it fits the cache, and Python is entered rarely."""
+_LATER = ~np.tri(_BLOCK, dtype=np.bool_)
+"""Which row of a block, along the second axis, comes after which, along the first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,55 +156,63 @@ def find_undominated(measures: Int64, *, most_compared: int | None = None) -> Bo
     count, columns = measures.shape
     if count <= 1 or columns == 0:
         return np.asarray(np.arange(count) == 0)
-    order = np.lexsort(measures.T[::-1])  # whoever dominates a row comes before it, or equals it
-    ordered = np.ascontiguousarray(measures[order])
+    ranks = _ranks(measures) if columns > 3 else measures
+    order = np.lexsort(ranks.T[::-1])  # whoever dominates a row comes before it, or equals it
+    ordered = ranks[order]
     result = np.zeros(count, dtype=np.bool_)
     result[order] = _is_new_least(ordered[:, -1]) if columns <= 2 else _sweep(ordered[:, 1:], most_compared)
     return result
 
 
-def _sweep(rest: Int64, most_compared: int | None) -> Bool:
+def _ranks(measures: Int64) -> Ranks:
+    """Per column, which of its distinct values each is: order is all that counts, and few bytes are compared faster."""
+    kind = np.uint16 if measures.shape[0] <= 2**16 else np.int64
+    ranks: Ranks = np.empty(measures.shape, dtype=kind)
+    for column, values in enumerate(measures.T):
+        ranks[:, column] = np.unique(values, return_inverse=True)[1]
+    return ranks
+
+
+def _sweep(rest: Ranks, most_compared: int | None) -> Bool:
     """Which rows no earlier row is at most equal to in all columns."""
     kept = np.ones(rest.shape[0], dtype=np.bool_)
-    front = rest[:0]
-    for start in range(0, rest.shape[0], _BLOCK):
-        block = rest[start : start + _BLOCK]
+    columns = np.ascontiguousarray(rest.T)
+    front = columns[:, :0]
+    for start in range(0, kept.size, _BLOCK):
+        block = columns[:, start : start + _BLOCK]
         alive = ~_is_beaten(block, front)
-        own = block[alive]
-        earlier = np.triu(np.ones((own.shape[0], own.shape[0]), dtype=np.bool_), 1)
-        alive[alive] = ~(_compare(own, own) & earlier).any(axis=0)
+        own = block[:, alive]
+        alive[alive] = ~(_compare(own, own) & _LATER[: own.shape[1], : own.shape[1]]).any(axis=0)
         kept[start : start + _BLOCK] = alive
-        front = np.concatenate([front, block[alive]])
-        if rest.shape[1] == 2:  # a staircase: first column increasing, second decreasing
-            front = front[np.lexsort((front[:, 1], front[:, 0]))]
-            front = front[_is_new_least(front[:, 1])]
+        front = np.concatenate([front, block[:, alive]], axis=1)
+        if len(columns) == 2:  # a staircase: first column increasing, second decreasing
+            front = front[:, np.lexsort((front[1], front[0]))]
+            front = front[:, _is_new_least(front[1])]
         elif most_compared is not None:
-            front = front[-most_compared:]
+            front = front[:, -most_compared:]
     return kept
 
 
-def _is_new_least(values: Int64) -> Bool:
+def _is_new_least(values: Ranks) -> Bool:
     """Which values are less than all before."""
     return np.concatenate([[True], values[1:] < np.minimum.accumulate(values)[:-1]])
 
 
-def _is_beaten(block: Int64, front: Int64) -> Bool:
-    """Which rows of a block some row of the front is at most equal to in all columns."""
-    if front.shape[0] == 0:
-        return np.zeros(block.shape[0], dtype=np.bool_)
-    if block.shape[1] == 2:
-        below = np.searchsorted(front[:, 0], block[:, 0], side="right") - 1
-        return np.asarray((below >= 0) & (front[below, 1] <= block[:, 1]))
-    beaten = np.zeros(block.shape[0], dtype=np.bool_)
-    for start in range(0, front.shape[0], 4 * _BLOCK):
-        part = front[start : start + 4 * _BLOCK]
-        beaten |= _compare(part, block).any(axis=0)
+def _is_beaten(block: Ranks, front: Ranks) -> Bool:
+    """Which rows of a block some row of the front is at most equal to in all columns; these are the first axis."""
+    beaten = np.zeros(block.shape[1], dtype=np.bool_)
+    if front.shape[1] and len(block) == 2:
+        below = np.searchsorted(front[0], block[0], side="right") - 1
+        return np.asarray((below >= 0) & (front[1, below] <= block[1]))
+    for start in range(0, front.shape[1], 4 * _BLOCK):
+        beaten |= _compare(front[:, start : start + 4 * _BLOCK], block).any(axis=0)
     return beaten
 
 
-def _compare(first: Int64, second: Int64) -> Bool:
+def _compare(first: Ranks, second: Ranks) -> Bool:
     """Whether row i of the first is at most row j of the second in all columns, shape (i, j)."""
-    result = first[:, None, 0] <= second[None, :, 0]
-    for column in range(1, first.shape[1]):
-        result &= first[:, None, column] <= second[None, :, column]
+    result = first[0, :, None] <= second[0]
+    is_less = np.empty_like(result)
+    for own, other in zip(first[1:], second[1:], strict=True):
+        result &= np.less_equal(own[:, None], other, out=is_less)
     return np.asarray(result)
