@@ -154,7 +154,7 @@ class PlanSearch:
                 return self._ended()
             while not self._deadline.is_over:
                 # Of choices near the bound few keep caps: there a master sorts them out sooner than a list.
-                if not self._narrow() or (not self._space.caps and self._list()):
+                if not self._narrow() or ((not self._space.caps or self._rounds > 2) and self._list()):
                     return self._exhausted()
                 if self._is_settled():
                     return self._ended()
@@ -214,7 +214,7 @@ class PlanSearch:
         if rows is None:
             return False
         self._rows = rows
-        if self._space.caps and self._narrowed_at == most:
+        if self._space.caps and self._narrowed_at == most and self._rounds <= 2:
             # Masters with caps are shrunk by relaxations of their own, and a cut hardly lifts this one.
             return True
         self._narrowed_at = most

@@ -105,6 +105,9 @@ class Enumeration:
         self._instance, self._space, self._master, self._lp = instance, space, master, lp
         self._rows, self._params = space.by_stage(rows), params
         self._capacities = np.array([r.capacity for r in master.resources], dtype=np.int64)
+        #: What each row takes of every resource, shape (N, resources).
+        self._usage = np.zeros((space.size, self._capacities.size), dtype=np.int64)
+        self._usage[rows] = np.concatenate([activity.usage for activity in master.activities])
         #: For each cover of the master, shape (covers, N), the rows any of which meets it.
         self._covers = np.zeros((len(master.covers), space.size), dtype=bool)
         for marked, cover in zip(self._covers, master.covers, strict=True):
@@ -269,9 +272,18 @@ class Enumeration:
             asked = self._params.asked
 
     def _affordable(self, rows: Int64, costs: ReducedCosts, most: int) -> Int64 | None:
-        """Strike rows that make every plan too dear: by cost, and by reduced cost; None if nothing is left."""
-        left = self._space.affordable(rows, self._space.cost, most)
-        return None if left is None else self._space.affordable(left, costs.reduced, most - costs.bound)
+        """Strike rows that make every plan too dear, by cost and by reduced cost, or take too much of a resource.
+
+        None if nothing is left.
+        """
+        asked = [(self._space.cost, most), (costs.reduced, most - costs.bound)]
+        asked += zip(self._usage.T, self._capacities.tolist(), strict=True)
+        for values, room in asked:
+            left = self._space.affordable(rows, values, room)
+            if left is None:
+                return None
+            rows = left
+        return rows
 
     def _least(self, rows: Int64) -> tuple[Float64, Float64]:
         """Least T and least 1/R of every stage, shape (stages,)."""
