@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import mipplan as mp
@@ -38,6 +39,8 @@ _PROBE = (
     "print(sysconfig.get_config_var('LIBDIR'), '%d.%d' % sys.version_info[:2], pytriton.__path__[0])"
 )
 ONGOING = 16
+#: Before the name of what Ray Serve runs as it comes.
+PLAIN = "plain:"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ class TruthSystem:
     """Why it cannot run here, or None."""
     slowdown: int = 1
     """Models are so many times as slow, and rates as low: Ray takes some 10 to 20 ms of a processor for each query."""
+
+    @property
+    def is_on_ray(self) -> bool:
+        """Whether it is served in a cluster of Ray, which can hold several."""
+        return self.name.startswith("ray")
 
 
 def free_port() -> int:
@@ -166,28 +174,50 @@ def dispatcher_server(plan: mp.Plan, folder: Path, *flags: str) -> Iterator[Runn
 
 
 @contextmanager
-def ray_server(plan: mp.Plan, folder: Path, *what: str) -> Iterator[RunningServer]:
-    """Serve what ``--to ray`` writes; with ``plain`` the same models behind ``@serve.batch``; or both."""
-    mp.export(plan, to="ray", directory=folder / "application", emulate=True, force=True)
-    with ray_application(folder, *what) as server:
+def ray_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
+    """Serve what ``--to ray`` writes."""
+    with ray_servers({"application": plan}, folder) as (server,):
         yield server
 
 
 @contextmanager
-def ray_application(folder: Path, *what: str, log: Path | None = None) -> Iterator[RunningServer]:
-    """Serve the application that lies in ``application/``; `log` is where its stages are logged."""
+def plain_ray_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
+    """Serve the same models behind ``@serve.batch``, as Ray Serve comes."""
+    with ray_servers({f"{PLAIN}application": plan}, folder) as (server,):
+        yield server
+
+
+@contextmanager
+def ray_servers(
+    plans: Mapping[str, mp.Plan], folder: Path, log: Path | None = None
+) -> Iterator[list[RunningServer]]:
+    """Serve plans in one cluster, each exported to a folder of its name; after `PLAIN` behind ``@serve.batch``."""
+    routes = {}
+    for number, (name, plan) in enumerate(plans.items()):
+        mp.export(plan, to="ray", directory=folder / name.removeprefix(PLAIN), emulate=True, force=True)
+        routes[name] = f"/{number or ''}"
+    with ray_application(folder, routes, log) as server:
+        yield [RunningServer(f"{server.url}{route[1:]}", server.how) for route in routes.values()]
+
+
+@contextmanager
+def ray_application(
+    folder: Path, routes: Mapping[str, str] = MappingProxyType({"application": "/"}), log: Path | None = None
+) -> Iterator[RunningServer]:
+    """Serve the applications that lie in these folders below; `log` is where their stages are logged."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "benchmarks.truth.ray_server", "application", str(port), *what]
+    applications = [f"{name}={route}" for name, route in routes.items()]
+    command = [sys.executable, "-m", "benchmarks.truth.ray_server", str(port), *applications]
     environment = {
-        "PYTHONPATH": _python_path(folder / "application"),
+        "PYTHONPATH": _python_path(folder),
         **({} if log is None else {"MIPPLAN_LOG": str(log)}),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
     }
     with started(command, folder, f"{url}/-/routes", environment):
         _wait_for_line(folder / "server.log", "every application is running")
-        yield RunningServer(f"{url}/plain" if what == ("plain",) else f"{url}/", {"body": "{query}"})
+        yield RunningServer(f"{url}/", {"body": "{query}"})
 
 
 def _wait_for_line(log: Path, line: str) -> None:
@@ -196,13 +226,6 @@ def _wait_for_line(log: Path, line: str) -> None:
         if time.monotonic() > deadline or "Traceback" in log.read_text(errors="replace"):
             raise RuntimeError(f"Ray Serve did not come up: {log.read_text(errors='replace')[-2000:]}")
         time.sleep(0.1)
-
-
-@contextmanager
-def plain_ray_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
-    """Serve the same models behind ``@serve.batch``, as Ray Serve comes."""
-    with ray_server(plan, folder, "plain") as server:
-        yield server
 
 
 @contextmanager
