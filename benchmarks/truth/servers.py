@@ -233,13 +233,11 @@ def triton_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
     """Serve what ``--to triton`` writes by the ``tritonserver`` of its wheel."""
     mp.export(plan, to="triton", directory=folder / "repository", emulate=True, force=True)
     python = Path(os.environ[PYTRITON])
-    told = subprocess.run([str(python), "-I", "-c", _PROBE], capture_output=True, text=True, check=True)
-    library, version, package = told.stdout.split()
-    home = Path(package) / "tritonserver"
+    library, home, stub = _triton_of(python)
     # The backend looks for the stub of its Python beside itself, and the wheel has one for each Python elsewhere.
     backend = folder / "backends" / "python"
     shutil.copytree(home / "backends" / "python", backend)
-    shutil.copy2(home / "python_backend_stubs" / version / "triton_python_backend_stub", backend)
+    shutil.copy2(stub, backend)
     ports = {"http": free_port(), "grpc": free_port(), "metrics": free_port()}
     url = f"http://127.0.0.1:{ports['http']}"
     command = [
@@ -258,6 +256,14 @@ def triton_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
     }
     with started(command, folder, f"{url}/v2/health/ready", environment):
         yield RunningServer(url, {"model": mp.exporters.Deployment(plan).name})
+
+
+def _triton_of(python: Path) -> tuple[str, Path, Path]:
+    """Folder of an environment's libpython, that of its Triton, and the stub for its Python, which may be missing."""
+    told = subprocess.run([str(python), "-I", "-c", _PROBE], capture_output=True, text=True, check=True)
+    library, version, package = told.stdout.split()
+    home = Path(package) / "tritonserver"
+    return library, home, home / "python_backend_stubs" / version / "triton_python_backend_stub"
 
 
 # --- whether they are there ------------------------------------------------------------------------------------------
@@ -281,7 +287,11 @@ def _without_triton() -> str | None:
     python = os.environ.get(PYTRITON)
     if python is None:
         return f"{PYTRITON} names no Python of an environment with nvidia-pytriton"
-    return None if Path(python).exists() else f"{PYTRITON}: there is no {python}"
+    try:
+        _, _, stub = _triton_of(Path(python))
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"{PYTRITON}: {python} does not import pytriton: {error}"
+    return None if stub.exists() else f"the wheel has no {stub}"
 
 
 _SYSTEMS = (
