@@ -102,12 +102,7 @@ def main(port: int, applications: list[str]) -> None:
         )
         try:
             serve.start(http_options={"host": "127.0.0.1", "port": port})
-            for folder, route in asked:
-                if folder.startswith(PLAIN):
-                    plain = plain_application(_plan_in(folder))
-                    serve.run(plain, name=f"plain {route}", route_prefix=route, blocking=False)
-                else:
-                    _deploy(folder, route)
+            serve.run_many([_target(folder, route) for folder, route in asked])
             print("every application is running", flush=True)
             sys.stdin.read()
         finally:
@@ -120,8 +115,15 @@ def _plan_in(folder: str) -> mp.Plan:
     return mp.Plan.load(Path(folder.removeprefix(PLAIN)) / "plan.json")
 
 
-def _deploy(folder: str, route: str) -> None:
-    """Run the application of a folder, as ``serve run`` does, with what its configuration says of its deployment.
+def _target(folder: str, route: str) -> serve.RunTarget:
+    """What is run at a route."""
+    if folder.startswith(PLAIN):
+        return serve.RunTarget(plain_application(_plan_in(folder)), f"plain {route}", route)
+    return serve.RunTarget(_exported(folder), folder, route)
+
+
+def _exported(folder: str) -> Any:
+    """Make the application of a folder, as ``serve run`` does, with what its configuration says of its deployment.
 
     Every folder has an ``app.py``: so that several can be imported here and in workers, each is a package.
     """
@@ -131,8 +133,7 @@ def _deploy(folder: str, route: str) -> None:
     (deployment,) = application["deployments"]
     options = {key: value for key, value in deployment.items() if key != "name"}
     assert bound._bound_deployment.name == deployment["name"]
-    changed = bound._bound_deployment.options(**options).bind()
-    serve.run(changed, name=f"{folder} {application['name']}", route_prefix=route, blocking=False)
+    return bound._bound_deployment.options(**options).bind()
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ import mipplan as mp
 ROOT = Path(__file__).resolve().parents[2]
 #: Environment variable: the Python of an environment with ``nvidia-pytriton==0.7.0`` and ``numpy<2``.
 PYTRITON = "MIPPLAN_PYTRITON"
-#: Starting Ray on two busy cores takes up to half of this.
-PATIENCE_S = 90.0
+#: Starting Ray with three applications on two busy cores takes up to half of this; who ends is noticed at once.
+PATIENCE_S = 180.0
 #: Of ``@serve.batch`` as it is run here: batches may be full, which Ray's own bound of 5 would not let them be.
 RAY_WINDOW_MS = 20
 _PROBE = (
