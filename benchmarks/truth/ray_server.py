@@ -78,7 +78,6 @@ class Chain:
 
 def main(port: int, applications: list[str]) -> None:
     """Run until the input is closed."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     sys.path.insert(0, str(Path.cwd()))
     asked = [application.split("=") for application in applications]
     devices = Counter[str]()
@@ -100,6 +99,8 @@ def main(port: int, applications: list[str]) -> None:
             _node_ip_address="127.0.0.1",
             _temp_dir=scratch,
         )
+        # Not before: Ray sets a handler of its own, which ends the process at once, and the folder would stay.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
             serve.start(http_options={"host": "127.0.0.1", "port": port})
             serve.run_many([_target(folder, route) for folder, route in asked])
