@@ -36,7 +36,7 @@ DEMO_TRACE    := profiles/traces/bursty.csv.gz
 DEMO_OUT      := demo-out
 DEMO_FLAGS    := --trace $(DEMO_TRACE) --out $(DEMO_OUT)/plan.json
 
-.PHONY: help demo test lint format style types imports deep mutants bench motivation docs wheel clean distclean
+.PHONY: help demo test servers lint format style types imports deep mutants bench motivation docs wheel clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +67,9 @@ demo: $(VENV)/.installed-base  ## install, then plan, verify and replay a shippe
 
 test: $(VENV)/.installed-test  ## run the tests, code blocks of the documentation included
 	$(PYTEST) $(ARGS)
+
+servers: $(VENV)/.installed-test  ## drive real servers with models that sleep, side by side, and hold predictions to limits (2 minutes)
+	$(BIN)/python -m benchmarks.truth.trial
 
 lint: style types imports  ## ruff, mypy --strict and the import layers
 

@@ -1,12 +1,13 @@
-"""``python -m benchmarks.truth.ray_server FOLDER PORT [plain]…``: a Ray cluster of two workers with Serve in it.
+"""``python -m benchmarks.truth.ray_server PORT [plain:]FOLDER=ROUTE …``: a Ray cluster of two workers with Serve in it.
 
-Serves the application that ``mipplan export --to ray`` wrote into the folder at ``/``, as its ``serve.yaml`` says; with
-``plain`` only, or besides with ``both``, the same models behind ``@serve.batch`` at ``/plain``, as Ray Serve comes. It
+Each folder, below the one it is started in, is what ``mipplan export --to ray`` wrote. Served at the route is that
+application, as its ``serve.yaml`` says; with ``plain:`` the same models behind ``@serve.batch``, as Ray Serve comes. It
 ends when its input is closed, or by SIGTERM.
 """
 
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from ray import serve
 from starlette.requests import Request
 
 import mipplan as mp
-from benchmarks.truth.servers import ONGOING, RAY_WINDOW_MS
+from benchmarks.truth.servers import ONGOING, PLAIN, RAY_WINDOW_MS
 
 
 def plain_application(plan: mp.Plan) -> Any:
@@ -75,14 +76,14 @@ class Chain:
         return answer
 
 
-def main(folder: Path, port: int, what: list[str]) -> None:
+def main(port: int, applications: list[str]) -> None:
     """Run until the input is closed."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    sys.path.insert(0, str(folder.resolve()))
-    plan = mp.Plan.load(folder / "plan.json")
+    sys.path.insert(0, str(Path.cwd()))
+    asked = [application.split("=") for application in applications]
     devices = Counter[str]()
-    for choice in plan.choices.values():
-        devices[choice.hardware] += choice.replicas
+    for folder, _ in asked:
+        for choice in _plan_in(folder).choices.values():
+            devices[choice.hardware] += choice.replicas
     # Sockets lie in its folder, and their paths must be short.
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as scratch:
         ray.init(
@@ -90,7 +91,7 @@ def main(folder: Path, port: int, what: list[str]) -> None:
             namespace="serve",
             num_cpus=2,
             num_gpus=0,
-            resources=dict(devices),  # as many as the plan rents; what emulates them asks for none
+            resources=dict(devices),  # as many as the plans rent; what emulates them asks for none
             object_store_memory=100 * 2**20,
             include_dashboard=False,
             logging_level="ERROR",
@@ -98,12 +99,11 @@ def main(folder: Path, port: int, what: list[str]) -> None:
             _node_ip_address="127.0.0.1",
             _temp_dir=scratch,
         )
+        # Not before: Ray sets a handler of its own, which ends the process at once, and the folder would stay.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         try:
             serve.start(http_options={"host": "127.0.0.1", "port": port})
-            if "plain" in what or "both" in what:
-                serve.run(plain_application(plan), name="plain", route_prefix="/plain", blocking=False)
-            if "plain" not in what:
-                _deploy(yaml.safe_load((folder / "serve.yaml").read_text(encoding="utf-8")))
+            serve.run_many([_target(folder, route) for folder, route in asked])
             print("every application is running", flush=True)
             sys.stdin.read()
         finally:
@@ -112,19 +112,30 @@ def main(folder: Path, port: int, what: list[str]) -> None:
             ray.shutdown()
 
 
-def _deploy(configuration: dict[str, Any]) -> None:
-    """Run the applications of a configuration, as ``serve run`` does, with what it says of their deployments."""
-    import importlib
+def _plan_in(folder: str) -> mp.Plan:
+    return mp.Plan.load(Path(folder.removeprefix(PLAIN)) / "plan.json")
 
-    for application in configuration["applications"]:
-        module, name = application["import_path"].split(":")
-        bound = getattr(importlib.import_module(module), name)
-        (deployment,) = application["deployments"]
-        options = {key: value for key, value in deployment.items() if key != "name"}
-        assert bound._bound_deployment.name == deployment["name"]
-        changed = bound._bound_deployment.options(**options).bind()
-        serve.run(changed, name=application["name"], route_prefix=application["route_prefix"], blocking=False)
+
+def _target(folder: str, route: str) -> serve.RunTarget:
+    """What is run at a route."""
+    if folder.startswith(PLAIN):
+        return serve.RunTarget(plain_application(_plan_in(folder)), f"plain {route}", route)
+    return serve.RunTarget(_exported(folder), folder, route)
+
+
+def _exported(folder: str) -> Any:
+    """Make the application of a folder, as ``serve run`` does, with what its configuration says of its deployment.
+
+    Every folder has an ``app.py``: so that several can be imported here and in workers, each is a package.
+    """
+    (application,) = yaml.safe_load((Path(folder) / "serve.yaml").read_text(encoding="utf-8"))["applications"]
+    module, name = application["import_path"].split(":")
+    bound = getattr(importlib.import_module(f"{folder}.{module}"), name)
+    (deployment,) = application["deployments"]
+    options = {key: value for key, value in deployment.items() if key != "name"}
+    assert bound._bound_deployment.name == deployment["name"]
+    return bound._bound_deployment.options(**options).bind()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -28,6 +28,7 @@ from benchmarks.truth.servers import ROOT, TRUTH_SYSTEMS, RunningServer, TruthSy
 from benchmarks.truth.summary import FIGURES, summarise
 from mipplan.pipeline import read_system
 from mipplan.profiles import LatencyTable
+from mipplan.tokens import realise_queries
 
 ROWS = "truth.csv"
 KEYS = ("system", "load", "traffic", "seed")
@@ -39,6 +40,8 @@ PIPELINE = ROOT / "profiles" / "pipelines" / "audio-question-answering.yaml"
 CHOICES = {"recognise": ("v100", 4, 2), "answer": ("t4", 2, 4), "speak": ("t4", 1, 3)}
 #: Lone queries that tell the overhead, and the time between them.
 IDLE, IDLE_GAP_S = 12, 0.6
+#: Queries whose tokens are counted.
+_DRAWN = 10_000
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,14 @@ class TruthParams:
 
 
 def plan_of(
-    law: str | None, choices: Mapping[str, tuple[str, int, int]] = CHOICES, slowdown: int = 1
+    law: str | None,
+    choices: Mapping[str, tuple[str, int, int]] = CHOICES,
+    slowdown: int = 1,
+    path: Path = PIPELINE,
 ) -> mp.Plan:
     """The plan that is served, with slower models: in order of arrival where the system has a law of its own."""
     discipline = "oldest_first" if law is None else "fifo"
-    pipeline, shipped = mp.Pipeline.read(PIPELINE), mp.Profiles.default()
+    pipeline, shipped = mp.Pipeline.read(path), mp.Profiles.default()
     tables = [
         shipped.table(pipeline.stages[stage].model, hardware) for stage, (hardware, _, _) in choices.items()
     ]
@@ -68,10 +74,12 @@ def plan_of(
 def capacity_rps(plan: mp.Plan, law: str | None) -> float:
     """Queries per second of the slowest stage: in full batches, or one by one where a window alone makes batches."""
     alone = law is not None and read_system(law).collecting == "ahead"
+    drawn = realise_queries(plan.pipeline, np.zeros(_DRAWN, dtype=np.int64), plan.seed)
     rates = []
     for stage, choice in plan.choices.items():
         cap = 1 if alone else choice.batch
-        rates.append(choice.replicas * cap / plan.service_ns(stage)[cap - 1] * 1e9)
+        tokens_rps = choice.replicas * cap / plan.service_ns(stage)[cap - 1] * 1e9
+        rates.append(tokens_rps * _DRAWN / drawn.stages[stage].count)
     return min(rates)
 
 
@@ -90,24 +98,28 @@ def traffic_of(kind: str, rate_rps: float, duration_s: float, seed: int) -> mp.T
 
 
 def overhead_ns(plan: mp.Plan, law: str | None, server: RunningServer) -> int:
-    """Measure what a lone query takes beyond its services and the windows that it waits for."""
-    known_ns = sum(int(plan.service_ns(stage)[0]) for stage in plan.choices)
-    lone = mp.Trace.from_seconds(np.arange(IDLE) * max(IDLE_GAP_S, 2 * known_ns / 1e9), name="idle")
+    """Measure what a lone query takes beyond its replay: services, delays (which not all hold), and windows."""
+    served_s = sum(int(plan.service_ns(stage)[0]) for stage in plan.choices) / 1e9
+    lone = mp.Trace.from_seconds(np.arange(IDLE) * max(IDLE_GAP_S, 1.3 * served_s), name="idle")
     seen = mp.drive(lone, server.url, **server.how).log
-    window_ns = 0 if law is None else read_system(law).window_ns
-    known_ns += sum(window_ns for choice in plan.choices.values() if choice.batch > 1)
-    return max(0, int(np.median(seen.latency_ns[seen.ok])) - known_ns)
+    known = mp.replay(plan, mp.Trace.from_ns(seen.sent_ns - seen.sent_ns[0]), system=law)
+    return int(np.median((seen.latency_ns - known.latency_ns)[seen.ok]))
 
 
 def with_overhead(plan: mp.Plan, extra_ns: int) -> mp.Plan:
-    """The same plan with that much more delay along its chain."""
+    """The same plan with that much more delay on its way, in even shares.
+
+    A stage has as many shares before it as the longest way there has edges: so all ways to the last stage have as much.
+    """
     graph = nx.DiGraph(plan.pipeline.graph)
-    share_ns = extra_ns // graph.number_of_edges()
+    hops = {stage: hop for hop, stages in enumerate(nx.topological_generations(graph)) for stage in stages}
+    share_ns = extra_ns // max(hops.values())
     for edge in plan.pipeline.edges:
-        graph.edges[edge.parent, edge.child]["delay"] = f"{edge.delay_ns + share_ns}ns"
+        more_ns = share_ns * (hops[edge.child] - hops[edge.parent])
+        graph.edges[edge.parent, edge.child]["delay"] = f"{max(0, edge.delay_ns + more_ns)}ns"
     pipeline = mp.Pipeline(graph, plan.slo_s, plan.pipeline.name)
-    discipline = str(plan.discipline)
-    return mp.Plan.from_choices(pipeline, plan.profiles, CHOICES, discipline=discipline)
+    choices = {stage: (one.hardware, one.batch, one.replicas) for stage, one in plan.choices.items()}
+    return mp.Plan.from_choices(pipeline, plan.profiles, choices, discipline=str(plan.discipline))
 
 
 def run(folder: Path, *, quick: bool) -> None:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import mipplan as mp
@@ -29,8 +30,8 @@ import mipplan as mp
 ROOT = Path(__file__).resolve().parents[2]
 #: Environment variable: the Python of an environment with ``nvidia-pytriton==0.7.0`` and ``numpy<2``.
 PYTRITON = "MIPPLAN_PYTRITON"
-#: Starting Ray on two busy cores takes up to half of this.
-PATIENCE_S = 90.0
+#: Starting Ray with three applications on two busy cores takes up to half of this; who ends is noticed at once.
+PATIENCE_S = 180.0
 #: Of ``@serve.batch`` as it is run here: batches may be full, which Ray's own bound of 5 would not let them be.
 RAY_WINDOW_MS = 20
 _PROBE = (
@@ -38,6 +39,8 @@ _PROBE = (
     "print(sysconfig.get_config_var('LIBDIR'), '%d.%d' % sys.version_info[:2], pytriton.__path__[0])"
 )
 ONGOING = 16
+#: Before the name of what Ray Serve runs as it comes.
+PLAIN = "plain:"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,11 @@ class TruthSystem:
     """Why it cannot run here, or None."""
     slowdown: int = 1
     """Models are so many times as slow, and rates as low: Ray takes some 10 to 20 ms of a processor for each query."""
+
+    @property
+    def is_on_ray(self) -> bool:
+        """Whether it is served in a cluster of Ray, which can hold several."""
+        return self.name.startswith("ray")
 
 
 def free_port() -> int:
@@ -166,28 +174,50 @@ def dispatcher_server(plan: mp.Plan, folder: Path, *flags: str) -> Iterator[Runn
 
 
 @contextmanager
-def ray_server(plan: mp.Plan, folder: Path, *what: str) -> Iterator[RunningServer]:
-    """Serve what ``--to ray`` writes; with ``plain`` the same models behind ``@serve.batch``; or both."""
-    mp.export(plan, to="ray", directory=folder / "application", emulate=True, force=True)
-    with ray_application(folder, *what) as server:
+def ray_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
+    """Serve what ``--to ray`` writes."""
+    with ray_servers({"application": plan}, folder) as (server,):
         yield server
 
 
 @contextmanager
-def ray_application(folder: Path, *what: str, log: Path | None = None) -> Iterator[RunningServer]:
-    """Serve the application that lies in ``application/``; `log` is where its stages are logged."""
+def plain_ray_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
+    """Serve the same models behind ``@serve.batch``, as Ray Serve comes."""
+    with ray_servers({f"{PLAIN}application": plan}, folder) as (server,):
+        yield server
+
+
+@contextmanager
+def ray_servers(
+    plans: Mapping[str, mp.Plan], folder: Path, log: Path | None = None
+) -> Iterator[list[RunningServer]]:
+    """Serve plans in one cluster, each exported to a folder of its name; after `PLAIN` behind ``@serve.batch``."""
+    routes = {}
+    for number, (name, plan) in enumerate(plans.items()):
+        mp.export(plan, to="ray", directory=folder / name.removeprefix(PLAIN), emulate=True, force=True)
+        routes[name] = f"/{number or ''}"
+    with ray_application(folder, routes, log) as server:
+        yield [RunningServer(f"{server.url}{route[1:]}", server.how) for route in routes.values()]
+
+
+@contextmanager
+def ray_application(
+    folder: Path, routes: Mapping[str, str] = MappingProxyType({"application": "/"}), log: Path | None = None
+) -> Iterator[RunningServer]:
+    """Serve the applications that lie in these folders below; `log` is where their stages are logged."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "benchmarks.truth.ray_server", "application", str(port), *what]
+    applications = [f"{name}={route}" for name, route in routes.items()]
+    command = [sys.executable, "-m", "benchmarks.truth.ray_server", str(port), *applications]
     environment = {
-        "PYTHONPATH": _python_path(folder / "application"),
+        "PYTHONPATH": _python_path(folder),
         **({} if log is None else {"MIPPLAN_LOG": str(log)}),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
     }
     with started(command, folder, f"{url}/-/routes", environment):
         _wait_for_line(folder / "server.log", "every application is running")
-        yield RunningServer(f"{url}/plain" if what == ("plain",) else f"{url}/", {"body": "{query}"})
+        yield RunningServer(f"{url}/", {"body": "{query}"})
 
 
 def _wait_for_line(log: Path, line: str) -> None:
@@ -199,24 +229,15 @@ def _wait_for_line(log: Path, line: str) -> None:
 
 
 @contextmanager
-def plain_ray_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
-    """Serve the same models behind ``@serve.batch``, as Ray Serve comes."""
-    with ray_server(plan, folder, "plain") as server:
-        yield server
-
-
-@contextmanager
 def triton_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
     """Serve what ``--to triton`` writes by the ``tritonserver`` of its wheel."""
     mp.export(plan, to="triton", directory=folder / "repository", emulate=True, force=True)
     python = Path(os.environ[PYTRITON])
-    told = subprocess.run([str(python), "-I", "-c", _PROBE], capture_output=True, text=True, check=True)
-    library, version, package = told.stdout.split()
-    home = Path(package) / "tritonserver"
+    library, home, stub = _triton_of(python)
     # The backend looks for the stub of its Python beside itself, and the wheel has one for each Python elsewhere.
     backend = folder / "backends" / "python"
     shutil.copytree(home / "backends" / "python", backend)
-    shutil.copy2(home / "python_backend_stubs" / version / "triton_python_backend_stub", backend)
+    shutil.copy2(stub, backend)
     ports = {"http": free_port(), "grpc": free_port(), "metrics": free_port()}
     url = f"http://127.0.0.1:{ports['http']}"
     command = [
@@ -235,6 +256,14 @@ def triton_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
     }
     with started(command, folder, f"{url}/v2/health/ready", environment):
         yield RunningServer(url, {"model": mp.exporters.Deployment(plan).name})
+
+
+def _triton_of(python: Path) -> tuple[str, Path, Path]:
+    """Folder of an environment's libpython, that of its Triton, and the stub for its Python, which may be missing."""
+    told = subprocess.run([str(python), "-I", "-c", _PROBE], capture_output=True, text=True, check=True)
+    library, version, package = told.stdout.split()
+    home = Path(package) / "tritonserver"
+    return library, home, home / "python_backend_stubs" / version / "triton_python_backend_stub"
 
 
 # --- whether they are there ------------------------------------------------------------------------------------------
@@ -258,7 +287,11 @@ def _without_triton() -> str | None:
     python = os.environ.get(PYTRITON)
     if python is None:
         return f"{PYTRITON} names no Python of an environment with nvidia-pytriton"
-    return None if Path(python).exists() else f"{PYTRITON}: there is no {python}"
+    try:
+        _, _, stub = _triton_of(Path(python))
+    except (OSError, subprocess.CalledProcessError) as error:
+        return f"{PYTRITON}: {python} does not import pytriton: {error}"
+    return None if stub.exists() else f"the wheel has no {stub}"
 
 
 _SYSTEMS = (

@@ -9,7 +9,9 @@ is measured by ``benchmarks/truth``.
 
 from __future__ import annotations
 
+import json
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +21,33 @@ import mipplan as mp
 from benchmarks.truth.run import plan_of
 from benchmarks.truth.servers import (
     ONGOING,
+    PLAIN,
     RAY_WINDOW_MS,
     TRUTH_SYSTEMS,
+    dispatcher_server,
     free_port,
-    ray_server,
+    ray_servers,
     started,
 )
+from benchmarks.truth.trial import JOINED
 from mipplan.logs import QueryLog
+from mipplan.serving import QUERY_HEADER
+from mipplan.tokens import realise_queries
 from serving_plans import small_plan
 
 #: Bursts, at some half of what the slowest stage carries.
 TRACE = mp.Trace.gamma(rate_rps=25, cv=2.5, duration_s=3, seed=4)
 #: The same for Ray, which takes some 20 ms of a processor for each query, with fewer replicas, each a process.
-RAY_TRACE = mp.Trace.gamma(rate_rps=8, cv=2.5, duration_s=4, seed=4)
+RAY_TRACE = mp.Trace.gamma(rate_rps=8, cv=2.5, duration_s=5, seed=3)
+#: A chain; and branches by chance with a join, which only our dispatcher serves on Ray.
 RAY_CHOICES = {"recognise": ("v100", 4, 1), "answer": ("t4", 2, 2), "speak": ("t4", 1, 1)}
+JOINED_CHOICES = {
+    "ingest": ("cpu", 1, 1),
+    "language": ("t4", 4, 1),
+    "translate": ("t4", 1, 2),
+    "image": ("t4", 8, 1),
+    "categorise": ("t4", 2, 1),
+}
 
 
 LITSERVE = """
@@ -57,13 +72,33 @@ if __name__ == "__main__":
 """
 
 
+def drawn(plan: mp.Plan, queries: int) -> dict[str, list[int]]:
+    """By stage the queries of its tokens, as the replay draws them."""
+    workload = realise_queries(plan.pipeline, np.zeros(queries, np.int64), plan.seed)
+    return {stage: tokens.query.tolist() for stage, tokens in workload.stages.items()}
+
+
+def check_tokens(plan: mp.Plan, queries: int, log: Path, *, again: int = 0) -> None:
+    """Hold a server's own log to the draws; the first queries were sent `again`. Batches keep the caps."""
+    stages = mp.read_log(log).stages
+    for (stage, once), twice in zip(
+        drawn(plan, queries).items(), drawn(plan, again or 1).values(), strict=True
+    ):
+        rows = stages.at(stage)
+        assert sorted(rows.query.tolist()) == sorted(once + (twice if again else []))
+        assert rows.batch_size.max() <= plan.choices[stage].batch
+
+
 def check(plan: mp.Plan, trace: mp.Trace, log: QueryLog, law: str | None) -> None:
     """Compare a run with its prediction."""
     if log.send_error_ns.max() > 500_000_000:
         pytest.skip("this machine stalled for half a second: what was sent is not the trace")
     assert log.query.tolist() == list(range(len(trace)))
     assert log.ok.all()
-    least_ns = sum(int(plan.service_ns(stage).min()) for stage in plan.choices)
+    visited = [
+        stage for stage, tokens in drawn(plan, len(log.query)).items() if set(tokens) >= set(log.query)
+    ]
+    least_ns = sum(int(plan.service_ns(stage).min()) for stage in visited)
     assert log.latency_ns.min() >= least_ns
     sent = mp.Trace.from_ns(log.sent_ns - log.sent_ns[0])
     predicted = mp.replay(plan, sent, system=law)
@@ -83,12 +118,7 @@ def test_server_does_what_its_law_says(name: str, tmp_path: Path) -> None:
         log = mp.drive(TRACE, server.url, **server.how).log
     check(plan, TRACE, log, system.law)
     if name == "dispatcher":
-        # Its own log: each query is served once at each stage, in batches within the caps.
-        stages = mp.read_log(tmp_path / "stages.parquet").stages
-        for stage, choice in plan.choices.items():
-            rows = stages.at(stage)
-            assert sorted(rows.query.tolist()) == list(range(len(TRACE)))
-            assert rows.batch_size.max() <= choice.batch
+        check_tokens(plan, len(TRACE), tmp_path / "stages.parquet")
 
 
 def test_litserve_does_what_its_law_says(tmp_path: Path) -> None:
@@ -108,16 +138,32 @@ def test_litserve_does_what_its_law_says(tmp_path: Path) -> None:
     check(plan, trace, log, "litserve:window=5ms")
 
 
+def test_our_front_serves_branches_and_joins(tmp_path: Path) -> None:
+    if (reason := TRUTH_SYSTEMS["dispatcher"].missing()) is not None:
+        pytest.skip(reason)
+    plan = plan_of(None, JOINED_CHOICES, 1, JOINED)
+    with dispatcher_server(plan, tmp_path) as server:
+        log = mp.drive(TRACE, server.url, **server.how).log
+    check(plan, TRACE, log, None)
+    check_tokens(plan, len(TRACE), tmp_path / "stages.parquet")
+
+
 def test_ray_serve_does_as_it_comes_and_by_the_exported_application(tmp_path: Path) -> None:
-    """In one cluster, since starting it is what takes long: ``@serve.batch``, and our dispatcher in the ingress."""
+    """In one cluster, since starting it is what takes long: our dispatcher in the ingress, and ``@serve.batch``."""
     if (reason := TRUTH_SYSTEMS["ray"].missing()) is not None:
         pytest.skip(reason)
-    plan = plan_of(None, RAY_CHOICES)
-    with ray_server(plan, tmp_path, "both") as server:
-        first = mp.drive(mp.Trace.from_ns([0, 1]), server.url, **server.how).log
-        exported = mp.drive(RAY_TRACE, server.url, **server.how).log
-        plain = mp.drive(RAY_TRACE, f"{server.url}plain", **server.how).log
+    joined, chain = plan_of(None, JOINED_CHOICES, 2, JOINED), plan_of("ray", RAY_CHOICES)
+    plans = {"exported": joined, f"{PLAIN}chain": chain}
+    with ray_servers(plans, tmp_path, tmp_path / "log") as (exported, plain):
+        first = mp.drive(mp.Trace.from_ns([0, 1]), exported.url, **exported.how).log
+        by_us = mp.drive(RAY_TRACE, exported.url, **exported.how).log
+        by_ray = mp.drive(RAY_TRACE, plain.url, **plain.how).log
+        one_more = urllib.request.Request(exported.url, b"7", {QUERY_HEADER: str(len(RAY_TRACE))})
+        with urllib.request.urlopen(one_more) as answer:
+            assert json.load(answer)["outputs"] == [["categorise", 7]]
     # Ready is ready: replicas are there before the first query.
     assert first.latency_ns.max() < 5_000_000_000
-    check(plan, RAY_TRACE, exported, None)
-    check(plan_of("ray", RAY_CHOICES), RAY_TRACE, plain, f"ray:window={RAY_WINDOW_MS}ms,ongoing={ONGOING}")
+    check(joined, RAY_TRACE, by_us, None)
+    check(chain, RAY_TRACE, by_ray, f"ray:window={RAY_WINDOW_MS}ms,ongoing={ONGOING}")
+    # A query is led through branches and join as our front leads it.
+    check_tokens(joined, len(RAY_TRACE) + 1, tmp_path / "log", again=len(first.query))
