@@ -1,8 +1,8 @@
 """``python -m benchmarks.truth.trial``: every real server with a minute of bursts, side by side, held to limits.
 
 Models sleep, so that two cores carry all servers at once. What is predicted is as in `benchmarks.truth.run`. A case
-that misses a limit is measured once more, with only such cases beside it, since the machine may have been disturbed;
-one that misses again fails. So does a server that is not there, but for Triton, whose wheel a package index may not
+that misses a limit is measured again, twice at most, with only such cases beside it, since the machine may have been
+disturbed; one that misses every time fails. So does a server that is not there, but for Triton, whose wheel a package index may not
 have for this Python: it is left out, loudly, unless ``MIPPLAN_TRITON=require`` promises it.
 """
 
@@ -107,7 +107,7 @@ def trial_cases() -> list[TrialCase]:
 
 
 def main() -> int:
-    """Measure all cases, once more those that miss; return the exit code."""
+    """Measure all cases, again those that miss; return the exit code."""
     promise = os.environ.get(PROMISE, "")
     if promise not in ("", REQUIRED):
         raise SystemExit(f"{PROMISE}: expected {REQUIRED} or nothing, found {promise!r}")
@@ -178,10 +178,10 @@ def driven(
 
 
 def tried(cases: Sequence[TrialCase], drive: Callable[[Sequence[TrialCase]], Rows]) -> list[str]:
-    """Drive cases, and once more those that miss; print what was found, and return what was missed again."""
+    """Drive cases, and again those that miss; print what was found, and return what was missed every time."""
     missed: Sequence[TrialCase] = cases
     rows: Rows = {}
-    for attempt in ("side by side", "once more, for what missed"):
+    for attempt in ("side by side", "once more, for what missed", "a last time"):
         if missed:
             rows = drive(missed)
             print(f"\n{attempt}:\n{table_of(missed, rows)}\n", flush=True)
