@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 from mipplan.calculus import ArrivalCurve, empirical_envelope, given_up_at, least_above
 from mipplan.certificate import resolve_certificate
@@ -206,6 +207,7 @@ def plan(
     provenance = Provenance.on(traces, formulation, AUTO if solver == formulation == AUTO else resolved)
     asked = state_question(pipeline, profiles, objective, provenance)
     limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
+    makers: dict[Pipeline, PlanMaker] = {}
 
     def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
         """Return what answers the question, with the tokens that the variants make which its pipeline runs."""
@@ -225,18 +227,20 @@ def plan(
         maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
         if budget is not None:
             return partial(maker.fastest, budget)
-        if by_arrival or certificate == CertificateKind.CLASSIC or asked.envelope is not None:
-            return maker.cheapest
-        if resolve_certificate(certificate, maker.request.workloads, runs) is CertificateKind.CLASSIC:
+        is_classic = by_arrival or certificate == CertificateKind.CLASSIC or asked.envelope is not None
+        sharp_on = () if is_classic else maker.request.workloads
+        if is_classic or resolve_certificate(certificate, sharp_on, runs) is CertificateKind.CLASSIC:
+            makers[asked.pipeline] = maker
             return maker.cheapest
         first = maker.hurried().cheapest()
         ending["time_limit_s"] = 1e-3 if first.limit is Limit.INTERRUPT else left_s()
         return partial(from_front("sharpen"), first, traces, runs=runs, **ending)
 
-    if not any(stage.variants for stage in pipeline.stages.values()):
-        return answering(asked, limits)()
-    best: Plan = from_front("best_combination", "mipplan.variants")(asked, answering, limits)
-    return best
+    if any(stage.variants for stage in pipeline.stages.values()):
+        return cast(
+            Plan, from_front("best_combination", "mipplan.variants")(asked, answering, limits, makers)
+        )
+    return answering(asked, limits)()
 
 
 class PlanMaker:
@@ -346,13 +350,13 @@ class PlanMaker:
             is_time = isinstance(stop, LimitReachedError)
             return self._stopped(at_hand, Limit.TIME if is_time else Limit.INTERRUPT)
         lower_bound, limit = (best.cost, None) if optimal else (outcome.lower_bound, outcome.limit)
-        return self._made(space.configuration(choice), lower_bound, own_ns, limit)
+        return self.made(space.configuration(choice), lower_bound, own_ns, limit)
 
     def _stopped(self, at_hand: CertifiedConfiguration | None, limit: Limit) -> Plan:
         """The plan at hand, of which nothing is proven; the cost is bounded by what keeps up with the mean rate."""
         least = sum(self.instance.cheapest_by_stage().values())
         if at_hand is not None:
-            return self._made(at_hand.configuration, least, at_hand.certificate_ns, limit)
+            return self.made(at_hand.configuration, least, at_hand.certificate_ns, limit)
         reason = f"{_STOPPED} before any certified plan was found; allow more time"
         return replace(self._asked, figures=Figures(None, least), reason=reason, limit=limit)
 
@@ -367,12 +371,13 @@ class PlanMaker:
                 return self._without_plan(over_budget(cheapest, budget)) if cheapest.choices else cheapest
             reason = f"{_STOPPED} before any plan within the budget was found"
             return replace(self._asked, reason=reason, limit=limit or Limit.TIME)
-        made = self._made(best.configuration, None, best.certificate_ns, limit)
+        made = self.made(best.configuration, None, best.certificate_ns, limit)
         return made.with_slo(max(1, best.certificate_ns))
 
-    def _made(
+    def made(
         self, configuration: Configuration, lower_bound: int | None, certificate_ns: int, limit: Limit | None
     ) -> Plan:
+        """Return the plan of a configuration with what is proven of it; the best one unless a limit stopped that."""
         oracle, services, cost = self.instance.oracle, configuration.services, configuration.microusd_per_hour
         bound_ns, samples = oracle.paths.bound_ns(services), self.request.figures(oracle.by_sample(services))
         return replace(

@@ -5,5 +5,11 @@ from .front import most_accurate as most_accurate
 from .front import pareto as pareto
 from .menu import PlanMenu as PlanMenu
 from .menu import menu as menu
+from .ties import UNSETTLED as UNSETTLED
+from .ties import TieParams as TieParams
+from .ties import most_accurate_of as most_accurate_of
 from .weighing import WeighedPlan as WeighedPlan
+from .ties import UNSETTLED as UNSETTLED
+from .ties import TieParams as TieParams
+from .ties import most_accurate_of as most_accurate_of
 from .weighing import weigh as weigh

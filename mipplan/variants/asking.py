@@ -19,6 +19,7 @@ from mipplan.profiles import MW_PER_W, EnergyTerms, Profiles, Use
 from mipplan.result import CertificateKind, Figures, Guarantee, Objective, Plan, PlanStatus
 from mipplan.trace import Trace
 from mipplan.variants.combinations import best_combination
+from mipplan.variants.ties import told_apart
 
 #: Accuracies of up to this many combinations are listed, so that none in between has to be looked for.
 _MOST_LISTED = 20_000
@@ -51,10 +52,9 @@ class Asker:
         self.limits = SearchLimits(self.deadline, progress or (lambda _: None))
         if needs_accuracy:
             check_accuracies(pipeline, profiles)
-        #: The cheapest plan of all.
-        self.cheapest = plan(
-            pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **settings
-        )
+        cheapest = plan(pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **settings)
+        #: The cheapest plan of all. Whether one of its cost is more accurate is asked later where it matters.
+        self.cheapest = replace(cheapest, reason=None) if cheapest.status == PlanStatus.OPTIMAL else cheapest
         self.asked = replace(
             self.cheapest,
             choices={},
@@ -130,7 +130,7 @@ class Asker:
 
     def next_above(self, accuracy: float) -> float:
         """Return the least accuracy that is told apart from this one, above it."""
-        return accuracy + 2 * (len(self.asked.pipeline.stages) + 3) / 1e9
+        return told_apart(accuracy, len(self.asked.pipeline.stages))
 
     def accuracies(self) -> list[float] | None:
         """Every accuracy that some combination of options has, ascending; None if there are too many."""

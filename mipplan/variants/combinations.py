@@ -18,13 +18,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, SearchLimits
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, InputError, SearchLimits
+from mipplan.options import check_accuracies
 from mipplan.pipeline import AccuracyKind, Pipeline, choosing, combinations, pinned
-from mipplan.planner import Request
+from mipplan.planner import PlanMaker, Request, SearchMethod
 from mipplan.result import Guarantee, Limit, Plan, PlanStatus, accuracy_of
+from mipplan.variants.ties import UNSETTLED, most_accurate_of, told_apart
 
 #: Makes what answers the question that a plan without choices states, within limits.
 Answering = Callable[[Plan, SearchLimits], Callable[[], Plan]]
@@ -50,15 +52,23 @@ class Combination:
         return replace(plan, pipeline=pipeline, profiles=asked.profiles, objective=objective, choices=choices)
 
 
-def best_combination(asked: Plan, answering: Answering, limits: SearchLimits) -> Plan:
+def best_combination(
+    asked: Plan,
+    answering: Answering,
+    limits: SearchLimits,
+    makers: Mapping[Pipeline, PlanMaker] | None = None,
+) -> Plan:
     """Return the best plan over all combinations of variants, with what is proven of it over all of them.
 
     `asked` is a plan without choices that states the question, with its sample at hand; `answering` makes what answers
-    it for the variants that its pipeline runs, and those alike. Raises `InputError` if there are too many combinations.
+    it for the variants that its pipeline runs, and those alike. Where it keeps what makes the cheapest plans in
+    `makers`, by pipeline, the plan is the most accurate one of that cost. Raises `InputError` if there are too many
+    combinations.
     """
     each = list(each_combination(asked))
     if len(each) == 1 and not each[0].runs:
-        return answering(asked, limits)()
+        found = answering(asked, limits)()
+        return found if makers is None else _settled(found, asked, each, answering, limits, makers)
     if not each:
         return replace(
             asked,
@@ -72,7 +82,43 @@ def best_combination(asked: Plan, answering: Answering, limits: SearchLimits) ->
             combination.lower_bound = _lower_bound(combination.asked)
             if limits.deadline.is_over:
                 break
-    return _Search(asked, answering, limits, each).run()
+    found = _Search(asked, answering, limits, each).run()
+    return found if makers is None else _settled(found, asked, each, answering, limits, makers)
+
+
+def _settled(
+    best: Plan,
+    asked: Plan,
+    each: Sequence[Combination],
+    answering: Answering,
+    limits: SearchLimits,
+    makers: Mapping[Pipeline, PlanMaker],
+) -> Plan:
+    """Return the most accurate of all plans that cost what the cheapest one does, or say that it is not settled."""
+    cost, rule = best.microusd_per_hour or 0, asked.pipeline.accuracy
+    in_rows = rule.kind is AccuracyKind.TABLE
+    if best.status is not PlanStatus.OPTIMAL or not makers or (best.accuracy is None and not in_rows):
+        return best
+    try:
+        check_accuracies(asked.pipeline, asked.profiles)
+    except InputError:  # Where some are not known nothing is said of them.
+        return best
+    is_settled = True
+    for combination in each:
+        if combination.lower_bound > cost:
+            continue
+        limits.report("looking for a more accurate plan of the same cost")
+        if combination.asked.pipeline not in makers:
+            answering(combination.asked, limits)
+        maker = makers[combination.asked.pipeline]
+        above = told_apart(best.accuracy or 0.0, len(asked.pipeline.stages))
+        method = SearchMethod.of(combination.asked, limits)
+        tie = most_accurate_of(maker.instance, above, cost, method)
+        is_settled = is_settled and tie.settled
+        if tie.found is not None:
+            made = maker.made(tie.found.configuration, cost, tie.found.certificate_ns, None)
+            best = combination.restored(made, asked)
+    return best if is_settled else replace(best, reason=UNSETTLED)
 
 
 def each_combination(asked: Plan) -> Iterator[Combination]:
@@ -163,7 +209,10 @@ class _Search:
         self._stopped = plan.limit or self._stopped
         if plan.status is not PlanStatus.INFEASIBLE:
             bound = plan.lower_bound_microusd_per_hour
-            self._lower_bound = min(self._lower_bound, combination.lower_bound if bound is None else bound)
+            combination.lower_bound = combination.lower_bound if bound is None else bound
+            self._lower_bound = min(self._lower_bound, combination.lower_bound)
+        else:
+            combination.lower_bound = math.inf
         if plan.choices and (self._best is None or self._rank(plan) < self._rank(self._best)):
             self._best = plan
         cost = (
