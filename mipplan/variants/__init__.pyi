@@ -9,7 +9,4 @@ from .ties import UNSETTLED as UNSETTLED
 from .ties import TieParams as TieParams
 from .ties import most_accurate_of as most_accurate_of
 from .weighing import WeighedPlan as WeighedPlan
-from .ties import UNSETTLED as UNSETTLED
-from .ties import TieParams as TieParams
-from .ties import most_accurate_of as most_accurate_of
 from .weighing import weigh as weigh
