@@ -6,7 +6,6 @@ from .front import pareto as pareto
 from .menu import PlanMenu as PlanMenu
 from .menu import menu as menu
 from .ties import UNSETTLED as UNSETTLED
-from .ties import TieParams as TieParams
-from .ties import most_accurate_of as most_accurate_of
+from .ties import cheapest_of as cheapest_of
 from .weighing import WeighedPlan as WeighedPlan
 from .weighing import weigh as weigh

@@ -18,15 +18,14 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, InputError, SearchLimits
-from mipplan.options import check_accuracies
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, SearchLimits
 from mipplan.pipeline import AccuracyKind, Pipeline, choosing, combinations, pinned
-from mipplan.planner import PlanMaker, Request, SearchMethod
+from mipplan.planner import Request
 from mipplan.result import Guarantee, Limit, Plan, PlanStatus, accuracy_of
-from mipplan.variants.ties import UNSETTLED, most_accurate_of, told_apart
+from mipplan.variants.ties import UNSETTLED
 
 #: Makes what answers the question that a plan without choices states, within limits.
 Answering = Callable[[Plan, SearchLimits], Callable[[], Plan]]
@@ -52,23 +51,15 @@ class Combination:
         return replace(plan, pipeline=pipeline, profiles=asked.profiles, objective=objective, choices=choices)
 
 
-def best_combination(
-    asked: Plan,
-    answering: Answering,
-    limits: SearchLimits,
-    makers: Mapping[Pipeline, PlanMaker] | None = None,
-) -> Plan:
+def best_combination(asked: Plan, answering: Answering, limits: SearchLimits) -> Plan:
     """Return the best plan over all combinations of variants, with what is proven of it over all of them.
 
     `asked` is a plan without choices that states the question, with its sample at hand; `answering` makes what answers
-    it for the variants that its pipeline runs, and those alike. Where it keeps what makes the cheapest plans in
-    `makers`, by pipeline, the plan is the most accurate one of that cost. Raises `InputError` if there are too many
-    combinations.
+    it for the variants that its pipeline runs, and those alike. Raises `InputError` if there are too many combinations.
     """
     each = list(each_combination(asked))
     if len(each) == 1 and not each[0].runs:
-        found = answering(asked, limits)()
-        return found if makers is None else _settled(found, asked, each, answering, limits, makers)
+        return answering(asked, limits)()
     if not each:
         return replace(
             asked,
@@ -82,43 +73,7 @@ def best_combination(
             combination.lower_bound = _lower_bound(combination.asked)
             if limits.deadline.is_over:
                 break
-    found = _Search(asked, answering, limits, each).run()
-    return found if makers is None else _settled(found, asked, each, answering, limits, makers)
-
-
-def _settled(
-    best: Plan,
-    asked: Plan,
-    each: Sequence[Combination],
-    answering: Answering,
-    limits: SearchLimits,
-    makers: Mapping[Pipeline, PlanMaker],
-) -> Plan:
-    """Return the most accurate of all plans that cost what the cheapest one does, or say that it is not settled."""
-    cost, rule = best.microusd_per_hour or 0, asked.pipeline.accuracy
-    in_rows = rule.kind is AccuracyKind.TABLE
-    if best.status is not PlanStatus.OPTIMAL or not makers or (best.accuracy is None and not in_rows):
-        return best
-    try:
-        check_accuracies(asked.pipeline, asked.profiles)
-    except InputError:  # Where some are not known nothing is said of them.
-        return best
-    is_settled = True
-    for combination in each:
-        if combination.lower_bound > cost:
-            continue
-        limits.report("looking for a more accurate plan of the same cost")
-        if combination.asked.pipeline not in makers:
-            answering(combination.asked, limits)
-        maker = makers[combination.asked.pipeline]
-        above = told_apart(best.accuracy or 0.0, len(asked.pipeline.stages))
-        method = SearchMethod.of(combination.asked, limits)
-        tie = most_accurate_of(maker.instance, above, cost, method)
-        is_settled = is_settled and tie.settled
-        if tie.found is not None:
-            made = maker.made(tie.found.configuration, cost, tie.found.certificate_ns, None)
-            best = combination.restored(made, asked)
-    return best if is_settled else replace(best, reason=UNSETTLED)
+    return _Search(asked, answering, limits, each).run()
 
 
 def each_combination(asked: Plan) -> Iterator[Combination]:
@@ -181,6 +136,7 @@ class _Search:
         self._first: Plan | None = None
         self._lower_bound = math.inf  # Of what was opened.
         self._stopped: Limit | None = None
+        self._unsettled: set[int | None] = set()  # Costs of which another plan may be more accurate.
         self.opened = 0
 
     def run(self) -> Plan:
@@ -188,7 +144,7 @@ class _Search:
         while self._open and (
             self._best is None
             or _has_failed(self._best)
-            or self._value(self._best) > self._open[0].lower_bound
+            or self._value(self._best) > self._open[0].lower_bound - self._is_proven(self._best)
         ):
             if self.opened and (self._limits.deadline.is_over or self._stopped is Limit.INTERRUPT):
                 self._stopped = self._stopped or Limit.TIME
@@ -196,6 +152,10 @@ class _Search:
             next_one = heapq.heappop(self._open)
             self._take(next_one, self._answering(next_one.asked, self._share())())
         return self._concluded()
+
+    def _is_proven(self, best: Plan) -> bool:
+        """Whether another plan of the same cost is an answer, too, if it is more accurate: then these are opened."""
+        return best.status is PlanStatus.OPTIMAL and best.accuracy is not None
 
     def _share(self) -> SearchLimits:
         """Where nothing is known of the combinations to come, each has its share of the time that is left."""
@@ -209,10 +169,9 @@ class _Search:
         self._stopped = plan.limit or self._stopped
         if plan.status is not PlanStatus.INFEASIBLE:
             bound = plan.lower_bound_microusd_per_hour
-            combination.lower_bound = combination.lower_bound if bound is None else bound
-            self._lower_bound = min(self._lower_bound, combination.lower_bound)
-        else:
-            combination.lower_bound = math.inf
+            self._lower_bound = min(self._lower_bound, combination.lower_bound if bound is None else bound)
+        if plan.reason == UNSETTLED:
+            self._unsettled.add(plan.microusd_per_hour)
         if plan.choices and (self._best is None or self._rank(plan) < self._rank(self._best)):
             self._best = plan
         cost = (
@@ -268,7 +227,8 @@ class _Search:
             return replace(self._best, figures=figures, reason=why, limit=limit)
         if lower_bound >= cost or not math.isfinite(lower_bound):
             figures = replace(self._best.figures, lower_bound_microusd_per_hour=cost)
-            return replace(self._best, status=PlanStatus.OPTIMAL, figures=figures, reason=None, limit=None)
+            why = UNSETTLED if cost in self._unsettled else None
+            return replace(self._best, status=PlanStatus.OPTIMAL, figures=figures, reason=why, limit=None)
         figures = replace(self._best.figures, lower_bound_microusd_per_hour=int(lower_bound))
         return replace(self._best, status=PlanStatus.FEASIBLE, figures=figures, reason=reason, limit=limit)
 

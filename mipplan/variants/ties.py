@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from mipplan.core import Float64, Int64, LimitReachedError
-from mipplan.options import build_problem
+from mipplan.core import Float64, InputError, Int64, LimitReachedError
+from mipplan.options import build_problem, check_accuracies
 from mipplan.pipeline import AccuracyKind
 from mipplan.planner import (
     CertifiedChoice,
@@ -25,6 +25,7 @@ from mipplan.planner import (
     Enumeration,
     Instance,
     LpBound,
+    PlanMaker,
     PlanSearch,
     ReducedCosts,
     SearchMethod,
@@ -32,6 +33,7 @@ from mipplan.planner import (
     TooManyError,
     break_ties,
 )
+from mipplan.result import Plan, PlanStatus
 from mipplan_formulations import TimeCostProblem
 
 #: Why a plan of the least cost may not be the most accurate one.
@@ -59,6 +61,24 @@ class Tie(NamedTuple):
 
     found: CertifiedConfiguration | None
     settled: bool
+
+
+def cheapest_of(maker: PlanMaker) -> Plan:
+    """Return the most accurate of the cheapest plans, or the cheapest one found that says that this is not settled."""
+    best, asked, method = maker.cheapest(), maker.asked, maker.method
+    in_rows = asked.pipeline.accuracy.kind is AccuracyKind.TABLE
+    if best.status is not PlanStatus.OPTIMAL or (best.accuracy is None and not in_rows):
+        return best
+    try:
+        check_accuracies(asked.pipeline, asked.profiles)
+    except InputError:  # Where some are not known nothing is said of them.
+        return best
+    method.limits.report("looking for a more accurate plan of the same cost")
+    above, cost = told_apart(best.accuracy or 0.0, len(asked.pipeline.stages)), best.microusd_per_hour or 0
+    found, settled = most_accurate_of(maker.instance, above, cost, method)
+    if found is not None:
+        best = maker.made(found.configuration, cost, found.certificate_ns, None)
+    return best if settled else replace(best, reason=UNSETTLED)
 
 
 def most_accurate_of(
