@@ -251,7 +251,7 @@ class PlanMaker:
         self.request = Request.of(asked, asked.provenance.samples)
         self.instance = self.request.instance()
         # What is under way when the time is up takes longer on a long trace, like its analysis.
-        self._spare_s = min(time.monotonic() - before, limits.deadline.limits.deadline.limit_s() / 4)
+        self._spare_s = min(time.monotonic() - before, limits.deadline.left_s() / 4)
         end = Deadline(limits.deadline.at - self._spare_s)
         self.method = SearchMethod.of(asked, replace(limits, deadline=end))
 
@@ -282,7 +282,7 @@ class PlanMaker:
         deadline, params = self.method.limits.deadline, self._params
         end = min(deadline.share(params.first_share).at, deadline.at - 4.0 * self._spare_s)
         made = self.within(self.instance.deadline_ns, Deadline(end))
-        first_s = max(params.first_s, params.any_share * deadline.limits.deadline.limit_s())
+        first_s = max(params.first_s, params.any_share * deadline.left_s())
         made._params = replace(params, diagnosis_s=0.0, first_s=first_s)
         return made
 
