@@ -10,7 +10,7 @@ limits end the search, it says so.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -20,20 +20,17 @@ from mipplan.core import Float64, InputError, Int64, LimitReachedError
 from mipplan.options import build_problem, check_accuracies
 from mipplan.pipeline import AccuracyKind
 from mipplan.planner import (
-    CertifiedChoice,
     CertifiedConfiguration,
     Enumeration,
     Instance,
     LpBound,
     PlanMaker,
-    PlanSearch,
     ReducedCosts,
     SearchMethod,
-    SearchSpace,
     TooManyError,
     break_ties,
 )
-from mipplan.result import Plan, PlanStatus
+from mipplan.result import Limit, Plan, PlanStatus
 from mipplan_formulations import TimeCostProblem
 
 #: Why a plan of the least cost may not be the most accurate one.
@@ -48,12 +45,9 @@ class TieParams:
     """How far more accurate plans of the same cost are looked for."""
 
     most: int = 2_000  # More options are not looked through.
-    labels: int = (
-        20_000  # A list may hold so many partial choices; of as few no linear relaxation is solved before.
-    )
-    rough: float = (
-        0.005  # Bounds on waits that differ by less than this share of the deadline are not told apart.
-    )
+    #: A list may hold so many partial choices; where all are no more, no linear relaxation is solved before.
+    labels: int = 20_000
+    rough: float = 0.005  # As in `SearchParams`.
 
 
 class Tie(NamedTuple):
@@ -73,9 +67,13 @@ def cheapest_of(maker: PlanMaker) -> Plan:
         check_accuracies(asked.pipeline, asked.profiles)
     except InputError:  # Where some are not known nothing is said of them.
         return best
-    method.limits.report("looking for a more accurate plan of the same cost")
     above, cost = told_apart(best.accuracy or 0.0, len(asked.pipeline.stages)), best.microusd_per_hour or 0
-    found, settled = most_accurate_of(maker.instance, above, cost, method)
+    try:
+        method.limits.report("looking for a more accurate plan of the same cost")
+        found, settled = most_accurate_of(maker.instance, above, cost, method)
+    except (KeyboardInterrupt, LimitReachedError) as stop:
+        is_time = isinstance(stop, LimitReachedError)
+        return replace(best, reason=UNSETTLED, limit=Limit.TIME if is_time else Limit.INTERRUPT)
     if found is not None:
         best = maker.made(found.configuration, cost, found.certificate_ns, None)
     return best if settled else replace(best, reason=UNSETTLED)
@@ -88,16 +86,13 @@ def most_accurate_of(
 
     `instance` may have a floor already; `above` is the least accuracy that is told apart from what is at hand.
     """
-    try:
-        if instance.pipeline.accuracy.kind is AccuracyKind.TABLE:
-            return _of_rows(instance, above, most, method, params)
-        if above > 1:
-            return Tie(None, True)
-        if instance.count_affordable(most) > params.most:
-            return Tie(None, False)
-        return _Ties(_raised(instance, above, most), most, method, params).look()
-    except LimitReachedError:
+    rule = instance.pipeline.accuracy
+    # In a table nothing says which options are more accurate: its rows would be searched one by one.
+    if above > max((known for _, known in rule.rows), default=1.0):
+        return Tie(None, True)
+    if rule.kind is AccuracyKind.TABLE or instance.count_affordable(most) > params.most:
         return Tie(None, False)
+    return _Ties(_raised(instance, above, most), most, method, params).look()
 
 
 def told_apart(accuracy: float, stages: int) -> float:
@@ -121,54 +116,6 @@ def _raised(instance: Instance, least: float, most: int) -> Instance:
     floor = replace(before, floor=least)
     caps = instance.caps[: len(instance.caps) - len(before.caps)]
     return replace(instance, caps=(*caps, *floor.caps), floor=floor)
-
-
-def _of_rows(instance: Instance, above: float, most: int, method: SearchMethod, params: TieParams) -> Tie:
-    """The same where a table says what is accurate: one row after another, the most accurate first."""
-    for row, known in sorted(instance.pipeline.accuracy.rows, key=lambda row: -row[1]):
-        if known < above:
-            break
-        only = _only(instance, dict(row))
-        if only is None or sum(only.cheapest_by_stage().values()) > most:
-            continue
-        if only.count_affordable(most) > params.most:
-            return Tie(None, False)
-        options = only.affordable(most)
-        if not all(table.count for table in options.values()):
-            continue
-        space = only.space(options)
-        outcome = PlanSearch(only, space, method, any_plan=True, budget=most).run()
-        if outcome.best is not None:
-            return Tie(_improved(only, space, outcome.best, method), outcome.finished)
-        if not outcome.finished:
-            return Tie(None, False)
-    return Tie(None, True)
-
-
-def _only(instance: Instance, row: Mapping[str, str]) -> Instance | None:
-    """The same request for the variants of a row; None if some stage cannot run its own."""
-    families = {
-        stage: replace(
-            found,
-            families=tuple(
-                f
-                for f in found.families
-                if stage not in row or (f.variant or instance.pipeline.stages[stage].model) == row[stage]
-            ),
-        )
-        for stage, found in instance.families.items()
-    }
-    made = replace(instance, families=families)
-    return made if made.has_options else None
-
-
-def _improved(
-    instance: Instance, space: SearchSpace, best: CertifiedChoice, method: SearchMethod
-) -> CertifiedConfiguration:
-    """The same plan, with what lowers its certificate for nothing."""
-    deadline = method.limits.deadline
-    choice, own_ns = break_ties(instance, space, best.choice, best.certificate_ns, deadline)
-    return CertifiedConfiguration(space.configuration(choice), own_ns)
 
 
 class _Ties:
@@ -226,8 +173,9 @@ class _Ties:
             return Tie(None, False)
         if listing.best is None:
             return Tie(None, True)
-        best = CertifiedChoice.of(listing.best, space, self._instance)
-        return Tie(_improved(self._instance, space, best, self._method), True)
+        certificate_ns = self._instance.certificate_ns(space.services(listing.best))
+        choice, own_ns = break_ties(self._instance, space, listing.best, certificate_ns, deadline)
+        return Tie(CertifiedConfiguration(space.configuration(choice), own_ns), True)
 
     def _best_of(self, rows: Int64) -> float:
         """Accuracy with the most accurate option of every stage among some rows, ascending."""
