@@ -52,9 +52,10 @@ class Asker:
         self.limits = SearchLimits(self.deadline, progress or (lambda _: None))
         if needs_accuracy:
             check_accuracies(pipeline, profiles)
-        cheapest = plan(pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **settings)
-        #: The cheapest plan of all. Whether one of its cost is more accurate is asked later where it matters.
-        self.cheapest = replace(cheapest, reason=None) if cheapest.status == PlanStatus.OPTIMAL else cheapest
+        #: The cheapest plan of all.
+        self.cheapest = _compared(
+            plan(pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **settings)
+        )
         self.asked = replace(
             self.cheapest,
             choices={},
@@ -106,7 +107,7 @@ class Asker:
         for asked, known in self._known if most_batches is None else ():
             if _is_among(known, objective) and _asks_less(asked, objective):
                 return replace(known, objective=objective)
-        made = best_combination(replace(self.asked, objective=objective), answering, self.limits)
+        made = _compared(best_combination(replace(self.asked, objective=objective), answering, self.limits))
         if made.status is PlanStatus.OPTIMAL and most_batches is None:
             self._known.append((objective, made))
         return made
@@ -174,6 +175,11 @@ def _uncompared(pipeline: Pipeline, settings: dict[str, Any]) -> Iterator[Fault]
     with suppress(InputError):
         if are_timed(pipeline.laws(settings.get("dispatch"))):
             yield Fault("dispatch", f"{message}: not under timed dispatch, where replays are the certificate")
+
+
+def _compared(plan: Plan) -> Plan:
+    """A plan of which it is not said that a tie is not settled: who compares plans asks for more accurate ones."""
+    return replace(plan, reason=None) if plan.status is PlanStatus.OPTIMAL else plan
 
 
 def _capped(objective: Objective, most_mw: int) -> Objective:
