@@ -129,6 +129,13 @@ def cheapest(found: list[Combination], least: float | None) -> int | None:
     return min(costs, default=None)
 
 
+def most_accurate_of(found: list[Combination], cost: int | None) -> float:
+    """The greatest known accuracy of a plan that costs just that; 0 where none is known."""
+    return max(
+        (one.accuracy or 0.0 for one in found if one.cost is not None and one.cost == cost), default=0.0
+    )
+
+
 def front(found: list[Combination]) -> list[tuple[int, float]]:
     """Costs and accuracies that no other combination beats, by cost; accuracies that are close count as one."""
     kept: list[tuple[int, float]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,7 +26,7 @@ from mipplan.core import (
     suggestion,
 )
 from mipplan.options import check_names
-from mipplan.pipeline import Discipline, Dispatch, Pipeline, are_timed
+from mipplan.pipeline import Discipline, Dispatch, Pipeline, are_timed, may_draw
 from mipplan.planner import plan
 from mipplan.profiles import Profiles
 from mipplan.refinement import refine
@@ -119,7 +119,7 @@ def compare(
         lambda: check_laws(pipeline, dispatch),
     )
     contenders, drawn = _contenders(planners), _seeds(seed, seeds, draws)
-    if not pipeline.is_random:
+    if not may_draw(pipeline):
         drawn = drawn[:1]
     parts = [split_trace(one, split) for one in read_traces(trace)]
     (planned_on, judged_on), *others = parts
@@ -320,6 +320,8 @@ def _seeds(seed: int, seeds: Sequence[int] | None, draws: int = 1) -> tuple[int,
     planned_with = range(check_seed(seed), seed + check_seeds(draws, "draws"))
     if seeds is None:
         return tuple((planned_with[-1] + step) % _SEED_LIMIT for step in range(1, _SEEDS + 1))
+    if not isinstance(seeds, Iterable):
+        raise InputError.one("seeds", f"expected a list of numbers, found {shown(seeds)}")
     drawn = tuple(check_seed(other) for other in seeds)
     if not drawn or len(set(drawn)) < len(drawn) or not set(drawn).isdisjoint(planned_with):
         last = f" to {planned_with[-1]}" if draws > 1 else ""

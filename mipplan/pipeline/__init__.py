@@ -31,7 +31,7 @@ from mipplan.pipeline.systems import (
     read_system,
     systems_of,
 )
-from mipplan.pipeline.variants import alike, choosing, combinations, pinned
+from mipplan.pipeline.variants import alike, choosing, combinations, may_draw, pinned
 
 __all__ = [
     "FIRST_RETRY_NS",
@@ -65,6 +65,7 @@ __all__ = [
     "combinations",
     "common_law",
     "duties_text",
+    "may_draw",
     "pinned",
     "read_slo",
     "read_system",

@@ -208,7 +208,7 @@ class Pipeline:
 
     @property
     def is_random(self) -> bool:
-        """Whether any edge draws what it does with a token, so that the seed matters."""
+        """Whether any edge draws what it does with a token, as stages run now, so that the seed matters."""
         return any(edge.probability < 1 or not edge.fanout.is_constant_integer for edge in self._edges)
 
     def incoming(self, name: str) -> tuple[Edge, ...]:

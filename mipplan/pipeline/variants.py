@@ -21,6 +21,12 @@ class ByVariant(dict[str, Any]):
     """A mapping in a document from variants of a stage to what depends on them."""
 
 
+def may_draw(pipeline: Pipeline) -> bool:
+    """Whether any edge draws what it does with a token under some variant: then the seed matters to some plan."""
+    every = (edge.under(model) for edge in pipeline.edges for model in pipeline.stages[edge.parent].models)
+    return any(probability < 1 or not fanout.is_constant_integer for probability, fanout in every)
+
+
 def choosing(pipeline: Pipeline, chosen: Mapping[str, str], *, only: bool = False) -> Pipeline:
     """Return the pipeline whose stages run these variants; with `only` they have no others.
 

@@ -11,7 +11,9 @@ from mipplan.planner.benders import (
 from mipplan.planner.choices import (
     Bounds,
     Candidates,
+    LpBound,
     PathPart,
+    ReducedCosts,
     SearchSpace,
     StagePart,
     TooManyError,
@@ -19,10 +21,11 @@ from mipplan.planner.choices import (
     list_choices,
 )
 from mipplan.planner.cuts import Cut, cover_of, strengthen
+from mipplan.planner.enumeration import Enumeration
 from mipplan.planner.explanation import explain
-from mipplan.planner.heuristics import trim
+from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, trim
 from mipplan.planner.instance import Instance, Request, check_theorem, check_tomorrow, trace_instance
-from mipplan.planner.narrowing import PlanningParams
+from mipplan.planner.narrowing import PlanningParams, options_within
 from mipplan.planner.oracle import ORACLES, CertificateOracle, SeparationOracle
 from mipplan.planner.planning import PlanMaker, plan
 
@@ -32,13 +35,16 @@ __all__ = [
     "Candidates",
     "CertificateOracle",
     "CertifiedChoice",
+    "CertifiedConfiguration",
     "Cut",
+    "Enumeration",
     "Instance",
-    "NarrowingParams",
+    "LpBound",
     "PathPart",
     "PlanMaker",
     "PlanSearch",
     "PlanningParams",
+    "ReducedCosts",
     "Request",
     "SearchMethod",
     "SearchOutcome",
@@ -48,12 +54,14 @@ __all__ = [
     "StagePart",
     "TooManyError",
     "WalkParams",
+    "break_ties",
     "check_search",
     "check_theorem",
     "check_tomorrow",
     "cover_of",
     "explain",
     "list_choices",
+    "options_within",
     "plan",
     "strengthen",
     "trace_instance",

@@ -9,7 +9,7 @@ The planner looks through these choices near its bound, and so does the pricing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -192,9 +192,10 @@ class Candidates:
     cost: Int64  # Shape (k,).
     labels: int = 0  # The most partial choices that were kept at once to find them.
 
-    def in_order(self) -> Candidates:
-        """Return them by cost, those of equal cost by their options: the same order wherever they come from."""
-        order = np.lexsort((*self.picks.T[::-1], self.cost))
+    def in_order(self, rank: Callable[[Int64], Float64] | None = None) -> Candidates:
+        """Return them by a rank of picks, if any, by cost, and by options: the same order wherever they come from."""
+        first = () if rank is None else (rank(self.picks),)
+        order = np.lexsort((*self.picks.T[::-1], self.cost, *first))
         return Candidates(self.picks[order], self.cost[order], self.labels)
 
     def keep(self, kept: Bool) -> Candidates:

@@ -22,7 +22,7 @@ doi:10.2307/1910129.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,8 +82,9 @@ class ChoiceSet:
 class Enumeration:
     """Looks for certified plans that cost at most `most`, if another one is cheaper by at least `step`.
 
-    The modes of the `master` stand for `rows`, ascending. `lp` is over these or more, `costs` are of all of them. Where
-    a good choice `near` chooses from one half of a set, that half is looked at first.
+    The modes of the `master` stand for `rows`, ascending. `lp` is over these or more, if sets are to be bounded anew;
+    `costs` are of all of them. Where a good choice `near` chooses from one half of a set, that half is looked at first.
+    Listed choices are asked about in order of a `rank`, if any, else of cost.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class Enumeration:
         space: SearchSpace,
         master: TimeCostProblem,
         rows: Int64,
-        lp: LpBound,
+        lp: LpBound | None,
         costs: ReducedCosts,
         most: int,
         step: int,
@@ -100,9 +101,11 @@ class Enumeration:
         near: Int64,
         proven: int = 0,
         query_cuts: Sequence[QueryCuts] = (),
+        rank: Callable[[Int64], Float64] | None = None,
         params: EnumerationParams = EnumerationParams(),
     ) -> None:
         self._instance, self._space, self._master, self._lp = instance, space, master, lp
+        self._rank = rank
         self._rows, self._params = space.by_stage(rows), params
         self._capacities = np.array([r.capacity for r in master.resources], dtype=np.int64)
         #: What each row takes of every resource, shape (N, resources).
@@ -194,7 +197,7 @@ class Enumeration:
             paths.append(PathPart(path.activities, path.lag, tuple(waits)))
         bounds = Bounds(self._master.deadline, most - costs.bound, most, self._capacities, labels)
         found = list_choices(parts, paths, bounds, self._params.walk)
-        return found.keep(self._meets_covers(found.picks)).in_order()
+        return found.keep(self._meets_covers(found.picks)).in_order(self._rank)
 
     def _meets_refusal(self, refused: Int64, picks: Int64) -> Bool:
         """Learn from a choice of too little accuracy; which others, shape (k, stages), meet what follows from it."""
@@ -233,7 +236,7 @@ class Enumeration:
             return []
         costs, bounded, tried = whole.costs, whole.bounded, whole.tried
         if rows.size <= self._params.bounded_anew * bounded:
-            found = self._lp.within(rows)
+            found = None if self._lp is None else self._lp.within(rows)
             if found is not None:
                 costs, bounded = found, rows.size
                 rows = self._affordable(rows, costs, self.most)

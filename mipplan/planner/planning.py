@@ -84,8 +84,7 @@ def plan(
 
     Parameters
     ----------
-    pipeline : Pipeline
-    profiles : Profiles
+    pipeline, profiles : Pipeline, Profiles
     trace : Trace, or sequence of Trace
         A sample of the traffic, or several: the plan is certified on each by itself, in any order. It is in-sample.
     slo_s : float, optional
@@ -206,11 +205,12 @@ def plan(
     provenance = Provenance.on(traces, formulation, AUTO if solver == formulation == AUTO else resolved)
     asked = state_question(pipeline, profiles, objective, provenance)
     limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
+    chooses = any(stage.variants for stage in pipeline.stages.values())
+    cheapest = from_front("cheapest_of", "mipplan.variants") if chooses else PlanMaker.cheapest
 
     def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
         """Return what answers the question, with the tokens that the variants make which its pipeline runs."""
-        left_s = limits.deadline.limit_s
-        ending = {"time_limit_s": left_s(), "progress": progress}
+        ending = {"time_limit_s": limits.deadline.limit_s(), "progress": progress}
         if by_replay and asked.guarantee is Guarantee.RELIABLE:
             tomorrow = (_CONFIDENCE if confidence is None else float(confidence), drift, seeds)
             reliably = from_front("plan_reliably", "mipplan.reliability")
@@ -219,21 +219,21 @@ def plan(
             # Whatever the queues, a plan certified for the oldest first is a good beginning, and the one found soonest.
             eldest = replace(asked.objective, discipline=Discipline.OLDEST_FIRST)
             first = PlanMaker(replace(asked, objective=eldest), limits).hurried().cheapest(quick=True)
-            ending["time_limit_s"] = 1e-3 if first.limit is Limit.INTERRUPT else left_s()
+            ending["time_limit_s"] = 1e-3 if first.limit is Limit.INTERRUPT else limits.deadline.limit_s()
             start = replace(first, objective=asked.objective)
             return partial(from_front("refine"), start, traces, margin_s=margin_s, **ending)
         maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
         if budget is not None:
             return partial(maker.fastest, budget)
-        if by_arrival or certificate == CertificateKind.CLASSIC or asked.envelope is not None:
-            return maker.cheapest
-        if resolve_certificate(certificate, maker.request.workloads, runs) is CertificateKind.CLASSIC:
-            return maker.cheapest
+        is_classic = by_arrival or certificate == CertificateKind.CLASSIC or asked.envelope is not None
+        sharp_on = () if is_classic else maker.request.workloads
+        if is_classic or resolve_certificate(certificate, sharp_on, runs) is CertificateKind.CLASSIC:
+            return partial(cheapest, maker)
         first = maker.hurried().cheapest()
-        ending["time_limit_s"] = 1e-3 if first.limit is Limit.INTERRUPT else left_s()
+        ending["time_limit_s"] = 1e-3 if first.limit is Limit.INTERRUPT else limits.deadline.limit_s()
         return partial(from_front("sharpen"), first, traces, runs=runs, **ending)
 
-    if not any(stage.variants for stage in pipeline.stages.values()):
+    if not chooses:
         return answering(asked, limits)()
     best: Plan = from_front("best_combination", "mipplan.variants")(asked, answering, limits)
     return best
@@ -246,33 +246,32 @@ class PlanMaker:
     _near: Configuration | None = None  # Where to begin.
 
     def __init__(self, asked: Plan, limits: SearchLimits, params: PlanningParams = _PLANNING) -> None:
-        assert asked.provenance.samples  # a plan is made for a trace
         limits.report(f"analysing {sum(map(len, asked.provenance.samples)):,} queries")
-        self._asked, self._params, before = asked, params, time.monotonic()
+        self.asked, self._params, before = asked, params, time.monotonic()
         self.request = Request.of(asked, asked.provenance.samples)
         self.instance = self.request.instance()
         # What is under way when the time is up takes longer on a long trace, like its analysis.
         self._spare_s = min(time.monotonic() - before, limits.deadline.left_s() / 4)
         end = Deadline(limits.deadline.at - self._spare_s)
-        self._method = SearchMethod.of(asked, replace(limits, deadline=end))
+        self.method = SearchMethod.of(asked, replace(limits, deadline=end))
 
     def asking(
         self, objective: Objective, limits: SearchLimits, proven: int = 0, *, brief: bool = False
     ) -> PlanMaker:
         """The same, uncapped so far, for an objective's accuracy and power; no such plan costs less than `proven`."""
         made = copy.copy(self)
-        made._asked = replace(self._asked, objective=objective)
-        made.request = Request(made._asked, self.request.samples)
+        made.asked = replace(self.asked, objective=objective)
+        made.request = Request(made.asked, self.request.samples)
         cap = None if objective.energy is None else objective.energy.max_power_mw
         made.instance = self.instance.with_power(cap).with_floor(objective.min_accuracy)
-        made._method, made._proven = replace(self._method, limits=limits), proven
+        made.method, made._proven = replace(self.method, limits=limits), proven
         made._params = replace(self._params, diagnosis_s=0.0) if brief else self._params
         return made
 
     def on(self, asked: Plan, request: Request, after: Plan | None = None) -> PlanMaker:
         """The same for a like plan whose request is at hand, `after` the cheapest one for a larger objective."""
         made = copy.copy(self)
-        made._asked, made.request, made.instance = asked, request, request.instance()
+        made.asked, made.request, made.instance = asked, request, request.instance()
         if after is not None:  # its families are a good beginning, and what it proves holds here, too
             made._near = made.instance.configuration(after.choices)
             made._proven = after.lower_bound_microusd_per_hour or 0
@@ -280,7 +279,7 @@ class PlanMaker:
 
     def hurried(self) -> PlanMaker:
         """The same in the first share of the time, and without a reason where none: what comes next replays it."""
-        deadline, params = self._method.limits.deadline, self._params
+        deadline, params = self.method.limits.deadline, self._params
         end = min(deadline.share(params.first_share).at, deadline.at - 4.0 * self._spare_s)
         made = self.within(self.instance.deadline_ns, Deadline(end))
         first_s = max(params.first_s, params.any_share * deadline.left_s())
@@ -290,17 +289,17 @@ class PlanMaker:
     def within(self, latency_ns: int, deadline: Deadline) -> PlanMaker:
         """The same for another latency and with another deadline: for plans that are proposed, not answers."""
         made = copy.copy(self)
-        made._method = replace(self._method, limits=replace(self._method.limits, deadline=deadline))
+        made.method = replace(self.method, limits=replace(self.method.limits, deadline=deadline))
         made.instance = self.instance.with_deadline(latency_ns)
         return made
 
     def _sooner(self, most_s: float = math.inf) -> SearchMethod:
-        end = min(time.monotonic() + most_s, self._method.limits.deadline.at - self._spare_s)
-        return replace(self._method, limits=replace(self._method.limits, deadline=Deadline(end)))
+        end = min(time.monotonic() + most_s, self.method.limits.deadline.at - self._spare_s)
+        return replace(self.method, limits=replace(self.method.limits, deadline=Deadline(end)))
 
     def cheapest(self, *, quick: bool = False) -> Plan:
         """Return the cheapest plan that keeps the objective; only where a first one is found at once, if `quick`."""
-        instance, limits, params = self.instance, self._method.limits, self._params
+        instance, limits, params = self.instance, self.method.limits, self._params
         report, deadline = limits.report, limits.deadline
         if not instance.has_options:
             return self._infeasible()
@@ -312,12 +311,12 @@ class PlanMaker:
                 report("looking for a first certified plan")
                 first = find_first_plan(instance, params.first_plan, soon, self._near)
                 if first is None and quick:
-                    return self._asked
+                    return self.asked
                 if first is None and soon.is_over:
                     return self._stopped(None, Limit.TIME)
                 if first is None:
                     report("deciding whether any plan can be certified")
-                    at_hand, limit = Feasibility(self._method, params=params.search).find(instance)
+                    at_hand, limit = Feasibility(self.method, params=params.search).find(instance)
                     if at_hand is None:
                         return self._infeasible() if limit is None else self._stopped(None, limit)
                     first = trim(instance, at_hand.configuration, params.first_plan, soon)
@@ -326,16 +325,16 @@ class PlanMaker:
                 if self.request.overtaking is None:
                     is_too_dear = instance.count_affordable(first.cost) > params.most_options
                 else:
-                    at_hand, is_too_dear = narrow(instance, first, self._method, params)
+                    at_hand, is_too_dear = narrow(instance, first, self.method, params)
                 if is_too_dear:
                     return self._stopped(at_hand, Limit.TIME)
-                least = partial(options_within, instance, self._method, params)
+                least = partial(options_within, instance, self.method, params)
                 is_few = instance.count_affordable(at_hand.cost) <= params.narrowing.many
                 space = instance.space((instance.affordable if is_few else least)(at_hand.cost))
                 report(f"choosing among {space.size:,} options")
                 known = CertifiedChoice.of(space.no_worse(at_hand.configuration), space, instance)
                 outcome = PlanSearch(
-                    instance, space, self._method, known=known, proven=self._proven, params=params.search
+                    instance, space, self.method, known=known, proven=self._proven, params=params.search
                 ).run()
                 best = outcome.best
                 assert best is not None  # a search that starts from a plan ends with one
@@ -346,37 +345,38 @@ class PlanMaker:
             is_time = isinstance(stop, LimitReachedError)
             return self._stopped(at_hand, Limit.TIME if is_time else Limit.INTERRUPT)
         lower_bound, limit = (best.cost, None) if optimal else (outcome.lower_bound, outcome.limit)
-        return self._made(space.configuration(choice), lower_bound, own_ns, limit)
+        return self.made(space.configuration(choice), lower_bound, own_ns, limit)
 
     def _stopped(self, at_hand: CertifiedConfiguration | None, limit: Limit) -> Plan:
         """The plan at hand, of which nothing is proven; the cost is bounded by what keeps up with the mean rate."""
         least = sum(self.instance.cheapest_by_stage().values())
         if at_hand is not None:
-            return self._made(at_hand.configuration, least, at_hand.certificate_ns, limit)
+            return self.made(at_hand.configuration, least, at_hand.certificate_ns, limit)
         reason = f"{_STOPPED} before any certified plan was found; allow more time"
-        return replace(self._asked, figures=Figures(None, least), reason=reason, limit=limit)
+        return replace(self.asked, figures=Figures(None, least), reason=reason, limit=limit)
 
     def fastest(self, budget: int) -> Plan:
         """Return the plan with the least certified latency that costs at most `budget` (micro-dollars per hour)."""
-        self._method.limits.report("looking for the least latency within the budget")
+        self.method.limits.report("looking for the least latency within the budget")
         feasibility = Feasibility(self._sooner(), budget, self._params.search)
         best, limit = feasibility.smallest_deadline(self.instance)
         if best is None:
-            if limit is None and not self._method.limits.deadline.is_over:
+            if limit is None and not self.method.limits.deadline.is_over:
                 cheapest = self.cheapest()  # what any plan takes, limits included
                 return self._without_plan(over_budget(cheapest, budget)) if cheapest.choices else cheapest
             reason = f"{_STOPPED} before any plan within the budget was found"
-            return replace(self._asked, reason=reason, limit=limit or Limit.TIME)
-        made = self._made(best.configuration, None, best.certificate_ns, limit)
+            return replace(self.asked, reason=reason, limit=limit or Limit.TIME)
+        made = self.made(best.configuration, None, best.certificate_ns, limit)
         return made.with_slo(max(1, best.certificate_ns))
 
-    def _made(
+    def made(
         self, configuration: Configuration, lower_bound: int | None, certificate_ns: int, limit: Limit | None
     ) -> Plan:
+        """Return the plan of a configuration with what is proven of it; the best one unless a limit stopped that."""
         oracle, services, cost = self.instance.oracle, configuration.services, configuration.microusd_per_hour
         bound_ns, samples = oracle.paths.bound_ns(services), self.request.figures(oracle.by_sample(services))
         return replace(
-            self._asked,
+            self.asked,
             status=PlanStatus.OPTIMAL if limit is None else PlanStatus.FEASIBLE,
             choices=configuration.choices,
             figures=Figures(cost, lower_bound, bound_ns, certificate_ns, samples, **configuration.power_mw),
@@ -385,7 +385,7 @@ class PlanMaker:
         )
 
     def _infeasible(self) -> Plan:
-        self._method.limits.report("finding out why there is no plan")
+        self.method.limits.report("finding out why there is no plan")
         return self._without_plan(self._diagnosis().reason())
 
     def what_would_do(self) -> str:
@@ -397,4 +397,4 @@ class PlanMaker:
         return Diagnosis(self.request, self.instance, feasibility)
 
     def _without_plan(self, reason: str) -> Plan:
-        return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())
+        return replace(self.asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mipplan.core import MAX_DURATION_NS, Fault, InputError, Int64, array_of, frozen, is_whole, shown, to_ns
-from mipplan.replayer.stage_task import ALWAYS, Capacity
+from mipplan.replayer.stage_task import ALWAYS, NEVER, Capacity
 
 #: Far beyond any use: a larger count is a slip.
 MAX_REPLICAS = 1_000_000_000
@@ -128,16 +128,26 @@ class ReplicaSchedule:
 
         The batches, in order of dispatch, were served under this schedule, all within these instants.
         """
+        end_of_batch_ns = batch_start_ns + batch_service_ns
+        return self.planned_ns(start_ns, end_ns) + finishing_ns(
+            self.capacity, batch_start_ns, end_of_batch_ns
+        )
+
+    def planned_ns(self, start_ns: int, end_ns: int) -> int:
+        """The integral of n(t) alone."""
         edges = np.concatenate([[start_ns], np.clip(self.change_ns, start_ns, end_ns), [end_ns]])
-        finishing_ns = _finishing_ns(self.capacity, batch_start_ns, batch_start_ns + batch_service_ns)
-        return _integral(self.replicas, np.diff(edges)) + finishing_ns
+        return _integral(self.replicas, np.diff(edges))
 
 
-def _finishing_ns(capacity: Capacity, start_ns: Int64, end_ns: Int64) -> int:
-    """Integrate max(0, batches under way − capacity) over time."""
+def finishing_ns(
+    capacity: Capacity, start_ns: Int64, end_ns: Int64, low_ns: int = ALWAYS, high_ns: int = NEVER
+) -> int:
+    """Integrate max(0, batches under way − capacity) over time, or between two instants, given all under way then."""
     if capacity.is_constant:
         return 0  # no batch ever starts beyond it
-    ends, instants = np.sort(end_ns), np.concatenate([capacity.from_ns[1:], end_ns])
+    edges = (np.array([low_ns, high_ns]),) if (low_ns, high_ns) != (ALWAYS, NEVER) else ()
+    ends, instants = np.sort(end_ns), np.concatenate([capacity.from_ns[1:], end_ns, *edges])
+    instants = instants.clip(low_ns, high_ns)
     instants.sort()
     total = 0
     # A few instants at a time, because all of them take several times the memory of the batches.

@@ -11,13 +11,23 @@ import numpy as np
 
 from mipplan.core import NS_PER_S, InputError, Int64, check_seed, check_slo, is_whole, shown
 from mipplan.pipeline import Dispatch, Stagger
+from mipplan.profiles import EnergyTerms
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.replaying import hold_on_to_memory
-from mipplan.replayer.schedule import ReplicaSchedule
-from mipplan.replayer.settings import Noise, check_plan, engine_and_seed, read_settings
-from mipplan.replayer.stage_task import NEVER, no_times
+from mipplan.replayer.schedule import ReplicaSchedule, finishing_ns
+from mipplan.replayer.settings import Noise, ReplaySettings, check_plan, engine_and_seed, read_settings
+from mipplan.replayer.stage_task import ALWAYS, NEVER, Served, StageTask, no_times
 from mipplan.replayer.walk import ChunkedReplay, Released
-from mipplan.result import LatencyHistogram, Plan, StreamEnd, StreamResult, exact_sum, resolve_slo_ns
+from mipplan.result import (
+    BusyTimes,
+    LatencyHistogram,
+    Plan,
+    StreamEnd,
+    StreamResult,
+    exact_sum,
+    resolve_slo_ns,
+    run_energy,
+)
 from mipplan.trace import Trace, checked_chunks, read_pieces
 
 #: Queries in a piece: enough to make the work per piece negligible, few enough to stay within some 100 MiB.
@@ -107,7 +117,8 @@ def replay_stream(
     chosen = resolve_engine(engine, settings.needed([plan], in_pieces=True))
     drawn = check_seed(plan.seed if seed is None else seed)
     slo_ns = resolve_slo_ns(plan.pipeline, plan.slo_s if slo_s is None else slo_s)
-    chunks = ChunkedReplay([plan], settings, chosen, drawn)
+    energy = None if plan.energy is None else _Energy(plan, plan.energy, settings)
+    chunks = ChunkedReplay([plan], settings, chosen, drawn, None if energy is None else energy.add)
     result = StreamResult(
         read=0,
         queries=0,
@@ -128,6 +139,8 @@ def replay_stream(
     hold_on_to_memory()
     try:
         for arrival_ns, until_ns in _pieces(source, chunk):
+            if energy is not None:
+                energy.before(arrival_ns, until_ns)
             chunks.advance(arrival_ns, until_ns)
             # One assignment: whenever Ctrl-C comes, `result` is of whole pieces.
             result = replace(
@@ -151,7 +164,64 @@ def replay_stream(
             "this plan, or the times are in another unit (in Python: or raise backlog)"
         )
         raise InputError.one(_origin(source), message if chunks.seen else "holds no arrival")
-    return result
+    return result if energy is None else energy.told_of(result)
+
+
+class _Energy:
+    """Adds up, piece by piece, what energy is made of: busy time by batch size, and what retiring replicas finish."""
+
+    def __init__(self, plan: Plan, terms: EnergyTerms, settings: ReplaySettings) -> None:
+        self._terms, self._draws, self._schedule = terms, plan.draws(), settings.schedule
+        self._busy: dict[str, BusyTimes] = {}
+        self._finishing_ns = dict.fromkeys(settings.schedule, 0)
+        # Of scheduled stages, when batches under way began and end.
+        self._under_way = dict.fromkeys(settings.schedule, (no_times(), no_times()))
+        self._low_ns = self._high_ns = ALWAYS
+
+    def before(self, arrival_ns: Int64, until_ns: int) -> None:
+        """Say what is served next: queries, and everything up to an instant."""
+        self._low_ns, self._high_ns = self._high_ns, until_ns
+        if not self._busy and arrival_ns.size:
+            first_ns, by_hour = int(arrival_ns[0]), self._terms.is_hourly
+            self._busy = {n: BusyTimes(d.busy_mw.size, first_ns, by_hour) for n, d in self._draws.items()}
+
+    def add(self, stage: str, _: StageTask, served: Served) -> None:
+        """Take in what a stage did."""
+        if not self._busy:
+            return  # There is no query.
+        start_ns, service_ns = served.batch_start_ns, served.batch_service_ns
+        self._busy[stage].add(start_ns, served.batch_size, service_ns)
+        if stage in self._schedule:
+            before_ns, due_ns = self._under_way[stage]
+            begun_ns = np.concatenate([before_ns, start_ns])
+            ends_ns = np.concatenate([due_ns, start_ns + service_ns])
+            capacity = self._schedule[stage].capacity
+            self._finishing_ns[stage] += finishing_ns(
+                capacity, begun_ns, ends_ns, self._low_ns, self._high_ns
+            )
+            left = ends_ns > self._high_ns
+            self._under_way[stage] = begun_ns[left], ends_ns[left]
+
+    def told_of(self, result: StreamResult) -> StreamResult:
+        """Return the result with what the run took."""
+        if result.partial:
+            return replace(result, energy_reason="the run ended early")
+        first_ns, last_ns = result.first_ns, max(stage.last_exit_ns for stage in result.stages.values())
+        replicas = {name: stage.replicas for name, stage in result.stages.items()}
+        span_ns = last_ns - first_ns
+        paid_ns = {
+            name: count * span_ns
+            if name not in self._schedule
+            else self._schedule[name].planned_ns(first_ns, last_ns) + self._finishing_ns[name]
+            for name, count in replicas.items()
+        }
+        draws, terms, queries = self._draws, self._terms, result.queries
+        busy = {name: self._busy[name] for name in replicas}
+        try:
+            taken = run_energy(busy, replicas, draws, paid_ns, terms, queries, first_ns, span_ns)
+        except InputError as error:
+            return replace(result, energy_reason=error.faults[0].message)
+        return replace(result, energy=taken)
 
 
 def _pieces(

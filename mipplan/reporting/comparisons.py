@@ -12,7 +12,7 @@ from rich.table import Table
 
 from mipplan.comparison import Comparison, Contender
 from mipplan.documents import write_atomically
-from mipplan.pipeline import Pipeline, are_timed
+from mipplan.pipeline import Pipeline, are_timed, may_draw
 from mipplan.reporting.catalog import sample_notes
 from mipplan.reporting.documents import ChoiceReport, Report, TraceReport, without_absent
 from mipplan.reporting.plans import choice_reports
@@ -136,7 +136,7 @@ def _comparison_notes(pipeline: Pipeline, comparison: Comparison) -> list[str]:
             "baseline's plans for one each the dearest stands"
         )
     compared = {row.planner for row in comparison.rows}
-    if not pipeline.is_random:
+    if not may_draw(pipeline):
         notes.append("this pipeline draws nothing at random: any seed gives the same replay")
     if comparison.discipline != "oldest_first":
         # Of timed plans the certificate is their replay, under whichever discipline all are judged by.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 import numpy as np
 from pydantic import model_serializer
@@ -106,6 +106,9 @@ class StreamReport(Report):
     stages: dict[str, StreamStageReport]
     written: list[str]
     stagger_s: dict[str, float] | None = None
+    energy: Annotated[dict[str, float] | None, "energy.figures"] = None
+    stage_energy_j: Annotated[dict[str, dict[str, float]] | None, "energy.by_stage"] = None
+    energy_reason: Annotated[str | None, "energy_reason"] = None
 
     _brief = model_serializer(mode="wrap")(without_absent)
 
@@ -317,11 +320,8 @@ def _staggers_s(result: ReplayResult | StreamResult) -> dict[str, float] | None:
 
 def show_stream(console: Console, report: StreamReport) -> None:
     """Objective, misses and cost; latencies; what each stage did."""
-    queries = counted(report.queries, "query", "queries")
-    span = seconds_text(report.last_s - report.first_s)
-    console.print(
-        f"[bold]{escape(report.plan_file)}[/bold] on {escape(report.trace_file)}: {queries}, {span}\n"
-    )
+    size = f"{counted(report.queries, 'query', 'queries')}, {seconds_text(report.last_s - report.first_s)}"
+    console.print(f"[bold]{escape(report.plan_file)}[/bold] on {escape(report.trace_file)}: {size}\n")
     show_parts(console, figures(_stream_figures(report)), _stage_table(report.stages))
     notes = [
         f"quantiles are at most {report.quantile_error:.1%} too high and never too low; all else is exact"
@@ -334,7 +334,8 @@ def show_stream(console: Console, report: StreamReport) -> None:
 
 def _stream_figures(report: StreamReport) -> list[tuple[str, str]]:
     latencies = ", ".join(f"{LABELS[name]} {seconds_text(value)}" for name, value in report.latency_s.items())
-    rows = [_replayed(report)]
+    energy = f"not known: {report.energy_reason}" if report.energy_reason else energy_text(report.energy)
+    rows = [_replayed(report), *([("energy", energy)] if energy else [])]
     if report.end == StreamEnd.COMPLETE:  # what is missing of a partial result are the slow queries
         verdict = objective_text(report.quantile, report.slo_s, report.queries, report.misses)
         rows.append(("objective", verdict))

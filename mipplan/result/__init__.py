@@ -48,6 +48,7 @@ from mipplan.result.stream import (
     systems_text,
 )
 from mipplan.result.timeline import (
+    BusyTimes,
     RunEnergy,
     StageEnergy,
     StepFunction,
@@ -55,6 +56,7 @@ from mipplan.result.timeline import (
     check_window,
     check_windows,
     energy_text,
+    run_energy,
 )
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "RELATIVE_ERROR",
     "Alternative",
     "BatchAssignment",
+    "BusyTimes",
     "CertificateKind",
     "Choice",
     "CriticalStage",
@@ -119,6 +122,7 @@ __all__ = [
     "relevant_profiles",
     "resolve_objective",
     "resolve_slo_ns",
+    "run_energy",
     "state_manner",
     "step_text",
     "systems_text",

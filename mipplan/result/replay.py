@@ -47,7 +47,7 @@ from mipplan.result.stream import (
     stage_row,
     systems_text,
 )
-from mipplan.result.timeline import RunEnergy, StepFunction, Windows, latency_windows, run_energy
+from mipplan.result.timeline import BusyTimes, RunEnergy, StepFunction, Windows, latency_windows, run_energy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -279,8 +279,12 @@ class ReplayResult(Printable):
         terms, first_ns = self.energy_terms, int(self.ingress_ns[0])
         if terms is None:
             return None
-        paid_ns, queries = self.paid_replica_ns, self.queries
-        return run_energy(self.stages, self.draws, paid_ns, terms, queries, first_ns, self.span_ns)
+        busy = {n: BusyTimes(d.busy_mw.size, first_ns, terms.is_hourly) for n, d in self.draws.items()}
+        for name, stage in self.stages.items():
+            busy[name].add(stage.batch_start_ns, stage.batch_size, stage.batch_service_ns)
+        replicas = {name: stage.replicas for name, stage in self.stages.items()}
+        paid_ns, span_ns = self.paid_replica_ns, self.span_ns
+        return run_energy(busy, replicas, self.draws, paid_ns, terms, self.queries, first_ns, span_ns)
 
     def utilisation(self, stage: str) -> float:
         """Share of the paid replica time of a stage that was busy, between first ingress and last exit.

@@ -33,6 +33,7 @@ from mipplan.pipeline import stagger_text
 if TYPE_CHECKING:
     from mipplan.result.replay import ReplayResult
     from mipplan.result.stage import BatchAssignment, StageReplay
+    from mipplan.result.timeline import RunEnergy
 
 PRECISION_BITS = 10
 #: No quantile is further above the true one than this share of it (and never below it).
@@ -210,6 +211,10 @@ class StreamResult(Printable):
     end: StreamEnd = StreamEnd.COMPLETE
     staggers_ns: Mapping[str, int] = field(default_factory=dict)
     """Time between the outputs of a batch on their way to other stages, by stage."""
+    energy: RunEnergy | None = None
+    """What the run took, exactly; None where the plan asks nothing of energy, and where it is not known."""
+    energy_reason: str | None = None
+    """Why it is not known."""
 
     max_latency_s = FieldOf[float]("histogram.largest_ns", NS_PER_S)
     """Largest latency (s)."""
@@ -243,6 +248,12 @@ class StreamResult(Printable):
         """Share of queries slower than `slo_s`."""
         return self.misses / self.queries
 
+    def energy_text(self) -> str:
+        """What the run took in a line, or why that is not known; empty where nothing was asked of it."""
+        if self.energy is not None:
+            return self.energy.text
+        return f"not known: {self.energy_reason}" if self.energy_reason else ""
+
     def _summary(self) -> Summary:
         slower = latency = None
         if self.queries:
@@ -255,6 +266,7 @@ class StreamResult(Printable):
                 ("read", f"{self.read:,} queries" if self.partial else ""),
                 ("latency", latency),
                 ("slower", slower),
+                ("energy", self.energy_text()),
                 ("manner", manner_text(self)),
             ),
             headings=STAGE_HEADINGS,

@@ -29,8 +29,6 @@ from mipplan.result.stream import exact_product_sum
 if TYPE_CHECKING:
     import pandas as pd
 
-    from mipplan.result.stage import StageReplay
-
 _PJ_PER_J, _J_PER_KWH = 10**12, 3_600_000
 #: At most this many windows are made, because nobody reads more, and they would fill the memory.
 MOST_WINDOWS = 1_000_000
@@ -314,8 +312,38 @@ def energy_text(figures: Mapping[str, float] | None) -> str:
     )
 
 
+class BusyTimes:
+    """How long batches of 1, …, `cap` were served at a stage; told apart by hours from `first_ns` on where asked."""
+
+    def __init__(self, cap: int, first_ns: int, by_hour: bool) -> None:
+        self._cap, self._first_ns, self._by_hour = cap, first_ns, by_hour
+        self._ns: dict[int, Int64] = {}
+
+    def add(self, start_ns: Int64, size: Int64, service_ns: Int64) -> None:
+        """Count more batches, shape (k,): when they began, how large they were, and how long they took."""
+        if not size.size:
+            return
+        end_ns, low, high = start_ns + service_ns, 0, 0
+        if self._by_hour:
+            low = (int(start_ns.min()) - self._first_ns) // NS_PER_HOUR
+            high = (int(end_ns.max()) - 1 - self._first_ns) // NS_PER_HOUR
+        for hour in range(low, high + 1):
+            busy_ns, begin_ns = service_ns, self._first_ns + hour * NS_PER_HOUR
+            if self._by_hour:
+                inside = np.minimum(end_ns, begin_ns + NS_PER_HOUR) - np.maximum(start_ns, begin_ns)
+                busy_ns = np.maximum(inside, 0)
+            total = self._ns.setdefault(hour, np.zeros(self._cap, dtype=np.int64))
+            np.add.at(total, size - 1, busy_ns)
+
+    def at(self, hour: int) -> list[int]:
+        """By batch size, in one hour; in the first one all of it, where hours are not told apart."""
+        found: list[int] = self._ns[hour].tolist() if hour in self._ns else [0] * self._cap
+        return found
+
+
 def run_energy(
-    stages: Mapping[str, StageReplay],
+    busy: Mapping[str, BusyTimes],
+    replicas: Mapping[str, int],
     draws: Mapping[str, PowerDraw],
     paid_ns: Mapping[str, int],
     terms: EnergyTerms,
@@ -330,16 +358,16 @@ def run_energy(
     """
     by_hour, last_ns = terms.is_hourly, first_ns + span_ns
     starts = range(first_ns, max(last_ns, first_ns + 1), NS_PER_HOUR) if by_hour else [first_ns]
-    found = {name: StageEnergy(0, 0) for name in stages}
+    found = {name: StageEnergy(0, 0) for name in busy}
     usd, gco2 = Fraction(0), Fraction(0)
     for hour, low_ns in enumerate(starts):
         high_ns, drawn_pj = min(last_ns, low_ns + NS_PER_HOUR) if by_hour else last_ns, 0
-        for name, stage in stages.items():
-            if by_hour and paid_ns[name] != stage.replicas * span_ns:
+        for name, times in busy.items():
+            if by_hour and paid_ns[name] != replicas[name] * span_ns:
                 message = "what goes by the hour needs the same replicas throughout the run"
                 raise InputError.one("energy", message)
-            held_ns = stage.replicas * (high_ns - low_ns) if by_hour else paid_ns[name]
-            busy_ns = _busy_ns(stage, draws[name].busy_mw.size, low_ns, high_ns if by_hour else None)
+            held_ns = replicas[name] * (high_ns - low_ns) if by_hour else paid_ns[name]
+            busy_ns = times.at(hour)
             busy_pj = sum(ns * mw for ns, mw in zip(busy_ns, draws[name].busy_mw.tolist(), strict=True))
             idle_pj = draws[name].idle_mw * (held_ns - sum(busy_ns))
             before, drawn_pj = found[name], drawn_pj + idle_pj + busy_pj
@@ -347,16 +375,3 @@ def run_energy(
         kwh, (price, grams) = Fraction(drawn_pj, _PJ_PER_J * _J_PER_KWH), terms.at_hour(hour)
         usd, gco2 = usd + kwh * price, gco2 + kwh * grams
     return RunEnergy(found, queries, span_ns, float(usd), None if terms.gco2_per_kwh is None else float(gco2))
-
-
-def _busy_ns(stage: StageReplay, cap: int, low_ns: int, high_ns: int | None) -> list[int]:
-    """Time that batches of 1, …, `cap` were served, of it what lies between two instants, if any are given."""
-    busy_ns: Int64 = stage.batch_service_ns
-    if high_ns is not None:
-        start_ns = stage.batch_start_ns
-        inside = np.minimum(start_ns + busy_ns, high_ns) - np.maximum(start_ns, low_ns)
-        busy_ns = np.maximum(inside, 0)
-    total = np.zeros(cap, dtype=np.int64)
-    np.add.at(total, stage.batch_size - 1, busy_ns)
-    found: list[int] = total.tolist()
-    return found

@@ -5,5 +5,7 @@ from .front import most_accurate as most_accurate
 from .front import pareto as pareto
 from .menu import PlanMenu as PlanMenu
 from .menu import menu as menu
+from .ties import UNSETTLED as UNSETTLED
+from .ties import cheapest_of as cheapest_of
 from .weighing import WeighedPlan as WeighedPlan
 from .weighing import weigh as weigh

@@ -19,6 +19,7 @@ from mipplan.profiles import MW_PER_W, EnergyTerms, Profiles, Use
 from mipplan.result import CertificateKind, Figures, Guarantee, Objective, Plan, PlanStatus
 from mipplan.trace import Trace
 from mipplan.variants.combinations import best_combination
+from mipplan.variants.ties import told_apart
 
 #: Accuracies of up to this many combinations are listed, so that none in between has to be looked for.
 _MOST_LISTED = 20_000
@@ -52,8 +53,8 @@ class Asker:
         if needs_accuracy:
             check_accuracies(pipeline, profiles)
         #: The cheapest plan of all.
-        self.cheapest = plan(
-            pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **settings
+        self.cheapest = _compared(
+            plan(pipeline, profiles, trace, time_limit_s=time_limit_s, progress=progress, **settings)
         )
         self.asked = replace(
             self.cheapest,
@@ -106,7 +107,7 @@ class Asker:
         for asked, known in self._known if most_batches is None else ():
             if _is_among(known, objective) and _asks_less(asked, objective):
                 return replace(known, objective=objective)
-        made = best_combination(replace(self.asked, objective=objective), answering, self.limits)
+        made = _compared(best_combination(replace(self.asked, objective=objective), answering, self.limits))
         if made.status is PlanStatus.OPTIMAL and most_batches is None:
             self._known.append((objective, made))
         return made
@@ -130,7 +131,7 @@ class Asker:
 
     def next_above(self, accuracy: float) -> float:
         """Return the least accuracy that is told apart from this one, above it."""
-        return accuracy + 2 * (len(self.asked.pipeline.stages) + 3) / 1e9
+        return told_apart(accuracy, len(self.asked.pipeline.stages))
 
     def accuracies(self) -> list[float] | None:
         """Every accuracy that some combination of options has, ascending; None if there are too many."""
@@ -174,6 +175,11 @@ def _uncompared(pipeline: Pipeline, settings: dict[str, Any]) -> Iterator[Fault]
     with suppress(InputError):
         if are_timed(pipeline.laws(settings.get("dispatch"))):
             yield Fault("dispatch", f"{message}: not under timed dispatch, where replays are the certificate")
+
+
+def _compared(plan: Plan) -> Plan:
+    """A plan of which it is not said that a tie is not settled: who compares plans asks for more accurate ones."""
+    return replace(plan, reason=None) if plan.status is PlanStatus.OPTIMAL else plan
 
 
 def _capped(objective: Objective, most_mw: int) -> Objective:

@@ -25,7 +25,10 @@ from mipplan.core import MICRODOLLARS_PER_DOLLAR, SearchLimits
 from mipplan.pipeline import AccuracyKind, Pipeline, choosing, combinations, pinned
 from mipplan.planner import Request
 from mipplan.result import Guarantee, Limit, Plan, PlanStatus, accuracy_of
+from mipplan.variants.ties import UNSETTLED
 
+#: At most this many combinations are opened only because one may have a more accurate plan of the same cost.
+_MOST_TIED = 3
 #: Makes what answers the question that a plan without choices states, within limits.
 Answering = Callable[[Plan, SearchLimits], Callable[[], Plan]]
 
@@ -135,6 +138,8 @@ class _Search:
         self._first: Plan | None = None
         self._lower_bound = math.inf  # Of what was opened.
         self._stopped: Limit | None = None
+        self._unsettled: set[int | None] = set()  # Costs of which another plan may be more accurate.
+        self._tied = 0  # Combinations opened for ties alone.
         self.opened = 0
 
     def run(self) -> Plan:
@@ -143,13 +148,20 @@ class _Search:
             self._best is None
             or _has_failed(self._best)
             or self._value(self._best) > self._open[0].lower_bound
+            or self._is_tied(self._best)
         ):
+            self._tied += self._best is not None and self._is_tied(self._best)
             if self.opened and (self._limits.deadline.is_over or self._stopped is Limit.INTERRUPT):
                 self._stopped = self._stopped or Limit.TIME
                 break
             next_one = heapq.heappop(self._open)
             self._take(next_one, self._answering(next_one.asked, self._share())())
         return self._concluded()
+
+    def _is_tied(self, best: Plan) -> bool:
+        """Whether the next combination, which is no cheaper, may have a more accurate plan of the same cost."""
+        settles = best.status is PlanStatus.OPTIMAL and best.accuracy is not None and self._tied < _MOST_TIED
+        return settles and self._value(best) == self._open[0].lower_bound
 
     def _share(self) -> SearchLimits:
         """Where nothing is known of the combinations to come, each has its share of the time that is left."""
@@ -164,6 +176,8 @@ class _Search:
         if plan.status is not PlanStatus.INFEASIBLE:
             bound = plan.lower_bound_microusd_per_hour
             self._lower_bound = min(self._lower_bound, combination.lower_bound if bound is None else bound)
+        if plan.reason == UNSETTLED:
+            self._unsettled.add(plan.microusd_per_hour)
         if plan.choices and (self._best is None or self._rank(plan) < self._rank(self._best)):
             self._best = plan
         cost = (
@@ -219,7 +233,11 @@ class _Search:
             return replace(self._best, figures=figures, reason=why, limit=limit)
         if lower_bound >= cost or not math.isfinite(lower_bound):
             figures = replace(self._best.figures, lower_bound_microusd_per_hour=cost)
-            return replace(self._best, status=PlanStatus.OPTIMAL, figures=figures, reason=None, limit=None)
+            # Plans found otherwise than by certificates, and those of unknown accuracy, have no ties to settle.
+            has_ties = self._best.accuracy is not None and self._best.guarantee is not Guarantee.REPLAY
+            open_tie = cost in self._unsettled or self._stopped is not None or left <= cost
+            why = UNSETTLED if has_ties and open_tie else None
+            return replace(self._best, status=PlanStatus.OPTIMAL, figures=figures, reason=why, limit=None)
         figures = replace(self._best.figures, lower_bound_microusd_per_hour=int(lower_bound))
         return replace(self._best, status=PlanStatus.FEASIBLE, figures=figures, reason=reason, limit=limit)
 

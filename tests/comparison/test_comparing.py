@@ -269,6 +269,34 @@ def test_refinement_starts_from_the_certified_plan_which_is_made_once(
     assert comparison.row("refined").estimator_calls == 3 + 5
 
 
+def test_seeds_count_where_a_variant_that_does_not_run_today_draws_at_random() -> None:
+    instance = hand_made()
+    document, tables = instance.pipeline.to_document(), list(instance.profiles.tables.values())
+    first, edge = next(iter(document["stages"])), document["edges"][0]
+    model = document["stages"][first]["model"]
+    edge.pop("probability", None)
+    document["stages"][first] |= {"model": model, "variants": [model, "quick"]}
+    edge["fanout"] = {model: 1, "quick": {"values": [1, 2], "weights": [1, 1]}}
+    tables += [replace(table, model="quick") for table in tables if table.model == model]
+    slowed = [replace(t, latency_ms=t.latency_ms * (50 if t.model == model else 1)) for t in tables]
+    profiles = mp.Profiles.from_parts(instance.profiles.hardware.values(), slowed)
+    pipeline = mp.Pipeline.from_document(document)
+    assert not pipeline.is_random
+    found = mp.compare(
+        pipeline,
+        profiles,
+        instance.trace,
+        seeds=[5, 6],
+        planners=["certified"],
+        slo_s=3.0,
+        time_limit_s=LIMIT_S,
+    )
+    (row,) = found.rows
+    assert row.plan.choices[first].variant == "quick"
+    assert found.seeds == (5, 6)
+    assert len(row.over_seeds) == 2
+
+
 def test_progress_names_the_planner(problem: Problem) -> None:
     lines: list[str] = []
     mp.compare(*problem, planners=["half_slo", "certified"], progress=lines.append)

@@ -10,8 +10,9 @@ import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
 from mipplan.pipeline import AccuracyKind, combinations
 from mipplan.result import PlanDocument
+from mipplan.variants import UNSETTLED
 from oracle_planner import TooLargeError
-from oracle_variants import CLOSE, Combination, cheapest, front
+from oracle_variants import CLOSE, Combination, cheapest, front, most_accurate_of
 from planning_instances import check_ranges
 from variant_instances import VariantInstance, variant_instance
 
@@ -39,7 +40,10 @@ def test_plans_and_fronts_are_those_of_brute_force() -> None:
             check_budgets(instance, truth)
             check_menu(instance, truth)
     assert skipped <= 0.5 * len(numbers)
-    assert min(verdicts["optimal"], verdicts["infeasible"]) >= 0.1 * sum(verdicts.values())
+    assert min(verdicts["optimal"], verdicts["infeasible"]) >= 0.1 * (
+        sum(verdicts.values()) - verdicts["settled"]
+    )
+    assert verdicts["settled"] >= 0.9 * verdicts["optimal"]
     if len(numbers) > 100:
         assert all(features[feature] >= 0.02 * len(numbers) for feature in COMMON), features
     write_summary(
@@ -56,7 +60,7 @@ def test_plans_and_fronts_are_those_of_brute_force() -> None:
 
 
 def check_floors(instance: VariantInstance, truth: list[Combination], verdicts: Counter[str]) -> None:
-    """Whatever the least accuracy, the plan costs what brute force's does; a higher one is never cheaper."""
+    """Whatever the least accuracy, the plan costs what brute force's does, and of these it is the most accurate."""
     values = sorted({one.accuracy for one in truth if one.accuracy is not None})
     floors = [None, values[0], values[len(values) // 2], min(1.0, values[-1] * 0.999), values[-1]]
     before = 0
@@ -73,6 +77,10 @@ def check_floors(instance: VariantInstance, truth: list[Combination], verdicts: 
         assert least >= before
         before = least
         check_chosen(plan, truth)
+        # Which rows of a table are more accurate is not looked for.
+        verdicts["settled"] += plan.reason is None or plan.pipeline.accuracy.kind is AccuracyKind.TABLE
+        assert plan.reason in (None, UNSETTLED)
+        assert plan.reason or (plan.accuracy or 0.0) >= most_accurate_of(truth, least) - CLOSE, floor
         # Where variants make other tokens, or accuracy is a table, combinations are planned one by one.
         if len(combinations(plan.pipeline)) == 1 and plan.pipeline.accuracy.kind is not AccuracyKind.TABLE:
             check_ranges(plan)

@@ -216,7 +216,8 @@ def test_few_combinations_are_opened() -> None:
     plan = mp.plan(pipeline(fanout={"n": 1, "s": 2, "m": 20}), profiles(), TRACE, progress=lines.append)
     assert plan.status == "optimal"
     assert any("bounding 3 combinations" in line for line in lines)
-    assert sum("opened" in line for line in lines) == 1
+    # The bound of the second is what the first costs, so that it might have a more accurate plan of that cost.
+    assert sum("opened" in line for line in lines) == 2
 
 
 @pytest.mark.parametrize(
