@@ -2,8 +2,8 @@
 
 Models sleep, so that two cores carry all servers at once. What is predicted is as in `benchmarks.truth.run`. A case
 that misses a limit is measured again, twice at most, with only such cases beside it, since the machine may have been
-disturbed; one that misses every time fails. So does a server that is not there, but for Triton, whose wheel a package index may not
-have for this Python: it is left out, loudly, unless ``MIPPLAN_TRITON=require`` promises it.
+disturbed; one that misses every time fails. So does a server that is not there, but for Triton, whose wheel a package
+index may not have for this Python: it is left out, loudly, unless ``MIPPLAN_TRITON=require`` promises it.
 """
 
 from __future__ import annotations

@@ -50,9 +50,7 @@ class PresolveParams:
     passes: int = 20  # 20 passes between two looks at which modes are left.
     least_gain: float = 0.01  # As long as these close a hundredth of the gap.
     tight_worth: float = 0.8  # Diagrams are drawn anew when a fifth of the modes is gone.
-    first_share: float = (
-        0.4  # The first dive begins after two fifths of the time, so that it comes to an end.
-    )
+    first_share: float = 0.4  # The first dive begins after two fifths of the time: it comes to an end.
     dive_passes: int = 10  # 10 passes between two steps of a dive.
     dive_share: float = 0.34  # A third of the activities left is settled at a time in a dive.
     ascent: AscentParams = field(default_factory=AscentParams)
@@ -103,8 +101,7 @@ def shrink(
     time_limit_s : float, optional
         Wall-clock seconds; what is found by then stays.
     formulation : str, optional
-        Whose relaxation is solved. Left out: `potentials` first, as it is quick, and then, unless there are many
-        paths, `levels`.
+        Whose relaxation is solved. Left out: quick `potentials` first, then, unless there are many paths, `levels`.
     proven : float, optional
         What all selections of interest are known to cost at least.
     params : PresolveParams, optional
@@ -322,8 +319,8 @@ def solve_reduced(
 
     `solve` gets the smaller problem, settings with the time left, and the best selection known, if it is left there.
     """
-    deadline, time_limit_s = settings.deadline(), settings.share(params.share).time_limit_s
-    reduced = shrink(problem, start=start, time_limit_s=time_limit_s, proven=settings.proven, params=params)
+    deadline, limit_s = settings.deadline(), settings.share(params.share).time_limit_s
+    reduced = shrink(problem, start=start, time_limit_s=limit_s, proven=settings.proven, params=params)
     cost = reduced.cost
     many = len(breakable_paths(reduced.problem)) > params.few_paths
     if many and cost is not None and cost - reduced.lower_bound > settings.gap * cost:
