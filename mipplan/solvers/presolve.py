@@ -44,9 +44,7 @@ class PresolveParams:
     share: float = 0.4  # At most two fifths of a time limit, so that enough is left for solving.
     # What follows is for dual ascent, where there are more paths than that; measured on layered graphs of 100 stages.
     tight_share: float = 0.95  # At most so much of what is then left: models of such problems get nowhere.
-    cover_gain: float = (
-        2e-3  # Linear programs for first prices while the bound rises by a fifth of a percent.
-    )
+    cover_gain: float = 2e-3  # Linear programs for first prices while the bound rises by 0.2 %.
     passes: int = 20  # 20 passes between two looks at which modes are left.
     least_gain: float = 0.01  # As long as these close a hundredth of the gap.
     tight_worth: float = 0.8  # Diagrams are drawn anew when a fifth of the modes is gone.
