@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mipplan.calculus.samplepath import SAFE, TIME_CHECK, latest_start_ns
+from mipplan.calculus.samplepath import SAFE, TIME_CHECK, latest_start_ns, running_maxima
 from mipplan.core import (
     UNLIMITED_NS,
     Bool,
@@ -25,7 +25,6 @@ from mipplan.core import (
     SampleParams,
     find_largest,
     greatest_values,
-    running_maximum,
 )
 
 
@@ -36,8 +35,8 @@ class WaitParams:
     # Rates on the grid are this factor apart; the grid is the same for all stages, so that they share evaluations.
     grid_ratio: float = 1.02
     grid_tokens: int = 1024  # Tokens of a rate on the grid: 1/R is a whole number of ns for 1,024 of them.
-    # Every 16th rate of the grid is evaluated on the trace, because what lies between is bounded well from there.
-    coarse: int = 16
+    # Every 24th rate of the grid is evaluated on the trace, because what lies between is bounded well from there.
+    coarse: int = 24
     # Of 1.5 times as many tokens as wait longer than the quantile it is remembered what they wait for,
     # because at other rates other tokens are slowest.
     remembered: float = 1.5
@@ -233,13 +232,11 @@ def _scaled_waits(
         latest = max(latest, int(probes.ingress_ns.max(initial=0)))
     if (latest - base + 1) * tokens + (newest + 1) * period_ns >= SAFE:
         return None
-    work = np.arange(arrival_ns.size, dtype=np.int64) if position is None else position.astype(np.int64)
-    work *= np.int64(period_ns)
-    key = arrival_ns - np.int64(base)
-    key *= np.int64(tokens)
-    key -= work
-    greatest = running_maximum(key, out=work)
-    return _Scaled(np.subtract(greatest, key, out=key), greatest, base, period_ns)
+    waits, greatest = np.empty((2, arrival_ns.size), dtype=np.int64)
+    for some, key, so_far, _ in running_maxima(arrival_ns, base, period_ns, tokens, position):
+        greatest[some] = so_far
+        np.subtract(so_far, key, out=waits[some])
+    return _Scaled(waits, greatest, base, period_ns)
 
 
 class Wait(Protocol):
@@ -330,11 +327,16 @@ class WaitCurve:
             return found
         step = grid_step(period_ns / tokens)
         below = step // _PARAMS.coarse * _PARAMS.coarse if step >= 0 else -1
-        beside = [_reduced(*grid_rate(s)) for s in (below, below + _PARAMS.coarse if step >= 0 else 0)]
+        beside = [_reduced(*grid_rate(s)) for s in (below + _PARAMS.coarse if step >= 0 else 0, below)]
+        # The slower one mostly tells enough: then the trace is not looked at for the faster one, too.
         for rate in [key] if key in beside else beside:
             if rate not in self._known:
                 self.queue.evaluate(rate)
-        return self._known[key] if key in self._known else max(self._between(key)[0], self._bound(*key))
+            faster_ns, slower_ns = self._between(key)
+            found = max(faster_ns, self._bound(*key))
+            if slower_ns <= least_ns or found > most_ns:
+                break
+        return self._known.get(key, found)
 
     def _between(self, key: tuple[int, int]) -> tuple[int, int]:
         """Waits at the evaluated rates next to one, or at itself: it lies between them."""

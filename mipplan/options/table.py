@@ -367,10 +367,10 @@ def wait_bounds(
     # From fast to slow, by halving where the bounds still differ; they do not fall.
     distinct, farthest = list(wanted), UNLIMITED_NS if beyond_ns is None else beyond_ns
     found = [0] * len(distinct)
-    found[0] = curve.lower(*distinct[0], most_ns=farthest)
+    found[0] = curve.lower(*distinct[0], tolerance_ns, farthest)
     found[-1] = found[0]
     if found[0] <= farthest:
-        found[-1] = max(found[0], curve.lower(*distinct[-1], most_ns=farthest))
+        found[-1] = max(found[0], curve.lower(*distinct[-1], tolerance_ns, farthest))
     pending = [(0, len(distinct) - 1)]
     while pending:
         low, high = pending.pop()
@@ -378,7 +378,7 @@ def wait_bounds(
             found[low + 1 : high] = [found[low]] * max(0, high - low - 1)
         elif high - low > 1:
             middle = (low + high) // 2
-            bound_ns = curve.lower(*distinct[middle], most_ns=farthest)
+            bound_ns = curve.lower(*distinct[middle], tolerance_ns, farthest)
             found[middle] = min(found[high], max(found[low], bound_ns))
             pending += [(low, middle), (middle, high)]
     return np.array(found, dtype=np.int64)[place]
