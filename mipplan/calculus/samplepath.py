@@ -217,9 +217,10 @@ def latest_start_ns(
 def running_maxima(
     arrival_ns: Int64, base: int, period_ns: int, tokens: int, position: Int64 | None
 ) -> Iterator[tuple[slice, Int64, Int64, Int64]]:
-    """Go piece by piece through ``K = (E − base)·tokens − p·period_ns``: which tokens, K, its maximum so far, p·period_ns.
+    """Go piece by piece through ``K = (E − base)·tokens − p·period_ns``: which tokens, K, its maximum so far, work.
 
-    The arrays are written again for the next piece: with long traces, making more is what takes the time.
+    The work is p·period_ns. The arrays are written again for the next piece: with long traces, making more is what
+    takes the time.
     """
     size = min(PIECE, arrival_ns.size)
     counted = np.arange(size, dtype=np.int64) * np.int64(period_ns)

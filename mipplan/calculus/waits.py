@@ -35,8 +35,8 @@ class WaitParams:
     # Rates on the grid are this factor apart; the grid is the same for all stages, so that they share evaluations.
     grid_ratio: float = 1.02
     grid_tokens: int = 1024  # Tokens of a rate on the grid: 1/R is a whole number of ns for 1,024 of them.
-    # Every 24th rate of the grid is evaluated on the trace, because what lies between is bounded well from there.
-    coarse: int = 24
+    # Every 16th rate of the grid is evaluated on the trace, because what lies between is bounded well from there.
+    coarse: int = 16
     # Of 1.5 times as many tokens as wait longer than the quantile it is remembered what they wait for,
     # because at other rates other tokens are slowest.
     remembered: float = 1.5
@@ -161,42 +161,43 @@ def _slow_tokens(waits: Int64, sought: Sequence[Sought], params: SampleParams) -
 
     One look at the waits finds the tokens for all sets; how long they wait, a sample of the waits tells.
     """
-    every, least = waits.size // params.size, dict[int, int]()
+    every, least, found = waits.size // params.size, dict[int, int](), dict[int, Int64]()
     for place, one in enumerate(sought):
         if every > 1 and not isinstance(one.among, Probes):
             sample = waits[::every] if one.among is None else waits[::every][one.among[::every]]
             rank = sample.size - 1 - math.ceil(params.surplus * one.kept / every)
             if rank > 0:
                 least[place] = int(np.sort(sample)[rank])
-    slow = np.flatnonzero(waits >= min(least.values())) if least else np.empty(0, dtype=np.int64)
-    those, found = waits[slow], dict[int, Int64]()
+    if not least:
+        return found
+    slow = np.flatnonzero(waits >= min(least.values()))
+    those = waits[slow]
     for place, least_wait in least.items():
-        own, among = slow[those >= least_wait], sought[place].among
-        own = own if among is None else own[among[own]]
-        if own.size >= sought[place].kept:
-            found[place] = own
+        own, among = those >= least_wait, sought[place].among
+        own = own if among is None else own & among[slow]
+        if np.count_nonzero(own) >= sought[place].kept:
+            found[place] = slow[own]
     return found
 
 
 def _longest(
     sought: Sought,
     scaled: _Scaled,
-    slow: Int64 | None,
+    known: Int64 | None,
     arrival_ns: Int64,
     tokens: int,
     position: Int64 | None,
     params: SampleParams,
 ) -> tuple[int, Supports]:
-    """Return one of the waits at a rate, and what the longest ones wait for; these are among `slow`, if known."""
+    """Return one of the waits at a rate, and what the longest ones wait for; these are among `known`, if that is."""
     among, waits, marked = sought.among, scaled.waits, None
     if isinstance(among, Probes):
         entered = (among.ingress_ns - np.int64(scaled.base_ns)) * np.int64(tokens)
         waits = scaled.greatest[among.last] - (entered - among.number * np.int64(scaled.period_ns))
-    elif slow is None and among is not None:
+    elif known is None and among is not None:
         marked = np.flatnonzero(among)
         waits = waits[marked]
-    if slow is None:
-        slow = find_largest(waits, sought.kept, params)
+    slow = find_largest(waits, sought.kept, params) if known is None else known
     # Rounding up may have added one unit of time. (Of 0 nothing follows: some waits may be negative.)
     if slow is None and sought.least_ns > 1:
         slow = np.flatnonzero(waits >= int(_DOUBTED * (sought.least_ns - 1)) * tokens)
@@ -206,17 +207,17 @@ def _longest(
     those = waits[slow]
     first = max(0, those.size - sought.kept)
     order = np.partition(those, [first, those.size - sought.above])
-    slow = slow[greatest_values(those, sought.kept, int(order[first]))]
-    slow = slow if marked is None else marked[slow]
+    chosen = greatest_values(those, sought.kept, int(order[first]))
+    slow = slow[chosen] if marked is None else marked[slow[chosen]]
     exact = -(-int(order[those.size - sought.above]) // tokens)
     if isinstance(among, Probes):
         last, number, ingress_ns = (column[slow] for column in among)
     else:
         last, number, ingress_ns = slow, slow if position is None else position[slow], arrival_ns[slow]
     greatest = scaled.greatest[last]  # mostly the same for many tokens: it lasts from the one that sets it
-    change = np.flatnonzero(np.r_[True, greatest[1:] != greatest[:-1]])
-    since = np.searchsorted(scaled.greatest, greatest[change])
-    since = np.repeat(since, np.diff(change, append=last.size))
+    is_first = np.ones(last.size, dtype=bool)
+    np.not_equal(greatest[1:], greatest[:-1], out=is_first[1:])
+    since = np.searchsorted(scaled.greatest, greatest[is_first])[np.cumsum(is_first) - 1]
     work = number - (since if position is None else position[since])
     return exact, Supports(work, ingress_ns - arrival_ns[since])
 

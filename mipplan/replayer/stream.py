@@ -9,10 +9,18 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, InputError, Int64, check_seed, check_slo, is_whole, shown
+from mipplan.core import (
+    NS_PER_S,
+    InputError,
+    Int64,
+    check_seed,
+    check_slo,
+    hold_on_to_memory,
+    is_whole,
+    shown,
+)
 from mipplan.pipeline import Dispatch, Stagger
 from mipplan.replayer.engines import resolve_engine
-from mipplan.replayer.replaying import hold_on_to_memory
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import Noise, check_plan, engine_and_seed, read_settings
 from mipplan.replayer.stage_task import NEVER, no_times
