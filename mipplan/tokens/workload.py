@@ -116,6 +116,15 @@ class Workload:
         messages = self.stages[stage].messages
         return messages[0].edge if len(messages) == 1 and self._passes_all(messages[0]) else None
 
+    def receivers(self, messages: Messages) -> Int64 | None:
+        """Return the children of an edge's messages, in their order; None where these are all tokens, in theirs."""
+        stage = messages.edge.child
+        makes_each = (
+            self.pipeline.stages[stage].join is not Join.ALL and len(self.stages[stage].messages) == 1
+        )
+        in_order = makes_each or (messages.child.size == self.stages[stage].count and messages.one_to_one)
+        return None if in_order else messages.child
+
     @cached_property
     def last_stages(self) -> tuple[str, ...]:
         """Stages at which a query may have its last exit: not all of their tokens are passed on."""
