@@ -37,6 +37,8 @@ class WaitParams:
     grid_tokens: int = 1024  # Tokens of a rate on the grid: 1/R is a whole number of ns for 1,024 of them.
     # Every 16th rate of the grid is evaluated on the trace, because what lies between is bounded well from there.
     coarse: int = 16
+    # At every 32nd where waits are below 8 times what need not be told apart: bounds are off by no more than that.
+    short: int = 8
     # Of 1.5 times as many tokens as wait longer than the quantile it is remembered what they wait for,
     # because at other rates other tokens are slowest.
     remembered: float = 1.5
@@ -327,17 +329,20 @@ class WaitCurve:
         if found > most_ns:
             return found
         step = grid_step(period_ns / tokens)
-        below = step // _PARAMS.coarse * _PARAMS.coarse if step >= 0 else -1
-        beside = [_reduced(*grid_rate(s)) for s in (below + _PARAMS.coarse if step >= 0 else 0, below)]
-        # The slower one mostly tells enough: then the trace is not looked at for the faster one, too.
-        for rate in [key] if key in beside else beside:
-            if rate not in self._known:
-                self.queue.evaluate(rate)
-            faster_ns, slower_ns = self._between(key)
-            found = max(faster_ns, self._bound(*key))
-            if slower_ns <= least_ns or found > most_ns:
+        # The slower one mostly tells enough, and of short waits those farther off do.
+        for apart in (2 * _PARAMS.coarse, _PARAMS.coarse) if least_ns else (_PARAMS.coarse,):
+            below = step // apart * apart if step >= 0 else -1
+            beside = [_reduced(*grid_rate(s)) for s in (below + apart if step >= 0 else 0, below)]
+            for rate in [key] if key in beside else beside:
+                if rate not in self._known:
+                    self.queue.evaluate(rate)
+                faster_ns, slower_ns = self._between(key)
+                found = max(faster_ns, self._bound(*key))
+                if slower_ns <= least_ns or found > most_ns:
+                    return found
+            if slower_ns <= min(most_ns, _PARAMS.short * least_ns):
                 break
-        return self._known.get(key, found)
+        return found
 
     def _between(self, key: tuple[int, int]) -> tuple[int, int]:
         """Waits at the evaluated rates next to one, or at itself: it lies between them."""
