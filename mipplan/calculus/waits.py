@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import repeat
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -37,7 +36,7 @@ class WaitParams:
     grid_tokens: int = 1024  # Tokens of a rate on the grid: 1/R is a whole number of ns for 1,024 of them.
     # Every 16th rate of the grid is evaluated on the trace, because what lies between is bounded well from there.
     coarse: int = 16
-    # At every 32nd where waits are below 8 times what need not be told apart: bounds are off by no more than that.
+    # At every 32nd where waits are below 8 times what need not be told apart: bounds are hardly off by more than that.
     short: int = 8
     # Of 1.5 times as many tokens as wait longer than the quantile it is remembered what they wait for,
     # because at other rates other tokens are slowest.
@@ -48,8 +47,6 @@ class WaitParams:
 
 _PARAMS = WaitParams()
 _SAMPLE_PARAMS = SampleParams()
-#: Waits below 0.8 of what is known to be the least one asked for are not looked at, because none of them can count.
-_DOUBTED = 0.8
 
 
 def grid_rate(step: int) -> tuple[int, int]:
@@ -85,8 +82,6 @@ class Sought(NamedTuple):
     kept: int  # What this many of the tokens wait for that wait longest is told, too: at least `above`.
     #: Whose waits count: the tokens marked, shape (k,), or others; None for all tokens.
     among: Bool | Probes | None = None
-    # What is known already: the wait is no shorter, and much shorter ones are not looked at.
-    least_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -175,10 +170,10 @@ def _slow_tokens(waits: Int64, sought: Sequence[Sought], params: SampleParams) -
     slow = np.flatnonzero(waits >= min(least.values()))
     those = waits[slow]
     for place, least_wait in least.items():
-        own, among = those >= least_wait, sought[place].among
-        own = own if among is None else own & among[slow]
-        if np.count_nonzero(own) >= sought[place].kept:
-            found[place] = slow[own]
+        own, among = slow[those >= least_wait], sought[place].among
+        own = own if among is None else own[among[own]]
+        if own.size >= sought[place].kept:
+            found[place] = own
     return found
 
 
@@ -200,11 +195,7 @@ def _longest(
         marked = np.flatnonzero(among)
         waits = waits[marked]
     slow = find_largest(waits, sought.kept, params) if known is None else known
-    # Rounding up may have added one unit of time. (Of 0 nothing follows: some waits may be negative.)
-    if slow is None and sought.least_ns > 1:
-        slow = np.flatnonzero(waits >= int(_DOUBTED * (sought.least_ns - 1)) * tokens)
-    elif slow is None:
-        slow = np.arange(waits.size)
+    slow = np.arange(waits.size) if slow is None else slow
     # Both order statistics come of one pass: most of the time goes into it.
     those = waits[slow]
     first = max(0, those.size - sought.kept)
@@ -283,7 +274,7 @@ class StageQueue:
         """Look the waits of all curves up on the trace at one rate, in lowest terms."""
         TIME_CHECK.get()()
         self.passes += 1
-        sought = list(map(WaitCurve.sought, self._curves, repeat(rate[0]), repeat(rate[1])))
+        sought = [curve.sought() for curve in self._curves]
         found = longest_waits_ns(self._arrival_ns, *rate, sought, self._position)
         for curve, (wait_ns, supports) in zip(self._curves, found, strict=True):
             curve.learn(rate, wait_ns, supports)
@@ -352,10 +343,9 @@ class WaitCurve:
         faster_ns = max(0, self._waits[place - 1]) if place else 0
         return faster_ns, self._waits[place] if place < len(self._waits) else UNLIMITED_NS
 
-    def sought(self, period_ns: int, tokens: int) -> Sought:
-        """Say what to look up on the trace at a rate in lowest terms."""
-        kept = math.ceil(_PARAMS.remembered * self._above)
-        return Sought(self._above, kept, self._among, self._bound(period_ns, tokens))
+    def sought(self) -> Sought:
+        """Say what to look up on the trace."""
+        return Sought(self._above, math.ceil(_PARAMS.remembered * self._above), self._among)
 
     def learn(self, rate: tuple[int, int], wait_ns: int, supports: Supports) -> None:
         """Take in the wait at a rate in lowest terms, and what the slowest tokens wait for."""

@@ -16,10 +16,10 @@ from .checks import check_slo as check_slo
 from .checks import check_time_limit as check_time_limit
 from .checks import counts_up as counts_up
 from .checks import frozen as frozen
-from .checks import hold_on_to_memory as hold_on_to_memory
 from .checks import is_finite as is_finite
 from .checks import is_number as is_number
 from .checks import is_whole as is_whole
+from .checks import keep_memory as keep_memory
 from .checks import positive_ns as positive_ns
 from .checks import split_url as split_url
 from .checks import to_ns as to_ns

@@ -34,7 +34,7 @@ PIECE = 1 << 14
 _LARGEST_MEASURE = 31 << 20
 
 
-def hold_on_to_memory() -> None:
+def keep_memory() -> None:
     """Let freed memory stay with the process, some 60 MiB of it, for the next arrays.
 
     Pages that are new to a process cost as much as what is computed into them. By default glibc returns memory beyond

@@ -28,6 +28,7 @@ import numpy as np
 from mipplan.calculus import StageService
 from mipplan.core import Allowance, Bool, Float64, Int64, last_true
 from mipplan.options import StageOptions
+from mipplan.pipeline import Join
 from mipplan.tokens import Messages, StageTokens, Workload
 from mipplan_formulations import Cover
 
@@ -197,7 +198,9 @@ def _links(
         if not made.messages:
             yield _Link(index, made, here, last, first, arrival_ns[first])
             continue
-        groups = [(workload.receivers(m), partial(_sent_ns, m, exits)) for m in made.messages]
+        # Along an only edge message k makes token k, unless messages are merged.
+        in_order = len(made.messages) == 1 and workload.pipeline.stages[order[index]].join is not Join.ALL
+        groups = [(None if in_order else m.child, partial(_sent_ns, m, exits)) for m in made.messages]
         sender, message = _latest(first, groups)
         delays_ns = np.array([messages.edge.delay_ns for messages in made.messages], dtype=np.int64)
         yield _Link(index, made, here, last, first, delays_ns[sender])

@@ -19,7 +19,6 @@ from mipplan.core import (
     check_budget,
     check_margin,
     from_front,
-    hold_on_to_memory,
     seconds_to_ns,
 )
 from mipplan.options import Configuration, check_accuracies, check_names, check_power
@@ -250,7 +249,6 @@ class PlanMaker:
         assert asked.provenance.samples  # a plan is made for a trace
         limits.report(f"analysing {sum(map(len, asked.provenance.samples)):,} queries")
         self._asked, self._params, before = asked, params, time.monotonic()
-        hold_on_to_memory()
         self.request = Request.of(asked, asked.provenance.samples)
         self.instance = self.request.instance()
         # What is under way when the time is up takes longer on a long trace, like its analysis.

@@ -31,7 +31,6 @@ from mipplan.core import (
     check_quantile,
     check_seed,
     check_slo,
-    hold_on_to_memory,
     shown,
 )
 from mipplan.pipeline import CollectionWindow, Dispatch, Pipeline, Stagger, System
@@ -217,7 +216,6 @@ def replay_many(
             asked, trace, slo_s=slo_s, quantile=quantile, settings=settings, engine=able, seed=seed
         )
     chosen = resolve_engine(engine, settings.needed(asked), tokens)
-    hold_on_to_memory()
 
     def replay_group(group: list[Plan], drawn: int) -> list[ReplayResult]:
         workload = realise(group[0].pipeline, trace, drawn)

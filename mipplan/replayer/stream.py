@@ -9,16 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.core import (
-    NS_PER_S,
-    InputError,
-    Int64,
-    check_seed,
-    check_slo,
-    hold_on_to_memory,
-    is_whole,
-    shown,
-)
+from mipplan.core import NS_PER_S, InputError, Int64, check_seed, check_slo, is_whole, keep_memory, shown
 from mipplan.pipeline import Dispatch, Stagger
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.schedule import ReplicaSchedule
@@ -133,7 +124,7 @@ def replay_stream(
         certificate_applies=settings.certificate_applies(plan),
         staggers_ns=MappingProxyType(settings.staggers_ns(plan)),
     )
-    hold_on_to_memory()
+    keep_memory()
     try:
         for arrival_ns, until_ns in _pieces(source, chunk):
             chunks.advance(arrival_ns, until_ns)

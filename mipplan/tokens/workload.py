@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.core import PIECE, Bool, InputError, Int32, Int64, check_seed, counts_up, frozen
+from mipplan.core import PIECE, Bool, InputError, Int32, Int64, check_seed, counts_up, frozen, keep_memory
 from mipplan.pipeline import Edge, Join, Pipeline
 from mipplan.tokens.draws import FanOutDraws, edge_key, uniform_pairs
 from mipplan.trace import Trace
@@ -115,15 +115,6 @@ class Workload:
         """Return the edge along which token k of `stage` follows token k of its only parent, for all of both."""
         messages = self.stages[stage].messages
         return messages[0].edge if len(messages) == 1 and self._passes_all(messages[0]) else None
-
-    def receivers(self, messages: Messages) -> Int64 | None:
-        """Return the children of an edge's messages, in their order; None where these are all tokens, in theirs."""
-        stage = messages.edge.child
-        makes_each = (
-            self.pipeline.stages[stage].join is not Join.ALL and len(self.stages[stage].messages) == 1
-        )
-        in_order = makes_each or (messages.child.size == self.stages[stage].count and messages.one_to_one)
-        return None if in_order else messages.child
 
     @cached_property
     def last_stages(self) -> tuple[str, ...]:
@@ -232,6 +223,7 @@ def realise(pipeline: Pipeline, trace: Trace, seed: int = 0) -> Workload:
     seed : int
         Non-negative; the draws are keyed by (seed, edge, query, token).
     """
+    keep_memory()
     return realise_queries(pipeline, trace.arrival_ns, check_seed(seed))
 
 
