@@ -36,8 +36,8 @@ class WaitParams:
     grid_tokens: int = 1024  # Tokens of a rate on the grid: 1/R is a whole number of ns for 1,024 of them.
     # Every 16th rate of the grid is evaluated on the trace, because what lies between is bounded well from there.
     coarse: int = 16
-    # At every 32nd where waits are below 8 times what need not be told apart: bounds are hardly off by more than that.
-    short: int = 8
+    # At every 32nd where waits are at most 32 times what need not be told apart, because that bounds them well enough.
+    short: int = 32
     # Of 1.5 times as many tokens as wait longer than the quantile it is remembered what they wait for,
     # because at other rates other tokens are slowest.
     remembered: float = 1.5

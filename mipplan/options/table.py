@@ -358,6 +358,7 @@ def wait_bounds(
     that of a slower one, too. Bounds above `beyond_ns` need not be told apart.
     """
     rates = list(zip(options.period_ns.tolist(), options.tokens.tolist(), strict=True))
+    least_ns = tolerance_ns // 4  # shorter waits need not be told apart
     if tolerance_ns <= 0 or not rates:
         return np.array([curve.exact(*rate) for rate in rates], dtype=np.int64)
     wanted: dict[tuple[int, int], int] = {}
@@ -367,10 +368,10 @@ def wait_bounds(
     # From fast to slow, by halving where the bounds still differ; they do not fall.
     distinct, farthest = list(wanted), UNLIMITED_NS if beyond_ns is None else beyond_ns
     found = [0] * len(distinct)
-    found[0] = curve.lower(*distinct[0], tolerance_ns, farthest)
+    found[0] = curve.lower(*distinct[0], least_ns, farthest)
     found[-1] = found[0]
     if found[0] <= farthest:
-        found[-1] = max(found[0], curve.lower(*distinct[-1], tolerance_ns, farthest))
+        found[-1] = max(found[0], curve.lower(*distinct[-1], least_ns, farthest))
     pending = [(0, len(distinct) - 1)]
     while pending:
         low, high = pending.pop()
@@ -378,7 +379,7 @@ def wait_bounds(
             found[low + 1 : high] = [found[low]] * max(0, high - low - 1)
         elif high - low > 1:
             middle = (low + high) // 2
-            bound_ns = curve.lower(*distinct[middle], tolerance_ns, farthest)
+            bound_ns = curve.lower(*distinct[middle], least_ns, farthest)
             found[middle] = min(found[high], max(found[low], bound_ns))
             pending += [(low, middle), (middle, high)]
     return np.array(found, dtype=np.int64)[place]
