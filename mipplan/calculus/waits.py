@@ -158,17 +158,15 @@ def _slow_tokens(waits: Int64, sought: Sequence[Sought], params: SampleParams) -
 
     One look at the waits finds the tokens for all sets; how long they wait, a sample of the waits tells.
     """
-    every, least, found = waits.size // params.size, dict[int, int](), dict[int, Int64]()
+    every, least = waits.size // params.size, dict[int, int]()
     for place, one in enumerate(sought):
         if every > 1 and not isinstance(one.among, Probes):
             sample = waits[::every] if one.among is None else waits[::every][one.among[::every]]
             rank = sample.size - 1 - math.ceil(params.surplus * one.kept / every)
             if rank > 0:
                 least[place] = int(np.sort(sample)[rank])
-    if not least:
-        return found
-    slow = np.flatnonzero(waits >= min(least.values()))
-    those = waits[slow]
+    slow = np.flatnonzero(waits >= min(least.values())) if least else np.empty(0, dtype=np.int64)
+    those, found = waits[slow], dict[int, Int64]()
     for place, least_wait in least.items():
         own, among = slow[those >= least_wait], sought[place].among
         own = own if among is None else own[among[own]]

@@ -35,10 +35,9 @@ _LARGEST_MEASURE = 31 << 20
 
 
 def keep_memory() -> None:
-    """Let freed memory stay with the process, some 60 MiB of it, for the next arrays.
+    """Let freed memory stay with the process, some 60 MiB of it: new pages cost as much as what is computed into them.
 
-    Pages that are new to a process cost as much as what is computed into them. By default glibc returns memory beyond
-    twice the largest piece that was ever freed, so freeing a large one is enough; it is never written to.
+    By default glibc returns memory beyond twice the largest piece that was ever freed, so freeing one is enough.
     """
     np.empty(_LARGEST_MEASURE, dtype=np.uint8)
 

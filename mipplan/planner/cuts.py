@@ -184,10 +184,10 @@ def _links(
 ) -> Iterator[_Link]:
     """Follow chains from the last stage to the first."""
     order = tuple(workload.stages)
-    owners = (None if made.one_per_query else made.query for made in workload.stages.values())
-    stage, token = _latest(
-        queries, [(own, exits[s].__getitem__) for s, own in zip(order, owners, strict=True)]
-    )
+    ends = list[tuple[Int64 | None, Callable[[Int64], Int64]]]()
+    for name, own in workload.stages.items():
+        ends.append((None if own.one_per_query else own.query, exits[name].__getitem__))
+    stage, token = _latest(queries, ends)
     for index in range(len(order) - 1, -1, -1):
         here = np.flatnonzero(stage == index)
         if here.size == 0:
