@@ -297,6 +297,11 @@ def slowest_within(
         deadline.check()
         return curve.lower(*grid_rate(step), least_ns=most_ns, most_ns=most_ns) > most_ns
 
+    # Mostly not far from the slowest, where the rates are that will be asked about.
+    last, stride = steps.stop, 1
+    while last - stride > steps.start and is_beyond(last - stride):
+        last, stride = last - stride, 2 * stride
+    steps = range(max(steps.start, last - stride), last)
     return grid_rate(steps.start + bisect.bisect_left(steps, True, key=is_beyond) - 1)
 
 

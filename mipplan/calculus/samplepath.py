@@ -192,7 +192,7 @@ def latest_start_ns(
         served = count if position is None else int(position[-1]) + 1
     if (latest - base + 1) * tokens + served * period_ns < SAFE:
         found = np.empty(count, dtype=np.int64)
-        for some, greatest, work in _running_maxima(arrival_ns, base, period_ns, tokens, position):
+        for some, _, greatest, work in running_maxima(arrival_ns, base, period_ns, tokens, position):
             if probes is None:
                 _rounded_up(np.add(greatest, work, out=found[some]), tokens, base)
             else:
@@ -214,31 +214,34 @@ def latest_start_ns(
     return start
 
 
-def _running_maxima(
+def running_maxima(
     arrival_ns: Int64, base: int, period_ns: int, tokens: int, position: Int64 | None
-) -> Iterator[tuple[slice, Int64, Int64]]:
-    """Go piece by piece through ``(E − base)·tokens − p·period_ns``: which tokens, its maximum so far, p·period_ns.
+) -> Iterator[tuple[slice, Int64, Int64, Int64]]:
+    """Go piece by piece through ``K = (E − base)·tokens − p·period_ns``: which tokens, K, its maximum so far, work.
 
-    The arrays are written again for the next piece: with long traces, making more is what takes the time.
+    The work is p·period_ns. The arrays are written again for the next piece: with long traces, making more is what
+    takes the time.
     """
     size = min(PIECE, arrival_ns.size)
     counted = np.arange(size, dtype=np.int64) * np.int64(period_ns)
-    greatest, work = np.empty((2, size), dtype=np.int64)
+    key, greatest, work = np.empty((3, size), dtype=np.int64)
     so_far = np.iinfo(np.int64).min
     for start in range(0, arrival_ns.size, size):
         some = slice(start, min(start + size, arrival_ns.size))
         fewer = some.stop - start
-        counted, greatest, work = counted[:fewer], greatest[:fewer], work[:fewer]
+        counted, key, greatest, work = counted[:fewer], key[:fewer], greatest[:fewer], work[:fewer]
         if position is None:
             np.add(counted, np.int64(start * period_ns), out=work)
         else:
             np.multiply(position[some], np.int64(period_ns), out=work)
-        np.subtract(arrival_ns[some], np.int64(base), out=greatest)
-        greatest *= np.int64(tokens)
-        greatest -= work
-        greatest[0] = max(so_far, greatest[0])
-        so_far = np.maximum.accumulate(greatest, out=greatest)[-1]
-        yield some, greatest, work
+        np.subtract(arrival_ns[some], np.int64(base), out=key)
+        key *= np.int64(tokens)
+        key -= work
+        first = key[0]
+        key[0] = max(so_far, first)
+        so_far = np.maximum.accumulate(key, out=greatest)[-1]
+        key[0] = first
+        yield some, key, greatest, work
 
 
 def _rounded_up(scaled: Int64, tokens: int, base: int) -> Int64:

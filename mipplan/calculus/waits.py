@@ -12,12 +12,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import repeat
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from mipplan.calculus.samplepath import SAFE, TIME_CHECK, latest_start_ns
+from mipplan.calculus.samplepath import SAFE, TIME_CHECK, latest_start_ns, running_maxima
 from mipplan.core import (
     UNLIMITED_NS,
     Bool,
@@ -25,7 +24,6 @@ from mipplan.core import (
     SampleParams,
     find_largest,
     greatest_values,
-    running_maximum,
 )
 
 
@@ -38,6 +36,8 @@ class WaitParams:
     grid_tokens: int = 1024  # Tokens of a rate on the grid: 1/R is a whole number of ns for 1,024 of them.
     # Every 16th rate of the grid is evaluated on the trace, because what lies between is bounded well from there.
     coarse: int = 16
+    # At every 32nd where waits are at most 32 times what need not be told apart, because that bounds them well enough.
+    short: int = 32
     # Of 1.5 times as many tokens as wait longer than the quantile it is remembered what they wait for,
     # because at other rates other tokens are slowest.
     remembered: float = 1.5
@@ -47,8 +47,6 @@ class WaitParams:
 
 _PARAMS = WaitParams()
 _SAMPLE_PARAMS = SampleParams()
-#: Waits below 0.8 of what is known to be the least one asked for are not looked at, because none of them can count.
-_DOUBTED = 0.8
 
 
 def grid_rate(step: int) -> tuple[int, int]:
@@ -84,8 +82,6 @@ class Sought(NamedTuple):
     kept: int  # What this many of the tokens wait for that wait longest is told, too: at least `above`.
     #: Whose waits count: the tokens marked, shape (k,), or others; None for all tokens.
     among: Bool | Probes | None = None
-    # What is known already: the wait is no shorter, and much shorter ones are not looked at.
-    least_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -182,42 +178,37 @@ def _slow_tokens(waits: Int64, sought: Sequence[Sought], params: SampleParams) -
 def _longest(
     sought: Sought,
     scaled: _Scaled,
-    slow: Int64 | None,
+    known: Int64 | None,
     arrival_ns: Int64,
     tokens: int,
     position: Int64 | None,
     params: SampleParams,
 ) -> tuple[int, Supports]:
-    """Return one of the waits at a rate, and what the longest ones wait for; these are among `slow`, if known."""
+    """Return one of the waits at a rate, and what the longest ones wait for; these are among `known`, if that is."""
     among, waits, marked = sought.among, scaled.waits, None
     if isinstance(among, Probes):
         entered = (among.ingress_ns - np.int64(scaled.base_ns)) * np.int64(tokens)
         waits = scaled.greatest[among.last] - (entered - among.number * np.int64(scaled.period_ns))
-    elif slow is None and among is not None:
+    elif known is None and among is not None:
         marked = np.flatnonzero(among)
         waits = waits[marked]
-    if slow is None:
-        slow = find_largest(waits, sought.kept, params)
-    # Rounding up may have added one unit of time. (Of 0 nothing follows: some waits may be negative.)
-    if slow is None and sought.least_ns > 1:
-        slow = np.flatnonzero(waits >= int(_DOUBTED * (sought.least_ns - 1)) * tokens)
-    elif slow is None:
-        slow = np.arange(waits.size)
+    slow = find_largest(waits, sought.kept, params) if known is None else known
+    slow = np.arange(waits.size) if slow is None else slow
     # Both order statistics come of one pass: most of the time goes into it.
     those = waits[slow]
     first = max(0, those.size - sought.kept)
     order = np.partition(those, [first, those.size - sought.above])
-    slow = slow[greatest_values(those, sought.kept, int(order[first]))]
-    slow = slow if marked is None else marked[slow]
+    chosen = greatest_values(those, sought.kept, int(order[first]))
+    slow = slow[chosen] if marked is None else marked[slow[chosen]]
     exact = -(-int(order[those.size - sought.above]) // tokens)
     if isinstance(among, Probes):
         last, number, ingress_ns = (column[slow] for column in among)
     else:
         last, number, ingress_ns = slow, slow if position is None else position[slow], arrival_ns[slow]
     greatest = scaled.greatest[last]  # mostly the same for many tokens: it lasts from the one that sets it
-    change = np.flatnonzero(np.r_[True, greatest[1:] != greatest[:-1]])
-    since = np.searchsorted(scaled.greatest, greatest[change])
-    since = np.repeat(since, np.diff(change, append=last.size))
+    is_first = np.ones(last.size, dtype=bool)
+    np.not_equal(greatest[1:], greatest[:-1], out=is_first[1:])
+    since = np.searchsorted(scaled.greatest, greatest[is_first])[np.cumsum(is_first) - 1]
     work = number - (since if position is None else position[since])
     return exact, Supports(work, ingress_ns - arrival_ns[since])
 
@@ -233,13 +224,11 @@ def _scaled_waits(
         latest = max(latest, int(probes.ingress_ns.max(initial=0)))
     if (latest - base + 1) * tokens + (newest + 1) * period_ns >= SAFE:
         return None
-    work = np.arange(arrival_ns.size, dtype=np.int64) if position is None else position.astype(np.int64)
-    work *= np.int64(period_ns)
-    key = arrival_ns - np.int64(base)
-    key *= np.int64(tokens)
-    key -= work
-    greatest = running_maximum(key, out=work)
-    return _Scaled(np.subtract(greatest, key, out=key), greatest, base, period_ns)
+    waits, greatest = np.empty((2, arrival_ns.size), dtype=np.int64)
+    for some, key, so_far, _ in running_maxima(arrival_ns, base, period_ns, tokens, position):
+        greatest[some] = so_far
+        np.subtract(so_far, key, out=waits[some])
+    return _Scaled(waits, greatest, base, period_ns)
 
 
 class Wait(Protocol):
@@ -283,7 +272,7 @@ class StageQueue:
         """Look the waits of all curves up on the trace at one rate, in lowest terms."""
         TIME_CHECK.get()()
         self.passes += 1
-        sought = list(map(WaitCurve.sought, self._curves, repeat(rate[0]), repeat(rate[1])))
+        sought = [curve.sought() for curve in self._curves]
         found = longest_waits_ns(self._arrival_ns, *rate, sought, self._position)
         for curve, (wait_ns, supports) in zip(self._curves, found, strict=True):
             curve.learn(rate, wait_ns, supports)
@@ -329,12 +318,20 @@ class WaitCurve:
         if found > most_ns or self._is_between_near(period_ns / tokens):
             return found
         step = grid_step(period_ns / tokens)
-        below = step // _PARAMS.coarse * _PARAMS.coarse if step >= 0 else -1
-        beside = [_reduced(*grid_rate(s)) for s in (below, below + _PARAMS.coarse if step >= 0 else 0)]
-        for rate in [key] if key in beside else beside:
-            if rate not in self._known:
-                self.queue.evaluate(rate)
-        return self._known[key] if key in self._known else max(self._between(key)[0], self._bound(*key))
+        # The slower one mostly tells enough, and of short waits those farther off do.
+        for apart in (2 * _PARAMS.coarse, _PARAMS.coarse) if least_ns else (_PARAMS.coarse,):
+            below = step // apart * apart if step >= 0 else -1
+            beside = [_reduced(*grid_rate(s)) for s in (below + apart if step >= 0 else 0, below)]
+            for rate in [key] if key in beside else beside:
+                if rate not in self._known:
+                    self.queue.evaluate(rate)
+                faster_ns, slower_ns = self._between(key)
+                found = max(faster_ns, self._bound(*key))
+                if slower_ns <= least_ns or found > most_ns:
+                    return found
+            if slower_ns <= min(most_ns, _PARAMS.short * least_ns):
+                break
+        return found
 
     def _is_between_near(self, slope: float) -> bool:
         """Whether evaluated rates on both sides are as near to each other as steps of the coarse grid."""
@@ -350,10 +347,9 @@ class WaitCurve:
         faster_ns = max(0, self._waits[place - 1]) if place else 0
         return faster_ns, self._waits[place] if place < len(self._waits) else UNLIMITED_NS
 
-    def sought(self, period_ns: int, tokens: int) -> Sought:
-        """Say what to look up on the trace at a rate in lowest terms."""
-        kept = math.ceil(_PARAMS.remembered * self._above)
-        return Sought(self._above, kept, self._among, self._bound(period_ns, tokens))
+    def sought(self) -> Sought:
+        """Say what to look up on the trace."""
+        return Sought(self._above, math.ceil(_PARAMS.remembered * self._above), self._among)
 
     def learn(self, rate: tuple[int, int], wait_ns: int, supports: Supports) -> None:
         """Take in the wait at a rate in lowest terms, and what the slowest tokens wait for."""

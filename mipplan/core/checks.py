@@ -30,6 +30,16 @@ UInt64 = NDArray[np.uint64]
 _Array = TypeVar("_Array", bound=NDArray[np.generic])
 #: Numbers looked at together: few enough to stay in the processor's cache.
 PIECE = 1 << 14
+#: The largest piece that glibc takes as a measure is 32 MiB.
+_LARGEST_MEASURE = 31 << 20
+
+
+def keep_memory() -> None:
+    """Let freed memory stay with the process, some 60 MiB of it: new pages cost as much as what is computed into them.
+
+    By default glibc returns memory beyond twice the largest piece that was ever freed, so freeing one is enough.
+    """
+    np.empty(_LARGEST_MEASURE, dtype=np.uint8)
 
 
 def frozen(values: _Array) -> _Array:

@@ -364,11 +364,12 @@ def wait_bounds(
     distinct = list(zip(options.period_ns[first].tolist(), options.tokens[first].tolist(), strict=True))
     # From fast to slow, by halving where the bounds still differ; they do not fall.
     farthest = UNLIMITED_NS if beyond_ns is None else beyond_ns
+    least_ns = tolerance_ns // 4  # shorter waits need not be told apart
     found = [0] * len(distinct)
-    found[0] = curve.lower(*distinct[0], most_ns=farthest)
+    found[0] = curve.lower(*distinct[0], least_ns, farthest)
     found[-1] = found[0]
     if found[0] <= farthest:
-        found[-1] = max(found[0], curve.lower(*distinct[-1], most_ns=farthest))
+        found[-1] = max(found[0], curve.lower(*distinct[-1], least_ns, farthest))
     pending = [(0, len(distinct) - 1)]
     while pending:
         low, high = pending.pop()
@@ -376,7 +377,7 @@ def wait_bounds(
             found[low + 1 : high] = [found[low]] * max(0, high - low - 1)
         elif high - low > 1:
             middle = (low + high) // 2
-            bound_ns = curve.lower(*distinct[middle], most_ns=farthest)
+            bound_ns = curve.lower(*distinct[middle], least_ns, farthest)
             found[middle] = min(found[high], max(found[low], bound_ns))
             pending += [(low, middle), (middle, high)]
     return np.array(found, dtype=np.int64)[place]

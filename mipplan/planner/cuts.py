@@ -26,8 +26,9 @@ from typing import NamedTuple
 import numpy as np
 
 from mipplan.calculus import StageService
-from mipplan.core import Allowance, Bool, Float64, Int64, last_true, running_maximum
+from mipplan.core import Allowance, Bool, Float64, Int64, last_true
 from mipplan.options import StageOptions
+from mipplan.pipeline import Join
 from mipplan.tokens import Messages, StageTokens, Workload
 from mipplan_formulations import Cover
 
@@ -183,20 +184,24 @@ def _links(
 ) -> Iterator[_Link]:
     """Follow chains from the last stage to the first."""
     order = tuple(workload.stages)
-    stage, token = _latest(
-        queries, [(made.query, exits[name].__getitem__) for name, made in workload.stages.items()]
-    )
+    ends = list[tuple[Int64 | None, Callable[[Int64], Int64]]]()
+    for name, own in workload.stages.items():
+        ends.append((None if own.one_per_query else own.query, exits[name].__getitem__))
+    stage, token = _latest(queries, ends)
     for index in range(len(order) - 1, -1, -1):
         here = np.flatnonzero(stage == index)
         if here.size == 0:
             continue
         made = workload.stages[order[index]]
         arrival_ns, last = workload.arrival_ns(order[index], exits), token[here]
-        first = _waited_for(made, arrival_ns, services[order[index]], last)
+        first = _waited_for(arrival_ns, exits[order[index]], services[order[index]], last)
         if not made.messages:
             yield _Link(index, made, here, last, first, arrival_ns[first])
             continue
-        sender, message = _latest(first, [(m.child, partial(_sent_ns, m, exits)) for m in made.messages])
+        # Along an only edge message k makes token k, unless messages are merged.
+        in_order = len(made.messages) == 1 and workload.pipeline.stages[order[index]].join is not Join.ALL
+        groups = [(None if in_order else m.child, partial(_sent_ns, m, exits)) for m in made.messages]
+        sender, message = _latest(first, groups)
         delays_ns = np.array([messages.edge.delay_ns for messages in made.messages], dtype=np.int64)
         yield _Link(index, made, here, last, first, delays_ns[sender])
         for place, messages in enumerate(made.messages):
@@ -210,34 +215,38 @@ def _sent_ns(messages: Messages, exits: Mapping[str, Int64], which: Int64) -> In
     return exits[messages.edge.parent][messages.parent[which]] + np.int64(messages.edge.delay_ns)
 
 
-def _latest(wanted: Int64, groups: Iterable[tuple[Int64, Callable[[Int64], Int64]]]) -> tuple[Int64, Int64]:
+def _latest(
+    wanted: Int64, groups: Iterable[tuple[Int64 | None, Callable[[Int64], Int64]]]
+) -> tuple[Int64, Int64]:
     """Group, by its place, and entry in it with the latest time of each wanted owner; group −1 if it has none.
 
-    A group is the owners of its entries, not decreasing, and what tells the times of any of these. Nor do the times
-    of an owner decrease: bounds on exits do not fall in token order, so the last entry is the latest.
+    A group is the owners of its entries, not decreasing (None for 0, 1, 2, …), and what tells the times of any of
+    these. Nor do the times of an owner decrease: bounds on exits do not fall in token order, so the last entry is the
+    latest.
     """
     group, entry = np.full(wanted.size, -1, dtype=np.int64), np.zeros(wanted.size, dtype=np.int64)
     latest = np.full(wanted.size, np.iinfo(np.int64).min)
     for place, (owner, times_ns) in enumerate(groups):
-        if owner.size == 0:
+        if owner is None:
+            time_ns = times_ns(wanted)
+            better, last = time_ns > latest, wanted
+        elif owner.size:
+            last = np.searchsorted(owner, wanted, side="right") - 1
+            time_ns = times_ns(last)
+            better = (owner[last] == wanted) & (time_ns > latest)
+        else:
             continue
-        last = np.searchsorted(owner, wanted, side="right") - 1
-        time_ns = times_ns(last)
-        better = (owner[last] == wanted) & (time_ns > latest)
         group[better], entry[better], latest[better] = place, last[better], time_ns[better]
     return group, entry
 
 
-def _waited_for(tokens: StageTokens, arrival_ns: Int64, service: StageService, last: Int64) -> Int64:
+def _waited_for(arrival_ns: Int64, exit_ns: Int64, service: StageService, last: Int64) -> Int64:
     """Token whose arrival and the work since decide when each of `last` starts: the maximum over j ≤ i.
 
-    In floats: where rounding mistakes one token for another, the chain is another, and as valid.
+    That is the last one until then which starts when it arrives.
     """
-    number = np.arange(tokens.count) if tokens.number is None else tokens.number
-    key: Float64 = np.multiply(number, service.period_ns / service.tokens)
-    np.subtract(arrival_ns - arrival_ns.min(), key, out=key)
-    greatest = running_maximum(key, out=key)
-    return np.searchsorted(greatest, greatest[last])
+    at_once = np.flatnonzero(exit_ns - arrival_ns == service.latency_ns)
+    return at_once[np.searchsorted(at_once, last, side="right") - 1]
 
 
 @dataclass(frozen=True, eq=False)

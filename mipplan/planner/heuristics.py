@@ -374,9 +374,8 @@ def break_ties(
                     if (table.uses[row] > own).any() or space.refusal(trial) is not None:
                         continue
                     better = (table.uses[row] < own).any() and instance.keeps_slo(services)
-                    if not better and instance.oracle.floor_ns(services) >= certificate_ns:
-                        continue
-                    found_ns = instance.certificate_ns(services)
-                    if better or found_ns < certificate_ns:
-                        choice, certificate_ns, improved = trial, found_ns, True
+                    # What only the whole trace sees is learnt from: the next trials are mostly like this one.
+                    if better or not instance.oracle.exceeds(services, certificate_ns - 1):
+                        choice, certificate_ns = trial, instance.certificate_ns(services)
+                        improved = True
     return choice, certificate_ns

@@ -51,9 +51,6 @@ from mipplan.result import Objective, Plan, ReplayResult, resolve_slo_ns
 from mipplan.tokens import realise
 from mipplan.trace import Trace
 
-#: The largest piece that glibc takes as a measure is 32 MiB.
-_LARGEST_MEASURE = 31 << 20
-
 _Answer = TypeVar("_Answer")
 
 
@@ -219,7 +216,6 @@ def replay_many(
             asked, trace, slo_s=slo_s, quantile=quantile, settings=settings, engine=able, seed=seed
         )
     chosen = resolve_engine(engine, settings.needed(asked), tokens)
-    hold_on_to_memory()
 
     def replay_group(group: list[Plan], drawn: int) -> list[ReplayResult]:
         workload = realise(group[0].pipeline, trace, drawn)
@@ -251,15 +247,6 @@ def _answer_by_tokens(
     for (_, drawn), group in groups.items():
         answers.update(zip(group, answer([plans[number] for number in group], drawn), strict=True))
     return [answers[number] for number in range(len(plans))]
-
-
-def hold_on_to_memory() -> None:
-    """Let freed memory stay with the process, some 60 MiB of it, for the next arrays.
-
-    Pages that are new to a process cost as much as serving the tokens whose times they hold. By default glibc returns
-    memory beyond twice the largest piece that was ever freed, so freeing a large one is enough; it is never written to.
-    """
-    np.empty(_LARGEST_MEASURE, dtype=np.uint8)
 
 
 def _read_plans(plans: object) -> list[Plan]:

@@ -9,11 +9,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, InputError, Int64, check_seed, check_slo, is_whole, shown
+from mipplan.core import NS_PER_S, InputError, Int64, check_seed, check_slo, is_whole, keep_memory, shown
 from mipplan.pipeline import Dispatch, Stagger
 from mipplan.profiles import EnergyTerms
 from mipplan.replayer.engines import resolve_engine
-from mipplan.replayer.replaying import hold_on_to_memory
 from mipplan.replayer.schedule import ReplicaSchedule, finishing_ns
 from mipplan.replayer.settings import Noise, ReplaySettings, check_plan, engine_and_seed, read_settings
 from mipplan.replayer.stage_task import ALWAYS, NEVER, Served, StageTask, no_times
@@ -136,7 +135,7 @@ def replay_stream(
         certificate_applies=settings.certificate_applies(plan),
         staggers_ns=MappingProxyType(settings.staggers_ns(plan)),
     )
-    hold_on_to_memory()
+    keep_memory()
     try:
         for arrival_ns, until_ns in _pieces(source, chunk):
             if energy is not None:

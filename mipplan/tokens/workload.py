@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.core import PIECE, Bool, InputError, Int32, Int64, check_seed, counts_up, frozen
+from mipplan.core import PIECE, Bool, InputError, Int32, Int64, check_seed, counts_up, frozen, keep_memory
 from mipplan.pipeline import Edge, Join, Pipeline
 from mipplan.tokens.draws import FanOutDraws, edge_key, uniform_pairs
 from mipplan.trace import Trace
@@ -223,6 +223,7 @@ def realise(pipeline: Pipeline, trace: Trace, seed: int = 0) -> Workload:
     seed : int
         Non-negative; the draws are keyed by (seed, edge, query, token).
     """
+    keep_memory()
     return realise_queries(pipeline, trace.arrival_ns, check_seed(seed))
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 
 import networkx as nx
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 from campaigns import campaign_size
-from mipplan.calculus import StageService, analyse_paths
+from mipplan.calculus import StageService, analyse_paths, slowest_within
+from mipplan.calculus.waits import grid_rate, grid_step
 from mipplan.certificate import certify_services, plan_services
 from mipplan.pipeline import Pipeline
 from mipplan.tokens import realise
@@ -231,6 +233,30 @@ def test_bounds_that_need_not_be_close_cost_fewer_passes() -> None:
     for low, value in zip(lower, exact, strict=True):
         assert value <= least or value - low <= slack or low > most
     assert curve.queue.passes < close.queue.passes
+
+
+def test_the_slowest_rate_within_a_limit_is_that_of_one_rate_after_another() -> None:
+    @dataclass
+    class Straight:
+        factor: int
+        asked: int = 0
+
+        def exact(self, period_ns: int, tokens: int) -> int:
+            return self.factor * period_ns // tokens
+
+        def lower(self, period_ns: int, tokens: int, least_ns: int = 0, most_ns: int = 0) -> int:
+            self.asked += 1
+            return self.exact(period_ns, tokens)
+
+    rng = np.random.default_rng(38)
+    for number in range(200):
+        least, most = sorted(np.exp(rng.uniform(-1.0, 14.0, 2)).tolist())
+        wait, limit_ns = Straight(int(rng.integers(1, 50))), int(np.exp(rng.uniform(0.0, 18.0)))
+        steps = range(grid_step(least) + 1, grid_step(most) + 2)
+        within = [step for step in steps if wait.exact(*grid_rate(step)) <= limit_ns]
+        expected = grid_rate(within[-1] if within else steps.start - 1)
+        assert slowest_within(wait, limit_ns, least, most) == expected, number
+        assert wait.asked <= 2 * (len(steps) + 1).bit_length()
 
 
 def test_equal_rates_are_evaluated_once() -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
+from unittest.mock import patch
 
 import networkx as nx
 import numpy as np
 
+import mipplan as mp
+from benchmarks.planning.instances import make_pipeline, make_profiles, make_trace, objective_s
 from campaigns import campaign_size
 from mipplan.calculus import StageService
-from mipplan.certificate import CertificateEvaluator
-from mipplan.core import UNLIMITED_NS, higher_rank
+from mipplan.certificate import CertificateEvaluator, classic
+from mipplan.core import UNLIMITED_NS, Int64, higher_rank
 from mipplan.pipeline import Pipeline
 from mipplan.planner import CertificateOracle
 from mipplan.planner.cuts import waited_for_queries
@@ -217,3 +221,18 @@ def test_what_was_asked_is_forgotten_and_what_was_learnt_is_not() -> None:
     assert all(not evaluator._exits for evaluator in held)
     assert np.array_equal(oracle._kept, kept)
     assert (oracle.certificate_ns(services), oracle.floor_ns(services)) == answers
+
+
+def test_ties_are_judged_by_the_sample_once_it_has_learnt_from_one() -> None:
+    """The whole trace is asked about the first plan, whether it keeps the objective, and one exchange."""
+    seen, exits_ns = list[int](), classic.stage_exits_ns
+
+    def noted(workload: Workload, *asked: Any) -> Int64:
+        seen.append(workload.queries)
+        return exits_ns(workload, *asked)
+
+    pipeline, profiles = make_pipeline("chain", 5, 1), make_profiles(5, 1)
+    with patch.object(classic, "stage_exits_ns", noted):
+        mp.plan(pipeline, profiles, make_trace(20_000, 1), slo_s=objective_s(pipeline, profiles))
+    assert seen.count(20_000) <= 3 * 5
+    assert len(seen) > 50
