@@ -36,7 +36,10 @@ class WaitParams:
     grid_tokens: int = 1024  # Tokens of a rate on the grid: 1/R is a whole number of ns for 1,024 of them.
     # Every 16th rate of the grid is evaluated on the trace, because what lies between is bounded well from there.
     coarse: int = 16
-    # At every 32nd where waits are at most 32 times what need not be told apart, because that bounds them well enough.
+    # Every fourth where a stage has at most 20,000 tokens: passes over these take less than the masters that they save.
+    fine: int = 4
+    few_tokens: int = 20_000
+    # At every second of these where waits are at most 32 times what need not be told apart: that is well enough.
     short: int = 32
     # Of 1.5 times as many tokens as wait longer than the quantile it is remembered what they wait for,
     # because at other rates other tokens are slowest.
@@ -262,6 +265,8 @@ class StageQueue:
         self._position = position
         self._curves: list[WaitCurve] = []
         self.passes = 0
+        #: So many steps of the grid are between rates that are evaluated.
+        self.coarse = _PARAMS.fine if arrival_ns.size <= _PARAMS.few_tokens else _PARAMS.coarse
 
     def curve(self, among: Bool | Probes | None, above: int) -> WaitCurve:
         """Return the curve of the tokens marked, of others, or of all, whose quantile is the least of `above` waits."""
@@ -319,7 +324,8 @@ class WaitCurve:
             return found
         step = grid_step(period_ns / tokens)
         # The slower one mostly tells enough, and of short waits those farther off do.
-        for apart in (2 * _PARAMS.coarse, _PARAMS.coarse) if least_ns else (_PARAMS.coarse,):
+        coarse = self.queue.coarse
+        for apart in (2 * coarse, coarse) if least_ns else (coarse,):
             below = step // apart * apart if step >= 0 else -1
             beside = [_reduced(*grid_rate(s)) for s in (below + apart if step >= 0 else 0, below)]
             for rate in [key] if key in beside else beside:
@@ -336,7 +342,7 @@ class WaitCurve:
     def _is_between_near(self, slope: float) -> bool:
         """Whether evaluated rates on both sides are as near to each other as steps of the coarse grid."""
         place = bisect.bisect_left(self._slopes, slope)
-        near = _PARAMS.grid_ratio**_PARAMS.coarse
+        near = _PARAMS.grid_ratio**self.queue.coarse
         return 0 < place < len(self._slopes) and self._slopes[place] <= near * self._slopes[place - 1]
 
     def _between(self, key: tuple[int, int]) -> tuple[int, int]:

@@ -190,13 +190,16 @@ def test_lower_bounds_exact_and_exact_is_monotone() -> None:
     assert known > 100
 
 
-def test_bounds_from_nearby_rates_are_close_and_never_above() -> None:
-    """A pipeline with a branch on bursty traffic: bounds at any rate, from few passes over the trace."""
+@pytest.mark.parametrize(("duration_s", "most_passes", "off"), [(40, 80, 0.005), (150, 25, 0.03)])
+def test_bounds_from_nearby_rates_are_close_and_never_above(
+    duration_s: float, most_passes: int, off: float
+) -> None:
+    """A pipeline with a branch on bursty traffic: bounds at any rate, from few passes over a long trace."""
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_node("a", model="m")
     graph.add_node("b", model="m")
     graph.add_edge("a", "b", probability=0.4)
-    trace = Trace.gamma(rate_rps=200, cv=3, duration_s=40, seed=5)
+    trace = Trace.gamma(rate_rps=200, cv=3, duration_s=duration_s, seed=5)
     workload = realise(Pipeline(graph), trace, 1)
     rates = [(round(1_000 * 1.01**step), 1_000) for step in range(900, 1500)]  # 8 µs to 3 ms per token
     curves = {
@@ -206,12 +209,12 @@ def test_bounds_from_nearby_rates_are_close_and_never_above() -> None:
     # The waits of all curves of a stage come from one pass at a rate.
     assert len(curves) == 3
     assert len({id(curve.queue) for curve in curves}) == 2
-    assert max(curve.queue.passes for curve in curves) < 25
+    assert max(curve.queue.passes for curve in curves) < most_passes
     for curve, bounds in zip(curves, lower, strict=True):
         exact = [curve.exact(*rate) for rate in rates]
         assert all(0 <= low <= value for low, value in zip(bounds, exact, strict=True))
         far_off = [value - low for low, value in zip(bounds, exact, strict=True)]
-        assert max(far_off) <= 0.03 * exact[-1]
+        assert max(far_off) <= off * exact[-1]
         assert exact[-1] > 0
 
 
