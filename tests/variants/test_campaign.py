@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
+from typing import NamedTuple
 
 import pytest
 
 import mipplan as mp
-from campaigns import Violations, campaign_size, write_summary
+from campaigns import Violations, campaign_size, is_deep, write_summary
 from mipplan.pipeline import AccuracyKind, combinations
 from mipplan.result import PlanDocument
 from mipplan.variants import UNSETTLED
@@ -20,25 +25,47 @@ RULES = ("product", "sum", "weighted", "worst_path", "path_shares", "table")
 COMMON = {*RULES, "changing tokens", "accuracy in profiles", "accuracy with stages", "branch", "chain"}
 
 
-def test_plans_and_fronts_are_those_of_brute_force() -> None:
-    numbers = range(campaign_size(4, 900))
-    features: Counter[str] = Counter()
+class Seen(NamedTuple):
+    """What came of one instance: of one too large for brute force nothing."""
+
+    features: Sequence[str] = ()
+    verdicts: Mapping[str, int] = {}
+    points: int = 0
+    violations: Sequence[str] = ()
+
+
+def check_instance(number: int) -> Seen:
     verdicts: Counter[str] = Counter()
-    violations, skipped, points = Violations(), 0, 0
-    for number in numbers:
-        with violations.case(number):
-            instance = variant_instance(number)
-            try:
-                truth = instance.truth()
-            except TooLargeError:
-                skipped += 1
-                continue
-            features.update(instance.features)
-            check_floors(instance, truth, verdicts)
-            points += check_front(instance, truth)
-            check_frontier(instance, truth)
-            check_budgets(instance, truth)
-            check_menu(instance, truth)
+    violations, points = Violations(), 0
+    instance = variant_instance(number)
+    with violations.case(number):
+        try:
+            truth = instance.truth()
+        except TooLargeError:
+            return Seen()
+        check_floors(instance, truth, verdicts)
+        points += check_front(instance, truth)
+        check_frontier(instance, truth)
+        check_budgets(instance, truth)
+        check_menu(instance, truth)
+    return Seen(sorted(instance.features), verdicts, points, violations.found)
+
+
+def test_plans_and_fronts_are_those_of_brute_force() -> None:
+    numbers = range(campaign_size(4, 800))
+    # Half an hour of one processor when deep. Children are forked, so they know the modules of tests.
+    with ExitStack() as stack:
+        if is_deep():
+            pool = stack.enter_context(ProcessPoolExecutor(2, mp_context=get_context("fork")))
+            every = list(pool.map(check_instance, numbers))
+        else:
+            every = [check_instance(number) for number in numbers]
+    seen = [one for one in every if one.features]
+    skipped, points = len(every) - len(seen), sum(one.points for one in seen)
+    features = Counter(feature for one in seen for feature in one.features)
+    verdicts: Counter[str] = sum((Counter(one.verdicts) for one in seen), Counter())
+    violations = Violations()
+    violations.found += [violation for one in seen for violation in one.violations]
     assert skipped <= 0.5 * len(numbers)
     assert min(verdicts["optimal"], verdicts["infeasible"]) >= 0.1 * (
         sum(verdicts.values()) - verdicts["settled"]
