@@ -160,8 +160,12 @@ class _Search:
 
     def _is_tied(self, best: Plan) -> bool:
         """Whether the next combination, which is no cheaper, may have a more accurate plan of the same cost."""
-        settles = best.status is PlanStatus.OPTIMAL and best.accuracy is not None and self._tied < _MOST_TIED
+        settles = best.status is PlanStatus.OPTIMAL and self._is_told(best) and self._tied < _MOST_TIED
         return settles and self._value(best) == self._open[0].lower_bound
+
+    def _is_told(self, best: Plan) -> bool:
+        """Whether accuracies are known; a table may know those of other combinations only."""
+        return best.accuracy is not None or self._asked.pipeline.accuracy.kind is AccuracyKind.TABLE
 
     def _share(self) -> SearchLimits:
         """Where nothing is known of the combinations to come, each has its share of the time that is left."""
@@ -234,7 +238,7 @@ class _Search:
         if lower_bound >= cost or not math.isfinite(lower_bound):
             figures = replace(self._best.figures, lower_bound_microusd_per_hour=cost)
             # Plans found otherwise than by certificates, and those of unknown accuracy, have no ties to settle.
-            has_ties = self._best.accuracy is not None and self._best.guarantee is not Guarantee.REPLAY
+            has_ties = self._is_told(self._best) and self._best.guarantee is not Guarantee.REPLAY
             open_tie = cost in self._unsettled or self._stopped is not None or left <= cost
             why = UNSETTLED if has_ties and open_tie else None
             return replace(self._best, status=PlanStatus.OPTIMAL, figures=figures, reason=why, limit=None)

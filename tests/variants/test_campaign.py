@@ -86,6 +86,12 @@ def test_plans_and_fronts_are_those_of_brute_force() -> None:
     )
 
 
+@pytest.mark.parametrize("number", [325, 327])
+def test_where_only_others_are_in_the_table_they_are_looked_at_for_ties(number: int) -> None:
+    instance = variant_instance(number)
+    check_floors(instance, instance.truth(), Counter())
+
+
 def check_floors(instance: VariantInstance, truth: list[Combination], verdicts: Counter[str]) -> None:
     """Whatever the least accuracy, the plan costs what brute force's does, and of these it is the most accurate."""
     values = sorted({one.accuracy for one in truth if one.accuracy is not None})
