@@ -29,7 +29,7 @@ from benchmarks.truth.servers import (
     ray_servers,
     started,
 )
-from benchmarks.truth.trial import JOINED
+from benchmarks.truth.trial import JOINED, JOINED_CHOICES
 from mipplan.logs import QueryLog
 from mipplan.serving import QUERY_HEADER
 from mipplan.tokens import realise_queries
@@ -39,15 +39,8 @@ from serving_plans import small_plan
 TRACE = mp.Trace.gamma(rate_rps=25, cv=2.5, duration_s=3, seed=4)
 #: The same for Ray, which takes some 20 ms of a processor for each query, with fewer replicas, each a process.
 RAY_TRACE = mp.Trace.gamma(rate_rps=8, cv=2.5, duration_s=5, seed=3)
-#: A chain; and branches by chance with a join, which only our dispatcher serves on Ray.
+#: A chain. (Branches by chance with a join, which only our dispatcher serves on Ray, are those of the trial.)
 RAY_CHOICES = {"recognise": ("v100", 4, 1), "answer": ("t4", 2, 2), "speak": ("t4", 1, 1)}
-JOINED_CHOICES = {
-    "ingest": ("cpu", 1, 1),
-    "language": ("t4", 4, 1),
-    "translate": ("t4", 1, 2),
-    "image": ("t4", 8, 1),
-    "categorise": ("t4", 2, 1),
-}
 
 
 LITSERVE = """
