@@ -163,15 +163,22 @@ def shipped_folder(package: Path = _PACKAGE) -> Path:
 def shipped_path(kind: str, name: str, beside: Path | None = None) -> str:
     """Return the path itself, in the folder of the file that names it, or the shipped file if there is no such path.
 
-    Raises `InputError` if a bare name is neither a file nor shipped.
+    Raises `InputError` if a bare name is neither a file nor shipped, or one is shipped whose name lacks this ending.
     """
     path = name if beside is None else str(beside / name)
-    if Path(path).exists() or "/" in name or "." in name:
+    if Path(path).exists() or "/" in name:
         return path
     for ending in _ENDINGS[kind]:
         candidate = shipped_folder() / kind / f"{name}{ending}"
         if candidate.is_file():
             return str(candidate)
+        # What has the ending of a file is meant to be one: another one in its place would be a surprise.
+        if (bare := name.removesuffix(ending)) != name and bare in shipped_names(kind):
+            raise InputError.one(
+                name, f"there is no such file; what is shipped is called {bare!r}, without {ending}"
+            )
+    if "." in name:
+        return path
     known = shipped_names(kind)
     hint = suggestion(name, known) or f"; shipped are {', '.join(known)}"
     raise InputError.one(name, f"is neither a file nor one of the shipped {kind}{hint}")

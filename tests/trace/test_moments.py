@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -133,3 +134,18 @@ def test_shipped_names_in_the_readers() -> None:
         mp.Pipeline.read("video-monitor")
     with pytest.raises(mp.InputError, match="nor one of the shipped traces"):
         mp.Trace.read("quiet")
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [(mp.Pipeline.read, "cascade.yaml"), (mp.Trace.read, "bursty.csv"), (mp.Trace.read, "bursty.csv.gz")],
+)
+def test_shipped_names_with_an_ending_are_files_and_those_that_are_not_there_are_told(
+    read: Callable[[str], object], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bare = name.split(".")[0]
+    with pytest.raises(mp.InputError, match=rf"no such file; what is shipped is called '{bare}', without \."):
+        read(name)
+    with pytest.raises(mp.InputError, match=r"there is no such file$"):
+        read(f"other-{name}")
