@@ -36,7 +36,6 @@ from .options import time_cost_problem as time_cost_problem
 from .perturbation import Fragility as Fragility
 from .perturbation import fragility as fragility
 from .pipeline import Pipeline as Pipeline
-from .planner import explain as explain
 from .planner import plan as plan
 from .profiles import EnergyTerms as EnergyTerms
 from .profiles import Profiles as Profiles
@@ -49,6 +48,7 @@ from .questions import PlanDifference as PlanDifference
 from .questions import Sensitivity as Sensitivity
 from .questions import WhatIf as WhatIf
 from .questions import diff as diff
+from .questions import explain as explain
 from .questions import frontier as frontier
 from .questions import sensitivity as sensitivity
 from .questions import whatif as whatif

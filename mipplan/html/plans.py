@@ -13,7 +13,6 @@ from mipplan.core import NS_PER_S, Deadline, InputError, SearchLimits, format_du
 from mipplan.html.page import Page, Section, sheet
 from mipplan.perturbation import Fragility, fragility
 from mipplan.pipeline import are_timed
-from mipplan.planner import explain
 from mipplan.plots import (
     draw_curves,
     draw_fragility,
@@ -27,7 +26,7 @@ from mipplan.plots import (
     query_at_quantile,
     slowest_stays,
 )
-from mipplan.questions import Problem, hardware_text, measurement_row, model_text, sensitivity_of
+from mipplan.questions import Problem, explain, hardware_text, measurement_row, model_text, sensitivity_of
 from mipplan.replayer import replay
 from mipplan.reporting import plan_remarks, sample_notes
 from mipplan.result import Plan, ReplayResult, fingerprint

@@ -1,19 +1,14 @@
 """The planner: the cheapest certified plan, by bounds, enumeration and logic-based Benders decomposition."""
 
-from mipplan.planner.benders import (
-    CertifiedChoice,
-    PlanSearch,
-    SearchMethod,
-    SearchOutcome,
-    SearchParams,
-    check_search,
-)
+from mipplan.planner.benders import PlanSearch, SearchMethod, SearchParams, check_search
 from mipplan.planner.choices import (
     Bounds,
     Candidates,
+    CertifiedChoice,
     LpBound,
     PathPart,
     ReducedCosts,
+    SearchOutcome,
     SearchSpace,
     StagePart,
     TooManyError,
@@ -22,7 +17,6 @@ from mipplan.planner.choices import (
 )
 from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.enumeration import Enumeration
-from mipplan.planner.explanation import explain
 from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, trim
 from mipplan.planner.instance import Instance, Request, check_theorem, check_tomorrow, trace_instance
 from mipplan.planner.narrowing import PlanningParams, options_within
@@ -59,7 +53,6 @@ __all__ = [
     "check_theorem",
     "check_tomorrow",
     "cover_of",
-    "explain",
     "list_choices",
     "options_within",
     "plan",

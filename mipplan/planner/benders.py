@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mipplan.calculus import ArrivalCurve, StageService, check_curve
 from mipplan.core import (
+    Deadline,
     Int64,
     LimitReachedError,
     SearchLimits,
@@ -33,7 +34,8 @@ from mipplan.core import (
 )
 from mipplan.options import build_problem
 from mipplan.pipeline import Discipline
-from mipplan.planner.choices import LpBound, ReducedCosts, SearchSpace
+from mipplan.planner.aiming import Aim, AimParams
+from mipplan.planner.choices import CertifiedChoice, LpBound, ReducedCosts, SearchOutcome, SearchSpace
 from mipplan.planner.cuts import Cut, cover_of
 from mipplan.planner.enumeration import Enumeration, EnumerationParams
 from mipplan.planner.heuristics import repair
@@ -83,34 +85,8 @@ class SearchParams:
     lists: bool = True  # Whether choices near the bound are listed.
     halves: bool = True  # Whether sets of choices are halved where masters do not end the search.
     enumeration: EnumerationParams = field(default_factory=EnumerationParams)
-
-
-@dataclass(frozen=True, eq=False)
-class CertifiedChoice:
-    """A certified choice: a row per stage, shape (stages,), cost in micro-dollars per hour, and certificate."""
-
-    choice: Int64
-    cost: int
-    certificate_ns: int
-
-    @classmethod
-    def of(cls, choice: Int64, space: SearchSpace, instance: Instance) -> CertifiedChoice:
-        """Certify a choice of the options there are."""
-        return cls(choice, space.cost_of(choice), instance.certificate_ns(space.services(choice)))
-
-
-@dataclass(frozen=True, eq=False)
-class SearchOutcome:
-    """How a search ended."""
-
-    best: CertifiedChoice | None  # Cheapest certified choice found.
-    lower_bound: int  # No certified plan costs less (micro-dollars per hour).
-    limit: Limit | None = None  # What stopped the search, if it did not come to its end.
-
-    @property
-    def finished(self) -> bool:
-        """Whether the best is proven to be the cheapest, or, if there is none, that there is none at all."""
-        return self.limit is None
+    #: How good plans are looked for once a master's optimum was refused.
+    aim: AimParams | None = field(default_factory=AimParams)
 
 
 class PlanSearch:
@@ -143,6 +119,7 @@ class PlanSearch:
         # Costs of plans are multiples of this, so a cheaper plan is cheaper by at least as much.
         self._step = math.gcd(*(int(np.gcd.reduce(table.cost)) for table in space.tables.values())) or 1
         self._rounds = self._sharpened = 0
+        self._has_aimed = any_plan
         self._narrowed_at: int | None = None  # What a better plan might cost when rows were last given up.
         self._bound: tuple[LpBound, ReducedCosts] | None = None
         self._enumeration: Enumeration | None = None
@@ -160,19 +137,19 @@ class PlanSearch:
                     return self._ended()
                 if self._deadline.is_over:
                     break
-                rows, answer = self._solve_master()
+                choice, answer = self._solve_master()
                 self._rounds += 1
                 if answer.termination is Termination.INFEASIBLE:
                     return self._exhausted()
-                bound = _whole_bound(answer)
+                bound = answer.whole_bound
                 # Only plans that beat the best one were looked at.
                 bound = bound if self._best is None else min(bound, self._best.cost)
                 self._lower_bound = max(self._lower_bound, bound)
                 if self._budget is not None and self._lower_bound > self._budget:
                     return self._ended()
-                if answer.selection is None:
+                if choice is None:
                     break
-                if not self._improve(rows[np.searchsorted(rows, self._space.first) + answer.selection]):
+                if not self._improve(choice):
                     return self._exhausted()
                 if self._is_settled():
                     return self._ended()
@@ -195,6 +172,11 @@ class PlanSearch:
         if self._best is not None:
             self._lower_bound = self._best.cost
         return self._ended()
+
+    @property
+    def _most(self) -> float:
+        """Cost of the best plan, infinite without one."""
+        return math.inf if self._best is None else self._best.cost
 
     def _is_settled(self) -> bool:
         """Whether the best plan is good enough, or proven by the bound."""
@@ -248,22 +230,26 @@ class PlanSearch:
             tolerance=tolerance,
         )
 
-    def _solve_master(self) -> tuple[Int64, ProblemAnswer]:
-        """Solve the master as a MILP, over the rows left and the best plan: dearer selections are left out at once."""
-        known = None if self._best is None else self._best.choice
-        rows = self._rows if known is None else np.union1d(self._rows, known)
-        start = (
-            None if known is None else np.searchsorted(rows, known) - np.searchsorted(rows, self._space.first)
-        )
+    def _solve_master(
+        self, tighter_ns: int = 0, end: Deadline | None = None
+    ) -> tuple[Int64 | None, ProblemAnswer]:
+        """Solve the master over the rows left and the best plan, its deadline tighter; return its optimum, too."""
+        rows, start = self._rows, None
+        if self._best is not None:
+            rows = np.union1d(rows, self._best.choice)
+            start = np.searchsorted(rows, self._best.choice) - np.searchsorted(rows, self._space.first)
+        master = self._master(self._params.fine, rows)
         answer = solve_problem(
-            self._master(self._params.fine, rows),
+            replace(master, deadline=master.deadline - tighter_ns) if tighter_ns else master,
             self._method.solver,
             formulation=self._method.formulation,
-            time_limit_s=self._deadline.limit_s(),
+            time_limit_s=(end or self._deadline).limit_s(),
             proven=self._lower_bound,
             start=None if start is None else start.tolist(),
         )
-        return rows, answer
+        if answer.selection is None:
+            return None, answer
+        return rows[np.searchsorted(rows, self._space.first) + answer.selection], answer
 
     def _improve(self, choice: Int64) -> bool:
         """Ask about a master's optimum; if it is refused, repair it into a certified plan, and exclude it.
@@ -289,7 +275,31 @@ class PlanSearch:
         repaired = None if most is None else repair(*search, most, self._deadline)
         if repaired is not None:
             self._accept(repaired)
-        return self._cut_off(services)
+        return self._cut_off(services) and self._aim(choice)
+
+    def _aim(self, refused: Int64) -> bool:
+        """Look for good plans by masters with tighter deadlines, once; return whether anything better may be left."""
+        params, space, instance = self._params.aim, self._space, self._instance
+        if self._has_aimed or params is None:
+            return True
+        self._has_aimed, end = True, self._deadline.share(params.share)
+        excess_ns = instance.excess_ns(space.services(refused))
+        aim, most = Aim(excess_ns, space.cost_of(refused), instance.deadline_ns, params), self._most
+        while not end.is_over and not aim.is_done(most, self._step):
+            choice, answer = self._solve_master(aim.tighter_ns, end)
+            if choice is None and answer.termination is not Termination.INFEASIBLE:
+                break
+            excess_ns = 0 if choice is None else instance.excess_ns(space.services(choice))
+            if choice is not None and excess_ns > 0 and space.cost_of(choice) < most:
+                aim.was_short(excess_ns, space.cost_of(choice))
+                continue
+            aim.was_enough()
+            if choice is not None and excess_ns <= 0:
+                self._accept(choice)
+                most = self._most
+                if not self._narrow():
+                    return False
+        return True
 
     def _cut_off(self, refused: Mapping[str, StageService]) -> bool:
         """Exclude refused services and as much else as the certificate refuses with them; False if that is all."""
@@ -356,15 +366,6 @@ class PlanSearch:
         better = self._best is None or cost < self._best.cost
         if affordable and better and self._space.is_allowed(choice):
             self._best = CertifiedChoice.of(choice, self._space, self._instance)
-
-
-def _whole_bound(answer: ProblemAnswer) -> int:
-    """Turn a solver's bound into whole micro-dollars: costs are integers, so it rounds up, less its tolerance."""
-    if answer.termination is Termination.OPTIMAL and answer.cost is not None:
-        return answer.cost
-    if not math.isfinite(answer.lower_bound):
-        return 0
-    return max(0, math.ceil(answer.lower_bound - 1e-6 * max(1.0, abs(answer.lower_bound))))
 
 
 def check_search(

@@ -11,14 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mipplan.calculus import StageService
 from mipplan.core import Bool, Float64, Int64
 from mipplan.options import AccuracyFloor, Cap, Configuration, StageOptions
+from mipplan.result import Limit
 from mipplan.solvers import Relaxations
 from mipplan_formulations import Cover, Formulation, TimeCostProblem
+
+if TYPE_CHECKING:
+    from mipplan.planner.instance import Instance
 
 
 @dataclass(frozen=True)
@@ -142,6 +147,34 @@ class SearchSpace:
         least = np.minimum.reduceat(values[rows], starts)
         spare = most - least.sum()
         return None if spare < 0 else rows[values[rows] <= (least + spare)[self.stage[rows]]]
+
+
+@dataclass(frozen=True, eq=False)
+class CertifiedChoice:
+    """A certified choice: a row per stage, shape (stages,), cost in micro-dollars per hour, and certificate."""
+
+    choice: Int64
+    cost: int
+    certificate_ns: int
+
+    @classmethod
+    def of(cls, choice: Int64, space: SearchSpace, instance: Instance) -> CertifiedChoice:
+        """Certify a choice of the options there are."""
+        return cls(choice, space.cost_of(choice), instance.certificate_ns(space.services(choice)))
+
+
+@dataclass(frozen=True, eq=False)
+class SearchOutcome:
+    """How a search ended."""
+
+    best: CertifiedChoice | None  # Cheapest certified choice found.
+    lower_bound: int  # No certified plan costs less (micro-dollars per hour).
+    limit: Limit | None = None  # What stopped the search, if it did not come to its end.
+
+    @property
+    def finished(self) -> bool:
+        """Whether the best is proven to be the cheapest, or, if there is none, that there is none at all."""
+        return self.limit is None
 
 
 @dataclass(frozen=True, eq=False)

@@ -128,6 +128,10 @@ class Instance:
         """Latency guaranteed under these services."""
         return self.oracle.certificate_ns(services)
 
+    def excess_ns(self, services: Services) -> int:
+        """By how much it exceeds the deadline; at most 0 where it does not."""
+        return self.certificate_ns(services) - self.deadline_ns
+
     def keeps_slo(self, services: Services) -> bool:
         """Whether the guaranteed latency keeps the deadline."""
         return not self.oracle.exceeds(services, self.deadline_ns)

@@ -17,8 +17,8 @@ import numpy as np
 
 from mipplan.core import Int64, LimitReachedError
 from mipplan.options import StageOptions, build_problem, tabulate, undominated
-from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, SearchParams
-from mipplan.planner.choices import LpBound
+from mipplan.planner.benders import PlanSearch, SearchMethod, SearchParams
+from mipplan.planner.choices import CertifiedChoice, LpBound
 from mipplan.planner.heuristics import CertifiedConfiguration, FirstPlanParams
 from mipplan.planner.instance import Instance
 

@@ -23,7 +23,8 @@ from mipplan.core import (
 )
 from mipplan.options import Configuration, check_accuracies, check_names, check_power
 from mipplan.pipeline import Discipline, Dispatch, Pipeline, check_accuracy
-from mipplan.planner.benders import CertifiedChoice, PlanSearch, SearchMethod, check_search
+from mipplan.planner.benders import PlanSearch, SearchMethod, check_search
+from mipplan.planner.choices import CertifiedChoice
 from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility, over_budget
 from mipplan.planner.instance import Request, asked_objective, check_theorem, check_tomorrow, state_question
@@ -310,10 +311,8 @@ class PlanMaker:
             with given_up_at(soon):
                 report("looking for a first certified plan")
                 first = find_first_plan(instance, params.first_plan, soon, self._near)
-                if first is None and quick:
-                    return self.asked
-                if first is None and soon.is_over:
-                    return self._stopped(None, Limit.TIME)
+                if first is None and (quick or soon.is_over):
+                    return self.asked if quick else self._stopped(None, Limit.TIME)
                 if first is None:
                     report("deciding whether any plan can be certified")
                     at_hand, limit = Feasibility(self.method, params=params.search).find(instance)

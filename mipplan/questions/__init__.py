@@ -1,4 +1,4 @@
-"""Questions to a plan: what if something changes, what differs, what an objective costs along an axis, what matters.
+"""Questions to a plan: why it is so, what if something changes, what differs, what an objective costs, what matters.
 
 The names are imported on first use (see ``__init__.pyi``).
 """

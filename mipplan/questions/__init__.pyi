@@ -9,6 +9,7 @@ from .differences import PlanDifference as PlanDifference
 from .differences import RequestDifference as RequestDifference
 from .differences import StageDifference as StageDifference
 from .differences import diff as diff
+from .explanations import explain as explain
 from .frontier_result import Frontier as Frontier
 from .frontier_result import FrontierStep as FrontierStep
 from .frontier_result import cost_range as cost_range

@@ -140,6 +140,15 @@ class ProblemAnswer:
     solve_s: float
     details: Mapping[str, float | int | str]
 
+    @property
+    def whole_bound(self) -> int:
+        """The lower bound as a whole cost of at least 0: costs are integers, so it rounds up, less its tolerance."""
+        if self.termination is Termination.OPTIMAL and self.cost is not None:
+            return self.cost
+        if not math.isfinite(self.lower_bound):
+            return 0
+        return max(0, math.ceil(self.lower_bound - 1e-6 * max(1.0, abs(self.lower_bound))))
+
 
 @dataclass(frozen=True)
 class SolverInfo:

@@ -12,7 +12,7 @@ from mipplan import reporting
 from mipplan.calculus import StageService
 from mipplan.options import Configuration
 from mipplan.planner import Request
-from mipplan.planner.explanation import ExplanationParams
+from mipplan.questions.explanations import ExplanationParams
 from mipplan.result import OptionVerdict
 from planning_instances import PlanningInstance, hand_made, planning_instance
 

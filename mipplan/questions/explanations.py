@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from mipplan.core import Deadline, InputError, SearchLimits, first_true
 from mipplan.options import Configuration, Family, Option, undominated_per_hardware
 from mipplan.pipeline import are_timed
-from mipplan.planner.benders import PlanSearch, SearchMethod
-from mipplan.planner.instance import Instance, Request
+from mipplan.planner import Instance, PlanSearch, Request, SearchMethod
 from mipplan.result import (
     Alternative,
     CertificateKind,
