@@ -22,7 +22,7 @@ class AimParams:
     """How long good plans are looked for so, chosen on trees of 9 stages with 9 variants of each model."""
 
     masters: int = 8  # At most so many masters have a tighter deadline,
-    share: float = 0.3  # for this share of the time left,
+    share: float = 0.5  # for this share of the time left,
     least_gap: float = 0.02  # while the best plan costs more by this share than what is known to be refused.
     finest: float = 0.002  # Deadlines are told apart by this share.
 
