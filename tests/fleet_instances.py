@@ -73,17 +73,24 @@ def with_budget(fleet: Fleet, budget: int) -> Fleet:
     return replace(fleet, budget=budget)
 
 
-def arguments_of(fleet: Fleet) -> tuple[dict[str, tuple[mp.Pipeline, mp.Trace, float, float]], mp.Profiles]:
+def arguments_of(
+    fleet: Fleet,
+) -> tuple[dict[str, tuple[mp.Pipeline, mp.Trace, float, float, float | None]], mp.Profiles]:
     """Return the fleet as `plan_fleet` is given it."""
     pipelines = {
-        member.name: (member.pipeline, member.trace, member.slo_ns / 1e9, member.weight / 1000)
-        for member in fleet.members
+        m.name: (m.pipeline, m.trace, m.slo_ns / 1e9, m.weight / 1000, m.min_accuracy) for m in fleet.members
     }
     return pipelines, fleet.profiles
 
 
-def small_fleet(number: int, *, scarcity: float | None = None) -> Fleet:
-    """A fleet so small that every certified plan of every pipeline can be listed: two stages, few replicas."""
+RULES = ("product", "sum", "worst_path", "path_shares")
+
+
+def small_fleet(number: int, *, scarcity: float | None = None, variants: bool = False) -> Fleet:
+    """A fleet so small that every certified plan of every pipeline can be listed: two stages, few replicas.
+
+    With `variants` every pipeline chooses models, by one of the rules and up to an accuracy that some choice has.
+    """
     rng = np.random.default_rng([89, number])
     share = float(rng.choice([0.4, 0.6, 0.8])) if scarcity is None else scarcity
     profiles = shared_profiles(rng, {})
@@ -93,18 +100,34 @@ def small_fleet(number: int, *, scarcity: float | None = None) -> Fleet:
         graph: nx.DiGraph[str] = nx.DiGraph()
         for stage in ("a", "b"):
             graph.add_node(stage, model=str(rng.choice(["m1", "m2", "m3"])), replicas={"min": 1, "max": 2})
+            if variants:
+                models = ["m1", "m2", "m3"] if rng.random() < 0.7 else [graph.nodes[stage]["model"]]
+                accuracies = rng.choice([0.5, 0.6, 0.75, 0.9, 0.97], len(models), replace=False)
+                graph.nodes[stage]["variants"] = dict(zip(models, accuracies.tolist(), strict=True))
         graph.add_edge("a", "b", delay="1ms", probability=float(rng.choice([1.0, 0.5])))
-        pipeline = mp.Pipeline(graph=graph, slo_s=1.0, name="small")
+        rule = {"accuracy": str(rng.choice(RULES))} if variants else {}
+        pipeline = mp.Pipeline(graph=graph, slo_s=1.0, name="small", **rule)
+        floor = _drawn_floor(rng, pipeline) if variants and rng.random() < 0.9 else None
         gaps_ms = rng.gamma(0.5, 2.0, 40) * float(rng.uniform(4, 12))
         trace = mp.Trace.from_ns(np.rint(np.cumsum(gaps_ms) * 1e6).astype(np.int64))
         slo_s = float(rng.uniform(0.02, 0.08))
-        alone = mp.plan(pipeline, profiles, trace, slo_s=slo_s, quantile=0.9)
+        alone = mp.plan(pipeline, profiles, trace, slo_s=slo_s, quantile=0.9, accuracy=floor)
         if alone.status != "optimal":
             continue
         weight = 1000 * int(rng.integers(1, 4))
-        members.append(FleetMember(f"p{len(members)}", pipeline, trace, round(slo_s * 1e9), weight))
+        name, slo_ns = f"p{len(members)}", round(slo_s * 1e9)
+        members.append(FleetMember(name, pipeline, trace, slo_ns, weight, min_accuracy=floor))
         for choice in alone.choices.values():
             used[choice.hardware] += choice.replicas
     limits = {name: max(1, int(share * amount)) for name, amount in used.items()}
     hardware = [replace(device, limit=limits[name]) for name, device in profiles.hardware.items()]
     return Fleet(tuple(members), mp.Profiles.from_parts(hardware, profiles.tables.values()), 0.9, 0)
+
+
+def _drawn_floor(rng: np.random.Generator, pipeline: mp.Pipeline) -> float | None:
+    """An accuracy that some choice of variants just has; none where no stage has several."""
+    every = [list(stage.accuracies or ()) for stage in pipeline.stages.values()]
+    if max(map(len, every)) < 2:
+        return None
+    own = {name: float(rng.choice(known)) for name, known in zip(pipeline.stages, every, strict=True)}
+    return pipeline.accuracy.value(pipeline, own)

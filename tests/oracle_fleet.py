@@ -55,21 +55,31 @@ def _allowed(project: TimeCostProblem) -> list[tuple[int, ...] | None]:
 
 
 def certified_device_vectors(member: FleetMember, fleet: Fleet) -> set[tuple[int, ...]]:
-    """Devices used, of each hardware type, by every certified plan of a pipeline: each plan is certified by itself."""
+    """Devices used, of each hardware type, by every certified plan of a pipeline: each plan is certified by itself.
+
+    Plans of too little accuracy do not count.
+    """
     options = []
     for name, stage in member.pipeline.stages.items():
         assert stage.replicas_max is not None
         options.append(
             [
-                (hardware, int(batch), replicas)
-                for hardware in fleet.profiles.hardware_for(stage.model)
-                for batch in fleet.profiles.tables[stage.model, hardware].batch
+                (hardware, int(batch), replicas, model)
+                for model in stage.models
+                for hardware in fleet.profiles.hardware_for(model)
+                for batch in fleet.profiles.tables[model, hardware].batch
                 for replicas in range(1, stage.replicas_max + 1)
-                if _keeps_up(member, fleet, name, (hardware, int(batch), replicas))
+                if _keeps_up(member, fleet, name, (hardware, int(batch), replicas, model))
             ]
         )
     found = set()
-    for choices in itertools.product(*options):
+    for every in itertools.product(*options):
+        if not _is_accurate(member, [model for *_, model in every]):
+            continue
+        choices = [
+            own if stage.variants else own[:3]
+            for own, stage in zip(every, member.pipeline.stages.values(), strict=True)
+        ]
         vector = tuple(
             sum(choice[2] for choice in choices if choice[0] == name) for name in fleet.profiles.hardware
         )
@@ -88,11 +98,25 @@ def certified_device_vectors(member: FleetMember, fleet: Fleet) -> set[tuple[int
     return found
 
 
-def _keeps_up(member: FleetMember, fleet: Fleet, stage: str, choice: tuple[str, int, int]) -> bool:
+def _is_accurate(member: FleetMember, models: Sequence[str]) -> bool:
+    """Whether these models of every stage have the accuracy asked for, but for rounding."""
+    if member.min_accuracy is None:
+        return True
+    stages = member.pipeline.stages
+    own = {
+        name: stage.accuracies[stage.models.index(model)]
+        for (name, stage), model in zip(stages.items(), models, strict=True)
+        if stage.accuracies is not None
+    }
+    value = member.pipeline.accuracy.value(member.pipeline, own)
+    return value is not None and value >= member.min_accuracy * (1 - 1e-8)
+
+
+def _keeps_up(member: FleetMember, fleet: Fleet, stage: str, choice: tuple[str, int, int, str]) -> bool:
     """Whether the replicas serve more than the stage's mean rate."""
     tokens = realise(member.pipeline, member.trace, fleet.seed).stages[stage].count
-    hardware, batch, replicas = choice
-    table = fleet.profiles.tables[member.pipeline.stages[stage].model, hardware]
+    hardware, batch, replicas, model = choice
+    table = fleet.profiles.tables[model, hardware]
     return replicas * batch * member.trace.span_ns > tokens * int(table.service_ns(batch)[-1])
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mipplan.core import NS_PER_S, SearchLimits, SolverError
 from mipplan.fleet.problem import Column, Fleet, FleetChoice, FleetSolution
-from mipplan.options import Configuration, StageOptions, build_problem, extremes, undominated
+from mipplan.options import Cap, Configuration, StageOptions, build_problem, extremes, undominated
 from mipplan.planner import Cut, Instance, cover_of, plan, trim
 from mipplan.solvers import Termination, solve
 from mipplan_formulations import (
@@ -40,9 +40,11 @@ class JointParams:
 class _Part:
     """One pipeline in the joint master."""
 
+    name: str
     instance: Instance
     options: Mapping[str, StageOptions]
     cuts: dict[Cut, Cover] = field(default_factory=dict)
+    refusals: list[Cover] = field(default_factory=list)  # What follows from choices of too little accuracy.
 
     def problem(self, resources: Sequence[Resource], tolerance: float) -> TimeCostProblem:
         """The pipeline's master with all of the fleet's resources, those it does not use included."""
@@ -53,7 +55,8 @@ class _Part:
             instance.oracle.paths,
             instance.deadline_ns,
             instance.limits,
-            covers=tuple(self.cuts.values()),
+            caps=self.caps,
+            covers=(*self.cuts.values(), *self.refusals),
             tolerance=tolerance,
         )
         same = [[own.name == shared.name for shared in resources] for own in made.resources]
@@ -61,10 +64,18 @@ class _Part:
         activities = (replace(activity, usage=activity.usage @ spread) for activity in made.activities)
         return replace(made, activities=tuple(activities), resources=tuple(resources))
 
+    @property
+    def caps(self) -> tuple[Cap, ...]:
+        """What its stages take of beside devices, by a name of its own."""
+        return tuple(cap._replace(name=f"{cap.name} of {self.name}") for cap in self.instance.caps)
+
     def accepts(self, modes: Sequence[int]) -> bool:
-        """Whether the certificate does; if not, the master is told."""
-        services = self.configuration(modes).services
-        instance = self.instance
+        """Whether the certificate does, and the accuracy is enough; if not, the master is told."""
+        made, instance = self.configuration(modes), self.instance
+        if instance.floor is not None and not instance.floor.is_kept(made):
+            self.refusals.append(instance.floor.cover(made, self.options))
+            return False
+        services = made.services
         if instance.keeps_slo(services):
             return True
         if instance.oracle.paths.bound_ns(services) > instance.deadline_ns:
@@ -90,8 +101,10 @@ class JointSearch:
     params: JointParams = field(default_factory=JointParams)
 
     def __post_init__(self) -> None:
-        self._resources = tuple(Resource(name, limit) for name, limit in self.fleet.limits.items())
         self._instances = [make() for make in self.fleet.realisations]
+        devices = (Resource(name, limit) for name, limit in self.fleet.limits.items())
+        caps = (cap for part in self._parts([{}] * len(self._instances)) for cap in part.caps)
+        self._resources = (*devices, *(Resource(*cap) for cap in caps))
         self._alone: list[int] = []
 
     def run(self) -> FleetSolution:
@@ -114,7 +127,7 @@ class JointSearch:
         budgets = [self.params.first_budget * cost for cost in self._alone]
         while True:
             afforded = zip(self._instances, budgets, strict=True)
-            solution = self._solve([_Part(one, one.affordable(budget)) for one, budget in afforded])
+            solution = self._solve(self._parts([one.affordable(budget) for one, budget in afforded]))
             known = self._any_fleet() if solution.infeasible else solution
             if known.chosen is None:
                 return known if solution.infeasible else replace(solution, lower_bound=sum(self._alone))
@@ -140,6 +153,7 @@ class JointSearch:
                 slo_s=member.slo_ns / NS_PER_S,
                 quantile=fleet.quantile,
                 seed=fleet.seed,
+                accuracy=member.min_accuracy,
                 solver=self.solver,
                 time_limit_s=self.search.deadline.limit_s(),
             )
@@ -151,11 +165,15 @@ class JointSearch:
 
     def _any_fleet(self) -> FleetSolution:
         """Whether anything fits, with the most replicas of everything that is not limited, then trimmed."""
-        offered = (
+        offered = [
             {stage: undominated(extremes(found)) for stage, found in instance.families.items()}
             for instance in self._instances
-        )
-        return self._solve(list(map(_Part, self._instances, offered)), trims=True)
+        ]
+        return self._solve(self._parts(offered), trims=True)
+
+    def _parts(self, options: Sequence[Mapping[str, StageOptions]]) -> list[_Part]:
+        names = (member.name for member in self.fleet.members)
+        return list(map(_Part, names, self._instances, options))
 
     def _solve(self, parts: Sequence[_Part], *, trims: bool = False) -> FleetSolution:
         """Solve masters until the certificates accept the answer, and make plans of it, perhaps trimmed ones."""

@@ -1,9 +1,9 @@
 """One pipeline under one set of prices: a Lagrangean bound on its cost, and the choices that the bound leaves.
 
-With a multiplier per row (4) of formulation `paths`, every stage chooses for itself: the option with the least sum of
-cost and multiplied latency. Any multipliers at all give a bound, so those of the last prices are where the next
-ascent starts; and what an option adds to the bound if it is chosen decides whether it can be part of a plan below
-a given cost.
+With a multiplier per row (4) of formulation `paths`, and per cap, every stage chooses for itself: the option with the
+least sum of cost and what it takes of the rows, multiplied. Any multipliers at all give a bound, so those of the last
+prices are where the next ascent starts; and what an option adds to the bound if it is chosen decides whether it can be
+part of a plan below a given cost.
 
 References
 ----------
@@ -37,7 +37,7 @@ _NO_LIMIT = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, eq=False)
 class LagrangianBound:
-    """What multipliers prove of all choices that keep the deadline rows."""
+    """What multipliers prove of all choices that keep the rows."""
 
     bound: float  # none of them costs less
     added: Float64  # none with this option costs less than the bound and this, shape (N,)
@@ -45,12 +45,13 @@ class LagrangianBound:
 
 
 @dataclass(frozen=True, eq=False)
-class DeadlineRows:
-    """All N options of all stages side by side, and what they take of R deadline rows, as shares of the deadline."""
+class PricedRows:
+    """All N options of all stages side by side, and what they take of R rows: shares of the deadline, or of caps."""
 
     cost: Int64  # shape (N,)
-    taken: Float64  # duration, and wait where the row is about this stage, shape (N, R)
-    room: Float64  # the deadline less the path's lag, shape (R,)
+    #: Duration, and wait where the row is about this stage; last what is taken of caps; shape (N, R).
+    taken: Float64
+    room: Float64  # the deadline less the path's lag, or a cap; shape (R,)
     starts: Int64  # where each stage's options start
 
     @cached_property
@@ -106,12 +107,13 @@ class PricedTables:
     def __post_init__(self) -> None:
         capacities = np.full_like(self.prices, _NO_LIMIT) if self.limits is None else self.limits
         self._limited = np.flatnonzero(capacities < _NO_LIMIT)
-        self._capacities = capacities[self._limited]
+        caps = np.array([cap.most for cap in self.tables.caps], dtype=np.int64)
+        self._capacities = np.concatenate([capacities[self._limited], caps])
         costs = [self.prices[table.device] * table.charged for table in self.tables.stages]
         self._rows = [
-            # What beats another at these prices may use more of a limited device.
+            # What beats another at these prices may use more of a limited device, or of a cap.
             np.arange(cost.size)
-            if self.limits is not None
+            if self.limits is not None or self.tables.caps
             else np.flatnonzero(frontier(cost, table.options.latency_ns, table.options.speed))
             for table, cost in zip(self.tables.stages, costs, strict=True)
         ]
@@ -120,7 +122,7 @@ class PricedTables:
         #: What the dearest choice costs.
         self.dearest = sum(np.maximum.reduceat(self._cost, self._starts).tolist())
         self._proven = 0
-        size = sum(len(path.stages) for path in self.tables.paths)
+        size = sum(len(path.stages) for path in self.tables.paths) + len(self.tables.caps)
         known = self.multipliers if self.multipliers.size == size else np.zeros(size)
         self._ascend(known, self.params.first_steps)
 
@@ -151,11 +153,12 @@ class PricedTables:
         for table, own, marked, cost, added in zip(self.tables.stages, self._rows, *by_stage, strict=True):
             rows = own[marked]
             usage = np.where(table.device[rows, None] == self._limited, table.charged[rows, None], 0)
+            usage = np.concatenate([usage, table.options.uses[rows]], axis=1)
             parts.append(StagePart(rows, cost[marked], added[marked], table.options.latency_ns[rows], usage))
         return parts
 
     def choices(self, parts: Sequence[StagePart], most: int, labels: int | None) -> Candidates:
-        """List all choices of at most that cost within the deadline rows and the limits, the cheapest first.
+        """List all choices of at most that cost within the deadline rows, limits and caps, the cheapest first.
 
         Raises `TooManyError` if there are more than `labels` partial ones.
         """
@@ -182,7 +185,7 @@ class PricedTables:
         return np.split(values, self._starts[1:])
 
     def _ascend(self, multipliers: Float64, steps: int) -> None:
-        rows = self._deadline_rows()
+        rows = self._priced_rows()
         best = rows.bound(multipliers)
         cheapest = float(sum(np.minimum.reduceat(self._cost, self._starts).tolist()))
         target = max(best.bound, float(self._proven), cheapest) * 1.03 + 1.0
@@ -193,10 +196,10 @@ class PricedTables:
             target = best.bound * 1.2 + 1.0  # the goal was too near
         self._best, self.multipliers = best, best.multipliers
 
-    def _deadline_rows(self) -> DeadlineRows:
-        """Rows (4) of formulation `paths` over the options in question."""
-        deadline = float(self.tables.deadline_ns)
-        taken = np.zeros((self._cost.size, sum(len(path.stages) for path in self.tables.paths)))
+    def _priced_rows(self) -> PricedRows:
+        """Rows (4) of formulation `paths` over the options in question, and one per cap."""
+        deadline, count = float(self.tables.deadline_ns), len(self.tables.caps)
+        taken = np.zeros((self._cost.size, sum(len(path.stages) for path in self.tables.paths) + count))
         room = np.empty(taken.shape[1])
         blocks = self._split(taken)
         first = 0
@@ -209,4 +212,8 @@ class PricedTables:
                 blocks[stage][:, columns] = (latency_ns / deadline)[:, None]
                 blocks[stage][:, first + place] += self.tables.waits[entry].ns[rows] / deadline
             first += len(path.stages)
-        return DeadlineRows(self._cost, taken, room, self._starts)
+        for place, cap in enumerate(self.tables.caps):
+            used = [t.options.uses[r, place] for t, r in zip(self.tables.stages, self._rows, strict=True)]
+            taken[:, first + place] = np.concatenate(used) / max(1, cap.most)
+            room[first + place] = cap.most / max(1, cap.most)
+        return PricedRows(self._cost, taken, room, self._starts)

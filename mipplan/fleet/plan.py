@@ -67,9 +67,10 @@ def plan_fleet(
 
     Parameters
     ----------
-    pipelines : mapping of str to (Pipeline, Trace[, slo_s[, weight]])
+    pipelines : mapping of str to (Pipeline, Trace[, slo_s[, weight[, accuracy]]])
         By name. The objective in seconds is the pipeline's own by default (or None); the weight, 1 by default, counts
-        if not all pipelines fit.
+        if not all pipelines fit. Of stages that list variants one is chosen, such that the pipeline has at least that
+        accuracy, if any.
     profiles : Profiles
         For all of them.
     limits : mapping of str to int or None, optional

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mipplan.core import NO_DEADLINE, Deadline, Float64, Int64, SearchLimits
+from mipplan.core import NO_DEADLINE, Bool, Deadline, Float64, Int64, SearchLimits
 from mipplan.fleet.lagrange import PricedTables
 from mipplan.fleet.problem import Column
 from mipplan.fleet.tables import Caps, PricingParams, PricingState, Refused, make_tables
@@ -30,7 +30,6 @@ from mipplan.planner import (
     Instance,
     PlanSearch,
     SearchMethod,
-    SearchSpace,
     TooManyError,
 )
 
@@ -76,8 +75,10 @@ class PricingProblem:
         if not self.hopeless:
             self._tables = make_tables(instance, self.hardware, self._caps(), self.params, self.deadline)
             options = self._tables.options
-            self.hopeless = not all(table.count for table in options.values()) or not instance.keeps_slo(
-                {stage: table.ideal() for stage, table in options.items()}
+            self.hopeless = (
+                not all(table.count for table in options.values())
+                or not self._tables.may_keep_caps
+                or not instance.keeps_slo({stage: table.ideal() for stage, table in options.items()})
             )
 
     def price(self, prices: Int64, most: int | None) -> Priced:
@@ -158,7 +159,7 @@ class PricingProblem:
             stage: replace(table.options, cost=prices[table.device] * table.charged)
             for stage, table in zip(self._tables.names, self._tables.stages, strict=True)
         }
-        space = SearchSpace(options, self.instance.limits)
+        space = self.instance.space(options)
         limits = SearchLimits(self.deadline)
         outcome = PlanSearch(self.instance, space, SearchMethod("paths", limits=limits), budget=most).run()
         if not outcome.finished:
@@ -174,10 +175,13 @@ class PricingProblem:
         found = self._candidates(tables, most)
         while found is not None and found.cost.size:
             self.deadline.check()
-            refused = self._refused(found.picks[0])
-            if refused is None:
-                return found.picks[0], int(found.cost[0])
-            found = found.keep(~self._tables.is_refused(found.picks, refused))
+            pick = found.picks[0]
+            if not self._is_accurate(pick):
+                found = found.keep(self._may_be_accurate(found.picks, pick))
+            elif (refused := self._refused(pick)) is not None:
+                found = found.keep(~self._tables.is_refused(found.picks, refused))
+            else:
+                return pick, int(found.cost[0])
         return None
 
     def _all_within(self, tables: PricedTables, most: int) -> list[Int64]:
@@ -192,8 +196,9 @@ class PricingProblem:
             if not found.cost.size:
                 return certified
             pick = found.picks[0]
-            refused = self._refused(pick)
-            if refused is None:
+            if not self._is_accurate(pick):
+                kept = self._may_be_accurate(found.picks, pick)
+            elif (refused := self._refused(pick)) is None:
                 certified.append(pick)
                 kept = (devices < devices[0]).any(axis=1)
             else:
@@ -211,6 +216,19 @@ class PricingProblem:
         for refused in self.state.refused:
             found = found.keep(~self._tables.is_refused(found.picks, refused))
         return found
+
+    def _is_accurate(self, pick: Int64) -> bool:
+        """Whether a choice that keeps the caps has the accuracy asked for: shares of paths are no cap."""
+        floor = self.instance.floor
+        return floor is None or floor.is_kept(self._tables.configuration(pick))
+
+    def _may_be_accurate(self, picks: Int64, refused: Int64) -> Bool:
+        """Which choices meet what follows from one that is not accurate enough; shapes (k, stages) and (k,)."""
+        floor, kept = self.instance.floor, np.zeros(len(picks), dtype=bool)
+        assert floor is not None
+        for place, better in floor.cover(self._tables.configuration(refused), self._tables.options).members:
+            kept |= better[picks[:, place]]
+        return kept
 
     def _refused(self, pick: Int64) -> Refused | None:
         """Ask the certificate; None if it keeps the deadline, else what is refused with this choice."""

@@ -35,6 +35,12 @@ class FleetMember:
     slo_ns: int
     weight: int
     laws: Laws | None = None  # those of the pipeline by default
+    min_accuracy: float | None = None
+
+    def instance(self, profiles: Profiles, quantile: float, seed: int) -> Instance:
+        """Realise it."""
+        asked = self.pipeline, profiles, self.trace, self.slo_ns, quantile, seed, self.laws
+        return trace_instance(*asked).with_floor(self.min_accuracy)
 
 
 @dataclass(frozen=True)
@@ -68,14 +74,7 @@ class Fleet:
         """What makes each member's instance, with the profiles of its own models only."""
         return tuple(
             partial(
-                trace_instance,
-                member.pipeline,
-                relevant_profiles(member.pipeline, self.profiles),
-                member.trace,
-                member.slo_ns,
-                self.quantile,
-                self.seed,
-                member.laws,
+                member.instance, relevant_profiles(member.pipeline, self.profiles), self.quantile, self.seed
             )
             for member in self.members
         )

@@ -44,8 +44,16 @@ from mipplan.documents import (
     read_yaml,
 )
 from mipplan.fleet.problem import Fleet, FleetMember
-from mipplan.options import check_names
-from mipplan.pipeline import Discipline, DispatchLaw, Pipeline, are_timed
+from mipplan.options import check_accuracies, check_names
+from mipplan.pipeline import (
+    AccuracyKind,
+    Discipline,
+    DispatchLaw,
+    Pipeline,
+    are_timed,
+    check_accuracy,
+    combinations,
+)
 from mipplan.profiles import Profiles, limit_problem
 from mipplan.result import resolve_slo_ns
 from mipplan.trace import Trace
@@ -54,6 +62,7 @@ PipelineArgument = (
     tuple[Pipeline, Trace]
     | tuple[Pipeline, Trace, float | None]
     | tuple[Pipeline, Trace, float | None, float]
+    | tuple[Pipeline, Trace, float | None, float, float | None]
 )
 METHODS = ("auto", "columns", "joint")
 #: A fleet of more pipelines than this is surely mistaken.
@@ -144,13 +153,13 @@ def read_fleet(
 def _member(name: object, given: Any, profiles: Profiles, dispatch: str | None) -> FleetMember:
     place = f"pipelines.{name}"
     problem = name_problem(name) or ("may hold no slash" if "/" in str(name) else None)
-    if problem is None and (not isinstance(given, tuple | list) or not 2 <= len(given) <= 4):
-        problem = f"expected (pipeline, trace, slo_s, weight), found {shown(given)}"
+    if problem is None and (not isinstance(given, tuple | list) or not 2 <= len(given) <= 5):
+        problem = f"expected (pipeline, trace, slo_s, weight, accuracy), found {shown(given)}"
     if problem is not None:
         raise InputError.one(place, problem)
     pipeline, trace, *more = given
     slo_s = more[0] if more else None
-    weight = more[1] if len(more) > 1 else 1.0
+    weight, accuracy = more[1] if len(more) > 1 else 1.0, more[2] if len(more) > 2 else None
     faults = Faults()
     if not isinstance(pipeline, Pipeline):
         faults.add(Fault(place, f"expected a Pipeline, found {shown(pipeline)}"))
@@ -172,10 +181,18 @@ def _member(name: object, given: Any, profiles: Profiles, dispatch: str | None) 
     if slo_s is None and (pipeline.slo.per_ns, pipeline.slo.others) != (None, ()):
         message = "fleets are planned for one quantile over all queries: give the limit of that one as the objective"
         inside.add(Fault("slo", message))
-    several = [stage for stage in pipeline.stages.values() if len(stage.models) > 1]
-    if several:
-        message = f"fleets take one model for each stage: write model: {several[0].model} instead of several variants"
-        inside.add(Fault(f"stages.{several[0].name}", message))
+    if accuracy is not None:
+        inside.take(lambda: check_accuracy(accuracy))
+        inside.take(lambda: check_accuracies(pipeline, profiles))
+        if pipeline.accuracy.kind is AccuracyKind.TABLE:
+            message = (
+                "fleets know no tables of combinations: choose the variants by mipplan plan, and write model:"
+            )
+            inside.add(Fault("accuracy", message))
+    for stage in inside.take(lambda: combinations(pipeline)[0]).or_else({}):
+        model = pipeline.stages[stage].model
+        message = f"fleets draw tokens once, and these variants change what comes next: write model: {model}"
+        inside.add(Fault(f"stages.{stage}", message))
     laws = pipeline.laws(dispatch)
     if are_timed(laws):
         message = "fleets are certified by what stages serve, not by replays: plan a timed pipeline by itself"
@@ -183,7 +200,7 @@ def _member(name: object, given: Any, profiles: Profiles, dispatch: str | None) 
     faults.take(lambda: _retold(inside.check, lambda fault: Fault(f"{place}: {fault.place}", fault.message)))
     faults.check()
     parts = max(1, round(1000 * float(weight)))
-    return FleetMember(str(name), pipeline, trace, slo_ns.value, parts, laws)
+    return FleetMember(str(name), pipeline, trace, slo_ns.value, parts, laws, accuracy)
 
 
 def _retold(read: Callable[[], ReadT], retell: Callable[[Fault], Fault]) -> ReadT:
@@ -199,7 +216,8 @@ class FleetFile:
     """A fleet file with everything that it names, ready for `mipplan.plan_fleet`."""
 
     name: str
-    pipelines: dict[str, tuple[Pipeline, Trace, float | None, float]]  # objective in seconds, and weight
+    #: With objective in seconds, weight, and least accuracy.
+    pipelines: dict[str, tuple[Pipeline, Trace, float | None, float, float | None]]
     profiles: Profiles
     profiles_folder: str | None  # where they were read from; None for the shipped ones
     limits: dict[str, int]
@@ -263,14 +281,17 @@ class _Reading:
             )
         )
 
-    def member(self, name: str, member: MemberEntry) -> tuple[Pipeline, Trace, float | None, float] | None:
+    def member(
+        self, name: str, member: MemberEntry
+    ) -> tuple[Pipeline, Trace, float | None, float, float | None] | None:
         times = (member.slo, member.start, member.end)
         slo_s, *window = (None if ns is None else ns / NS_PER_S for ns in times)
         pipeline = self._named((name, "pipeline"), lambda: self._pipeline(member.pipeline))
         trace = self._named((name, "trace"), lambda: self._trace(member.trace, member.expand, *window))
         if pipeline is None or trace is None:
             return None
-        return pipeline, trace if member.scale == 1.0 else trace.scale(member.scale), slo_s, member.weight
+        trace = trace if member.scale == 1.0 else trace.scale(member.scale)
+        return pipeline, trace, slo_s, member.weight, member.accuracy
 
     def _named(self, place: tuple[str, str], read: Callable[[], ReadT]) -> ReadT | None:
         """Read a file; None if it is faulty, with the faults kept, and where in the fleet file it was named."""
@@ -290,6 +311,7 @@ class MemberEntry(StrictEntry):
     slo: PositiveDuration | None = None
     weight: float = Field(default=1.0, gt=0, le=MAX_WEIGHT)
     scale: float = Field(default=1.0, gt=0, le=1000)
+    accuracy: float | None = Field(default=None, gt=0, le=1)
     expand: Literal["poisson", "uniform", "even"] | None = None
     start: Duration | None = Field(default=None, alias="from")
     end: Duration | None = Field(default=None, alias="to")

@@ -315,7 +315,9 @@ def _plan(fleet: Fleet, member: FleetMember, column: Column, provenance: Provena
     plan = Plan(
         member.pipeline,
         relevant_profiles(member.pipeline, fleet.profiles),
-        Objective(member.slo_ns, fleet.quantile, fleet.seed).under(member.laws or member.pipeline.laws()),
+        Objective(member.slo_ns, fleet.quantile, fleet.seed, min_accuracy=member.min_accuracy).under(
+            member.laws or member.pipeline.laws()
+        ),
         choices=dict(zip(member.pipeline.stages, column.choices, strict=True)),
         status=PlanStatus.FEASIBLE,
         figures=Figures(lower_bound_microusd_per_hour=alone),

@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +262,8 @@ class CheckpointFile:
             parts += [member.name, pipeline, trace, member.slo_ns, member.weight]
             if member.laws is not None and member.laws != member.pipeline.laws():
                 parts.append({stage: str(law) for stage, law in member.laws.items()})
+            if member.min_accuracy is not None:
+                parts.append({"min_accuracy": member.min_accuracy})
         text = "".join(json.dumps(part, sort_keys=True) for part in parts)
         return cls(path, hashlib.sha256(text.encode()).hexdigest())
 
@@ -272,8 +274,7 @@ class CheckpointFile:
             "format": _FORMAT,
             "fleet": self.fingerprint,
             "columns": [
-                [([(c.hardware, c.batch, c.replicas) for c in own.choices], own.devices) for own in known]
-                for known in pool.columns
+                [([astuple(c) for c in own.choices], own.devices) for own in known] for known in pool.columns
             ],
             "hopeless": sorted(pool.hopeless),
             "memories": [[state.refused, state.multipliers, dict(state.caps)] for state in checkpoint.states],

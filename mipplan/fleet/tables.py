@@ -18,6 +18,7 @@ import numpy as np
 from mipplan.calculus import Wait
 from mipplan.core import NO_DEADLINE, UNLIMITED_NS, Bool, Deadline, Int64
 from mipplan.options import (
+    Cap,
     Configuration,
     Family,
     StageFamilies,
@@ -81,7 +82,7 @@ class PricingState:
 class StageTable:
     """The m options of one stage that may be part of a certified plan and that no other beats.
 
-    To beat is to be no worse in cost, T, R and every limited device; the cost is that of the replicas charged.
+    To beat is to be no worse in cost, T, R, limited devices and caps; the cost is that of the replicas charged.
     """
 
     options: StageOptions
@@ -143,11 +144,18 @@ class PricingTables:
     stages: tuple[StageTable, ...]
     paths: tuple[PathRow, ...]
     waits: tuple[WaitBounds, ...]
+    caps: tuple[Cap, ...] = ()  # of what options take beside devices
 
     @property
     def options(self) -> dict[str, StageOptions]:
         """Options by stage."""
         return {name: table.options for name, table in zip(self.names, self.stages, strict=True)}
+
+    @property
+    def may_keep_caps(self) -> bool:
+        """Whether stages that take as little as they can, of each cap by itself, keep all."""
+        least = sum(table.options.uses.min(axis=0) for table in self.stages)
+        return bool(np.all(least <= [cap.most for cap in self.caps]))
 
     def configuration(self, pick: Int64) -> Configuration:
         """Return the plan that takes these rows, shape (stages,)."""
@@ -212,6 +220,7 @@ def make_tables(
         tuple(_stage_table(table.keep(kept), hardware) for table, kept in zip(tables, usable, strict=True)),
         tuple(rows),
         tuple(wait.keep(usable[wait.stage]) for wait in bounds),
+        instance.caps,
     )
 
 

@@ -128,7 +128,7 @@ class Pipeline:
     slo : Slo
         Of which quantile the objective is, over what windows, and further quantiles.
     accuracy : AccuracyRule
-        How the accuracies of the variants that stages run make that of the pipeline.
+        How the accuracies of the variants that stages run make that of the pipeline; also as in the file (``"sum"``).
 
     Raises
     ------
@@ -164,6 +164,7 @@ class Pipeline:
             "edges": [{**plain(graph.edges[arc]), "from": arc[0], "to": arc[1]} for arc in arcs],
         }
         entry = parse_pipeline(Document(raw, "pipeline"))
+        object.__setattr__(self, "accuracy", entry.accuracy)
         graph.graph[EDGE_ORDER] = arcs
         # No file and line are known; the name stands for them.
         self._complete(graph, entry, Document(None, f"pipeline {self.name!r}"))

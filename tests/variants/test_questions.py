@@ -253,8 +253,10 @@ def test_other_rooms_run_what_was_chosen() -> None:
     assert costs["eager"].plan.pipeline.stages["detect"].model == "s"
     greedy = mp.baselines.inferline(choosing(pipeline(), {"detect": "s"}), profiles(), TRACE)
     assert greedy.pipeline.stages["detect"].model == "s"
-    with pytest.raises(InputError, match="fleets take one model for each stage"):
-        mp.plan_fleet({"video": (pipeline(), TRACE)}, profiles())
+    fleet = mp.plan_fleet({"video": (pipeline(), TRACE, None, 1.0, 0.4)}, profiles(), gap=0.0)
+    alone = mp.plan(pipeline(), profiles(), TRACE, accuracy=0.4)
+    assert fleet.microusd_per_hour == alone.microusd_per_hour
+    assert fleet.plans["video"].accuracy >= 0.4
 
 
 def test_front_stops_where_time_is_up_and_says_what_is_known() -> None:
