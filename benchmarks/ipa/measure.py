@@ -29,12 +29,16 @@ MULTIPLES = (0.5, 1.0, 1.5, 2.0)
 #: For each of our plans by replay.
 TIME_LIMIT_S = 10.0
 OURS, OURS_REPLAYED, OURS_ON_DRAWS = "ours, certified", "ours, replayed", "ours, certified on three draws"
+#: Of plans that cost little more than the cheapest of their accuracy, up to these shares: that, and which draws least.
+WITHIN, OURS_CHEAPEST, OURS_FRUGAL = (0.01, 0.1), "ours, cheapest", "ours, least power"
+#: The CPU draws half of its TDP while it is idle, for IPA measured none.
+ENERGY = mp.EnergyTerms()
 
 
 def measure(pipeline: str, trace: str) -> list[dict[str, Any]]:
     """Rows of all planners, those of ours last."""
     court = Court(pipeline, trace)
-    return [*court.ipa(), *court.fa2(), *court.rim(), *court.ours()]
+    return [*court.ipa(), *court.fa2(), *court.rim(), *court.ours(), *court.frugal()]
 
 
 def measure_quickly(pipeline: str, trace: str) -> list[dict[str, Any]]:
@@ -45,6 +49,7 @@ def measure_quickly(pipeline: str, trace: str) -> list[dict[str, Any]]:
         *court.fa2(["mean"]),
         *court.rim([1.0], ["mean"]),
         *court.certified(),
+        *court.frugal(most=1),
     ]
 
 
@@ -56,7 +61,7 @@ class Court:
         self.pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / f"{pipeline}.yaml")
         self._profiles = mp.Profiles.default()
         self._traces = [traffic(trace, draw).slice(end_s=span_s) for draw in (1, 2)]
-        self._known: dict[str, tuple[float, float]] = {}
+        self._known: dict[str, tuple[float, float, float]] = {}
         self._head = {"pipeline": pipeline, "trace": trace}
 
     @cached_property
@@ -113,6 +118,18 @@ class Court:
         """Our front by the certificate."""
         yield from self._front(OURS, self._traces[0])
 
+    def frugal(self, most: int = 5) -> Iterator[dict[str, Any]]:
+        """The cheapest plan of some accuracies of our front, and of those that cost a little more the least power."""
+        front = mp.pareto(*self.given, time_limit_s=120.0).plans
+        places = np.linspace(0, len(front) - 1, most).round().astype(int).tolist()
+        for place, within in itertools.product(dict.fromkeys(places), WITHIN):
+            started, asked = time.process_time(), {"accuracy": front[place].accuracy, "energy": ENERGY}
+            menu = mp.menu(*self.given, by="energy", within=within, most=200, time_limit_s=60.0, **asked)
+            if menu.plans:
+                setting, taken_s = f"place {place}, {within:.0%}", time.process_time() - started
+                yield self._row(OURS_CHEAPEST, setting, "", menu.plans[0])
+                yield self._row(OURS_FRUGAL, setting, "", menu.plans[-1], taken_s)
+
     def _front(self, method: str, trace: mp.Trace | list[mp.Trace]) -> Iterator[dict[str, Any]]:
         started = time.process_time()
         front = mp.pareto(*self.given[:2], trace, time_limit_s=120.0)
@@ -131,17 +148,24 @@ class Court:
                 "accuracy": None,
                 "p99_s": None,
                 "p99_again_s": None,
+                "j_per_thousand": None,
                 "taken_s": taken_s,
             }
         key = str(plan.choices)
         if key not in self._known:
-            first, again = (mp.replay(plan, trace).quantile(plan.quantile) for trace in self._traces)
-            self._known[key] = first, again
-        p99_s, again_s = self._known[key]
+            judged = mp.Plan.from_choices(
+                self.pipeline, self._profiles, plan.choices, slo_s=plan.slo_s, seed=plan.seed, energy=ENERGY
+            )
+            first, again = (mp.replay(judged, trace) for trace in self._traces)
+            assert first.energy is not None
+            seen = first.quantile(plan.quantile), again.quantile(plan.quantile), first.energy.j_per_thousand
+            self._known[key] = seen
+        p99_s, again_s, j_per_thousand = self._known[key]
         figures = {
             "usd": plan.usd_per_hour,
             "accuracy": plan.accuracy,
             "p99_s": p99_s,
             "p99_again_s": again_s,
+            "j_per_thousand": j_per_thousand,
         }
         return {**row, **figures, "slo_s": self.pipeline.slo_s, "taken_s": round(taken_s, 3)}

@@ -33,7 +33,11 @@ def run(folder: Path, *, quick: bool) -> None:
         print(f"IPA's traffic is left out: there is no {SHARED / COUNTS}", file=sys.stderr, flush=True)
     jobs = [(pipeline, trace) for pipeline in SETUPS for trace in (names[-1:] if quick else names)]
     measure_missing(jobs, PAIR, partial, "ipa", measure_quickly if quick else measure)
-    table = pd.read_csv(partial, keep_default_na=False, na_values={"usd": "", "accuracy": "", "p99_s": ""})
+    table = pd.read_csv(
+        partial,
+        keep_default_na=False,
+        na_values={"usd": "", "accuracy": "", "p99_s": "", "j_per_thousand": ""},
+    )
     table["order"] = [jobs.index(pair) for pair in zip(table["pipeline"], table["trace"], strict=True)]
     table = table.sort_values("order", kind="stable").drop(columns="order")
     table.to_csv(folder / ROWS, index=False, float_format="%.10g")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import pandas as pd
 
-from benchmarks.ipa.measure import OURS, OURS_REPLAYED, RATES
+from benchmarks.ipa.measure import OURS, OURS_CHEAPEST, OURS_FRUGAL, OURS_REPLAYED, RATES, WITHIN
 
 #: Plans of ours that are compared: those by the certificate alone, and with those found by replays.
 CERTIFIED, BOTH = (OURS,), (OURS, OURS_REPLAYED)
@@ -33,6 +34,7 @@ class Point(NamedTuple):
     accuracy: float
     least_usd: float  # Of ours that are at least as accurate; infinite without one.
     most_accuracy: float  # Of ours that cost no more; 0 without one.
+    more_energy: float  # What ours of that least cost take in the replay, as a share of the rival's, less 1.
 
     @property
     def saving(self) -> float:
@@ -67,8 +69,15 @@ def points(table: pd.DataFrame, rival: str, ours: tuple[str, ...]) -> list[Point
         for usd, accuracy in frontier(rows[rows["method"].isin(RIVALS[rival])]):
             least = min((cost for cost, a in own if a >= accuracy - CLOSE), default=float("inf"))
             most = max((a for cost, a in own if cost <= usd + CLOSE), default=0.0)
-            found.append(Point(str(pipeline), str(trace), usd, accuracy, least, most))
+            more = energy_of(rows, ours, least, accuracy) / energy_of(rows, RIVALS[rival], usd, accuracy) - 1
+            found.append(Point(str(pipeline), str(trace), usd, accuracy, least, most, more))
     return found
+
+
+def energy_of(rows: pd.DataFrame, methods: tuple[str, ...], usd: float, accuracy: float) -> float:
+    """Least energy of plans of some methods with that cost and at least that accuracy, J per thousand queries."""
+    alike = rows["method"].isin(methods) & ((rows["usd"] - usd).abs() <= CLOSE)
+    return float(rows.loc[alike & (rows["accuracy"] >= accuracy - CLOSE), "j_per_thousand"].min())
 
 
 def summarise(table: pd.DataFrame) -> str:
@@ -83,6 +92,7 @@ def summarise(table: pd.DataFrame) -> str:
     parts = ["## At the rival's best setting", note, _beside(table), _by_pipeline(table)]
     parts += ["## At a setting chosen beforehand", _by_rate(table)]
     parts += ["## On another draw of the same traffic", _again(table)]
+    parts += ["## Energy", _energy(table)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -168,6 +178,43 @@ def _again(table: pd.DataFrame) -> str:
         again = int((good["p99_again_s"] <= good["slo_s"]).sum())
         share = f"{again} ({again / max(1, len(good)):.0%})"
         lines.append(f"| {method} | {len(good)} of {len(rows)} | {share} |")
+    return "\n".join(lines)
+
+
+def _energy(table: pd.DataFrame) -> str:
+    note = (
+        "Up to five accuracies of our front per pair: of all certified plans that cost at most so much more than the "
+        "cheapest of that accuracy, the one with the least proven power, and what both take in the replay."
+    )
+    heads = "at most dearer | cases | with less energy | less energy, mean (most) | dearer, mean (most) | median s"
+    lines = [note, "", f"| {heads} |", "|---" * 6 + "|"]
+    keys = [*PAIR, "setting"]
+    for within in WITHIN:
+        some = table[table["setting"].astype(str).str.endswith(f", {within:.0%}")]
+        cheapest, frugal = (
+            some[some["method"] == method].set_index(keys) for method in (OURS_CHEAPEST, OURS_FRUGAL)
+        )
+        found = cheapest.join(frugal, rsuffix="_frugal")
+        saved = (1 - found["j_per_thousand_frugal"] / found["j_per_thousand"]).tolist()
+        dearer = (found["usd_frugal"] / found["usd"] - 1).tolist()
+        cells = (
+            f"{within:.0%}",
+            str(len(found)),
+            str(sum(value > CLOSE for value in saved)),
+            _mean_most(saved, ".1%"),
+            _mean_most(dearer, ".1%"),
+            f"{frugal['taken_s'].median():.2f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Beside rivals at their best setting, our cheapest plans of at least their accuracy take:",
+        "",
+    ]
+    lines += ["| beside | energy in the replay, mean |", "|---|---|"]
+    for rival in RIVALS:
+        more = [p.more_energy for p in points(table, rival, BOTH) if math.isfinite(p.more_energy)]
+        lines.append(f"| {rival} | {f'{_mean(more):+.0%}' if more else '–'} |")
     return "\n".join(lines)
 
 
