@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -73,12 +74,12 @@ def with_budget(fleet: Fleet, budget: int) -> Fleet:
     return replace(fleet, budget=budget)
 
 
-def arguments_of(
-    fleet: Fleet,
-) -> tuple[dict[str, tuple[mp.Pipeline, mp.Trace, float, float, float | None]], mp.Profiles]:
-    """Return the fleet as `plan_fleet` is given it."""
+def arguments_of(fleet: Fleet) -> tuple[dict[str, tuple[Any, ...]], mp.Profiles]:
+    """Return the fleet as `plan_fleet` is given it; the accuracy only where one is asked for."""
     pipelines = {
-        m.name: (m.pipeline, m.trace, m.slo_ns / 1e9, m.weight / 1000, m.min_accuracy) for m in fleet.members
+        member.name: (member.pipeline, member.trace, member.slo_ns / 1e9, member.weight / 1000)
+        + (() if member.min_accuracy is None else (member.min_accuracy,))
+        for member in fleet.members
     }
     return pipelines, fleet.profiles
 
