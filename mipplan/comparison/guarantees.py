@@ -205,6 +205,11 @@ def _replays(made: Plan) -> bool:
     return _has_no_budget(made) and made.envelope is None and made.headroom == 1.0
 
 
+def _tests(made: Plan) -> bool:
+    """What is tested on scenarios runs one model at each stage; without a plan none is chosen."""
+    return _replays(made) and all(len(stage.models) == 1 for stage in made.pipeline.stages.values())
+
+
 def _runs(how: str) -> Callable[[Plan, float], str]:
     def holds_for(plan: Plan, _: float) -> str:
         if plan.envelope is not None:
@@ -267,7 +272,7 @@ GUARANTEES: Mapping[str, PricedGuarantee] = MappingProxyType(
         "reliable": PricedGuarantee(
             "reliable",
             1.0,
-            _replays,
+            _tests,
             _scenarios,
             "tomorrow is of another kind",
             lambda question: question.under(Guarantee.RELIABLE, question.laws),
@@ -320,7 +325,7 @@ def guarantee_costs(
         that guarantee. No reason is looked for where there is no plan.
         Left out is what does not go with what was asked for: all with a budget; ``timed``, ``replay`` and ``reliable``
         with headroom or an arrival curve; ``eager`` and ``paced`` beside a ``fifo`` plan that states no runs;
-        ``reliable`` where traffic or profiles are too scarce to draw scenarios from.
+        ``reliable`` where traffic or profiles are too scarce to draw scenarios from, or no variants are chosen.
         After Ctrl-C: those that were complete.
 
     Raises

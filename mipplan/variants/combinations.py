@@ -210,10 +210,12 @@ class _Search:
         left = min((combination.lower_bound for combination in self._open), default=math.inf)
         lower_bound = min(self._lower_bound, left)
         if self._best is None:
-            count = len(self._all)
-            plan = self._first or replace(
-                self._asked, status=PlanStatus.INFEASIBLE, reason="no variants keep up"
-            )
+            count, floor = len(self._all), self._asked.min_accuracy
+            if self._first is None:
+                asked = "keeps up" if floor is None else f"keeps up and has an accuracy of {floor:g}"
+                reason = f"none of {count:,} combinations of variants {asked}"
+                return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason)
+            plan = self._first
             if self._stopped is not None or plan.status is not PlanStatus.INFEASIBLE:
                 return replace(plan, status=PlanStatus.UNKNOWN, limit=self._stopped or plan.limit)
             return replace(

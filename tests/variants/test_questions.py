@@ -259,6 +259,19 @@ def test_other_rooms_run_what_was_chosen() -> None:
     assert fleet.plans["video"].accuracy >= 0.4
 
 
+def test_an_accuracy_that_no_variants_have_is_not_priced_as_if_it_were() -> None:
+    made = mp.plan(pipeline(), profiles(), TRACE, accuracy=0.99)
+    assert made.reason is not None
+    assert "no plan has an accuracy of 0.99" in made.reason
+    costs = mp.guarantee_costs(made, TRACE, time_limit_s=20.0)
+    assert set(costs) == {"eager", "paced", "timed", "replay"}
+    assert not any(cost.plan.choices for cost in costs.values())
+    reliable = mp.plan(pipeline(), profiles(), TRACE, accuracy=0.99, guarantee="reliable", time_limit_s=20.0)
+    assert reliable.status == "infeasible"
+    assert reliable.reason is not None
+    assert reliable.reason.endswith("combinations of variants keeps up and has an accuracy of 0.99")
+
+
 def test_front_stops_where_time_is_up_and_says_what_is_known() -> None:
     whole = mp.pareto(pipeline(), profiles(), TRACE)
     assert whole.complete
