@@ -87,10 +87,13 @@ def arguments_of(fleet: Fleet) -> tuple[dict[str, tuple[Any, ...]], mp.Profiles]
 RULES = ("product", "sum", "worst_path", "path_shares")
 
 
-def small_fleet(number: int, *, scarcity: float | None = None, variants: bool = False) -> Fleet:
+def small_fleet(
+    number: int, *, scarcity: float | None = None, variants: bool = False, changing: float = 0.5
+) -> Fleet:
     """A fleet so small that every certified plan of every pipeline can be listed: two stages, few replicas.
 
-    With `variants` every pipeline chooses models, by one of the rules and up to an accuracy that some choice has.
+    With `variants` every pipeline chooses models, by one of the rules and up to an accuracy that some choice has; of
+    some pipelines, a share `changing` of those that can, variants change the tokens.
     """
     rng = np.random.default_rng([89, number])
     share = float(rng.choice([0.4, 0.6, 0.8])) if scarcity is None else scarcity
@@ -106,6 +109,9 @@ def small_fleet(number: int, *, scarcity: float | None = None, variants: bool = 
                 accuracies = rng.choice([0.5, 0.6, 0.75, 0.9, 0.97], len(models), replace=False)
                 graph.nodes[stage]["variants"] = dict(zip(models, accuracies.tolist(), strict=True))
         graph.add_edge("a", "b", delay="1ms", probability=float(rng.choice([1.0, 0.5])))
+        if variants and len(graph.nodes["a"]["variants"]) > 1 and rng.random() < changing:
+            shares = rng.choice([0.3, 0.6, 1.0], 3)
+            graph.edges["a", "b"]["probability"] = dict(zip(["m1", "m2", "m3"], shares.tolist(), strict=True))
         rule = {"accuracy": str(rng.choice(RULES))} if variants else {}
         pipeline = mp.Pipeline(graph=graph, slo_s=1.0, name="small", **rule)
         floor = _drawn_floor(rng, pipeline) if variants and rng.random() < 0.9 else None

@@ -8,9 +8,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import mipplan as mp
 from mipplan.fleet.problem import Fleet, FleetMember
+from mipplan.pipeline import choosing
 from mipplan.tokens import realise
 from mipplan_formulations import ColumnPool, MultiProjectProblem, TimeCostProblem
 
@@ -59,27 +61,29 @@ def certified_device_vectors(member: FleetMember, fleet: Fleet) -> set[tuple[int
 
     Plans of too little accuracy do not count.
     """
+    found: set[tuple[int, ...]] = set()
+    for models in itertools.product(*(stage.models for stage in member.pipeline.stages.values())):
+        if _is_accurate(member, models):
+            runs = dict(zip(member.pipeline.stages, models, strict=True))
+            _add_vectors(replace(member, pipeline=choosing(member.pipeline, runs)), fleet, found)
+    return found
+
+
+def _add_vectors(member: FleetMember, fleet: Fleet, found: set[tuple[int, ...]]) -> None:
+    """Add those of plans with the models that the pipeline runs."""
     options = []
     for name, stage in member.pipeline.stages.items():
         assert stage.replicas_max is not None
         options.append(
             [
-                (hardware, int(batch), replicas, model)
-                for model in stage.models
-                for hardware in fleet.profiles.hardware_for(model)
-                for batch in fleet.profiles.tables[model, hardware].batch
+                (hardware, int(batch), replicas)
+                for hardware in fleet.profiles.hardware_for(stage.model)
+                for batch in fleet.profiles.tables[stage.model, hardware].batch
                 for replicas in range(1, stage.replicas_max + 1)
-                if _keeps_up(member, fleet, name, (hardware, int(batch), replicas, model))
+                if _keeps_up(member, fleet, name, (hardware, int(batch), replicas))
             ]
         )
-    found = set()
-    for every in itertools.product(*options):
-        if not _is_accurate(member, [model for *_, model in every]):
-            continue
-        choices = [
-            own if stage.variants else own[:3]
-            for own, stage in zip(every, member.pipeline.stages.values(), strict=True)
-        ]
+    for choices in itertools.product(*options):
         vector = tuple(
             sum(choice[2] for choice in choices if choice[0] == name) for name in fleet.profiles.hardware
         )
@@ -95,7 +99,6 @@ def certified_device_vectors(member: FleetMember, fleet: Fleet) -> set[tuple[int
         )
         if mp.certify(plan, member.trace).bound_ns <= member.slo_ns:
             found.add(vector)
-    return found
 
 
 def _is_accurate(member: FleetMember, models: Sequence[str]) -> bool:
@@ -112,11 +115,11 @@ def _is_accurate(member: FleetMember, models: Sequence[str]) -> bool:
     return value is not None and value >= member.min_accuracy * (1 - 1e-8)
 
 
-def _keeps_up(member: FleetMember, fleet: Fleet, stage: str, choice: tuple[str, int, int, str]) -> bool:
+def _keeps_up(member: FleetMember, fleet: Fleet, stage: str, choice: tuple[str, int, int]) -> bool:
     """Whether the replicas serve more than the stage's mean rate."""
     tokens = realise(member.pipeline, member.trace, fleet.seed).stages[stage].count
-    hardware, batch, replicas, model = choice
-    table = fleet.profiles.tables[model, hardware]
+    hardware, batch, replicas = choice
+    table = fleet.profiles.tables[member.pipeline.stages[stage].model, hardware]
     return replicas * batch * member.trace.span_ns > tokens * int(table.service_ns(batch)[-1])
 
 

@@ -180,7 +180,8 @@ class FleetPlanner:
 
     def _decided_jointly(self, solution: FleetSolution) -> FleetSolution:
         """Where columns leave open whether a small fleet fits, or too wide a gap, let the joint MILP decide."""
-        if len(self.fleet.members) > self.params.most_joint or self.search.deadline.is_over:
+        is_small = len(self.fleet.members) <= self.params.most_joint and self.fleet.draws_once
+        if not is_small or self.search.deadline.is_over:
             return solution
         ends = min(self.search.deadline.at, Deadline.after(self.params.joint_s).at)
         found = JointSearch(self.fleet, self.solver, replace(self.search, deadline=Deadline(ends))).run()

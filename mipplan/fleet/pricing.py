@@ -14,7 +14,7 @@ Claim 1 of formulations/columns.md; J. N. Hooker, G. Ottosson, "Logic-based Bend
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -46,6 +46,17 @@ class Priced:
     columns: tuple[Column, ...] = ()
     feasible: bool = True  # False: there is no certified plan at all, whatever the prices
     complete: bool = True  # False: all plans were asked for, and there are too many
+
+    @classmethod
+    def of_any(cls, several: Sequence[Priced], *, wants_all: bool) -> Priced:
+        """The answer for a pipeline with these alternatives: of the cheapest one, or with the plans of all."""
+        possible = [one for one in several if one.feasible]
+        if not possible:
+            return cls(0, feasible=False)
+        if wants_all:
+            every = tuple(column for one in possible for column in one.columns)
+            return cls(0, every, complete=all(one.complete for one in possible))
+        return min(possible, key=lambda one: (one.lower_bound, not one.columns))
 
 
 @dataclass(eq=False)

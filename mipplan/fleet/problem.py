@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ import numpy as np
 
 from mipplan.core import UNLIMITED_NS, Int64
 from mipplan.options import Configuration, limits_of
-from mipplan.pipeline import Laws, Pipeline
+from mipplan.pipeline import Laws, Pipeline, choosing, combinations
 from mipplan.planner import Instance, trace_instance
 from mipplan.profiles import Profiles
 from mipplan.result import Choice, relevant_profiles
@@ -36,6 +37,11 @@ class FleetMember:
     weight: int
     laws: Laws | None = None  # those of the pipeline by default
     min_accuracy: float | None = None
+
+    @property
+    def alternatives(self) -> list[FleetMember]:
+        """The same for each way to draw its tokens: variants may change fan-outs and probabilities."""
+        return [replace(self, pipeline=choosing(self.pipeline, runs)) for runs in combinations(self.pipeline)]
 
     def instance(self, profiles: Profiles, quantile: float, seed: int) -> Instance:
         """Realise it."""
@@ -71,13 +77,23 @@ class Fleet:
 
     @cached_property
     def realisations(self) -> tuple[Realisation, ...]:
-        """What makes each member's instance, with the profiles of its own models only."""
+        """What makes the instance of each member's alternatives, with the profiles of its own models only."""
         return tuple(
-            partial(
-                member.instance, relevant_profiles(member.pipeline, self.profiles), self.quantile, self.seed
-            )
+            partial(own.instance, relevant_profiles(own.pipeline, self.profiles), self.quantile, self.seed)
             for member in self.members
+            for own in member.alternatives
         )
+
+    @cached_property
+    def places(self) -> tuple[range, ...]:
+        """Where each member's alternatives are among the realisations."""
+        ends = np.cumsum([len(member.alternatives) for member in self.members]).tolist()
+        return tuple(itertools.starmap(range, zip([0, *ends[:-1]], ends, strict=True)))
+
+    @property
+    def draws_once(self) -> bool:
+        """Whether no member has several alternatives."""
+        return len(self.realisations) == len(self.members)
 
     def relaxed(self, factor: float) -> Fleet:
         """Return the fleet with every objective multiplied by a factor, rounded up to ns."""

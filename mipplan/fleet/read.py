@@ -67,6 +67,8 @@ PipelineArgument = (
 METHODS = ("auto", "columns", "joint")
 #: A fleet of more pipelines than this is surely mistaken.
 MAX_PIPELINES = 100_000
+#: Variants that change the tokens make as many problems of a pipeline; each is priced in every round.
+MAX_ALTERNATIVES = 64
 #: A weight above this is surely mistaken.
 MAX_WEIGHT = 1000.0
 
@@ -137,6 +139,10 @@ def read_fleet(
         faults.check()
     law = settings.dispatch if settings.dispatch in list(DispatchLaw) else None
     members = [faults.take(partial(_member, name, given, profiles, law)) for name, given in pipelines.items()]
+    if settings.method == "joint":
+        several = [member.value.name for member in members if member and len(member.value.alternatives) > 1]
+        message = f"joint draws tokens once, and variants change them in {listed(several)}: columns can do it"
+        faults.add(*([Fault("method", message)] if several else []))
     faults.check()
     limited = [
         replace(device, limit=limits.get(name, device.limit)) for name, device in profiles.hardware.items()
@@ -189,10 +195,12 @@ def _member(name: object, given: Any, profiles: Profiles, dispatch: str | None) 
                 "fleets know no tables of combinations: choose the variants by mipplan plan, and write model:"
             )
             inside.add(Fault("accuracy", message))
-    for stage in inside.take(lambda: combinations(pipeline)[0]).or_else({}):
-        model = pipeline.stages[stage].model
-        message = f"fleets draw tokens once, and these variants change what comes next: write model: {model}"
-        inside.add(Fault(f"stages.{stage}", message))
+    count = len(inside.take(lambda: combinations(pipeline)).or_else([]))
+    if count > MAX_ALTERNATIVES:
+        message = (
+            f"its variants draw tokens in {count:,} ways; in fleets at most {MAX_ALTERNATIVES:,} are priced"
+        )
+        inside.add(Fault("stages", message))
     laws = pipeline.laws(dispatch)
     if are_timed(laws):
         message = "fleets are certified by what stages serve, not by replays: plan a timed pipeline by itself"

@@ -23,6 +23,7 @@ from mipplan.core import (
     from_front,
 )
 from mipplan.fleet.problem import Column, Fleet, FleetMember, FleetSolution
+from mipplan.pipeline import choosing
 from mipplan.result import Figures, Objective, Plan, PlanStatus, Provenance, relevant_profiles
 from mipplan.tokens import realise
 from mipplan.trace import TraceReference
@@ -312,19 +313,23 @@ def make_fleet_plan(
 
 def _plan(fleet: Fleet, member: FleetMember, column: Column, provenance: Provenance, alone: int) -> Plan:
     """Make a pipeline's plan, with figures that are computed from the whole trace."""
+    choices = dict(zip(member.pipeline.stages, column.choices, strict=True))
+    # The tokens are those that the chosen variants make.
+    runs = {stage: choice.variant for stage, choice in choices.items() if choice.variant is not None}
+    pipeline = choosing(member.pipeline, runs)
     plan = Plan(
-        member.pipeline,
-        relevant_profiles(member.pipeline, fleet.profiles),
+        pipeline,
+        relevant_profiles(pipeline, fleet.profiles),
         Objective(member.slo_ns, fleet.quantile, fleet.seed, min_accuracy=member.min_accuracy).under(
             member.laws or member.pipeline.laws()
         ),
-        choices=dict(zip(member.pipeline.stages, column.choices, strict=True)),
+        choices=choices,
         status=PlanStatus.FEASIBLE,
         figures=Figures(lower_bound_microusd_per_hour=alone),
         provenance=provenance,
         reason="chosen for a fleet: what is cheapest for all its pipelines together",
     )
-    plan = replace(plan, figures=certified_figures(plan, realise(member.pipeline, member.trace, fleet.seed)))
+    plan = replace(plan, figures=certified_figures(plan, realise(pipeline, member.trace, fleet.seed)))
     if plan.certificate_ns is None or plan.certificate_ns > member.slo_ns:
         raise AssertionError(f"{member.name}: a plan that was certified is not")
     if plan.microusd_per_hour == alone:

@@ -40,7 +40,7 @@ class WorkerParams:
 
 @dataclass(frozen=True)
 class PricingRequest:
-    """A pipeline to price; `most` is what a plan of interest costs at most."""
+    """A pipeline (one of its alternatives) to price; `most` is what a plan of interest costs at most."""
 
     index: int
     most: int | None
@@ -152,8 +152,8 @@ class WorkerPool:
 
     def __post_init__(self) -> None:
         self._known: set[int] = set()
-        #: What was learnt about each pipeline.
-        self.states = [PricingState()] * len(self.fleet.members)
+        #: What was learnt about each alternative of a pipeline.
+        self.states = [PricingState()] * len(self.fleet.realisations)
 
     @classmethod
     @contextlib.contextmanager
@@ -184,10 +184,13 @@ class WorkerPool:
         """
         until = Deadline(max(deadline.at, time.monotonic() + self.params.least_s))
         answers: dict[int, Priced] = {}
+        places = {index: self.fleet.places[index] for index in most}
         waiting = [
-            PricingRequest(index, limit, self.states[index], wants_all) for index, limit in most.items()
+            PricingRequest(place, limit, self.states[place], wants_all)
+            for index, limit in most.items()
+            for place in places[index]
         ]
-        unknown = most.keys() - self._known
+        unknown = {request.index for request in waiting} - self._known
         while waiting:
             tasks = self._tasks(prices, waiting, unknown, until.left_s())
             for replies, missing in self.parallel(tasks):
@@ -196,7 +199,10 @@ class WorkerPool:
                     self._known.add(index)
                 unknown.update(missing)
             waiting = [request for request in waiting if request.index not in answers]
-        return {index: answers[index] for index in most}
+        return {
+            index: Priced.of_any([answers[place] for place in own], wants_all=wants_all)
+            for index, own in places.items()
+        }
 
     def _tasks(
         self, prices: Int64, requests: Sequence[PricingRequest], unknown: set[int], left_s: float
