@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import mipplan as mp
-from benchmarks.ipa.measure import OURS, OURS_REPLAYED, Court
+from benchmarks.ipa.measure import OURS, OURS_CHEAPEST, OURS_FRUGAL, OURS_REPLAYED, Court
 from benchmarks.ipa.plots import draw_planes
 from benchmarks.ipa.summary import BOTH, CERTIFIED, frontier, points, summarise
 from benchmarks.ipa.workload import COUNTS, MADE, SEGMENTS, SETUPS, SHARED, traces, traffic
@@ -18,9 +18,9 @@ from mipplan.documents import shipped_folder
 def rows(*plans: tuple[str, str, float, float, float]) -> pd.DataFrame:
     """Method, rate, cost, accuracy and P99 of plans of one pair, whose objective is a second."""
     table = pd.DataFrame(plans, columns=["method", "rate", "usd", "accuracy", "p99_s"])
-    return table.assign(
-        pipeline="video", trace="gamma, CV 4", setting="", slo_s=1.0, p99_again_s=table["p99_s"]
-    )
+    # A dollar's worth of devices takes a hundred joules.
+    known = {"p99_again_s": table["p99_s"], "j_per_thousand": 100 * table["usd"], "taken_s": 0.1}
+    return table.assign(pipeline="video", trace="gamma, CV 4", setting="", slo_s=1.0, **known)
 
 
 TABLE = rows(
@@ -56,6 +56,17 @@ def test_summary_tells_losses() -> None:
     assert "| peak of 1 s | 2 of 2, +83% |" in told
     assert "| ipa | 3 of 4 | 3 (100%) |" in told
     assert [axes.get_title(loc="left") for axes in draw_planes(TABLE).axes] == ["video"]
+
+
+def test_summary_tells_energy() -> None:
+    told = summarise(TABLE)
+    # Beside the points of 2.5 and 4 dollars ours cost 1.5 and 4.
+    assert "| IPA's program | -20% |" in told
+    assert "| RIM | – |" in told
+    pairs = [rows((m, "", usd, 0.5, 0.9)) for m, usd in ((OURS_CHEAPEST, 1.0), (OURS_FRUGAL, 1.005))]
+    for table, joules in zip(pairs, (100.0, 80.0), strict=True):
+        table[["setting", "j_per_thousand"]] = "place 0, 1%", joules
+    assert "| 1% | 1 | 1 | 20.0% (20.0%) | 0.5% (0.5%) | 0.10 |" in summarise(pd.concat([TABLE, *pairs]))
 
 
 def test_setups_are_of_the_shipped_pipelines() -> None:

@@ -193,6 +193,8 @@ def _energy(table: pd.DataFrame) -> str:
         some = table[table["setting"].astype(str).str.endswith(f", {within:.0%}")]
         cheapest, frugal = (some[some["method"] == method] for method in (OURS_CHEAPEST, OURS_FRUGAL))
         found = cheapest.merge(frugal, on=keys, suffixes=("", "_frugal"), validate="one_to_one")
+        if found.empty:
+            continue
         saved = (1 - found["j_per_thousand_frugal"] / found["j_per_thousand"]).tolist()
         dearer = (found["usd_frugal"] / found["usd"] - 1).tolist()
         cells = (

@@ -73,7 +73,9 @@ def test_what_fleets_cannot_choose_is_told() -> None:
     _, profiles = arguments_of(small_fleet(0, variants=True))
     trace = mp.Trace.from_ns(np.arange(50) * 10_000_000)
     plain, changing = two_stages(), two_stages(fanout={"m1": 2, "m2": 3})
-    with pytest.raises(mp.InputError, match=r"method: joint draws tokens once, and variants change them in x"):
+    with pytest.raises(
+        mp.InputError, match=r"method: joint draws tokens once, and variants change them in x"
+    ):
         mp.plan_fleet({"x": (changing, trace)}, profiles, method="joint")
     with pytest.raises(mp.InputError, match=r"pipelines.x: accuracy: expected an accuracy in \(0, 1\]"):
         mp.plan_fleet({"x": (plain, trace, None, 1.0, 1.5)}, profiles)
