@@ -76,24 +76,27 @@ class Fleet:
         return limits_of(self.profiles)
 
     @cached_property
+    def _alternatives(self) -> tuple[list[FleetMember], ...]:
+        return tuple(member.alternatives for member in self.members)
+
+    @cached_property
     def realisations(self) -> tuple[Realisation, ...]:
         """What makes the instance of each member's alternatives, with the profiles of its own models only."""
         return tuple(
             partial(own.instance, relevant_profiles(own.pipeline, self.profiles), self.quantile, self.seed)
-            for member in self.members
-            for own in member.alternatives
+            for own in itertools.chain.from_iterable(self._alternatives)
         )
 
     @cached_property
     def places(self) -> tuple[range, ...]:
         """Where each member's alternatives are among the realisations."""
-        ends = np.cumsum([len(member.alternatives) for member in self.members]).tolist()
-        return tuple(itertools.starmap(range, zip([0, *ends[:-1]], ends, strict=True)))
+        ends = itertools.accumulate(map(len, self._alternatives))
+        return tuple(range(end - len(own), end) for own, end in zip(self._alternatives, ends, strict=True))
 
     @property
     def draws_once(self) -> bool:
         """Whether no member has several alternatives."""
-        return len(self.realisations) == len(self.members)
+        return all(len(own) == 1 for own in self._alternatives)
 
     def relaxed(self, factor: float) -> Fleet:
         """Return the fleet with every objective multiplied by a factor, rounded up to ns."""
