@@ -2,7 +2,7 @@
 
 Every system is started once and driven with all of its missing jobs; an interrupted run goes on where it stopped. What
 is predicted is the system: its own law, and one constant measured on it while idle, the time of a lone query beyond
-services and windows, spread evenly over the hops. Nothing is fitted to what is compared.
+services and windows, spread evenly over the stages. Nothing is fitted to what is compared.
 """
 
 from __future__ import annotations
@@ -107,19 +107,12 @@ def overhead_ns(plan: mp.Plan, law: str | None, server: RunningServer) -> int:
 
 
 def with_overhead(plan: mp.Plan, extra_ns: int) -> mp.Plan:
-    """The same plan with that much more delay on its way, in even shares.
+    """The same plan with that much more time for a lone query, in even shares of the stages on its longest way.
 
-    A stage has as many shares before it as the longest way there has edges: so all ways to the last stage have as much.
+    A replica is held until its answer is back, so the share goes into services, where it takes capacity as well.
     """
-    graph = nx.DiGraph(plan.pipeline.graph)
-    hops = {stage: hop for hop, stages in enumerate(nx.topological_generations(graph)) for stage in stages}
-    share_ns = extra_ns // max(hops.values())
-    for edge in plan.pipeline.edges:
-        more_ns = share_ns * (hops[edge.child] - hops[edge.parent])
-        graph.edges[edge.parent, edge.child]["delay"] = f"{max(0, edge.delay_ns + more_ns)}ns"
-    pipeline = mp.Pipeline(graph, plan.slo_s, plan.pipeline.name)
-    choices = {stage: (one.hardware, one.batch, one.replicas) for stage, one in plan.choices.items()}
-    return mp.Plan.from_choices(pipeline, plan.profiles, choices, discipline=str(plan.discipline))
+    stages = len(nx.dag_longest_path(nx.DiGraph(plan.pipeline.graph), weight=None))
+    return mp.serving.with_allowance(plan, max(0, extra_ns) / stages / 1e9)
 
 
 def run(folder: Path, *, quick: bool) -> None:
