@@ -39,6 +39,8 @@ _PROBE = (
     "print(sysconfig.get_config_var('LIBDIR'), '%d.%d' % sys.version_info[:2], pytriton.__path__[0])"
 )
 ONGOING = 16
+#: Models on Ray are so many times as slow, and rates as low: it takes some 10 to 20 ms of a processor for each query.
+RAY_SLOWDOWN = 4
 #: Before the name of what Ray Serve runs as it comes.
 PLAIN = "plain:"
 
@@ -63,7 +65,7 @@ class TruthSystem:
     missing: Callable[[], str | None]
     """Why it cannot run here, or None."""
     slowdown: int = 1
-    """Models are so many times as slow, and rates as low: Ray takes some 10 to 20 ms of a processor for each query."""
+    """Models are so many times as slow, and rates as low."""
 
     @property
     def is_on_ray(self) -> bool:
@@ -300,13 +302,15 @@ _SYSTEMS = (
     ),
     TruthSystem("mosec", mosec_server, "mosec", without_mosec),
     TruthSystem("triton", triton_server, "triton", _without_triton),
-    TruthSystem("ray_dispatcher", ray_server, None, lambda: without("ray", "starlette", "uvicorn"), 4),
+    TruthSystem(
+        "ray_dispatcher", ray_server, None, lambda: without("ray", "starlette", "uvicorn"), RAY_SLOWDOWN
+    ),
     TruthSystem(
         "ray",
         plain_ray_server,
         f"ray:window={RAY_WINDOW_MS}ms,ongoing={ONGOING}",
         lambda: without("ray", "starlette", "uvicorn"),
-        4,
+        RAY_SLOWDOWN,
     ),
 )
 #: Systems by name.

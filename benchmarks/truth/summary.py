@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from benchmarks.truth.servers import RAY_SLOWDOWN
+
 FIGURES = {"mean": "mean", "p50": "P50", "p90": "P90", "p99": "P99"}
 #: As where `mipplan truth` says that a measurement is spoilt.
 SPOILT_MS = 10.0
@@ -14,7 +16,11 @@ _FEW = (
 )
 _WHAT = (
     "Measured by predicted, less 1: the median of a system's runs, and in brackets the one furthest from 0. Runs whose "
-    f"sends were late (P99 above {SPOILT_MS:g} ms) are spoilt, and in no error of the long form."
+    f"sends were late (P99 above {SPOILT_MS:g} ms) are spoilt, and in no error of the long form; a spoilt run was "
+    "driven again, twice at most. Systems that take little of a processor ran side by side, those on Ray alone, with "
+    f"models that are {RAY_SLOWDOWN} times as slow. Predicted is the replay of the same send times by the system's own "
+    "law, with one constant measured on it while idle: what a lone query takes beyond its services, in even shares of "
+    "the stages."
 )
 
 

@@ -45,7 +45,7 @@ JOINED_CHOICES = {
 }
 #: Models are so much slower than shipped, and on Ray: what two cores add with all servers on them, some milliseconds a
 #: batch, on Ray also for each query of a burst, is not to be what is measured.
-SLOWDOWN, RAY_SLOWDOWN = 4, 8
+SLOWDOWN, SLOWDOWN_ON_RAY = 4, 8
 #: Those of the join, which are short, once more so much.
 JOINED_SLOWDOWN = 2
 #: How far measured by predicted may be from 1.
@@ -100,7 +100,7 @@ def trial_cases() -> list[TrialCase]:
     for name, system in TRUTH_SYSTEMS.items():
         limits = PLAIN_LIMITS if name == "ray" else LIMITS
         choices = RAY_CHOICES if system.is_on_ray else CHOICES
-        slowdown = RAY_SLOWDOWN if system.is_on_ray else SLOWDOWN
+        slowdown = SLOWDOWN_ON_RAY if system.is_on_ray else SLOWDOWN
         cases.append(TrialCase(name, system, plan_of(system.law, choices, slowdown), limits))
         if system.law is None:
             joined = plan_of(None, JOINED_CHOICES, JOINED_SLOWDOWN * slowdown, JOINED)
