@@ -138,8 +138,12 @@ class SystemLoop(EventLoop):
             for number in desk.members
             if self.pool[stage][number].busy_with is None and number not in desk.listening
         ]
+        alone = system.window_ns and system.collecting in ("from_first", "by_clock")
         while desk.waiting and desk.listening:
-            self.give(stage, desk, desk.listening.pop(0), 1 if system.window_ns else cap, now)
+            with_batch = [number for number in desk.listening if station.collected[number]]
+            number = (with_batch if system.collecting == "open" and with_batch else desk.listening)[0]
+            desk.listening.remove(number)
+            self.give(stage, desk, number, 1 if alone else cap, now)
         for number in freed:
             self.give(stage, desk, number, cap, now)
         for number in list(desk.listening):

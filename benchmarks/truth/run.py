@@ -1,10 +1,9 @@
 """Drive real servers under several loads and kinds of traffic, and compare with the replay of the same send times.
 
 Every system is started once and driven with all of its missing jobs; an interrupted run goes on where it stopped. Those
-that take little of a processor are driven side by side, each by a process of its own; Ray has the machine to itself. A
-run whose sends were late is spoilt, and driven again, twice at most; the one with the least late sends counts. What is
-predicted is the system: its own law, and one constant measured on it while idle, the time of a lone query beyond
-services and windows, spread evenly over the stages. Nothing is fitted to what is compared.
+that take little of a processor are driven side by side, each by a process of its own; Ray has the machine to itself.
+What is predicted is the system: its own law, and one constant measured on it while idle, the time of a lone query
+beyond services and windows, spread evenly over the stages. Nothing is fitted to what is compared.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from benchmarks.machine import publish, record
 from benchmarks.provenance import stamp
 from benchmarks.truth.plots import draw
 from benchmarks.truth.servers import ROOT, TRUTH_SYSTEMS, RunningServer, TruthSystem
-from benchmarks.truth.summary import FIGURES, SPOILT_MS, summarise
+from benchmarks.truth.summary import FIGURES, summarise
 from mipplan.pipeline import read_system
 from mipplan.profiles import LatencyTable
 from mipplan.tokens import realise_queries
@@ -56,11 +55,10 @@ _DRAWN = 10_000
 
 @dataclass(frozen=True)
 class TruthParams:
-    """How long a run is, and how often it is driven at most while its sends are late."""
+    """How long a run is."""
 
     duration_s: float = 60.0
     quick_s: float = 10.0
-    most_tries: int = 3
 
 
 def plan_of(
@@ -136,7 +134,6 @@ class _Job:
     server: RunningServer
     extra_ns: int
     duration_s: float
-    most_tries: int
 
 
 def run(folder: Path, *, quick: bool) -> None:
@@ -188,7 +185,7 @@ def _measured(
     """Drive these systems side by side, each with its jobs of these."""
     if not keys:
         return
-    duration_s, most_tries = (params.quick_s, 1) if quick else (params.duration_s, params.most_tries)
+    duration_s = params.quick_s if quick else params.duration_s
     wanted = [system for system in systems if any(key[0] == system.name for key in keys)]
     up: dict[str, tuple[mp.Plan, str | None, RunningServer, int]] = {}
     with (
@@ -201,27 +198,24 @@ def _measured(
             place.mkdir()
             server = stack.enter_context(system.start(plan, place))
             up[system.name] = (plan, system.law, server, overhead_ns(plan, system.law, server))
-        jobs = [_Job(tuple(key), *up[key[0]], duration_s, most_tries) for key in keys]
+        jobs = [_Job(tuple(key), *up[key[0]], duration_s) for key in keys]
         for _, at_once in itertools.groupby(jobs, key=lambda job: job.key[1:]):
             yield from pool.map(_row, at_once)
 
 
 def _row(job: _Job) -> dict[str, Any]:
-    """Drive a system, again while sends are late, and compare."""
+    """Drive a system and compare."""
     _, load, kind, seed = job.key
     trace = traffic_of(kind, load * capacity_rps(job.plan, job.law), job.duration_s, seed)
-    rows = []
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "queries.parquet"
-        while not rows or (rows[-1]["sent_late_p99_ms"] > SPOILT_MS and len(rows) < job.most_tries):
-            mp.drive(trace, job.server.url, out=log, **job.server.how)
-            rows.append(row_of(mp.truth(with_overhead(job.plan, job.extra_ns), log, system=job.law)))
+        mp.drive(trace, job.server.url, out=log, **job.server.how)
+        seen = mp.truth(with_overhead(job.plan, job.extra_ns), log, system=job.law)
     return {
         **dict(zip(KEYS, job.key, strict=True)),
         "duration_s": job.duration_s,
         "overhead_ms": job.extra_ns / 1e6,
-        "tries": len(rows),
-        **min(rows, key=lambda row: row["sent_late_p99_ms"]),
+        **row_of(seen),
     }
 
 

@@ -16,8 +16,8 @@ _FEW = (
 )
 _WHAT = (
     "Measured by predicted, less 1: the median of a system's runs, and in brackets the one furthest from 0. Runs whose "
-    f"sends were late (P99 above {SPOILT_MS:g} ms) are spoilt, and in no error of the long form; a spoilt run was "
-    "driven again, twice at most. Systems that take little of a processor ran side by side, those on Ray alone, with "
+    f"sends were late (P99 above {SPOILT_MS:g} ms) are spoilt, and in no error of the long form. Systems "
+    "that take little of a processor ran side by side, those on Ray alone, with "
     f"models that are {RAY_SLOWDOWN} times as slow. Predicted is the replay of the same send times by the system's own "
     "law, with one constant measured on it while idle: what a lone query takes beyond its services, in even shares of "
     "the stages."

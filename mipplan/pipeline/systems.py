@@ -49,10 +49,16 @@ class Collecting(StrEnum):
     """How long a batch is added to."""
 
     FROM_FIRST = "from_first"
-    """A replica that took its first token collects for the window. It takes no further one while busy."""
+    """A replica that took its first token collects for the window. It takes no further one while busy. A token goes to
+    whichever replica has listened longest, idle or collecting: bursts are spread."""
+    TOGETHER = "together"
+    """As from the first; what comes at one instant, as the outputs of a batch do, goes to one replica as far as it may:
+    the outputs wait in the queue before a worker wakes."""
+    OPEN = "open"
+    """As from the first; a token goes to the replica that collects, if one does: one batch is open at a time."""
     BY_CLOCK = "by_clock"
-    """The same, in windows one behind the other from when the replica became idle: up to the end of the one under way.
-    That of replica r of n began r/n windows before the first token came."""
+    """As from the first, in windows one behind the other from when the replica became idle: up to the end of the one
+    under way. That of replica r of n began r/n windows before the first token came."""
     AHEAD = "ahead"
     """A batch is closed the window after its first token, or full, *also while the replica is busy*. Closed batches
     then wait for it: so they do not grow with the queue."""
@@ -140,6 +146,8 @@ class ServingSystem:
         }[self.routing]
         how = {
             Collecting.FROM_FIRST: "collects for {} from its first token on",
+            Collecting.TOGETHER: "collects for {} from its first tokens on",
+            Collecting.OPEN: "one open batch, which collects for {} from its first token on",
             Collecting.BY_CLOCK: "collects in windows of {}",
             Collecting.AHEAD: "batches closed {} after their first token, also before a busy replica",
         }[self.collecting].format(format_duration(self.window_ns))
@@ -166,15 +174,17 @@ _REGISTER = (
         "triton",
         # Queue delay 0, as exported. A payload is open until an instance has taken it out: 0.3 to 0.6 ms, measured.
         "Triton core 73aad7c, dynamic_batch_scheduler.cc, rate_limiter.cc, instance_queue.cc; measured with 2.51",
+        collecting=Collecting.OPEN,
         window_ns=500_000,
         stagger_ns=200_000,
     ),
     ServingSystem(
         "mosec",
-        # max_wait_time=1, as exported, and 0.2 to 1.2 ms until tokio's timer is heard, measured.
+        # max_wait_time=1, as exported, and 0.2 to 1.2 ms until tokio's timer is heard, measured. All outputs of a batch
+        # are in the next stage's channel before one of its workers looks.
         "mosec 124694b, src/protocol.rs (get_batch), src/tasks.rs; measured with 0.9.8",
+        collecting=Collecting.TOGETHER,
         window_ns=1_700_000,
-        stagger_ns=1_000,
     ),
     ServingSystem(
         "litserve",

@@ -68,6 +68,24 @@ def test_arrivals_go_round_idle_and_collecting_replicas() -> None:
     assert served([0, 0, 0], [10] * 4, 2, SYSTEMS["central"]) == [(0, (0, 1, 2))]
 
 
+def test_what_comes_at_once_is_taken_together_by_mosec() -> None:
+    """The outputs of a batch go to one worker; what comes a moment later goes to the next one."""
+    together = ServingSystem("w", collecting=Collecting.TOGETHER, window_ns=5)
+    assert served([0, 0, 1], [10] * 4, 2, together) == [(5, (0, 1)), (6, (2,))]
+    assert served([0, 0, 0], [10] * 2, 2, together) == [(0, (0, 1)), (5, (2,))]
+    spread = replace(together, collecting=Collecting.FROM_FIRST)
+    assert served([0, 0, 1], [10] * 4, 2, spread) == [(5, (1,)), (5, (0, 2))]
+
+
+def test_an_open_batch_gets_what_comes_while_it_is_collected() -> None:
+    """A burst of three fills one batch of Triton's; the next one is opened when it is full."""
+    system = ServingSystem("o", collecting=Collecting.OPEN, window_ns=5)
+    assert served([0, 1, 2], [10] * 4, 2, system) == [(5, (0, 1, 2))]
+    assert served([0, 1, 2], [10] * 2, 2, system) == [(1, (0, 1)), (7, (2,))]
+    # Of who becomes idle and takes what waits the batch is open, too.
+    assert served([0, 7, 14, 16], [10] * 4, 2, system) == [(5, (0,)), (12, (1,)), (20, (2, 3))]
+
+
 def test_a_replica_that_becomes_idle_takes_all_that_waits_and_collects_on() -> None:
     system = ServingSystem("w", window_ns=5)
     assert served([0, 6, 7, 16], [10] * 4, 1, system) == [(5, (0,)), (20, (1, 2, 3))]

@@ -18,6 +18,9 @@ import numpy as np
 from mipplan.pipeline import FIRST_RETRY_NS, LONGEST_RETRY_NS, MOST_ROUTED, SYSTEMS, Collecting, Routing
 from mipplan.replayer.stage_task import UNKNOWN, Engine, EngineFeature, Served, StageTask
 
+#: A replica takes all that comes at one instant, as far as it may, though it collects.
+_TAKING_TOGETHER = (Collecting.TOGETHER, Collecting.OPEN)
+
 
 class EventEngine(Engine):
     """Laws of serving systems, and eager dispatch as a special case."""
@@ -165,7 +168,7 @@ class _Desk:
     def __init__(self, stage: _Stage, number: int) -> None:
         self._stage, self.number = stage, number
         self._waiting: deque[int] | list[int] = deque() if stage.task.fifo else []
-        #: Idle replicas, some of them with tokens: whoever was there first gets the next one.
+        #: Idle replicas, some of them with tokens: whoever was there first gets the next one, unless a batch is open.
         self.listening: deque[_Replica] = deque()
         self.freed: list[_Replica] = []
         self.came: list[int] = []  # At this instant.
@@ -186,9 +189,10 @@ class _Desk:
 
     def settle(self, now_ns: int) -> None:
         """Hand out what waits, and start what is due."""
-        at_once = self._stage.cap if not self._stage.system.window_ns else 1
+        spreads = self._stage.system.window_ns and self._stage.system.collecting not in _TAKING_TOGETHER
+        at_once = 1 if spreads else self._stage.cap
         while self._waiting and self.listening:
-            self._give(self.listening.popleft(), at_once, now_ns)
+            self._give(self._next(), at_once, now_ns)
         # Who becomes idle while tokens wait takes all that it may.
         for replica in self.freed:
             self._give(replica, self._stage.cap, now_ns)
@@ -196,6 +200,15 @@ class _Desk:
         for replica in [one for one in self.listening if one.held and one.due_ns <= now_ns]:
             self.listening.remove(replica)
             self._start(replica, now_ns)
+
+    def _next(self) -> _Replica:
+        """Take out of the listening replicas the one that gets the next token."""
+        if self._stage.system.collecting is Collecting.OPEN:
+            for replica in self.listening:
+                if replica.held:
+                    self.listening.remove(replica)
+                    return replica
+        return self.listening.popleft()
 
     def _give(self, replica: _Replica, most: int, now_ns: int) -> None:
         stage, is_new = self._stage, not replica.held
