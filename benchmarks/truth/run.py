@@ -28,7 +28,7 @@ from benchmarks.jobs import missing_jobs
 from benchmarks.machine import publish, record
 from benchmarks.provenance import stamp
 from benchmarks.truth.plots import draw
-from benchmarks.truth.servers import ROOT, TRUTH_SYSTEMS, RunningServer, TruthSystem
+from benchmarks.truth.servers import ROOT, TRUTH_SYSTEMS, RunningServer, TruthSystem, wait_until_quiet
 from benchmarks.truth.summary import FIGURES, summarise
 from mipplan.pipeline import read_system
 from mipplan.profiles import LatencyTable
@@ -197,6 +197,7 @@ def _measured(
             plan, place = plan_of(system.law, slowdown=system.slowdown), Path(scratch) / system.name
             place.mkdir()
             server = stack.enter_context(system.start(plan, place))
+            wait_until_quiet()
             up[system.name] = (plan, system.law, server, overhead_ns(plan, system.law, server))
         jobs = [_Job(tuple(key), *up[key[0]], duration_s) for key in keys]
         for _, at_once in itertools.groupby(jobs, key=lambda job: job.key[1:]):

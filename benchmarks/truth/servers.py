@@ -32,6 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PYTRITON = "MIPPLAN_PYTRITON"
 #: Starting Ray with three applications on two busy cores takes up to half of this; who ends is noticed at once.
 PATIENCE_S = 180.0
+#: Quiet is when the processors have no more than this share of their time to do, for which that long is waited.
+QUIET_SHARE, QUIET_WITHIN_S = 0.25, 30.0
 #: Of ``@serve.batch`` as it is run here: batches may be full, which Ray's own bound of 5 would not let them be.
 RAY_WINDOW_MS = 20
 _PROBE = (
@@ -135,6 +137,25 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def wait_until_quiet() -> None:
+    """Return once the machine has little to do, since what is started goes on for a while after it answers; or late."""
+    deadline = time.monotonic() + QUIET_WITHIN_S
+    before = _processor_ticks()
+    while time.monotonic() < deadline:
+        time.sleep(2.0)
+        now = _processor_ticks()
+        idle, whole = (after - earlier for after, earlier in zip(now, before, strict=True))
+        if idle >= (1.0 - QUIET_SHARE) * whole:
+            return
+        before = now
+
+
+def _processor_ticks() -> tuple[int, int]:
+    """Ticks in which the processors were idle, and all of them, since the machine was started."""
+    ticks = [int(text) for text in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 # --- the systems -----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmarks.truth.servers import RAY_SLOWDOWN
+from benchmarks.truth.servers import RAY_SLOWDOWN, TRUTH_SYSTEMS
 
 FIGURES = {"mean": "mean", "p50": "P50", "p90": "P90", "p99": "P99"}
 #: As where `mipplan truth` says that a measurement is spoilt.
@@ -57,6 +57,9 @@ def summarise(table: pd.DataFrame) -> str:
         cells = [_error(good[name]) for name in FIGURES]
         counts = (len(rows), spoilt[rows.index].sum(), saturated, lost)
         lines.append(f"| {system} | {' | '.join(map(str, (*counts, *cells)))} |")
+    absent = [name for name in TRUTH_SYSTEMS if name not in set(table["system"])]
+    if absent:
+        lines += ["", f"Not measured: {', '.join(f'`{name}`' for name in absent)}."]
     lines += [
         "",
         "| system | load | traffic | seed | queries | " + " | ".join(FIGURES.values()) + " | verdict |",

@@ -29,7 +29,15 @@ from benchmarks.truth.run import (
     traffic_of,
     with_overhead,
 )
-from benchmarks.truth.servers import PLAIN, ROOT, TRUTH_SYSTEMS, RunningServer, TruthSystem, ray_servers
+from benchmarks.truth.servers import (
+    PLAIN,
+    ROOT,
+    TRUTH_SYSTEMS,
+    RunningServer,
+    TruthSystem,
+    ray_servers,
+    wait_until_quiet,
+)
 
 PROMISE, REQUIRED = "MIPPLAN_TRITON", "require"
 #: On Ray every replica is a process, and takes 3 s of a processor to start: fewer of them.
@@ -160,6 +168,7 @@ def driven(cases: Sequence[TrialCase], servers: Mapping[str, RunningServer], fol
 
     Their overheads are measured just before, each time: the machine may have become slower since.
     """
+    wait_until_quiet()
     extra_ns = at_once(lambda case: overhead_ns(case.plan, case.system.law, servers[case.name]), cases)
     traces = {case.name: case.trace for case in cases}
 
