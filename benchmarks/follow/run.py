@@ -3,8 +3,8 @@
 A server (`mipplan serve --emulate`, or Ray Serve with the application of ``mipplan export --to ray``) and a driver
 (`mipplan drive`) run in processes of their own, in real time; the controller runs here. What it missed and what it paid
 is held against `mipplan.tune` with the same policy, seeing counts (`ByCounts`), on the very send times of the driver.
-Takes as long as the traces; needs a machine with time to spare, or send errors and overruns are part of what is
-measured (both are told).
+Both count on services that are longer by what a lone query was measured to take beyond them, as a profile of the server
+would be. Takes as long as the traces; needs a machine with time to spare, or send errors are part of what is measured.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,8 +26,10 @@ import numpy as np
 import pandas as pd
 
 import mipplan as mp
+from benchmarks.follow.loading import LOAD_S
 from benchmarks.machine import publish, record
-from benchmarks.truth.servers import RunningServer, dispatcher_server, ray_server
+from benchmarks.truth.run import overhead_ns, with_overhead
+from benchmarks.truth.servers import RunningServer, dispatcher_server, ray_application, wait_until_quiet
 from benchmarks.tuner.traffic import scenarios
 from mipplan.core import NS_PER_S
 from mipplan.following import ByCounts, MetricSample, fetch, parse_metrics
@@ -43,17 +45,24 @@ LITTLE = 0.01
 POLICIES_RUN = ("lp", "inferline", "hpa")
 _RATE_RPS, _PEAK = 25.0, (90.0, 80.0)
 _START_DELAY_S = 3.0
+_IMPORT = "from benchmarks.follow.loading import LoadingRayWorker\n"
 
 
 @dataclass(frozen=True)
 class FollowedSystem:
-    """What serves, and how slow its models are: Ray takes 10 to 20 ms of a processor for each query."""
+    """What serves, how slow its models are, and how much of the traffic it gets."""
 
     name: str
     serve: Callable[[mp.Plan, Path], AbstractContextManager[RunningServer]]
     slowdown: int
+    share: float
     delay_s: float
     """Until a replica that was asked for serves."""
+
+    @property
+    def rate_factor(self) -> float:
+        """Rates are so many times those of models at their own speed."""
+        return self.share / self.slowdown
 
 
 def plan_of(sample: mp.Trace, slowdown: int) -> mp.Plan:
@@ -71,10 +80,10 @@ def plan_of(sample: mp.Trace, slowdown: int) -> mp.Plan:
     return mp.plan(mp.Pipeline(graph, name="follow", slo_s=0.5 * slowdown), profiles, sample)
 
 
-def traces(slowdown: int, *, quick: bool) -> dict[str, mp.Trace]:
-    """A spike, a ramp, and a segment of Twitter's counts where the shared data are."""
-    part_s = 30 if quick else 120
-    low, spike, ramp = (rate / slowdown for rate in (_RATE_RPS, *_PEAK))
+def traces(factor: float, *, quick: bool) -> dict[str, mp.Trace]:
+    """A spike, a ramp, and a segment of Twitter's counts where the shared data are; rates times a factor."""
+    part_s = 30 if quick else 60
+    low, spike, ramp = (factor * rate for rate in (_RATE_RPS, *_PEAK))
     made = {
         "spike": mp.Trace.ramp(
             rates_rps=[low, spike, low], cvs=[1.2] * 3, durations_s=[part_s] * 3, transition_s=0.5, seed=3
@@ -100,10 +109,25 @@ def emulated(plan: mp.Plan, folder: Path) -> AbstractContextManager[RunningServe
     return dispatcher_server(plan, folder, "--start-delay", f"{_START_DELAY_S}s")
 
 
+@contextmanager
+def loading_on_ray(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
+    """Serve what ``--to ray`` writes, with models that take their time to load."""
+    mp.export(plan, to="ray", directory=folder / "application", emulate=True, force=True)
+    path = folder / "application" / "app.py"
+    text = path.read_text(encoding="utf-8")
+    assert text.count("RayWorker(") == 1
+    loading = text.replace("RayWorker(", "LoadingRayWorker(")
+    path.write_text(
+        loading.replace("import mipplan as mp\n", f"{_IMPORT}import mipplan as mp\n"), encoding="utf-8"
+    )
+    with ray_application(folder) as server:
+        yield server
+
+
 SYSTEMS = (
-    FollowedSystem("mipplan serve", emulated, 1, _START_DELAY_S),
-    # Starting an actor that sleeps is what takes time.
-    FollowedSystem("Ray Serve", ray_server, 4, 5.0),
+    FollowedSystem("mipplan serve", emulated, 1, 1.0, _START_DELAY_S),
+    # Ray takes 10 to 20 ms of a processor for each query, and a process for each replica.
+    FollowedSystem("Ray Serve", loading_on_ray, 8, 0.5, LOAD_S),
 )
 
 
@@ -130,9 +154,10 @@ def policy_of(name: str) -> Policy:
 
 
 def measured(
-    system: FollowedSystem, plan: mp.Plan, trace: mp.Trace, sample: mp.Trace, policy: str
+    system: FollowedSystem, plan: mp.Plan, extra_ns: int, trace: mp.Trace, sample: mp.Trace, policy: str
 ) -> dict[str, object]:
     """Serve, drive and follow in real time; then simulate on the times at which queries were sent."""
+    believed = with_overhead(plan, extra_ns)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "trace.csv").write_text(
@@ -144,7 +169,7 @@ def measured(
             follower = threading.Thread(
                 target=lambda: found.append(
                     mp.follow(
-                        plan,
+                        believed,
                         f"mipplan:{url}",
                         policy=policy,
                         sample=sample,
@@ -174,7 +199,7 @@ def measured(
     # On the clock of following, so that both decide at the same phases of the traffic.
     sent = mp.Trace(np.sort(log.sent_ns) - began_ns, trace.name)
     late = (~log.ok) | (log.latency_ns > plan.slo_ns)
-    setting = Setting(plan, sample, 0, NS_PER_S, round(system.delay_s * NS_PER_S))
+    setting = Setting(believed, sample, 0, NS_PER_S, round(system.delay_s * NS_PER_S))
     run = simulate(setting, sent, ByCounts(policy_of(policy)))
     end_ns = int(sent.arrival_ns[-1])
     replicas = sum(summary.replica_hours.values()) / (summary.duration_s / 3600)
@@ -191,6 +216,7 @@ def measured(
         "changes": summary.changes,
         "changes_simulated": len(run.actions),
         "failed_looks": summary.failed_looks,
+        "overhead_ms": extra_ns / 1e6,
         "overran": _sum(told, "mipplan_overruns_total") / _sum(told, "mipplan_batch_size_count"),
         "sent_late_p99_ms": float(np.quantile(log.send_error_ns, 0.99) / 1e6),
         "within": bool(
@@ -205,12 +231,17 @@ def run(folder: Path, *, quick: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for system in SYSTEMS:
-        sample = mp.Trace.gamma(rate_rps=_RATE_RPS / system.slowdown, cv=1.2, duration_s=120, seed=1)
+        rate_rps = system.rate_factor * _RATE_RPS
+        sample = mp.Trace.gamma(rate_rps=rate_rps, cv=1.2, duration_s=120, seed=1)
         plan = plan_of(sample, system.slowdown)
-        for trace in traces(system.slowdown, quick=quick).values():
+        with tempfile.TemporaryDirectory() as scratch, system.serve(plan, Path(scratch)) as server:
+            wait_until_quiet()
+            extra_ns = overhead_ns(plan, None, server)
+        for trace in traces(system.rate_factor, quick=quick).values():
             for policy in POLICIES_RUN[:: 2 if quick else 1]:
                 load = os.getloadavg()[0]
-                rows.append({**measured(system, plan, trace, sample, policy), "load_before": load})
+                row = measured(system, plan, extra_ns, trace, sample, policy)
+                rows.append({**row, "load_before": load})
                 print(rows[-1], file=sys.stderr, flush=True)
     pd.DataFrame(rows).to_csv(folder / ROWS, index=False, float_format="%.6g")
     record(folder / "machine.json", "follow")
