@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from benchmarks.truth.summary import FIGURES, SPOILT_MS, errors
+from benchmarks.truth.summary import FIGURES, errors, is_spoilt
 
 _COLOURS = {"poisson": "#0072B2", "bursty": "#E69F00", "shipped": "#009E73"}
 
@@ -20,7 +20,7 @@ def draw(table: pd.DataFrame, folder: Path) -> None:
 
 def draw_errors(table: pd.DataFrame) -> Figure:
     """Dots by kind of traffic, ordered by load within a system; rings are spoilt runs."""
-    off, spoilt = 100 * errors(table), table["sent_late_p99_ms"] > SPOILT_MS
+    off, spoilt = 100 * errors(table), is_spoilt(table)
     systems = list(dict.fromkeys(table["system"]))
     figure = Figure(figsize=(3.1 * len(FIGURES), 4.4), dpi=110, layout="constrained")
     grid = figure.subplots(1, len(FIGURES), squeeze=False, sharey=True)[0]
@@ -28,9 +28,7 @@ def draw_errors(table: pd.DataFrame) -> Figure:
         axes.axhline(0.0, color="#666666", linewidth=0.8)
         for number, system in enumerate(systems):
             rows = table[table["system"] == system].sort_values(["load", "traffic", "seed"])
-            across = (
-                number + np.linspace(-0.3, 0.3, len(rows)) if len(rows) > 1 else np.array([float(number)])
-            )
+            across = number + np.linspace(-0.3, 0.3, len(rows))
             for kind, colour in _COLOURS.items():
                 for late, face in ((False, colour), (True, "none")):
                     chosen = ((rows["traffic"] == kind) & (spoilt[rows.index] == late)).to_numpy()

@@ -31,9 +31,14 @@ def errors(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def is_spoilt(table: pd.DataFrame) -> pd.Series[bool]:
+    """Whether the sends of each row were late."""
+    return table["sent_late_p99_ms"] > SPOILT_MS
+
+
 def summarise(table: pd.DataFrame) -> str:
     """A table of systems with the median and the largest error of each figure, then one row per run."""
-    spoilt = table["sent_late_p99_ms"] > SPOILT_MS
+    spoilt = is_spoilt(table)
     off = errors(table)
     lines: list[str] = []
     is_small = bool((table["duration_s"] < _LONG_S).any())
