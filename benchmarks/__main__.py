@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from importlib import import_module
 from pathlib import Path
 
@@ -40,6 +41,8 @@ REPRODUCE = "reproduce"
 
 def main() -> None:
     """Run the benchmarks asked for, all by default."""
+    # As Ctrl-C does, so that servers that were started are ended, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "names",

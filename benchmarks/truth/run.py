@@ -12,7 +12,7 @@ import itertools
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from benchmarks.machine import publish, record
 from benchmarks.provenance import stamp
 from benchmarks.truth.plots import draw
 from benchmarks.truth.servers import ROOT, TRUTH_SYSTEMS, RunningServer, TruthSystem, wait_until_quiet
-from benchmarks.truth.summary import FIGURES, summarise
+from benchmarks.truth.summary import ATTEMPTS, FIGURES, LATE, SPOILT_MS, summarise
 from mipplan.pipeline import read_system
 from mipplan.profiles import LatencyTable
 from mipplan.tokens import realise_queries
@@ -167,8 +167,9 @@ def _is_there(system: TruthSystem) -> bool:
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Rows by system in the order of the register, then by what it was driven with."""
     place = {name: number for number, name in enumerate(TRUTH_SYSTEMS)}
-    by_system = table.sort_values(list(KEYS[1:]), kind="stable")
-    return by_system.sort_values("system", key=lambda names: names.map(place), kind="stable")
+    return table.sort_values(
+        list(KEYS), key=lambda column: column.map(place) if column.name == "system" else column, kind="stable"
+    )
 
 
 def report(folder: Path) -> pd.DataFrame:
@@ -208,16 +209,28 @@ def _row(job: _Job) -> dict[str, Any]:
     """Drive a system and compare."""
     _, load, kind, seed = job.key
     trace = traffic_of(kind, load * capacity_rps(job.plan, job.law), job.duration_s, seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        log = Path(scratch) / "queries.parquet"
-        mp.drive(trace, job.server.url, out=log, **job.server.how)
-        seen = mp.truth(with_overhead(job.plan, job.extra_ns), log, system=job.law)
     return {
         **dict(zip(KEYS, job.key, strict=True)),
         "duration_s": job.duration_s,
         "overhead_ms": job.extra_ns / 1e6,
-        **row_of(seen),
+        **sent_in_time(lambda: _driven(job, trace), SPOILT_MS),
     }
+
+
+def sent_in_time(drive: Callable[[], dict[str, Any]], limit_ms: float) -> dict[str, Any]:
+    """Drive, again where sends were later than that, and return the attempt in which they were least so."""
+    tried: list[dict[str, Any]] = []
+    while not tried or (len(tried) < ATTEMPTS and tried[-1][LATE] > limit_ms):
+        tried.append(drive())
+    return {"attempts": len(tried), **min(tried, key=lambda row: row[LATE])}
+
+
+def _driven(job: _Job, trace: mp.Trace) -> dict[str, Any]:
+    """Send the trace once, and say what came of it beside what was predicted."""
+    with tempfile.TemporaryDirectory() as scratch:
+        log = Path(scratch) / "queries.parquet"
+        mp.drive(trace, job.server.url, out=log, **job.server.how)
+        return row_of(mp.truth(with_overhead(job.plan, job.extra_ns), log, system=job.law))
 
 
 def row_of(seen: mp.Truth) -> dict[str, Any]:
@@ -225,7 +238,7 @@ def row_of(seen: mp.Truth) -> dict[str, Any]:
     return {
         "queries": seen.queries,
         "answered": seen.answered,
-        "sent_late_p99_ms": seen.send_error_s["p99"] * 1e3,
+        LATE: seen.send_error_s["p99"] * 1e3,
         "load_average": os.getloadavg()[0],
         "verdict": str(seen.verdict),
         **{

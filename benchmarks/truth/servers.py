@@ -253,7 +253,7 @@ def _wait_for_line(log: Path, line: str) -> None:
 
 @contextmanager
 def triton_server(plan: mp.Plan, folder: Path) -> Iterator[RunningServer]:
-    """Serve what ``--to triton`` writes by the ``tritonserver`` of its wheel."""
+    """Serve what ``--to triton`` writes, for a pipeline of several stages, by the ``tritonserver`` of its wheel."""
     mp.export(plan, to="triton", directory=folder / "repository", emulate=True, force=True)
     python = Path(os.environ[PYTRITON])
     library, home, stub = _triton_of(python)
