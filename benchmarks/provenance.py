@@ -31,6 +31,12 @@ _GREEDY = (*_CERTIFYING, *_rooms("replayer", "baselines"))
 _TUNER = (*_REPLAYER, *_SOLVERS, *_rooms("calculus", "certificate", "tuner"))
 _ASKING = ("questions", "verification", "refinement", "perturbation", "reliability", "variants", "ipa")
 _QUESTIONS = (*_GREEDY, *_rooms(*_ASKING))
+# The command line, by which servers and drivers are started, only hands on what it is told: it is in none.
+_SERVED = (
+    *_PLANNER,
+    *_REPLAYER,
+    *_rooms("logs", "profiling", "serving", "exporters", "driving", "observing"),
+)
 _WHOLE = ("mipplan", "formulations/mipplan_formulations")
 _RACE = (*_PLANNER, *_TUNER, *_GREEDY, "profiles", "benchmarks/race", "benchmarks/tuner/traffic.py")
 
@@ -78,10 +84,18 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
         "benchmarks/ipa",
     ),
     "environment": ("pyproject.toml", "benchmarks/environment"),
-    "truth": (*_WHOLE, "profiles", "benchmarks/truth"),
-    "faults": (*_WHOLE, "profiles", "benchmarks/faults", "benchmarks/truth"),
-    "ocr": (*_WHOLE, "benchmarks/ocr", "benchmarks/models", "benchmarks/truth"),
-    "follow": (*_WHOLE, "profiles", "benchmarks/follow", "benchmarks/truth", "benchmarks/tuner/traffic.py"),
+    "truth": (*_SERVED, "profiles", "benchmarks/truth"),
+    "faults": (*_SERVED, "profiles", "benchmarks/faults", "benchmarks/truth"),
+    "ocr": (*_SERVED, "benchmarks/ocr", "benchmarks/models", "benchmarks/truth"),
+    "follow": (
+        *_SERVED,
+        *_TUNER,
+        *_rooms("following"),
+        "profiles",
+        "benchmarks/follow",
+        "benchmarks/truth",
+        "benchmarks/tuner/traffic.py",
+    ),
     "house": (*_WHOLE, "profiles", "benchmarks/house"),
     "models": (*_PLANNER, *_rooms("profiling"), "benchmarks/models"),
     "mutants": (*_WHOLE, "profiles", "tests", "benchmarks/mutants"),
