@@ -41,8 +41,7 @@ REPRODUCE = "reproduce"
 
 def main() -> None:
     """Run the benchmarks asked for, all by default."""
-    # As Ctrl-C does, so that servers that were started are ended, too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    end_as_by_ctrl_c()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "names",
@@ -72,6 +71,11 @@ def main() -> None:
         else:
             benchmark.run(folder, quick=arguments.quick)
     print(write_status(arguments.results))
+
+
+def end_as_by_ctrl_c() -> None:
+    """Take SIGTERM for Ctrl-C, so that servers that were started are ended, too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 if __name__ == "__main__":

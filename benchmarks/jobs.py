@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +40,25 @@ def missing_jobs(jobs: Sequence[Job], keys: Sequence[str], partial: Path, benchm
     return [job for job in jobs if job not in done]
 
 
+@contextmanager
+def process_pool(at_once: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes for jobs. A run that is interrupted ends them and drops what waits; Python would go on to the end."""
+    pool = ProcessPoolExecutor(at_once, initializer=_end_when_told)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    pool.shutdown()
+
+
+def _end_when_told() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def measure_missing(
     jobs: Sequence[Job],
     keys: Sequence[str],
@@ -48,7 +70,7 @@ def measure_missing(
     left, stamped = missing_jobs(jobs, keys, partial, benchmark), stamp(benchmark)
     # Each process computes on one core, whatever its libraries would like.
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))
-    with ProcessPoolExecutor(AT_ONCE) as pool:
+    with process_pool(AT_ONCE) as pool:
         futures = {pool.submit(measure, *job): job for job in left}
         for number, future in enumerate(as_completed(futures), len(jobs) - len(left) + 1):
             rows = pd.DataFrame([{**row, **stamped} for row in future.result()])

@@ -13,7 +13,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 import mipplan as mp
-from benchmarks.jobs import missing_jobs
+from benchmarks.jobs import missing_jobs, process_pool
 from benchmarks.machine import publish, record
 from benchmarks.provenance import stamp
 from benchmarks.truth.plots import draw
@@ -192,7 +191,7 @@ def _measured(
     with (
         tempfile.TemporaryDirectory() as scratch,
         ExitStack() as stack,
-        ProcessPoolExecutor(len(wanted)) as pool,
+        process_pool(len(wanted)) as pool,
     ):
         for system in wanted:
             plan, place = plan_of(system.law, slowdown=system.slowdown), Path(scratch) / system.name
