@@ -167,10 +167,10 @@ class FleetPlan(Printable):
         return list(written)
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return one row per pipeline: status, cost, what it would cost alone, certificate and objective."""
+        """Return one row per pipeline: status, cost, alone at least, certificate, objective, and accuracy if known."""
         import pandas as pd
 
-        columns = ("usd_per_hour", "lower_bound_usd_per_hour", "certificate_s", "slo_s")
+        columns = ("usd_per_hour", "lower_bound_usd_per_hour", "certificate_s", "slo_s", "accuracy")
         rows = {
             name: {"status": plan.status.value, **{column: getattr(plan, column) for column in columns}}
             for name, plan in self.plans.items()

@@ -184,6 +184,7 @@ def _of_fleet(fleet: FleetPlan) -> Page:
 
 
 def _members(plans: Mapping[str, Plan]) -> Sheet:
+    accurate = [">accuracy"] if any(plan.accuracy is not None for plan in plans.values()) else []
     rows = (
         (
             name,
@@ -191,6 +192,7 @@ def _members(plans: Mapping[str, Plan]) -> Sheet:
             None if plan.certificate_ns is None else format_duration(plan.certificate_ns),
             None if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.4f}",
             None if plan.lower_bound_usd_per_hour is None else f"{plan.lower_bound_usd_per_hour:,.4f}",
+            *(None if plan.accuracy is None else f"{plan.accuracy:.4g}" for _ in accurate),
             ", ".join(f"{stage}: {choice_text(one)}" for stage, one in plan.choices.items()),
         )
         for name, plan in plans.items()
@@ -201,6 +203,7 @@ def _members(plans: Mapping[str, Plan]) -> Sheet:
         ">certified",
         ">$/h",
         ">alone at least",
+        *accurate,
         "replicas × hardware (batch cap)",
     )
     return sheet("Pipelines", headings, rows)

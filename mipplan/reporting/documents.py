@@ -264,6 +264,9 @@ class FleetMemberReport(Report):
     alone_usd_per_hour: Annotated[float, "lower_bound_usd_per_hour"]
     certificate_s: float
     choices: dict[str, ChoiceReport]
+    accuracy: Annotated[float | None, "accuracy"] = None
+    min_accuracy: Annotated[float | None, "min_accuracy"] = None
+    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class FleetSetReport(Report):

@@ -351,7 +351,8 @@ def _device_table(devices: Mapping[str, DeviceUseReport]) -> Table:
 
 
 def _member_table(pipelines: Mapping[str, FleetMemberReport]) -> Table:
-    members = table("pipeline", ">$/h", ">alone", ">certificate", ">SLO", "runs on")
+    accurate = [">accuracy"] if any(member.accuracy is not None for member in pipelines.values()) else []
+    members = table("pipeline", ">$/h", ">alone", ">certificate", ">SLO", *accurate, "runs on")
     shown = list(pipelines.items())
     if len(shown) > _MEMBERS_LISTED:
         shown = sorted(shown, key=lambda item: -item[1].usd_per_hour)[:_MEMBERS_LISTED]
@@ -362,6 +363,7 @@ def _member_table(pipelines: Mapping[str, FleetMemberReport]) -> Table:
             f"{member.alone_usd_per_hour:.4f}",
             seconds_text(member.certificate_s),
             seconds_text(member.slo_s),
+            *("" if member.accuracy is None else f"{member.accuracy:.4g}" for _ in accurate),
             _runs_on(member),
         )
     return members

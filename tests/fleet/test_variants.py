@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 
 import networkx as nx
 import numpy as np
 import pytest
+from rich.console import Console
 
 import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
 from fleet_instances import arguments_of, small_fleet
+from mipplan import reporting
 from oracle_fleet import certified_device_vectors, cheapest_selection, greatest_weight
 
 #: Shares of what the pipelines would use each by itself that there is of every device.
@@ -91,3 +94,21 @@ def test_an_accuracy_that_nothing_has_leaves_no_plan() -> None:
     for method in ("columns", "joint"):
         made = mp.plan_fleet({"x": (two_stages(), trace, None, 1.0, 0.95)}, profiles, method=method)
         assert made.status == "infeasible"
+
+
+def test_accuracies_are_told() -> None:
+    fleet = small_fleet(3, scarcity=1.2, variants=True)
+    pipelines, profiles = arguments_of(fleet)
+    made = mp.plan_fleet(pipelines, profiles, quantile=fleet.quantile, n_jobs=1).require()
+    known = {name: plan.accuracy for name, plan in made.plans.items()}
+    assert made.to_pandas()["accuracy"].to_dict() == known
+    report = reporting.fleet_report("three", fleet.quantile, 0, made, [])
+    told = report.model_dump(mode="json")["pipelines"]
+    assert {name: member["accuracy"] for name, member in told.items()} == known
+    asked = {member.name: member.min_accuracy for member in fleet.members}
+    assert {name: member.get("min_accuracy") for name, member in told.items()} == asked
+    console = Console(width=200, record=True, file=io.StringIO())
+    reporting.show_fleet(console, report)
+    for text in (console.export_text(), mp.report(made).html):
+        assert "accuracy" in text
+        assert all(f"{accuracy:.4g}" in text for accuracy in known.values())
