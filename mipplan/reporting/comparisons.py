@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import model_serializer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -14,7 +13,7 @@ from mipplan.comparison import Comparison, Contender
 from mipplan.documents import write_atomically
 from mipplan.pipeline import Pipeline, are_timed, may_draw
 from mipplan.reporting.catalog import sample_notes
-from mipplan.reporting.documents import ChoiceReport, Report, TraceReport, without_absent
+from mipplan.reporting.documents import BriefReport, ChoiceReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
 from mipplan.reporting.text import (
     NO_THEOREM_UNDER_FIFO,
@@ -83,7 +82,7 @@ class ComparedTraceReport(Report):
     judged_on: TraceReport
 
 
-class ComparisonReport(Report):
+class ComparisonReport(BriefReport):
     """``mipplan compare --json``."""
 
     command: Literal["compare"] = "compare"
@@ -104,8 +103,6 @@ class ComparisonReport(Report):
     # Of several traces and draws: the further ones, and how many of each.
     traces: list[ComparedTraceReport] | None = None
     draws: int | None = None
-
-    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 def comparison_report(pipeline: Pipeline, comparison: Comparison, written: list[str]) -> ComparisonReport:

@@ -72,14 +72,16 @@ def _taken(results: tuple[object, ...], path: str) -> Any:
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-def without_absent(self: Report, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-    """Leave out what is not asked about: fields that are None unless given, and are."""
-    written: dict[str, Any] = write(self)
-    unless_given = {name for name, field in type(self).model_fields.items() if field.get_default() is None}
-    return {name: value for name, value in written.items() if value is not None or name not in unless_given}
+class BriefReport(Report):
+    """One that leaves out what is not asked about: fields that are None unless given, and are."""
+
+    @model_serializer(mode="wrap")
+    def _brief(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unless = {name for name, field in type(self).model_fields.items() if field.get_default() is None}
+        return {name: value for name, value in write(self).items() if value is not None or name not in unless}
 
 
-class TraceReport(Report):
+class TraceReport(BriefReport):
     """The trace a command worked on."""
 
     name: str
@@ -91,10 +93,9 @@ class TraceReport(Report):
     rate_rps: Finite
     cv: Finite
     zero: Annotated[str | None, "zero"] = None  # The date of time 0 (UTC); left out where none is known.
-    _brief = model_serializer(mode="wrap")(without_absent)
 
 
-class ChoiceReport(Report):
+class ChoiceReport(BriefReport):
     """Configuration of one stage and what it costs."""
 
     hardware: str
@@ -102,7 +103,6 @@ class ChoiceReport(Report):
     replicas: int
     usd_per_hour: float
     variant: str | None = None
-    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class BucketReport(Report):
@@ -193,7 +193,7 @@ class StageReport(Report):
     max_queue: int
 
 
-class ReplayReport(Report):
+class ReplayReport(BriefReport):
     """Figures of one replay: what `mipplan.result.ReplayResult.summary` returns."""
 
     discipline: str
@@ -221,7 +221,6 @@ class ReplayReport(Report):
     rejected: int | None = None
     energy: Annotated[dict[str, float] | None, "energy.figures"] = None
     stage_energy_j: Annotated[dict[str, dict[str, float]] | None, "energy.by_stage"] = None
-    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class WindowReport(Report):
@@ -255,7 +254,7 @@ class DeviceUseReport(Report):
     one_more_usd_per_hour: float | None
 
 
-class FleetMemberReport(Report):
+class FleetMemberReport(BriefReport):
     """One pipeline's plan."""
 
     status: str
@@ -266,7 +265,6 @@ class FleetMemberReport(Report):
     choices: dict[str, ChoiceReport]
     accuracy: Annotated[float | None, "accuracy"] = None
     min_accuracy: Annotated[float | None, "min_accuracy"] = None
-    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class FleetSetReport(Report):
@@ -301,7 +299,7 @@ class SloRelaxationReport(Report):
 # --- whole documents -------------------------------------------------------------------------------------------------
 
 
-class PlanReport(Report):
+class PlanReport(BriefReport):
     """``mipplan plan --json``."""
 
     command: Literal["plan"] = "plan"
@@ -348,7 +346,6 @@ class PlanReport(Report):
     accuracy: float | None = None
     min_accuracy: float | None = None
     energy: dict[str, float] | None = None
-    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class ReplayCommandReport(Report):

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import model_serializer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,13 +14,13 @@ from mipplan.core import NS_PER_S
 from mipplan.perturbation import Fragility
 from mipplan.reporting.catalog import sample_notes
 from mipplan.reporting.documents import (
+    BriefReport,
     CriticalStageReport,
     Finite,
     Report,
     RunClassReport,
     SampleReport,
     TraceReport,
-    without_absent,
 )
 from mipplan.reporting.text import (
     figures,
@@ -53,7 +52,7 @@ _RETIMED = "{} dispatch: with service times the tables by which batches are time
 # --- on every sample, without a solver --------------------------------------------------------------------------------
 
 
-class VerifyReport(Report):
+class VerifyReport(BriefReport):
     """``mipplan verify --json``."""
 
     command: Literal["verify"] = "verify"
@@ -74,8 +73,6 @@ class VerifyReport(Report):
     critical_path: list[CriticalStageReport]
     trace: TraceReport
     samples: list[SampleReport] | None = None
-
-    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 def sample_reports(
@@ -154,7 +151,7 @@ def _step_text(step: CriticalStageReport) -> str:
 # --- under perturbations ---------------------------------------------------------------------------------------------
 
 
-class FragilityPointReport(Report):
+class FragilityPointReport(BriefReport):
     """A plan replayed under one perturbation."""
 
     value: float | int | str
@@ -167,8 +164,6 @@ class FragilityPointReport(Report):
     utilisation: float | None
     cv: Finite
     sample: Annotated[str | None, "sample"] = None
-
-    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class FragilityBreakReport(Report):
@@ -193,7 +188,7 @@ class AxisReport(Report):
     verdict: str
 
 
-class FragilityReport(Report):
+class FragilityReport(BriefReport):
     """``mipplan fragility --json``."""
 
     command: Literal["fragility"] = "fragility"
@@ -217,8 +212,6 @@ class FragilityReport(Report):
     notes: list[str]
     written: list[str]
     samples: list[str] | None = None
-
-    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 def fragility_report(fragility: Fragility, plan_file: str, written: list[str]) -> FragilityReport:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
 import numpy as np
-from pydantic import model_serializer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,12 +16,12 @@ from mipplan.core import NS_PER_S, InputError, Int64, check_slo
 from mipplan.documents import write_atomically
 from mipplan.pipeline import Discipline, DispatchLaw
 from mipplan.reporting.documents import (
+    BriefReport,
     ReplayCommandReport,
     ReplayReport,
     Report,
     StageReport,
     WindowReport,
-    without_absent,
 )
 from mipplan.reporting.plans import IN_SAMPLE
 from mipplan.reporting.text import (
@@ -80,7 +79,7 @@ class StreamStageReport(Report):
     max_wait_s: float
 
 
-class StreamReport(Report):
+class StreamReport(BriefReport):
     """``mipplan replay --stream --json``."""
 
     command: Literal["replay --stream"] = "replay --stream"
@@ -109,8 +108,6 @@ class StreamReport(Report):
     energy: Annotated[dict[str, float] | None, "energy.figures"] = None
     stage_energy_j: Annotated[dict[str, dict[str, float]] | None, "energy.by_stage"] = None
     energy_reason: Annotated[str | None, "energy_reason"] = None
-
-    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 def replay_report(result: ReplayResult, slo_s: float | None) -> ReplayReport:

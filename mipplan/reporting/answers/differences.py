@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import model_serializer
 from rich.console import Console
 from rich.markup import escape
 
 from mipplan.core import format_duration
 from mipplan.questions import PlanDifference, WhatIf, verdict
 from mipplan.reporting.catalog import sample_notes
-from mipplan.reporting.documents import ChoiceReport, Report, TraceReport, without_absent
+from mipplan.reporting.documents import BriefReport, ChoiceReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
 from mipplan.reporting.text import show_parts, table, traffic_parts
 from mipplan.result import Choice, Plan
@@ -74,7 +73,7 @@ class WhatIfCaseReport(Report):
     obstacle: str | None
 
 
-class WhatIfReport(Report):
+class WhatIfReport(BriefReport):
     """``mipplan whatif --json``."""
 
     command: Literal["whatif"] = "whatif"
@@ -89,8 +88,6 @@ class WhatIfReport(Report):
     # Of several traces and seeds: the draws of each, and all traces.
     seeds: int | None = None
     traces: list[TraceReport] | None = None
-
-    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 def _choice_report(plan: Plan, stage: str, choice: Choice | None) -> ChoiceReport | None:

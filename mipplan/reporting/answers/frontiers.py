@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import model_serializer
 from rich.console import Console
 from rich.markup import escape
 
 from mipplan.core import NS_PER_S
 from mipplan.questions import Frontier, Sensitivity, cost_range, hardware_text, measurement_row, model_text
-from mipplan.reporting.documents import ChoiceReport, CriticalStageReport, Report, TraceReport, without_absent
+from mipplan.reporting.documents import BriefReport, ChoiceReport, CriticalStageReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
 from mipplan.reporting.text import figures, seconds_text, show_notes, show_parts, table, traffic_parts
 from mipplan.result import Explanation, Plan, choice_text, dollars_text, step_text
@@ -30,7 +29,7 @@ class FrontierStepReport(Report):
     choices: dict[str, ChoiceReport]
 
 
-class FrontierReport(Report):
+class FrontierReport(BriefReport):
     """``mipplan frontier --json``."""
 
     command: Literal["frontier"] = "frontier"
@@ -52,8 +51,6 @@ class FrontierReport(Report):
     # Of several traces and seeds: the draws of each, and all traces.
     seeds: int | None = None
     traces: list[TraceReport] | None = None
-
-    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 def frontier_report(
@@ -127,7 +124,7 @@ class MeasurementSensitivityReport(Report):
     usd_faster: float
 
 
-class SensitivityReport(Report):
+class SensitivityReport(BriefReport):
     """``mipplan sensitivity --json``."""
 
     command: Literal["sensitivity"] = "sensitivity"
@@ -145,8 +142,6 @@ class SensitivityReport(Report):
     # Of several traces and seeds: the draws of each, and all traces.
     seeds: int | None = None
     traces: list[TraceReport] | None = None
-
-    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 def sensitivity_report(sensitivity: Sensitivity, asked: str, traces: Sequence[Trace]) -> SensitivityReport:
@@ -179,7 +174,7 @@ def show_sensitivity(console: Console, sensitivity: Sensitivity) -> None:
 # --- why a plan is what it is ----------------------------------------------------------------------------------------
 
 
-class OptionReasonReport(Report):
+class OptionReasonReport(BriefReport):
     """Why a stage does not run on something else, the other stages left as they are."""
 
     hardware: str
@@ -193,10 +188,8 @@ class OptionReasonReport(Report):
     detail: str | None
     variant: Annotated[str | None, "variant"] = None
 
-    _brief = model_serializer(mode="wrap")(without_absent)
 
-
-class ExplainedStageReport(Report):
+class ExplainedStageReport(BriefReport):
     """What one stage's choice does for the plan."""
 
     stage: str
@@ -208,8 +201,6 @@ class ExplainedStageReport(Report):
     options: list[OptionReasonReport]
     variant: Annotated[str | None, "variant"] = None
 
-    _brief = model_serializer(mode="wrap")(without_absent)
-
 
 class NearPlanReport(Report):
     """A certified plan on other hardware that costs little more."""
@@ -219,7 +210,7 @@ class NearPlanReport(Report):
     choices: dict[str, ChoiceReport]
 
 
-class ExplainReport(Report):
+class ExplainReport(BriefReport):
     """``mipplan explain --json``."""
 
     command: Literal["explain"] = "explain"
@@ -238,8 +229,6 @@ class ExplainReport(Report):
     # Of several traces and seeds: the draws of each, and all traces.
     seeds: int | None = None
     traces: list[TraceReport] | None = None
-
-    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 def explain_report(

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import model_serializer
 from rich.console import Console
 from rich.markup import escape
 
 from mipplan.pipeline import Pipeline
-from mipplan.reporting.documents import ChoiceReport, PlanReport, Report, TraceReport, without_absent
+from mipplan.reporting.documents import BriefReport, ChoiceReport, PlanReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports, show_plan
 from mipplan.reporting.text import seconds_text, show_notes, show_parts, table, traffic_parts, traffic_text
 from mipplan.trace import Trace
 from mipplan.variants import Front, PlanMenu
 
 
-class OfferReport(Report):
+class OfferReport(BriefReport):
     """One plan of several to choose from."""
 
     status: str
@@ -28,10 +27,8 @@ class OfferReport(Report):
     choices: dict[str, ChoiceReport]
     power_w: float | None = None
 
-    _brief = model_serializer(mode="wrap")(without_absent)
 
-
-class OffersReport(Report):
+class OffersReport(BriefReport):
     """``mipplan pareto --json`` and ``mipplan menu --json``."""
 
     command: Literal["pareto", "menu"]
@@ -48,8 +45,6 @@ class OffersReport(Report):
     # Of several traces and seeds: the draws of each, and all traces.
     seeds: int | None = None
     traces: list[TraceReport] | None = None
-
-    _brief = model_serializer(mode="wrap")(without_absent)
 
 
 class WeighReport(Report):
