@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from benchmarks.provenance import (
 from benchmarks.reproduce import WRITTEN, compare_rows
 from benchmarks.status import RESULTS as LISTED
 from benchmarks.status import tell_status
+from benchmarks.truth.servers import TRUTH_SYSTEMS
 from benchmarks.tuner.run import missing
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,6 +95,17 @@ def test_a_request_stays_within_the_subject_of_its_benchmark() -> None:
     ):
         files = [file for file in hops[call].files if file != "mipplan/__init__.py"]
         assert [file for file in files if not file.startswith(SUBJECTS[benchmark])] == []
+
+
+def test_the_page_on_deployment_shows_every_system_that_was_driven() -> None:
+    page = (ROOT / "docs" / "how-to" / "deploy.md").read_text(encoding="utf-8")
+    (place,) = re.findall(r"benchmarks/results/truth/summary\.md:(\d+):(\d+)", page)
+    first, last = map(int, place)
+    lines = (RESULTS / "truth" / "summary.md").read_text(encoding="utf-8").splitlines()
+    shown = lines[first - 1 : last]
+    assert not lines[first - 2]
+    assert not lines[last]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in shown[2:]] == [*TRUTH_SYSTEMS]
 
 
 # ------------------------------------------------------------------------------------------- keys and commits

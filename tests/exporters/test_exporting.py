@@ -220,6 +220,8 @@ def test_what_a_replay_takes_for_usual_is_within_what_an_export_keeps_back_for(n
     """Figures of one system in two rooms: typical ones to predict by, largest ones to keep a margin for."""
     rules, law = TARGETS[name].rules, SYSTEMS[name]
     assert 0 < law.window_ns <= rules.window_ns
+    # What goes to one worker together reaches the next stage together; all else comes one by one.
+    assert (law.stagger_ns == 0) == (law.collecting == "together")
     assert 0 <= law.stagger_ns <= rules.stagger_ns != 0
     assert rules.is_central == (law.routing == "central")
     assert not rules.is_oldest_first
