@@ -19,7 +19,6 @@ from benchmarks.race.traffic import (
     FINAL,
     RUN_S,
     SAMPLE_S,
-    TUNING,
     Piece,
     Ranges,
     arrivals,
@@ -38,7 +37,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 def test_draws_are_always_the_same_and_all_different() -> None:
     seen = set()
-    for draw in (TUNING[0], TUNING[1], FINAL[0]):
+    for draw in (0, 1, FINAL[0]):
         sample, trace = drawn_traffic(50.0, draw)
         assert [one.sha256 for one in drawn_traffic(50.0, draw)] == [sample.sha256, trace.sha256]
         assert sample.arrival_ns[-1] < SAMPLE_S * 1e9
@@ -47,11 +46,10 @@ def test_draws_are_always_the_same_and_all_different() -> None:
     assert len(seen) == 6
 
 
-def test_nothing_drawn_for_tuning_is_drawn_at_the_end() -> None:
-    """Seeds go by tens, so neighbouring draws share none."""
-    assert not {10 * draw + part for draw in TUNING for part in range(4)} & {
-        10 * draw + part for draw in FINAL for part in range(4)
-    }
+def test_draws_next_to_each_other_share_nothing() -> None:
+    """A policy may be tuned on the draw before the final ones."""
+    last, first = (drawn_traffic(50.0, draw) for draw in (FINAL[0] - 1, FINAL[0]))
+    assert not {one.sha256 for one in last} & {one.sha256 for one in first}
 
 
 def test_events_span_the_ranges() -> None:
@@ -206,10 +204,10 @@ def test_hindsight_is_no_rival() -> None:
     assert losses(pd.DataFrame(rows)) == []
 
 
-def test_summary_and_picture_tell_tuning_from_final_draws() -> None:
-    table = pd.DataFrame([*ROWS, *[{**one, "trace": "draw 0"} for one in ROWS]])
+def test_summary_and_picture_tell_real_days_from_final_draws() -> None:
+    table = pd.DataFrame([*ROWS, *[{**one, "trace": day_name(2)} for one in ROWS]])
     parts = parts_of(table)
-    assert list(parts) == ["final draws", "tuning draws"]
+    assert list(parts) == ["final draws", "real days"]
     text = summarise(table)
     assert "## Final draws: 1 pairs" in text
     assert "| in total below or left of every rival, 0.01 % to 5 % | above at" in text

@@ -25,8 +25,15 @@ RATES_RPS = {
 }
 PERIOD_S, DELAY_S, PLAN_LIMIT_S = 1.0, 5.0, 30.0
 OURS, HINDSIGHT = "ours", "oracle"
-#: Settings of our one knob: dollars that a missed query is worth.
-WORTHS_USD = tuple(float(f"{worth:.2g}") for worth in np.logspace(-7.0, -1.6, 28))
+#: Settings of our one knob: dollars that a missed query is worth. A step is a tenth of a decade.
+WORTHS_USD = tuple(float(f"{worth:.2g}") for worth in np.logspace(-7.0, -1.0, 61))
+#: Settings of rivals' knobs, as closely set: after so many quiet seconds InferLine lets go; utilisation, and requests
+#: per replica in batches, that autoscalers aim for, each with its own and a shorter or longer window for scaling down.
+QUIET_S = (5.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+UTILISATIONS = tuple(percent / 100 for percent in range(15, 95, 5))
+HPA_WINDOWS_S = (300.0, 60.0)
+BATCHES = (0.05, 0.07, 0.1, 0.12, 0.15, 0.17, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0)
+RAY_DELAYS_S = (60.0, 600.0)
 
 
 @dataclass(frozen=True)
@@ -58,17 +65,17 @@ def entrants(worths_usd: Sequence[float] = WORTHS_USD) -> Iterator[Entrant]:
             yield Entrant(f"{OURS}, {planner}", f"worth {worth_usd:g} $", planner, Newsvendor(worth_usd))
         for policy in (Lp(), Lp.lean()):
             yield Entrant(f"{OURS}, {planner}", policy.name, planner, policy)
-        for quiet_s in (15.0, 5.0, 60.0, 300.0):
+        for quiet_s in QUIET_S:
             published = " (as published)" if quiet_s == InferLine().quiet_s else ""
             setting = f"quiet {quiet_s:g} s{published}"
             yield Entrant(f"inferline, {planner}", setting, planner, InferLine(quiet_s=quiet_s))
-        for target in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
-            for window_s in (300.0, 60.0):
+        for target in UTILISATIONS:
+            for window_s in HPA_WINDOWS_S:
                 hpa = Hpa(target=target, down_window_s=window_s)
                 yield Entrant(f"hpa, {planner}", f"{target:g}, down {window_s:g} s", planner, hpa)
         yield Entrant(f"ray, {planner}", "defaults", planner, Ray())
-        for target in (0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0):
-            for down_s in (60.0, 600.0):
+        for target in BATCHES:
+            for down_s in RAY_DELAYS_S:
                 ray = replace(Ray.tuned(target), down_delay_s=down_s)
                 yield Entrant(f"ray-tuned, {planner}", f"{target:g}, down {down_s:g} s", planner, ray)
 

@@ -14,7 +14,7 @@ from benchmarks.machine import publish, record
 from benchmarks.race.entrants import RATES_RPS, WORTHS_USD, entrants, measure
 from benchmarks.race.plots import draw
 from benchmarks.race.summary import summarise
-from benchmarks.race.traffic import FINAL, REAL_DAYS, TUNING, day_name, drawn_traffic, real_day
+from benchmarks.race.traffic import FINAL, REAL_DAYS, day_name, drawn_traffic, real_day
 
 #: A job is a pipeline on one trace: `draw N`, or the name of a real day.
 KEYS = ["pipeline", "trace"]
@@ -35,7 +35,7 @@ def run(folder: Path, *, quick: bool) -> None:
 
     Rows are kept in ``partial.csv`` while the run lasts; delete it to start anew.
     """
-    drawn = [(pipeline, trace_name(draw)) for draw in (*FINAL, *TUNING) for pipeline in RATES_RPS]
+    drawn = [(pipeline, trace_name(draw)) for draw in FINAL for pipeline in RATES_RPS]
     run_jobs(drawn[-1:] if quick else drawn, folder, "race", quick=quick)
 
 
@@ -83,7 +83,7 @@ def measure_all(pipeline: str, name: str, *, quick: bool) -> Iterator[dict[str, 
     if quick:
         begin_s = float(trace.arrival_ns[0]) / 1e9
         trace = trace.slice(end_s=begin_s + QUICK_S)
-    worths_usd = WORTHS_USD if name.startswith(_DRAW) else WORTHS_USD[::2]
+    worths_usd = WORTHS_USD if name.startswith(_DRAW) else WORTHS_USD[::4]
     for entrant in entrants(worths_usd):
         row = measure(pipeline, sample, trace, entrant)
         if row is not None:

@@ -18,7 +18,7 @@ from benchmarks.race.frontier import (
     lost_pairs,
     points,
 )
-from benchmarks.race.traffic import FINAL, TUNING
+from benchmarks.race.traffic import FINAL
 
 #: The aims: of how many pairs, and beside hindsight at the miss rate of InferLine's pair as published.
 PAIR_SHARE, HINDSIGHT_FACTOR = 0.8, 1.5
@@ -28,14 +28,9 @@ AS_PUBLISHED = ("inferline, inferline", "(as published)")
 
 
 def parts_of(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The traffic by what it was for: tuning on it was allowed, or it was drawn once everything was frozen."""
-    tuned, final = ([f"draw {draw}" for draw in draws] for draws in (TUNING, FINAL))
-    made = table["trace"].isin([*tuned, *final])
-    found = {
-        "final draws": table[table["trace"].isin(final)],
-        "tuning draws": table[table["trace"].isin(tuned)],
-        "real days": table[~made],
-    }
+    """Traffic that was drawn once everything was frozen, and real days."""
+    final = table["trace"].isin([f"draw {draw}" for draw in FINAL])
+    found = {"final draws": table[final], "real days": table[~final]}
     return {name: rows for name, rows in found.items() if len(rows)}
 
 

@@ -1,7 +1,6 @@
 """Traffic that nobody's constants are made for: everything about it is drawn, half an hour at a time; and real days.
 
-Draws have numbers. Policies may be tuned on all below those of `FINAL`, which are drawn once everything is frozen;
-those of `TUNING` are shown beside them.
+Draws have numbers. Policies may be tuned on all below those of `FINAL`, which are drawn once everything is frozen.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from benchmarks.tuner.traffic import SHARED
 from mipplan import Trace
 from mipplan.core import NS_PER_S
 
-TUNING, FINAL = range(2), range(2_000, 2_008)
+FINAL = range(3_000, 3_006)
 #: A run lasts half an hour, and the sample five minutes.
 RUN_S, SAMPLE_S = 1_800.0, 300.0
 #: Days of the recording, which has fifteen, by the pipeline that runs on them: those whose plans have several replicas

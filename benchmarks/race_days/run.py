@@ -1,4 +1,4 @@
-"""Run every entrant of the race on days of a recording, every second setting of our knob."""
+"""Run every entrant of the race on days of a recording, every fourth setting of our knob."""
 
 from __future__ import annotations
 
