@@ -67,3 +67,21 @@ def spans(rows: Sequence[StageRow]) -> list[tuple[int, int]]:
         _, end = found.get(row.batch, (0, 0))
         found[row.batch] = (row.dispatch_ns, max(end, row.finish_ns))
     return list(found.values())
+
+
+def gaps(
+    answered: Collection[int], rows: Sequence[StageRow], parents: Mapping[str, Collection[str]]
+) -> set[tuple[str, int]]:
+    """Queries that lack a row of a stage, all of them having been sent; stages without any row are not looked at."""
+    found = set()
+    logged = {row.stage for row in rows}
+    for stage, above in parents.items():
+        if stage not in logged or not logged.issuperset(above):
+            continue
+        for query in {*answered, *(row.query for row in rows)}:
+            at = {row.stage for row in rows if row.query == query}
+            if stage in at and above and not at & set(above):
+                found.add((" or ".join(above), query))
+            if stage not in at and not above:
+                found.add((stage, query))
+    return found

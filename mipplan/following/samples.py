@@ -41,6 +41,8 @@ def parse_metrics(text: str) -> list[MetricSample]:
     """
     if len(text) > _MOST_CHARACTERS:
         raise InputError.one("metrics", f"are larger than {_MOST_CHARACTERS // 2**20} MiB")
+    if text.lstrip().startswith("<"):
+        raise InputError.one("metrics", f"are a page for a browser, not metrics: {shown(text.lstrip(), 40)}")
     if text and not text.endswith("\n"):
         raise InputError.one("metrics", "end in the middle of a line: the answer is not whole")
     found: list[MetricSample] = []

@@ -1,7 +1,7 @@
 """Logs as Parquet files: written whole or not at all, read with every fault told at once.
 
 A load generator writes one file at its end. A server may be killed at any time, so its log is a series of files, each
-written whole: at most the rows since the last one are lost, and reading tells that they are.
+written whole: at most the rows since the last one are lost, and beside a plan reading tells that they are.
 """
 
 from __future__ import annotations
@@ -174,6 +174,7 @@ class LogWriter(Generic[LogT]):
 # ------------------------------------------------------------------------------------------------ reading
 
 _NO_LOG = "cannot be read as a Parquet file: expected a log"
+_DOCUMENT = "is a JSON document, such as a plan: expected a log, a Parquet file"
 #: Of Ray Serve, mosec and Triton alike: histograms of sizes and of times, or sums over all sizes.
 _METRICS = (
     "metrics are no log: they count sizes of batches and their times apart, so that the time of a size, hops and "
@@ -263,7 +264,7 @@ def read_log(
 
 
 def _begins(path: Path, sign: bytes) -> bool:
-    """Whether a file begins with a sign: a trace file of Triton with ``[``, metrics with ``#``."""
+    """Whether a file begins with a sign: a trace file of Triton with ``[``, metrics with ``#``, a plan with ``{``."""
     try:
         with path.open("rb") as stream:
             return stream.read(64).lstrip()[:1] == sign
@@ -299,7 +300,9 @@ def _read_file(path: Path) -> QueryLog | StageLog:
         try:
             table = pq.read_table(stream)
         except (pa.ArrowException, OSError, ValueError):
-            raise InputError.one(str(path), _METRICS if _begins(path, b"#") else _NO_LOG) from None
+            known = {b"#": _METRICS, b"{": _DOCUMENT}
+            told = next((text for sign, text in known.items() if _begins(path, sign)), _NO_LOG)
+            raise InputError.one(str(path), told) from None
     kind = _kind_of(table.column_names, str(path))
     faults, values = Faults(), {}
     for column in kind.columns():

@@ -7,6 +7,6 @@ from .observing import ObservedHop as ObservedHop
 from .observing import ObserveParams as ObserveParams
 from .observing import arrivals_of as arrivals_of
 from .observing import observe as observe
-from .observing import run_of as run_of
+from .reading import run_of as run_of
 from .stage_batches import StageBatches as StageBatches
 from .stage_batches import batches_of as batches_of

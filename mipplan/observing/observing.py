@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,9 +29,9 @@ from mipplan.core import (
     shown,
 )
 from mipplan.documents import AnyPath, write_text_atomically
-from mipplan.exporters import names_among
-from mipplan.logs import STEADY_CLOCK, RunLog, read_log
+from mipplan.logs import RunLog
 from mipplan.observing.hops import hops_of
+from mipplan.observing.reading import is_tritons, run_of
 from mipplan.observing.stage_batches import batches_of
 from mipplan.profiling import QuantileRange, quantile_range
 from mipplan.result import Plan
@@ -206,35 +206,6 @@ def observe(
     return LogObservation(**{**vars(found), "written": tuple(written)})
 
 
-def run_of(
-    logs: tuple[AnyPath | RunLog, ...], shift_ns: Mapping[str, int] | None, plan: Plan | None = None
-) -> RunLog:
-    """Read logs, or take the one that was read already; where Triton's have its models, name the plan's stages.
-
-    Raises `InputError` as `read_log` does, or with every stage that the plan does not have.
-    """
-    paths = [log for log in logs if not isinstance(log, RunLog)]
-    if len(logs) > 1 and len(paths) < len(logs):
-        raise InputError.one("logs", "expected files, or one RunLog")
-    run = logs[0] if len(logs) == 1 and isinstance(logs[0], RunLog) else read_log(*paths, shift_ns=shift_ns)
-    if plan is None:
-        return run
-    if _is_tritons(run):
-        stages = {name: stage for stage, name in names_among(plan, run.stages.stages).items()}
-        named = np.array([stages.get(name, name) for name in run.stages.stage], dtype=object)
-        run = replace(run, stages=replace(run.stages, stage=named))
-    InputError.raise_if(
-        Fault("logs", f"the plan has no stage {shown(stage)}, which the log has")
-        for stage in run.stages.stages
-        if stage not in plan.choices
-    )
-    return run
-
-
-def _is_tritons(run: RunLog) -> bool:
-    return any(source.clock == STEADY_CLOCK for source in run.sources)
-
-
 def _ranges(times_ns: Int64, confidence: float) -> tuple[QuantileRange, QuantileRange]:
     return quantile_range(times_ns, 0.5, confidence), quantile_range(times_ns, 0.99, confidence)
 
@@ -293,7 +264,7 @@ def _unknown(
         told.append(
             "no log of queries: ways from and to the sender are unknown, arrivals are those at the first stages"
         )
-    if _is_tritons(run):
+    if is_tritons(run):
         told.append("Triton's traces hold whole batches only if every request was traced (rate=1)")
     if plan is not None:
         silent = [stage for stage in plan.choices if stage not in run.stages.stages]

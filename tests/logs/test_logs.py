@@ -154,6 +154,7 @@ def test_every_fault_of_every_file_is_told_at_once(tmp_path: Path) -> None:
     table = pa.table({"query": [0], "stage": [3], "arrival_ns": [1.5], "dispatch_ns": [2]})
     pq.write_table(table, tmp_path / "s.parquet")
     (tmp_path / "t.parquet").write_text("not Parquet")
+    (tmp_path / "p.parquet").write_text('{"format": 2}')
     pq.write_table(pa.table({"query": [1], "colour": ["red"]}), tmp_path / "u.parquet")
     told = "\n".join(faults_of(tmp_path, tmp_path / "gone.parquet"))
     for part in (
@@ -163,6 +164,7 @@ def test_every_fault_of_every_file_is_told_at_once(tmp_path: Path) -> None:
         "column arrival_ns: expected whole nanoseconds of the UNIX clock (int64), it holds double",
         "column finish_ns is missing",
         "t.parquet: cannot be read as a Parquet file",
+        "p.parquet: is a JSON document, such as a plan: expected a log",
         "u.parquet: expected the columns query, scheduled_ns, sent_ns, answered_ns, status or query, stage",
         "gone.parquet: there is no such file",
     ):
