@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 _HEADS = (
+    "traffic",
     "fault",
     "sent",
     "served",
@@ -19,9 +20,9 @@ _HEADS = (
 
 def summarise(rows: pd.DataFrame) -> str:
     """One row per fault, and the verdicts."""
-    lines = [f"| {' | '.join(_HEADS)} |", "| --- |" + " ---: |" * (len(_HEADS) - 1)]
+    lines = [f"| {' | '.join(_HEADS)} |", "| --- | --- |" + " ---: |" * (len(_HEADS) - 2)]
     for _, row in rows.iterrows():
-        cells = [row["fault"], row["sent"], row["served"], row["errors"], row["unanswered"], row["void"]]
+        cells = [row[name] for name in ("traffic", "fault", "sent", "served", "errors", "unanswered", "void")]
         cells += [row["over"] - row["over_though_guaranteed"], row["over_though_guaranteed"]]
         lines.append(f"| {' | '.join(map(str, cells))} | {row['largest_share_of_bound']:.2f} |")
     broken, silent = int(rows["over_though_guaranteed"].sum()), int(rows["unanswered"].sum())
