@@ -24,7 +24,6 @@ from benchmarks.truth.servers import (
     PLAIN,
     RAY_WINDOW_MS,
     TRUTH_SYSTEMS,
-    dispatcher_server,
     free_port,
     ray_servers,
     started,
@@ -131,14 +130,18 @@ def test_litserve_does_what_its_law_says(tmp_path: Path) -> None:
     check(plan, trace, log, "litserve:window=5ms")
 
 
-def test_our_front_serves_branches_and_joins(tmp_path: Path) -> None:
-    if (reason := TRUTH_SYSTEMS["dispatcher"].missing()) is not None:
+@pytest.mark.parametrize("name", ["dispatcher", "triton"])
+def test_branches_and_joins_are_served(name: str, tmp_path: Path) -> None:
+    """By our front, and by the script that ``--to triton`` writes, which calls the stages of a query in turn."""
+    system = TRUTH_SYSTEMS[name]
+    if (reason := system.missing()) is not None:
         pytest.skip(reason)
     plan = plan_of(None, JOINED_CHOICES, 1, JOINED)
-    with dispatcher_server(plan, tmp_path) as server:
+    with system.start(plan, tmp_path) as server:
         log = mp.drive(TRACE, server.url, **server.how).log
-    check(plan, TRACE, log, None)
-    check_tokens(plan, len(TRACE), tmp_path / "stages.parquet")
+    check(plan, TRACE, log, system.law)
+    if name == "dispatcher":
+        check_tokens(plan, len(TRACE), tmp_path / "stages.parquet")
 
 
 def test_ray_serve_does_as_it_comes_and_by_the_exported_application(tmp_path: Path) -> None:
