@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -73,7 +73,12 @@ def measure_missing(
     with process_pool(AT_ONCE) as pool:
         futures = {pool.submit(measure, *job): job for job in left}
         for number, future in enumerate(as_completed(futures), len(jobs) - len(left) + 1):
-            rows = pd.DataFrame([{**row, **stamped} for row in future.result()])
-            rows.to_csv(partial, mode="a", header=not partial.exists(), index=False)
+            append_rows(partial, future.result(), stamped)
             name = ", ".join(map(str, futures[future]))
             print(f"[{number}/{len(jobs)}] {name}", file=sys.stderr, flush=True)
+
+
+def append_rows(partial: Path, rows: Iterable[dict[str, Any]], stamped: dict[str, Any]) -> None:
+    """Append rows, stamped with the code that they are of, to the file that keeps them while a run lasts."""
+    table = pd.DataFrame([{**row, **stamped} for row in rows])
+    table.to_csv(partial, mode="a", header=not partial.exists(), index=False)

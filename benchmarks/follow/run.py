@@ -29,7 +29,7 @@ import pandas as pd
 
 import mipplan as mp
 from benchmarks.follow.loading import LOAD_S
-from benchmarks.jobs import missing_jobs
+from benchmarks.jobs import append_rows, missing_jobs
 from benchmarks.machine import publish, record
 from benchmarks.provenance import stamp
 from benchmarks.truth.run import overhead_ns, sent_in_time, with_overhead
@@ -88,9 +88,8 @@ def plan_of(sample: mp.Trace, slowdown: int) -> mp.Plan:
     return mp.plan(mp.Pipeline(graph, name="follow", slo_s=0.5 * slowdown), profiles, sample)
 
 
-def traces(factor: float, *, quick: bool) -> dict[str, mp.Trace]:
-    """A spike, a ramp, and a segment of Twitter's counts where the shared data are; rates times a factor."""
-    part_s = 30 if quick else 60
+def traces(factor: float, part_s: int) -> dict[str, mp.Trace]:
+    """A spike, a ramp, and a segment of Twitter's counts where the shared data are, in parts; rates times a factor."""
     low, spike, ramp = (factor * rate for rate in (_RATE_RPS, *_PEAK))
     made = {
         "spike": mp.Trace.ramp(
@@ -241,10 +240,11 @@ def run(folder: Path, *, quick: bool) -> None:
     """Write ``follow.csv``, machine and summary into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / ("partial-quick.csv" if quick else "partial.csv")
+    part_s = 30 if quick else 60
     for system in SYSTEMS:
         rate_rps = system.rate_factor * _RATE_RPS
         sample = mp.Trace.gamma(rate_rps=rate_rps, cv=1.2, duration_s=120, seed=1)
-        plan, driven = plan_of(sample, system.slowdown), traces(system.rate_factor, quick=quick)
+        plan, driven = plan_of(sample, system.slowdown), traces(system.rate_factor, part_s)
         jobs = [
             (system.name, name, policy) for name in driven for policy in POLICIES_RUN[:: 2 if quick else 1]
         ]
@@ -258,10 +258,9 @@ def run(folder: Path, *, quick: bool) -> None:
                 partial(measured, system, plan, extra_ns, driven[name], sample, policy),
                 LATE_SHARE * plan.slo_ns / 1e6,
             )
-            rows = pd.DataFrame([{**row, **stamp("follow")}])
-            rows.to_csv(kept, mode="a", header=not kept.exists(), index=False, float_format="%.6g")
+            append_rows(kept, [{**row, "part_s": part_s}], stamp("follow"))
             print(row, file=sys.stderr, flush=True)
-    pd.read_csv(kept).to_csv(folder / ROWS, index=False)
+    pd.read_csv(kept).to_csv(folder / ROWS, index=False, float_format="%.6g")
     kept.unlink()
     record(folder / "machine.json", "follow")
     report(folder)
@@ -286,4 +285,5 @@ def report(folder: Path) -> None:
     aim = f"Aim: misses and replica-hours within {WITHIN:.0%} of the simulation, in every row: {verdict}."
     means = "Replicas: in the mean; overran: share of batches over 2 ms longer than their table; load: the machine's."
     little = f"Misses that differ by at most {LITTLE:.0%} of the queries count as the same."
-    publish(folder, "\n".join([*lines, "", f"{aim} {little} {means}"]) + "\n")
+    length = f"Traces have three parts of {int(table['part_s'].max())} s."
+    publish(folder, "\n".join([*lines, "", f"{aim} {little} {means} {length}"]) + "\n")

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 import mipplan as mp
-from benchmarks.jobs import missing_jobs, process_pool
+from benchmarks.jobs import append_rows, missing_jobs, process_pool
 from benchmarks.machine import publish, record
 from benchmarks.provenance import stamp
 from benchmarks.truth.plots import draw
@@ -148,8 +148,7 @@ def run(folder: Path, *, quick: bool) -> None:
         jobs = [(system.name, *case) for case in cases for system in group]
         missing = missing_jobs(jobs, KEYS, partial, "truth")
         for row in _measured(group, missing, TruthParams(), quick=quick):
-            rows = pd.DataFrame([{**row, **stamp("truth")}])
-            rows.to_csv(partial, mode="a", header=not partial.exists(), index=False)
+            append_rows(partial, [row], stamp("truth"))
             print(", ".join(str(row[key]) for key in KEYS), file=sys.stderr, flush=True)
     _in_order(pd.read_csv(partial)).to_csv(folder / ROWS, index=False)
     partial.unlink()
