@@ -28,9 +28,13 @@ def run_of(
     if len(logs) > 1 and len(paths) < len(logs):
         raise InputError.one("logs", "expected files, or one RunLog")
     run = logs[0] if len(logs) == 1 and isinstance(logs[0], RunLog) else read_log(*paths, shift_ns=shift_ns)
+    # Triton traces as many requests as it is told to, so that single ones tell nothing of others.
+    is_whole = not is_tritons(run)
+    if is_whole:
+        InputError.raise_if(_strangers(run))
     if plan is None:
         return run
-    if is_tritons(run):
+    if not is_whole:
         stages = {name: stage for stage, name in names_among(plan, run.stages.stages).items()}
         named = np.array([stages.get(name, name) for name in run.stages.stage], dtype=object)
         run = replace(run, stages=replace(run.stages, stage=named))
@@ -39,8 +43,7 @@ def run_of(
         for stage in run.stages.stages
         if stage not in plan.choices
     )
-    # Triton traces as many requests as it is told to, so that single ones tell nothing of others.
-    if not is_tritons(run):
+    if is_whole:
         InputError.raise_if([*_gaps(run, plan), *_contradicting_clocks(run, plan, ClockParams())])
     return run
 
@@ -59,19 +62,25 @@ def _parents(plan: Plan, stages: StageLog) -> Iterator[tuple[str, list[str]]]:
             yield name, above
 
 
+def _strangers(run: RunLog) -> Iterator[Fault]:
+    """Find queries that stages served and nobody sent."""
+    if not len(run.queries):
+        return
+    served = np.unique(run.stages.query)
+    strange = np.setdiff1d(served, run.queries.query)
+    if strange.size and strange.size == served.size:
+        yield Fault("logs", "no query of the stages is among those that were sent: logs of different runs")
+    elif strange.size:
+        what = f"{_counted(strange)} came to stages, and no log says when they were sent"
+        yield Fault("logs", f"{what}: {_GAPS}, or that of the stages alone")
+
+
 def _gaps(run: RunLog, plan: Plan) -> Iterator[Fault]:
-    """Find queries that are not where others are, which must have come from there."""
+    """Find queries without a row of a stage that they must have passed."""
     queries, stages = run.queries, run.stages
     if not len(stages):
         return
-    everywhere = np.unique(stages.query)
-    if len(queries) and np.isin(everywhere, queries.query).any():  # else they are logs of different runs
-        strange = np.setdiff1d(everywhere, queries.query)
-        if strange.size:
-            yield Fault(
-                "logs", f"{_counted(strange)} came to stages, and no log says when they were sent: {_GAPS}"
-            )
-        everywhere = np.union1d(everywhere, queries.query[queries.ok])
+    everywhere = np.union1d(stages.query, queries.query[queries.ok])
     for stage, above in _parents(plan, stages):
         here = np.unique(stages.at(stage).query)
         if above:

@@ -160,10 +160,6 @@ def _check_run(run: RunLog) -> None:
         faults.append(
             Fault("logs", f"{what}: arrivals and latencies are in the log that `mipplan drive` writes")
         )
-    elif len(run.stages) and not np.isin(run.stages.query, run.queries.query).any():
-        faults.append(
-            Fault("logs", "no query of the stages is among those that were sent: logs of different runs")
-        )
     elif run.queries.sent_ns[-1] == run.queries.sent_ns[0]:
         faults.append(Fault("logs", "all queries were sent at once: there is no run to look at"))
     elif not run.queries.ok.any():

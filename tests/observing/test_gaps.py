@@ -63,6 +63,12 @@ def test_queries_that_nobody_sent_are_told() -> None:
     run = served()
     late = replace(run, queries=run.queries.taken(np.arange(100, len(run.queries))))
     assert "100 queries from 0 on came to stages, and no log says when they were sent" in told(late)[0]
+    with pytest.raises(mp.InputError, match="100 queries from 0 on came to stages"):
+        mp.observe(late)
+    other = replace(run, queries=replace(run.queries, query=run.queries.query + 10**6))
+    assert told(other) == [
+        "logs: no query of the stages is among those that were sent: logs of different runs"
+    ]
 
 
 @pytest.mark.parametrize("offset_ms", [-30, 30])
