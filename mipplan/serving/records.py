@@ -66,7 +66,8 @@ class ServingMetrics:
     Parameters
     ----------
     plan : Plan
-        Whose objective and certificate queries may miss.
+        Whose objective and certificate queries may miss: `ServingHost.promised`. With an allowance it has no
+        certificate, and none is watched: the plan's own is of batches within its tables.
     dispatcher : Dispatcher
         Its queues are looked at when the metrics are read.
     told : mapping of str to int, optional

@@ -129,7 +129,7 @@ async def serve_until(
         observers=observers,
         params=params.host,
     )
-    metrics = ServingMetrics(plan, host.dispatcher, host.told)
+    metrics = ServingMetrics(host.promised, host.dispatcher, host.told)
     observers += [metrics] if recorder is None else [metrics, recorder]
     runner = web.AppRunner(serving_app(host, metrics), access_log=None, handler_cancellation=True)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -200,6 +201,25 @@ BAD_REQUESTS: list[tuple[Any, str]] = [
     ({**REQUEST, "parameters": {"route": {"fast": 1}}}, "parameters.route"),
     ({**REQUEST, "parameters": {"route": {"fast -> slow": [2, 2]}}}, "decisions.fast -> slow"),
 ]
+
+
+@pytest.mark.parametrize("allowance_s", [0.0, 0.05])
+def test_only_a_certificate_that_is_promised_is_missed(allowance_s: float) -> None:
+    """The plan's is of batches within its tables: with an allowance all may be later, and nothing is wrong."""
+    plan = small_plan({"a": ([1.0], 1)})
+    plan = replace(plan, figures=replace(plan.figures, certificate_ns=1))
+
+    async def ask(url: str) -> str:
+        async with aiohttp.ClientSession() as session:
+            async with session.post(f"{url}/v2/models/small/infer", json=REQUEST) as response:
+                assert response.status == 200
+            async with session.get(f"{url}/metrics") as response:
+                return await response.text()
+
+    metrics, _ = while_served(plan, None, ask, allowance_s=allowance_s)
+    assert 'mipplan_missed_total{limit="objective"} 0.0' in metrics
+    assert ('mipplan_missed_total{limit="certificate"} 1.0' in metrics) == (allowance_s == 0.0)
+    assert ('limit="certificate"' in metrics) == (allowance_s == 0.0)
 
 
 def test_a_port_that_is_taken_is_told() -> None:
