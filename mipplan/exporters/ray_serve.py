@@ -161,8 +161,11 @@ class RayServe:
             Departure(
                 "turnaround",
                 "Ray takes 4 to 8 ms for a batch on top of the model's time, more on a contended machine",
-                "Tables that were measured without Ray are too short by that: add it to them, or export with "
-                "`--allowance`",
+                "An allowance below that lets batches overrun, which voids their queries"
+                if deployment.allowance_s
+                else "Nearly every batch overruns a table that was measured without Ray, and voids its queries: export "
+                "with `--allowance`",
+                voids=not deployment.allowance_s,  # else the allowance voids it, and says what holds instead
             ),
             *_allowance(deployment.allowance_s),
             *_devices(deployment),

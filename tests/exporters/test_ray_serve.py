@@ -245,3 +245,21 @@ def test_application_serves_queries(name: str, tmp_path: Path, monkeypatch: pyte
             child = arc.partition(" -> ")[2]
             if len(pipeline.incoming(child)) == 1:
                 assert int(((log.query == number) & (np.array(log.stage) == child)).sum()) == sum(counts)
+
+
+@pytest.mark.parametrize("emulate", [False, True])
+def test_what_ray_takes_voids_the_certificate_unless_it_is_allowed_for(emulate: bool, tmp_path: Path) -> None:
+    plan = shipped_plan("image-processing")
+
+    def voiding(allowance_s: float) -> list[str]:
+        made = mp.export(
+            plan, to="ray", directory=tmp_path / "out", emulate=emulate, allowance_s=allowance_s, force=True
+        )
+        voided = [one for one in made.departures if one.voids]
+        assert all("--allowance" in one.effect or "with_allowance" in one.effect for one in voided)
+        readme = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+        assert made.certificate_holds == ("The certificate of the plan holds here" in readme) == (not voided)
+        return [one.subject for one in voided]
+
+    assert voiding(0.0) == ["turnaround"]
+    assert voiding(0.05) == ["allowance"]
