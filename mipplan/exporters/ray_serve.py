@@ -46,11 +46,16 @@ from starlette.responses import JSONResponse, Response
 
 import mipplan as mp
 from mipplan.serving import (
-    ${drawn}RayWorker, RejectedError, ServingHost, ServingMetrics, StageRecorder, query_number, route_headers
+    AdmissionParams, ${drawn}RayWorker, RejectedError, ServingHost, ServingMetrics, StageRecorder, query_number,
+    route_headers,
 )
 
 PLAN = mp.Plan.load(Path(__file__).with_name("plan.json"))
-$allowance$constants
+$allowance# As by default in `mipplan serve` there are no limits (None). Queries are turned away beyond MOST_IN_FLIGHT,
+# and while more tokens than MOST_WAITING wait at some stage; they are given up after TIMEOUT_S, and when
+# their client goes.
+MOST_IN_FLIGHT, MOST_WAITING, TIMEOUT_S = None, None, None
+$constants
 $stages
 
 
@@ -72,35 +77,46 @@ class $ingress:
         They are actors of this one, and end with it.
         """
         observers = []
-        host = ServingHost(PLAN, RayWorker(MODELS, OPTIONS), allowance_s=ALLOWANCE_S, $arguments, observers=observers)
-        self.metrics = ServingMetrics(PLAN, host.dispatcher, host.told)
+        host = ServingHost(
+            PLAN, RayWorker(MODELS, OPTIONS), allowance_s=ALLOWANCE_S, $arguments, observers=observers,
+            admission=AdmissionParams(MOST_IN_FLIGHT, MOST_WAITING),
+        )
+        self.metrics = ServingMetrics(host.promised, host.dispatcher, host.told)
         self.recorder = StageRecorder(os.environ["MIPPLAN_LOG"], PLAN, "ray") if "MIPPLAN_LOG" in os.environ else None
         observers += [self.metrics] if self.recorder is None else [self.metrics, self.recorder]
         self.host = await host.__aenter__()
 
     def __del__(self):
-        """Write what is left of the log; Serve calls this when it stops an application."""
+        """Write what is left of the log; Serve calls this when it stops an application, with nothing in flight."""
         if getattr(self, "recorder", None) is not None:
             self.recorder.close()
 
     async def __call__(self, request: Request):
-        """Serve one query, a JSON document; 503 if it is turned away, 500 if it fails.
+        """Serve one query, a JSON document; 400 if it is none, 503 if turned away, 504 if given up, 500 if it fails.
 
-        GET /metrics and POST /scale are for `mipplan follow`.
+        GET /metrics and POST /scale are for `mipplan follow`; GET /ready says whether a query would be taken now, and
+        POST /drain has all in flight answered and no more taken.
         """
-        if request.url.path.endswith("/metrics"):
-            return Response(self.metrics.text(), media_type="text/plain")
-        if request.url.path.endswith("/scale"):
-            try:
-                self.host.scale(await request.json())
-            except ValueError as error:
-                return JSONResponse({"error": str(error)}, 400)
-            return JSONResponse({"replicas": self.host.told})
-        payload = await request.json() if await request.body() else None
+        match request.method, request.url.path.rpartition("/")[2]:
+            case _, "metrics":
+                return Response(self.metrics.text(), media_type="text/plain")
+            case "GET", "ready":
+                found = {} if self.host.problem is None else {"error": self.host.problem}
+                return JSONResponse({"ready": not found, **found}, 503 if found else 200)
+            case "POST", "drain":
+                await self.host.drain()
+                return JSONResponse({"drained": True})
         try:
-            answered = await self.host.infer(payload, number=query_number(request.headers))
+            payload = await request.json() if await request.body() else None
+            if request.url.path.endswith("/scale"):
+                self.host.scale(payload)
+                return JSONResponse({"replicas": self.host.told})
+        except (ValueError, RecursionError) as error:  # of JSON, or of counts
+            return JSONResponse({"error": f"{type(error).__name__}: {error}"}, 400)
+        try:
+            answered = await self.host.infer(payload, number=query_number(request.headers), timeout_s=TIMEOUT_S)
         except RejectedError as error:
-            return JSONResponse({"error": str(error)}, 503)
+            return JSONResponse({"error": str(error)}, 503, {"Retry-After": "1"})
         document = {
             "outcome": answered.outcome,
             "outputs": answered.query.outputs,
@@ -109,7 +125,8 @@ class $ingress:
             # Whether something was not as planned, and the query has lost its guarantee.
             "void": answered.query.is_void,
         }
-        return JSONResponse(document, 200 if answered.outcome == "served" else 500, route_headers(answered))
+        status = {"served": 200, "timed_out": 504}.get(answered.outcome, 500)
+        return JSONResponse(document, status, route_headers(answered))
 
 
 application = $ingress.bind()
@@ -208,7 +225,8 @@ curl -X POST localhost:8000/ -d '0'
 ```
 
 `mipplan follow plan.json --target mipplan:http://localhost:8000` has its replicas follow the traffic; it looks at
-`/metrics` and tells counts at `/scale`.
+`/metrics` and tells counts at `/scale`. `GET /ready` says whether a query would be taken now. `serve shutdown` cuts
+connections: first `curl -X POST localhost:8000/drain`, which takes no more queries and waits for those in flight.
 
 On several machines each says with `--resources` which devices it has, and `working_dir` in `serve.yaml` names this
 folder as Ray wants it. Plain `@serve.batch` would not keep the plan: it makes batches of what comes within its wait to
@@ -290,7 +308,7 @@ def _options(deployment: Deployment, stage: DeployedStage) -> str:
 def _configuration(deployment: Deployment) -> str:
     head = f"{deployment.plan.pipeline.name} on Ray Serve, for `serve run serve.yaml`. app.py has the stages."
     one = "One: all queues of the plan are in it."
-    many = "The dispatcher takes every query, as the plan counts every query; Serve wants a bound."
+    many = "The dispatcher takes queries or turns them away, as `app.py` says; Serve wants a bound."
     return (
         remark(head)
         + "applications:\n"

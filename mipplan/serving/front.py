@@ -136,8 +136,6 @@ class _Front:
             asked = json.loads(await request.read())
         except (ValueError, RecursionError):
             raise InputError.one("request", "is no JSON") from None
-        if not isinstance(asked, dict):
-            raise InputError.one("request", f"expected an object of replicas by stage, found {shown(asked)}")
         self._host.scale(asked)
         return _answer({"replicas": self._host.told})
 

@@ -243,6 +243,8 @@ class ServingHost:
         InputError
             If there is no such stage, or a count is no whole number from 1 to 1,000; nothing is changed then.
         """
+        if not isinstance(replicas, Mapping):  # it comes as clients send it
+            raise InputError.one("replicas", f"expected counts by stage, found {shown(replicas)}")
         InputError.raise_if(
             Fault(f"replicas.{name}", "there is no such stage")
             if name not in self.told

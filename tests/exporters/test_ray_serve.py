@@ -8,6 +8,8 @@ import importlib.util
 import json
 import shlex
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -21,7 +23,8 @@ import yaml
 import mipplan as mp
 from export_plans import CHOICES, shipped_plan
 from mipplan.exporters import TARGETS, Deployment
-from mipplan.serving import QUERY_HEADER, ROUTE_HEADER
+from mipplan.serving import QUERY_HEADER, ROUTE_HEADER, AdmissionParams
+from serving_plans import small_plan
 
 RAY = TARGETS["ray"]
 
@@ -187,50 +190,60 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, name, module)
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("mipplan.serving") is None, reason="mipplan.serving is not there: no dispatcher"
-)
-@pytest.mark.parametrize("name", ["image-processing", "video-monitoring"])
-def test_application_serves_queries(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def exported(plan: mp.Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The application of a plan with models that do not even sleep, loaded with stand-ins for Ray and Starlette."""
     stand_in(monkeypatch)
-    monkeypatch.setenv("MIPPLAN_LOG", str(tmp_path / "log"))
-    mp.export(shipped_plan(name), to="ray", directory=tmp_path / "out", emulate=True, allowance_s=0.05)
-    spec = importlib.util.spec_from_file_location("exported_app", tmp_path / "out" / "app.py")
+    mp.export(plan, to="ray", directory=folder / "out", emulate=True, allowance_s=0.05)
+    spec = importlib.util.spec_from_file_location("exported_app", folder / "out" / "app.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "sleep_until", lambda end_ns: None)
+    return module
 
+
+def request(path: str, text: str = "", number: object = 0, method: str = "POST") -> Any:
     async def body() -> bytes:
-        return b"7"
+        return text.encode()
 
+    async def document() -> Any:
+        return json.loads(text)
+
+    headers, url = {QUERY_HEADER: str(number)}, SimpleNamespace(path=path)
+    return SimpleNamespace(body=body, json=document, url=url, headers=headers, method=method)
+
+
+@asynccontextmanager
+async def running(module: ModuleType) -> AsyncIterator[Any]:
+    """The ingress as Serve has it: made in its event loop, and waited for before queries are let in."""
+    ingress = object.__new__(module.application)
+    await ingress.__init__()
+    try:
+        yield ingress
+    finally:
+        await ingress.host.__aexit__(None, None, None)
+        ingress.__del__()  # as Serve does when it stops an application
+
+
+@pytest.mark.parametrize("name", ["image-processing", "video-monitoring"])
+def test_application_serves_queries(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIPPLAN_LOG", str(tmp_path / "log"))
+    module = exported(shipped_plan(name), tmp_path, monkeypatch)
     first = next(iter(shipped_plan(name).choices))
 
-    def request(path: str, document: Any, number: int = 0) -> Any:
-        async def json() -> Any:
-            return document
-
-        headers = {QUERY_HEADER: str(number)}
-        return SimpleNamespace(body=body, json=json, url=SimpleNamespace(path=path), headers=headers)
-
     async def ask() -> Any:
-        # As Serve does: it makes the object in its event loop, and waits for it before queries are let in.
-        ingress = object.__new__(module.application)
-        await ingress.__init__()
-        try:
-            told = [await ingress(request("/scale", {first: count})) for count in (3, 0)]
-            answers = await asyncio.gather(*(ingress(request("/", 7, number)) for number in range(20)))
+        async with running(module) as ingress:
+            told = [await ingress(request("/scale", json.dumps({first: count}))) for count in (3, 0)]
+            answers = await asyncio.gather(*(ingress(request("/", "7", number)) for number in range(20)))
             assert ingress.host.promised.service_ns(first)[0] == module.PLAN.service_ns(first)[0] + 50_000_000
-            return told, answers, await ingress(request("/metrics", None))
-        finally:
-            await ingress.host.__aexit__(None, None, None)
-            ingress.__del__()  # as Serve does when it stops an application
+            return told, answers, await ingress(request("/metrics", method="GET"))
 
     told, answers, metrics = asyncio.run(ask())
     assert [status for status, *_ in told] == [200, 400]
     assert told[0][1]["replicas"][first] == 3
     assert metrics[0] == "text/plain"
+    assert b'limit="certificate"' not in metrics[1]  # with the allowance there is none
     assert b'mipplan_queries_total{outcome="served"} 20.0' in metrics[1]
     assert f'mipplan_replicas{{stage="{first}"}} 3.0'.encode() in metrics[1]
     assert {status for status, *_ in answers} == {200}
@@ -245,6 +258,82 @@ def test_application_serves_queries(name: str, tmp_path: Path, monkeypatch: pyte
             child = arc.partition(" -> ")[2]
             if len(pipeline.incoming(child)) == 1:
                 assert int(((log.query == number) & (np.array(log.stage) == child)).sum()) == sum(counts)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "told"),
+    [
+        ("/", '{"a": ', "JSONDecodeError: Expecting value"),
+        ("/", "[" * 100_000, "RecursionError: maximum recursion depth"),
+        ("/scale", "{", "JSONDecodeError: Expecting"),
+        ("/scale", "", "expected counts by stage, found nothing"),
+        ("/scale", "[1]", "expected counts by stage, found [1]"),
+        ("/scale", "3", "expected counts by stage, found 3"),
+        ("/scale", '{"a": [1]}', "replicas.a: expected a whole number from 1 to 1,000, found [1]"),
+        ("/scale", '{"c": 1}', "replicas.c: there is no such stage"),
+    ],
+)
+def test_what_the_application_cannot_take_is_a_fault_of_the_client(
+    path: str, text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = exported(small_plan({"a": ([1.0], 1)}), tmp_path, monkeypatch)
+
+    async def ask() -> None:
+        async with running(module) as ingress:
+            status, document, _ = await ingress(request(path, text))
+            assert (status, told in document["error"]) == (400, True), document
+            assert ingress.host.told == {"a": 1}
+            # A number of a query that is none is as good as no number.
+            for number in ("x", "-1", "9" * 40, "\u0663"):
+                assert (await ingress(request("/", "7", number)))[0] == 200
+
+    asyncio.run(ask())
+
+
+def test_application_treats_clients_as_our_server_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = exported(small_plan({"a": ([1.0], 1)}), tmp_path, monkeypatch)
+    assert AdmissionParams(module.MOST_IN_FLIGHT, module.MOST_WAITING) == AdmissionParams()
+    assert module.TIMEOUT_S is None
+    monkeypatch.setattr(module, "MOST_IN_FLIGHT", 2)
+
+    async def ask() -> None:
+        let_go = asyncio.Event()
+
+        async def run(stage: str, replica: int, batch: Any) -> list[Any]:
+            await let_go.wait()
+            return [0 for _ in batch.tokens]
+
+        async with running(module) as ingress:
+            ready, drain = request("/v2/health/ready", method="GET"), request("/drain")
+            assert (await ingress(ready))[:2] == (200, {"ready": True})
+            monkeypatch.setattr(ingress.host.workers["a"], "run", run)
+            goes, stays = (asyncio.create_task(ingress(request("/", "7"))) for _ in range(2))
+            await asyncio.sleep(0)
+            full = "2 queries are in flight, the limit is 2"
+            assert (await ingress(ready))[:2] == (503, {"ready": False, "error": full})
+            assert await ingress(request("/", "7")) == (503, {"error": full}, {"Retry-After": "1"})
+            goes.cancel()  # as Serve does when a client has gone
+            with pytest.raises(asyncio.CancelledError):
+                await goes
+            monkeypatch.setattr(module, "TIMEOUT_S", 0.01)
+            status, document, _ = await ingress(request("/", "7"))
+            assert (status, document["outcome"]) == (504, "timed_out")
+            drained = asyncio.create_task(ingress(drain))
+            await asyncio.sleep(0)
+            assert not drained.done()
+            assert (await ingress(request("/", "7")))[:2] == (503, {"error": "the server is being drained"})
+            let_go.set()
+            assert (await drained)[:2] == (200, {"drained": True})
+            assert (await stays)[0] == 200
+            assert {kind: ingress.host.counts[kind] for kind in ("served", "cancelled", "timed_out")} == {
+                "served": 1,
+                "cancelled": 1,
+                "timed_out": 1,
+            }
+
+    asyncio.run(ask())
 
 
 @pytest.mark.parametrize("emulate", [False, True])

@@ -369,7 +369,7 @@ def test_replica_that_goes_finishes_its_batch() -> None:
 def test_counts_that_cannot_be_are_refused_as_a_whole() -> None:
     async def run() -> None:
         async with ServingHost(PLAN, ScriptedWorker()) as host:
-            for wrong in ({"a": 0}, {"a": 3, "c": 1}, {"a": 2.5}, {"a": True}, {"a": 10**9}):
+            for wrong in ({"a": 0}, {"a": 3, "c": 1}, {"a": 2.5}, {"a": True}, {"a": 10**9}, [1], 3, None):
                 with pytest.raises(mp.InputError, match="replicas"):
                     host.scale(wrong)  # type: ignore[arg-type]
             assert host.told == {"a": 2, "b": 1}
