@@ -39,9 +39,12 @@ class MeasuringParams:
     confidence: float = 0.95
     # Runs are made half a second at a time: load is judged in between, and a disturbed block costs no more than that.
     block_s: float = 0.5
-    # Intervals assume that runs are independent, but machines have phases of a second or so: precise or not, runs are
-    # made for this long. `measure` takes a tenth of the time for a batch size where that is less.
-    least_s: float = 2.0
+    # Intervals assume that runs are independent, but machines have phases of seconds: precise or not, runs are made for
+    # this long. `measure` takes a tenth of the time for a batch size where that is less.
+    least_s: float = 6.0
+    # And until P50 and P99 of the first half of the runs differ from those of the second by no more than this share:
+    # else one of them saw a phase that the other did not, and a second measurement would differ as well.
+    apart: float = 0.1
     # Fewer runs than ten say nothing about a latency.
     fewest_runs: int = 10
     # Nobody needs more than these; they are kept in the record of the measurement, too.
@@ -206,8 +209,8 @@ def measure_batch(
         if counted >= look_at:  # enough may have come at once for several looks: one is made
             look, look_at = look + 1, math.ceil(counted * params.look_growth)
             found = _say(batch, runs, look, Ending.PRECISE, spent_s)
-            is_long = spent_s >= params.least_s
-            if is_long and found.settled and _widest(found) <= params.precision and runs.are_fair():
+            is_known = found.settled and _widest(found) <= params.precision and runs.are_fair()
+            if is_known and spent_s >= params.least_s and _halves_agree(found.latency_ns, params.apart):
                 return found
             report(_progress(found), _left_s(found, params, spent_s))
         longest_s = max(run.wall_ns for run in runs.all[-params.first_look :]) / NS_PER_S
@@ -242,6 +245,13 @@ def _say(batch: int, runs: _Runs, look: int, ending: Ending, spent_s: float) -> 
         memory_gib=runs.memory_gib,
         energy_j=float(np.median(runs.energy)) if runs.energy else None,
     )
+
+
+def _halves_agree(latency_ns: Int64, apart: float) -> bool:
+    """Whether both halves of the runs have the same P50 and P99, but for this share."""
+    halves = np.array_split(latency_ns, 2)
+    quantiles = np.array([np.quantile(half, (0.5, 0.99), method="higher") for half in halves])
+    return bool((quantiles.max(axis=0) <= (1.0 + apart) * quantiles.min(axis=0)).all())
 
 
 def _widest(found: BatchMeasurement) -> float:

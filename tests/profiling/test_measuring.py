@@ -69,6 +69,27 @@ def test_a_constant_latency_is_known_after_as_many_runs_as_the_p99_needs() -> No
     assert found.warm_up == 0
 
 
+@pytest.mark.parametrize("phase_s", [1.0, 2.0, 3.0])
+def test_a_second_measurement_in_another_phase_of_the_machine_reproduces_the_first(phase_s: float) -> None:
+    """The machine is slower by half for every other stretch of some seconds, each begun at another place in it."""
+    found = []
+    for begins_s in np.arange(0.0, 2 * phase_s, phase_s / 3):
+        random = np.random.default_rng(3)
+        machine = VirtualMachine(lambda _run: 0.0)
+        machine.now_ns = round(begins_s * 1e9)
+
+        def latency_ns(
+            _run: int, machine: VirtualMachine = machine, random: np.random.Generator = random
+        ) -> float:
+            is_slow = machine.clock() % (2 * phase_s) >= phase_s
+            return (3e6 if is_slow else 2e6) * (1 + 0.02 * float(random.random()))
+
+        machine.latency_ns = latency_ns
+        found.append(measure_batch(1, machine.observe, machine.clock, PARAMS))
+    p99_ns = [one.p99.value_ns for one in found]
+    assert max(p99_ns) <= 1.2 * min(p99_ns)
+
+
 @given(
     median_ms=st.floats(0.05, 3_000),
     spread=st.floats(0, 1.5),
