@@ -128,21 +128,32 @@ def test_devices_limit_the_choice() -> None:
     assert tight.tolist() == [2]  # the fewest, where none is admitted
 
 
+#: A batch takes no time, and ten minutes are for ever.
+BOUNDS_S = (np.zeros(1), 600.0)
+
+
 def test_a_queue_costs_replicas_and_every_query_until_it_has_gone() -> None:
     table = LossTable(
         np.array([[2], [4]]), np.array([1.0, 2.0]), np.zeros((2, 1)), np.array([[20.0], [40.0]])
     )
     # 30 queries; 10 more come a second. Two replicas take 3 s for them, four one.
-    found = table.drain_usd(np.array([30.0]), 10.0, 0.5, 600.0, 0, 0.0)
+    found = table.drain_usd(np.array([30.0]), 10.0, 0.5, BOUNDS_S, 0, 0.0)
     assert found.tolist() == pytest.approx([3.0 * 5.0, 1.0 * (1.0 + 5.0)])
-    never = table.drain_usd(np.array([30.0]), 50.0, 0.5, 600.0, 0, 0.0)
+    never = table.drain_usd(np.array([30.0]), 50.0, 0.5, BOUNDS_S, 0, 0.0)
     assert never.tolist() == pytest.approx([600 * 25.0, 600 * 26.0])
+
+
+def test_no_replicas_have_a_queue_gone_before_a_batch_is_done() -> None:
+    counts, capacity = np.array([[2, 2], [400, 400]]), np.array([[20.0, 20.0], [4e3, 4e3]])
+    table = LossTable(counts, np.array([1.0, 2.0]), np.zeros((2, 1)), capacity)
+    found = table.drain_usd(np.array([5.0, 0.0]), 10.0, 0.5, (np.array([0.4, 9.0]), 600.0), 0, 0.0)
+    assert found.tolist() == pytest.approx([0.5 * 5.0, 0.4 * (1.0 + 5.0)])
 
 
 def test_replicas_that_are_there_for_a_queue_alone_are_paid_until_they_are_let_go() -> None:
     counts, capacity = np.array([[2], [4]]), np.array([[20.0], [40.0]])
     table = LossTable(counts, np.array([1.0, 2.0]), np.zeros((2, 1)), capacity)
-    beside_two, beside_four = (table.drain_usd(np.array([30.0]), 10.0, 0.5, 600.0, k, 5.0) for k in (0, 1))
+    beside_two, beside_four = (table.drain_usd(np.array([30.0]), 10.0, 0.5, BOUNDS_S, k, 5.0) for k in (0, 1))
     assert beside_two.tolist() == pytest.approx([15.0, 6.0 + 5.0 * 1.0])
     assert beside_four.tolist() == pytest.approx([15.0, 5.0])  # four are there anyway, and two are fewer
 
@@ -168,6 +179,26 @@ def test_the_level_is_sure_while_nothing_changes_and_quick_when_it_does() -> Non
     assert after.level_rps == pytest.approx(400, rel=0.15)
     assert after.error_rps > before.error_rps
     assert before.burstiness == pytest.approx(1.0, abs=0.2)
+
+
+@pytest.mark.parametrize("cv", [1.0, 2.0])
+def test_a_step_is_no_ramp_once_it_is_over(cv: float) -> None:
+    """Whoever takes it for one orders for several times the traffic, as long as the spans of the trend look back."""
+    sample = Trace.gamma(rate_rps=150, cv=cv, duration_s=60, seed=1)
+    trace = Trace.ramp([150, 900], [cv, cv], [60, 20], 0.001, seed=2)
+    for second in range(65, 80):
+        demand = seen_through(trace, sample, second)
+        assert demand.ahead_rps(second * NS) <= 1.35 * 900
+
+
+def test_a_ramp_is_followed_as_far_as_it_has_lasted() -> None:
+    sample = Trace.poisson(rate_rps=100, duration_s=60, seed=1)
+    trace = Trace.ramp([100, 900], [1.0, 1.0], [60, 20], 40.0, seed=2)
+    for second in range(75, 98):  # it begins at 60, and rises by 20 a second
+        demand = seen_through(trace, sample, second)
+        then_rps = 100 + 20 * (second + 6 - 60)
+        assert 0.75 * then_rps <= demand.ahead_rps(second * NS) <= 1.25 * then_rps
+        assert demand.ahead_rps(second * NS) > demand.level_rps
 
 
 def test_chances_are_chances_and_their_mean_is_the_rate_if_nothing_jumps() -> None:

@@ -29,6 +29,8 @@ class LevelParams:
     """Less bursty than that is no traffic of many clients."""
     trends: tuple[tuple[float, float], ...] = ((5.0, 1.0), (2.0, 2.0))
     """Two spans of so many seconds tell a trend, if they differ by more than so many standard deviations."""
+    lasting: float = 1.0
+    """A trend is followed for as long as this many of its spans: what has lasted briefly may end soon."""
     step: float = 1.05
     """Rates are looked at in steps of 5 %."""
     below: int = 85
@@ -142,7 +144,8 @@ class LevelEstimator:
             rise = late - early - noise * self.burstiness * math.sqrt(late + early)
             if rise > 0:
                 # The spans are one apart, and the middle of the late one lies half of one back.
-                ahead_rps = max(ahead_rps, late / span_s + rise / span_s**2 * (self._lead_s + span_s / 2))
+                until_s = min(self._lead_s + span_s / 2, self._params.lasting * span_s)
+                ahead_rps = max(ahead_rps, late / span_s + rise / span_s**2 * until_s)
         if self._season is not None:
             lead_ns = round(self._lead_s * NS_PER_S)
             ahead_rps = max(ahead_rps, self.level_rps * self._season.rise(now_ns, lead_ns))

@@ -97,15 +97,23 @@ class LossTable:
         return np.asarray(lead_s * (self.usd_per_s + worth_usd * (self.missed_rps @ chances)))
 
     def drain_usd(
-        self, queue: Float64, rate_rps: float, worth_usd: float, longest_s: float, base: int, held_s: float
+        self,
+        queue: Float64,
+        rate_rps: float,
+        worth_usd: float,
+        bounds_s: tuple[Float64, float],
+        base: int,
+        held_s: float,
     ) -> Float64:
         """What queues of so many queries at the stages cost until they have gone, shape (k,).
 
-        Until then every query that arrives is late. What is dearer than row `base` is there for the queues alone, and
-        paid until they have gone and for `held_s` more, when it is let go.
+        Until then every query that arrives is late. No replicas have a queue gone before a batch of its stage is done,
+        and beyond some time none is waited for: `bounds_s`, the first of shape (stages,). What is dearer than row
+        `base` is there for the queues alone, and paid until they have gone and for `held_s` more, when it is let go.
         """
+        least_s, most_s = bounds_s
         spare = np.maximum(self.capacity_rps - rate_rps, 1e-9)
-        seconds = np.minimum(queue / spare, longest_s).max(axis=1)
+        seconds = np.clip(queue / spare, np.where(queue > 0, least_s, 0.0), most_s).max(axis=1)
         more_usd_per_s = np.maximum(self.usd_per_s - self.usd_per_s[base], 0.0)
         return np.asarray(seconds * worth_usd * rate_rps + (seconds + held_s) * more_usd_per_s)
 

@@ -81,6 +81,7 @@ class _Vendor:
         self._limits = {name: kind.limit for name, kind in kinds if kind.limit is not None}
         self._tokens = np.array([max(float(one.scale.tokens_per_query), 1e-9) for one in self._stages])
         self._batch = np.array([one.scale.batch for one in self._stages]) / self._tokens
+        self._batch_s = np.array([one.scale.period_ns for one in self._stages]) / NS_PER_S
         lead_ns = setting.delay_ns + setting.period_ns
         self._lead_s, self._delay_s = lead_ns / NS_PER_S, setting.delay_ns / NS_PER_S
         self._levels = LevelEstimator(setting.sample, setting.period_ns, lead_ns)
@@ -141,8 +142,8 @@ class _Vendor:
         present = np.array([one.replicas for one in stages])
         queue = self._queue_ahead(seen, present, ahead_rps)
         if queue is not None:
-            longest_s, base = _PARAMS.longest_s, int(np.argmin(usd))
-            usd += table.drain_usd(queue, ahead_rps, self._worth_usd, longest_s, base, self._delay_s)
+            bounds_s, base = (self._batch_s, _PARAMS.longest_s), int(np.argmin(usd))
+            usd += table.drain_usd(queue, ahead_rps, self._worth_usd, bounds_s, base, self._delay_s)
         chosen = table.replicas[int(np.argmin(usd))]
         if queue is not None:  # What is on its way comes for this queue.
             chosen = np.maximum(chosen, np.minimum(present, table.replicas[-1]))
@@ -166,7 +167,10 @@ class _Vendor:
         until_s = 0.0
         if bool((present > active).any()):
             until_s = max(0.0, self._delay_s - (seen.now_ns - self._ordered_ns) / NS_PER_S)
-        then = np.maximum(0.0, waiting + (ahead_rps - serving_rps) * until_s)
+        # Between now and one lead time from now the rate goes from the level to what is ahead.
+        level_rps = self._levels.level_rps
+        until_rps = level_rps + (ahead_rps - level_rps) * until_s / self._lead_s / 2
+        then = np.maximum(0.0, waiting + (until_rps - serving_rps) * until_s)
         if not then.any():
             return None
         later_rps, _ = self._serving(np.maximum(present, 1), spread)
