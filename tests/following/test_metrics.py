@@ -49,7 +49,10 @@ def test_special_values_and_time_stamps() -> None:
     ("text", "says"),
     [
         ("x 1\ny 2", "not whole"),
-        ("\n<!DOCTYPE html><title>Sign in</title>", "are a page for a browser, not metrics: '<!DOCTYPE html>"),
+        (
+            "\n<!DOCTYPE html><title>Sign in</title>",
+            "are a page for a browser, not metrics: '<!DOCTYPE html>",
+        ),
         ("x 1\n<html>\n", "metrics:2"),
         ('x{a="1" 2\n', "metrics:1"),
         ("x one\n", "metrics:1"),
