@@ -264,6 +264,12 @@ def _unknown(
         told.append(
             "no log of queries: ways from and to the sender are unknown, arrivals are those at the first stages"
         )
+        numbers = np.unique(run.stages.query)
+        first, last = int(numbers[0]), int(numbers[-1])
+        lacking = last - first + 1 - numbers.size
+        if 0 < lacking < numbers.size:  # else they are no numbers in a row, but names
+            where = f"{lacking:,} numbers of queries between {first} and {last} are in no row"
+            told.append(f"{where}: these were turned away, or the log has gaps")
     if is_tritons(run):
         told.append("Triton's traces hold whole batches only if every request was traced (rate=1)")
     if plan is not None:

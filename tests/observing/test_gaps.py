@@ -50,6 +50,14 @@ def test_a_second_without_rows_is_told() -> None:
     )
 
 
+def test_without_a_log_of_queries_their_numbers_tell() -> None:
+    run = replace(served(), queries=QueryLog.from_rows([]))
+    note = "93 numbers of queries between 0 and {} are in no row: these were turned away, or the log has gaps"
+    cut = mp.observe(without(run, lambda log: seconds(log, 20.0, 21.0)), plan=plan())
+    assert note.format(len(traffic()) - 1) in cut.unknown
+    assert not any("are in no row" in text for text in mp.observe(run, plan=plan()).unknown)
+
+
 def test_a_stage_without_the_rows_of_the_one_above_is_told() -> None:
     run = without(served(), lambda log: seconds(log, 20.0, 21.0) & (log.stage == "detect"))
     faults = told(run)
