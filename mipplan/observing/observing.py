@@ -31,7 +31,7 @@ from mipplan.core import (
 from mipplan.documents import AnyPath, write_text_atomically
 from mipplan.logs import RunLog
 from mipplan.observing.hops import hops_of
-from mipplan.observing.reading import is_tritons, run_of
+from mipplan.observing.reading import earliest, is_tritons, run_of
 from mipplan.observing.stage_batches import batches_of
 from mipplan.profiling import QuantileRange, quantile_range
 from mipplan.result import Plan
@@ -226,9 +226,7 @@ def arrivals_of(run: RunLog) -> Int64:
     if len(run.queries):
         times = run.queries.sent_ns
     else:
-        order = np.lexsort((run.stages.arrival_ns, run.stages.query))
-        first = np.append(True, np.diff(run.stages.query[order]) != 0)
-        times = run.stages.arrival_ns[order][first]
+        _, times = earliest(run.stages.query, run.stages.arrival_ns)
     times = np.sort(times)
     since_first: Int64 = times - times[:1]
     return since_first

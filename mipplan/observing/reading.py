@@ -113,15 +113,15 @@ def _contradicting_clocks(run: RunLog, plan: Plan, params: ClockParams) -> Itera
 def _early_ns(stages: StageLog, stage: str, above: list[str]) -> Int64:
     """By how much each query's first arrival is before the first finish at stages above, shape (queries,)."""
     finished = np.isin(stages.stage.astype(str), above) & (stages.finish_ns != MISSING)
-    number, finish_ns = _least(stages.query[finished], stages.finish_ns[finished])
-    here, arrival_ns = _least(stages.at(stage).query, stages.at(stage).arrival_ns)
+    number, finish_ns = earliest(stages.query[finished], stages.finish_ns[finished])
+    here, arrival_ns = earliest(stages.at(stage).query, stages.at(stage).arrival_ns)
     _, first, second = np.intersect1d(number, here, assume_unique=True, return_indices=True)
     early: Int64 = finish_ns[first] - arrival_ns[second]
     return early
 
 
-def _least(query: Int64, at_ns: Int64) -> tuple[Int64, Int64]:
-    """Each query, ascending, with its earliest time."""
+def earliest(query: Int64, at_ns: Int64) -> tuple[Int64, Int64]:
+    """Return the queries, ascending, each with its earliest time, shape (queries,) both."""
     order = np.lexsort((at_ns, query))
     number, first = np.unique(query[order], return_index=True)
     return number, at_ns[order][first]

@@ -22,7 +22,7 @@ from validation.served_runs import MS, START_NS, plan, served, traffic
 
 
 def told(run: RunLog) -> list[str]:
-    """Faults of a run, which observing, comparing and watching tell alike."""
+    """Faults of a run, which observing and comparing tell alike."""
     with pytest.raises(mp.InputError) as observed:
         mp.observe(run, plan=plan())
     with pytest.raises(mp.InputError) as compared:
