@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
@@ -10,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import jsonschema
+import kubernetes_validate
 import numpy as np
 import pytest
 import yaml
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 
 import mipplan as mp
 from export_plans import CHOICES, diamond, random_plans, shipped_plan, with_trace
+from kubernetes_definitions import CRDS, check_resource
 from mipplan.certificate import plan_services
 from mipplan.exporters import TARGETS, Deployment, FlowShape, inference_nodes, scaling_thresholds
 from random_pipelines import random_case
@@ -165,6 +168,7 @@ def documents(target: str, plan: mp.Plan, *, emulate: bool = False) -> list[dict
             found += list(yaml.safe_load_all(text))
     for document in found:
         jsonschema.validate(document, SCHEMAS[document["kind"]])
+        check_resource(document)
     names = [(document["kind"], document["metadata"]["name"]) for document in found]
     assert len(names) == len(set(names))
     return found
@@ -172,6 +176,21 @@ def documents(target: str, plan: mp.Plan, *, emulate: bool = False) -> list[dict
 
 def of_kind(found: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [document for document in found if document["kind"] == kind]
+
+
+def test_definitions_refuse_what_they_do_not_name() -> None:
+    """What the checks of `documents` would tell, if there were anything to tell."""
+    (scaler, *_) = of_kind(documents("kserve", shipped_plan("image-processing")), "HorizontalPodAutoscaler")
+    scaler["spec"]["maxReplica"] = scaler["spec"].pop("maxReplicas")
+    with pytest.raises(kubernetes_validate.ValidationError, match="maxReplica"):
+        check_resource(scaler)
+    if CRDS not in os.environ:
+        pytest.skip(f"{CRDS} names no folder with the definitions of KServe and KEDA")
+    (scaled, *_) = of_kind(documents("keda", shipped_plan("image-processing")), "ScaledObject")
+    assert check_resource(scaled)
+    scaled["spec"]["triggers"][0]["treshold"] = "1"
+    with pytest.raises(AssertionError, match="treshold"):
+        check_resource(scaled)
 
 
 @pytest.mark.parametrize("emulate", [False, True])
@@ -269,6 +288,7 @@ def test_names_of_nodes_and_words_of_yaml_stay_apart() -> None:
     plan = mp.Plan.from_choices(pipeline, mp.Profiles.default(), dict.fromkeys(pipeline.stages, ("t4", 2, 1)))
     graph = yaml.safe_load(TARGETS["kserve"].files(Deployment(plan))["inference-graph.yaml"])
     jsonschema.validate(graph, SCHEMAS["InferenceGraph"])
+    check_resource(graph)
     steps = [step for node in graph["spec"]["nodes"].values() for step in node["steps"]]
     assert sorted(step["nodeName"] for step in steps if "nodeName" in step) == sorted(
         graph["spec"]["nodes"].keys() - {"root"}

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mipplan as mp
+from kubernetes_definitions import check_resource
 from mipplan.core import NS_PER_HOUR, InputError
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.scheduling import schedule_entries
@@ -151,6 +152,8 @@ def test_crontab_tells_the_same_counts_at_every_minute() -> None:
 def test_keda_triggers_cover_the_day() -> None:
     made = day_schedule()
     documents = list(yaml.safe_load_all(schedule_entries(made, "keda")))
+    for document in documents:
+        check_resource(document)
     assert [document["spec"]["scaleTargetRef"]["name"] for document in documents] == [
         "small-detect-predictor",
         "small-read-it-predictor",
@@ -177,6 +180,8 @@ def covers(trigger: dict[str, str], minute: int) -> bool:
 def test_hpa_minima_follow_by_cron_jobs() -> None:
     made = day_schedule()
     documents = list(yaml.safe_load_all(schedule_entries(made, "hpa", time_zone="Etc/UTC")))
+    for document in documents:
+        assert check_resource(document)
     kinds = [document["kind"] for document in documents]
     assert kinds[:3] == ["ServiceAccount", "Role", "RoleBinding"]
     assert kinds.count("HorizontalPodAutoscaler") == 2
