@@ -47,7 +47,7 @@ from starlette.responses import JSONResponse, Response
 import mipplan as mp
 from mipplan.serving import (
     AdmissionParams, ${drawn}RayWorker, RejectedError, ServingHost, ServingMetrics, StageRecorder, query_number,
-    route_headers,
+    read_body, route_headers,
 )
 
 PLAN = mp.Plan.load(Path(__file__).with_name("plan.json"))
@@ -107,12 +107,12 @@ class $ingress:
                 await self.host.drain()
                 return JSONResponse({"drained": True})
         try:
-            payload = await request.json() if await request.body() else None
+            payload = read_body(body) if (body := await request.body()) else None
             if request.url.path.endswith("/scale"):
                 self.host.scale(payload)
                 return JSONResponse({"replicas": self.host.told})
-        except (ValueError, RecursionError) as error:  # of JSON, or of counts
-            return JSONResponse({"error": f"{type(error).__name__}: {error}"}, 400)
+        except ValueError as error:  # it is no JSON, or asks for counts that cannot be
+            return JSONResponse({"error": str(error)}, 400)
         try:
             answered = await self.host.infer(payload, number=query_number(request.headers), timeout_s=TIMEOUT_S)
         except RejectedError as error:
@@ -126,7 +126,10 @@ class $ingress:
             "void": answered.query.is_void,
         }
         status = {"served": 200, "timed_out": 504}.get(answered.outcome, 500)
-        return JSONResponse(document, status, route_headers(answered))
+        try:
+            return JSONResponse(document, status, route_headers(answered))
+        except (TypeError, ValueError) as error:
+            return JSONResponse({"error": f"outputs that JSON cannot hold: {error}"}, 500, route_headers(answered))
 
 
 application = $ingress.bind()

@@ -22,6 +22,7 @@ from .endpoints import EndpointWorker as EndpointWorker
 from .front import QUERY_HEADER as QUERY_HEADER
 from .front import ROUTE_HEADER as ROUTE_HEADER
 from .front import query_number as query_number
+from .front import read_body as read_body
 from .front import route_headers as route_headers
 from .front import serving_app as serving_app
 from .host import HostParams as HostParams

@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mipplan.core import InputError, is_finite, shown
 from mipplan.serving.dispatching import Answered, Decisions, Outcome
@@ -28,6 +29,8 @@ ROUTE_HEADER = "Mipplan-Route"
 _MOST_BYTES = 256 * 2**20
 #: A route of more signs is not told, because clients refuse long headers.
 _LONGEST_ROUTE = 4_096
+#: Of requests with tensors behind their JSON, an extension of the protocol that we say we do not have (``GET /v2``).
+_BINARY_HEADER = "Inference-Header-Content-Length"
 #: HTTP status of what did not end well.
 _STATUS = {Outcome.FAILED: 500, Outcome.TIMED_OUT: 504, Outcome.CANCELLED: 499}
 
@@ -132,11 +135,7 @@ class _Front:
 
     async def scale(self, request: web.Request) -> web.Response:
         """Have other numbers of replicas: a JSON object of counts by stage."""
-        try:
-            asked = json.loads(await request.read())
-        except (ValueError, RecursionError):
-            raise InputError.one("request", "is no JSON") from None
-        self._host.scale(asked)
+        self._host.scale(read_body(await request.read()))
         return _answer({"replicas": self._host.told})
 
     async def drain(self, _request: web.Request) -> web.Response:
@@ -147,10 +146,9 @@ class _Front:
     async def infer(self, request: web.Request) -> web.Response:
         """Serve one query."""
         self._check_name(request)
-        try:
-            document = json.loads(await request.read())
-        except (ValueError, RecursionError):
-            raise InputError.one("request", "is no JSON; binary tensors are not supported here") from None
+        if _BINARY_HEADER in request.headers:
+            raise InputError.one("request", "holds binary tensors, which are not supported here")
+        document = read_body(await request.read())
         if not isinstance(document, dict):
             raise InputError.one("request", f"expected a JSON object with inputs, found {shown(document)}")
         tensors = read_tensors(document.get("inputs"), "inputs")
@@ -168,7 +166,10 @@ class _Front:
         made = {"model_name": self._described["name"], "model_version": "1", "outputs": _outputs(answered)}
         if "id" in document:
             made["id"] = document["id"]
-        return _answer(made, 200, headers)
+        try:
+            return _answer(made, 200, headers)
+        except (TypeError, ValueError) as error:
+            return _answer({"error": f"outputs that JSON cannot hold: {error}"}, 500, headers)
 
     def _check_name(self, request: web.Request) -> None:
         from aiohttp import web
@@ -183,7 +184,28 @@ def _answer(
 ) -> web.Response:
     from aiohttp import web
 
-    return web.json_response(document, status=status, headers=headers)
+    dumps = partial(json.dumps, allow_nan=False)
+    return web.json_response(document, status=status, headers=headers, dumps=dumps)
+
+
+def read_body(body: bytes) -> Any:
+    """Read what a client sent as JSON, which has neither NaN nor infinity.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    try:
+        return json.loads(body, parse_constant=_refuse)
+    except RecursionError:
+        raise InputError.one("request", "is no JSON: nested too deeply") from None
+    except ValueError as error:
+        raise InputError.one("request", f"is no JSON: {error}") from None
+
+
+def _refuse(word: str) -> NoReturn:
+    raise ValueError(f"it holds {word}")
 
 
 def query_number(headers: Mapping[str, str]) -> int | None:

@@ -67,20 +67,31 @@ class ServingMetrics:
     ----------
     plan : Plan
         Whose objective and certificate queries may miss: `ServingHost.promised`. With an allowance it has no
-        certificate, and none is watched: the plan's own is of batches within its tables.
+        certificate: the plan's own is of batches within its tables.
     dispatcher : Dispatcher
         Its queues are looked at when the metrics are read.
     told : mapping of str to int, optional
         Replicas that each stage is told to have, if these change (`ServingHost.told`).
+    certificate_ns : int, optional
+        To watch instead of the plan's. Without either, no certificate is watched.
     """
 
-    def __init__(self, plan: Plan, dispatcher: Dispatcher, told: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        dispatcher: Dispatcher,
+        told: Mapping[str, int] | None = None,
+        *,
+        certificate_ns: int | None = None,
+    ) -> None:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         self.registry: CollectorRegistry = CollectorRegistry()
         self._limits_ns = {"objective": plan.slo_ns}
-        if plan.certificate_ns is not None:
-            self._limits_ns["certificate"] = plan.certificate_ns
+        if certificate_ns is None:
+            certificate_ns = plan.certificate_ns
+        if certificate_ns is not None:
+            self._limits_ns["certificate"] = certificate_ns
         by_stage = ["stage"]
         waiting = Gauge(
             "mipplan_queue_length", "Tokens that wait at a stage.", by_stage, registry=self.registry

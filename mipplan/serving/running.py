@@ -37,6 +37,9 @@ class ServeParams:
         Queries in flight when it is told to stop are served for so long, then answered with an error.
     start_s : float
         How long an emulated replica takes to start that is added while it serves.
+    certificate_ns : int, optional
+        Certified with the allowance on the traffic to come: the metrics count queries that are later. By default the
+        plan's own, which is one of batches within the tables: none is watched then if there is an allowance.
     admission : AdmissionParams
     host : HostParams
     """
@@ -46,6 +49,7 @@ class ServeParams:
     allowance_s: float = 0.002
     drain_s: float = 10.0
     start_s: float = 0.0
+    certificate_ns: int | None = None
     admission: AdmissionParams = field(default_factory=AdmissionParams)
     host: HostParams = field(default_factory=HostParams)
 
@@ -129,7 +133,7 @@ async def serve_until(
         observers=observers,
         params=params.host,
     )
-    metrics = ServingMetrics(host.promised, host.dispatcher, host.told)
+    metrics = ServingMetrics(host.promised, host.dispatcher, host.told, certificate_ns=params.certificate_ns)
     observers += [metrics] if recorder is None else [metrics, recorder]
     runner = web.AppRunner(serving_app(host, metrics), access_log=None, handler_cancellation=True)
     try:

@@ -191,7 +191,7 @@ def test_faults_of_a_reliable_plan_come_at_once(run: Run) -> None:
 
 
 def test_a_sharp_certificate_says_for_which_runs_it_holds(run: Run) -> None:
-    flags = (*PLAN, "--certificate", "sharp", "--runs", "0.9:1:settled", "--time-limit", "5s")
+    flags = (*PLAN, "--certificate", "sharp", "--runs", "0.9:1:settled", "--time-limit", "60s")
     result = run(*flags, "--out", "plan.json")
     assert result.exit_code == 0, result.output
     assert "it holds for runs where batches take from 0.9·ℓ to ℓ" in " ".join(result.stdout.split())

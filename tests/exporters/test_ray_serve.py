@@ -170,6 +170,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
         made = SimpleNamespace(remote=lambda *arguments: Actor(function(*arguments)))
         return SimpleNamespace(options=lambda **asked: made)
 
+    def answer(document: Any, status: int = 200, headers: Any = None) -> Any:
+        json.dumps(document, allow_nan=False)  # as Starlette's does
+        return status, document, headers
+
     modules = {
         "ray": {
             "serve": SimpleNamespace(deployment=lambda made: SimpleNamespace(bind=lambda: made)),
@@ -180,7 +184,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
         "starlette": {},
         "starlette.requests": {"Request": object},
         "starlette.responses": {
-            "JSONResponse": lambda document, status=200, headers=None: (status, document, headers),
+            "JSONResponse": answer,
             "Response": lambda body, media_type: (media_type, body),
         },
     }
@@ -207,11 +211,8 @@ def request(path: str, text: str = "", number: object = 0, method: str = "POST")
     async def body() -> bytes:
         return text.encode()
 
-    async def document() -> Any:
-        return json.loads(text)
-
     headers, url = {QUERY_HEADER: str(number)}, SimpleNamespace(path=path)
-    return SimpleNamespace(body=body, json=document, url=url, headers=headers, method=method)
+    return SimpleNamespace(body=body, url=url, headers=headers, method=method)
 
 
 @asynccontextmanager
@@ -263,9 +264,11 @@ def test_application_serves_queries(name: str, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("path", "text", "told"),
     [
-        ("/", '{"a": ', "JSONDecodeError: Expecting value"),
-        ("/", "[" * 100_000, "RecursionError: maximum recursion depth"),
-        ("/scale", "{", "JSONDecodeError: Expecting"),
+        ("/", '{"a": ', "is no JSON: Expecting value"),
+        ("/", "[" * 100_000, "is no JSON: nested too deeply"),
+        ("/", "[NaN]", "is no JSON: it holds NaN"),
+        ("/", "-Infinity", "is no JSON: it holds -Infinity"),
+        ("/scale", "{", "is no JSON: Expecting"),
         ("/scale", "", "expected counts by stage, found nothing"),
         ("/scale", "[1]", "expected counts by stage, found [1]"),
         ("/scale", "3", "expected counts by stage, found 3"),
@@ -286,6 +289,23 @@ def test_what_the_application_cannot_take_is_a_fault_of_the_client(
             # A number of a query that is none is as good as no number.
             for number in ("x", "-1", "9" * 40, "\u0663"):
                 assert (await ingress(request("/", "7", number)))[0] == 200
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("output", "told"), [(float("nan"), "not JSON compliant"), ({1}, "not JSON serializable")]
+)
+def test_outputs_that_json_cannot_hold_are_told(
+    output: object, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = exported(small_plan({"a": ([1.0], 1)}), tmp_path, monkeypatch)
+    monkeypatch.setitem(module.MODELS, "a", lambda: lambda batch: [output] * len(batch))
+
+    async def ask() -> None:
+        async with running(module) as ingress:
+            status, document, _ = await ingress(request("/", "7"))
+            assert (status, told in document["error"]) == (500, True), document
 
     asyncio.run(ask())
 
