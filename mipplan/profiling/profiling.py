@@ -32,7 +32,8 @@ from mipplan.profiling.replicas import Replicas, replicas_of
 from mipplan.profiling.result import LATENCIES, Measurement
 from mipplan.profiling.sizes import AdaptiveSizes, InTime, NamedSizes, NextSize, SizeRule, check_sizes
 from mipplan.profiling.subjects import SUBJECTS, SubjectRequest, kind_of
-from mipplan.profiling.subjects.callables import CallableSubject, check_callable, module_file
+from mipplan.profiling.subjects.callables import CallableSubject, check_callable, module_file, recognises
+from mipplan.profiling.subjects.onnx_models import weight_files
 from mipplan.profiling.worker import Server
 
 if TYPE_CHECKING:  # only a measurement for a plan needs what plans
@@ -355,12 +356,22 @@ def _request(
 
 
 def _content(request: SubjectRequest) -> str | None:
-    """Digest of a model's file, or of a function's module, so that nothing goes on with another of the same name."""
-    file = {"onnx": request.text, "callable": module_file(request.text)}.get(request.kind)
-    if file is None:
+    """Digest of the files that decide what a run does, so that nothing goes on with others of the same names.
+
+    They are a model's file and those of its weights beside it, or a function's module; and what makes the inputs.
+    """
+    files = [
+        Path(file) for text in (request.text, request.inputs or "") if (file := module_file(text)) is not None
+    ]
+    if request.kind == "onnx":
+        files = [Path(request.text), *weight_files(Path(request.text)), *files]
+    if request.inputs is not None and not recognises(request.inputs):
+        files.append(Path(request.inputs))
+    if not files:
         return None
     digest = hashlib.sha256()
-    with Path(file).open("rb") as stream:
-        for piece in iter(partial(stream.read, 1 << 20), b""):
-            digest.update(piece)
+    for path in files:
+        with path.open("rb") as stream:
+            for piece in iter(partial(stream.read, 1 << 20), b""):
+                digest.update(piece)
     return digest.hexdigest()

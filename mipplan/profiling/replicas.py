@@ -19,6 +19,7 @@ from mipplan.core import Fault, InputError
 from mipplan.profiling.disturbance import RunBlock, TimedRun, load_between, read_load, used_ticks
 from mipplan.profiling.machine import EnergyMeter
 from mipplan.profiling.measuring import UnmeasuredError
+from mipplan.profiling.sessions import end_session
 from mipplan.profiling.subjects import SubjectRequest
 from mipplan.profiling.worker import Server
 
@@ -91,15 +92,20 @@ class ReplicaProcess:
         if threads is not None:
             environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the replica
-        # In a group of its own, so that whatever the model starts ends with it.
+        # It ends when this end of a pipe closes: with this process at the latest, however that may end.
+        watched, alive = os.pipe()
+        self._alive: int | None = alive
+        # In a session of its own, so that whatever the model starts ends with it.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mipplan.profiling.worker"],
+            [sys.executable, "-m", "mipplan.profiling.worker", str(watched)],
+            pass_fds=[watched],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
             env=environment,
             start_new_session=True,
         )
+        os.close(watched)
         self._read = b""
 
     @property
@@ -145,9 +151,12 @@ class ReplicaProcess:
 
     def close(self) -> None:
         """Kill it and all it has started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._alive is None:
+            return
+        end_session(self._process.pid)
         self._process.wait()
+        os.close(self._alive)
+        self._alive = None
         for stream in (self._process.stdin, self._process.stdout, self._said):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 
 from mipplan.core import InputError
 from mipplan.profiling.disturbance import TimedRun, preemptions, waited_ns
+from mipplan.profiling.sessions import end_with_parent
 from mipplan.profiling.subjects import SUBJECTS, Subject, SubjectError, SubjectRequest
 
 #: Runs of one block: more would only make the answer long.
@@ -151,6 +153,7 @@ class _Lines:
 
 def main() -> None:
     """Serve until the pipe ends. The subject may print, to stderr, and finds nothing to read: the pipes are ours."""
+    end_with_parent(int(sys.argv[1]))
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     lines = _Lines(os.dup(0))

@@ -121,7 +121,6 @@ def test_binary_tensors_go_where_the_server_takes_them() -> None:
         ("floods", "error", "answer of more than 1 MiB"),
         ("nan", "error", "the output 'y' holds NaN: give inputs the model is made for (--inputs)"),
         ("shape", "error", "the output 'y' holds 2 values, not the [1, 3] it says"),
-        ("batch", "error", "the output 'y' has the shape [2, 1]: not an answer to a batch of 1"),
         ("text", "error", "the server's answer is no inference response: b'hello'"),
         ("deep", "error", "the server's answer is no inference response: "),
     ],

@@ -84,6 +84,19 @@ def generates(batch):
     yield batch
 
 
+def asks_for_generator(batch):
+    return (time.sleep(0.2) for _ in range(batch))
+
+
+def makes_generator(batch):
+    return (number for number in range(batch))
+
+
+def empties(items):
+    while items:
+        items.pop()
+
+
 number = 5
 
 
@@ -230,6 +243,16 @@ def _outputs(shape: list[int], data: list[Any]) -> tuple[int, Any]:
     }
 
 
+def _several(*outputs: tuple[list[int], float]) -> tuple[int, Any]:
+    """Some outputs, each of one value."""
+    return 200, {
+        "outputs": [
+            {"name": f"y{number}", "datatype": "FP32", "shape": shape, "data": [value] * math.prod(shape)}
+            for number, (shape, value) in enumerate(outputs)
+        ]
+    }
+
+
 def _well(batch: int) -> tuple[int, Any]:
     return _outputs([batch, 2], [[0.5, 0.5]] * batch)
 
@@ -244,6 +267,10 @@ BEHAVIOURS: dict[str, Callable[[int], tuple[int, Any] | None]] = {
     "hangs": _hangs,
     "fails": lambda batch: (500, {"error": "CUDA out of memory"}) if batch >= 4 else _well(batch),
     "halves": lambda batch: _well(max(1, batch // 2)),
+    "states": lambda batch: _several(([batch, 1], 0.5), ([2, batch, 3], 0.5)),
+    "only states": lambda batch: _several(([2, batch, 3], 0.5)),
+    "boxes": lambda batch: _several(([3 * batch, 7], 0.5)),
+    "mean": lambda _batch: _several(([], 0.5)),
     "short": lambda batch: _outputs([batch, 3], [0.5] * 2 * batch),
     "nan": lambda batch: _outputs([batch], [math.nan] * batch),
     "nan_shape": lambda batch: _outputs([math.nan, 2], [[0.5, 0.5]] * batch),  # type: ignore[list-item]

@@ -6,6 +6,9 @@ import contextlib
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -208,6 +211,75 @@ def test_failing_now_and_then_is_failing() -> None:
     assert "not enough memory" in mp.measure("served:out_of_memory", batches=[1], **QUICK).failures[1]
 
 
+@pytest.mark.parametrize(
+    ("model", "inputs", "message"),
+    [
+        ("served:asks_for_generator", None, "it returns a generator, whose work is done when it is read"),
+        (
+            "served:counts",
+            "served:makes_generator",
+            "its inputs are a generator, which the first run uses up",
+        ),
+        ("served:empties", "served:made", "it changes its inputs, which had 2 entries and have 0"),
+    ],
+)
+def test_work_that_is_not_done_in_each_run_is_not_measured(
+    model: str, inputs: str | None, message: str
+) -> None:
+    found = mp.measure(model, batches=[2], inputs=inputs, **QUICK)
+    assert message in found.failures[2]
+
+
+def alive(mark: str) -> list[int]:
+    """Processes whose command line holds a mark."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in entry.read_bytes():
+                found.append(int(entry.parent.name))
+    return found
+
+
+def soon(holds: Callable[[], bool]) -> bool:
+    ends = time.monotonic() + 60
+    while not holds() and time.monotonic() < ends:
+        time.sleep(0.02)
+    return holds()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a list of processes")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("kind", ["command", "callable"])
+def test_nothing_goes_on_when_a_measurement_is_ended(kind: str, number: int, folder: Path) -> None:
+    """A command, and what it has started, in a session of their own once lived on; so did workers at SIGKILL."""
+    sleeping = f"sleep\0{86}{os.getpid()}"
+    command = f"sleep {86}{os.getpid()}"
+    (folder / "waits.py").write_text(
+        "import time\n\n\ndef waits(batch):\n    while True:\n        time.sleep(0.01)\n"
+    )
+    model = f"{command} & {command} # {{batch}}" if kind == "command" else "waits:waits"
+    named = ("--hardware", "here", "--usd-per-hour", "1", "--batch", "1", "--out", "q", "--name", "m")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mipplan", "profile", model, *named], stderr=subprocess.DEVNULL
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    assert soon(lambda: children.read_text() != "")
+    workers = [Path("/proc") / child for child in children.read_text().split()]
+    assert kind == "callable" or soon(lambda: len(alive(sleeping)) == 2)
+    process.send_signal(number)
+    process.wait(60)
+    assert soon(lambda: not alive(sleeping))
+    assert soon(lambda: not any(worker.exists() for worker in workers))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a list of processes")
+def test_what_a_command_leaves_running_is_ended() -> None:
+    mark = f"87{os.getpid()}"
+    found = mp.measure(f"(sleep {mark} &) ; true {{batch}}", batches=[1], **QUICK)
+    assert list(found.batches) == [1]
+    assert soon(lambda: not alive(f"sleep\0{mark}"))
+
+
 def test_a_command_that_fails_everywhere_leaves_no_table() -> None:
     result = profile("false {batch}")
     assert result.exit_code == 1
@@ -232,6 +304,13 @@ def test_endpoints_that_go_wrong(model: str, message: str) -> None:
         found = mp.measure(server.url(model), batches=[1, 4], timeout_s=3, **QUICK)
     assert message in found.failures[4]
     assert list(found.batches) == ([1] if model in ("fails", "hangs", "halves") else [])
+
+
+@pytest.mark.parametrize("model", ["states", "only%20states", "boxes", "mean"])
+def test_outputs_need_not_have_the_batch_in_front(model: str) -> None:
+    with serving() as server:
+        found = mp.measure(server.url(model), batches=[1, 2, 4], timeout_s=3, **QUICK)
+    assert found.failures == {}
 
 
 @pytest.mark.parametrize(
@@ -414,6 +493,34 @@ def test_a_function_that_was_changed_is_not_mixed_with_what_it_was(sound: tuple[
     path.write_text(path.read_text() + "\n# changed\n")
     assert "content was" in profile("served:sleepy", batch="2").stderr
     assert len(sound[0].read_text().splitlines()) == 4
+
+
+def test_inputs_that_were_changed_are_not_mixed_with_what_they_were() -> None:
+    np.savez("in.npz", x=np.ones((2, 4), np.float32))
+    Path("inputs.py").write_text("def made(batch):\n    return [batch]\n")
+    given = {"layer.onnx": "in.npz", "served:counts": "inputs:made"}
+    for model, inputs in given.items():
+        assert profile(model, "--inputs", inputs, batch="1").exit_code == 0
+        assert profile(model, "--inputs", inputs, batch="2").exit_code == 0
+    np.savez("in.npz", x=np.ones((512, 4), np.float32))
+    Path("inputs.py").write_text("def made(batch):\n    return [batch] * 512\n")
+    for model, inputs in given.items():
+        assert "content was" in profile(model, "--inputs", inputs, batch="4").stderr
+
+
+def test_weights_beside_a_model_that_were_changed_are_not_mixed_with_what_they_were() -> None:
+    import onnx
+
+    model = onnx.load("layer.onnx")
+    stored = {"save_as_external_data": True, "location": "layer.weights", "size_threshold": 0}
+    onnx.save(model, "layer.onnx", **stored)
+    assert profile("layer.onnx", batch="1").exit_code == 0
+    Path("unrelated").write_text("changes nothing")
+    assert profile("layer.onnx", batch="2").exit_code == 0
+    weights = bytearray(Path("layer.weights").read_bytes())
+    weights[0] ^= 1
+    Path("layer.weights").write_bytes(weights)
+    assert "content was" in profile("layer.onnx", batch="4").stderr
 
 
 def test_measuring_anew_does_not_replace_the_record_of_another_model() -> None:

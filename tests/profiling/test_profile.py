@@ -144,6 +144,21 @@ def test_the_batch_is_an_axis_by_its_name_wherever_it_stands() -> None:
     with pytest.raises(mp.InputError, match="the size of axis 'n' is free"):
         input_maker(specs, SubjectRequest("onnx", "m"))
     assert input_maker(specs, SubjectRequest("onnx", "m", axes={"n": 7}))(5)["boxes"].shape == (7, 4)
+    # Behind another axis, and under another name in another input; where no name tells, sizes of all others do.
+    for shape, axes, wanted_shape in (
+        (("seq", "batch", 16), {"seq": 10}, (10, 5, 16)),
+        (("seq", "rows", 16), {"seq": 10}, (10, 5, 16)),
+        (("seq", "rows", 16), {"rows": 10}, (5, 10, 16)),
+    ):
+        made = input_maker([TensorSpec("x", "float32", shape)], SubjectRequest("onnx", "m", axes=axes))(5)
+        assert made["x"].shape == wanted_shape
+    specs = [TensorSpec("x", "float32", ("seq", "batch", 16))]
+    with pytest.raises(mp.InputError, match="'batch' is the batch's"):
+        input_maker(specs, SubjectRequest("onnx", "m", axes={"batch": 10, "seq": 3}))
+    with pytest.raises(mp.InputError, match="the size of axis 'seq' is free"):
+        input_maker(specs, SubjectRequest("onnx", "m"))
+    specs = [TensorSpec("x", "float32", ("rows", 4)), TensorSpec("y", "float32", ("others", 4))]
+    assert input_maker(specs, SubjectRequest("onnx", "m"))(5)["y"].shape == (5, 4)
 
 
 def test_a_function_that_reads_its_standard_input_finds_nothing_there() -> None:

@@ -7,7 +7,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence, Sized
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,37 @@ class CallableSubject(LocalSubject):
         self._function = function
         self._inputs = inputs
         self._argument: Any = None
+        self._entries: int | None = None
+        self._returned: type = type(None)
 
     def prepare(self, batch: int) -> None:
         """Make the argument of the calls."""
         self._argument = batch if self._inputs is None else called(self._inputs, batch)
+        if isinstance(self._argument, Iterator):
+            raise SubjectError(
+                f"its inputs are a {type(self._argument).__name__}, which the first run uses up: give a list"
+            )
+        self._entries = _entries(self._argument)
 
     def run(self) -> None:
-        """Call it; what it returns is left alone."""
-        called(self._function, self._argument)
+        """Call it; of what it returns only the type is kept, so that no run clears away what the last one made."""
+        self._returned = type(called(self._function, self._argument))
+
+    def check(self) -> None:
+        """See that it has done its work, and that the next run will find the same to do."""
+        if issubclass(self._returned, Iterator | AsyncIterator | Awaitable):
+            raise SubjectError(
+                f"it returns a {self._returned.__name__}, whose work is done when it is read: return what comes of it"
+            )
+        if _entries(self._argument) != self._entries:
+            raise SubjectError(
+                f"it changes its inputs, which had {self._entries} entries and have {_entries(self._argument)}: later "
+                "runs have other work than the first"
+            )
+
+
+def _entries(argument: object) -> int | None:
+    return len(argument) if isinstance(argument, Sized) else None
 
 
 def find_callable(reference: str, place: str) -> Callable[[Any], Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import subprocess
 import tempfile
 from pathlib import Path
 
 from mipplan.profiling.disturbance import children_cpu_ns
+from mipplan.profiling.sessions import end_group
 from mipplan.profiling.subjects.base import Subject, SubjectError, SubjectRequest
 
 FORM = "a shell command that holds {batch}"
@@ -57,22 +57,21 @@ class _Command:
 
     def run(self) -> None:
         with tempfile.TemporaryFile() as said:
-            # In a group of its own, so that what it has started ends with it.
+            # In a group of its own, so that what it has started ends with it; of this session, which ends as a whole.
             process = subprocess.Popen(
                 ["/bin/sh", "-c", self._command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=said,
-                start_new_session=True,
+                process_group=0,
             )
             try:
                 code = process.wait(self._timeout_s)
             except subprocess.TimeoutExpired:
                 raise SubjectError(f"the command was still running after {self._timeout_s:g} s") from None
             finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
+                end_group(process.pid)
+                process.wait()
             if code:
                 said.seek(0, os.SEEK_END)
                 said.seek(max(0, said.tell() - 2_000))

@@ -139,12 +139,15 @@ class OipModel:
             raise SubjectError(f"the server's answer is no inference response: {shown(body[:80])}") from None
         if not found:
             raise SubjectError("the server's answer holds no output")
+        # One output is enough that has the batch somewhere, a multiple of it in front, or no axis at all: states have
+        # it elsewhere than in front, boxes are as many as are found, and a mean is one number.
+        if not any(not shape or batch in shape or shape[0] % batch == 0 for _, shape, _ in found):
+            name, shape, _ = found[0]
+            raise SubjectError(
+                f"the output {name!r} has the shape {shape}: not an answer to a batch of {batch}"
+            )
         tensors = body[int(head) :] if head else b""
         for name, shape, output in found:
-            if not shape or shape[0] != batch:
-                raise SubjectError(
-                    f"the output {name!r} has the shape {shape}: not an answer to a batch of {batch}"
-                )
             data = output.get("data")
             parameters = output.get("parameters")
             if data is None and isinstance(parameters, dict) and "binary_data_size" in parameters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,13 @@ def recognises(text: str) -> bool:
 def default_name(text: str) -> str:
     """Return the name of the file without its ending."""
     return Path(text).stem
+
+
+def weight_files(path: Path) -> list[Path]:
+    """Return the files in a model's folder that its own file names: weights too large for it are kept so."""
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        beside = (file for file in sorted(path.parent.iterdir()) if file.is_file() and file != path)
+        return [file for file in beside if content.find(file.name.encode()) >= 0]
 
 
 def load(request: SubjectRequest) -> Subject:

@@ -18,6 +18,8 @@ from mipplan.profiling.subjects.callables import called, find_callable, recognis
 Arrays = dict[str, NDArray[Any]]
 #: Inputs larger than this are a slip in an axis; making them would exhaust the memory first.
 _MOST_BYTES = 8 * 1024**3
+#: What exporters call the axis of the batch.
+_BATCH_NAMES = ("batch", "batch_size", "batchsize", "bs", "n")
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,34 @@ def input_maker(specs: Sequence[TensorSpec], request: SubjectRequest) -> Callabl
         return lambda batch: _fitting(specs, called(function, batch), given)
     arrays = _read_arrays(given)
     _fitting(specs, arrays, given)
-    axis = _batch_axis(specs)
+    axis = _batch_axis(specs, {})
     axes = {spec.name: spec.shape.index(axis) if axis and axis in spec.shape else 0 for spec in specs}
     return lambda batch: {name: _of_batch(array, axes[name], batch) for name, array in arrays.items()}
 
 
-def _batch_axis(specs: Sequence[TensorSpec]) -> str:
-    """What the batch's axis is called: the first one of the first input where that is free. Empty if none is."""
-    return next((spec.axis_name(0) for spec in specs if spec.shape and isinstance(spec.shape[0], str)), "")
+def _batch_axis(specs: Sequence[TensorSpec], axes: Mapping[str, int]) -> str:
+    """What the batch's axis is called; empty if every axis is fixed.
+
+    The one that is named so, else the first of the first input where that is free; if a size is given for that one, and
+    for all others but one, that one.
+    """
+    free = _free(specs)
+    named = [name for name in free if name.lower() in _BATCH_NAMES]
+    first = next((spec.axis_name(0) for spec in specs if spec.shape and isinstance(spec.shape[0], str)), "")
+    left = [name for name in free if name not in axes]
+    if not named and first in axes and len(left) == 1:
+        return left[0]
+    return (named or [first])[0]
+
+
+def _free(specs: Sequence[TensorSpec]) -> dict[str, set[int]]:
+    """Axes of free size, and the places of each: it has one size wherever it stands."""
+    free: dict[str, set[int]] = {}
+    for spec in specs:
+        for place, size in enumerate(spec.shape):
+            if isinstance(size, str):
+                free.setdefault(spec.axis_name(place), set()).add(place)
+    return free
 
 
 def _of_batch(array: NDArray[Any], axis: int, batch: int) -> NDArray[Any]:
@@ -76,29 +98,22 @@ def nan_in(arrays: Mapping[str, Any]) -> str | None:
 
 
 def _axis_faults(specs: Sequence[TensorSpec], axes: Mapping[str, int]) -> Iterator[Fault]:
-    free: dict[str, int] = {}  # The last place of each, since an axis has one size wherever it stands.
-    for spec in specs:
-        for axis, size in enumerate(spec.shape):
-            if isinstance(size, str):
-                name = spec.axis_name(axis)
-                free[name] = max(axis, free.get(name, 0))
-    batch_axis = _batch_axis(specs)
-    if batch_axis:
-        free[batch_axis] = 0
+    free, batch_axis = _free(specs), _batch_axis(specs, axes)
     if batch_axis in axes:
         yield Fault("axes", f"{batch_axis!r} is the batch's: its sizes are those that are measured")
     for name in axes:
         if name not in free:
             hint = suggestion(name, free) or f"; free are {listed(free) or 'none'}"
             yield Fault("axes", f"no input has an axis {shown(name)} of free size{hint}")
-    for name, axis in free.items():
-        if axis and name not in axes:
+    for name, places in free.items():
+        # What stands only where the batch does, under another name, is the batch of another input.
+        if name != batch_axis and name not in axes and places != free.get(batch_axis):
             yield Fault("axes", f"the size of axis {name!r} is free: say which one is to be measured")
 
 
 def _generated(specs: Sequence[TensorSpec], axes: Mapping[str, int], batch: int) -> Arrays:
     """Make inputs of a batch: real numbers uniform in [0, 1), whole ones 0 or 1, the same every time."""
-    batched = any(spec.shape and isinstance(spec.shape[0], str) for spec in specs)
+    batched = bool(_batch_axis(specs, axes))
     fixed = {spec.shape[0] for spec in specs if spec.shape and isinstance(spec.shape[0], int)}
     if not batched and batch not in fixed:
         sizes = ", ".join(str(size) for size in sorted(fixed)) or "none"
