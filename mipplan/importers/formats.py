@@ -94,7 +94,7 @@ _REGISTERED = (
         "ONNX Runtime profile",
         (_keys("cat", "name", "ts", "dur"),),
         "mean of the session's model_run events but the first, by batch size; P99 from 100 runs on",
-        "a single run, which is the warm-up",
+        "a single run, which is the warm-up, and runs at the same time",
         read_onnxruntime,
     ),
     MeasurementFormat(
@@ -103,10 +103,11 @@ _REGISTERED = (
         (
             Signs("phrases", (SUMMARY_TITLE,)),
             _columns("scenario", "benchmark", "accelerator", "latency_p90_ms", "latency_p99_ms"),
+            _columns("SystemName", "Scenario", "Result", "Units"),
         ),
         "SingleStream: P90 at batch 1; MultiStream: P99 of a query of samples_per_query samples",
-        "Offline (throughput only), Server (waiting included), results that are not valid, systems of several "
-        "accelerators",
+        "Offline (throughput only), Server (waiting included), results that are not valid or inferred, systems of "
+        "several accelerators",
         read_mlperf,
     ),
     MeasurementFormat(
@@ -144,7 +145,7 @@ _REGISTERED = (
         "GenAI-Perf",
         (_keys("request_latency", "input_config"),),
         "concurrency 1: mean request latency, P99 beside it",
-        "times of tokens, several requests at once, request rates",
+        "times of tokens, several requests at once, request rates, cancelled runs",
         read_genai_perf,
     ),
     MeasurementFormat(
@@ -159,7 +160,8 @@ _REGISTERED = (
             ),
         ),
         "the first of " + ", ".join(LATENCIES) + " that has figures",
-        "throughput without latency, concurrency above 1, more than one batch under way by Little's law",
+        "throughput without latency, concurrency above 1, more than one batch under way by Little's law, several "
+        "devices",
         read_published,
     ),
 )
@@ -237,7 +239,14 @@ def read_measurements(path: AnyPath, format: str = AUTO, stated: Stated | None =
     rows = tuple(_named(reading))
     InputError.raise_if(first_faults(_repeated(reading, rows), file.path))
     return ImportedFile(
-        file.path, file.sha256, known.name, known.title, reading.tool, rows, tuple(reading.refused)
+        file.path,
+        file.sha256,
+        known.name,
+        known.title,
+        reading.tool,
+        rows,
+        tuple(reading.refused),
+        tuple(reading.notes),
     )
 
 

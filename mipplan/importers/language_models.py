@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mipplan.core import Fault, shown
+from mipplan.core import Fault, is_number, shown
 from mipplan.importers.reading import Reading, Record, fields_at, mean_and_p99
 from mipplan.importers.triton import SEVERAL_UNDER_WAY
 
@@ -17,6 +17,8 @@ _MS_PER_S = 1_000.0
 _MS = {"ms": 1.0, "us": 1e-3, "ns": 1e-6, "s": 1_000.0, "sec": 1_000.0}
 #: What is computed anew from a file's own values may differ by rounding.
 _ROUNDING = 1e-6
+#: Of requests that failed a larger share than this is told.
+_FEW_FAILED = 0.01
 _TOKENS = (
     "times to first token and between tokens are not the latency of one batch, and how many requests ran together is "
     "not told; measure with one request at a time, or with `vllm bench latency`"
@@ -41,9 +43,18 @@ def read_vllm(reading: Reading) -> None:
         high = document.get("p99_e2el_ms")
         p99_ms = None if high is None else reading.number(path, "p99_e2el_ms", high)
         lengths = _lengths(reading, document)
+        _note_failed(reading, document.get("completed"), document.get("failed"))
         what = f"end-to-end latency of single requests{lengths}, network included"
         model = str(document.get("model_id", ""))
         reading.keep(path, 1, mean_ms, "mean", what, model=model, latency_p99_ms=p99_ms)
+
+
+def _note_failed(reading: Reading, completed: Any, failed: Any) -> None:
+    if is_number(completed) and is_number(failed) and failed > _FEW_FAILED * (completed + failed):
+        what = (
+            f"{failed:g} of {completed + failed:g} requests failed: the latency is that of those that did not"
+        )
+        reading.notes.append(f"{reading.file.path}: {what}")
 
 
 def _lengths(reading: Reading, document: dict[str, Any]) -> str:
@@ -84,6 +95,9 @@ def read_genai_perf(reading: Reading) -> None:
     if not isinstance(document, dict):
         reading.faults.append(Fault(path, "expected one JSON object"))
         return
+    if document.get("was_cancelled") is True:
+        reading.refuse(path, "the run was cancelled: its figures are those of a part of it")
+        return
     settings = document["input_config"]
     concurrency = {value for value in fields_at(settings, "concurrency") if isinstance(value, int)}
     rates = [value for value in fields_at(settings, "request_rate") if value is not None]
@@ -106,6 +120,9 @@ def read_genai_perf(reading: Reading) -> None:
     mean_ms = reading.number(path, "request_latency.avg", measured.get("avg")) * _MS[unit]
     high = measured.get("p99")
     p99_ms = None if high is None else reading.number(path, "request_latency.p99", high) * _MS[unit]
+    count = document.get("request_count")
+    failed = [number for number in fields_at(document.get("error_summary"), "count") if is_number(number)]
+    _note_failed(reading, count.get("avg") if isinstance(count, dict) else None, sum(failed))
     models = fields_at(settings, "model")
     model = str(models[0][0]) if models and isinstance(models[0], list) and models[0] else ""
     spans = []

@@ -24,7 +24,8 @@ from mipplan.importers.reading import MeasurementFile, Reading, Record
 from mipplan.importers.rows import Stated
 from mipplan.profiles import Hardware, price_problem
 
-_INSTANCE = ("instance", "instance_or_tier", "InstanceType", "AcceleratorName")
+_INSTANCE = ("instance", "instance_or_tier", "InstanceType")
+_ACCELERATOR = ("accelerator", "AcceleratorName")  # What an instance without a name goes by.
 _REGION = ("region", "Region")
 _COUNT = ("accelerator_count", "AcceleratorCount")
 _PLAIN_NAME = re.compile(r"(?!(?:yes|no|on|off|true|false|null|y|n)$)[A-Za-z][A-Za-z0-9_.-]*", re.IGNORECASE)
@@ -116,12 +117,13 @@ def read_prices(
         raise InputError.one("tier", f"expected one of {listed(PriceTier)}, found {shown(tier)}")
     reading = Reading(MeasurementFile.read(path), Stated(where=where or {}))
     column = _column_of(reading, PriceTier(tier))
-    records = list(_of_region(reading, list(reading.table()), region))
-    reading.check()
     by_name: dict[str, list[Record]] = {}
-    for record in records:
-        by_name.setdefault(record.text(*_INSTANCE), []).append(record)
-    by_name.pop("", None)
+    for record in _of_region(reading, list(reading.table()), region):
+        name = record.text(*_INSTANCE, *_ACCELERATOR)
+        if name:
+            by_name.setdefault(name, []).append(record)
+        else:
+            reading.refuse(record.place, "has neither an instance nor an accelerator to name it by")
     wanted = hardware if hardware is not None else {name: Share(name) for name in by_name}
     faults = Faults()
     entries: list[Hardware] = []
@@ -149,7 +151,7 @@ def _column_of(reading: Reading, tier: PriceTier) -> str:
         raise InputError.one(reading.file.path, what)
     found = next((name for name in _COLUMNS[tier] if name in columns), None)
     known = [one.value for one, names in _COLUMNS.items() if set(names) & set(columns)]
-    if not known or not set(_INSTANCE) & set(columns):
+    if not known or not {*_INSTANCE, *_ACCELERATOR} & set(columns):
         what = "is no price list: expected a column such as instance, and one such as on_demand_usd_per_hour"
         raise InputError.one(reading.file.path, what)
     if found is None:
@@ -182,7 +184,11 @@ def _entry(
     column, tier, region = asked
     priced: dict[float, Record] = {}
     for record in offers:
-        if record.text("suspect_dedicated_tenancy") == "1":
+        count = 1.0 if record.text(*_INSTANCE) else _count_of(reading, record)
+        if count > 1 and share.parts % count:
+            what = f"is the price of {count:g} {share.instance}, in an instance without a name: "
+            reading.refuse(record.place, f"{what}take one with --hardware NAME={share.instance}/{count:g}")
+        elif record.text("suspect_dedicated_tenancy") == "1":
             reading.refuse(record.place, f"{share.instance}: the price is probably that of dedicated tenancy")
         elif not record.text(column):
             reading.refuse(record.place, f"{share.instance} has no {tier} price")
@@ -204,7 +210,7 @@ def _entry(
     usd, record = next(iter(priced.items()))
     place = f"{reading.file.name}:{record.place.rpartition(':')[2]} sha256:{reading.file.sha256[:16]}"
     offer = " ".join(filter(None, (record.text("provider"), share.instance)))
-    accelerator = record.text("accelerator", "AcceleratorName")
+    accelerator = record.text(*_ACCELERATOR)
     offer += f" ({accelerator})" if accelerator and accelerator != share.instance else ""
     offer += f" in {region}" if region else ""
     part = f", 1/{share.parts} of it" if share.parts > 1 else ""
@@ -212,13 +218,17 @@ def _entry(
     return [Hardware(name, usd / share.parts, _memory(reading, record, share), source=source)]
 
 
+def _count_of(reading: Reading, record: Record) -> float:
+    count = record.text(*_COUNT)
+    return reading.number(record.place, _COUNT[0], count, zero=True) if count else 0.0
+
+
 def _memory(reading: Reading, record: Record, share: Share) -> float | None:
     """Memory of one device: its own, where the part is one accelerator, or that of a machine without any.
 
     Vendors say GB of device memory and mean GiB.
     """
-    count = record.text(*_COUNT)
-    accelerators = reading.number(record.place, _COUNT[0], count, zero=True) if count else 0.0
+    accelerators = _count_of(reading, record)
     if accelerators > 0:
         own = record.text("accelerator_memory_gb") if accelerators == share.parts else ""
     else:

@@ -142,6 +142,7 @@ class Reading:
         self.rows: list[ImportedRow] = []
         self.refused: list[Fault] = []
         self.faults: list[Fault] = []
+        self.notes: list[str] = []  # What is to be known of figures that were taken, with the place.
         self._cells: dict[str, Mapping[str, str]] = {}  # Of rows of a table, by place.
 
     def table(self) -> Iterator[Record]:
@@ -156,6 +157,7 @@ class Reading:
                 hint = suggestion(name, header) or f"; there are {listed(filter(None, header))}"
                 raise InputError.one("where", f"{self.file.path} has no column {shown(name)}{hint}")
         several = False
+        cut = 0 if self.file.text.endswith(("\n", "\r")) else self.file.text.count("\n") + 1
         for line, cells in records:
             several = True
             place = f"{self.file.path}:{line}"
@@ -169,6 +171,9 @@ class Reading:
             found = dict(zip(header, (cell.strip() for cell in cells), strict=True))
             if all(found[name] == value for name, value in self.stated.where.items()):
                 self._cells[place] = found
+                if line == cut and (last := cells[-1].strip()) and is_figure(last):
+                    what = f"ends without a line break: if the file was cut, {last} may be half a figure"
+                    self.notes.append(f"{place}: {what}")
                 yield Record(place, found)
         if not several:
             raise InputError.one(self.file.path, "holds no row below its header")

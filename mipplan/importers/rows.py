@@ -71,6 +71,8 @@ class ImportedFile:
         At least one.
     refused : tuple of Fault
         Sound figures that are not the latency of one batch, each with its place and the reason.
+    notes : tuple of str
+        What is to be known of the figures, and columns that were not taken, each with its place.
     """
 
     path: str
@@ -80,6 +82,7 @@ class ImportedFile:
     tool: str
     rows: tuple[ImportedRow, ...]
     refused: tuple[Fault, ...]
+    notes: tuple[str, ...] = ()
 
     def source_of(self, row: ImportedRow) -> str:
         """Say where a row is from: the text of its column ``source``."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from mipplan.core import Fault, shown
+from mipplan.core import Fault, listed, shown
 from mipplan.importers.reading import Reading, Record
+from mipplan.profiles import OPTIONAL_COLUMNS
 
 _NS_PER_MS = 1_000_000.0
 #: What a summary of MLPerf's LoadGen begins with.
 SUMMARY_TITLE = "MLPerf Results Summary"
 #: By Little's law, rate · latency / batch is the number of batches under way; beyond this a latency holds waiting.
 _MOST_UNDER_WAY = 1.25
+#: What stands for none in a column of counts or flags.
+_NONE = ("", "0", "False")
 #: A step of so many samples at so many samples per second takes as long as is written, but for what is between steps.
 _LEAST_OF_STEP = 0.8
 
@@ -25,10 +28,13 @@ _SERVER = "Server latencies hold the waiting under the benchmark's own traffic, 
 
 
 def read_mlperf(reading: Reading) -> None:
-    """Read a ``mlperf_log_summary.txt``, or a table of results with a row for each."""
+    """Read a ``mlperf_log_summary.txt``, a table of results, or the submission checker's ``summary.csv``."""
     if "scenario" in reading.file.columns:
         for record in reading.table():
             _read_result(reading, record)
+    elif "Scenario" in reading.file.columns:
+        for record in reading.table():
+            _read_summary(reading, record)
     else:
         _read_log(reading)
 
@@ -131,6 +137,37 @@ def _read_result(reading: Reading, record: Record) -> None:
     )
 
 
+#: Columns of the submission checker, by those of a table of results.
+_SUMMARY_COLUMNS = {
+    "scenario": "Scenario",
+    "submitter": "Organization",
+    "benchmark": "MlperfModel",
+    "model": "Model",
+    "accelerator": "accelerator_model_name",
+    "accelerators_per_node": "accelerators_per_node",
+    "nodes": "number_of_nodes",
+    "host_cpu": "host_processor_model_name",
+}
+
+
+def _read_summary(reading: Reading, record: Record) -> None:
+    """Take the percentile by which a scenario is judged: P90 of one sample, or P99 of a query of eight."""
+    place, units = record.place, record.text("Units")
+    is_single = _compact(record.text("Scenario")) == "singlestream"
+    if not _is_of_use(reading, place, _compact(record.text("Scenario"))):
+        return
+    if units != "Latency (ms)":
+        reading.refuse(place, f"is in {shown(units)}, not 'Latency (ms)': no latency of a query")
+    elif record.text("inferred") not in _NONE:
+        reading.refuse(place, "was inferred from another scenario, not measured")
+    elif record.text("errors") not in _NONE:
+        reading.refuse(place, f"the submission checker found {record.text('errors')} errors")
+    else:
+        cells = {ours: record.text(theirs) for ours, theirs in _SUMMARY_COLUMNS.items()}
+        cells["latency_p90_ms" if is_single else "latency_p99_ms"] = record.text("Result")
+        _read_result(reading, Record(place, cells | {"samples_per_query": "8"}))
+
+
 # --- timm ------------------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +208,8 @@ LATENCIES = {
 }
 _HARDWARE = ("hardware", "instance", "accelerator", "device")
 _BATCH = ("batch", "batch_size")
+#: Columns that count the devices behind a figure; an instance may have several of its own.
+_DEVICES = ("n_gpus", "num_gpus", "gpus", "gpu_count", "accelerator_count", "n_devices", "num_devices")
 #: What one item of a batch is called; tokens and audio samples are not items.
 _ITEMS = re.compile(r"(inference|image|img|sample|sequence|sentence|item|request|quer|frame)", re.IGNORECASE)
 
@@ -179,6 +218,10 @@ def read_published(reading: Reading) -> None:
     """Read a table with a row for each model, hardware and batch size, such as vendors publish."""
     records = list(reading.table())
     column = next((name for name in LATENCIES if any(record.text(name) for record in records)), None)
+    untaken = [name for name in OPTIONAL_COLUMNS if any(record.text(name) for record in records)]
+    if untaken := [name for name in untaken if name not in LATENCIES]:
+        what = f"{listed(untaken)} not taken: write them into the rows of the profile folder"
+        reading.notes.append(f"{reading.file.path}: {what}")
     for record in records:
         place = record.place
         if column is None or not record.text(column):
@@ -192,7 +235,9 @@ def read_published(reading: Reading) -> None:
             continue
         batch = reading.whole(place, "batch", record.text(*_BATCH))
         latency_ms = reading.number(place, column, record.text(column))
-        if not batch or latency_ms != latency_ms or _is_shared(reading, record, batch, latency_ms):
+        if not batch or latency_ms != latency_ms or _is_of_several_devices(reading, record):
+            continue
+        if _is_shared(reading, record, batch, latency_ms):
             continue
         p99 = record.text("latency_p99_ms") if column != "latency_p99_ms" else ""
         told = ("source", "source_file", "heading", "precision", "input", "scenario", "framework")
@@ -210,6 +255,18 @@ def read_published(reading: Reading) -> None:
 
 def _joined(texts: Sequence[str]) -> str:
     return " | ".join(filter(None, texts))
+
+
+def _is_of_several_devices(reading: Reading, record: Record) -> bool:
+    name = next((name for name in _DEVICES if record.text(name)), None)
+    device = record.text("hardware", "accelerator", "device")
+    if name is None or not device:
+        return False
+    is_several = reading.number(record.place, name, record.text(name), zero=True) > 1
+    if is_several:
+        what = f"{name} {record.text(name)}: the figure is of several devices together, not of one {device}"
+        reading.refuse(record.place, what)
+    return is_several
 
 
 def _is_shared(reading: Reading, record: Record, batch: int, latency_ms: float) -> bool:

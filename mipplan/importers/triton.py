@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from mipplan.core import Fault, shown
 from mipplan.importers.reading import Reading, Record, mean_and_p99
@@ -21,9 +22,13 @@ _PARTS = ("Client Send", "Network+Server Send/Recv", "Server Queue", "Client Rec
 #: One request at a time keeps the number under way at 1, by Little's law: rate · latency = batch. A client that idles
 #: between requests stays a little below; beyond this band something is not what it was said to be.
 _LEAST_UNDER_WAY, _MOST_UNDER_WAY = 0.8, 1.25
-#: A batch size is read off Little's law up to here, because the next smaller one is then more than 6 % away.
-_MOST_TOLD = 16
-_TOLD_WITHIN = 0.01
+#: These batch sizes are read off Little's law, since no other fits as long as the client idles for less than a quarter
+#: of the time; from 3 on a larger one does.
+_TOLD = (1, 2)
+_MOST_IDLE = 0.25
+_ROUNDING = 0.01
+#: perf_analyzer measures in windows until the last ones agree, and reports these together.
+_WINDOWS_MERGED = 3
 
 SEVERAL_UNDER_WAY = (
     "concurrency {concurrency}: the latency holds the waiting for other requests, and the server may merge them; "
@@ -75,16 +80,17 @@ def _read_alone(reading: Reading, record: Record) -> None:
         reading.faults.append(Fault(place, "has neither server times nor a latency of the client"))
         return
     batch = _batch_of(reading, place, rate * client_us / 1e6)
+    inferred = "" if reading.stated.batch else ", batch size inferred from throughput times latency"
     if compute:
         if computed_us == 0:
             reading.faults.append(Fault(f"{place}: {compute[-1]}", "the server computed for 0 µs"))
             return
         parts = "input + infer + output" if compute is _COMPUTE else "time"
-        what = f"server compute {parts}, without queue, at concurrency 1"
+        what = f"server compute {parts}, without queue, at concurrency 1{inferred}"
         reading.keep(place, batch, computed_us / _US_PER_MS, "mean", what)
     else:
         statistic = "mean" if seen == "Avg latency" else "median"
-        what = "client latency at concurrency 1, network included"
+        what = f"client latency at concurrency 1, network included{inferred}"
         high = cells.get("p99 latency")
         p99_ms = reading.number(place, "p99 latency", high) / _US_PER_MS if high else None
         reading.keep(place, batch, client_us / _US_PER_MS, statistic, what, latency_p99_ms=p99_ms)
@@ -104,11 +110,12 @@ def _batch_of(reading: Reading, place: str, under_way: float) -> int:
             reading.faults.append(Fault(place, what))
             return 0
         return batch
-    told = round(under_way)
-    if 1 <= told <= _MOST_TOLD and abs(under_way / told - 1) <= _TOLD_WITHIN:
-        return told
-    what = f"the batch size is not written down, and throughput times latency ({under_way:.4g}) is no whole number"
-    reading.faults.append(Fault(place, f"{what} to tell it by: give perf_analyzer's -b with --batch"))
+    for size in _TOLD:
+        if (1 - _MOST_IDLE) * size <= under_way <= (1 + _ROUNDING) * size:
+            return size
+    what = f"the batch size is not written down, and throughput times latency ({under_way:.4g}) does not tell it, "
+    what += "as clients idle between requests: give perf_analyzer's -b with --batch"
+    reading.faults.append(Fault(place, what))
     return 0
 
 
@@ -132,25 +139,38 @@ def _read_export(reading: Reading) -> None:
         elif settings.get("value") != 1:
             reading.refuse(place, SEVERAL_UNDER_WAY.format(concurrency=settings.get("value")))
         else:
-            _read_requests(reading, place, requests)
+            _read_requests(reading, place, requests, experiment.get("window_boundaries") or [])
 
 
-def _read_requests(reading: Reading, place: str, requests: list[object]) -> None:
+def _read_requests(reading: Reading, place: str, requests: list[object], boundaries: Any) -> None:
+    """Take the requests that begin in the last windows, or all if no windows are told."""
     seen_ms: list[float] = []
+    stamps = boundaries if isinstance(boundaries, list) else [None]
+    if not all(type(stamp) is int for stamp in stamps) or stamps != sorted(stamps):
+        what = "expected a list of whole nanoseconds, one after the other"
+        reading.faults.append(Fault(f"{place}.window_boundaries", what))
+        return
+    merged = stamps[-1 - _WINDOWS_MERGED :]
+    begin_ns, end_ns = (merged[0], merged[-1]) if len(merged) > 1 else (0, math.inf)
     for at, begin, ends in _times(reading, place, requests):
         if len(ends) != 1:
             reading.refuse(place, f"{at} has {len(ends)} responses: a stream of tokens, not one batch")
             return
         if ends[0] <= begin:
             reading.faults.append(Fault(at, "the response came no later than the request"))
-        seen_ms.append((ends[0] - begin) / _NS_PER_MS)
+        if begin_ns <= begin < end_ns:
+            seen_ms.append((ends[0] - begin) / _NS_PER_MS)
     if reading.stated.batch is None:
         missing = "the batch size is not written down: give perf_analyzer's -b with --batch"
         reading.faults.append(Fault(place, missing))
     elif seen_ms:
         mean_ms, p99_ms = mean_and_p99(seen_ms)
         what = f"client latency of {len(seen_ms)} requests at concurrency 1, network included"
+        if len(merged) > 1:
+            what += f", in the last {len(merged) - 1} of {len(stamps) - 1} windows"
         reading.keep(place, reading.stated.batch, mean_ms, "mean", what, latency_p99_ms=p99_ms)
+    elif len(merged) > 1:
+        reading.refuse(place, f"no request begins in its last {len(merged) - 1} windows")
 
 
 def _times(reading: Reading, place: str, requests: list[object]) -> Iterator[tuple[str, int, list[int]]]:

@@ -86,7 +86,7 @@ def import_report(folder: str, files: Sequence[ImportedFile], merge: FolderMerge
         files=[ImportedFileReport.of(file) for file in files],
         rows=[ImportedRowReport.of(row) for file in files for row in file.rows],
         refused=[fault for file in files for fault in file.refused],
-        notes=list(merge.notes),
+        notes=[note for file in files for note in file.notes] + list(merge.notes),
         written=list(merge.written),
     )
 

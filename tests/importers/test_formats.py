@@ -160,14 +160,14 @@ def test_requests_under_way_together_are_refused() -> None:
     assert "concurrency 3" in refused[0].message
 
 
-@pytest.mark.parametrize("batch", [1, 2, 5, 8, 16])
+@pytest.mark.parametrize("batch", [1, 2])
 def test_a_small_batch_is_told_by_littles_law(tmp_path: Path, batch: int) -> None:
     rate = batch / 0.010 * 0.998
     row = f"1,{rate},100,900,50,150,8700,50,50,9900,11000\n"
     assert batches(imported(tmp_path, "p.csv", f"{HEADER}\n{row}")) == {batch: 8.9}
 
 
-@pytest.mark.parametrize("batch", [17, 32])
+@pytest.mark.parametrize("batch", [3, 8, 32])
 def test_a_large_batch_must_be_stated(tmp_path: Path, batch: int) -> None:
     text = f"{HEADER}\n1,{batch / 0.010},100,900,50,150,8700,50,50,9900,11000\n"
     assert "--batch" in faults_of(tmp_path, "p.csv", text)
@@ -258,7 +258,10 @@ def test_inputs_of_different_sizes_need_the_batch(tmp_path: Path) -> None:
 
 
 def test_exported_times_of_trtexec(tmp_path: Path) -> None:
-    entries = [{"startComputeMs": 0.0, "endComputeMs": 1.0, "latencyMs": latency} for latency in (2.0, 4.0)]
+    entries = [
+        {"startComputeMs": begin, "endComputeMs": begin + 1, "latencyMs": latency}
+        for begin, latency in ((0.0, 2.0), (1.0, 4.0))
+    ]
     stated = Stated({"": "net"}, {"": "dev"}, batch=3)
     assert batches(imported(tmp_path, "times.json", json.dumps(entries), stated)) == {3: 3.0}
 
@@ -268,13 +271,15 @@ def events(*runs: tuple[int, int, int]) -> str:
     made: list[dict[str, object]] = [
         {"cat": "Session", "name": "session_initialization", "ts": 0, "dur": 900}
     ]
+    begin = 1_000
     for size_in, size_out, took in runs:
         shapes = {
             "input_type_shape": [{"float": [size_in, 8]}],
             "output_type_shape": [{"float": [size_out, 4]}],
         }
-        made.append({"cat": "Node", "name": "MatMul_kernel_time", "ts": 1, "dur": 5, "args": shapes})
-        made.append({"cat": "Session", "name": "model_run", "ts": 1, "dur": took, "args": {}})
+        made.append({"cat": "Node", "name": "MatMul_kernel_time", "ts": begin, "dur": 5, "args": shapes})
+        made.append({"cat": "Session", "name": "model_run", "ts": begin, "dur": took, "args": {}})
+        begin += took
     return json.dumps(made)
 
 
@@ -296,7 +301,7 @@ def test_a_single_run_and_unclear_batches(tmp_path: Path) -> None:
     stated = Stated({"": "net"}, {"": "dev"}, batch=2)
     assert batches(imported(tmp_path, "o.json", unclear, stated)) == {2: 1.0}
     several = events((1, 1, 900), (1, 1, 1000), (4, 4, 1000))
-    assert "several sizes" in faults_of(tmp_path, "o.json", several, stated)
+    assert "of other shapes" in faults_of(tmp_path, "o.json", several, stated)
 
 
 # --- suites ----------------------------------------------------------------------------------------------------------

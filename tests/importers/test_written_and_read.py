@@ -93,10 +93,12 @@ def trtexec(table: Table) -> list[tuple[str, str, int | None]]:
 
 def onnxruntime(table: Table) -> list[tuple[str, str, int | None]]:
     events: list[dict[str, object]] = []
+    begin = 0.0
     for batch, latency in [(1, 1e3), *table.items()]:
         shapes = {"input_type_shape": [{"float": [batch, 8]}], "output_type_shape": [{"float": [batch, 4]}]}
-        events.append({"cat": "Node", "name": "a_kernel_time", "ts": 0, "dur": 1, "args": shapes})
-        events.append({"cat": "Session", "name": "model_run", "ts": 0, "dur": latency * 1e3, "args": {}})
+        events.append({"cat": "Node", "name": "a_kernel_time", "ts": begin, "dur": 1, "args": shapes})
+        events.append({"cat": "Session", "name": "model_run", "ts": begin, "dur": latency * 1e3, "args": {}})
+        begin += latency * 1e3
     return [("o.json", json.dumps(events), None)]
 
 
