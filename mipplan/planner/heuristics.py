@@ -83,8 +83,8 @@ def find_first_plan(
             # Sizing knows nothing of overtaking: what it finds may be thousands of times too dear.
             most = [_at_most(start) for start in patterns]
             scaled = [(_scaled(instance, own, params.shrinking, deadline), own) for own in most]
-            # Where nothing smaller than the most is, that itself may be.
-            certified = [c for c, own in scaled if c is not own or _is_certified(instance, own, deadline)]
+            # Where nothing smaller than the most is, that itself may be, or may not.
+            certified = [c for c, own in scaled if c != own or _is_certified(instance, own, deadline)]
             if certified:
                 cheapest = min(certified, key=lambda configuration: configuration.microusd_per_hour)
                 return trim(instance, cheapest, deadline=deadline)

@@ -319,6 +319,7 @@ class PlanMaker:
                     if at_hand is None:
                         return self._infeasible() if limit is None else self._stopped(None, limit)
                     first = trim(instance, at_hand.configuration, params.first_plan, soon)
+                assert first.certificate_ns <= instance.deadline_ns  # all that follows believes it
                 at_hand = first
                 report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
                 if self.request.overtaking is None:

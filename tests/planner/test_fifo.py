@@ -240,6 +240,23 @@ def test_the_fastest_plan_within_a_budget_is_found() -> None:
     assert compared > 3
 
 
+@pytest.mark.parametrize("most", [2, None], ids=["at most two", "no limit"])
+@pytest.mark.parametrize("slo", ["1ms", "3.5ms", "12ms", "40ms"])
+def test_one_stage_is_planned_as_if_oldest_first(slo: str, most: int | None) -> None:
+    """Its queries arrive in the order of their age. What none of its configurations keeps was once called optimal."""
+    stage = {"model": "resnet50", "hardware": ["t4", "a100_80gb"]} | (
+        {} if most is None else {"replicas": {"max": most}}
+    )
+    pipeline = Pipeline.from_document({"slo": slo, "stages": {"a": stage}})
+    trace = mp.Trace.gamma(rate_rps=150, cv=4, duration_s=5, seed=1)
+    found = [
+        mp.plan(pipeline, mp.Profiles.default(), trace, discipline=law) for law in ("fifo", "oldest_first")
+    ]
+    assert len({(one.status, one.microusd_per_hour, one.certificate_ns) for one in found}) == 1
+    assert all(one.certificate_ns is None or one.certificate_ns <= one.slo_ns for one in found)
+    assert found[0].status == ("infeasible" if slo == "1ms" or (slo, most) == ("3.5ms", 2) else "optimal")
+
+
 def test_headroom_and_margin_are_kept(tmp_path: Path) -> None:
     base = hand_made(0.1)
     more = {"discipline": "fifo", "runs": RunClass(0.9)}
