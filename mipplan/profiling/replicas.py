@@ -19,8 +19,8 @@ from mipplan.core import Fault, InputError
 from mipplan.profiling.disturbance import RunBlock, TimedRun, load_between, read_load, used_ticks
 from mipplan.profiling.machine import EnergyMeter
 from mipplan.profiling.measuring import UnmeasuredError
-from mipplan.profiling.sessions import end_session
 from mipplan.profiling.subjects import SubjectRequest
+from mipplan.profiling.subjects.commands import end_session
 from mipplan.profiling.worker import Server
 
 #: Replicas begin a block this long after they are told, so that all of them have heard it.

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 from mipplan.core import InputError
 from mipplan.profiling.disturbance import TimedRun, preemptions, waited_ns
-from mipplan.profiling.sessions import end_with_parent
 from mipplan.profiling.subjects import SUBJECTS, Subject, SubjectError, SubjectRequest
+from mipplan.profiling.subjects.commands import end_with_parent
 
 #: Runs of one block: more would only make the answer long.
 _MOST_RUNS = 5_000

@@ -16,7 +16,6 @@ from mipplan.reporting.catalog import sample_notes
 from mipplan.reporting.documents import BriefReport, ChoiceReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
 from mipplan.reporting.text import (
-    NO_THEOREM_UNDER_FIFO,
     moment_text,
     percent_text,
     seconds_text,
@@ -138,7 +137,7 @@ def _comparison_notes(pipeline: Pipeline, comparison: Comparison) -> list[str]:
     if comparison.discipline != "oldest_first":
         # Of timed plans the certificate is their replay, under whichever discipline all are judged by.
         if not all(are_timed(row.plan.laws) for row in comparison.rows):
-            notes.append(NO_THEOREM_UNDER_FIFO)
+            notes.append("certificates are those of fifo queues, for batches as short as they like")
     elif Contender.INFERLINE in compared:
         notes.append(
             "inferline plans by replays under fifo, as published, and is judged under oldest first like all"

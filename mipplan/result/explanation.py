@@ -289,7 +289,10 @@ def step_text(step: CriticalStage) -> str:
 
 def proof_text(status: str, kind: str, *, has_budget: bool = False, timed: bool = False) -> str | None:
     """Say among which plans one is proven best, in the words of docs/glossary.md; None where nothing is proven."""
-    which, kept = "no certified plan", " (certified: stable, and the certificate keeps the objective)"
+    which, kept = (
+        "no certified plan",
+        " (certified: stable, and a certificate of this kind keeps the objective)",
+    )
     if kind == Guarantee.REPLAY and timed:
         kept = " (certified: stable, and the replay, which every timed run is, keeps the objective)"
     elif kind == Guarantee.REPLAY:

@@ -73,7 +73,10 @@ def test_every_planner_has_a_row_in_the_order_asked_for(compared: Comparison) ->
 def test_figures_are_those_of_replay_and_certificate(compared: Comparison) -> None:
     for row in compared.rows:
         plan, slo_s = row.plan, compared.slo_s
-        assert row.certificate_ns == mp.certify(plan, compared.planned_on).bound_ns == plan.certificate_ns
+        queues = {"discipline": compared.discipline}
+        assert row.certificate_ns == mp.certify(plan, compared.planned_on, **queues).bound_ns
+        if plan.discipline == compared.discipline and plan.certificate_ns is not None:
+            assert row.certificate_ns == plan.certificate_ns
         parts = [(compared.planned_on, row.in_sample, 0)]
         parts += [
             (compared.judged_on, judged, seed)
@@ -113,10 +116,9 @@ def test_what_planners_promise_holds_in_sample(compared: Comparison) -> None:
     assert refined.in_sample.keeps
     assert refined.plan.refinement is not None
     assert refined.plan.refinement.discipline == compared.discipline
-    if compared.discipline == "oldest_first":
-        assert refined.plan.microusd_per_hour <= certified.plan.microusd_per_hour
-        assert certified.in_sample.quantile_ns <= certified.certificate_ns <= compared.slo_ns
-    else:
+    assert refined.plan.microusd_per_hour <= certified.plan.microusd_per_hour
+    assert certified.in_sample.quantile_ns <= certified.certificate_ns <= compared.slo_ns
+    if compared.discipline == "fifo":
         greedy = compared.row("inferline")
         assert greedy.in_sample.keeps
         assert refined.plan.microusd_per_hour <= greedy.plan.microusd_per_hour
@@ -125,7 +127,7 @@ def test_what_planners_promise_holds_in_sample(compared: Comparison) -> None:
 def test_plans_are_those_of_the_planners_on_the_first_part(compared: Comparison, problem: Problem) -> None:
     given = (*problem[:2], compared.planned_on)
     expected = {
-        "certified": mp.plan(*given),
+        "certified": mp.plan(*given, discipline=compared.discipline),
         "inferline": mp.baselines.inferline(*given),
         "coarse_mean": mp.baselines.coarse_grained(*given),
         "coarse_peak": mp.baselines.coarse_grained(*given, mode="peak"),
@@ -237,6 +239,21 @@ def test_all_are_judged_alike(problem: Problem, monkeypatch: pytest.MonkeyPatch)
     ]
     assert judged == expected * len(_FAST)
     assert {row.plan.seed for row in comparison.rows} == {4}
+
+
+def test_refinement_has_a_plan_to_begin_with_where_none_is_certified_under_fifo() -> None:
+    stage = {"model": "resnet50", "replicas": {"max": 4}}
+    pipeline = mp.Pipeline.from_document(
+        {"slo": "6.6ms", "stages": {"a": stage, "b": stage}, "edges": [{"from": "a", "to": "b"}]}
+    )
+    trace = mp.Trace.gamma(rate_rps=40, cv=1.0, duration_s=20, seed=1)
+    planners = ["certified", "refined"]
+    found = mp.compare(pipeline, mp.Profiles.default(), trace, discipline="fifo", planners=planners)
+    certified, refined = found.row("certified").plan, found.row("refined").plan
+    assert (certified.status, certified.discipline) == ("infeasible", "fifo")
+    assert refined.choices
+    assert refined.refinement is not None
+    assert refined.refinement.discipline == "fifo"
 
 
 def test_one_seed_is_enough_where_nothing_is_drawn() -> None:
