@@ -80,7 +80,10 @@ class ScaleFactors(Printable):
     samples: int
     edges: tuple[EdgeScale, ...]  # In file order.
     tokens: Mapping[str, int]  # At each stage, of all samples together.
-    remarks: tuple[str, ...]  # Where the edges do not do what a pipeline file can say.
+    remarks: tuple[
+        str, ...
+    ]  # Why it ended early, and where the edges do not do what a pipeline file can say.
+    ended_early: bool = False
 
     @property
     def factors(self) -> dict[str, float]:
@@ -149,33 +152,33 @@ def measure_scale(
     Returns
     -------
     ScaleFactors
+        Of all samples; of those before where one fails, or at Ctrl-C: then the first remark says why.
 
     Raises
     ------
     InputError
-        If there is no sample, or `step` raises, or returns what is no mapping of next stages to sequences.
+        If there is no sample, or at the first one `step` raises, or returns what is no mapping of next stages to
+        sequences; or if a stage got no token.
     """
     if not callable(step):
         raise InputError.one("step", f"expected a function of a stage and a token, found {shown(step)}")
     counts: dict[tuple[str, str], list[int]] = {(edge.parent, edge.child): [] for edge in pipeline.edges}
     tokens = dict.fromkeys(pipeline.stages, 0)
-    number = 0
-    for number, sample in enumerate(_each(samples), 1):
-        waiting: dict[str, list[Any]] = {
-            stage: [] if pipeline.incoming(stage) else [sample] for stage in pipeline.stages
-        }
-        for name in pipeline.topological_order:
-            arrived = waiting[name]
-            if arrived and pipeline.stages[name].join is Join.ALL:
-                arrived = [arrived]
-            tokens[name] += len(arrived)
-            children = [edge.child for edge in pipeline.outgoing(name)]
-            for token in arrived:
-                made = _made(name, step, token, children)
-                for child in children:
-                    waiting[child] += made.get(child, ())
-                    counts[name, child].append(len(made.get(child, ())))
-        progress(f"sample {number:,}")
+    number, ended = 0, ""
+    try:
+        for sample in _each(samples):
+            made, seen = _walked(pipeline, step, sample)
+            for edge, found in made.items():
+                counts[edge] += found
+            for stage, count in seen.items():
+                tokens[stage] += count
+            number += 1
+            progress(f"sample {number:,}")
+    except (InputError, KeyboardInterrupt) as stop:
+        if not number:
+            raise
+        why = "interrupted" if isinstance(stop, KeyboardInterrupt) else str(stop)
+        ended = f"ended at sample {number + 1:,}, of which nothing is counted: {why}"
     if not number:
         raise InputError.one("samples", "there is none: at least one is needed to count anything")
     unseen = [stage for stage, count in tokens.items() if not count]
@@ -185,7 +188,31 @@ def measure_scale(
     edges = tuple(
         EdgeScale(edge, np.array(counts[edge.parent, edge.child], np.int64)) for edge in pipeline.edges
     )
-    return ScaleFactors(pipeline, number, edges, tokens, tuple(_remarks(pipeline, edges)))
+    remarks = (*([ended] if ended else ()), *_remarks(pipeline, edges))
+    return ScaleFactors(pipeline, number, edges, tokens, remarks, bool(ended))
+
+
+def _walked(
+    pipeline: Pipeline, step: Step, sample: Any
+) -> tuple[dict[tuple[str, str], list[int]], dict[str, int]]:
+    """Lead a sample through a pipeline: tokens made of each parent token, by edge; how many come to each stage."""
+    counts: dict[tuple[str, str], list[int]] = {(edge.parent, edge.child): [] for edge in pipeline.edges}
+    tokens = {}
+    waiting: dict[str, list[Any]] = {
+        stage: [] if pipeline.incoming(stage) else [sample] for stage in pipeline.stages
+    }
+    for name in pipeline.topological_order:
+        arrived = waiting[name]
+        if arrived and pipeline.stages[name].join is Join.ALL:
+            arrived = [arrived]
+        tokens[name] = len(arrived)
+        children = [edge.child for edge in pipeline.outgoing(name)]
+        for token in arrived:
+            made = _made(name, step, token, children)
+            for child in children:
+                waiting[child] += made.get(child, ())
+                counts[name, child].append(len(made.get(child, ())))
+    return counts, tokens
 
 
 def _each(samples: Iterable[Any]) -> Iterator[Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +118,38 @@ def test_what_cannot_be_counted_is_refused() -> None:
     with pytest.raises(mp.InputError, match="samples: raises TypeError: 'int' object is not iterable"):
         mp.measure_scale(pipeline(), step, 3)  # type: ignore[arg-type]
     with pytest.raises(mp.InputError, match="samples: raises ZeroDivisionError"):
-        mp.measure_scale(pipeline(), step, (1 // token for token in (1, 0)))
+        mp.measure_scale(pipeline(), step, (1 // token for token in (0, 1)))
     with pytest.raises(mp.InputError, match="expected a function"):
         mp.measure_scale(pipeline(), 3, [1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(ValueError("no page"), "raises ValueError: no page"), (KeyboardInterrupt(), "interrupted")],
+)
+@pytest.mark.parametrize("where", ["step", "samples"])
+def test_what_was_counted_before_a_sample_that_fails_is_kept(
+    where: str, error: BaseException, why: str
+) -> None:
+    whole = mp.measure_scale(pipeline(), step, [3, 2, 1])
+
+    def failing(stage: str, token: Any) -> Any:
+        if token == "fails" and where == "step":
+            raise error
+        return step(stage, token)
+
+    def shown() -> Iterator[Any]:
+        yield from [3, 2, 1]
+        if where == "samples":
+            raise error
+        yield "fails"
+
+    found = mp.measure_scale(pipeline(), failing, shown())
+    assert (found.samples, found.ended_early, whole.ended_early) == (3, True, False)
+    assert found.remarks[0].startswith("ended at sample 4, of which nothing is counted: ")
+    assert why in found.remarks[0]
+    assert [edge.counts.tolist() for edge in found.edges] == [edge.counts.tolist() for edge in whole.edges]
+    assert found.tokens == whole.tokens
 
 
 MODULE = """
@@ -157,6 +187,16 @@ def test_the_command_writes_the_pipeline(tmp_path: Path, monkeypatch: pytest.Mon
         "ends in .yaml",
     ):
         assert said in " ".join(wrong.output.split()), wrong.output
+    Path("paged.py").write_text(
+        MODULE.replace("return [count % 4", "return ['x' if count == 30 else count % 4")
+    )
+    del sys.modules["paged"]
+    early = CliRunner().invoke(app, [*asked, "--out", "early.yaml"])
+    assert early.exit_code == 1
+    assert "ended at sample 31, of which nothing is counted: step('find', …): raises" in " ".join(
+        early.output.split()
+    )
+    assert mp.Pipeline.read("early.yaml").edges[0].probability == pytest.approx(0.7333, abs=1e-3)
     mixed = CliRunner().invoke(app, [*asked, "--hardware", "h", "--batch", "1", "--out", "measured.yaml"])
     assert mixed.exit_code == 2
     assert "--hardware: does not go with --pipeline --batch: does" in " ".join(mixed.output.split())

@@ -232,6 +232,8 @@ def _measure_scale(
         document = found.document
     write_text_atomically(out, yaml.safe_dump(document, sort_keys=False, default_flow_style=None))
     session.show(reporting.scale_report(found, str(out)), reporting.show_scale)
+    if found.ended_early:
+        session.exit_code = EXIT_NOT_MET
 
 
 def _read_plan_or_pipeline(name: str) -> mp.Plan | mp.Pipeline:
