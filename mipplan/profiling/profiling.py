@@ -258,7 +258,7 @@ class _Run:
                 days={**self.record.days, choice.batch: today},
                 chosen={**self.record.chosen, choice.batch: choice.why},
             )
-            self._write(self._told())
+            self._write(self._told(), choice.batch)
         self.ended = choice.why
         told = self._told()
         nothing_new = len(self.record.batches) == started_with
@@ -305,9 +305,18 @@ class _Run:
             self.ended,
         )
 
-    def _write(self, told: Measurement) -> None:
-        if self.folder is not None and told.batches:
+    def _write(self, told: Measurement, last: int | None = None) -> None:
+        if self.folder is None or not told.batches:
+            return
+        try:
             self.folder.write(self.record, told.table)
+        except InputError as error:
+            if last is None:
+                raise
+            found = told.batches[last]
+            figures = ", ".join(f"{name} {found.latency_ms(name):.6g} ms" for name in LATENCIES)
+            lost = Fault("out", f"so batch {last} is not saved; measured were {figures}")
+            raise InputError([*error.faults, lost]) from None
 
 
 def _check_numbers(

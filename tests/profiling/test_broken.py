@@ -280,6 +280,18 @@ def test_what_a_command_leaves_running_is_ended() -> None:
     assert soon(lambda: not alive(f"sleep\0{mark}"))
 
 
+def test_what_cannot_be_saved_is_told(folder: Path) -> None:
+    def breaks(batch: int) -> None:
+        if batch == 2 and Path("gone").is_dir():
+            shutil.rmtree("gone")
+
+    with pytest.raises(mp.InputError) as error:
+        mp.measure(breaks, batches=[1, 2, 4], out="gone", usd_per_hour=1, **QUICK)
+    assert "to write to" in str(error.value)
+    assert "so batch 2 is not saved; measured were " in str(error.value)
+    assert "p99 " in str(error.value)
+
+
 def test_a_command_that_fails_everywhere_leaves_no_table() -> None:
     result = profile("false {batch}")
     assert result.exit_code == 1
