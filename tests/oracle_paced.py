@@ -33,6 +33,9 @@ class PacedLoop(EventLoop):
         super().__init__(*given, **settings)
         self.paced = frozenset(self.tokens) if paced is None else paced
         self.due: dict[int, int] = {}  # worst-case free time by the identity of a busy replica
+        self.looks: set[tuple[str, int]] = (
+            set()
+        )  # Stages with the instants at which they will be looked at again.
 
     def happen(self, event: Event) -> None:
         """Nothing happens when it is only time to look again."""
@@ -69,7 +72,10 @@ class PacedLoop(EventLoop):
         delta = -(-max(self.service[stage]) // len(staff))
         times = [self.due[id(r)] - j * delta for r in staff if r.busy_with for j in range(1, len(staff) + 1)]
         later = [time for time in times if time > now]
-        if later:  # else it is an event that changes it
+        # Without any it is an event that changes it. Once is enough: where replicas dispatch after every single event,
+        # two stages that wait would make each other look twice as often every time.
+        if later and (stage, min(later)) not in self.looks:
+            self.looks.add((stage, min(later)))
             self.schedule(min(later), stage)
 
 
