@@ -135,7 +135,7 @@ class PricedGuarantee:
     goes_with: Callable[[Plan], bool]  # Whether it can be asked for beside what a plan was asked for.
     # In a few words, of a plan under it and the confidence asked for; what voids it, in as few.
     holds_for: Callable[[Plan, float], str]
-    void_if: str
+    void_if: Callable[[Plan], str]
     asked: Callable[[Question], Plan]  # What is asked for under it, as a plan without choices.
     find: Callable[[Question, Plan], Plan]  # The cheapest plan for what is asked.
 
@@ -220,6 +220,11 @@ def _runs(how: str) -> Callable[[Plan, float], str]:
     return holds_for
 
 
+def _outside(plan: Plan) -> str:
+    """A class of runs is left by batches that are too quick, too."""
+    return "a batch is slower than its table" if plan.runs is None else "a run is none of those stated"
+
+
 def _traffic(plan: Plan) -> str:
     samples = len(plan.traces) * (plan.seeds if plan.pipeline.is_random else 1)
     return "this trace" if samples <= 1 else f"each of {samples} samples"
@@ -238,7 +243,7 @@ GUARANTEES: Mapping[str, PricedGuarantee] = MappingProxyType(
             0.3,
             _is_certifiable,
             _runs(""),
-            "a batch is slower than its table",
+            _outside,
             _certified(DispatchLaw.EAGER),
             _plan,
         ),
@@ -247,7 +252,7 @@ GUARANTEES: Mapping[str, PricedGuarantee] = MappingProxyType(
             0.3,
             _is_certifiable,
             _runs(", paced"),
-            "the same, or one is dispatched early",
+            lambda _: "the same, or one is dispatched early",
             _certified(DispatchLaw.PACED),
             _plan,
         ),
@@ -256,7 +261,7 @@ GUARANTEES: Mapping[str, PricedGuarantee] = MappingProxyType(
             0.35,
             _replays,
             _runs(", timed"),
-            "the same, or one is released early",
+            lambda _: "the same, or one is released early",
             lambda question: question.under(Guarantee.REPLAY, _alike(question.made, DispatchLaw.TIMED)),
             _refine,
         ),
@@ -265,7 +270,7 @@ GUARANTEES: Mapping[str, PricedGuarantee] = MappingProxyType(
             0.3,
             _replays,
             lambda plan, _: f"one run: the replay of {_traffic(plan)}",
-            "anything differs from the replay",
+            lambda _: "anything differs from the replay",
             lambda question: question.under(Guarantee.REPLAY, question.laws),
             _refine,
         ),
@@ -274,7 +279,7 @@ GUARANTEES: Mapping[str, PricedGuarantee] = MappingProxyType(
             1.0,
             _tests,
             _scenarios,
-            "tomorrow is of another kind",
+            lambda _: "tomorrow is of another kind",
             lambda question: question.under(Guarantee.RELIABLE, question.laws),
             _plan_reliably,
         ),
@@ -378,17 +383,10 @@ def guarantee_costs(
             plan,
             plan is made,
             GUARANTEES[name].holds_for(plan, confidence),
-            _voided_if(name, plan),
+            GUARANTEES[name].void_if(plan),
         )
         for name, plan in found.items()
     }
-
-
-def _voided_if(name: str, plan: Plan) -> str:
-    """What voids a guarantee; one of a class of runs whatever is outside it, batches that are too quick, too."""
-    return (
-        GUARANTEES[name].void_if if plan.runs is None or name != "eager" else "a run is none of those stated"
-    )
 
 
 def _check_names(guarantees: Sequence[str]) -> None:

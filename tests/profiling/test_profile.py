@@ -149,6 +149,7 @@ def test_the_batch_is_an_axis_by_its_name_wherever_it_stands() -> None:
         (("seq", "batch", 16), {"seq": 10}, (10, 5, 16)),
         (("seq", "rows", 16), {"seq": 10}, (10, 5, 16)),
         (("seq", "rows", 16), {"rows": 10}, (5, 10, 16)),
+        (("rows", "n"), {"n": 7}, (5, 7)),
     ):
         made = input_maker([TensorSpec("x", "float32", shape)], SubjectRequest("onnx", "m", axes=axes))(5)
         assert made["x"].shape == wanted_shape

@@ -122,7 +122,7 @@ def end_with_parent(descriptor: int) -> None:
     def wait() -> None:
         while os.read(descriptor, 1):
             pass
-        _end_others(os.getpid())
+        _end_others(os.getpid())  # first, since its own group ends with this process
         end_group(os.getpid())
 
     threading.Thread(target=wait, daemon=True).start()

@@ -18,8 +18,8 @@ from mipplan.profiling.subjects.callables import called, find_callable, recognis
 Arrays = dict[str, NDArray[Any]]
 #: Inputs larger than this are a slip in an axis; making them would exhaust the memory first.
 _MOST_BYTES = 8 * 1024**3
-#: What exporters call the axis of the batch.
-_BATCH_NAMES = ("batch", "batch_size", "batchsize", "bs", "n")
+#: What exporters call the axis of the batch; an axis `n` may be anything.
+_BATCH_NAMES = ("batch", "batch_size", "batchsize", "bs")
 
 
 @dataclass(frozen=True)
