@@ -9,10 +9,13 @@ from fractions import Fraction
 from oracle_tokens import SlowToken, SlowTokens
 
 
-def slow_latency(service: Sequence[int], is_source: bool, stagger: int = 0) -> int:
-    """T = 2·max ℓ(k), or ℓ(1) where b = 1 and the stage has no incoming edge; then b − 1 gaps between outputs."""
+def slow_latency(service: Sequence[int], is_source: bool, stagger: int = 0, window: int = 0) -> int:
+    """T = 2·max ℓ(k), or ℓ(1) where b = 1 and the stage has no incoming edge.
+
+    Then b − 1 gaps between outputs, and the window where a batch may hold more than one token.
+    """
     served = service[0] if is_source and len(service) == 1 else 2 * max(service)
-    return served + (len(service) - 1) * stagger
+    return served + (len(service) - 1) * stagger + (window if len(service) > 1 else 0)
 
 
 def slow_rate(service: Sequence[int], replicas: int) -> Fraction:

@@ -35,9 +35,19 @@ def most_in_a_row(least: Sequence[int], within: int) -> int:
 
 
 def slow_along(
-    service: Sequence[int], replicas: int, delay: int, share: Fraction, exact: bool, stagger: int = 0
+    service: Sequence[int],
+    replicas: int,
+    delay: int,
+    share: Fraction,
+    exact: bool,
+    stagger: int = 0,
+    window: int = 0,
 ) -> float:
-    """Tokens that may pass a given one in service, and on an edge with this delay, outputs up to `stagger` apart."""
+    """Tokens that may pass a given one in service, and on an edge with this delay, outputs up to `stagger` apart.
+
+    A batch of two or more may begin up to `window` after it took its first token.
+    """
+    own = max(service) + (window if len(service) > 1 else 0)
     least = [max(1, math.floor(share * time)) for time in service]
     spread = (len(service) - 1) * stagger
     jitter = (0 if exact else delay) + (spread if spread > min(service) else 0)
@@ -45,7 +55,7 @@ def slow_along(
         return 0
     if share == 0:
         return math.inf
-    beside = slow_in_a_row(least, max(service) + jitter + spread) if replicas > 1 else 0
+    beside = slow_in_a_row(least, own + jitter + spread) if replicas > 1 else 0
     behind = slow_in_a_row(least, jitter + spread) + len(service) - 1 if jitter else 0
     return (replicas - 1) * beside + behind
 
@@ -58,6 +68,7 @@ def slow_overtakers(
     share: Fraction,
     exact: bool,
     stagger: Mapping[str, int],
+    window: Mapping[str, int] | None = None,
 ) -> dict[str, float]:
     """At most so many younger tokens arrive at each stage before a token of it."""
     found: dict[str, float] = {}
@@ -68,7 +79,8 @@ def slow_overtakers(
         for edge in edges:
             own, gap = service[edge.parent], stagger[edge.parent]
             jitters = (not exact and edge.delay_ns > 0) or (len(own) - 1) * gap > min(own)
-            along = slow_along(own, replicas[edge.parent], edge.delay_ns, share, exact, gap)
+            collected = (window or {}).get(edge.parent, 0)
+            along = slow_along(own, replicas[edge.parent], edge.delay_ns, share, exact, gap, collected)
             sent = Counter(
                 sender for token in made for parent, sender, _ in token.senders if parent == edge.parent
             )

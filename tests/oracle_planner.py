@@ -164,6 +164,8 @@ def oracle_families(
                 batches = [batch_ns(table.batch, table.latency_ms, k) for k in range(1, cap + 1)]
                 direct = cap == 1 and not pipeline.incoming(name)
                 latency = batches[0] if direct else 2 * max(batches)
+                if cap > 1 and not paced:  # collected for so long before it begins
+                    latency += pipeline.windows_ns()[name]
                 # n·cap/ℓ(cap) > tokens/span, the least such n.
                 fewest = workload.stages[name].count * batches[-1] // (cap * span_ns) + 1
                 price = round(device.usd_per_hour * 1e6)

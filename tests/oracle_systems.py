@@ -132,18 +132,16 @@ class SystemLoop(EventLoop):
 
     def hand_out(self, stage: str, desk: Desk, now: int) -> None:
         """Replicas take when they are idle, and collect for the window."""
-        station, system, cap = self.stations[stage], self.systems[stage], len(self.service[stage])
+        station, cap = self.stations[stage], len(self.service[stage])
         freed = [
             number
             for number in desk.members
             if self.pool[stage][number].busy_with is None and number not in desk.listening
         ]
-        alone = system.window_ns and system.collecting in ("from_first", "by_clock")
         while desk.waiting and desk.listening:
-            with_batch = [number for number in desk.listening if station.collected[number]]
-            number = (with_batch if system.collecting == "open" and with_batch else desk.listening)[0]
+            number = self.taker(stage, desk)
             desk.listening.remove(number)
-            self.give(stage, desk, number, 1 if alone else cap, now)
+            self.give(stage, desk, number, self.at_most(stage), now)
         for number in freed:
             self.give(stage, desk, number, cap, now)
         for number in list(desk.listening):
@@ -151,6 +149,23 @@ class SystemLoop(EventLoop):
                 desk.listening.remove(number)
                 self.begin(stage, number, station.collected[number], now)
                 station.collected[number] = []
+
+    def taker(self, stage: str, desk: Desk) -> int:
+        """Which of those that listen gets what comes."""
+        collected = self.stations[stage].collected
+        with_batch = [number for number in desk.listening if collected[number]]
+        is_open = self.systems[stage].collecting == "open" and with_batch
+        return (with_batch if is_open else desk.listening)[0]
+
+    def at_most(self, stage: str) -> int:
+        """How many tokens it gets before another one has its turn."""
+        system = self.systems[stage]
+        alone = system.window_ns and system.collecting in ("from_first", "by_clock")
+        return 1 if alone else len(self.service[stage])
+
+    def collects_for(self, stage: str) -> int:
+        """How long a batch is collected from its first token on, if not by the clock."""
+        return self.systems[stage].window_ns
 
     def give(self, stage: str, desk: Desk, number: int, most: int, now: int) -> None:
         """Let an idle replica take up to so many; it begins, or collects, or only listens."""
@@ -166,7 +181,7 @@ class SystemLoop(EventLoop):
             station.collected[number] = []
             return
         if batch and had_none:
-            due = now + system.window_ns
+            due = now + self.collects_for(stage)
             if system.collecting == "by_clock":
                 ended = (now - station.idle_since[number]) // system.window_ns
                 due = station.idle_since[number] + (ended + 1) * system.window_ns
@@ -199,7 +214,9 @@ class SystemLoop(EventLoop):
         """Let a replica be busy with a batch."""
         replica: Replica = self.pool[stage][number]
         assert replica.busy_with is None
-        service = self.batch_time(stage, min(batch), len(batch))
+        service = self.service_takes(self.batch_time(stage, min(batch), len(batch)))
+        if stage in self.sends_in_order:
+            service = max(service, replica.sent_by - now)
         order = batch if self.discipline == "fifo" else sorted(batch)
         replica.busy_with = tuple(order)
         self.seen.batches[stage].append(Batch(now, service, tuple(batch)))

@@ -62,6 +62,10 @@ class Case(NamedTuple):
         """Time between the outputs of a batch of each stage."""
         return self.pipeline.staggers_ns()
 
+    def window_ns(self) -> dict[str, int]:
+        """For how long each stage collects a batch, at most."""
+        return self.pipeline.windows_ns()
+
     def replicas(self) -> dict[str, int]:
         """Replicas of each stage."""
         return {stage: replicas for stage, (_, _, replicas) in self.choices.items()}
@@ -97,6 +101,15 @@ def staggered(rng: np.random.Generator, case: Case) -> Case:
         for stage, times in case.service_ns().items()
     }
     return case._replace(pipeline=case.pipeline.staggered(stagger_s))
+
+
+def collecting(rng: np.random.Generator, case: Case) -> Case:
+    """The same where most stages collect batches: for 1 ns, for less than a batch takes, or for longer."""
+    window_s = {
+        stage: float(rng.choice([0, 1, 1 + rng.integers(1 + max(times) // 2), 2 * max(times)])) / 1e9
+        for stage, times in case.service_ns().items()
+    }
+    return case._replace(pipeline=case.pipeline.collecting(window_s))
 
 
 def random_pipeline(rng: np.random.Generator, scale_ns: int, *, max_stages: int = MAX_STAGES) -> Pipeline:

@@ -17,7 +17,7 @@ from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline, Report, check_time_l
 from mipplan.options import Configuration, Option
 from mipplan.pipeline import Dispatch, Pipeline
 from mipplan.profiles import Profiles
-from mipplan.replayer import StageReplays, StageRun, features_of, resolve_engine
+from mipplan.replayer import StageReplays, StageRun, plan_features, resolve_engine
 from mipplan.result import Choice, Limit, Plan
 from mipplan.trace import Trace
 
@@ -124,7 +124,7 @@ class Estimator:
         self.calls = 0
         self._workload = workload = problem.workload
         self._deadline = deadline
-        able = resolve_engine(engine, features_of(problem.base.laws.values()))
+        able = resolve_engine(engine, plan_features(problem.base))
         self._replays = StageReplays(workload, able, fifo=DISCIPLINE == "fifo")
         self._criterion = problem.base.objective.criterion(workload.ingress_ns)
         self._deadline_ns = problem.deadline_ns

@@ -158,7 +158,7 @@ def pose(
     base = Plan(
         pipeline,
         relevant,
-        resolve_objective(pipeline, slo_s, quantile, seed).under(laws),
+        resolve_objective(pipeline, slo_s, quantile, seed).under(laws, pipeline.discipline),
         provenance=Provenance.on(trace, solver=name),
     )
     # No demand: a family is left out only if its stage or its hardware allows no replica at all.

@@ -60,6 +60,7 @@ def stage_service(
     is_source: bool,
     law: DispatchLaw = DispatchLaw.EAGER,
     stagger_ns: int = 0,
+    window_ns: int = 0,
 ) -> StageService:
     """Service curve of `replicas` replicas with batch cap ``b = service_ns.size``.
 
@@ -67,7 +68,7 @@ def stage_service(
     long again; ``R = n·b/ℓ(b)``. Paced: ``T = L + δ`` and ``R = b/δ`` with ``L = max ℓ(k)`` and ``δ = ⌈L/n⌉``.
     Under every law ``T = ℓ(1)`` at a source with b = 1: tokens arrive in token order and are served one by one in
     constant time ([theory, section 2][2-what-one-stage-guarantees]). Neither T nor 1/R grows with n. Where outputs of a
-    batch go on one after another, T is longer by the time until the last has gone.
+    batch go on one after another, T is longer by the time until the last has gone; where one is collected, by that.
 
     Parameters
     ----------
@@ -78,17 +79,21 @@ def stage_service(
     law : DispatchLaw
     stagger_ns : int
         Between the outputs of a batch on their way to other stages.
+    window_ns : int
+        For which a replica of an eager stage collects a batch, at most.
 
     References
     ----------
-    [Lemma (service)][lemma-service], [Lemma (service, paced)][lemma-service-paced].
+    [Lemma (service)][lemma-service], [Lemma (service, paced)][lemma-service-paced],
+    [Lemma (service, collecting)][lemma-service-collecting].
     """
     batch, longest_ns, full_ns = int(service_ns.size), int(service_ns.max()), int(service_ns[-1])
     if law is not DispatchLaw.PACED:
         latency_ns = longest_ns if is_source and batch == 1 else 2 * longest_ns
-        return StageService(latency_ns + (batch - 1) * stagger_ns, full_ns, replicas * batch)
+        beyond_ns = (batch - 1) * stagger_ns + min(batch - 1, 1) * window_ns
+        return StageService(latency_ns + beyond_ns, full_ns, replicas * batch)
     own = np.array([longest_ns, full_ns, batch, replicas], dtype=np.int64)[:, None]
-    columns = service_columns(own[0], own[1], own[2], own[3], is_source, law, stagger_ns)
+    columns = service_columns(own[0], own[1], own[2], own[3], is_source, law, stagger_ns, window_ns)
     latency, period, tokens = (int(column[0]) for column in columns)
     return StageService(latency, period, tokens)
 
@@ -101,9 +106,11 @@ def service_columns(
     is_source: bool,
     law: DispatchLaw,
     stagger_ns: int = 0,
+    window_ns: int = 0,
 ) -> tuple[Int64, Int64, Int64]:
     """T, ℓ(b) and n·b of `stage_service` for many max ℓ(k), ℓ(b), b and n, shape (m,) each; paced they are T, δ, b."""
-    one_by_one, spread_ns = is_source & (batch == 1), (batch - 1) * stagger_ns
+    one_by_one = is_source & (batch == 1)
+    spread_ns = (batch - 1) * stagger_ns + np.minimum(batch - 1, 1) * window_ns
     if law is not DispatchLaw.PACED:
         return np.where(one_by_one, 1, 2) * longest_ns + spread_ns, full_ns, replicas * batch
     pace_ns = -(-longest_ns // replicas)

@@ -132,7 +132,7 @@ def certify_stages(
         check_by_arrival(certificate or CertificateKind.CLASSIC, covered)
         return certify_fifo(workload, plan_services(plan, covered), criterion, covered)
     asked = plan.certificate if certificate is None else certificate
-    kind = resolve_certificate(asked, [workload], runs)
+    kind = resolve_certificate(asked, [workload], runs, collects=plan.collects)
     if kind is CertificateKind.CLASSIC:
         return certify_services(workload, plan_services(plan), criterion)
     return certify_sharply(workload, plan_settings(plan), criterion, covered)
@@ -172,21 +172,32 @@ def resolve_certificate(
     workloads: Iterable[Workload],
     runs: RunClass | None = None,
     params: CertifyParams = CertifyParams(),
+    *,
+    collects: bool = False,
 ) -> CertificateKind:
     """Say which certificate is meant, on these workloads and for this class of runs, if one is named.
+
+    Where some stage `collects` batches before they begin there is no sharp one.
 
     Raises `InputError` if there is no such certificate, or none for a class of runs.
     """
     check_certificate(certificate)
     if certificate == CertificateKind.SHARP:
+        if collects:
+            message = (
+                "the sharp one is about batches that begin at once, and here they are collected (window): "
+            )
+            raise InputError.one("certificate", f"{message}ask for the classic one")
         return CertificateKind.SHARP
     tokens = sum(stage.count for workload in workloads for stage in workload.stages.values())
-    if certificate == AUTO and tokens <= params.most_tokens:
+    if certificate == AUTO and tokens <= params.most_tokens and not collects:
         return CertificateKind.SHARP
     if runs is not None:
         # Not dropped in silence: the classic one does not hold for all of them (sources of single tokens, any ties).
         which = (
-            f"auto takes the classic one for {tokens:,} tokens" if certificate == AUTO else "this is classic"
+            f"auto takes the classic one {'where batches are collected' if collects else f'for {tokens:,} tokens'}"
+            if certificate == AUTO
+            else "this is classic"
         )
         raise InputError.one(
             "runs", f"go with a sharp certificate, and {which}: ask for sharp, or leave them out"

@@ -57,14 +57,18 @@ def check_by_arrival(certificate: str, runs: RunClass | None) -> None:
 def plan_services(plan: Plan, overtaking: RunClass | None = None) -> dict[str, StageService]:
     """Service curve of each stage under the plan's choices and laws; for fifo queues with what may overtake."""
     pipeline, laws = plan.require().pipeline, plan.laws
-    staggers_ns = pipeline.staggers_ns(laws)
+    staggers_ns, windows_ns = pipeline.staggers_ns(laws), pipeline.windows_ns(laws)
     services = {}
     for stage, choice in plan.choices.items():
-        table, replicas, stagger_ns = plan.service_ns(stage), choice.replicas, staggers_ns[stage]
-        own = stage_service(table, replicas, not pipeline.incoming(stage), laws[stage], stagger_ns)
+        table, replicas, times_ns = (
+            plan.service_ns(stage),
+            choice.replicas,
+            (staggers_ns[stage], windows_ns[stage]),
+        )
+        own = stage_service(table, replicas, not pipeline.incoming(stage), laws[stage], *times_ns)
         if overtaking is not None:
             slacks_ns = delay_slacks_ns(pipeline.outgoing(stage), overtaking)
-            (passing,) = most_passing(table, np.array([replicas]), slacks_ns, overtaking, stagger_ns).tolist()
+            (passing,) = most_passing(table, np.array([replicas]), slacks_ns, overtaking, *times_ns).tolist()
             own = replace(own, passing=tuple(passing))
         services[stage] = own
     return services
@@ -245,7 +249,12 @@ NO_LIMIT = 2**62
 
 
 def most_passing(
-    service_ns: Int64, replicas: Int64, slacks_ns: Sequence[int], runs: RunClass, stagger_ns: int = 0
+    service_ns: Int64,
+    replicas: Int64,
+    slacks_ns: Sequence[int],
+    runs: RunClass,
+    stagger_ns: int = 0,
+    window_ns: int = 0,
 ) -> Int64:
     """How many tokens that were behind a token may be sent before it, for many numbers of replicas; shape (m, slacks).
 
@@ -256,9 +265,10 @@ def most_passing(
     References
     ----------
     [Lemma (overtaking by arrival)][lemma-overtaking-by-arrival],
-    [staggered outputs][lemma-overtaking-staggered].
+    [staggered outputs][lemma-overtaking-staggered], [collected batches][lemma-overtaking-collecting].
     """
     batch, spread_ns = service_ns.size, (service_ns.size - 1) * stagger_ns
+    own_ns = int(service_ns.max()) + min(batch - 1, 1) * window_ns
     columns = [np.empty((replicas.size, 0), dtype=np.int64)]
     for slack_ns in slacks_ns:
         apart_ns = slack_ns + _disorder_ns(spread_ns, service_ns)
@@ -266,7 +276,7 @@ def most_passing(
             column = np.where((replicas > 1) | (apart_ns > 0), NO_LIMIT, 0)
         else:
             late_ns = apart_ns + spread_ns
-            room_ns = np.array([int(service_ns.max()) + late_ns, late_ns])
+            room_ns = np.array([own_ns + late_ns, late_ns])
             beside, behind = most_served(room_ns, runs.least_service_ns(service_ns)).tolist()
             column = 2 * ((replicas - 1) * beside + (behind + batch - 1 if apart_ns else 0)) + (apart_ns > 0)
         columns.append(column[:, None])

@@ -258,7 +258,18 @@ System = Annotated[
         "usual there, such as ray:window=100ms,ongoing=8.",
     ),
 ]
-Discipline = Annotated[str, typer.Option(help="oldest_first, or fifo (by arrival at the stage).")]
+Window = Annotated[
+    str | None,
+    option(
+        "TIME",
+        "For how long a replica of an eager stage collects a batch before it begins, at most, such as 2ms; by default "
+        "as the pipeline says.",
+    ),
+]
+Discipline = Annotated[
+    str | None,
+    typer.Option(help="oldest_first, or fifo (by arrival at the stage); by default as the pipeline says."),
+]
 PlanDiscipline = Annotated[
     str | None, typer.Option(help="oldest_first, or fifo (by arrival at the stage); the plan's by default.")
 ]

@@ -14,6 +14,7 @@ from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken, parse_durat
 
 if TYPE_CHECKING:
     from mipplan.importers import Share
+    from mipplan.pipeline import ServerTime
     from mipplan.result import PlanDocument
 
 #: A bare number given with one of these flags means seconds rather than milliseconds.
@@ -299,11 +300,22 @@ def check_system(text: str | None) -> None:
 
 def stagger_of(text: str | None) -> float | None:
     """Read what was given with --stagger; None if nothing was."""
-    from mipplan.pipeline import check_stagger
+    from mipplan.pipeline import STAGGER
 
-    seconds = optional_seconds("--stagger", text)
+    return _server_time(STAGGER, text)
+
+
+def window_of(text: str | None) -> float | None:
+    """Read what was given with --window; None if nothing was."""
+    from mipplan.pipeline import WINDOW
+
+    return _server_time(WINDOW, text)
+
+
+def _server_time(time: ServerTime, text: str | None) -> float | None:
+    seconds = optional_seconds(f"--{time.key}", text)
     if seconds is not None:
-        check_stagger(seconds, "--stagger")
+        time.check(seconds, f"--{time.key}")
     return seconds
 
 

@@ -62,7 +62,8 @@ def read(
     seeds: flags.Seeds = 1,
     dispatch: flags.Dispatch = None,
     stagger: flags.Stagger = None,
-    discipline: flags.Discipline = "oldest_first",
+    window: flags.Window = None,
+    discipline: flags.Discipline = None,
     runs: flags.Runs = None,
     energy: flags.Energy = False,
     max_power: flags.MaxPower = None,
@@ -95,16 +96,22 @@ def read(
     from mipplan.planner import check_search, check_theorem, check_tomorrow
     from mipplan.result import check_laws
 
+    def queues() -> str:
+        """The discipline that is meant."""
+        own = asked.value.discipline if asked else Discipline.OLDEST_FIRST
+        return discipline or own
+
     def check_proof() -> None:
         """Find out with everything else whether anything is proven of what is asked for."""
         told = check_laws(asked.value, dispatch, discipline)
-        how = told, discipline, guarantee, certificate, covered.or_else(None), headroom, budget
+        how = told, queues(), guarantee, certificate, covered.or_else(None), headroom, budget
         check_theorem(*how, terms.or_else(None))
 
     limits = faults.take(lambda: inputs.slo_of(slo))
     per_s = faults.take(lambda: inputs.optional_seconds("--per", per))
     margin_s = faults.take(lambda: inputs.seconds_of("--margin", margin))
     stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
+    window_s = faults.take(lambda: inputs.window_of(window))
     curve = faults.take(lambda: inputs.arrival_curve(envelope or ()))
     time_limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
     asked = faults.take(lambda: inputs.read_pipeline(pipeline))
@@ -125,12 +132,13 @@ def read(
             budget_usd_per_hour=budget,
             certificate=certificate,
             runs=covered.or_else(None),
-            discipline=discipline,
+            discipline=queues(),
         )
     )
     faults.take(lambda: check_tomorrow(guarantee, confidence, drifting.or_else(None), seeds))
     faults.take(lambda: inputs.check_dispatch(dispatch))
-    faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
+    if discipline is not None:
+        faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
     faults.take(lambda: check_proof() if asked else None)
     faults.take(lambda: inputs.check_out("--out", out))
     faults.take(
@@ -140,7 +148,8 @@ def read(
         faults.take(lambda: inputs.asked_of(asked.value, limits.value, per_s.value, share))
     faults.check()
     stated, slo_s = inputs.asked_of(asked.value, limits.value, per_s.value, share)
-    return (stated.staggered(stagger_s.value), measured.value, arrivals.value), {
+    stated = stated.staggered(stagger_s.value).collecting(window_s.value)
+    return (stated, measured.value, arrivals.value), {
         "slo_s": slo_s,
         "quantile": quantile,
         "formulation": formulation,

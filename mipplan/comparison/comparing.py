@@ -53,7 +53,7 @@ def compare(
     slo_s: float | None = None,
     quantile: float | None = None,
     split: float = 0.5,
-    discipline: str = "oldest_first",
+    discipline: str | None = None,
     per_s: float | None = None,
     share: float | None = None,
     dispatch: Dispatch = None,
@@ -79,7 +79,7 @@ def compare(
     trace : Trace, or sequence of Trace
     split : float
         Share of the trace's time to plan on, in (0, 1).
-    discipline : {"oldest_first", "fifo"}
+    discipline : {"oldest_first", "fifo"}, optional
         Of certificates, of the replays that judge, and of those that refinement searches by. Under ``fifo``
         certificates are for the runs of ``RunClass()``. InferLine's own estimator is ``fifo``, whatever the judge.
     dispatch : str or mapping of str to str, optional
@@ -118,7 +118,11 @@ def compare(
         lambda: check_names(pipeline, profiles),
         lambda: check_laws(pipeline, dispatch),
     )
-    contenders, drawn = _contenders(planners), _seeds(seed, seeds, draws)
+    contenders, drawn, discipline = (
+        _contenders(planners),
+        _seeds(seed, seeds, draws),
+        discipline or pipeline.discipline,
+    )
     if not may_draw(pipeline):
         drawn = drawn[:1]
     parts = [split_trace(one, split) for one in read_traces(trace)]
@@ -301,7 +305,7 @@ class Evaluator:
 
 def check_rules(
     split: float,
-    discipline: str,
+    discipline: str | None,
     planners: Sequence[str],
     seed: int,
     seeds: Sequence[int] | None,
@@ -314,7 +318,7 @@ def check_rules(
     """
     check_all(
         lambda: check_split(split),
-        lambda: check_one_of("discipline", discipline, Discipline, repr),
+        lambda: None if discipline is None else check_one_of("discipline", discipline, Discipline, repr),
         lambda: _contenders(planners),
         lambda: _seeds(seed, seeds, draws),
         lambda: check_time_limit(time_limit_s),

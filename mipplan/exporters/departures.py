@@ -110,14 +110,21 @@ def _queues(deployment: Deployment, rules: ServingRules) -> Iterator[Departure]:
 
 
 def _window(deployment: Deployment, rules: ServingRules) -> Iterator[Departure]:
-    batching = {stage.name for stage in deployment.stages if stage.choice.batch > 1}
-    added_ns = rules.window_ns * _most_on_a_path(deployment, batching)
-    if added_ns > deployment.plan.margin_ns:
+    plan = deployment.plan
+    planned_ns = plan.pipeline.windows_ns(plan.laws)
+    waiting = [
+        stage.name
+        for stage in deployment.stages
+        if stage.choice.batch > 1 and planned_ns[stage.name] < rules.window_ns
+    ]
+    if waiting:
+        window = format_duration(rules.window_ns).replace(" ", "")
         yield Departure(
             "collection",
-            f"an idle replica that took a query waits for more, for up to {format_duration(rules.window_ns)}",
-            f"Up to {format_duration(added_ns)} on the longest path come on top of the certificate: plan with a "
-            "`--margin` of that; mostly queries are faster even so, since bursts are spread over replicas",
+            f"an idle replica of {listed(waiting)} that took a query waits for more, for up to {window}, the plan "
+            "assumes less",
+            f"The certificate does not cover it; plan with `--window {window}` or `window: {window}` in the pipeline "
+            "file; mostly queries are faster even so, since bursts are spread over replicas",
             voids=True,
         )
 
@@ -159,15 +166,6 @@ def _proof(deployment: Deployment, rules: ServingRules) -> Iterator[Departure]:
             f"Nothing is proven; `mipplan verify` judges it on a trace before it goes to {rules.system}",
             voids=True,
         )
-
-
-def _most_on_a_path(deployment: Deployment, counted: set[str]) -> int:
-    """Most of these stages on one path."""
-    most: dict[str, int] = {}
-    for stage in deployment.stages:
-        above = max((most[edge.parent] for edge in stage.incoming), default=0)
-        most[stage.name] = above + (stage.name in counted)
-    return max(most.values())
 
 
 def assumptions(deployment: Deployment, rules: ServingRules) -> list[str]:

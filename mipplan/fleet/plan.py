@@ -60,7 +60,7 @@ def plan_fleet(
     checkpoint: str | Path | None = None,
     alternatives: bool = True,
     dispatch: str | None = None,
-    discipline: str = "oldest_first",
+    discipline: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> FleetPlan:
     """Find the cheapest certified plans of many pipelines that share limited hardware.
@@ -99,7 +99,7 @@ def plan_fleet(
         Whether to look for what would do where not all pipelines fit.
     dispatch : {"eager", "paced"}, optional
         When all stages of all pipelines make batches; by default as each pipeline says.
-    discipline : {"oldest_first"}
+    discipline : {"oldest_first"}, optional
         Which waiting tokens a batch takes first. ``fifo`` is refused: what columns are priced by knows no overtaking.
     progress : callable, optional
         Called with one line of text as the work proceeds.

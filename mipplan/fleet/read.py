@@ -76,6 +76,8 @@ MAX_WEIGHT = 1000.0
 Finder = Callable[[str, str, Path], str]
 ReadT = TypeVar("ReadT")
 
+_NO_FIFO = Fault("discipline", "fleets are planned for oldest_first: plan a fifo pipeline by itself")
+
 
 @dataclass(frozen=True)
 class FleetSettings:
@@ -89,7 +91,7 @@ class FleetSettings:
     method: str
     checkpoint: str | PathLike[str] | None
     dispatch: str | None = None
-    discipline: str = Discipline.OLDEST_FIRST
+    discipline: str | None = None
 
     def check(self) -> None:
         """Refuse what cannot be: `InputError` lists every fault."""
@@ -103,11 +105,10 @@ class FleetSettings:
         faults.take(lambda: check_one_of("method", self.method, METHODS))
         if self.dispatch is not None:
             faults.take(lambda: check_one_of("dispatch", self.dispatch, list(DispatchLaw), repr))
-        faults.take(lambda: check_one_of("discipline", self.discipline, Discipline, repr))
+        if self.discipline is not None:
+            faults.take(lambda: check_one_of("discipline", self.discipline, Discipline, repr))
         if self.discipline == Discipline.FIFO:
-            faults.add(
-                Fault("discipline", "fleets are planned for oldest_first: plan a fifo pipeline by itself")
-            )
+            faults.add(_NO_FIFO)
         if self.checkpoint is not None:
             by_columns = self.method != "joint"
             problem = output_problem(self.checkpoint) if by_columns else 'goes with method="columns" only'
@@ -138,7 +139,8 @@ def read_fleet(
         faults.add(Fault("pipelines", message))
         faults.check()
     law = settings.dispatch if settings.dispatch in list(DispatchLaw) else None
-    members = [faults.take(partial(_member, name, given, profiles, law)) for name, given in pipelines.items()]
+    how = profiles, law, settings.discipline
+    members = [faults.take(partial(_member, name, given, *how)) for name, given in pipelines.items()]
     if settings.method == "joint":
         several = [member.value.name for member in members if member and len(member.value.alternatives) > 1]
         message = f"joint draws tokens once, and variants change them in {listed(several)}: columns can do it"
@@ -156,7 +158,9 @@ def read_fleet(
     )
 
 
-def _member(name: object, given: Any, profiles: Profiles, dispatch: str | None) -> FleetMember:
+def _member(
+    name: object, given: Any, profiles: Profiles, dispatch: str | None, discipline: str | None
+) -> FleetMember:
     place = f"pipelines.{name}"
     problem = name_problem(name) or ("may hold no slash" if "/" in str(name) else None)
     if problem is None and (not isinstance(given, tuple | list) or not 2 <= len(given) <= 5):
@@ -184,6 +188,8 @@ def _member(name: object, given: Any, profiles: Profiles, dispatch: str | None) 
     inside = Faults()
     slo_ns = inside.take(lambda: resolve_slo_ns(pipeline, slo_s))
     inside.take(lambda: check_names(pipeline, profiles))
+    if discipline is None and pipeline.discipline is Discipline.FIFO:
+        inside.add(_NO_FIFO)
     if slo_s is None and (pipeline.slo.per_ns, pipeline.slo.others) != (None, ()):
         message = "fleets are planned for one quantile over all queries: give the limit of that one as the objective"
         inside.add(Fault("slo", message))

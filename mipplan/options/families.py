@@ -41,6 +41,7 @@ class Family:
     limited: bool  # whether the hardware is shared under a limit with other stages
     law: DispatchLaw = DispatchLaw.EAGER  # when the stage makes a batch
     stagger_ns: int = 0  # between the outputs of a batch on their way to other stages
+    window_ns: int = 0  # for which a replica collects a batch, at most
     #: Under fifo the runs in which tokens overtake each other, and the slacks of the stage's messages.
     overtaking: RunClass | None = None
     slacks_ns: tuple[int, ...] = ()
@@ -49,6 +50,11 @@ class Family:
     uses: tuple[Use, ...] = ()  # what it takes of each `Cap`
     power: PowerBounds | None = None  # where energy is asked for
     electricity: Use | None = None  # micro-dollars per hour for it at most, where it has a price
+
+    @property
+    def manner(self) -> tuple[bool, DispatchLaw, int, int]:
+        """What a service curve depends on beside table and replicas, the same for all that a stage may run."""
+        return self.is_source, self.law, self.stagger_ns, self.window_ns
 
     @cached_property
     def longest_ns(self) -> int:
@@ -59,11 +65,11 @@ class Family:
         """Service curve with that many replicas."""
         if self.slacks_ns:
             return self.range_service(replicas, replicas)
-        return stage_service(self.service_ns, replicas, self.is_source, self.law, self.stagger_ns)
+        return stage_service(self.service_ns, replicas, *self.manner)
 
     def range_service(self, fewest: int, most: int) -> StageService:
         """No worse than with any number of replicas in a range: fewer let fewer tokens pass, more serve faster."""
-        service = stage_service(self.service_ns, most, self.is_source, self.law, self.stagger_ns)
+        service = stage_service(self.service_ns, most, *self.manner)
         passing = tuple(self.passing(np.array([fewest], dtype=np.int64))[0].tolist())
         return replace(service, passing=passing) if passing else service
 
@@ -96,7 +102,8 @@ class Family:
         """How many tokens may pass another one, for many numbers of replicas: `most_passing`, shape (m, slacks)."""
         if self.overtaking is None:
             return np.empty((replicas.size, 0), dtype=np.int64)
-        return most_passing(self.service_ns, replicas, self.slacks_ns, self.overtaking, self.stagger_ns)
+        times_ns = self.stagger_ns, self.window_ns
+        return most_passing(self.service_ns, replicas, self.slacks_ns, self.overtaking, *times_ns)
 
     @property
     def extreme_ranges(self) -> tuple[Int64, Int64]:
@@ -281,11 +288,11 @@ def find_families(
     is `overtaking` that says which runs are planned for.
     """
     laws = pipeline.laws() if laws is None else laws
-    staggers_ns = pipeline.staggers_ns(laws)
+    staggers_ns, windows_ns = pipeline.staggers_ns(laws), pipeline.windows_ns(laws)
     found = {}
     for name, stage in pipeline.stages.items():
         slacks_ns = () if overtaking is None else delay_slacks_ns(pipeline.outgoing(name), overtaking)
-        how = _Serving(laws[name], staggers_ns[name], overtaking, slacks_ns)
+        how = _Serving(laws[name], staggers_ns[name], windows_ns[name], overtaking, slacks_ns)
         parts = [
             _variant_families(pipeline, profiles, demand[name], stage, model, how)
             for model in (alike(pipeline, name) if stage.variants else stage.models)
@@ -301,6 +308,7 @@ class _Serving(NamedTuple):
 
     law: DispatchLaw
     stagger_ns: int
+    window_ns: int
     overtaking: RunClass | None
     slacks_ns: tuple[int, ...]
 

@@ -132,7 +132,7 @@ def tabulate(
     )
     longest_ns = column(lambda family: family.longest_ns)
     # A stage is served by one law, whatever it runs on.
-    how = (own[0].is_source, own[0].law, own[0].stagger_ns) if own else (False, DispatchLaw.EAGER)
+    how = own[0].manner if own else (False, DispatchLaw.EAGER, 0, 0)
     latency, period, tokens = service_columns(longest_ns, full_ns, batch, most, *how)
     cost = column(lambda family: family.microusd_per_hour) * replicas
     if any(family.electricity for family in own):

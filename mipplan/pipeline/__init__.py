@@ -1,22 +1,26 @@
 """Pipelines: stages that run models, the edges along which their tokens flow, and by which law they are dispatched."""
 
 from mipplan.pipeline.accuracy import AccuracyKind, AccuracyRule, check_accuracy, ways
-from mipplan.pipeline.fanout import FanOut
+from mipplan.pipeline.fanout import Edge, FanOut
 from mipplan.pipeline.laws import (
     MIXED,
+    STAGGER,
+    WINDOW,
+    CollectionWindow,
     Discipline,
     Dispatch,
     DispatchLaw,
     Laws,
+    ServerTime,
     Stagger,
     are_timed,
     check_law,
-    check_stagger,
     common_law,
     duties_text,
-    stagger_text,
+    server_habits,
+    times_text,
 )
-from mipplan.pipeline.model import Edge, Join, Pipeline, Stage
+from mipplan.pipeline.model import Join, Pipeline, Stage
 from mipplan.pipeline.schema import read_slo
 from mipplan.pipeline.systems import (
     FIRST_RETRY_NS,
@@ -24,10 +28,10 @@ from mipplan.pipeline.systems import (
     MOST_ROUTED,
     SYSTEMS,
     Collecting,
-    CollectionWindow,
     Routing,
     ServingSystem,
     System,
+    collecting_for,
     read_system,
     systems_of,
 )
@@ -38,7 +42,9 @@ __all__ = [
     "LONGEST_RETRY_NS",
     "MIXED",
     "MOST_ROUTED",
+    "STAGGER",
     "SYSTEMS",
+    "WINDOW",
     "AccuracyKind",
     "AccuracyRule",
     "Collecting",
@@ -52,6 +58,7 @@ __all__ = [
     "Laws",
     "Pipeline",
     "Routing",
+    "ServerTime",
     "ServingSystem",
     "Stage",
     "Stagger",
@@ -60,8 +67,8 @@ __all__ = [
     "are_timed",
     "check_accuracy",
     "check_law",
-    "check_stagger",
     "choosing",
+    "collecting_for",
     "combinations",
     "common_law",
     "duties_text",
@@ -69,7 +76,8 @@ __all__ = [
     "pinned",
     "read_slo",
     "read_system",
-    "stagger_text",
+    "server_habits",
     "systems_of",
+    "times_text",
     "ways",
 ]

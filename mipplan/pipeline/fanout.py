@@ -1,4 +1,4 @@
-"""How many tokens an edge makes of one."""
+"""Edges: what they make of a token, how many, with which probability and after which delay."""
 
 from __future__ import annotations
 
@@ -145,3 +145,27 @@ def choice_problem(values: Sequence[int], weights: Sequence[float]) -> str | Non
     if not 0 < total < math.inf:
         return "the weights must not all be 0, and their sum must be finite"
     return mean_problem(math.fsum(v * (float(w) / total) for v, w in zip(values, weights, strict=True)))
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A directed edge: with `probability` a parent token makes `fanout` tokens, `delay_ns` later.
+
+    Where they depend on the variant that the parent runs, both are those of the one it runs, and all are at hand.
+    """
+
+    parent: str
+    child: str
+    delay_ns: int = 0
+    probability: float = 1.0
+    fanout: FanOut = field(default_factory=FanOut)
+    probabilities: tuple[
+        tuple[str, float], ...
+    ] = ()  # By variant of the parent; () where they do not differ.
+    fanouts: tuple[tuple[str, FanOut], ...] = ()
+
+    def under(self, variant: str) -> tuple[float, FanOut]:
+        """Probability and fan-out if the parent runs that variant."""
+        return dict(self.probabilities).get(variant, self.probability), dict(self.fanouts).get(
+            variant, self.fanout
+        )

@@ -1,17 +1,35 @@
 """When a batch is made, and which tokens it takes: what a server has to do for a guarantee to hold.
 
 A *law* says when an idle replica takes a batch. Each has its theorem in [theory, section 11][11-dispatch-laws], and a
-page that says which one a server needs.
+page that says which one a server needs. Servers take times beside their batches: one between outputs (stagger), and one
+for collecting a batch (window). Of each, a pipeline says one for its eager stages, and a stage one of its own.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from typing import Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from mipplan.core import Fault, Faults, InputError, format_duration, listed, shown, suggestion, to_ns
+import networkx as nx
+
+from mipplan.core import (
+    Fault,
+    Faults,
+    InputError,
+    duration_text,
+    format_duration,
+    listed,
+    shown,
+    suggestion,
+    to_ns,
+)
+
+if TYPE_CHECKING:
+    from mipplan.pipeline.model import Pipeline
 
 
 class DispatchLaw(StrEnum):
@@ -44,8 +62,8 @@ Dispatch: TypeAlias = str | Mapping[str, str] | None
 #: Seconds between the outputs of a batch: at all stages, at some of them by name, or None: as was said elsewhere.
 Stagger: TypeAlias = float | Mapping[str, float] | None
 
-#: The outputs of a batch are at most 1 s apart, because more is surely mistaken.
-MAX_STAGGER_NS: Final = 1_000_000_000
+#: Seconds of collecting at all stages, at some of them by name, or None: as was said elsewhere.
+CollectionWindow: TypeAlias = float | Mapping[str, float] | None
 
 _LAWS = "eager, paced or timed"
 #: What a plan says where its stages do not have one law.
@@ -77,28 +95,11 @@ def read_laws(dispatch: Dispatch, stages: Collection[str]) -> dict[str, Dispatch
     return by_stage("dispatch", dispatch, stages, check_law)
 
 
-def read_stagger(stagger_s: Stagger, stages: Collection[str]) -> dict[str, int]:
-    """Return the stagger of every stage that one is given for, in nanoseconds.
-
-    Raises `InputError` listing every stage that there is not, and all that is no time from 0 to one second.
-    """
-    return by_stage("stagger_s", stagger_s, stages, check_stagger)
-
-
 def check_law(law: object, place: str = "dispatch") -> DispatchLaw:
     """Return a dispatch law by its word; raises `InputError` if it is none."""
     if law not in list(DispatchLaw):
         raise InputError.one(place, f"expected {_LAWS}, found {shown(law)}")
     return DispatchLaw(str(law))
-
-
-def check_stagger(stagger_s: object, place: str = "stagger_s") -> int:
-    """Return a stagger in nanoseconds; raises `InputError` if it is no time from 0 to one second."""
-    stagger_ns = to_ns(stagger_s)
-    if stagger_ns is None or not 0 <= stagger_ns <= MAX_STAGGER_NS:
-        message = f"expected seconds from 0 to 1, such as 1e-6, found {shown(stagger_s)}"
-        raise InputError.one(place, message)
-    return stagger_ns
 
 
 def by_stage(
@@ -119,21 +120,96 @@ def by_stage(
     return found
 
 
-def stagger_text(staggers_ns: Mapping[str, int]) -> str:
-    """Say how far apart the outputs of a batch go on, at the stages where they do not go on at once."""
-    stages: dict[int, list[str]] = {}
-    for stage, stagger_ns in staggers_ns.items():
-        if stagger_ns:
-            stages.setdefault(stagger_ns, []).append(stage)
-    return "; ".join(f"{format_duration(ns)} apart at {', '.join(named)}" for ns, named in stages.items())
-
-
 def are_timed(laws: Laws) -> bool:
     """Whether all stages are timed, so that every run is the replay."""
     return all(law is DispatchLaw.TIMED for law in laws.values())
 
 
-def duties_text(laws: Laws) -> str:
-    """Say what voids a guarantee under these laws, in one sentence."""
-    kept = "; ".join(DUTIES[law] for law in DispatchLaw if law in laws.values())
+def duties_text(laws: Laws, *, collects: bool = False) -> str:
+    """Say what voids a guarantee under these laws, in one sentence; eager stages may collect batches."""
+    duties = dict(DUTIES)
+    if collects:
+        duties[DispatchLaw.EAGER] = "an idle replica takes what comes at once, and begins within its window"
+    kept = "; ".join(duties[law] for law in DispatchLaw if law in laws.values())
     return f"void unless {kept}, and no batch takes longer than its table says"
+
+
+# --- times of servers beside their batches ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ServerTime:
+    """A time of the servers of stages, as files and arguments say it."""
+
+    key: str
+    """Of stages and pipelines in files, and of the nodes of a graph."""
+    argument: str
+    """Of functions, and of a pipeline, in seconds."""
+    field: str
+    """Of a stage, in nanoseconds."""
+    most_ns: int
+    """More is surely mistaken."""
+    example: str
+    of_eager_stages: bool = False
+    """Whether others take none, whatever is said: their dispatcher makes the batches."""
+
+    def check(self, given_s: object, place: str | None = None) -> int:
+        """Return a time in nanoseconds; raises `InputError` if it is none, or too long."""
+        given_ns = to_ns(given_s)
+        if given_ns is None or not 0 <= given_ns <= self.most_ns:
+            most = f"expected seconds from 0 to {self.most_ns // 10**9}, such as {self.example}"
+            raise InputError.one(place or self.argument, f"{most}, found {shown(given_s)}")
+        return given_ns
+
+    def read(self, given_s: float | Mapping[str, float] | None, stages: Collection[str]) -> dict[str, int]:
+        """Return the time of every stage that one is given for, in nanoseconds.
+
+        Raises `InputError` listing every stage that there is not, and all that is no such time.
+        """
+        return by_stage(self.argument, given_s, stages, self.check)
+
+    def put(self, pipeline: Pipeline, given_s: float | Mapping[str, float] | None) -> Pipeline:
+        """Return the same pipeline with this time at all stages, or at those named. Raises `InputError` as `read`."""
+        if given_s is None:
+            return pipeline
+        given = self.read(given_s, pipeline.stages)
+        graph, made, stages = nx.DiGraph(pipeline.graph), copy.copy(pipeline), dict(pipeline.stages)
+        if len(given) == len(stages):  # what eager stages had is of no account any more
+            object.__setattr__(made, self.argument, 0.0)
+        for name, given_ns in given.items():
+            own_ns = given_ns if given_ns or getattr(made, self.argument) else None
+            changed: dict[str, Any] = {self.field: own_ns}
+            stages[name] = replace(stages[name], **changed)
+            graph.nodes[name][self.key] = duration_text(given_ns)
+        object.__setattr__(made, "graph", nx.freeze(graph))
+        object.__setattr__(made, "_stages", stages)
+        return made
+
+
+#: Between the outputs of a batch, one after another on their way to other stages.
+STAGGER: Final = ServerTime("stagger", "stagger_s", "stagger_ns", 1_000_000_000, "1e-6")
+#: A replica that took a token takes more that come, for at most so long before the batch begins.
+WINDOW: Final = ServerTime("window", "window_s", "window_ns", 60_000_000_000, "0.01", of_eager_stages=True)
+SERVER_TIMES: Final = (STAGGER, WINDOW)
+
+
+def server_habits(pipeline: Pipeline, laws: Laws) -> list[str]:
+    """Say what servers are planned to take beside their batches, in sentences."""
+    apart = times_text(pipeline.staggers_ns(laws), "up to {} apart")
+    collected = times_text(pipeline.windows_ns(laws), "up to {}")
+    said = {
+        "idle replicas are planned to collect a batch for": collected,
+        "outputs of a batch are planned to go on": apart,
+    }
+    return [f"{what} {how}" for what, how in said.items() if how]
+
+
+def times_text(times_ns: Mapping[str, int], how: str) -> str:
+    """Say which stages have a time that is not 0, the same ones together: ``200 us apart at a, b``."""
+    stages: dict[int, list[str]] = {}
+    for stage, time_ns in times_ns.items():
+        if time_ns:
+            stages.setdefault(time_ns, []).append(stage)
+    return "; ".join(
+        how.format(format_duration(ns)) + f" at {', '.join(named)}" for ns, named in stages.items()
+    )

@@ -6,7 +6,7 @@ import copy
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
@@ -15,22 +15,31 @@ import networkx as nx
 
 from mipplan.core import (
     NS_PER_S,
-    Fault,
-    Faults,
     FieldOf,
     InputError,
     LongestPaths,
     Slo,
     duration_text,
-    name_problem,
     plain,
     seconds_to_ns,
 )
 from mipplan.documents import AnyPath, Document, FieldPath, read_yaml, shipped_path
 from mipplan.pipeline.accuracy import AccuracyRule
-from mipplan.pipeline.fanout import FanOut
-from mipplan.pipeline.laws import Dispatch, DispatchLaw, Laws, Stagger, check_stagger, read_laws, read_stagger
-from mipplan.pipeline.parts import edge_document, edge_fields, stage_document, stage_fields
+from mipplan.pipeline.fanout import Edge
+from mipplan.pipeline.laws import (
+    SERVER_TIMES,
+    STAGGER,
+    WINDOW,
+    CollectionWindow,
+    Discipline,
+    Dispatch,
+    DispatchLaw,
+    Laws,
+    ServerTime,
+    Stagger,
+    read_laws,
+)
+from mipplan.pipeline.parts import check_arguments, edge_document, edge_fields, stage_document, stage_fields
 from mipplan.pipeline.schema import PipelineEntry, parse_pipeline, read_slo
 
 #: Graph attribute that keeps the order of the edges in the file: NetworkX groups edges by their parent.
@@ -64,6 +73,7 @@ class Stage:
     dispatch: DispatchLaw = DispatchLaw.EAGER  # When the stage's server makes a batch.
     # Of this stage, whatever its law; None for the pipeline's if it is eager, else 0.
     stagger_ns: int | None = None
+    window_ns: int | None = None  # The same, but none where the stage is not eager.
     variants: tuple[
         str, ...
     ] = ()  # The models that a plan may choose from, `model` among them; () for it alone.
@@ -85,30 +95,6 @@ class Stage:
         return self.batch_min <= cap and (self.batch_max is None or cap <= self.batch_max)
 
 
-@dataclass(frozen=True)
-class Edge:
-    """A directed edge: with `probability` a parent token makes `fanout` tokens, `delay_ns` later.
-
-    Where they depend on the variant that the parent runs, both are those of the one it runs, and all are at hand.
-    """
-
-    parent: str
-    child: str
-    delay_ns: int = 0
-    probability: float = 1.0
-    fanout: FanOut = field(default_factory=FanOut)
-    probabilities: tuple[
-        tuple[str, float], ...
-    ] = ()  # By variant of the parent; () where they do not differ.
-    fanouts: tuple[tuple[str, FanOut], ...] = ()
-
-    def under(self, variant: str) -> tuple[float, FanOut]:
-        """Probability and fan-out if the parent runs that variant."""
-        return dict(self.probabilities).get(variant, self.probability), dict(self.fanouts).get(
-            variant, self.fanout
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class Pipeline:
     """A pipeline of stages, checked when made.
@@ -117,8 +103,8 @@ class Pipeline:
     ----------
     graph : networkx.DiGraph
         Nodes are stage names. Node attributes ``model``, ``variants``, ``hardware``, ``batch``, ``replicas``, ``join``,
-        ``dispatch``, ``stagger`` and edge attributes ``delay``, ``probability``, ``fanout`` are written exactly as in
-        the file (``delay="1ms"``). The graph is copied and frozen.
+        ``dispatch``, ``stagger``, ``window`` and edge attributes ``delay``, ``probability``, ``fanout`` are written
+        exactly as in the file (``delay="1ms"``). The graph is copied and frozen.
     slo_s : float or None
         End-to-end latency objective in seconds.
     name : str
@@ -129,6 +115,11 @@ class Pipeline:
         Of which quantile the objective is, over what windows, and further quantiles.
     accuracy : AccuracyRule
         How the accuracies of the variants that stages run make that of the pipeline; also as in the file (``"sum"``).
+    window_s : float
+        Seconds for which a replica that took a token collects more before the batch begins, at most, at eager stages
+        without a ``window`` of their own.
+    discipline : Discipline
+        Of all queues: which waiting tokens a batch takes first.
 
     Raises
     ------
@@ -146,25 +137,30 @@ class Pipeline:
     stagger_s: float = 0.0
     slo: Slo = field(default_factory=Slo)
     accuracy: AccuracyRule = field(default_factory=AccuracyRule)
+    window_s: float = 0.0
+    discipline: Discipline = Discipline.OLDEST_FIRST
     _stages: dict[str, Stage] = field(init=False, repr=False)
     _edges: tuple[Edge, ...] = field(init=False, repr=False)
     _order: tuple[str, ...] = field(init=False, repr=False)
     _document: Document = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        _check_arguments(self.graph, self.slo_s, self.name, self.stagger_s)
+        times_s = {time.argument: getattr(self, time.argument) for time in SERVER_TIMES}
+        check_arguments(self.graph, self.slo_s, self.name, times_s, self.discipline)
         graph = copy.deepcopy(nx.DiGraph(self.graph))
         # In file order where it is known; edges added since then follow.
         known = [arc for arc in graph.graph.get(EDGE_ORDER, ()) if graph.has_edge(*arc)]
         arcs = tuple(dict.fromkeys([*known, *graph.edges]))
         raw = {
-            "stagger": duration_text(seconds_to_ns(self.stagger_s)),
+            **{time.key: duration_text(seconds_to_ns(times_s[time.argument])) for time in SERVER_TIMES},
+            "discipline": str(self.discipline),
             "accuracy": self.accuracy,
             "stages": {name: plain(attributes) for name, attributes in graph.nodes(data=True)},
             "edges": [{**plain(graph.edges[arc]), "from": arc[0], "to": arc[1]} for arc in arcs],
         }
         entry = parse_pipeline(Document(raw, "pipeline"))
         object.__setattr__(self, "accuracy", entry.accuracy)
+        object.__setattr__(self, "discipline", Discipline(entry.discipline))
         graph.graph[EDGE_ORDER] = arcs
         # No file and line are known; the name stands for them.
         self._complete(graph, entry, Document(None, f"pipeline {self.name!r}"))
@@ -236,14 +232,30 @@ class Pipeline:
 
         As is said for all or for those named, else by the file, under these laws. Raises `InputError` as `staggered`.
         """
-        laws = self.laws() if laws is None else laws
-        given = {} if stagger_s is None else read_stagger(stagger_s, self._stages)
-        general_ns = seconds_to_ns(self.stagger_s) if self.stagger_s else 0
-        found = dict.fromkeys(self._stages, 0)
-        for name in {edge.parent for edge in self._edges}:
-            eager_ns = general_ns if laws[name] is DispatchLaw.EAGER else 0
-            own_ns = self._stages[name].stagger_ns
-            found[name] = given.get(name, eager_ns if own_ns is None else own_ns)
+        found = self._times_ns(STAGGER, laws, stagger_s)
+        parents = {edge.parent for edge in self._edges}
+        return {name: stagger_ns if name in parents else 0 for name, stagger_ns in found.items()}
+
+    def windows_ns(self, laws: Laws | None = None, window_s: CollectionWindow = None) -> dict[str, int]:
+        """Return for how long a replica of each stage collects a batch, at most, ns; 0 where it is not eager.
+
+        As is said for all or for those named, else by the file. Raises `InputError` as `collecting`.
+        """
+        return self._times_ns(WINDOW, laws, window_s)
+
+    def _times_ns(
+        self, time: ServerTime, laws: Laws | None, given_s: float | Mapping[str, float] | None
+    ) -> dict[str, int]:
+        """Of every stage: as is given, else its own, else the pipeline's if it is eager, else 0."""
+        given = {} if given_s is None else time.read(given_s, self._stages)
+        general_s, found = getattr(self, time.argument), dict.fromkeys(self._stages, 0)
+        general_ns = seconds_to_ns(general_s) if general_s else 0
+        for name, stage in self._stages.items():
+            is_eager = (stage.dispatch if laws is None else laws[name]) is DispatchLaw.EAGER
+            own_ns = getattr(stage, time.field)
+            if is_eager or not time.of_eager_stages:
+                otherwise = general_ns if is_eager else 0
+                found[name] = given.get(name, otherwise if own_ns is None else own_ns)
         return found
 
     def staggered(self, stagger_s: Stagger) -> Pipeline:
@@ -254,19 +266,17 @@ class Pipeline:
         InputError
             Listing every stage that there is not, and all that is no time from 0 to one second.
         """
-        if stagger_s is None:
-            return self
-        given, graph, made = read_stagger(stagger_s, self._stages), nx.DiGraph(self.graph), copy.copy(self)
-        stages = dict(self._stages)
-        if len(given) == len(stages):  # what eager stages had is of no account any more
-            object.__setattr__(made, "stagger_s", 0.0)
-        for name, stagger_ns in given.items():
-            own_ns = stagger_ns if stagger_ns or made.stagger_s else None
-            stages[name] = replace(stages[name], stagger_ns=own_ns)
-            graph.nodes[name]["stagger"] = duration_text(stagger_ns)
-        object.__setattr__(made, "graph", nx.freeze(graph))
-        object.__setattr__(made, "_stages", stages)
-        return made
+        return STAGGER.put(self, stagger_s)
+
+    def collecting(self, window_s: CollectionWindow) -> Pipeline:
+        """Return the same pipeline whose eager stages, or those named, collect batches for up to so many seconds.
+
+        Raises
+        ------
+        InputError
+            Listing every stage that there is not, and all that is no time from 0 to a minute.
+        """
+        return WINDOW.put(self, window_s)
 
     def asking(
         self, slo: object = None, *, per_s: float | None = None, share: float | None = None
@@ -305,8 +315,11 @@ class Pipeline:
         document: dict[str, Any] = {"name": self.name}
         if self.slo_ns is not None:
             document["slo"] = self.slo.to_document(self.slo_ns)
-        if self.stagger_s:
-            document["stagger"] = duration_text(seconds_to_ns(self.stagger_s))
+        if self.discipline is not Discipline.OLDEST_FIRST:
+            document["discipline"] = str(self.discipline)
+        for time in SERVER_TIMES:
+            if general_s := getattr(self, time.argument):
+                document[time.key] = duration_text(seconds_to_ns(general_s))
         if self.accuracy != AccuracyRule():
             document["accuracy"] = self.accuracy.to_document()
         document["stages"] = {
@@ -348,6 +361,8 @@ class Pipeline:
         object.__setattr__(pipeline, "slo", slo)
         object.__setattr__(pipeline, "name", entry.name)
         object.__setattr__(pipeline, "stagger_s", entry.stagger / NS_PER_S)
+        object.__setattr__(pipeline, "window_s", entry.window / NS_PER_S)
+        object.__setattr__(pipeline, "discipline", Discipline(entry.discipline))
         object.__setattr__(pipeline, "accuracy", entry.accuracy)
         pipeline._complete(graph, entry, document)
         return pipeline
@@ -377,21 +392,3 @@ class Pipeline:
 
     def _identity(self) -> str:
         return json.dumps(self.to_document())
-
-
-def _check_arguments(graph: object, slo_s: object, name: object, stagger_s: object) -> None:
-    """Report what is wrong with the arguments themselves; the document checks come after."""
-    faults = Faults()
-    if not isinstance(graph, nx.DiGraph) or isinstance(graph, nx.MultiDiGraph):
-        faults.add(Fault("graph", f"expected a networkx.DiGraph, found {type(graph).__name__}"))
-    if slo_s is not None:
-        try:
-            usable = not isinstance(slo_s, bool) and seconds_to_ns(float(slo_s)) >= 1  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            usable = False
-        if not usable:
-            faults.add(Fault("slo_s", f"expected a positive number of seconds, found {slo_s!r}"))
-    if (problem := name_problem(name)) is not None:
-        faults.add(Fault("name", problem))
-    faults.take(lambda: check_stagger(stagger_s))
-    faults.check()

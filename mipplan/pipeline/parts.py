@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mipplan.core import duration_text
-from mipplan.pipeline.fanout import FanOut
-from mipplan.pipeline.laws import DispatchLaw
+import networkx as nx
+
+from mipplan.core import Fault, Faults, check_one_of, duration_text, name_problem, seconds_to_ns
+from mipplan.pipeline.fanout import Edge, FanOut
+from mipplan.pipeline.laws import SERVER_TIMES, Discipline, DispatchLaw
 from mipplan.pipeline.schema import Distribution, EdgeEntry, PipelineEntry, Range, StageEntry
 
 if TYPE_CHECKING:
-    from mipplan.pipeline.model import Edge, Stage
+    from mipplan.pipeline.model import Stage
 
 
 def edge_fields(raw: EdgeEntry, models: Mapping[str, str]) -> dict[str, Any]:
@@ -69,6 +72,7 @@ def stage_fields(name: str, raw: StageEntry, merging: bool, pipeline: PipelineEn
         "join": raw.join or ("all" if merging else "each"),
         "dispatch": DispatchLaw(raw.dispatch or pipeline.dispatch),
         "stagger_ns": raw.stagger or (raw.stagger if pipeline.stagger else None),
+        "window_ns": raw.window or (raw.window if pipeline.window else None),
         "variants": variants,
         "accuracies": accuracies,
     }
@@ -97,6 +101,8 @@ def stage_document(stage: Stage, merging: bool) -> dict[str, Any]:
         document["dispatch"] = str(stage.dispatch)
     if stage.stagger_ns is not None:
         document["stagger"] = duration_text(stage.stagger_ns)
+    if stage.window_ns is not None:
+        document["window"] = duration_text(stage.window_ns)
     return document
 
 
@@ -118,3 +124,25 @@ def edge_document(edge: Edge) -> dict[str, Any]:
         return {**document, "fanout": {name: fanout.to_document() for name, fanout in edge.fanouts}}
     fanout = edge.fanout.to_document()
     return document if fanout == 1 else {**document, "fanout": fanout}
+
+
+def check_arguments(
+    graph: object, slo_s: object, name: object, times_s: Mapping[str, object], discipline: object
+) -> None:
+    """Report what is wrong with the arguments themselves; the document checks come after."""
+    faults = Faults()
+    if not isinstance(graph, nx.DiGraph) or isinstance(graph, nx.MultiDiGraph):
+        faults.add(Fault("graph", f"expected a networkx.DiGraph, found {type(graph).__name__}"))
+    if slo_s is not None:
+        try:
+            usable = not isinstance(slo_s, bool) and seconds_to_ns(float(slo_s)) >= 1  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            usable = False
+        if not usable:
+            faults.add(Fault("slo_s", f"expected a positive number of seconds, found {slo_s!r}"))
+    if (problem := name_problem(name)) is not None:
+        faults.add(Fault("name", problem))
+    for time in SERVER_TIMES:
+        faults.take(partial(time.check, times_s[time.argument]))
+    faults.take(lambda: check_one_of("discipline", discipline, Discipline))
+    faults.check()

@@ -38,7 +38,7 @@ from mipplan.documents import (
 )
 from mipplan.pipeline.accuracy import AccuracyRule, accuracy_problem, read_rule
 from mipplan.pipeline.fanout import choice_problem, mean_problem
-from mipplan.pipeline.laws import MAX_STAGGER_NS, DispatchLaw
+from mipplan.pipeline.laws import STAGGER, WINDOW, Discipline, DispatchLaw
 from mipplan.pipeline.variants import ByVariant, edge_findings, mark_variants, rule_findings
 
 #: Batch caps and replica counts are at most a million, because larger ones are surely mistaken and would overflow sums.
@@ -65,10 +65,17 @@ def _law_problem(value: object) -> str | None:
     return None if value in list(DispatchLaw) else f"expected eager, paced or timed, found {shown(value)}"
 
 
-def _stagger(ns: int) -> int:
-    if ns > MAX_STAGGER_NS:
-        raise ValueError(f"expected at most {duration_text(MAX_STAGGER_NS)}, found {duration_text(ns)}")
-    return ns
+def _discipline_problem(value: object) -> str | None:
+    return None if value in list(Discipline) else f"expected oldest_first or fifo, found {shown(value)}"
+
+
+def _at_most(most_ns: int) -> AfterValidator:
+    def check(ns: int) -> int:
+        if ns > most_ns:
+            raise ValueError(f"expected at most {duration_text(most_ns)}, found {duration_text(ns)}")
+        return ns
+
+    return AfterValidator(check)
 
 
 def _kind(value: object) -> str | None:
@@ -91,7 +98,9 @@ def _forms(expected: str) -> Discriminator:
 _Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 _Mean = Annotated[float, checked_by(mean_problem)]
 _Law = Annotated[Literal["eager", "paced", "timed"], checked_by(_law_problem)]
-_Stagger = Annotated[Duration, AfterValidator(_stagger)]
+_Discipline = Annotated[Literal["oldest_first", "fifo"], checked_by(_discipline_problem)]
+_Stagger = Annotated[Duration, _at_most(STAGGER.most_ns)]
+_Window = Annotated[Duration, _at_most(WINDOW.most_ns)]
 _One = Tag(f"{TAG_MARK}one")
 _List = Tag(f"{TAG_MARK}list")
 _Mapping = Tag(f"{TAG_MARK}mapping")
@@ -181,6 +190,7 @@ class StageEntry(StrictEntry):
     join: Annotated[Literal["each", "all"], checked_by(_join_problem)] | None = None
     dispatch: _Law | None = None
     stagger: _Stagger | None = None
+    window: _Window | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -263,13 +273,16 @@ def _percent(text: str) -> float:
 class PipelineEntry(StrictEntry):
     """A whole document; times in nanoseconds.
 
-    `dispatch` is for the stages that name no law of their own, `stagger` for the eager ones that name none of theirs.
+    `dispatch` is for the stages that name no law of their own, `stagger` and `window` for the eager ones that name none
+    of theirs; the `discipline` is that of all queues.
     """
 
     name: Name = "pipeline"
     slo: Annotated[tuple[int, Slo], BeforeValidator(read_slo)] | None = None
     dispatch: _Law = "eager"
+    discipline: _Discipline = "oldest_first"
     stagger: _Stagger = 0
+    window: _Window = 0
     accuracy: Annotated[AccuracyRule, BeforeValidator(read_rule)] = AccuracyRule()
     stages: dict[str, StageEntry] = Field(min_length=1, max_length=MAX_STAGES)
     edges: list[EdgeEntry] = Field(default_factory=list, max_length=MAX_EDGES)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from mipplan.core import (
     Fault,
@@ -27,9 +27,8 @@ from mipplan.core import (
     parse_duration_ns,
     shown,
     suggestion,
-    to_ns,
 )
-from mipplan.pipeline.laws import Discipline, by_stage
+from mipplan.pipeline.laws import WINDOW, CollectionWindow, Discipline
 
 
 class Routing(StrEnum):
@@ -101,7 +100,7 @@ class ServingSystem:
             faults.take(partial(check_one_of, f"system.{field}", getattr(self, field), words))
         for field in ("window_ns", "stagger_ns", "stale_ns"):
             value = getattr(self, field)
-            if not is_whole(value) or not 0 <= value <= MAX_WINDOW_NS:
+            if not is_whole(value) or not 0 <= value <= WINDOW.most_ns:
                 faults.add(
                     Fault(f"system.{field}", f"expected a time from 0 to 60 s in ns, found {shown(value)}")
                 )
@@ -161,12 +160,8 @@ class ServingSystem:
         return f"{self.name} ({', '.join(parts)})"
 
 
-#: A window is at most a minute, because more is surely mistaken.
-MAX_WINDOW_NS: Final = 60_000_000_000
 #: A system by its name with what is other than usual (``"ray:window=100ms,ongoing=8"``), itself, or None.
 System: TypeAlias = str | ServingSystem | None
-#: Seconds of collecting at all stages, at some of them by name, or None: as the system does.
-CollectionWindow: TypeAlias = float | Mapping[str, float] | None
 
 _REGISTER = (
     ServingSystem("central", "the serving model (docs/theory.md, section 1)", discipline=None),
@@ -206,6 +201,11 @@ _REGISTER = (
 )
 #: Laws of serving systems by name.
 SYSTEMS: Mapping[str, ServingSystem] = MappingProxyType({system.name: system for system in _REGISTER})
+
+
+def collecting_for(window_ns: int) -> ServingSystem:
+    """The law of a stage whose replicas collect batches for up to so long, and nothing else."""
+    return replace(SYSTEMS["central"], window_ns=window_ns)
 
 
 def _whole(text: str) -> int:
@@ -270,14 +270,7 @@ def systems_of(
     """
     faults = Faults()
     read = faults.take(lambda: read_system("central" if system is None else system))
-    windows = faults.take(lambda: by_stage("window_s", window_s, stages, _check_window))
+    windows = faults.take(lambda: WINDOW.read(window_s, stages) if window_s is not None else {})
     faults.check()
     found = dict.fromkeys(stages, read.value)
     return found | {stage: replace(read.value, window_ns=ns) for stage, ns in windows.value.items()}
-
-
-def _check_window(window_s: object, place: str) -> int:
-    window_ns = to_ns(window_s)
-    if window_ns is None or not 0 <= window_ns <= MAX_WINDOW_NS:
-        raise InputError.one(place, f"expected seconds from 0 to 60, such as 0.01, found {shown(window_s)}")
-    return window_ns

@@ -71,7 +71,7 @@ def plan(
     accuracy: float | None = None,
     energy: EnergyTerms | None = None,
     dispatch: Dispatch = None,
-    discipline: str = "oldest_first",
+    discipline: str | None = None,
     certificate: str = CertificateKind.CLASSIC,
     runs: RunClass | None = None,
     per_s: float | None = None,
@@ -120,12 +120,12 @@ def plan(
     dispatch : {"eager", "paced", "timed"}, or mapping of str to such, optional
         When a batch is made: at all stages, or at those named; by default as the pipeline says. Where all stages are
         timed the replay is the certificate: the plan is refined (`mipplan.refine`), without headroom or budget.
-    discipline : {"oldest_first", "fifo"}
-        Which waiting tokens a batch takes first. ``fifo``, by arrival at the stage, is what Triton and mosec do.
+    discipline : {"oldest_first", "fifo"}, optional
+        Which waiting tokens a batch takes first, by default as the pipeline says; ``fifo`` is what Triton and mosec do.
     certificate : {"classic", "sharp", "auto"}
         By which theorem the plan is certified. The sharp one is never above the classic one, and takes longer: the plan
         is the cheapest found (`mipplan.sharpen`), never dearer, and rarely proven the cheapest there is. ``"auto"``
-        takes it for the guarantee ``"trace"``, without a budget, on workloads of up to 100,000 tokens.
+        takes it for the guarantee ``"trace"``, without budget and window, on workloads of up to 100,000 tokens.
     runs : RunClass, optional
         The runs that a sharp certificate, or one of ``fifo`` queues, is to hold for; by default the serving model's, in
         which batches may be early. Of ``fifo`` queues little is known then: say what share of its table a batch takes.
@@ -159,6 +159,7 @@ def plan(
     The method: [section 5][5-the-exact-method]. [Accuracy][accuracy-of-a-pipeline], [energy][what-is-proven-of-energy].
     """
     started, by_budget = time.monotonic(), budget_usd_per_hour is not None
+    discipline = discipline or pipeline.discipline
     asked_for = partial(asked_objective, pipeline, slo_s, quantile, seed, per_s, share, guarantee, by_budget)
     check_all(
         lambda: read_traces(trace),
@@ -183,8 +184,8 @@ def plan(
         lambda: check_laws(pipeline, dispatch, discipline),
     )
     traces, laws = read_traces(trace), check_laws(pipeline, dispatch, discipline)
-    how = laws, discipline, guarantee, certificate, runs, headroom
-    by_replay = check_theorem(*how, budget_usd_per_hour, energy)
+    how = laws, discipline, guarantee, certificate, runs, headroom, budget_usd_per_hour, energy
+    by_replay = check_theorem(*how)
     by_arrival = discipline == Discipline.FIFO and not by_replay
     # A solver that does not work here is found before any work. Without a formulation by name "auto" stays "auto".
     resolved = resolve_solver(solver)
@@ -227,16 +228,15 @@ def plan(
         if budget is not None:
             return partial(maker.fastest, budget)
         is_classic = by_arrival or certificate == CertificateKind.CLASSIC or asked.envelope is not None
-        sharp_on = () if is_classic else maker.request.workloads
-        if is_classic or resolve_certificate(certificate, sharp_on, runs) is CertificateKind.CLASSIC:
+        how = certificate, () if is_classic else maker.request.workloads, runs
+        if is_classic or resolve_certificate(*how, collects=asked.collects) is CertificateKind.CLASSIC:
             return partial(cheapest, maker)
         first = maker.hurried().cheapest()
         ending["time_limit_s"] = 1e-3 if first.limit is Limit.INTERRUPT else limits.deadline.limit_s()
         return partial(from_front("sharpen"), first, traces, runs=runs, **ending)
 
-    if not chooses:
-        return answering(asked, limits)()
-    best: Plan = from_front("best_combination", "mipplan.variants")(asked, answering, limits)
+    combine = from_front("best_combination", "mipplan.variants") if chooses else None
+    best: Plan = combine(asked, answering, limits) if combine else answering(asked, limits)()
     return best
 
 

@@ -35,7 +35,7 @@ from mipplan.refinement.problem import Domains, RefinementProblem, find_options,
 from mipplan.refinement.result import ASSUMING, OPTIMAL, conclude, record_refinement
 from mipplan.refinement.samples import OtherSamples
 from mipplan.refinement.search import RefinementSearch
-from mipplan.replayer import CacheParams, StageReplays, features_of, replay, resolve_engine
+from mipplan.replayer import CacheParams, StageReplays, plan_features, replay, resolve_engine
 from mipplan.result import (
     CertificateKind,
     Choice,
@@ -65,7 +65,7 @@ class Refining:
         self.limits.report(f"refining on {sum(len(one.trace) for one in self.samples):,} queries")
         base, params, asked = self.base, self.params, self.base.objective
         started = time.monotonic()
-        self._engine = resolve_engine(self.engine, features_of(base.laws.values()))
+        self._engine = resolve_engine(self.engine, plan_features(base))
         self._workloads = [realise(base.pipeline, sample.trace, sample.seed) for sample in self.samples]
         pivot, *others = self._workloads
         self._problem = state_problem(

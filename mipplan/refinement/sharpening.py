@@ -162,6 +162,9 @@ def _check_objective(plan: Plan) -> None:
         raise InputError.one(
             "plan", "is for fifo queues, and the sharp certificate is about the oldest first"
         )
+    if plan.collects:
+        message = "collects batches before they begin (window); the sharp certificate is about such as begin at once"
+        raise InputError.one("plan", message)
     if plan.energy is not None and plan.energy.binds:
         raise InputError.one(
             "plan", "has a cap on power or a price of energy, which sharpening does not keep"

@@ -28,7 +28,7 @@ from mipplan.replayer import (
     EngineFeature,
     ServiceNoise,
     StageReplays,
-    features_of,
+    plan_features,
     resolve_engine,
 )
 from mipplan.result import Choice, Plan
@@ -203,7 +203,7 @@ class _Draw:
 
 def find_engine(plan: Plan) -> Engine:
     """The fastest engine that can replay any plan of these laws with random service times."""
-    return resolve_engine("auto", features_of(plan.laws.values()) | {EngineFeature.RANDOM_SERVICE})
+    return resolve_engine("auto", plan_features(plan) | {EngineFeature.RANDOM_SERVICE})
 
 
 def _spans_by_option(domains: Domains) -> dict[tuple[str, str, int], Span]:

@@ -13,12 +13,14 @@ from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import (
     Noise,
     ReplaySettings,
+    check_constant,
     check_manner,
     check_plan,
     check_trace,
+    plan_features,
     read_settings,
 )
-from mipplan.replayer.stage_task import NEVER, Capacity, Engine, EngineFeature, Served, StageTask, features_of
+from mipplan.replayer.stage_task import NEVER, Capacity, Engine, EngineFeature, Served, StageTask
 from mipplan.replayer.stream import replay_stream
 from mipplan.replayer.walk import ChunkedReplay, replay_together
 
@@ -42,11 +44,12 @@ __all__ = [
     "StageRun",
     "StageTask",
     "Verdict",
+    "check_constant",
     "check_manner",
     "check_plan",
     "check_trace",
     "compiled",
-    "features_of",
+    "plan_features",
     "read_settings",
     "replay",
     "replay_many",

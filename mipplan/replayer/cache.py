@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import Int64
-from mipplan.pipeline import DispatchLaw
+from mipplan.pipeline import DispatchLaw, collecting_for
 from mipplan.replayer.stage_task import Capacity, Engine, StageTask
 from mipplan.tokens import Workload
 
@@ -36,6 +36,8 @@ class _Family(Protocol):
     def law(self) -> DispatchLaw: ...
     @property
     def stagger_ns(self) -> int: ...
+    @property
+    def window_ns(self) -> int: ...
 
 
 class _Option(Protocol):
@@ -59,7 +61,8 @@ class StageRun:
     """A stage replayed under one option, below given runs of the stages above it.
 
     Two runs with one number are the same. If no token waits, more replicas with the same service times change nothing;
-    `waits` is always said of a paced stage, as more of them spread its dispatches otherwise.
+    `waits` is always said of a paced stage, as more of them spread its dispatches otherwise, and of one that collects
+    batches, as more of them spread its tokens.
     """
 
     number: int
@@ -134,7 +137,8 @@ class StageReplays:
         runs = []
         for option, task, served in zip(options, tasks, self._engine.serve_many(tasks), strict=True):
             sent_ns = served.sent_ns(option.family.stagger_ns, fifo=self._fifo)
-            waits = task.pace_ns is not None or not np.array_equal(served.dispatch_ns, arrival_ns)
+            spreads = task.pace_ns is not None or task.system is not None
+            waits = spreads or not np.array_equal(served.dispatch_ns, arrival_ns)
             runs.append(StageRun(next(self._numbers), served.exit_ns, sent_ns, waits))
         return runs
 
@@ -154,6 +158,7 @@ class StageReplays:
             self._fifo,
             level,
             pace_ns=table_ns if option.family.law is DispatchLaw.PACED else None,
+            system=collecting_for(option.family.window_ns) if option.family.window_ns else None,
         )
 
     def _remember(self, key: tuple[Hashable, ...], run: StageRun) -> None:

@@ -43,9 +43,10 @@ from mipplan.replayer.settings import (
     check_plan,
     check_trace,
     engine_and_seed,
+    plan_features,
     read_settings,
 )
-from mipplan.replayer.stage_task import NEVER, Engine
+from mipplan.replayer.stage_task import NEVER, Engine, EngineFeature
 from mipplan.replayer.walk import ChunkedReplay, replay_together
 from mipplan.result import Objective, Plan, ReplayResult, resolve_slo_ns
 from mipplan.tokens import realise
@@ -83,7 +84,8 @@ def replay(
         the plan's pipeline says. With 0 all go on at once.
     system : str or ServingSystem, optional
         Batches as a serving system makes them: a key of `SYSTEMS`, with what is other than usual there
-        (``"ray:window=100ms,ongoing=8"``). Discipline and stagger are its own unless given. No certificate covers it.
+        (``"ray:window=100ms,ongoing=8"``). Discipline and stagger are its own unless given. The
+        certificate covers it if queue and order are the plan's, and window and stagger within those of its pipeline.
     window_s : float or mapping of str to float, optional
         Seconds that a replica collects, at all stages or at those named; without a system at a central queue.
     engine : str
@@ -193,6 +195,8 @@ def replay_many(
         In the order of `plans`.
     """
     asked = _read_plans(plans)
+    collecting = any(EngineFeature.SYSTEM in plan_features(plan) for plan in asked if plan.choices)
+    has_system = (system, window_s) != (None, None) or collecting
     settings = read_settings(
         asked,
         discipline,
@@ -205,7 +209,7 @@ def replay_many(
         also=[
             lambda: check_trace(trace),
             *engine_and_seed(engine, seed),
-            lambda: _check_objective(slo_s, quantile, has_system=(system, window_s) != (None, None)),
+            lambda: _check_objective(slo_s, quantile, has_system=has_system),
         ],
     )
     # By stages and queries: a little off where tokens multiply, and good enough to choose an engine.

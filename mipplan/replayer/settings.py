@@ -23,22 +23,25 @@ from mipplan.core import (
     suggestion,
 )
 from mipplan.pipeline import (
+    WINDOW,
     CollectionWindow,
     Discipline,
     Dispatch,
     DispatchLaw,
     Laws,
+    Routing,
     ServingSystem,
     Stagger,
     System,
     are_timed,
+    collecting_for,
     read_system,
     systems_of,
 )
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.schedule import ReplicaSchedule
-from mipplan.replayer.stage_task import Capacity, EngineFeature, StageTask, features_of, no_times
+from mipplan.replayer.stage_task import Capacity, EngineFeature, StageTask, no_times
 from mipplan.result import Plan, StageReplay
 from mipplan.tokens import StageTokens
 from mipplan.trace import Trace
@@ -51,8 +54,8 @@ Noise: TypeAlias = ServiceNoise | Mapping[str, ServiceNoise] | None
 class ReplaySettings:
     """What a replay is subject to; stages that `schedule` or `noise` do not name keep the plan's replicas and ℓ(k).
 
-    Without a discipline, laws or staggers, or where these do not name a stage, those of each plan hold. Under a serving
-    system's law, or with windows, every stage is eager and as the system has it.
+    Without a discipline, laws, staggers or windows, or where these do not name a stage, those of each plan hold. Under
+    a serving system's law, or with windows, every stage is eager and as the system has it.
     """
 
     discipline: Discipline | None = None
@@ -70,9 +73,13 @@ class ReplaySettings:
 
     def systems_of(self, plan: Plan) -> dict[str, ServingSystem]:
         """The law of the serving system at the stages where it is not that of eager dispatch."""
-        if not self.has_system:
-            return {}
-        found = systems_of(self.system, self.window_s, plan.pipeline.stages)
+        stages, planned_ns = plan.pipeline.stages, plan.pipeline.windows_ns(self.laws_of(plan))
+        found = {stage: collecting_for(ns) for stage, ns in planned_ns.items() if ns}
+        if self.system is not None:
+            found = systems_of(self.system, self.window_s, stages)
+        elif self.window_s is not None:
+            given_ns = WINDOW.read(self.window_s, stages)
+            found |= {stage: collecting_for(ns) for stage, ns in given_ns.items()}
         return {stage: system for stage, system in found.items() if not system.is_plain}
 
     @property
@@ -88,7 +95,7 @@ class ReplaySettings:
 
     def needed(self, plans: Iterable[Plan], *, in_pieces: bool = False) -> frozenset[EngineFeature]:
         """What an engine must be able to do to replay these plans, at once or piece by piece."""
-        paced = bool(features_of(law for plan in plans for law in self.laws_of(plan).values()))
+        paced = any(DispatchLaw.PACED in self.laws_of(plan).values() for plan in plans)
         changing = any(not schedule.capacity.is_constant for schedule in self.schedule.values())
         wanted = {
             # A paced stage may let tokens wait beyond a piece though a replica idles: nobody serves it until the next.
@@ -96,7 +103,7 @@ class ReplaySettings:
             EngineFeature.RANDOM_SERVICE: bool(self.noises),
             EngineFeature.RESUME: in_pieces,
             EngineFeature.PACED: paced,
-            EngineFeature.SYSTEM: self.has_system and any(map(self.systems_of, plans)),
+            EngineFeature.SYSTEM: any(map(self.systems_of, plans)),
         }
         return frozenset(feature for feature, wants in wanted.items() if wants)
 
@@ -133,13 +140,24 @@ class ReplaySettings:
         """Whether the plan's certificate (`mipplan.certify`) covers such a replay, whatever its theorem.
 
         It does under the plan's laws, discipline and replicas, if no batch takes longer than ℓ(k), nor less than the
-        class of runs allows that the certificate is for, and outputs are no further apart than planned.
+        class of runs allows that the certificate is for, outputs are no further apart than planned, and batches are
+        collected from one queue, for no longer than planned.
         """
         as_planned = self.discipline_of(plan) is plan.discipline and self.laws_of(plan) == plan.laws
-        as_planned = as_planned and self._sends_as_planned(plan) and not self.systems_of(plan)
+        as_planned = as_planned and self._sends_as_planned(plan) and self._collects_as_planned(plan)
         least = 0.0 if plan.runs is None else plan.runs.least_service
         within = all(noise.stays_within(least) for noise in self.noises)
         return as_planned and not self.schedule and within
+
+    def _collects_as_planned(self, plan: Plan) -> bool:
+        """Whether every stage has one queue, of which an idle replica takes at once, and begins within its window."""
+        planned_ns = plan.pipeline.windows_ns(plan.laws)
+        return all(
+            system.routing is Routing.CENTRAL
+            and system.most_waiting is None
+            and system.window_ns <= planned_ns[stage]
+            for stage, system in self.systems_of(plan).items()
+        )
 
     def _sends_as_planned(self, plan: Plan) -> bool:
         """Whether outputs are no further apart than planned, and sent on in the order of a replica's batches.
@@ -225,11 +243,35 @@ def read_settings(
                 faults.add(Fault(place, f"does not go with a serving system's law or windows: {why} there"))
     expected = "stage names to ReplicaSchedule"
     faults.add(*_entry_faults(asked, "schedule", schedule, ReplicaSchedule, expected))
+    if schedule and not has_system:
+        for plan in asked:
+            faults.take(partial(check_constant, plan))
     faults.add(*_noise_faults(asked, noise))
     faults.check()
     kept = dict(noise) if isinstance(noise, Mapping) else noise
     wanted = None if discipline is None else Discipline(discipline)
     return ReplaySettings(wanted, dict(schedule or {}), kept, dispatch, stagger_s, system, window_s)
+
+
+def check_constant(plan: Plan) -> None:
+    """Raise `InputError` if replicas of a plan cannot change in a replay: where batches are collected."""
+    if plan.collects:
+        message = "replicas are constant in replays where batches are collected: leave the window out (0 s)"
+        raise InputError.one("schedule", message)
+
+
+def check_pieces(plan: Plan) -> None:
+    """Raise `InputError` if a plan cannot be replayed piece by piece: where batches are collected."""
+    if plan.collects:
+        message = (
+            "is replayed as a whole where batches are collected: leave the window out (0 s), or use replay"
+        )
+        raise InputError.one("plan", message)
+
+
+def plan_features(plan: Plan) -> frozenset[EngineFeature]:
+    """What an engine must be able to do to replay a plan as it says."""
+    return ReplaySettings().needed([plan])
 
 
 def _check_system(plans: Sequence[Plan], system: System, window_s: CollectionWindow) -> None:

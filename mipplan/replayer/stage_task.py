@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol, TypeAlias
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import InputError, Int64, format_duration
-from mipplan.pipeline import LONGEST_RETRY_NS, DispatchLaw, ServingSystem
+from mipplan.pipeline import LONGEST_RETRY_NS, ServingSystem
 from mipplan.result import BatchAssignment, Following
 
 #: Dispatch and exit of a token that was left waiting; also "no last instant".
@@ -126,11 +126,6 @@ class EngineFeature(StrEnum):
     """Dispatches that are spread by rule P."""
     SYSTEM = "a serving system's own law"
     """Batches as a serving system makes them (`mipplan.pipeline.systems`)."""
-
-
-def features_of(laws: Iterable[DispatchLaw]) -> frozenset[EngineFeature]:
-    """What an engine must be able to do where stages are dispatched by these laws."""
-    return frozenset({EngineFeature.PACED} if DispatchLaw.PACED in laws else ())
 
 
 class Engine(Protocol):

@@ -14,7 +14,14 @@ from mipplan.pipeline import Dispatch, Stagger
 from mipplan.profiles import EnergyTerms
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.schedule import ReplicaSchedule, finishing_ns
-from mipplan.replayer.settings import Noise, ReplaySettings, check_plan, engine_and_seed, read_settings
+from mipplan.replayer.settings import (
+    Noise,
+    ReplaySettings,
+    check_pieces,
+    check_plan,
+    engine_and_seed,
+    read_settings,
+)
 from mipplan.replayer.stage_task import ALWAYS, NEVER, Served, StageTask, no_times
 from mipplan.replayer.walk import ChunkedReplay, Released
 from mipplan.result import (
@@ -106,6 +113,7 @@ def replay_stream(
         stagger_s,
         also=[
             lambda: _check_source(source),
+            lambda: check_pieces(plan),
             *engine_and_seed(engine, seed),
             lambda: None if slo_s is None else check_slo(slo_s),
             lambda: _check_count("chunk", chunk),

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.fleet import FleetPlan
-from mipplan.pipeline import MIXED, Discipline, DispatchLaw, duties_text, stagger_text
+from mipplan.pipeline import MIXED, Discipline, DispatchLaw, duties_text, server_habits
 from mipplan.profiles import power_assumption
 from mipplan.reporting.documents import (
     AdmissionReport,
@@ -107,8 +107,7 @@ def plan_report(
         remarks = [f"the certificate is {which}: it holds for runs where {plan.runs.text}", *remarks]
     if column := plan.profiles.latency_text:
         remarks = [f"batches are planned to take {column}", *remarks]
-    if apart := stagger_text(plan.pipeline.staggers_ns(plan.laws)):
-        remarks = [f"outputs of a batch are planned to go on up to {apart}", *remarks]
+    remarks = [*server_habits(plan.pipeline, plan.laws), *remarks]
     remarks = [*remarks, *([] if replayed is None else hidden_misses(replayed, plan.objective))]
     told, devices = {} if plan.energy is None else plan.choices, plan.profiles.hardware
     assumed = (power_assumption(plan.table(stage), devices[one.hardware]) for stage, one in told.items())

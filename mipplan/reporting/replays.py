@@ -205,7 +205,8 @@ def _uncovered_notes(dispatch: str, replay: ReplayReport | StreamReport) -> list
     if replay.certificate_applies:
         return []
     if getattr(replay, "systems", None):
-        return ["replay only: no theorem covers a serving system's own law"]
+        otherwise = "the plan says otherwise of queues, their order, window or stagger"
+        return [f"replay only: not certified for servers that make batches so: {otherwise}"]
     note = (
         "the certificate does not cover this run: dispatch, queues, stagger, replicas or service times are not as "
         "planned"

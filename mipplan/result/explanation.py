@@ -307,11 +307,11 @@ def proof_text(status: str, kind: str, *, has_budget: bool = False, timed: bool 
     return None
 
 
-def laws_text(laws: Laws, discipline: Discipline) -> str | None:
+def laws_text(laws: Laws, discipline: Discipline, *, collects: bool = False) -> str | None:
     """Say by which laws stages are dispatched and what voids the guarantee; None if they do what most servers do."""
-    if common_law(laws) == DispatchLaw.EAGER and discipline is Discipline.OLDEST_FIRST:
+    if common_law(laws) == DispatchLaw.EAGER and discipline is Discipline.OLDEST_FIRST and not collects:
         return None
-    return f"{common_law(laws)}, {discipline.replace('_', ' ')}: {duties_text(laws)}"
+    return f"{common_law(laws)}, {discipline.replace('_', ' ')}: {duties_text(laws, collects=collects)}"
 
 
 def summary_figures(plan: Plan) -> tuple[tuple[str, str | None], ...]:
@@ -332,7 +332,7 @@ def summary_figures(plan: Plan) -> tuple[tuple[str, str | None], ...]:
         ("stopped by", plan.limit and {"time": "the time limit", "interrupt": "Ctrl-C"}[plan.limit]),
         ("reason", plan.reason),
         ("batches take", plan.profiles.latency_text),
-        ("dispatch", laws_text(plan.laws, plan.discipline)),
+        ("dispatch", laws_text(plan.laws, plan.discipline, collects=plan.collects)),
         ("proof", proof_text(plan.status, plan.guarantee, has_budget=has_budget, timed=is_timed)),
     )
 

@@ -179,7 +179,7 @@ class Plan(Printable):
         quantile: float | None = None,
         seed: int = 0,
         dispatch: Dispatch = None,
-        discipline: str = "oldest_first",
+        discipline: str | None = None,
         energy: EnergyTerms | None = None,
     ) -> Plan:
         """Make a plan of what you run today, to judge it by `certify` and `replay`.
@@ -201,8 +201,13 @@ class Plan(Printable):
         objective = replace(resolve_objective(pipeline, slo_s, quantile, seed), energy=energy)
         relevant = relevant_profiles(pipeline, profiles, power=energy is not None)
         made = read_choices(pipeline, relevant, choices)
-        laws = check_laws(pipeline, dispatch, discipline)
-        return cls(pipeline, relevant, objective.under(laws, discipline), made)
+        laws, queues = check_laws(pipeline, dispatch, discipline), discipline or pipeline.discipline
+        return cls(pipeline, relevant, objective.under(laws, queues), made)
+
+    @property
+    def collects(self) -> bool:
+        """Whether replicas of some stage collect a batch before it begins."""
+        return any(self.pipeline.windows_ns(self.laws).values())
 
     @property
     def laws(self) -> Laws:

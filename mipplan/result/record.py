@@ -136,7 +136,7 @@ class Objective:
 
 
 def check_laws(
-    pipeline: Pipeline, dispatch: Dispatch, discipline: str = "oldest_first", otherwise: Laws | None = None
+    pipeline: Pipeline, dispatch: Dispatch, discipline: str | None = None, otherwise: Laws | None = None
 ) -> Laws:
     """Return the law of every stage, as asked for, else `otherwise`, else the pipeline's; check the discipline, too.
 
@@ -144,7 +144,7 @@ def check_laws(
     """
     faults = Faults()
     laws = faults.take(lambda: pipeline.laws(dispatch, otherwise))
-    faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
+    faults.take(lambda: check_one_of("discipline", discipline or pipeline.discipline, Discipline, repr))
     faults.check()
     return laws.value
 

@@ -28,7 +28,7 @@ from mipplan.core import (
     frozen,
     higher_rank,
 )
-from mipplan.pipeline import stagger_text
+from mipplan.pipeline import times_text
 
 if TYPE_CHECKING:
     from mipplan.result.replay import ReplayResult
@@ -313,5 +313,6 @@ def systems_text(systems: Mapping[str, str]) -> str:
 
 def state_manner(discipline: str, engine: str, seed: int, staggers_ns: Mapping[str, int]) -> str:
     """Write how something was replayed, in words for people."""
-    manner, apart = f"{discipline.replace('_', ' ')}, engine {engine}, seed {seed}", stagger_text(staggers_ns)
+    manner = f"{discipline.replace('_', ' ')}, engine {engine}, seed {seed}"
+    apart = times_text(staggers_ns, "{} apart")
     return f"{manner}; outputs {apart}" if apart else manner

@@ -62,7 +62,7 @@ class StageScale:
     planned: int  # Replicas of the plan.
     slowest_ns: int | None = None  # L of a paced stage.
     spread: bool = False  # Whether T depends on the replicas.
-    # What of T is the time from a batch's end until the last of its outputs has gone on.
+    # What of T is neither a wait nor the service: from a batch's end until the last of its outputs has gone on.
     staggered_ns: int = 0
 
     def latency_at(self, replicas: int) -> int:
@@ -113,7 +113,8 @@ def stage_scales(
         trace = sample if sample is not None else Trace.from_ns(np.arange(_DRAWN, dtype=np.int64))
         drawn = realise(plan.pipeline, trace, plan.seed).stages
         counts = {stage: Fraction(found.count, len(trace)) for stage, found in drawn.items()}
-    scales, staggers_ns = {}, plan.pipeline.staggers_ns(plan.laws)
+    staggers_ns, windows_ns = plan.pipeline.staggers_ns(plan.laws), plan.pipeline.windows_ns(plan.laws)
+    scales = {}
     for name, choice in plan.choices.items():
         stage = plan.pipeline.stages[name]
         least, most, law = max(1, stage.replicas_min), stage.replicas_max, plan.laws[name]
@@ -123,7 +124,7 @@ def stage_scales(
             if keep is Keep.OBJECTIVE:
                 least = max(least, min(most, -(-choice.replicas // 2)))
         service_ns, is_source = plan.service_ns(name), not plan.pipeline.incoming(name)
-        service = stage_service(service_ns, least, is_source, law, staggers_ns[name])
+        service = stage_service(service_ns, least, is_source, law, staggers_ns[name], windows_ns[name])
         slowest_ns = int(service_ns.max())
         scales[name] = StageScale(
             stage=name,

@@ -16,7 +16,7 @@ from mipplan.certificate import (
     worst_of,
 )
 from mipplan.core import Faults
-from mipplan.pipeline import Discipline, Dispatch, Stagger, are_timed
+from mipplan.pipeline import CollectionWindow, Discipline, Dispatch, Stagger, are_timed
 from mipplan.replayer import replay
 from mipplan.result import Plan, RunClass, check_laws, check_runs
 from mipplan.tokens import Sample, find_samples, realise
@@ -30,6 +30,7 @@ def certify(
     dispatch: Dispatch = None,
     discipline: str | None = None,
     stagger_s: Stagger = None,
+    window_s: CollectionWindow = None,
     certificate: str | None = None,
     runs: RunClass | None = None,
     seed: int | None = None,
@@ -47,6 +48,8 @@ def certify(
         As the plan says by default.
     stagger_s : float or mapping of str to float, optional
         Seconds between the outputs of a batch on their way to other stages, at most, as for `mipplan.replay`.
+    window_s : float or mapping of str to float, optional
+        Seconds for which a replica of an eager stage collects a batch, at most; as the pipeline says by default.
     certificate : {"auto", "classic", "sharp"}, optional
         By which theorem; the plan's own by default. The sharp one is never above the classic one, and takes longer;
         ``"auto"`` takes it where the workload is not too large for it. Where all stages are timed
@@ -81,11 +84,13 @@ def certify(
     told = faults.take(lambda: check_laws(plan.pipeline, dispatch, wanted, plan.laws))
     faults.take(lambda: None if certificate is None else check_certificate(certificate))
     faults.take(lambda: check_runs(runs))
-    pipeline = faults.take(lambda: plan.pipeline.staggered(stagger_s))
+    apart = faults.take(lambda: plan.pipeline.staggered(stagger_s))
+    faults.take(lambda: plan.pipeline.collecting(window_s))
     seeds = (plan.seed, plan.seeds) if seed is None else (seed, 1)
     found = faults.take(lambda: find_samples(plan.pipeline, trace, *seeds))
     faults.check()
-    plan = replace(plan, pipeline=pipeline.value, objective=plan.objective.under(told.value, wanted))
+    pipeline = apart.value.collecting(window_s)
+    plan = replace(plan, pipeline=pipeline, objective=plan.objective.under(told.value, wanted))
     return certify_samples(plan, found.value, certificate, runs)
 
 
@@ -99,7 +104,7 @@ def certify_samples(
     if certificate == AUTO and len(samples) > 1 and plan.discipline is Discipline.OLDEST_FIRST:
         # The same theorem for all of them, as for a plan.
         workloads = (realise(plan.pipeline, sample.trace, sample.seed) for sample in samples)
-        certificate = resolve_certificate(AUTO, workloads, runs)
+        certificate = resolve_certificate(AUTO, workloads, runs, collects=plan.collects)
     return worst_of(
         samples,
         lambda one: certify_stages(plan, one.trace, seed=one.seed, certificate=certificate, runs=runs),

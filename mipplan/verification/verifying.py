@@ -11,7 +11,7 @@ from pathlib import Path
 from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, most_tokens_per_query, overrun
 from mipplan.certificate import Certificate, check_certificate, plan_services
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, format_duration
-from mipplan.pipeline import Discipline, Dispatch, Stagger, are_timed
+from mipplan.pipeline import CollectionWindow, Discipline, Dispatch, Stagger, are_timed
 from mipplan.profiles import MW_PER_W, EnergyTerms, electricity, power_bounds
 from mipplan.result import (
     CertificateKind,
@@ -80,6 +80,7 @@ def verify(
     dispatch: Dispatch = None,
     discipline: str | None = None,
     stagger_s: Stagger = None,
+    window_s: CollectionWindow = None,
     certificate: str | None = None,
     runs: RunClass | None = None,
     latency: str | Mapping[str, str] | None = None,
@@ -97,8 +98,8 @@ def verify(
     trace : Trace, or sequence of Trace
         The trace it was made for, or all of several, to check its figures; or others, to see whether the plan would be
         certified there too. Each is judged by itself, with every seed of the plan.
-    dispatch, discipline, stagger_s
-        As for `certify`; laws and staggers other than the file's say whether the plan would be certified under them.
+    dispatch, discipline, stagger_s, window_s
+        As for `certify`; laws and times other than the file's say whether the plan would be certified under them.
     certificate : {"auto", "classic", "sharp"}, optional
         By which theorem to judge (`mipplan.certify`); by default the one that the file's figure comes from.
     runs : RunClass, optional
@@ -133,7 +134,7 @@ def verify(
     check_runs(runs)
     wanted = plan.discipline if discipline is None else discipline
     laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
-    pipeline = plan.pipeline.staggered(stagger_s)
+    pipeline = plan.pipeline.staggered(stagger_s).collecting(window_s)
     served = plan if latency is None else plan.using(latency)
     as_planned = (laws, wanted, pipeline) == (plan.laws, plan.discipline, plan.pipeline) and served == plan
     plan = replace(served, pipeline=pipeline, objective=plan.objective.under(laws, wanted))
@@ -156,7 +157,9 @@ def verify(
     same_theorem = plan.runs is not None if by_arrival else (judged.runs is not None) == is_sharp
     same_runs = plan.runs is None or judged.runs == plan.runs
     if not as_planned:
-        remarks.append("judged under other laws, discipline, stagger or batch latencies than it was made for")
+        remarks.append(
+            "judged under other laws, discipline, stagger, window or batch latencies than it was made for"
+        )
     elif not same_theorem and not by_arrival:
         remarks.append(
             f"judged by another certificate than the {plan.certificate} one that the file's figure comes from"

@@ -379,6 +379,38 @@ def test_a_stagger_is_planned_for_remembered_and_replaced(run: Run) -> None:
     assert run(*given, "--planners", "certified").exit_code == 0
 
 
+def test_a_window_is_planned_for_remembered_and_replaced(run: Run) -> None:
+    made = run(*PLAN, "--window", "1ms", "--out", "plan.json")
+    assert made.exit_code == 0, made.output
+    assert "idle replicas are planned to collect a batch for up to 1 ms at first" in made.stdout
+    judge = ("plan.json", "--trace", "trace.csv")
+    shown = run("replay", *judge).stdout
+    assert "collects for 1 ms" in shown
+    assert "not cover" not in shown
+    beyond = run("replay", *judge, "--system", "central:window=2ms").stdout
+    assert "replay only: not certified for servers that make batches so" in beyond
+    assert run("verify", *judge).exit_code == 0
+    remarks = json.loads(run("verify", *judge, "--window", "2us", "--json").stdout)["remarks"]
+    assert any("window" in remark for remark in remarks)
+    streamed = run("replay", *judge, "--stream")
+    assert streamed.exit_code == 2
+    assert "where batches are collected" in streamed.output
+    given = ("compare", "pipeline.yaml", "--trace", "trace.csv", "--profiles", "profiles", "--window", "1us")
+    assert run(*given, "--planners", "certified").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["plan", "compare", "verify"])
+def test_windows_that_are_none_are_told_with_other_mistakes(run: Run, command: str) -> None:
+    for window, said in (
+        ("soon", "--window: expected a duration"),
+        ("61s", "--window: expected seconds from 0"),
+    ):
+        told = run(command, "none", "--trace", "nowhere.csv", "--window", window)
+        assert told.exit_code == 2
+        assert said in told.output
+        assert "nowhere.csv" in told.output
+
+
 @pytest.mark.parametrize("command", ["plan", "replay", "compare", "verify"])
 @pytest.mark.parametrize(
     ("stagger", "said"),

@@ -36,6 +36,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ),
     ("--per 1s --share 0.9 --quantile 0.9", {"per_s": 1.0, "share": 0.9, "quantile": 0.9}),
     ("--stagger 5ms", {}),
+    ("--window 20ms", {}),
 ]
 
 
@@ -52,6 +53,8 @@ def test_settings_of_plans_reach_the_library(flags: str, settings: dict[str, Any
     pipeline, profiles, trace = asked()
     if "--stagger" in flags:
         pipeline = pipeline.staggered(0.005)
+    if "--window" in flags:
+        pipeline = pipeline.collecting(0.02)
     found = mp.menu(pipeline, profiles, trace, by="variants", within=0.5, **settings)
     plain = mp.menu(*asked(), by="variants", within=0.5)
     done = run("menu", *VIDEO, "--by", "variants", "--within", "50%", *flags.split(), "--json")

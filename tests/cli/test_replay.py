@@ -99,7 +99,7 @@ def test_a_serving_systems_law_is_named_with_what_it_turned_away(run: Run) -> No
     done = run("--system", "mosec:waiting=2", "--out", "out.json", "--latencies", "kept.csv")
     assert done.exit_code == 0, done.output
     told = " ".join(done.stdout.split())
-    assert "replay only: no theorem covers a serving system's own law" in told
+    assert "replay only: not certified for servers that make batches so" in told
     assert "mosec (one queue, collects for 1.7 ms from its first tokens on, at most 2 waiting)" in told
     document = json.loads(Path("out.json").read_text())["replay"]
     lost = document["rejected"]

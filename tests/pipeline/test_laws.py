@@ -63,6 +63,69 @@ def test_staggers_are_written_and_read_again() -> None:
     assert own.laws() == plainly.laws()
 
 
+COLLECTING = DOCUMENT | {
+    "window": "2ms",
+    "discipline": "fifo",
+    "stages": {
+        "a": {"model": "m", "window": "7us"},
+        "b": {"model": "m", "dispatch": "eager"},
+        "c": {"model": "m", "dispatch": "eager", "window": "3us"},
+    },
+}
+
+
+def test_windows_are_of_eager_stages_and_that_of_a_stage_comes_before_that_of_the_file() -> None:
+    """Stage a is paced: its dispatcher makes the batches, whatever is said of its servers."""
+    pipeline = Pipeline.from_document(COLLECTING)
+    assert pipeline.window_s == 2e-3
+    assert pipeline.windows_ns() == {"a": 0, "b": 2_000_000, "c": 3_000}
+    assert pipeline.windows_ns(pipeline.laws("eager")) == {"a": 7_000, "b": 2_000_000, "c": 3_000}
+    assert pipeline.windows_ns(pipeline.laws("timed")) == dict.fromkeys("abc", 0)
+    assert pipeline.windows_ns(window_s={"b": 3e-9}) == {"a": 0, "b": 3, "c": 3_000}
+    plainly = Pipeline.from_document(DOCUMENT)
+    for made in (pipeline, pipeline.collecting(0), pipeline.collecting({"b": 0}), plainly.collecting(1e-6)):
+        again = Pipeline.from_document(made.to_document())
+        assert again == made
+        assert again.windows_ns() == made.windows_ns()
+        copied = Pipeline(made.graph, window_s=made.window_s, discipline=made.discipline)
+        assert copied == made
+    assert plainly.collecting(1e-6).collecting(0) == plainly
+    assert plainly.collecting(None) is plainly
+
+
+def test_the_discipline_of_the_file_is_that_of_plans_unless_another_is_asked_for() -> None:
+    pipeline = Pipeline.from_document(COLLECTING)
+    assert pipeline.discipline == "fifo"
+    assert "discipline" not in Pipeline.from_document(DOCUMENT).to_document()
+    made = mp.Pipeline.read("cascade").to_document() | {"discipline": "fifo"}
+    queues, profiles = Pipeline.from_document(made), mp.Profiles.default()
+    choices = {"preprocess": ("cpu", 1, 3), "fast": ("t4", 8, 2), "slow": ("v100", 16, 1)}
+    assert mp.Plan.from_choices(queues, profiles, choices).discipline == "fifo"
+    assert mp.Plan.from_choices(queues, profiles, choices, discipline="oldest_first").discipline != "fifo"
+    trace = mp.Trace.gamma(rate_rps=40, cv=1, duration_s=4, seed=1)
+    plan = mp.plan(queues, profiles, trace, slo_s=0.4, runs=mp.RunClass(0.9))
+    assert (plan.discipline, plan.status) == ("fifo", "optimal")
+    assert mp.baselines.inferline(queues, profiles, trace).discipline == "fifo"
+    assert mp.compare(queues, profiles, trace, planners=["inferline"]).discipline == "fifo"
+    with pytest.raises(mp.InputError, match="plan a fifo pipeline by itself"):
+        mp.plan_fleet({"q": (queues, trace)}, profiles)
+
+
+def test_bad_windows_and_disciplines_are_told_together() -> None:
+    bad = COLLECTING | {"window": "120s", "discipline": "lifo", "stages": {"a": {"model": "m", "window": 3}}}
+    with pytest.raises(mp.InputError) as caught:
+        Pipeline.from_document(bad | {"edges": []})
+    assert [(fault.place, fault.message) for fault in caught.value.faults] == [
+        ("pipeline: discipline", "expected oldest_first or fifo, found 'lifo'"),
+        ("pipeline: window", "expected at most 60s, found 120s"),
+        ("pipeline: stages.a.window", "3 has no unit: write 3ms or 3s"),
+    ]
+    graph = Pipeline.from_document(DOCUMENT).graph
+    with pytest.raises(mp.InputError) as caught:
+        Pipeline(graph, window_s=61.0, discipline="lifo")  # type: ignore[arg-type]
+    assert [fault.place for fault in caught.value.faults] == ["window_s", "discipline"]
+
+
 def test_bad_staggers_are_told_together() -> None:
     bad = STAGGERED | {"stagger": "2s", "stages": {"a": {"model": "m", "stagger": 3}}, "edges": []}
     with pytest.raises(mp.InputError) as caught:

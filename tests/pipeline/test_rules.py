@@ -43,7 +43,7 @@ def faults_of(text: str, tmp_path: Path) -> list[str]:
         ("stage: 1\n" + HEAD, "p.yaml:1: stage: unknown key; did you mean 'stages'?"),
         (
             "xyzzy: 1\n" + HEAD,
-            "p.yaml:1: xyzzy: unknown key; known keys are accuracy, dispatch, edges, name, slo, stages",
+            "p.yaml:1: xyzzy: unknown key; known keys are accuracy, discipline, dispatch, edges, name, slo",
         ),
         ("name: x\n", "p.yaml:1: stages: is missing"),
         ("stages: {}\n", "p.yaml:1: stages: must not be empty"),

@@ -82,6 +82,8 @@ def fifo_instance(number: int) -> FifoInstance:
         float(rng.choice([0.0, 0.7, 1.0], p=[0.15, 0.15, 0.7])),
     )
     slo_ns = int(base.slo_ns * float(rng.choice([1.0, 1.3, 1.8, 3.0])))
+    if rng.random() < 0.3:  # drawn last: the instances are those of campaigns that knew of no windows
+        base = replace(base, pipeline=base.pipeline.collecting(float(rng.choice([1e-6, 5e-4, 5e-3]))))
     return FifoInstance(base, runs, str(rng.choice(["eager", "paced"], p=[0.7, 0.3])), slo_ns)
 
 
@@ -112,13 +114,13 @@ class Everything:
         table = base.profiles.tables[base.pipeline.stages[stage].model, family.hardware]
         service = [batch_ns(table.batch, table.latency_ms, k) for k in range(1, family.batch + 1)]
         laws = base.pipeline.laws(self.instance.dispatch)
-        gap = base.pipeline.staggers_ns(laws)[stage]
+        gap, window = base.pipeline.staggers_ns(laws)[stage], base.pipeline.windows_ns(laws)[stage]
         spread = (family.batch - 1) * gap
         latency, period, tokens = family.service(replicas)
         slacks = sorted({e.delay_ns - runs.least_delay_ns(e.delay_ns) for e in base.pipeline.outgoing(stage)})
         passing = []
         for slack in slacks:
-            along = slow_along(service, replicas, slack, Fraction(runs.least_service), False, gap)
+            along = slow_along(service, replicas, slack, Fraction(runs.least_service), False, gap, window)
             apart = slack > 0 or spread > min(service)
             passing.append(NO_LIMIT if along == np.inf else 2 * int(along) + apart)
         return StageService(latency + spread, period, tokens, tuple(passing))

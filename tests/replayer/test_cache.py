@@ -23,6 +23,7 @@ class Service(NamedTuple):
     service_ns: Int64
     law: DispatchLaw
     stagger_ns: int = 0
+    window_ns: int = 0
 
 
 class Option(NamedTuple):

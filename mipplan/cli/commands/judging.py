@@ -163,10 +163,14 @@ def compare(
     ] = 0.5,
     planners: flags.Planners = None,
     discipline: Annotated[
-        str, typer.Option(help="Judge everybody under this: oldest_first, or fifo.")
-    ] = "oldest_first",
+        str | None,
+        typer.Option(
+            help="Judge everybody under this: oldest_first, or fifo; by default as the pipeline says."
+        ),
+    ] = None,
     dispatch: flags.Dispatch = None,
     stagger: flags.Stagger = None,
+    window: flags.Window = None,
     time_limit: Annotated[str, flags.option("TIME", "Stop each search after this long.")] = "60s",
     seed: flags.Seed = 0,
     draws: flags.Draws = 1,
@@ -199,6 +203,7 @@ def compare(
         )
         faults.take(lambda: inputs.check_dispatch(dispatch))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
+        window_s = faults.take(lambda: inputs.window_of(window))
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         if asked and limits and per_s:
             faults.take(lambda: inputs.asked_of(asked.value, limits.value, per_s.value, share))
@@ -206,7 +211,7 @@ def compare(
         stated, slo_s = inputs.asked_of(asked.value, limits.value, per_s.value, share)
         with session.progress() as progress:
             comparison = mp.compare(
-                stated.staggered(stagger_s.value),
+                stated.staggered(stagger_s.value).collecting(window_s.value),
                 measured.value,
                 arrivals.value,
                 slo_s=slo_s,
@@ -284,6 +289,7 @@ def verify(
     dispatch: flags.Dispatch = None,
     discipline: flags.PlanDiscipline = None,
     stagger: flags.Stagger = None,
+    window: flags.Window = None,
     expand: flags.Expand = None,
     spread: flags.Spread = None,
     start: flags.From = None,
@@ -306,6 +312,7 @@ def verify(
         faults.take(lambda: inputs.check_dispatch(dispatch))
         faults.take(lambda: check_manner(discipline, "auto", seed))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
+        window_s = faults.take(lambda: inputs.window_of(window))
         faults.take(lambda: None if certificate is None else check_certificate(certificate))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
         arrivals = faults.take(
@@ -320,6 +327,7 @@ def verify(
                 dispatch=dispatch,
                 discipline=discipline,
                 stagger_s=stagger_s.value,
+                window_s=window_s.value,
                 certificate=certificate,
                 runs=covered.value,
                 latency=served.value,

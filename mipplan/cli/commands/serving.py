@@ -157,7 +157,7 @@ def _introduction(
 
     lines = [str(plan), ""]
     # The plan's own text says its law where it is another.
-    if plan.dispatch == "eager" and plan.discipline is Discipline.OLDEST_FIRST:
+    if plan.dispatch == "eager" and plan.discipline is Discipline.OLDEST_FIRST and not plan.collects:
         lines.append(f"law          eager, oldest first; {duties_text(plan.laws)}")
     allowed = format_duration(round(allowance_s * 1e9))
     if allowance_s:

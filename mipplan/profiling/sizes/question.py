@@ -253,8 +253,7 @@ class OpenGap:
 
 def _asked(pipeline: Pipeline, profiles: Profiles) -> Plan:
     objective = resolve_objective(pipeline)
-    discipline = Discipline.OLDEST_FIRST
-    return Plan(pipeline, profiles, objective.under(check_laws(pipeline, None, discipline), discipline))
+    return Plan(pipeline, profiles, objective.under(check_laws(pipeline, None), pipeline.discipline))
 
 
 def beyond_theorem(asked: Plan) -> list[str]:
@@ -265,6 +264,7 @@ def beyond_theorem(asked: Plan) -> list[str]:
         f"{asked.discipline} queues": asked.discipline is not Discipline.OLDEST_FIRST,
         "dispatch that is not eager": bool(asked.objective.dispatch),
         "a budget": asked.budget_microusd_per_hour is not None,
+        "collected batches": asked.collects,
         "staggered outputs": any(asked.pipeline.staggers_ns(asked.laws).values()),
     }
     return [what for what, is_so in odd.items() if is_so]

@@ -34,10 +34,11 @@ from mipplan.replayer import (
     ReplicaSchedule,
     Served,
     StageTask,
+    check_constant,
     check_manner,
     check_plan,
     check_trace,
-    features_of,
+    plan_features,
     replay,
     resolve_engine,
 )
@@ -184,6 +185,7 @@ def simulate(
     else than whole numbers of replicas for stages that there are.
     """
     plan, judged, until_s = setting.plan, trace, None
+    check_constant(plan)
     notes: tuple[str, ...] = ()
     latency_ns: Int64 | None = None
     if isinstance(policy, Clairvoyant):
@@ -191,7 +193,7 @@ def simulate(
     else:
         controller = policy.start(setting)
         notes = tuple(getattr(controller, "notes", ()))
-        needed = frozenset({EngineFeature.SCHEDULE, EngineFeature.RESUME}) | features_of(plan.laws.values())
+        needed = frozenset({EngineFeature.SCHEDULE, EngineFeature.RESUME}) | plan_features(plan)
         schedules, latency_ns = run_closed_loop(
             setting,
             trace,
