@@ -33,9 +33,9 @@ from mipplan.core import (
     check_slo,
     shown,
 )
-from mipplan.pipeline import CollectionWindow, Dispatch, Pipeline, Stagger, System
+from mipplan.pipeline import CollectionWindow, Dispatch, Pipeline, Stagger, System, are_timed
 from mipplan.replayer.engines import resolve_engine
-from mipplan.replayer.losses import may_overrun, with_overruns
+from mipplan.replayer.losses import may_overrun, with_disturbances, with_overruns
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import (
     Noise,
@@ -224,7 +224,12 @@ def replay_many(
     def replay_group(group: list[Plan], drawn: int) -> list[ReplayResult]:
         workload = realise(group[0].pipeline, trace, drawn)
         runs = replay_together(group, workload, settings, chosen)
-        overrunning = [number for number, plan in enumerate(group) if may_overrun(plan, settings)]
+        overrunning = []
+        for number, plan in enumerate(group):
+            if may_overrun(plan, settings) and are_timed(settings.laws_of(plan)):
+                overrunning.append(number)
+            elif may_overrun(plan, settings):
+                runs[number] = with_disturbances(plan, runs[number], workload)
         if overrunning:
             planned = replay_together(
                 [group[number] for number in overrunning], workload, replace(settings, noise=None), chosen

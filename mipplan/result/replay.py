@@ -57,12 +57,12 @@ if TYPE_CHECKING:
 
 
 def overruns_text(overruns: Mapping[str, int] | None, lost: int | None) -> str | None:
-    """Say what overran in a timed run, and what that voids."""
+    """Say what overran in a run, and what that voids."""
     if overruns is None or lost is None:
         return None
     batches = sum(overruns.values())
     if not batches:
-        return "none: this run is the replay of the tables"
+        return "none"
     where = ", ".join(f"{count:,} at {stage}" for stage, count in overruns.items() if count)
     return f"{batches:,} batches took longer than their table says ({where}); {lost:,} queries lose the guarantee"
 
@@ -91,9 +91,10 @@ class ReplayResult(Printable):
         Whether the plan's certificate (`mipplan.certify`) covers this run: laws, discipline and replicas are as
         planned, and no batch of k can take longer than ℓ(k), nor less than the class of runs allows that it is for.
     overruns : mapping of str to int, or None
-        Where all stages are timed and service is random: batches of each stage that took longer than ℓ(k).
+        Where service is random, and all else as planned: batches of each stage that took longer than ℓ(k).
     lost : bool, shape (n,), or None
-        Queries that lose the guarantee by these: what happens to them may differ from the replay.
+        Queries that lose the guarantee by these: they may exceed the certificate; where all stages are timed, what
+        happens to them may differ from the replay.
     staggers_ns : mapping of str to int
         Time between the outputs of a batch on their way to other stages, by stage; 0 if they went on at once.
     systems : mapping of str to str

@@ -246,6 +246,29 @@ def test_overruns_of_timed_pipelines_void_what_the_replay_says_at_most(seed: int
 
 @given(seeds)
 @settings(deadline=None, max_examples=60)
+def test_overruns_void_what_the_replay_says_where_stages_are_not_timed(seed: int) -> None:
+    """Of mixed pipelines, too: a timed stage beside one that is not keeps what an eager one does."""
+    rng = np.random.default_rng(seed)
+    case = random_case(rng, scales_ns=(100, 5_000))
+    laws = {stage: str(rng.choice(["eager", "paced"])) for stage in case.choices}
+    plan = plan_under(case, laws)
+    noisy = mp.replay(plan, case.trace, noise=random_noise(rng))
+    run = rehearsed(plan, case.trace, as_recorded(noisy))
+    assert seen_by_dispatcher(run) == seen_by_replay(noisy)
+    counted = {stage: sum(batch.stage == stage for batch in run.overruns) for stage in case.choices}
+    assert counted == (noisy.overruns or dict.fromkeys(case.choices, 0))
+    lost = set() if noisy.lost is None else set(np.flatnonzero(noisy.lost).tolist())
+    assert run.void == lost
+    try:
+        certified = mp.certify(plan, case.trace).latency_ns
+    except mp.InputError:
+        return
+    for query in set(range(len(certified))) - lost:
+        assert noisy.latency_ns[query] <= certified[query]
+
+
+@given(seeds)
+@settings(deadline=None, max_examples=60)
 def test_queries_that_keep_the_guarantee_keep_their_certificate(seed: int) -> None:
     rng = np.random.default_rng(seed)
     case = random_case(rng, scales_ns=(100, 5_000))
