@@ -177,7 +177,9 @@ def assumptions(deployment: Deployment, rules: ServingRules) -> list[str]:
         "All replicas are there before the traffic comes, and each has a device for itself.",
     ]
     habits = [
-        f"collects for at most {format_duration(rules.window_ns)}" if rules.window_ns else "",
+        f"collects for at most {format_duration(rules.window_ns)}, and begins at once when a batch is full"
+        if rules.window_ns
+        else "",
         f"hands on outputs at most {format_duration(rules.stagger_ns)} apart" if rules.stagger_ns else "",
     ]
     if any(habits):

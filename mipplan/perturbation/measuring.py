@@ -123,7 +123,7 @@ class _Judge:
 
     def keeps(self, case: Case) -> bool:
         """Whether the objective is kept, without replaying more than that takes."""
-        if self.objective.others:  # of these a verdict knows nothing
+        if self.objective.others or case.plan.collects:  # of these a verdict knows nothing
             return self.replayed(case).objective_ns(self.objective) <= self.objective.slo_ns
         self.replays += 1
         verdicts = replay_many(

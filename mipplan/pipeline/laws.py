@@ -193,10 +193,10 @@ WINDOW: Final = ServerTime("window", "window_s", "window_ns", 60_000_000_000, "0
 SERVER_TIMES: Final = (STAGGER, WINDOW)
 
 
-def server_habits(pipeline: Pipeline, laws: Laws) -> list[str]:
+def server_habits(staggers_ns: Mapping[str, int], windows_ns: Mapping[str, int]) -> list[str]:
     """Say what servers are planned to take beside their batches, in sentences."""
-    apart = times_text(pipeline.staggers_ns(laws), "up to {} apart")
-    collected = times_text(pipeline.windows_ns(laws), "up to {}")
+    apart = times_text(staggers_ns, "up to {} apart")
+    collected = times_text(windows_ns, "up to {}")
     said = {
         "idle replicas are planned to collect a batch for": collected,
         "outputs of a batch are planned to go on": apart,

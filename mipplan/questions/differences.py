@@ -227,6 +227,14 @@ def _requests(before: Plan, after: Plan) -> Iterator[RequestDifference]:
         if tables[0] != tables[1]:
             yield RequestDifference(f"{model} on {name}", *_table_texts(*tables))
     if before.pipeline != after.pipeline:
+        for key, what in (
+            ("stagger", "outputs apart"),
+            ("window", "collected for"),
+            ("discipline", "queues of the file"),
+        ):
+            texts = [str(plan.pipeline.to_document().get(key, "as usual")) for plan in (before, after)]
+            if texts[0] != texts[1]:
+                yield RequestDifference(what, *texts)
         yield from _stage_requests(before, after)
 
 

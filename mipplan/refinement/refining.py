@@ -194,7 +194,7 @@ class Refining:
 
         def is_kept(sample: Sample) -> bool:
             self._counters.replays += 1
-            discipline, engine = self.discipline, self._engine.name
+            discipline, engine = self.discipline, self.engine
             replayed = replay(self.base, sample.trace, discipline=discipline, engine=engine, seed=sample.seed)
             return replayed.objective_ns(self.base.objective) <= self._problem.deadline_ns
 

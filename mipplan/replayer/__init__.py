@@ -13,7 +13,7 @@ from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import (
     Noise,
     ReplaySettings,
-    check_constant,
+    check_at_once,
     check_manner,
     check_plan,
     check_trace,
@@ -44,7 +44,7 @@ __all__ = [
     "StageRun",
     "StageTask",
     "Verdict",
-    "check_constant",
+    "check_at_once",
     "check_manner",
     "check_plan",
     "check_trace",

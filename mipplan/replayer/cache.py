@@ -144,7 +144,7 @@ class StageReplays:
 
     def _task(self, stage: str | None, arrival_ns: Int64, option: _Option) -> StageTask:
         """What is asked of the engine; service times are drawn only where the stage is known."""
-        table_ns = option.family.service_ns
+        table_ns, window_ns = option.family.service_ns, option.family.window_ns
         drawn = None if stage is None or self._drawn is None else self._drawn(stage, option.choice)
         service_ns, level = (table_ns[np.newaxis], None) if drawn is None else drawn
         if (
@@ -158,7 +158,7 @@ class StageReplays:
             self._fifo,
             level,
             pace_ns=table_ns if option.family.law is DispatchLaw.PACED else None,
-            system=collecting_for(option.family.window_ns) if option.family.window_ns else None,
+            system=collecting_for(window_ns) if window_ns and table_ns.size > 1 else None,
         )
 
     def _remember(self, key: tuple[Hashable, ...], run: StageRun) -> None:

@@ -40,13 +40,13 @@ from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.settings import (
     Noise,
     ReplaySettings,
+    check_at_once,
     check_plan,
     check_trace,
     engine_and_seed,
-    plan_features,
     read_settings,
 )
-from mipplan.replayer.stage_task import NEVER, Engine, EngineFeature
+from mipplan.replayer.stage_task import NEVER, Engine
 from mipplan.replayer.walk import ChunkedReplay, replay_together
 from mipplan.result import Objective, Plan, ReplayResult, resolve_slo_ns
 from mipplan.tokens import realise
@@ -195,8 +195,6 @@ def replay_many(
         In the order of `plans`.
     """
     asked = _read_plans(plans)
-    collecting = any(EngineFeature.SYSTEM in plan_features(plan) for plan in asked if plan.choices)
-    has_system = (system, window_s) != (None, None) or collecting
     settings = read_settings(
         asked,
         discipline,
@@ -209,12 +207,13 @@ def replay_many(
         also=[
             lambda: check_trace(trace),
             *engine_and_seed(engine, seed),
-            lambda: _check_objective(slo_s, quantile, has_system=has_system),
+            lambda: _check_objective(slo_s, quantile, has_system=system is not None),
         ],
     )
     # By stages and queries: a little off where tokens multiply, and good enough to choose an engine.
     tokens = sum(trace.arrival_ns.size * len(plan.pipeline.stages) for plan in asked)
     if slo_s is not None:
+        check_all(*(partial(check_at_once, plan, settings, "verdicts do not stop early") for plan in asked))
         able = resolve_engine(engine, settings.needed(asked, in_pieces=True), tokens)
         return decide_many(
             asked, trace, slo_s=slo_s, quantile=quantile, settings=settings, engine=able, seed=seed

@@ -23,7 +23,6 @@ from mipplan.core import (
     suggestion,
 )
 from mipplan.pipeline import (
-    WINDOW,
     CollectionWindow,
     Discipline,
     Dispatch,
@@ -55,7 +54,7 @@ class ReplaySettings:
     """What a replay is subject to; stages that `schedule` or `noise` do not name keep the plan's replicas and ℓ(k).
 
     Without a discipline, laws, staggers or windows, or where these do not name a stage, those of each plan hold. Under
-    a serving system's law, or with windows, every stage is eager and as the system has it.
+    a serving system's law every stage is eager and as the system has it.
     """
 
     discipline: Discipline | None = None
@@ -69,18 +68,15 @@ class ReplaySettings:
     @property
     def has_system(self) -> bool:
         """Whether batches are made by a serving system's law."""
-        return self.system is not None or self.window_s is not None
+        return self.system is not None
 
     def systems_of(self, plan: Plan) -> dict[str, ServingSystem]:
         """The law of the serving system at the stages where it is not that of eager dispatch."""
-        stages, planned_ns = plan.pipeline.stages, plan.pipeline.windows_ns(self.laws_of(plan))
-        found = {stage: collecting_for(ns) for stage, ns in planned_ns.items() if ns}
-        if self.system is not None:
-            found = systems_of(self.system, self.window_s, stages)
-        elif self.window_s is not None:
-            given_ns = WINDOW.read(self.window_s, stages)
-            found |= {stage: collecting_for(ns) for stage, ns in given_ns.items()}
-        return {stage: system for stage, system in found.items() if not system.is_plain}
+        if self.system is None:
+            windows_ns = plan.windows_ns(self.laws_of(plan), self.window_s)
+            return {stage: collecting_for(ns) for stage, ns in windows_ns.items()}
+        systems = systems_of(self.system, self.window_s, plan.pipeline.stages)
+        return {stage: system for stage, system in systems.items() if not system.is_plain}
 
     @property
     def noises(self) -> tuple[ServiceNoise, ...]:
@@ -128,7 +124,7 @@ class ReplaySettings:
         found = plan.pipeline.staggers_ns(self.laws_of(plan), self.stagger_s)
         if self.system is not None and self.stagger_s is None:
             own_ns = read_system(self.system).stagger_ns
-            found |= {edge.parent: found[edge.parent] or own_ns for edge in plan.pipeline.edges}
+            found |= {edge.parent: max(found[edge.parent], own_ns) for edge in plan.pipeline.edges}
         return found
 
     def discipline_of(self, plan: Plan) -> Discipline:
@@ -155,7 +151,7 @@ class ReplaySettings:
         return all(
             system.routing is Routing.CENTRAL
             and system.most_waiting is None
-            and system.window_ns <= planned_ns[stage]
+            and (system.window_ns <= planned_ns[stage] or plan.choices[stage].batch == 1)
             for stage, system in self.systems_of(plan).items()
         )
 
@@ -231,53 +227,38 @@ def read_settings(
     for pipeline in {id(plan.pipeline): plan.pipeline for plan in asked}.values():
         faults.take(partial(pipeline.laws, dispatch))
         faults.take(partial(pipeline.staggered, stagger_s))
-    has_system = system is not None or window_s is not None
-    if has_system:
-        faults.take(lambda: _check_system(asked, system, window_s))
+        faults.take(partial(pipeline.collecting, window_s))
+    if system is not None:
+        faults.take(lambda: read_system(system))
         refused = {
             "dispatch": (dispatch, "it makes batches by itself"),
             "schedule": (schedule, "replicas are constant"),
         }
         for place, (given, why) in refused.items():
             if given:
-                faults.add(Fault(place, f"does not go with a serving system's law or windows: {why} there"))
+                faults.add(Fault(place, f"does not go with a serving system's law: {why} there"))
     expected = "stage names to ReplicaSchedule"
     faults.add(*_entry_faults(asked, "schedule", schedule, ReplicaSchedule, expected))
-    if schedule and not has_system:
-        for plan in asked:
-            faults.take(partial(check_constant, plan))
     faults.add(*_noise_faults(asked, noise))
     faults.check()
     kept = dict(noise) if isinstance(noise, Mapping) else noise
     wanted = None if discipline is None else Discipline(discipline)
-    return ReplaySettings(wanted, dict(schedule or {}), kept, dispatch, stagger_s, system, window_s)
+    settings = ReplaySettings(wanted, dict(schedule or {}), kept, dispatch, stagger_s, system, window_s)
+    if schedule:
+        check_all(*(partial(check_at_once, plan, settings, "replicas are constant") for plan in asked))
+    return settings
 
 
-def check_constant(plan: Plan) -> None:
-    """Raise `InputError` if replicas of a plan cannot change in a replay: where batches are collected."""
-    if plan.collects:
-        message = "replicas are constant in replays where batches are collected: leave the window out (0 s)"
-        raise InputError.one("schedule", message)
-
-
-def check_pieces(plan: Plan) -> None:
-    """Raise `InputError` if a plan cannot be replayed piece by piece: where batches are collected."""
-    if plan.collects:
-        message = (
-            "is replayed as a whole where batches are collected: leave the window out (0 s), or use replay"
-        )
-        raise InputError.one("plan", message)
+def check_at_once(plan: Plan, settings: ReplaySettings, why: str) -> None:
+    """Raise `InputError` if replays of a plan collect batches, given what is asked for that they cannot do then."""
+    if collecting := settings.systems_of(plan):
+        message = f"{why} in replays where batches are collected, as at {listed(collecting)}: replay with a window of 0"
+        raise InputError.one("window_s", message)
 
 
 def plan_features(plan: Plan) -> frozenset[EngineFeature]:
     """What an engine must be able to do to replay a plan as it says."""
     return ReplaySettings().needed([plan])
-
-
-def _check_system(plans: Sequence[Plan], system: System, window_s: CollectionWindow) -> None:
-    if system is not None:
-        read_system(system)
-    check_all(*(partial(systems_of, system, window_s, plan.pipeline.stages) for plan in plans))
 
 
 def stage_identity(plan: Plan, stage: str, settings: ReplaySettings) -> tuple[object, ...]:

@@ -10,14 +10,14 @@ from types import MappingProxyType
 import numpy as np
 
 from mipplan.core import NS_PER_S, InputError, Int64, check_seed, check_slo, is_whole, keep_memory, shown
-from mipplan.pipeline import Dispatch, Stagger
+from mipplan.pipeline import CollectionWindow, Dispatch, Stagger
 from mipplan.profiles import EnergyTerms
 from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.schedule import ReplicaSchedule, finishing_ns
 from mipplan.replayer.settings import (
     Noise,
     ReplaySettings,
-    check_pieces,
+    check_at_once,
     check_plan,
     engine_and_seed,
     read_settings,
@@ -49,6 +49,7 @@ def replay_stream(
     dispatch: Dispatch = None,
     discipline: str | None = None,
     stagger_s: Stagger = None,
+    window_s: CollectionWindow = None,
     engine: str = "auto",
     seed: int | None = None,
     schedule: Mapping[str, ReplicaSchedule] | None = None,
@@ -69,7 +70,7 @@ def replay_stream(
     source : path, Trace, or iterable of int64 arrays
         A CSV or Parquet file with a column ``arrival_s``, ``arrival_ms`` or ``timestamp`` (gzip accepted for CSV),
         or arrays of nanoseconds, shape (k,) each; sorted from the first to the last.
-    dispatch, discipline, stagger_s
+    dispatch, discipline, stagger_s, window_s
         As for `replay`.
     engine : str
         ``"auto"`` or a key of `ENGINES`.
@@ -111,9 +112,9 @@ def replay_stream(
         noise,
         dispatch,
         stagger_s,
+        window_s=window_s,
         also=[
             lambda: _check_source(source),
-            lambda: check_pieces(plan),
             *engine_and_seed(engine, seed),
             lambda: None if slo_s is None else check_slo(slo_s),
             lambda: _check_count("chunk", chunk),
@@ -121,6 +122,7 @@ def replay_stream(
             lambda: _check_progress(progress),
         ],
     )
+    check_at_once(plan, settings, "nothing is served piece by piece")
     chosen = resolve_engine(engine, settings.needed([plan], in_pieces=True))
     drawn = check_seed(plan.seed if seed is None else seed)
     slo_ns = resolve_slo_ns(plan.pipeline, plan.slo_s if slo_s is None else slo_s)

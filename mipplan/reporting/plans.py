@@ -107,7 +107,7 @@ def plan_report(
         remarks = [f"the certificate is {which}: it holds for runs where {plan.runs.text}", *remarks]
     if column := plan.profiles.latency_text:
         remarks = [f"batches are planned to take {column}", *remarks]
-    remarks = [*server_habits(plan.pipeline, plan.laws), *remarks]
+    remarks = [*server_habits(plan.pipeline.staggers_ns(plan.laws), plan.windows_ns()), *remarks]
     remarks = [*remarks, *([] if replayed is None else hidden_misses(replayed, plan.objective))]
     told, devices = {} if plan.energy is None else plan.choices, plan.profiles.hardware
     assumed = (power_assumption(plan.table(stage), devices[one.hardware]) for stage, one in told.items())

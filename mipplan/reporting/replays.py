@@ -204,7 +204,7 @@ def _uncovered_notes(dispatch: str, replay: ReplayReport | StreamReport) -> list
     """Say why the plan's certificate does not cover a run, if it does not."""
     if replay.certificate_applies:
         return []
-    if getattr(replay, "systems", None):
+    if getattr(replay, "systems", None) and not getattr(replay, "overruns", None):
         otherwise = "the plan says otherwise of queues, their order, window or stagger"
         return [f"replay only: not certified for servers that make batches so: {otherwise}"]
     note = (

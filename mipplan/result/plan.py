@@ -207,7 +207,15 @@ class Plan(Printable):
     @property
     def collects(self) -> bool:
         """Whether replicas of some stage collect a batch before it begins."""
-        return any(self.pipeline.windows_ns(self.laws).values())
+        return bool(self.windows_ns())
+
+    def windows_ns(
+        self, laws: Laws | None = None, window_s: float | Mapping[str, float] | None = None
+    ) -> dict[str, int]:
+        """For how long, at most, ns: of the stages that do so. A batch of one is full with its first token."""
+        own = self.pipeline.windows_ns(self.laws if laws is None else laws, window_s)
+        one = {stage for stage, choice in self.choices.items() if choice.batch == 1}
+        return {stage: window_ns for stage, window_ns in own.items() if window_ns and stage not in one}
 
     @property
     def laws(self) -> Laws:

@@ -326,7 +326,7 @@ class ReplayResult(Printable):
 
     def _summary(self) -> Summary:
         applies = "" if self.certificate_applies else "does not cover this run"
-        if self.systems:
+        if self.systems and not self.certificate_applies and not self.overruns:
             applies = "does not cover this run: the plan is not certified for its law (replay only)"
         return Summary(
             f"Replay of {self.queries:,} queries over {format_duration(self.span_ns)}",

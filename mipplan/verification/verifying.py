@@ -136,7 +136,9 @@ def verify(
     laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
     pipeline = plan.pipeline.staggered(stagger_s).collecting(window_s)
     served = plan if latency is None else plan.using(latency)
-    as_planned = (laws, wanted, pipeline) == (plan.laws, plan.discipline, plan.pipeline) and served == plan
+    times_ns = pipeline.staggers_ns(laws), pipeline.windows_ns(laws)
+    planned_ns = plan.pipeline.staggers_ns(plan.laws), plan.pipeline.windows_ns(plan.laws)
+    as_planned = (laws, wanted, times_ns) == (plan.laws, plan.discipline, planned_ns) and served == plan
     plan = replace(served, pipeline=pipeline, objective=plan.objective.under(laws, wanted))
     if plan.envelope is not None and wanted == Discipline.FIFO:
         problems.append("no theorem covers fifo queues inside an arrival curve: judge it under oldest_first")

@@ -212,6 +212,31 @@ def test_fifo_needs_the_window_in_what_may_pass_and_not_only_in_t() -> None:
     assert run.latency_ns[0] > at_once.latency_ns[0] + 30 * MS
 
 
+def test_a_system_is_covered_by_a_plan_that_states_its_habits_and_by_no_other() -> None:
+    """Outputs as far apart as Triton's own, whatever less the pipeline says; windows where a batch may hold two."""
+    plan = small_plan({"a": ([1.0] * 32, 1), "b": ([0.01], 8)}, {("a", "b"): {}}, discipline="fifo")
+    trace, runs = mp.Trace.from_ns([0] * 64), RunClass(1.0)
+
+    def stated(stagger_s: float, window_s: float | dict[str, float]) -> mp.Plan:
+        return replace(plan, pipeline=plan.pipeline.staggered(stagger_s).collecting(window_s))
+
+    less = stated(1e-9, 6e-4)
+    assert (
+        mp.replay(less, trace, system="triton").latency_ns.max() > mp.certify(less, trace, runs=runs).bound_ns
+    )
+    for system in ("triton", "triton:stagger=200us"):
+        assert not mp.replay(less, trace, system=system).certificate_applies
+    enough = stated(2e-4, {"a": 6e-4})  # a batch of one is full at once
+    run = mp.replay(enough, trace, system="triton")
+    assert run.certificate_applies
+    assert "not cover" not in str(run)
+    assert run.latency_ns.max() <= mp.certify(enough, trace, runs=runs).bound_ns
+    for other in ("triton:window=1ms", "triton:waiting=80", "triton:routing=round_robin", "mosec", "ray"):
+        assert not mp.replay(enough, trace, system=other).certificate_applies, other
+    assert "replay only" in str(mp.replay(enough, trace, system="mosec"))
+    assert not mp.replay(enough, trace, system="triton", discipline="oldest_first").certificate_applies
+
+
 # --- plans, files and replays ----------------------------------------------------------------------------------------
 
 

@@ -380,26 +380,32 @@ def test_a_stagger_is_planned_for_remembered_and_replaced(run: Run) -> None:
 
 
 def test_a_window_is_planned_for_remembered_and_replaced(run: Run) -> None:
+    """Of stages whose batches may hold two: one of one is full at once."""
+    document = mp.Pipeline.read("pipeline.yaml").to_document()
+    document["stages"]["second"]["batch"] = {"min": 2}
+    Path("pipeline.yaml").write_text(json.dumps(document), encoding="utf-8")
     made = run(*PLAN, "--window", "1ms", "--out", "plan.json")
     assert made.exit_code == 0, made.output
-    assert "idle replicas are planned to collect a batch for up to 1 ms at first" in made.stdout
+    assert "idle replicas are planned to collect a batch for up to 1 ms at second" in made.stdout
     judge = ("plan.json", "--trace", "trace.csv")
     shown = run("replay", *judge).stdout
     assert "collects for 1 ms" in shown
-    assert "not cover" not in shown
-    beyond = run("replay", *judge, "--system", "central:window=2ms").stdout
+    assert "not certified" not in shown
+    beyond = run("replay", *judge, "--window", "2ms").stdout
     assert "replay only: not certified for servers that make batches so" in beyond
+    assert "collects" not in run("replay", *judge, "--window", "0ms").stdout
     assert run("verify", *judge).exit_code == 0
     remarks = json.loads(run("verify", *judge, "--window", "2us", "--json").stdout)["remarks"]
     assert any("window" in remark for remark in remarks)
     streamed = run("replay", *judge, "--stream")
     assert streamed.exit_code == 2
-    assert "where batches are collected" in streamed.output
+    assert "replay with a window of 0" in streamed.output
+    assert run("replay", *judge, "--stream", "--window", "0ms").exit_code == 0
     given = ("compare", "pipeline.yaml", "--trace", "trace.csv", "--profiles", "profiles", "--window", "1us")
     assert run(*given, "--planners", "certified").exit_code == 0
 
 
-@pytest.mark.parametrize("command", ["plan", "compare", "verify"])
+@pytest.mark.parametrize("command", ["plan", "replay", "compare", "verify"])
 def test_windows_that_are_none_are_told_with_other_mistakes(run: Run, command: str) -> None:
     for window, said in (
         ("soon", "--window: expected a duration"),

@@ -63,7 +63,9 @@ def test_plans_are_verified_cover_their_replays_and_are_never_cheaper(
     verification = mp.verify(tmp_path / "plan.json", instance.trace)
     assert verification.verified, verification.problems
     assert made.status == at_once.status == "optimal"
-    assert made.collects == ("dispatch" not in asked)  # a dispatcher makes the batches of others
+    batches = {choice.batch for choice in made.choices.values()}
+    # A dispatcher makes the batches of others, and one of one is full at once.
+    assert made.collects == ("dispatch" not in asked and max(batches) > 1)
     replayed = mp.replay(made, instance.trace)
     assert replayed.certificate_applies
     assert replayed.quantile(made.quantile) <= made.certificate_s
@@ -71,13 +73,14 @@ def test_plans_are_verified_cover_their_replays_and_are_never_cheaper(
         assert made.certificate_s >= at_once.certificate_s
     else:
         assert made.usd_per_hour >= at_once.usd_per_hour
-    if any(choice.batch > 1 for choice in made.choices.values()) and made.collects:
+    if made.collects:
         assert not mp.verify(tmp_path / "plan.json", instance.trace, window_s=1.0).verified
 
 
 def test_of_a_budget_and_an_objective_the_sharp_certificate_is_refused() -> None:
     instance = hand_made(0.2)
     pipeline, given = instance.pipeline.collecting(2e-3), (instance.profiles, instance.trace)
+    counts = {"detect": mp.ReplicaSchedule([], [1])}
     with pytest.raises(InputError, match="the sharp one is about batches that begin at once"):
         mp.plan(pipeline, *given, certificate="sharp")
     made = mp.plan(pipeline, *given)
@@ -87,8 +90,62 @@ def test_of_a_budget_and_an_objective_the_sharp_certificate_is_refused() -> None
         mp.sharpen(made, instance.trace)
     with pytest.raises(InputError, match="auto takes the classic one where batches are collected"):
         mp.certify(made, instance.trace, certificate="auto", runs=mp.RunClass(0.9))
-    with pytest.raises(InputError, match="replicas are constant in replays where batches are collected"):
-        mp.replay(made, instance.trace, schedule={"a": mp.ReplicaSchedule([], [1])})
+    for refused, why in (
+        (lambda: mp.replay(made, instance.trace, schedule=counts), "replicas are constant"),
+        (lambda: mp.tune(made, instance.trace, policies=["hpa"]), "replicas are constant"),
+        (lambda: mp.replay_stream(made, instance.trace), "nothing is served piece by piece"),
+        (lambda: mp.replay_many([made], instance.trace, slo_s=0.2), "verdicts do not stop early"),
+    ):
+        with pytest.raises(InputError, match=f"{why} in replays where batches are collected, as at detect"):
+            refused()
+    # What the message says to do.
+    assert mp.replay(made, instance.trace, schedule=counts, window_s=0).queries == 50
+    assert mp.replay_stream(made, instance.trace, window_s=0).queries == 50
+    assert mp.replay_stream(made, instance.trace, dispatch="timed").queries == 50
+    # Of single tokens nothing is collected, so nothing is refused.
+    single = mp.plan(pipeline, *given, budget_usd_per_hour=12.0)
+    assert mp.certify(single, instance.trace, certificate="sharp").runs is not None
+
+
+def test_paced_stages_stand_beside_those_that_collect() -> None:
+    """Each is served by an engine that can; so are both kinds of plans side by side, and all that replays them."""
+    instance = hand_made(0.2)
+    given = (instance.profiles, instance.trace)
+    pipeline = instance.pipeline.collecting(2e-3)
+    for paced in ("detect", "identify"):
+        choices = {"detect": ("cpu", 2, 1), "identify": ("cpu", 2, 2)}
+        plan = mp.Plan.from_choices(pipeline, given[0], choices, slo_s=0.2, dispatch={paced: "paced"})
+        run = mp.replay(plan, instance.trace)
+        assert run.certificate_applies
+        assert [*run.systems] == [stage for stage in choices if stage != paced]
+        assert (run.latency_ns <= mp.certify(plan, instance.trace).latency_ns).all()
+        other = mp.Plan.from_choices(instance.pipeline, given[0], choices, slo_s=0.2, dispatch="paced")
+        both = mp.replay_many([other, plan], instance.trace)
+        assert np.array_equal(both[1].latency_ns, run.latency_ns)
+        assert np.array_equal(both[0].latency_ns, mp.replay(other, instance.trace).latency_ns)
+        assert mp.refine(plan, instance.trace).status == "optimal"
+        assert mp.fragility(plan, instance.trace).replays > 0
+
+
+def test_what_runs_today_is_refined_though_it_is_not_on_offer() -> None:
+    """A batch cap between those measured; its replay needs the engine that knows windows, too."""
+    instance = hand_made(0.2)
+    today = {"detect": ("t4", 3, 1), "identify": ("cpu", 1, 1)}
+    plan = mp.Plan.from_choices(instance.pipeline.collecting(6e-4), instance.profiles, today, slo_s=0.2)
+    assert mp.refine(plan, instance.trace).status == "optimal"
+
+
+def test_differences_name_what_servers_take_beside_batches() -> None:
+    instance = hand_made(0.2)
+    given = (instance.profiles, instance.trace)
+    at_once = mp.plan(instance.pipeline, *given)
+    for changed in ({"window_s": 6e-3}, {"stagger_s": 1e-6}):
+        again = mp.plan(mp.Pipeline(instance.pipeline.graph, slo_s=0.2, name="hand-made", **changed), *given)
+        (asked,) = mp.diff(at_once, again).requests
+        assert asked.what in ("collected for", "outputs apart")
+    assert (
+        mp.verify(again, instance.trace, stagger_s=1e-6).remarks == mp.verify(again, instance.trace).remarks
+    )
 
 
 def test_plans_are_the_cheapest_of_all_that_are_certified() -> None:
@@ -162,11 +219,3 @@ def test_no_traffic_inside_a_curve_exceeds_the_tuners_bound() -> None:
             latest = int(mp.replay(plan, trace).latency_ns.max())
             assert latest <= bound, number
             assert latest <= worst, number
-
-
-def test_policies_are_not_simulated_where_replicas_collect() -> None:
-    """Replays there know no counts that change; it is said before any work."""
-    instance = hand_made(0.2)
-    plan = mp.plan(instance.pipeline.collecting(2e-3), instance.profiles, instance.trace)
-    with pytest.raises(InputError, match="replicas are constant in replays where batches are collected"):
-        mp.tune(plan, instance.trace, policies=["hpa"])

@@ -21,6 +21,7 @@ def replay(
     dispatch: flags.Dispatch = None,
     discipline: flags.PlanDiscipline = None,
     stagger: flags.Stagger = None,
+    window: flags.Window = None,
     system: flags.System = None,
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
@@ -69,6 +70,7 @@ def replay(
                     faults.add(Fault(flag, f"does not go with --stream: {reason}"))
         faults.take(lambda: inputs.check_dispatch(dispatch))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
+        collecting_s = faults.take(lambda: inputs.window_of(window))
         faults.take(lambda: inputs.check_system(system))
         faults.take(lambda: check_manner(discipline, engine, seed))
         drawn = faults.take(lambda: inputs.noise_of(noise))
@@ -89,6 +91,7 @@ def replay(
                     dispatch=dispatch,
                     discipline=discipline,
                     stagger_s=stagger_s.value,
+                    window_s=collecting_s.value,
                     engine=engine,
                     noise=drawn.value,
                     seed=seed,
@@ -123,6 +126,7 @@ def replay(
                 discipline=discipline,
                 stagger_s=stagger_s.value,
                 system=system,
+                window_s=collecting_s.value,
                 engine=engine,
                 noise=drawn.value,
                 seed=seed,

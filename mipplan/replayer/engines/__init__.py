@@ -6,7 +6,7 @@ tokens in turn it uses the closed form of the NumPy engine. Laws of serving syst
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -15,7 +15,7 @@ from mipplan.replayer.engines.events import EventEngine
 from mipplan.replayer.engines.numba_engine import NumbaEngine, compiled
 from mipplan.replayer.engines.numpy_engine import NumpyEngine
 from mipplan.replayer.engines.plain import PlainEngine
-from mipplan.replayer.stage_task import Engine, EngineFeature
+from mipplan.replayer.stage_task import Engine, EngineFeature, Served, StageTask
 
 ENGINES: Mapping[str, Engine] = MappingProxyType(
     {engine.name: engine for engine in (NumbaEngine(), NumpyEngine(), PlainEngine())}
@@ -23,6 +23,26 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
 
 #: Serves by the law of a serving system, which no other engine knows.
 EVENTS = EventEngine()
+
+
+@dataclass(frozen=True)
+class EventsBeside(Engine):
+    """Serves stages under a serving system's law by events, and all others by another engine."""
+
+    others: Engine
+    name: str = EVENTS.name
+    features: frozenset[EngineFeature] = frozenset(EngineFeature) - {
+        EngineFeature.SCHEDULE,
+        EngineFeature.RESUME,
+    }
+
+    def serve_many(self, tasks: Sequence[StageTask]) -> list[Served]:
+        """Serve one stage under several plans."""
+        served: dict[int, Served] = {}
+        for engine, is_ours in ((EVENTS, True), (self.others, False)):
+            own = [number for number, task in enumerate(tasks) if (task.system is not None) is is_ours]
+            served.update(zip(own, engine.serve_many([tasks[number] for number in own]), strict=True))
+        return [served[number] for number in range(len(tasks))]
 
 
 @dataclass(frozen=True)
@@ -49,10 +69,11 @@ def resolve_engine(
         About how many there are to serve: for a small job ``"auto"`` does not load what is not loaded yet.
     """
     if EngineFeature.SYSTEM in needed:
-        if name != "auto" or not EVENTS.can(needed):
+        others = needed - {EngineFeature.SYSTEM}
+        if name != "auto" or others & {EngineFeature.SCHEDULE, EngineFeature.RESUME}:
             what = ", ".join(sorted(needed))
             raise InputError.one("engine", f"does not do all of this: {what}; say auto, and no schedule")
-        return EVENTS
+        return EventsBeside(resolve_engine(name, others, tokens, params))
     if name == "auto":
         is_small = tokens is not None and tokens < params.large_job
         return next(

@@ -34,7 +34,7 @@ from mipplan.replayer import (
     ReplicaSchedule,
     Served,
     StageTask,
-    check_constant,
+    check_at_once,
     check_manner,
     check_plan,
     check_trace,
@@ -185,7 +185,7 @@ def simulate(
     else than whole numbers of replicas for stages that there are.
     """
     plan, judged, until_s = setting.plan, trace, None
-    check_constant(plan)
+    check_at_once(plan, ReplaySettings(), "replicas are constant")
     notes: tuple[str, ...] = ()
     latency_ns: Int64 | None = None
     if isinstance(policy, Clairvoyant):
