@@ -177,7 +177,7 @@ def assumptions(deployment: Deployment, rules: ServingRules) -> list[str]:
         "All replicas are there before the traffic comes, and each has a device for itself.",
     ]
     habits = [
-        f"collects for at most {format_duration(rules.window_ns)}, and begins at once when a batch is full"
+        f"collects for at most {format_duration(rules.window_ns)} (a full batch begins at once)"
         if rules.window_ns
         else "",
         f"hands on outputs at most {format_duration(rules.stagger_ns)} apart" if rules.stagger_ns else "",
