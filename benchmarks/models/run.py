@@ -31,9 +31,8 @@ from mipplan.profiling import read_samples
 HARDWARE, USD_PER_HOUR = "epyc_core", 0.0564525
 #: A core of whatever machine this is.
 CORE = "core"
-#: For each batch size: three times the default of `mipplan profile`, because a minute holds 200 batches of 300 ms, of
-#: which P99 is the third, and its interval has no end (that takes 368 runs).
-_LIMIT_S = 180.0
+#: Of `mipplan profile`, for each batch size.
+_DEFAULT_LIMIT_S = 60.0
 #: Batch sizes that other load disturbed are measured again, as `mipplan profile` asks for: so often in all.
 _ATTEMPTS = 4
 #: Seconds of a trial: two blocks of runs.
@@ -91,11 +90,11 @@ def ship(folder: Path) -> None:
 
 
 def measure_twice(folder: Path, share: float = 1.0) -> None:
-    """Measure every model, and right after that once more."""
+    """Measure every model, and right after that once more, as a user would: by the default limits."""
     with tempfile.TemporaryDirectory() as work:
         both = [Path(work) / time_of for time_of in ("first", "second")]
         for job, out in itertools.product(AGAIN, both):
-            _measure(job, out, CORE, _LIMIT_S * share)
+            _measure(job, out, CORE, _DEFAULT_LIMIT_S * share)
         folder.mkdir(parents=True, exist_ok=True)
         _compare(both).to_csv(folder / REPEATED, index=False, float_format="%.6g")
     record(folder / "machine.json", "models")
