@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -62,6 +63,17 @@ def made_again(plan: mp.Plan, params: SearchParams, narrowing: NarrowingParams |
     return PlanMaker(
         asked, SearchLimits(), PlanningParams(search=params, narrowing=narrowing or NarrowingParams())
     ).cheapest()
+
+
+def check_made(plan: mp.Plan, trace: mp.Trace, path: Path) -> None:
+    """Assert that its file holds the plan and is verified, and that its certificate covers its replay."""
+    plan.save(path)
+    assert mp.Plan.load(path).to_json() == plan.to_json()
+    verification = mp.verify(path, trace)
+    assert verification.verified, verification.problems
+    replayed = mp.replay(plan, trace)
+    assert replayed.certificate_applies
+    assert replayed.quantile(plan.quantile) <= plan.certificate_s
 
 
 def check_ranges(plan: mp.Plan) -> None:

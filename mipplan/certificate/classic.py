@@ -60,11 +60,8 @@ def plan_services(plan: Plan, overtaking: RunClass | None = None) -> dict[str, S
     staggers_ns, windows_ns = pipeline.staggers_ns(laws), pipeline.windows_ns(laws)
     services = {}
     for stage, choice in plan.choices.items():
-        table, replicas, times_ns = (
-            plan.service_ns(stage),
-            choice.replicas,
-            (staggers_ns[stage], windows_ns[stage]),
-        )
+        table, replicas = plan.service_ns(stage), choice.replicas
+        times_ns = staggers_ns[stage], windows_ns[stage]
         own = stage_service(table, replicas, not pipeline.incoming(stage), laws[stage], *times_ns)
         if overtaking is not None:
             slacks_ns = delay_slacks_ns(pipeline.outgoing(stage), overtaking)

@@ -137,8 +137,7 @@ def read(
     )
     faults.take(lambda: check_tomorrow(guarantee, confidence, drifting.or_else(None), seeds))
     faults.take(lambda: inputs.check_dispatch(dispatch))
-    if discipline is not None:
-        faults.take(lambda: check_one_of("discipline", discipline, Discipline, repr))
+    faults.take(lambda: check_one_of("discipline", queues(), Discipline, repr))
     faults.take(lambda: check_proof() if asked else None)
     faults.take(lambda: inputs.check_out("--out", out))
     faults.take(

@@ -118,11 +118,8 @@ def compare(
         lambda: check_names(pipeline, profiles),
         lambda: check_laws(pipeline, dispatch),
     )
-    contenders, drawn, discipline = (
-        _contenders(planners),
-        _seeds(seed, seeds, draws),
-        discipline or pipeline.discipline,
-    )
+    contenders, drawn = _contenders(planners), _seeds(seed, seeds, draws)
+    discipline = discipline or pipeline.discipline
     if not may_draw(pipeline):
         drawn = drawn[:1]
     parts = [split_trace(one, split) for one in read_traces(trace)]

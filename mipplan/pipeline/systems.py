@@ -270,7 +270,7 @@ def systems_of(
     """
     faults = Faults()
     read = faults.take(lambda: read_system("central" if system is None else system))
-    windows = faults.take(lambda: WINDOW.read(window_s, stages) if window_s is not None else {})
+    windows = faults.take(lambda: WINDOW.read(window_s, stages))
     faults.check()
     found = dict.fromkeys(stages, read.value)
     return found | {stage: replace(read.value, window_ns=ns) for stage, ns in windows.value.items()}

@@ -225,9 +225,11 @@ def replay_many(
         runs = replay_together(group, workload, settings, chosen)
         overrunning = []
         for number, plan in enumerate(group):
-            if may_overrun(plan, settings) and are_timed(settings.laws_of(plan)):
+            if not may_overrun(plan, settings):
+                continue
+            if are_timed(settings.laws_of(plan)):
                 overrunning.append(number)
-            elif may_overrun(plan, settings):
+            else:
                 runs[number] = with_disturbances(plan, runs[number], workload)
         if overrunning:
             planned = replay_together(

@@ -14,7 +14,7 @@ from campaigns import campaign_size
 from mipplan.calculus import WorstCase
 from mipplan.certificate import plan_services
 from oracle_refinement import replay_everything
-from planning_instances import hand_made, planning_instance
+from planning_instances import check_made, hand_made, planning_instance
 from random_pipelines import staggered
 from refinement_instances import refinement_instance
 from tuner_cases import bounded_case
@@ -49,14 +49,8 @@ def test_plans_are_verified_cover_their_replays_and_are_never_cheaper(
     given = (instance.profiles, instance.trace)
     at_once = mp.plan(instance.pipeline, *given, **asked).require()
     made = mp.plan(instance.pipeline.staggered(2e-4), *given, **asked).require()
-    made.save(tmp_path / "plan.json")
-    assert mp.Plan.load(tmp_path / "plan.json").to_json() == made.to_json()
-    verification = mp.verify(tmp_path / "plan.json", instance.trace)
-    assert verification.verified, verification.problems
+    check_made(made, instance.trace, tmp_path / "plan.json")
     assert made.status == at_once.status
-    replayed = mp.replay(made, instance.trace)
-    assert replayed.certificate_applies
-    assert replayed.quantile(made.quantile) <= made.certificate_s
     assert "dispatch" not in asked or mp.verify(tmp_path / "plan.json", instance.trace, stagger_s=0).verified
     if "budget_usd_per_hour" in asked:
         assert made.certificate_s >= at_once.certificate_s
