@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,9 +29,8 @@ from mipplan.profiling.record import MeasurementRecord, ProfileFolder
 from mipplan.profiling.replicas import Replicas, replicas_of
 from mipplan.profiling.result import LATENCIES, Measurement
 from mipplan.profiling.sizes import AdaptiveSizes, InTime, NamedSizes, NextSize, SizeRule, check_sizes
-from mipplan.profiling.subjects import SUBJECTS, SubjectRequest, kind_of
-from mipplan.profiling.subjects.callables import CallableSubject, check_callable, module_file, recognises
-from mipplan.profiling.subjects.onnx_models import weight_files
+from mipplan.profiling.subjects import SUBJECTS, SubjectRequest, content_digest, kind_of
+from mipplan.profiling.subjects.callables import CallableSubject, check_callable
 from mipplan.profiling.worker import Server
 
 if TYPE_CHECKING:  # only a measurement for a plan needs what plans
@@ -129,7 +126,7 @@ def measure(
     precision : float
         The intervals of P50 and P99 may reach this far from the quantile, as a share of it.
     time_limit_s : float
-        Seconds for each batch size.
+        Seconds for each batch size, in two visits with the other sizes in between; some more where these differ.
     total_time_s : float, optional
         Where sizes are chosen: seconds for all of them, those measured before included. A size that has begun is
         finished.
@@ -178,13 +175,16 @@ def measure(
     faults.check()
     request, _, server = loaded.value
     folder = None if out is None else ProfileFolder(Path(out), called, hardware)
+    params = params or MeasuringParams(least_s=min(MeasuringParams.least_s, limit_s.value / 10))
     params = replace(
-        params or MeasuringParams(least_s=min(MeasuringParams.least_s, limit_s.value / 10)),
+        params,
         time_limit_s=limit_s.value,
         precision=precision,
         keeps_disturbed=disturbed == "keep",
         is_alone=together == 1 and (threads or 1) <= (os.cpu_count() or 1),
     )
+    if batches is not None and len(batches) == 1:  # there is nothing to take turns with
+        params = replace(params, visits=1, most_visits=1)
     if folder is not None:
         folder.prepare(usd_per_hour)
         if again:
@@ -202,14 +202,14 @@ def measure(
         others = (profiles, called, hardware, usd_per_hour, max_batch, root)
         rule = PlanSizes.of(for_, trace, *others, latency, progress)
     if total_time_s is not None:
-        rule = InTime(rule, total_time_s)
+        rule = InTime(rule, total_time_s, params.visits)
     with replicas_of(request, together, server) as replicas:
         progress(f"loading {called}")
         try:
             replicas.start()
         except UnmeasuredError as error:
             raise InputError.one("model", f"cannot be loaded: {error}") from None
-        subject = {**request.to_document(), "content": _content(request)}
+        subject = {**request.to_document(), "content": content_digest(request)}
         del subject["timeout_s"]
         record = MeasurementRecord(called, hardware, subject, together, read_machine(replicas.versions))
         if folder is not None and not again:
@@ -239,54 +239,90 @@ class _Run:
 
     def measure(self) -> Measurement:
         """Measure what the rule asks for and is not there yet; what is found is written at once."""
-        started_with = len(self.record.batches)
-        while isinstance(choice := self.rule.next(self.record.batches, self.failed_s), NextSize):
-            began_s = time.monotonic()
-            try:
-                found = self._one(choice, len(self.record.batches) - started_with + len(self.failures))
-            except UnmeasuredError as error:
-                self._fail(choice.batch, str(error), began_s)
+        before, known = self.record, len(self.record.batches)
+        while (
+            isinstance(choice := self.rule.next(self.record.batches, self.failed_s), NextSize) or self._due()
+        ):
+            if isinstance(choice, NextSize):
+                self._visit(choice, len(self.record.batches) - known + len(self.failed_s))
                 continue
-            except InputError as error:  # there are no inputs of this size
-                self._fail(choice.batch, "; ".join(fault.message for fault in error.faults), began_s)
-                continue
-            batches = {**self.record.batches, choice.batch: found}
-            today = datetime.date.today().isoformat()
-            self.record = replace(
-                self.record,
-                batches=dict(sorted(batches.items())),
-                days={**self.record.days, choice.batch: today},
-                chosen={**self.record.chosen, choice.batch: choice.why},
-            )
-            self._write(self._told(), choice.batch)
+            due = self._due()
+            for done, batch in enumerate(due):
+                self._visit(NextSize(batch, self.record.chosen.get(batch, ""), len(due) - done), done)
         self.ended = choice.why
         told = self._told()
-        nothing_new = len(self.record.batches) == started_with
-        if nothing_new:  # perhaps another latency is asked for, or the table is gone
+        if self.record is before:  # perhaps another latency is asked for, or the table is gone
             self._write(told)
         return told
 
-    def _fail(self, batch: int, why: str, began_s: float) -> None:
-        self.failures[batch] = why
-        self.failed_s[batch] = time.monotonic() - began_s
+    def _due(self) -> list[int]:
+        """Sizes that are to be visited once more, as far as there is time for all of them."""
+        found = self.record.batches
+        wanted = self.rule.batches if isinstance(self.rule, NamedSizes) else tuple(found)
+        due = [
+            batch
+            for batch in wanted
+            if batch in found and batch not in self.failures and found[batch].is_due(self.params)
+        ]
+        if isinstance(self.rule, InTime):
+            visit_s = sum(found[batch].spent_s / len(found[batch].visits) for batch in due)
+            return due if visit_s <= self.rule.left_s(found, self.failed_s) else []
+        return due
 
-    def _one(self, choice: NextSize, done: int) -> BatchMeasurement:
+    def _visit(self, choice: NextSize, done: int) -> None:
+        """Measure a size, or once more, and write what is known of it; or say why not."""
+        began_s, before = time.monotonic(), self.record.batches.get(choice.batch)
+        try:
+            found = self._one(choice, done, before)
+        except (UnmeasuredError, InputError) as error:  # there may be no inputs of this size
+            why = str(error)
+            if isinstance(error, InputError):
+                why = "; ".join(fault.message for fault in error.faults)
+            if before is None:
+                self.failed_s[choice.batch] = time.monotonic() - began_s
+            self.failures[choice.batch] = why if before is None else f"visit {len(before.visits) + 1}: {why}"
+            return
+        batches = {**self.record.batches, choice.batch: found}
+        self.record = replace(
+            self.record,
+            batches=dict(sorted(batches.items())),
+            days={**self.record.days, choice.batch: datetime.date.today().isoformat()},
+            chosen={**self.record.chosen, choice.batch: choice.why},
+        )
+        self._write(self._told(), choice.batch)
+
+    def _one(self, choice: NextSize, done: int, before: BatchMeasurement | None) -> BatchMeasurement:
         is_named = isinstance(self.rule, NamedSizes)
-        ahead = f"{done + 1} of {'' if is_named else 'about '}{done + choice.left}"
-        label = f"batch {choice.batch} ({ahead}{'' if is_named else f'; {choice.why}'})"
+        ahead = f"{done + 1} of {'' if is_named or before else 'about '}{done + choice.left}"
+        if before is not None:
+            label = f"batch {choice.batch}, visit {len(before.visits) + 1} ({ahead})"
+        else:
+            label = f"batch {choice.batch} ({ahead}{'' if is_named else f'; {choice.why}'})"
         self.progress(f"{label}: preparing")
         self.replicas.prepare(choice.batch)
-        # Sizes take as long as they may, or as those before where the rule has chosen them: then it is a guess anyway.
-        before = [] if is_named else [one.spent_s for one in self.record.batches.values()]
-        each_s = sum(before) / len(before) if before else self.params.time_limit_s
+        rest_s = self._rest_s(choice, before)
 
         def report(text: str, left_s: float) -> None:
-            rest_s = (choice.left - 1) * each_s
             most = " at most" if rest_s and is_named else ""
             self.progress(f"{label}: {text}, about {format_seconds(left_s + rest_s)}{most} left")
 
-        report("first runs", each_s)
-        return measure_batch(choice.batch, self.replicas.observe, time.monotonic, self.params, report)
+        report("first runs", self.params.visit_s)
+        observe = self.replicas.observe
+        return measure_batch(choice.batch, observe, time.monotonic, self.params, report, before)
+
+    def _rest_s(self, choice: NextSize, before: BatchMeasurement | None) -> float:
+        """Seconds that all may take after this visit.
+
+        Sizes take as long as they may, or as those before where the rule has chosen them: then it is a guess anyway.
+        """
+        visits, found = self.params.visits, self.record.batches
+        visit_s = [one.spent_s / len(one.visits) for one in found.values() if one.visits]
+        is_guess = visit_s and not isinstance(self.rule, NamedSizes)
+        each_s = sum(visit_s) / len(visit_s) if is_guess else self.params.visit_s
+        if before is not None:  # a round of visits
+            return (choice.left - 1) * each_s
+        once_more = sum(0 < len(one.visits) < visits for one in found.values())
+        return (visits * choice.left - 1 + once_more) * each_s
 
     def _told(self) -> Measurement:
         record = self.record
@@ -362,25 +398,3 @@ def _request(
     known = kind_of(text, kind)
     request = SubjectRequest(known, text, threads, tuple(providers), dict(axes), inputs, timeout_s)
     return request, SUBJECTS[known].default_name(text), None
-
-
-def _content(request: SubjectRequest) -> str | None:
-    """Digest of the files that decide what a run does, so that nothing goes on with others of the same names.
-
-    They are a model's file and those of its weights beside it, or a function's module; and what makes the inputs.
-    """
-    files = [
-        Path(file) for text in (request.text, request.inputs or "") if (file := module_file(text)) is not None
-    ]
-    if request.kind == "onnx":
-        files = [Path(request.text), *weight_files(Path(request.text)), *files]
-    if request.inputs is not None and not recognises(request.inputs):
-        files.append(Path(request.inputs))
-    if not files:
-        return None
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as stream:
-            for piece in iter(partial(stream.read, 1 << 20), b""):
-                digest.update(piece)
-    return digest.hexdigest()

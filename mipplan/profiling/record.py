@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mipplan.core import NS_PER_MS, Fault, Faults, Float64, InputError, listed, shown
 from mipplan.documents import (
@@ -36,7 +36,7 @@ from mipplan.profiling.measuring import BatchMeasurement, Ending
 from mipplan.profiling.result import LATENCIES
 from mipplan.profiling.statistics import QuantileRange
 
-#: A record holds at most some twenty thousand latencies for each batch size.
+#: A record holds at most some forty thousand latencies for each batch size.
 _MOST_BYTES = 256 * 1024**2
 _FORMAT = 1
 #: Every table has these columns; the source comes last, because it is long.
@@ -69,8 +69,16 @@ class BatchEntry(StrictEntry):
     cpu_ms: float | None
     memory_gib: float | None
     energy_j: float | None
+    visits: list[int] = Field(default_factory=list)  # Older records do not say.
+    looks: int = 1
     day: str
-    chosen: str = ""  # Older records do not say.
+    chosen: str = ""
+
+    @model_validator(mode="after")
+    def _has_visits_of_all_runs(self) -> BatchEntry:
+        if self.visits and (min(self.visits) < 1 or sum(self.visits) != len(self.latency_ns)):
+            raise ValueError("visits do not add up to the latencies")
+        return self
 
 
 class MachineEntry(StrictEntry):
@@ -337,9 +345,8 @@ def _record(entry: RecordEntry) -> MeasurementRecord:
         ranges: dict[str, Any] = {name: QuantileRange(**given[name]) for name in ("p50", "p99")}
         latency_ns = np.array(given["latency_ns"], dtype=np.int64)
         ending = Ending(given["ending"]) if given["ending"] in list(Ending) else Ending.TIME
-        batches[one.batch] = BatchMeasurement(
-            **{**given, **ranges, "latency_ns": latency_ns, "ending": ending}
-        )
+        arrays = {"latency_ns": latency_ns, "visits": tuple(one.visits)}
+        batches[one.batch] = BatchMeasurement(**{**given, **ranges, **arrays, "ending": ending})
     return MeasurementRecord(
         entry.model,
         entry.hardware,

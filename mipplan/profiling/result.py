@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mipplan.core import InputError, Printable, Summary
 from mipplan.profiles import LatencyTable
 from mipplan.profiling.machine import MachineRecord
-from mipplan.profiling.measuring import BatchMeasurement, Ending
+from mipplan.profiling.measuring import BatchMeasurement, Ending, MeasuringParams
 from mipplan.profiling.subjects import SubjectRequest
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Measurement(Printable):
     days : mapping of int to str
         The day on which each of them was measured.
     failures : mapping of int to str
-        Batch sizes that could not be measured, and why.
+        Batch sizes that could not be measured, or not once more, and why.
     energy_from : str
         What metered energy; empty if nothing did.
     chosen : mapping of int to str
@@ -130,7 +130,13 @@ class Measurement(Printable):
             if found.ending is not Ending.PRECISE:
                 width = found.p99.width
                 how = f"known within {_percent(width)} only" if math.isfinite(width) else "hardly known"
-                told.append(f"batch {batch}: P99 is {how} after {found.spent_s:.3g} s; allow more time")
+                hint = "" if found.ending is Ending.RUNS else "; allow more time"
+                told.append(f"batch {batch}: P99 is {how} after {found.spent_s:.3g} s{hint}")
+            if found.apart > MeasuringParams.apart:
+                told.append(
+                    f"batch {batch}: P50 or P99 of its {len(found.visits)} visits differ by up to {found.apart:.0%}, "
+                    "and so may another measurement"
+                )
             if not found.settled:
                 told.append(f"batch {batch}: latencies still changed when the time was up")
             if found.kept and found.disturbed:

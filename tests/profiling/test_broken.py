@@ -28,7 +28,7 @@ QUICK: dict[str, Any] = {
     "hardware": "here",
     "disturbed": "keep",
     "time_limit_s": 60,
-    "params": MeasuringParams(first_look=1_000, most_runs=30, block_s=0.05),
+    "params": MeasuringParams(most_visits=2, first_look=1_000, most_runs=60, block_s=0.05, least_s=0.0),
 }
 
 
@@ -441,6 +441,7 @@ def edit(change: Callable[[Any], object]) -> Callable[[Path], None]:
             "expected a whole number, found 'x'",
         ),
         (edit(lambda record: record["batches"][0].update(batch=-1)), "expected a number > 0, found -1"),
+        (edit(lambda record: record["batches"][0].update(visits=[1, 1])), "visits do not add up to the"),
         (edit(lambda record: record["machine"].update(processor="Z80")), "it was another machine"),
     ],
 )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from campaigns import campaign_size
 from mipplan.profiling import (
+    BatchMeasurement,
     DisturbanceParams,
     Ending,
     MachineLoad,
@@ -23,9 +24,10 @@ from mipplan.profiling import (
     measure_batch,
 )
 from mipplan.profiling.disturbance import find_disturbances
+from mipplan.profiling.statistics import look_confidence, quantile_range
 from profiling.fake_latencies import QUIET, VirtualMachine
 
-PARAMS = MeasuringParams()
+PARAMS = MeasuringParams(visits=1)
 
 
 def drawn(shape: str, seed: int, scale_ns: float = 2e6) -> tuple[Callable[[int], float], float]:
@@ -120,9 +122,82 @@ def test_too_few_runs_say_nothing() -> None:
 
 def test_runs_are_at_most_as_many_as_allowed() -> None:
     machine = VirtualMachine(drawn("pareto", 5, 1e4)[0])
-    found = measure_batch(1, machine.observe, machine.clock, replace(PARAMS, precision=1e-6, most_runs=3_000))
+    params = replace(PARAMS, precision=1e-6, most_runs=3_000, least_s=0.0)
+    found = measure_batch(1, machine.observe, machine.clock, params)
     assert found.ending is Ending.RUNS
     assert found.p99.width > 1e-6
+
+
+def test_of_quick_models_fewer_runs_count_over_the_same_time() -> None:
+    machine = VirtualMachine(drawn("uniform", 6, 2e4)[0])
+    found = measure_batch(1, machine.observe, machine.clock, replace(PARAMS, most_runs=2_000))
+    assert found.spent_s >= PARAMS.least_s
+    assert 1_000 <= found.latency_ns.size + found.warm_up < 60_000 < machine.made
+    assert found.p99.value_ns == pytest.approx(2e4 * 1.99, rel=0.02)
+
+
+VISITS = MeasuringParams(visits=2)
+
+
+def visited(machine: VirtualMachine, params: MeasuringParams, between_s: float = 0.0) -> BatchMeasurement:
+    """All visits of a batch size; in between are others, which take that long."""
+    found = measure_batch(4, machine.observe, machine.clock, params)
+    while found.is_due(params):
+        machine.now_ns += round(between_s * 1e9)
+        found = measure_batch(4, machine.observe, machine.clock, params, before=found)
+    return found
+
+
+@pytest.mark.parametrize("shape", ["uniform", "exponential", "pareto"])
+def test_visits_are_put_together(shape: str) -> None:
+    machine = VirtualMachine(drawn(shape, 7)[0])
+    found = visited(machine, VISITS)
+    assert 2 <= len(found.visits) <= VISITS.most_visits
+    assert sum(found.visits) == found.latency_ns.size == machine.made - found.warm_up
+    confidence = look_confidence(found.looks, 0.95)
+    assert found.p50 == quantile_range(found.latency_ns, 0.50, confidence)
+    assert found.p99 == quantile_range(found.latency_ns, 0.99, confidence)
+    assert found.cpu_ms == pytest.approx(found.mean_ms / 2, rel=1e-6)
+    assert (found.memory_gib, found.energy_j) == (0.25, 0.5)
+    assert found.spent_s <= VISITS.time_limit_s + 1.0
+    parts = np.split(found.latency_ns, np.cumsum(found.visits)[:-1])
+    quantiles = [[quantile_range(part, q, 0.95).value_ns for part in parts] for q in (0.5, 0.99)]
+    assert found.apart == pytest.approx(max(max(one) / min(one) - 1 for one in quantiles))
+
+
+def test_intervals_of_all_visits_hold() -> None:
+    trials = campaign_size(quick=20, deep=1_000)
+    covered = 0
+    for seed in range(trials):
+        latency_ns, p99 = drawn("exponential", seed)
+        found = visited(VirtualMachine(latency_ns), replace(VISITS, precision=0.4))
+        covered += (found.p99.low_ns or 0) <= p99 <= (found.p99.high_ns or math.inf)
+    assert covered >= 0.95 * trials - 3 * math.sqrt(trials * 0.95 * 0.05)
+
+
+def test_visits_see_phases_of_minutes_that_one_visit_does_not() -> None:
+    """The machine is slower by half every other minute; a second measurement begins a minute later."""
+
+    def p99_ns(params: MeasuringParams, begins_s: float) -> int:
+        random = np.random.default_rng(3)
+        machine = VirtualMachine(lambda _run: 0.0)
+        machine.now_ns = round(begins_s * 1e9)
+        machine.latency_ns = lambda _run: (
+            (3e6 if machine.clock() % 120 >= 60 else 2e6) * (1 + 0.02 * float(random.random()))
+        )
+        found = visited(machine, params, between_s=50)
+        assert (found.apart > params.apart) == (len(found.visits) > 1)
+        return found.p99.value_ns
+
+    once, twice = ([p99_ns(params, begins_s) for begins_s in (0, 60)] for params in (PARAMS, VISITS))
+    assert max(once) > 1.4 * min(once)
+    assert max(twice) <= 1.02 * min(twice)
+
+
+def test_where_a_visit_would_have_too_few_runs_it_takes_all_of_the_time() -> None:
+    found = visited(VirtualMachine(lambda _run: 4e9), VISITS)
+    assert found.visits == (14,)
+    assert found.ending is Ending.TIME
 
 
 def test_warm_up_is_cut_off() -> None:

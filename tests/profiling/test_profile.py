@@ -31,7 +31,7 @@ QUICK: dict[str, Any] = {
     "hardware": "here",
     "disturbed": "keep",
     "time_limit_s": 60,
-    "params": MeasuringParams(first_look=1_000, most_runs=30, block_s=0.05),
+    "params": MeasuringParams(most_visits=2, first_look=1_000, most_runs=60, block_s=0.05, least_s=0.0),
 }
 
 #: What a user may write, the kind of it, and what the model is then called.
@@ -231,8 +231,41 @@ def test_measuring_goes_on_where_it_stopped() -> None:
     assert list(more.batches) == [1, 2, 4]
     assert more.batches[2].latency_ns.tolist() == first.batches[2].latency_ns.tolist()
     assert more.batches[2].ending in Ending
-    assert {line.split(":")[0] for line in told} == {"loading sleepy", "batch 4 (1 of 1)"}
+    once, twice = "batch 4 (1 of 1)", "batch 4, visit 2 (1 of 1)"
+    assert {line.split(":")[0] for line in told} == {"loading sleepy", once, twice}
     assert [row["batch"] for row in rows("p/models/sleepy.csv")] == ["1", "2", "4"]
+
+
+def test_sizes_are_visited_in_turns_and_what_fails_then_is_made_up_for() -> None:
+    """Batch 1 fails once batch 2 has run in the same process: in its second visit, and in no new process."""
+    Path("worn.py").write_text(
+        "import time\nseen = set()\ndef serve(batch):\n    seen.add(batch)\n    time.sleep(0.004)\n"
+        "    if batch == 1 and 2 in seen:\n        raise RuntimeError('worn out')\n"
+    )
+    told: list[str] = []
+    found = mp.measure("worn:serve", batches=[1, 2], out="p", usd_per_hour=1, progress=told.append, **QUICK)
+    visits = [
+        "batch 1 (1 of 2)",
+        "batch 2 (2 of 2)",
+        "batch 1, visit 2 (1 of 2)",
+        "batch 2, visit 2 (2 of 2)",
+    ]
+    assert list(dict.fromkeys(line.split(":")[0] for line in told)) == ["loading serve", *visits]
+    assert found.failures.keys() == {1}
+    assert found.failures[1].startswith("visit 2: ")
+    assert "worn out" in found.failures[1]
+    assert [len(found.batches[batch].visits) for batch in (1, 2)] == [1, 2]
+    more = mp.measure("worn:serve", batches=[1, 2], out="p", **QUICK)
+    assert not more.failures
+    first, again = found.batches[1], more.batches[1]
+    assert again.latency_ns.tolist()[: first.latency_ns.size] == first.latency_ns.tolist()
+    assert [len(more.batches[batch].visits) for batch in (1, 2)] == [2, 2]
+    assert more.batches[2].latency_ns.tolist() == found.batches[2].latency_ns.tolist()
+
+
+def test_one_named_size_has_nothing_to_be_visited_in_turns_with() -> None:
+    found = mp.measure("served:sleepy", batches=[2], out="p", usd_per_hour=1, **QUICK)
+    assert len(found.batches[2].visits) == 1
 
 
 @pytest.mark.parametrize("sizes", [("--batch", "1,2"), ("--max-batch", "4")], ids=["named", "chosen"])

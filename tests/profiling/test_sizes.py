@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mipplan.core import InputError
 from mipplan.profiling import BatchMeasurement, MeasuringParams
 from mipplan.profiling.sizes import (
     AdaptiveSizes,
+    EnoughSizes,
     InTime,
     KnownLatency,
     NamedSizes,
@@ -189,6 +191,12 @@ def test_time_for_all_ends_it_before_a_size_that_would_not_fit() -> None:
     assert list(follow(InTime(adaptive(), 0.1), lambda batch: float(batch))[0]) == [1]
     *_, failed = follow(InTime(adaptive(), 2.5), lambda batch: float(batch), fails=lambda _batch: True)
     assert failed == {1, 2}  # what fails takes time, too
+    half = {batch: replace(found_at(batch, 1.0), visits=(3,)) for batch in (1, 2)}
+    for total_s, ends in (
+        (5.9, True),
+        (6.1, False),
+    ):  # both are visited once more, so a third would end at 6 s
+        assert isinstance(InTime(adaptive(), total_s, visits=2).next(half, {}), EnoughSizes) == ends
 
 
 def test_it_goes_on_from_what_is_there_as_if_it_had_never_stopped() -> None:

@@ -149,26 +149,34 @@ class AdaptiveSizes:
 
 @dataclass(frozen=True)
 class InTime:
-    """Another rule, as long as the time for all sizes together lasts."""
+    """Another rule, as long as the time for all sizes together lasts, later visits included."""
 
     rule: SizeRule
     total_time_s: float
+    visits: int = 1
 
     def next(
         self, found: Mapping[int, BatchMeasurement], failed: Mapping[int, float]
     ) -> NextSize | EnoughSizes:
         """Ask the other rule, unless another size as long as those before would not fit; the first one always does."""
         choice = self.rule.next(found, failed)
-        spent = [*(one.spent_s for one in found.values()), *failed.values()]
-        if isinstance(choice, EnoughSizes) or not spent:
+        due_s = [
+            one.spent_s * max(1.0, self.visits / (len(one.visits) or self.visits)) for one in found.values()
+        ]
+        expected_s = [*due_s, *failed.values()]
+        if isinstance(choice, EnoughSizes) or not expected_s:
             return choice
-        spent_s = sum(spent)
-        if spent_s + spent_s / len(spent) <= self.total_time_s:
+        if sum(expected_s) * (1 + 1 / len(expected_s)) <= self.total_time_s:
             return choice
+        spent_s = self.total_time_s - self.left_s(found, failed)
         return EnoughSizes(
             f"{format_seconds(spent_s)} of {format_seconds(self.total_time_s)} are spent, and the next size would have "
             f"been {choice.batch} ({choice.why})"
         )
+
+    def left_s(self, found: Mapping[int, BatchMeasurement], failed: Mapping[int, float]) -> float:
+        """Seconds that are left."""
+        return self.total_time_s - sum(one.spent_s for one in found.values()) - sum(failed.values())
 
 
 def check_sizes(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol
 
@@ -52,4 +55,36 @@ def kind_of(text: str, kind: str | None = None) -> str:
     return found
 
 
-__all__ = ["SUBJECTS", "Subject", "SubjectError", "SubjectKind", "SubjectRequest", "kind_of"]
+def content_digest(request: SubjectRequest) -> str | None:
+    """Digest of the files that decide what a run does, so that nothing goes on with others of the same names.
+
+    They are a model's file and those of its weights beside it, or a function's module; and what makes the inputs.
+    """
+    files = [
+        Path(file)
+        for text in (request.text, request.inputs or "")
+        if (file := callables.module_file(text)) is not None
+    ]
+    if request.kind == "onnx":
+        files = [Path(request.text), *onnx_models.weight_files(Path(request.text)), *files]
+    if request.inputs is not None and not callables.recognises(request.inputs):
+        files.append(Path(request.inputs))
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as stream:
+            for piece in iter(partial(stream.read, 1 << 20), b""):
+                digest.update(piece)
+    return digest.hexdigest()
+
+
+__all__ = [
+    "SUBJECTS",
+    "Subject",
+    "SubjectError",
+    "SubjectKind",
+    "SubjectRequest",
+    "content_digest",
+    "kind_of",
+]
