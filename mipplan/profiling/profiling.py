@@ -303,7 +303,7 @@ class _Run:
         rest_s = self._rest_s(choice, before)
 
         def report(text: str, left_s: float) -> None:
-            most = " at most" if rest_s and is_named else ""
+            most = " at most" if is_named else ""
             self.progress(f"{label}: {text}, about {format_seconds(left_s + rest_s)}{most} left")
 
         report("first runs", self.params.visit_s)
@@ -311,18 +311,18 @@ class _Run:
         return measure_batch(choice.batch, observe, time.monotonic, self.params, report, before)
 
     def _rest_s(self, choice: NextSize, before: BatchMeasurement | None) -> float:
-        """Seconds that all may take after this visit.
-
-        Sizes take as long as they may, or as those before where the rule has chosen them: then it is a guess anyway.
-        """
-        visits, found = self.params.visits, self.record.batches
+        """Seconds that all may take after this visit: at most, or as visits before where the rule chooses sizes."""
+        params, found = self.params, self.record.batches
+        if isinstance(self.rule, NamedSizes):
+            due = [*self._due(), *set(self.rule.batches) - found.keys() - self.failures.keys()]
+            spent_s = sum(found[batch].spent_s for batch in due if batch in found)
+            return max(0.0, len(due) * params.time_limit_s - spent_s - params.visit_s)
         visit_s = [one.spent_s / len(one.visits) for one in found.values() if one.visits]
-        is_guess = visit_s and not isinstance(self.rule, NamedSizes)
-        each_s = sum(visit_s) / len(visit_s) if is_guess else self.params.visit_s
+        each_s = sum(visit_s) / len(visit_s) if visit_s else params.visit_s
         if before is not None:  # a round of visits
             return (choice.left - 1) * each_s
-        once_more = sum(0 < len(one.visits) < visits for one in found.values())
-        return (visits * choice.left - 1 + once_more) * each_s
+        once_more = sum(0 < len(one.visits) < params.visits for one in found.values())
+        return (params.visits * choice.left - 1 + once_more) * each_s
 
     def _told(self) -> Measurement:
         record = self.record
