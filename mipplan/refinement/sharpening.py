@@ -17,7 +17,7 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.baselines import inferline
-from mipplan.certificate import join_figures
+from mipplan.certificate import certified_on, join_figures
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_S,
@@ -95,7 +95,8 @@ def sharpen(
     plan : Plan
         What to plan for: pipeline, profiles and objective. Its choices, if any, are a first plan if they are certified.
         A plan of the classic certificate is, unless with ``ties="any"`` a source takes one token at a time (where the
-        classic one rests on token order); so the plan found is never dearer.
+        classic one rests on token order); so the plan found is never dearer. If the time is up before that was
+        evaluated, such a plan is returned with its classic certificate.
     trace : Trace, or sequence of Trace
         Before headroom, as it was given to `mipplan.plan`; each with every seed of the plan.
     runs : RunClass, optional
@@ -369,8 +370,24 @@ class Sharpening(Refining):
             )
             return replace(base, status=PlanStatus.INFEASIBLE, reason=why or nothing)
         figures = Figures(lower_bound_microusd_per_hour=self._lower_bound)
+        if (classic := self._given_as_classic(figures)) is not None:
+            return classic
         reason = f"{self._ended()} before any plan was found whose sharp certificate keeps the objective"
         return replace(base, status=PlanStatus.UNKNOWN, figures=figures, reason=reason, limit=self._stopped)
+
+    def _given_as_classic(self, figures: Figures) -> Plan | None:
+        """The given plan with the figures of its classic certificate; None if that does not keep the objective."""
+        base, choices = self.base, self.base.choices
+        made = find_options(self._problem.domains, choices) if choices else None
+        if made is None or not self._problem.allows(made) or not (base.runs or RunClass()).is_settled:
+            return None
+        if not super()._is_certified(made):
+            return None
+        objective = replace(base.objective, certificate=CertificateKind.CLASSIC, runs=None)
+        reason = f"{self._ended()} before the sharp certificate of the given plan was known: this is its classic one"
+        status, limit = PlanStatus.FEASIBLE, self._stopped
+        given = replace(base, objective=objective, status=status, figures=figures, reason=reason, limit=limit)
+        return replace(given, figures=certified_on(given, self.samples, self._workloads))
 
     def _ended(self) -> str:
         return "it was interrupted" if self._stopped is Limit.INTERRUPT else "the time was up"

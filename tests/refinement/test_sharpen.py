@@ -137,6 +137,30 @@ def test_a_limit_leaves_the_best_plan_so_far_and_a_true_bound(monkeypatch: pytes
     assert seen["feasible"] + seen["unknown"] > 1
 
 
+@pytest.mark.parametrize("dispatch", ["eager", "paced"])
+@pytest.mark.parametrize("looks", [1, 3, 10, 30, 100])
+def test_no_limit_is_so_short_that_a_sharp_plan_is_dearer(
+    looks: int, dispatch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = hand_made(0.045)
+    classic = mp.plan(instance.pipeline, instance.profiles, instance.trace, dispatch=dispatch)
+    ticks = count()
+    with monkeypatch.context() as patch:
+        patch.setattr("time.monotonic", lambda: float(next(ticks)))
+        found = mp.sharpen(classic, instance.trace, time_limit_s=float(looks))
+    assert found.status is mp.PlanStatus.FEASIBLE
+    assert classic.microusd_per_hour is not None
+    assert found.lower_bound_microusd_per_hour is not None
+    assert found.microusd_per_hour is not None
+    assert found.lower_bound_microusd_per_hour <= found.microusd_per_hour <= classic.microusd_per_hour
+    if looks == 1:  # nothing was evaluated
+        assert (found.certificate, found.runs) == (CertificateKind.CLASSIC, None)
+        assert (found.choices, found.certificate_ns) == (classic.choices, classic.certificate_ns)
+        assert "classic" in (found.reason or "")
+    found.save(tmp_path / "plan.json")
+    assert mp.verify(tmp_path / "plan.json", instance.trace).verified
+
+
 @pytest.mark.parametrize(
     ("name", "looks", "most"),
     # Without the paced plan random-103 had one of 51 times the paced plan's cost after as many looks at the clock.
