@@ -154,6 +154,7 @@ class JointSearch:
                 quantile=fleet.quantile,
                 seed=fleet.seed,
                 accuracy=member.min_accuracy,
+                dispatch=member.asked_laws,
                 solver=self.solver,
                 time_limit_s=self.search.deadline.limit_s(),
             )

@@ -39,6 +39,11 @@ class FleetMember:
     min_accuracy: float | None = None
 
     @property
+    def asked_laws(self) -> Laws:
+        """Law of every stage."""
+        return self.pipeline.laws() if self.laws is None else self.laws
+
+    @property
     def alternatives(self) -> list[FleetMember]:
         """The same for each way to draw its tokens: variants may change fan-outs and probabilities."""
         return [replace(self, pipeline=choosing(self.pipeline, runs)) for runs in combinations(self.pipeline)]

@@ -321,7 +321,7 @@ def _plan(fleet: Fleet, member: FleetMember, column: Column, provenance: Provena
         pipeline,
         relevant_profiles(pipeline, fleet.profiles),
         Objective(member.slo_ns, fleet.quantile, fleet.seed, min_accuracy=member.min_accuracy).under(
-            member.laws or member.pipeline.laws()
+            member.asked_laws
         ),
         choices=choices,
         status=PlanStatus.FEASIBLE,
