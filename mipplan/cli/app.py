@@ -173,6 +173,8 @@ def fleet(
             "LAW", "When batches are made, at all stages: eager or paced; by default as the pipelines say."
         ),
     ] = None,
+    discipline: flags.Discipline = None,
+    runs: flags.Runs = None,
     json: flags.Json = False,
 ) -> None:
     """Plan many pipelines that share limited hardware: the cheapest set of certified plans."""
@@ -184,7 +186,8 @@ def fleet(
             """Check the flags, and with them what the file holds, if it could be read."""
             quantile, seed = (0.99, 0) if file is None else (file.quantile, file.seed)
             limit_s = time_limit_s.or_else(None)
-            settings = FleetSettings(budget, quantile, seed, gap, limit_s, method, checkpoint, dispatch)
+            queues = dispatch, discipline, covered.or_else(None)
+            settings = FleetSettings(budget, quantile, seed, gap, limit_s, method, checkpoint, *queues)
             if file is None:
                 settings.check()
             else:
@@ -193,6 +196,7 @@ def fleet(
         faults = Faults()
         time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
         limits = faults.take(lambda: inputs.device_limits(limit or ()))
+        covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
         folder = None if profiles is None else str(profiles)
         read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=shipped_path))
         faults.take(lambda: check_settings(read.value if read else None))
@@ -218,6 +222,8 @@ def fleet(
                 n_jobs=jobs if jobs is not None else (-1 if len(file.pipelines) >= _MANY_PIPELINES else 1),
                 checkpoint=checkpoint,
                 dispatch=dispatch,
+                discipline=discipline,
+                runs=covered.value,
                 progress=progress,
             )
             written = []

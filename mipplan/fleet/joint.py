@@ -155,6 +155,8 @@ class JointSearch:
                 seed=fleet.seed,
                 accuracy=member.min_accuracy,
                 dispatch=member.asked_laws,
+                discipline=member.discipline,
+                runs=member.overtaking,
                 solver=self.solver,
                 time_limit_s=self.search.deadline.limit_s(),
             )

@@ -111,9 +111,9 @@ class PricedTables:
         self._capacities = np.concatenate([capacities[self._limited], caps])
         costs = [self.prices[table.device] * table.charged for table in self.tables.stages]
         self._rows = [
-            # What beats another at these prices may use more of a limited device, or of a cap.
+            # What beats another at these prices may use more of a limited device, or of a cap, or let more overtake.
             np.arange(cost.size)
-            if self.limits is not None or self.tables.caps
+            if self.limits is not None or self.tables.caps or table.options.passing.size
             else np.flatnonzero(frontier(cost, table.options.latency_ns, table.options.speed))
             for table, cost in zip(self.tables.stages, costs, strict=True)
         ]

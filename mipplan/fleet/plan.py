@@ -17,6 +17,7 @@ from mipplan.fleet.result import Admission, FleetEffort, FleetPlan, SloRelaxatio
 from mipplan.fleet.solve import CheckpointFile, ColumnSearch
 from mipplan.fleet.workers import WorkerParams, WorkerPool
 from mipplan.profiles import Profiles
+from mipplan.result import RunClass
 from mipplan.solvers import resolve_solver
 
 #: At most this many names are listed in a sentence, so that it stays one.
@@ -61,6 +62,7 @@ def plan_fleet(
     alternatives: bool = True,
     dispatch: str | None = None,
     discipline: str | None = None,
+    runs: RunClass | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> FleetPlan:
     """Find the cheapest certified plans of many pipelines that share limited hardware.
@@ -99,8 +101,11 @@ def plan_fleet(
         Whether to look for what would do where not all pipelines fit.
     dispatch : {"eager", "paced"}, optional
         When all stages of all pipelines make batches; by default as each pipeline says.
-    discipline : {"oldest_first"}, optional
-        Which waiting tokens a batch takes first. ``fifo`` is refused: what columns are priced by knows no overtaking.
+    discipline : {"oldest_first", "fifo"}, optional
+        Which waiting tokens a batch takes first, at all stages of all pipelines; by default as each pipeline says.
+    runs : RunClass, optional
+        The runs that certificates of ``fifo`` queues are to hold for; by default the serving model's, in which batches
+        may finish early.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -122,7 +127,7 @@ def plan_fleet(
     """
     started = time.monotonic()
     settings = FleetSettings(
-        budget, quantile, seed, gap, time_limit_s, method, checkpoint, dispatch, discipline
+        budget, quantile, seed, gap, time_limit_s, method, checkpoint, dispatch, discipline, runs
     )
     fleet = read_fleet(pipelines, profiles, limits, settings)
     search = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))

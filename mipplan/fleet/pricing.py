@@ -131,7 +131,8 @@ class PricingProblem:
                 # A range that is too wide to be spelt out stands for plans that are not listed.
                 rows = zip(self._tables.stages, np.transpose(picks), strict=True) if picks else ()
                 complete = not any(table.is_range[chosen].any() for table, chosen in rows)
-                return Priced(0, tuple(map(self._column, picks)), complete=complete)
+                columns = tuple(column for pick in picks for column in self._columns(pick))
+                return Priced(0, columns, complete=complete)
             self._spell_out(ranges)
 
     def _price_once(self, tables: PricedTables, most: int | None) -> tuple[Priced, Mapping[str, int]]:
@@ -151,7 +152,7 @@ class PricingProblem:
                 return self._search(tables.prices, most)
             if found is not None:
                 pick, cost = found
-                return Priced(cost, (self._column(pick),)), self._ranges(tables.prices, pick)
+                return Priced(cost, self._columns(pick)), self._ranges(tables.prices, pick)
             if goal == tables.dearest:
                 return Priced(0, feasible=False), {}  # nothing on offer is certified within the limits
             tables.raise_bound(goal + 1)
@@ -179,7 +180,7 @@ class PricingProblem:
         if outcome.best is None:
             return Priced(0 if most is None else most + 1, feasible=most is not None), {}
         pick = outcome.best.choice - space.first
-        return Priced(outcome.best.cost, (self._column(pick),)), self._ranges(prices, pick)
+        return Priced(outcome.best.cost, self._columns(pick)), self._ranges(prices, pick)
 
     def _cheapest_within(self, tables: PricedTables, most: int) -> tuple[Int64, int] | None:
         """Cheapest certified choice that costs at most `most`, and its cost; None if there is none."""
@@ -244,20 +245,24 @@ class PricingProblem:
     def _refused(self, pick: Int64) -> Refused | None:
         """Ask the certificate; None if it keeps the deadline, else what is refused with this choice."""
         options = self._tables.options
-        services = self._tables.configuration(pick).services
+        services = self._tables.services(pick)
         if self.instance.keeps_slo(services):
             return None
         (cut,) = self.instance.cuts(services, options, ((self._tables.names, True),))
         refused = []
-        for stage, latency_ns, speed, _ in cut:  # fleets serve the oldest first
+        for stage, latency_ns, speed, passing in cut:
             table = options[stage]
             row = int(np.flatnonzero(table.speed == speed)[0])
-            refused.append((stage, latency_ns, int(table.period_ns[row]), int(table.tokens[row])))
+            refused.append((stage, latency_ns, int(table.period_ns[row]), int(table.tokens[row]), passing))
         self.state = replace(self.state, refused=(*self.state.refused, tuple(refused)))
         return tuple(refused)
 
-    def _column(self, pick: Int64) -> Column:
-        return Column.of(self._tables.configuration(pick), self.hardware)
+    def _columns(self, pick: Int64) -> tuple[Column, ...]:
+        """The plan of a choice; none if the most replicas of a range, which it has, let too many tokens overtake."""
+        made = self._tables.configuration(pick)
+        if made.services != self._tables.services(pick) and not self.instance.keeps_slo(made.services):
+            return ()
+        return (Column.of(made, self.hardware),)
 
     def _priced_tables(self, prices: Int64, *, firm: bool) -> PricedTables:
         limits, known = self._limits if firm else None, np.array(self.state.multipliers)
@@ -281,7 +286,9 @@ class PricingProblem:
         ranges: dict[str, int] = {}
         for stage, table, row in zip(self._tables.names, self._tables.stages, pick.tolist(), strict=True):
             narrow = table.options.replicas[row] <= self.params.most_spelt
-            if table.is_range[row] and narrow and prices[table.device[row]] > 0:
+            # What costs nothing may be had in any number, unless too many let too many tokens overtake.
+            matters = prices[table.device[row]] > 0 or bool(table.options.passing.size)
+            if table.is_range[row] and narrow and matters:
                 ranges[stage] = row
         return ranges
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from mipplan.core import UNLIMITED_NS, Int64
 from mipplan.options import Configuration, limits_of
-from mipplan.pipeline import Laws, Pipeline, choosing, combinations
+from mipplan.pipeline import Discipline, Laws, Pipeline, choosing, combinations
 from mipplan.planner import Instance, trace_instance
 from mipplan.profiles import Profiles
-from mipplan.result import Choice, relevant_profiles
+from mipplan.result import Choice, RunClass, relevant_profiles
 from mipplan.trace import Trace
 from mipplan_formulations import ColumnPool, Columns, Resource
 
@@ -37,6 +37,12 @@ class FleetMember:
     weight: int
     laws: Laws | None = None  # those of the pipeline by default
     min_accuracy: float | None = None
+    overtaking: RunClass | None = None  # of fifo queues, the runs that are planned for; None: oldest first
+
+    @property
+    def discipline(self) -> Discipline:
+        """Which waiting tokens a batch takes first."""
+        return Discipline.OLDEST_FIRST if self.overtaking is None else Discipline.FIFO
 
     @property
     def asked_laws(self) -> Laws:
@@ -51,7 +57,7 @@ class FleetMember:
     def instance(self, profiles: Profiles, quantile: float, seed: int) -> Instance:
         """Realise it."""
         asked = self.pipeline, profiles, self.trace, self.slo_ns, quantile, seed, self.laws
-        return trace_instance(*asked).with_floor(self.min_accuracy)
+        return trace_instance(*asked, self.overtaking).with_floor(self.min_accuracy)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
+from mipplan.certificate import check_covered
 from mipplan.core import (
     NS_PER_S,
     Fault,
@@ -55,7 +56,7 @@ from mipplan.pipeline import (
     combinations,
 )
 from mipplan.profiles import Profiles, limit_problem
-from mipplan.result import resolve_slo_ns
+from mipplan.result import CertificateKind, RunClass, check_runs, resolve_slo_ns
 from mipplan.trace import Trace
 
 PipelineArgument = (
@@ -76,8 +77,6 @@ MAX_WEIGHT = 1000.0
 Finder = Callable[[str, str, Path], str]
 ReadT = TypeVar("ReadT")
 
-_NO_FIFO = Fault("discipline", "fleets are planned for oldest_first: plan a fifo pipeline by itself")
-
 
 @dataclass(frozen=True)
 class FleetSettings:
@@ -92,6 +91,7 @@ class FleetSettings:
     checkpoint: str | PathLike[str] | None
     dispatch: str | None = None
     discipline: str | None = None
+    runs: RunClass | None = None
 
     def check(self) -> None:
         """Refuse what cannot be: `InputError` lists every fault."""
@@ -107,8 +107,10 @@ class FleetSettings:
             faults.take(lambda: check_one_of("dispatch", self.dispatch, list(DispatchLaw), repr))
         if self.discipline is not None:
             faults.take(lambda: check_one_of("discipline", self.discipline, Discipline, repr))
-        if self.discipline == Discipline.FIFO:
-            faults.add(_NO_FIFO)
+        faults.take(lambda: check_runs(self.runs))
+        if isinstance(self.runs, RunClass):
+            runs = self.runs
+            faults.take(lambda: check_covered(Discipline.FIFO, CertificateKind.CLASSIC, runs))
         if self.checkpoint is not None:
             by_columns = self.method != "joint"
             problem = output_problem(self.checkpoint) if by_columns else 'goes with method="columns" only'
@@ -139,8 +141,10 @@ def read_fleet(
         faults.add(Fault("pipelines", message))
         faults.check()
     law = settings.dispatch if settings.dispatch in list(DispatchLaw) else None
-    how = profiles, law, settings.discipline
+    how = profiles, law, settings.discipline, settings.runs
     members = [faults.take(partial(_member, name, given, *how)) for name, given in pipelines.items()]
+    if settings.runs is not None and all(member and member.value.overtaking is None for member in members):
+        faults.add(Fault("runs", "goes with fifo queues: they say what may overtake there"))
     if settings.method == "joint":
         several = [member.value.name for member in members if member and len(member.value.alternatives) > 1]
         message = f"joint draws tokens once, and variants change them in {listed(several)}: columns can do it"
@@ -159,7 +163,12 @@ def read_fleet(
 
 
 def _member(
-    name: object, given: Any, profiles: Profiles, dispatch: str | None, discipline: str | None
+    name: object,
+    given: Any,
+    profiles: Profiles,
+    dispatch: str | None,
+    discipline: str | None,
+    runs: RunClass | None,
 ) -> FleetMember:
     place = f"pipelines.{name}"
     problem = name_problem(name) or ("may hold no slash" if "/" in str(name) else None)
@@ -188,8 +197,6 @@ def _member(
     inside = Faults()
     slo_ns = inside.take(lambda: resolve_slo_ns(pipeline, slo_s))
     inside.take(lambda: check_names(pipeline, profiles))
-    if discipline is None and pipeline.discipline is Discipline.FIFO:
-        inside.add(_NO_FIFO)
     if slo_s is None and (pipeline.slo.per_ns, pipeline.slo.others) != (None, ()):
         message = "fleets are planned for one quantile over all queries: give the limit of that one as the objective"
         inside.add(Fault("slo", message))
@@ -214,7 +221,9 @@ def _member(
     faults.take(lambda: _retold(inside.check, lambda fault: Fault(f"{place}: {fault.place}", fault.message)))
     faults.check()
     parts = max(1, round(1000 * float(weight)))
-    return FleetMember(str(name), pipeline, trace, slo_ns.value, parts, laws, accuracy)
+    by_arrival = (discipline or pipeline.discipline) == Discipline.FIFO
+    overtaking = (runs or RunClass()) if by_arrival else None
+    return FleetMember(str(name), pipeline, trace, slo_ns.value, parts, laws, accuracy, overtaking)
 
 
 def _retold(read: Callable[[], ReadT], retell: Callable[[Fault], Fault]) -> ReadT:

@@ -317,12 +317,11 @@ def _plan(fleet: Fleet, member: FleetMember, column: Column, provenance: Provena
     # The tokens are those that the chosen variants make.
     runs = {stage: choice.variant for stage, choice in choices.items() if choice.variant is not None}
     pipeline = choosing(member.pipeline, runs)
+    asked = Objective(member.slo_ns, fleet.quantile, fleet.seed, min_accuracy=member.min_accuracy)
     plan = Plan(
         pipeline,
         relevant_profiles(pipeline, fleet.profiles),
-        Objective(member.slo_ns, fleet.quantile, fleet.seed, min_accuracy=member.min_accuracy).under(
-            member.asked_laws
-        ),
+        replace(asked.under(member.asked_laws, member.discipline), runs=member.overtaking),
         choices=choices,
         status=PlanStatus.FEASIBLE,
         figures=Figures(lower_bound_microusd_per_hour=alone),

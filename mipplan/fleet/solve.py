@@ -26,7 +26,7 @@ from mipplan.fleet.tables import PricingState
 from mipplan.fleet.workers import WorkerPool
 from mipplan.result import Choice
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -262,6 +262,8 @@ class CheckpointFile:
             parts += [member.name, pipeline, trace, member.slo_ns, member.weight]
             if member.laws is not None and member.laws != member.pipeline.laws():
                 parts.append({stage: str(law) for stage, law in member.laws.items()})
+            if member.overtaking is not None:
+                parts.append({"overtaking": asdict(member.overtaking)})
             if member.min_accuracy is not None:
                 parts.append({"min_accuracy": member.min_accuracy})
         text = "".join(json.dumps(part, sort_keys=True) for part in parts)
@@ -315,7 +317,10 @@ def _checkpoint(document: dict[str, Any]) -> Checkpoint:
     ]
     states = [
         PricingState(
-            tuple(tuple((s, int(t), int(p), int(n)) for s, t, p, n in cut) for cut in refused),
+            tuple(
+                tuple((s, int(t), int(p), int(n), tuple(map(int, passing))) for s, t, p, n, passing in cut)
+                for cut in refused
+            ),
             tuple(multipliers),
             {stage: tuple(most) for stage, most in caps.items()},
         )

@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mipplan.calculus import Wait
+from mipplan.calculus import StageService, Wait
 from mipplan.core import NO_DEADLINE, UNLIMITED_NS, Bool, Deadline, Int64
 from mipplan.options import (
     Cap,
@@ -31,9 +31,9 @@ from mipplan.planner import Instance, WalkParams
 
 #: Per stage and family the most replicas that are spelt out.
 Caps = Mapping[str, tuple[int, ...]]
-#: A combination that the certificate refused: some of these stages must beat its T (ns) or its R (period in ns and
-#: tokens).
-Refused = tuple[tuple[str, int, int, int], ...]
+#: A combination that the certificate refused: some of these stages must beat its T (ns), its R (period in ns and
+#: tokens), or what it lets overtake.
+Refused = tuple[tuple[str, int, int, int, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,8 @@ class PricingState:
 class StageTable:
     """The m options of one stage that may be part of a certified plan and that no other beats.
 
-    To beat is to be no worse in cost, T, R, limited devices and caps; the cost is that of the replicas charged.
+    To beat is to be no worse in cost, T, R, overtaking, limited devices and caps; the cost is that of the replicas
+    charged.
     """
 
     options: StageOptions
@@ -94,14 +95,15 @@ class StageTable:
         """Which options are ranges, shape (m,)."""
         return self.charged < self.options.replicas
 
-    def no_better(self, latency_ns: int, period_ns: int, tokens: int) -> Bool:
-        """Which options have neither a smaller T nor R > tokens/period_ns, shape (m,); exactly."""
+    def no_better(self, latency_ns: int, period_ns: int, tokens: int, passing: tuple[int, ...]) -> Bool:
+        """Which options have no smaller T, no R > tokens/period_ns, and let no fewer pass, shape (m,); exactly."""
         options = self.options
         largest = max(int(options.tokens.max()) * period_ns, int(options.period_ns.max()) * tokens)
         kind = np.int64 if largest < UNLIMITED_NS * 1024 else object
         own, other = options.tokens.astype(kind, copy=False), options.period_ns.astype(kind, copy=False)
         slow: Bool = (own * period_ns <= tokens * other).astype(bool, copy=False)
-        return slow & (options.latency_ns >= latency_ns)
+        disorderly = (options.passing >= np.array(passing, dtype=np.int64)).all(axis=1)
+        return slow & disorderly & (options.latency_ns >= latency_ns)
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,11 @@ class PricingTables:
         rows = zip(self.options.items(), pick.tolist(), strict=True)
         return Configuration({name: options.option(row) for (name, options), row in rows})
 
+    def services(self, pick: Int64) -> dict[str, StageService]:
+        """T, R and overtaking of these rows, shape (stages,); of a range what is no worse than any of its members."""
+        rows = zip(self.options.items(), pick.tolist(), strict=True)
+        return {name: options.service(row) for (name, options), row in rows}
+
     def devices(self, picks: Int64, types: int) -> Int64:
         """Devices of each type that choices are charged for; shapes (k, stages) and (k, types)."""
         used = np.zeros((picks.shape[0], types), dtype=np.int64)
@@ -172,9 +179,10 @@ class PricingTables:
     def is_refused(self, picks: Int64, refused: Refused) -> Bool:
         """Which choices are no better than what was refused; shapes (k, stages) and (k,)."""
         mask = np.ones(picks.shape[0], dtype=bool)
-        for name, *service in refused:
+        for name, latency_ns, period_ns, tokens, passing in refused:
             place = self.names.index(name)
-            mask &= self.stages[place].no_better(*service)[picks[:, place]]
+            no_better = self.stages[place].no_better(latency_ns, period_ns, tokens, passing)
+            mask &= no_better[picks[:, place]]
         return mask
 
 
@@ -227,9 +235,9 @@ def make_tables(
 def _tabulate(found: StageFamilies, caps: Sequence[int], ratio: float) -> StageOptions:
     """Replicas spelt out up to the caps, and in ranges beyond; without what is beaten whatever the prices are."""
     spelt = [_replicas(family, cap, ratio) for family, cap in zip(found.families, caps, strict=True)]
-    table = tabulate(found, [offered for offered, _ in spelt])
-    charged = np.concatenate([charged for _, charged in spelt])
-    return undominated(replace(table, cost=_prices(found)[table.family] * charged))
+    # As a range serves what its most replicas do, lets pass what its fewest do, and costs what these cost.
+    table = tabulate(found, *zip(*spelt, strict=True))
+    return undominated(replace(table, replicas=np.concatenate([offered for offered, _ in spelt])))
 
 
 def _replicas(family: Family, cap: int, ratio: float) -> tuple[Int64, Int64]:

@@ -242,9 +242,16 @@ def test_every_fault_is_named_at_once() -> None:
         mp.plan_fleet({}, profiles)
     with pytest.raises(mp.InputError, match="checkpoint"):
         mp.plan_fleet(pipelines, profiles, method="joint", checkpoint="x.json")
-    for discipline in ("fifo", "lifo"):
-        with pytest.raises(mp.InputError, match="discipline: "):
-            mp.plan_fleet(pipelines, profiles, discipline=discipline)
+    with pytest.raises(mp.InputError, match="discipline: "):
+        mp.plan_fleet(pipelines, profiles, discipline="lifo")
+    runs = mp.RunClass(0.9)
+    for given, place in (
+        ({"runs": runs}, "runs: goes with fifo queues"),
+        ({"runs": "0.9", "discipline": "fifo"}, "runs: expected a RunClass"),
+        ({"runs": mp.RunClass(ties="any"), "discipline": "fifo"}, "runs.ties: "),
+    ):
+        with pytest.raises(mp.InputError, match=place):
+            mp.plan_fleet({"first": (pipeline, trace)}, profiles, **given)
     in_windows = {"first": (pipeline.asking({"p99": "1s", "per": "5s"}), trace)}
     with pytest.raises(mp.InputError, match="one quantile over all queries"):
         mp.plan_fleet(in_windows, profiles)
