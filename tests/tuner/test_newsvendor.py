@@ -17,7 +17,13 @@ from mipplan import InputError, Plan, Trace
 from mipplan.documents import shipped_folder
 from mipplan.tuner import simulate
 from mipplan.tuner.policies import Newsvendor, Setting, Static, read_policies
-from mipplan.tuner.policies.capacity import StageCapacity, least_missed, measure_capacities, miss_rate_with
+from mipplan.tuner.policies.capacity import (
+    StageCapacity,
+    least_missed,
+    measure_capacities,
+    miss_rate_with,
+)
+from mipplan.tuner.policies.capacity import missed_in_replay as miss_rate_of
 from mipplan.tuner.policies.forecast import Season, SeasonParams
 from mipplan.tuner.policies.levels import LevelEstimator
 from mipplan.tuner.policies.losses import LossTable, PricedStage
@@ -290,6 +296,56 @@ def test_even_traffic_costs_no_more_than_the_plan(planner: Callable[..., Plan]) 
     ours, still = (simulate(setting, even, policy) for policy in (Newsvendor(), Static()))
     assert ours.usd <= 1.05 * still.usd
     assert ours.miss_rate <= 0.01
+
+
+#: Where what the plan pays suffices, by the formula, for a worth at which to serve a query is not worth it.
+TIGHT_RPS = {"sum-qa": 100.0, "nlp": 100.0, "ocr": 60.0, "voice": 75.0}
+
+
+@pytest.mark.parametrize("name", tried(TIGHT_RPS))
+def test_by_default_the_objective_is_kept_on_the_sample(name: str) -> None:
+    sample = Trace.gamma(TIGHT_RPS[name], cv=1.0, duration_s=60, seed=11)
+    pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / f"{name}.yaml")
+    plan = mp.plan(pipeline, mp.Profiles.default(), sample).require()
+    setting = Setting(plan, sample, 0, NS, 5 * NS)
+    ours, still = (simulate(setting, sample, policy) for policy in (Newsvendor(), Static()))
+    assert still.miss_rate <= 0.01
+    assert ours.miss_rate <= 0.01
+    assert ours.usd <= 1.15 * still.usd
+
+
+def test_by_default_a_miss_is_worth_no_more_than_keeps_the_objective() -> None:
+    sample = Trace.gamma(100.0, cv=1.0, duration_s=30, seed=11)
+    pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / "sum-qa.yaml")
+    setting = Setting(mp.plan(pipeline, mp.Profiles.default(), sample).require(), sample, 0, NS, 5 * NS)
+    chosen = Newsvendor().start(setting).worth_usd
+    trial = setting.beginning(int(sample.arrival_ns[0]))
+    assert (trial.start_ns, trial.sample, trial.capacities) == (
+        sample.arrival_ns[0],
+        sample,
+        setting.capacities,
+    )
+    assert simulate(trial, sample, Newsvendor(chosen)).miss_rate <= 0.01
+    assert simulate(trial, sample, Newsvendor(0.8 * chosen)).miss_rate > 0.01
+
+
+def test_the_plans_counts_are_taken_for_what_replays_of_all_stages_say(planned: tuple[Plan, Trace]) -> None:
+    plan, sample = planned
+    setting = Setting(plan, sample, 0, NS, 5 * NS)
+    stages = [PricedStage(setting.scales[name], setting.capacities[name]) for name in setting.stages]
+    rates, own = np.array([20.0, 60.0, 200.0]), tuple(setting.replicas.values())
+    shares = np.array([setting.missed(own, rate, 1.5) for rate in rates.tolist()])
+    plain = LossTable.draw_up(stages, rates, 1.5, 1e-4)
+    table = LossTable.draw_up(stages, rates, 1.5, 1e-4, measured=(own, shares))
+    (row,) = np.flatnonzero((table.replicas == own).all(axis=1))
+    assert np.all(table.missed_rps[row] <= rates * shares)
+    others = [row for row in table.replicas.tolist() if tuple(row) != own]
+    assert others == [row for row in plain.replicas.tolist() if tuple(row) != own]
+    limits = dict.fromkeys(plan.profiles.hardware, 0)  # no devices for them
+    assert (
+        len(LossTable.draw_up(stages, rates, 1.5, 1e-4, limits=limits, measured=(own, shares)).replicas) == 1
+    )
+    assert setting.missed(own, 60.0, 1.5) == miss_rate_of(plan, setting.replicas, 60.0, 1.5)
 
 
 def test_a_sample_shorter_than_a_period_leaves_the_least_worth(planned: tuple[Plan, Trace]) -> None:

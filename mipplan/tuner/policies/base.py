@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from types import UnionType
 from typing import Annotated, Protocol, Union, get_args, get_origin, get_type_hints, runtime_checkable
@@ -15,7 +15,12 @@ from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
-from mipplan.tuner.policies.capacity import StageCapacity, least_missed, measure_capacities
+from mipplan.tuner.policies.capacity import (
+    StageCapacity,
+    least_missed,
+    measure_capacities,
+    missed_in_replay,
+)
 from mipplan.tuner.stages import StageScale, Tokens, stage_scales
 
 #: Some of all.
@@ -88,6 +93,26 @@ class Setting:
 
     stages = FieldOf[tuple[str, ...]]("plan.pipeline.topological_order")
     """In topological order."""
+
+    @cached_property
+    def _missed(self) -> dict[tuple[tuple[int, ...], float, float], float]:
+        """What replays of drawn traffic have told."""
+        return {}
+
+    def missed(self, counts: Sequence[int], rate_rps: float, burstiness: float) -> float:
+        """Share of drawn traffic of this rate and burstiness that misses the objective with these replicas."""
+        key = tuple(counts), rate_rps, burstiness
+        if key not in self._missed:
+            replicas = dict(zip(self.stages, counts, strict=True))
+            self._missed[key] = missed_in_replay(self.plan, replicas, rate_rps, burstiness)
+        return self._missed[key]
+
+    def beginning(self, start_ns: int) -> Setting:
+        """Return the same with another beginning; what was measured is at hand."""
+        made = replace(self, start_ns=start_ns)
+        given = {one.name for one in fields(self)}
+        made.__dict__.update({name: value for name, value in self.__dict__.items() if name not in given})
+        return made
 
     @cached_property
     def replicas(self) -> dict[str, int]:

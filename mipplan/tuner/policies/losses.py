@@ -39,7 +39,12 @@ class PricedStage:
     @property
     def usd_per_s(self) -> float:
         """Price of one replica."""
-        return self.scale.microusd_per_hour / MICRODOLLARS_PER_DOLLAR * NS_PER_S / NS_PER_HOUR
+        return self.price(self.scale)
+
+    @staticmethod
+    def price(scale: StageScale) -> float:
+        """Dollars per second of one replica of a stage."""
+        return scale.microusd_per_hour / MICRODOLLARS_PER_DOLLAR * NS_PER_S / NS_PER_HOUR
 
     def tried(self, params: LossParams = _PARAMS) -> Int64:
         """Counts that are looked at, increasing."""
@@ -72,23 +77,28 @@ class LossTable:
         *,
         wait_share: float = 1.0,
         limits: Mapping[str, int] | None = None,
+        measured: tuple[Sequence[int], Float64] | None = None,
         params: LossParams = _PARAMS,
     ) -> LossTable:
         """Draw up for every rate, and several cautions, the counts that are best if it is that rate for sure.
 
-        Then stages do not depend on each other, if a query that is late twice counts twice. Counts that a limit on
+        Then stages do not depend on each other, if a query that is late twice counts twice. Counts of which it was
+        `measured` which share misses at each rate are among them, with no more than that. Counts that a limit on
         devices does not admit are left out; where it admits none, all but the fewest.
         """
         columns = [
             _best_counts(stage, rate_rps, burstiness, worth_usd, wait_share, params) for stage in stages
         ]
-        fewest = np.array([[stage.scale.least for stage in stages]])
-        counts = np.unique(np.concatenate([fewest, *np.stack(columns, axis=-1)]), axis=0)
+        given = [[stage.scale.least for stage in stages], *([] if measured is None else [measured[0]])]
+        counts = np.unique(np.concatenate([given, *np.stack(columns, axis=-1)]), axis=0)
         counts = counts[_admitted(counts, [stage.scale.hardware for stage in stages], limits or {})]
         missed, capacity = np.zeros((len(counts), rate_rps.size)), np.empty(counts.shape)
         for place, stage in enumerate(stages):
             missed += stage.capacity.missed(counts[:, place], rate_rps, burstiness, wait_share)
             capacity[:, place] = stage.capacity.of(counts[:, place], burstiness)[0]
+        if measured is not None:
+            own = (counts == measured[0]).all(axis=1)  # none where there are no devices for them
+            missed[own] = np.minimum(missed[own], measured[1])
         price = np.array([stage.usd_per_s for stage in stages])
         return cls(counts, counts @ price, rate_rps * np.minimum(missed, 1.0), capacity)
 

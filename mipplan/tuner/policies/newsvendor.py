@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Float64, Int64, first_true
+from mipplan.core import NS_PER_S, Float64, Int64, first_true, from_front
+from mipplan.trace import Trace
 from mipplan.tuner.policies.base import Observation, Parameters, Setting, StabilizationWindow
-from mipplan.tuner.policies.capacity import PROBED, missed_in_replay
+from mipplan.tuner.policies.capacity import PROBED
 from mipplan.tuner.policies.levels import LevelEstimator
 from mipplan.tuner.policies.losses import LossTable, PricedStage
 
@@ -22,7 +23,9 @@ class NewsvendorParams:
 
     served: tuple[float, ...] = tuple(300.0 * 0.8**step for step in range(31))
     """A missed query is worth so many served ones, where nobody says what it costs: the first with which replicas that
-    follow the sample cost no more than the plan's, or the last."""
+    follow the sample cost no more than the plan's, or the last; unless that misses the plan's objective there."""
+    tried: int = 50_000
+    """Whether it does is tried on so many queries of the sample, the last ones."""
     drained: float = 1.5
     """After a jump beyond capacity queries are late for one lead time, and half of one more while the queue goes."""
     longest_s: float = 600.0
@@ -34,6 +37,8 @@ class NewsvendorParams:
     one is taken whose choices cost least in replays of all stages together, misses included."""
     rates: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     """These are at such multiples of the sample's rate, at each burstiness that was measured."""
+    lost: float = 0.5
+    """The plan's own counts are replayed at rising rates until this share of the queries is late."""
     hopeless: float = 0.5
     """Where more than half of the queries are late with any replicas, to buy some is no remedy."""
 
@@ -63,12 +68,42 @@ class Newsvendor(Parameters):
 
     worth_usd: Annotated[float, 0.0, 1_000.0] | None = None
     """What a query that misses its objective costs you, in dollars: 0.001 is a dollar for a thousand. By default
-    the most with which replicas that follow the sample cost no more than the plan's."""
+    the most with which replicas that follow the sample cost no more than the plan's; where that misses the plan's
+    objective on the sample, the least that does not."""
     name: str = "newsvendor"
 
     def start(self, setting: Setting) -> _Vendor:
         """Measure what replicas serve in time, and look at the sample."""
-        return _Vendor(self, setting)
+        vendor = _Vendor(self, setting)
+        if self.worth_usd is not None or vendor.notes:
+            return vendor
+        return _Vendor(replace(self, worth_usd=_worth_that_keeps(setting, vendor.worth_usd)), setting)
+
+
+def _worths_usd(setting: Setting) -> list[float]:
+    """What a miss may be worth where nobody says, descending."""
+    stages = setting.scales.values()
+    served_usd = sum(PricedStage.price(one) * one.planned for one in stages) / setting.sample.rate_rps
+    return [multiple * served_usd for multiple in _PARAMS.served]
+
+
+def _worth_that_keeps(setting: Setting, affordable_usd: float) -> float:
+    """What the plan's money suffices for; if that misses the objective on the sample, the least worth that does not.
+
+    To serve a query less than it costs pays, as long as no queue comes of it: only a run tells.
+    """
+    sample, allowed = setting.sample, 1.0 - setting.plan.quantile
+    if len(sample) > _PARAMS.tried:
+        sample = Trace(sample.arrival_ns[-_PARAMS.tried :], sample.name, sample.note)
+    trial = setting.beginning(int(sample.arrival_ns[0]))
+    worths = [worth for worth in _worths_usd(setting) if worth >= affordable_usd]
+
+    def misses(place: int) -> bool:
+        run = from_front("simulate", "mipplan.tuner")(trial, sample, Newsvendor(worths[place]))
+        return bool(run.miss_rate > allowed)
+
+    last = len(worths) - 1
+    return worths[max(0, first_true(0, last, misses) - 1)] if misses(last) else worths[last]
 
 
 class _Vendor:
@@ -90,15 +125,15 @@ class _Vendor:
         if setting.least_missed > _PARAMS.hopeless:
             late = f"{setting.least_missed:.0%} of the queries are late however many replicas there are"
             self.notes = (f"{late}: the plan's are kept",)
+        self._tables: dict[int, LossTable] = {}
         self._wait_share, told_usd = 1.0, policy.worth_usd
-        self._worth_usd = self._worth_as_planned_usd() if told_usd is None else told_usd
+        self.worth_usd = self._worth_as_planned_usd() if told_usd is None else told_usd
         while (share := self._least_costly_share()) < self._wait_share:
             self._wait_share = share
             if told_usd is not None:
                 break
             # Shorter waits ask for more replicas, and the plan's money has to suffice for these.
-            self._worth_usd = self._worth_as_planned_usd()
-        self._tables: dict[int, LossTable] = {}
+            self.worth_usd = self._worth_as_planned_usd()
         self._held = StabilizationWindow(setting.delay_ns, setting.start_ns, {})
         self._ordered_ns = setting.start_ns
 
@@ -112,7 +147,7 @@ class _Vendor:
             outlooks.append((now_ns, _step_of(levels.burstiness), stay + _PARAMS.drained * moved))
         steps = {step for _, step, _ in outlooks}
         plan_usd_per_s = sum(one.scale.planned * one.usd_per_s for one in self._stages)
-        price = np.array([one.usd_per_s for one in self._stages])
+        worths, price = _worths_usd(setting), np.array([one.usd_per_s for one in self._stages])
 
         def spent_usd_per_s(worth_usd: float) -> float:
             """What replicas would cost on the sample, as if no queue ever came of too few."""
@@ -124,8 +159,6 @@ class _Vendor:
                 total += float(price @ list(held.largest(now_ns, counts).values()))
             return total / len(outlooks)
 
-        served_usd = plan_usd_per_s / setting.sample.rate_rps
-        worths = [multiple * served_usd for multiple in _PARAMS.served]
         if not outlooks:  # The sample is shorter than a period.
             return worths[-1]
         return worths[first_true(0, len(worths) - 1, lambda k: spent_usd_per_s(worths[k]) <= plan_usd_per_s)]
@@ -138,12 +171,12 @@ class _Vendor:
         ahead_rps = levels.ahead_rps(seen.now_ns)
         stay, moved = levels.chances(ahead_rps)
         table = self._table(levels.burstiness)
-        usd = table.expected_usd(self._lead_s, self._worth_usd, stay + _PARAMS.drained * moved)
+        usd = table.expected_usd(self._lead_s, self.worth_usd, stay + _PARAMS.drained * moved)
         present = np.array([one.replicas for one in stages])
         queue = self._queue_ahead(seen, present, ahead_rps)
         if queue is not None:
             bounds_s, base = (self._batch_s, _PARAMS.longest_s), int(np.argmin(usd))
-            usd += table.drain_usd(queue, ahead_rps, self._worth_usd, bounds_s, base, self._delay_s)
+            usd += table.drain_usd(queue, ahead_rps, self.worth_usd, bounds_s, base, self._delay_s)
         chosen = table.replicas[int(np.argmin(usd))]
         if queue is not None:  # What is on its way comes for this queue.
             chosen = np.maximum(chosen, np.minimum(present, table.replicas[-1]))
@@ -184,32 +217,49 @@ class _Vendor:
     def _table(self, burstiness: float) -> LossTable:
         step = _step_of(burstiness)
         if step not in self._tables:
-            self._tables[step] = self._draw_up(_spread_of(step), self._wait_share, self._worth_usd)
+            self._tables[step] = self._draw_up(_spread_of(step), self._wait_share, self.worth_usd)
         return self._tables[step]
 
     def _draw_up(self, burstiness: float, wait_share: float, worth_usd: float) -> LossTable:
-        rates = self._levels.rate_rps
+        planned = tuple(self._setting.replicas.values())
         return LossTable.draw_up(
-            self._stages, rates, burstiness, worth_usd, wait_share=wait_share, limits=self._limits
+            self._stages,
+            self._levels.rate_rps,
+            burstiness,
+            worth_usd,
+            wait_share=wait_share,
+            limits=self._limits,
+            measured=(planned, self._missed_by(planned, burstiness)),
         )
+
+    def _missed_by(self, planned: tuple[int, ...], burstiness: float) -> Float64:
+        """The share that misses with the plan's counts at each rate, by replays of all stages together.
+
+        One by one stages look worse than they are together, so that more would be held than the plan has at the very
+        traffic that it was made for. Where no replay was made it is 1.
+        """
+        rates_rps = self._levels.rate_rps
+        shares = np.ones_like(rates_rps)
+        first = int(np.searchsorted(rates_rps, self._setting.sample.rate_rps * _PARAMS.rates[0]))
+        for level in range(first, rates_rps.size):
+            shares[level] = self._setting.missed(planned, float(rates_rps[level]), burstiness)
+            if shares[level] > _PARAMS.lost:
+                break
+        return shares
 
     def _least_costly_share(self) -> float:
         """The share of the waits with which replays cost least, relative to the best of each rate and burstiness."""
-        rates_rps, stages = self._levels.rate_rps, self._setting.stages
+        rates_rps = self._levels.rate_rps
         levels = np.searchsorted(rates_rps, self._setting.sample.rate_rps * np.array(_PARAMS.rates))
         cost = np.zeros(len(_PARAMS.shares))
         for cv in PROBED:
-            tables = [self._draw_up(cv, share, self._worth_usd) for share in _PARAMS.shares]
+            tables = [self._draw_up(cv, share, self.worth_usd) for share in _PARAMS.shares]
             for level in levels.tolist():
                 rate_rps, usd = float(rates_rps[level]), np.empty(cost.size)
-                missed: dict[tuple[int, ...], float] = {}
                 for place, table in enumerate(tables):
-                    best = int(np.argmin(table.usd_per_s + self._worth_usd * table.missed_rps[:, level]))
-                    counts = tuple(table.replicas[best].tolist())
-                    if counts not in missed:
-                        replicas = dict(zip(stages, counts, strict=True))
-                        missed[counts] = missed_in_replay(self._setting.plan, replicas, rate_rps, cv)
-                    usd[place] = table.usd_per_s[best] + self._worth_usd * rate_rps * missed[counts]
+                    best = int(np.argmin(table.usd_per_s + self.worth_usd * table.missed_rps[:, level]))
+                    missed = self._setting.missed(table.replicas[best].tolist(), rate_rps, cv)
+                    usd[place] = table.usd_per_s[best] + self.worth_usd * rate_rps * missed
                 cost += np.divide(usd, usd.min(), out=np.ones_like(usd), where=usd.min() > 0)
         return _PARAMS.shares[int(np.argmin(cost))]
 
