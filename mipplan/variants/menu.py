@@ -18,6 +18,7 @@ import numpy as np
 
 from mipplan.core import (
     Bool,
+    Deadline,
     Fault,
     InputError,
     Printable,
@@ -187,9 +188,9 @@ def menu(
     budget = int((first.microusd_per_hour or 0) * (1 + within))
     found = _Found(by, within, most, budget, first)
     if by == "accuracy":
-        return _one_after_another(found, partial(_more_accurate, asker))
+        return _one_after_another(found, asker.deadline, partial(_more_accurate, asker))
     if by == "energy":
-        return _one_after_another(found, partial(_drawing_less, asker, accuracy))
+        return _one_after_another(found, asker.deadline, partial(_drawing_less, asker, accuracy))
     asked = replace(asker.asked, objective=replace(asker.asked.objective, min_accuracy=accuracy))
     for combination in each_combination(asked):
         one = combination.asked
@@ -228,7 +229,9 @@ class _Found:
         return PlanMenu(tuple(plans[: self.most]), self.by, self.within, complete, reason, self.limit)
 
 
-def _one_after_another(found: _Found, following: Callable[[Plan], Plan | None]) -> PlanMenu:
+def _one_after_another(
+    found: _Found, deadline: Deadline, following: Callable[[Plan], Plan | None]
+) -> PlanMenu:
     """Every plan within the budget that has more of what is wanted than all cheaper ones."""
     last = found.first
     while last.choices and (last.microusd_per_hour or 0) <= found.budget:
@@ -236,9 +239,10 @@ def _one_after_another(found: _Found, following: Callable[[Plan], Plan | None]) 
             found.plans.pop()
         found.plans.append(last)
         goes_on = last.status is PlanStatus.OPTIMAL and len(found.plans) <= found.most
-        further = following(last) if goes_on else None
+        is_late = goes_on and deadline.is_over
+        further = following(last) if goes_on and not is_late else None
         if further is None:
-            found.complete, found.limit = goes_on, last.limit
+            found.complete, found.limit = goes_on and not is_late, Limit.TIME if is_late else last.limit
             return found.menu()
         last = further
     dearer = (last.lower_bound_microusd_per_hour or 0) > found.budget

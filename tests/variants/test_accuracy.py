@@ -1,0 +1,83 @@
+"""What counts as the accuracy of a plan: unknown ones, tables in place of what stages have, single variants, shares."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import mipplan as mp
+from mipplan.profiles import Hardware, LatencyTable, Profiles
+
+TRACE = mp.Trace.gamma(rate_rps=60, cv=1, duration_s=5, seed=1)
+LATENCIES_MS = {"d1": 5.0, "d2": 8.0, "c": 5.0, "g": 5.0}
+
+
+def profiles(**accuracies: float) -> Profiles:
+    """One hardware type, batches of one; accuracies of the models that are named, no column for the others."""
+    tables = [
+        LatencyTable(
+            model,
+            "cpu",
+            np.array([1]),
+            np.array([latency_ms]),
+            accuracy=np.array([accuracies[model]]) if model in accuracies else None,
+        )
+        for model, latency_ms in LATENCIES_MS.items()
+    ]
+    return Profiles.from_parts([Hardware("cpu", 0.1)], tables)
+
+
+def pipeline(accuracy: object = "product", **stages: object) -> mp.Pipeline:
+    """A chain of stages, each with variants (a list, or accuracies by model) or one model (text)."""
+    names = list(stages)
+    return mp.Pipeline.from_document(
+        {
+            "slo": "100ms",
+            "accuracy": accuracy,
+            "stages": {
+                name: {"model" if isinstance(given, str) else "variants": given}
+                for name, given in stages.items()
+            },
+            "edges": [{"from": one, "to": next_one} for one, next_one in itertools.pairwise(names)],
+        }
+    )
+
+
+TABLE = {"table": [{"d": "d2", "accuracy": 0.5}]}
+
+
+@pytest.mark.parametrize("known", [{"d1": 0.4, "d2": 60.0}, {"d1": 0.4, "d2": 0.0}, {}], ids=str)
+def test_a_table_stands_in_place_of_what_profiles_say(known: dict[str, float]) -> None:
+    given = pipeline(TABLE, d=["d1", "d2"]), profiles(**known), TRACE
+    plan = mp.plan(*given, accuracy=0.4)
+    assert (plan.status, plan.accuracy, plan.choices["d"].variant) == ("optimal", 0.5, "d2")
+    began = time.monotonic()
+    front = mp.pareto(*given, time_limit_s=20)
+    menu = mp.menu(*given, by="accuracy", within=1, time_limit_s=20)
+    assert time.monotonic() - began < 15
+    for found in (front, menu):
+        assert found.complete
+        assert [plan.accuracy for plan in found.plans] == [0.5]
+
+
+def test_a_plan_that_is_not_more_accurate_ends_the_search_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing should make one; if something does, an error is better than asking for it again and again."""
+    monkeypatch.setattr("mipplan.result.plan.accuracy_of", lambda *_: None)
+    with pytest.raises(AssertionError, match="less accurate than asked for"):
+        mp.menu(pipeline(d={"d1": 0.4, "d2": 0.8}), profiles(), TRACE, by="accuracy", time_limit_s=5)
+
+
+def test_a_menu_by_accuracy_ends_when_its_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = pipeline(d={"d1": 0.4, "d2": 0.8}, c={"c": 0.5, "g": 0.7}), profiles(), TRACE
+    menu = mp.menu(*given, by="accuracy", within=10)
+    assert menu.complete
+    late = SimpleNamespace(deadline=SimpleNamespace(is_over=True), first=lambda: menu.plans[0])
+    monkeypatch.setattr(sys.modules["mipplan.variants.menu"], "Asker", lambda *_, **__: late)
+    short = mp.menu(*given, by="accuracy", within=10)
+    assert (len(short.plans), short.complete, short.limit) == (1, False, "time")
+    assert short.reason == "the search was stopped"
