@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -185,7 +186,8 @@ def menu(
     first = known if accuracy is None else asker.at_least(accuracy)
     if not first.choices:
         return PlanMenu((), by, within, first.status is PlanStatus.INFEASIBLE, first.reason, first.limit)
-    budget = int((first.microusd_per_hour or 0) * (1 + within))
+    # Of the decimal as it was written: 1.15 times 100,000 is less than 115,000 in floating point.
+    budget = int((first.microusd_per_hour or 0) * (1 + Fraction(str(within))))
     found = _Found(by, within, most, budget, first)
     if by == "accuracy":
         return _one_after_another(found, asker.deadline, partial(_more_accurate, asker))

@@ -81,3 +81,16 @@ def test_a_menu_by_accuracy_ends_when_its_time_is_up(monkeypatch: pytest.MonkeyP
     short = mp.menu(*given, by="accuracy", within=10)
     assert (len(short.plans), short.complete, short.limit) == (1, False, "time")
     assert short.reason == "the search was stopped"
+
+
+@pytest.mark.parametrize("within", [0.15, np.float64(0.15), 0.4, 1, 1.15])
+def test_a_menu_holds_what_costs_just_the_share_more(within: float) -> None:
+    """In floating point 100,000 micro-dollars and 15 % are 114,999."""
+    dear = (100 + round(100 * float(within))) / 1000
+    tables = [LatencyTable("g", name, np.array([1]), np.array([5.0])) for name in ("cpu", "gpu", "dearer")]
+    hardware = [Hardware("cpu", 0.1), Hardware("gpu", dear), Hardware("dearer", dear + 1e-6)]
+    menu = mp.menu(
+        pipeline(g="g"), Profiles.from_parts(hardware, tables), TRACE, by="hardware", within=within
+    )
+    assert menu.complete
+    assert [plan.choices["g"].hardware for plan in menu.plans] == ["cpu", "gpu"]
