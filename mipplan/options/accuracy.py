@@ -332,7 +332,7 @@ def _accuracy_faults(pipeline: Pipeline, profiles: Profiles) -> Iterator[Fault]:
                 if table is not None:
                     known[model, hardware] = table.accuracy
         missing = sorted({model for (model, _), column in known.items() if column is None})
-        if missing and (len(stage.models) > 1 or any(column is not None for column in known.values())):
+        if missing and (stage.variants or any(column is not None for column in known.values())):
             where = (
                 f"fill the column accuracy of the profiles, or write variants: {{{missing[0]}: 0.7, …}} here"
             )

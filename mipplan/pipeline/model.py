@@ -74,9 +74,8 @@ class Stage:
     # Of this stage, whatever its law; None for the pipeline's if it is eager, else 0.
     stagger_ns: int | None = None
     window_ns: int | None = None  # The same, but none where the stage is not eager.
-    variants: tuple[
-        str, ...
-    ] = ()  # The models that a plan may choose from, `model` among them; () for it alone.
+    # The models that a plan may choose from, `model` among them; () where none are listed.
+    variants: tuple[str, ...] = ()
     accuracies: tuple[float, ...] | None = None  # Of the variants, in (0, 1]; None where the profiles say it.
 
     @property

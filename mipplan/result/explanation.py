@@ -382,11 +382,11 @@ def replayed_text(plan: Plan) -> str | None:
 
 
 def accuracy_of(pipeline: Pipeline, profiles: Profiles, choices: Mapping[str, Choice]) -> float | None:
-    """Accuracy of a pipeline with these choices of all stages; None where none lists variants, or one is not known."""
+    """Accuracy of a pipeline with these choices of all stages; None where it is not known, or nothing is to choose."""
+    if choices and pipeline.accuracy.rows:  # A table stands in place of what stages have, whatever that is.
+        return pipeline.accuracy.value(pipeline, {})
     if not choices or not any(stage.variants for stage in pipeline.stages.values()):
         return None
-    if pipeline.accuracy.rows:  # A table stands in place of what stages have, whatever that is.
-        return pipeline.accuracy.value(pipeline, {})
     known: dict[str, float] = {}
     for name, choice in choices.items():
         stage, table = pipeline.stages[name], profiles.table(pipeline.stages[name].model, choice.hardware)
@@ -394,7 +394,7 @@ def accuracy_of(pipeline: Pipeline, profiles: Profiles, choices: Mapping[str, Ch
         own = table.accuracy_at(choice.batch) if own is None and table is not None else own
         if own is not None:
             known[name] = own
-        elif len(stage.models) > 1:
+        elif stage.variants:
             return None
     are_shares = all(0 < own <= 1 for own in known.values())
     return pipeline.accuracy.value(pipeline, known) if are_shares else None

@@ -6,6 +6,7 @@ import itertools
 import sys
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,3 +95,34 @@ def test_a_menu_holds_what_costs_just_the_share_more(within: float) -> None:
     )
     assert menu.complete
     assert [plan.choices["g"].hardware for plan in menu.plans] == ["cpu", "gpu"]
+
+
+@pytest.mark.parametrize("given", [["g"], {"g": 0.5}], ids=str)
+def test_a_stage_that_lists_one_variant_lists_variants(given: object) -> None:
+    asked = pipeline(g=given), profiles(g=0.5), TRACE
+    for least, status in ((None, "optimal"), (0.5, "optimal"), (0.6, "infeasible")):
+        plan = mp.plan(*asked, accuracy=least)
+        assert (plan.status, plan.accuracy) == (status, None if least == 0.6 else 0.5)
+    assert mp.pareto(*asked).points == ((0.1, 0.5),)
+    assert mp.Pipeline.from_document(asked[0].to_document()).stages["g"].variants == ("g",)
+
+
+def test_where_one_variant_is_listed_its_accuracy_must_be_known() -> None:
+    given = pipeline(g=["g"], d={"d1": 0.4, "d2": 0.8}), profiles(), TRACE
+    assert mp.plan(*given).accuracy is None
+    with pytest.raises(mp.InputError, match="the accuracy of 'g' is not known"):
+        mp.plan(*given, accuracy=0.4)
+    assert mp.plan(pipeline(g="g", d={"d1": 0.4, "d2": 0.8}), *given[1:], accuracy=0.4).accuracy == 0.8
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"guarantee": "replay"}, {"guarantee": "reliable", "confidence": 0.5}], ids=str
+)
+def test_a_table_says_the_accuracy_of_a_pipeline_without_variants(asked: dict[str, Any]) -> None:
+    given = pipeline({"table": [{"c": "c", "accuracy": 0.5}]}, c="c"), profiles(), TRACE
+    for least in (None, 0.4):
+        plan = mp.plan(*given, accuracy=least, time_limit_s=20, **asked)
+        assert (plan.accuracy, plan.choices["c"].variant) == (0.5, None)
+        assert mp.verify(plan, TRACE).verified
+    none = mp.plan(*given, accuracy=0.6, **asked)
+    assert (none.status, none.reason) == ("infeasible", "no row of the table has an accuracy of 0.6")
