@@ -111,8 +111,8 @@ class AccuracyFloor:
         if stage not in self.counted:
             return (0,) * len(self.caps)
         if rule.kind is AccuracyKind.SUM:
-            total = math.fsum(map(rule.weight, self.counted))
-            return (round((1 - accuracy) * rule.weight(stage) / total * _UNITS) if total else 0,)
+            share = rule.weight(stage) / rule.total_weight(self.pipeline)
+            return (round((1 - accuracy) * share * _UNITS),)
         if rule.kind is AccuracyKind.WORST_PATH:
             return tuple(_loss(accuracy) if stage in way else 0 for way in self._longest)
         if rule.kind is AccuracyKind.PATH_SHARES and self.caps:

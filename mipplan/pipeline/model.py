@@ -153,7 +153,8 @@ class Pipeline:
         raw = {
             **{time.key: duration_text(seconds_to_ns(times_s[time.argument])) for time in SERVER_TIMES},
             "discipline": str(self.discipline),
-            "accuracy": self.accuracy,
+            # A rule of another pipeline may name stages that this one has not: it is read as from a file.
+            "accuracy": rule.to_document() if isinstance(rule := self.accuracy, AccuracyRule) else rule,
             "stages": {name: plain(attributes) for name, attributes in graph.nodes(data=True)},
             "edges": [{**plain(graph.edges[arc]), "from": arc[0], "to": arc[1]} for arc in arcs],
         }

@@ -13,6 +13,7 @@ import pytest
 
 import mipplan as mp
 from mipplan.profiles import Hardware, LatencyTable, Profiles
+from oracle_variants import accuracy, single
 
 TRACE = mp.Trace.gamma(rate_rps=60, cv=1, duration_s=5, seed=1)
 LATENCIES_MS = {"d1": 5.0, "d2": 8.0, "c": 5.0, "g": 5.0}
@@ -126,3 +127,33 @@ def test_a_table_says_the_accuracy_of_a_pipeline_without_variants(asked: dict[st
         assert mp.verify(plan, TRACE).verified
     none = mp.plan(*given, accuracy=0.6, **asked)
     assert (none.status, none.reason) == ("infeasible", "no row of the table has an accuracy of 0.6")
+
+
+@pytest.mark.parametrize(
+    "rule", ["product", "sum", {"sum": {"d": 1, "c": 3}}, "worst_path", "path_shares"], ids=str
+)
+def test_a_model_of_unknown_accuracy_counts_as_1_by_every_rule(rule: object) -> None:
+    """To write 1 into the profiles changes nothing; and what reaches an accuracy in truth is found."""
+    stages = {"d": {"d1": 0.4, "d2": 0.8}, "c": "c"}
+    unknown = pipeline(rule, **stages), profiles(), TRACE
+    written = pipeline(rule, **stages), profiles(c=1.0), TRACE
+    document = unknown[0].to_document()
+    for model, own in {"d1": 0.4, "d2": 0.8}.items():
+        models = {"d": model, "c": "c"}
+        expected = accuracy({**document, "accuracy": rule}, single(document, models), models, {"d": own})
+        assert expected is not None
+        for given in (unknown, written):
+            plan = mp.plan(*given, accuracy=expected)
+            assert plan.status == "optimal"
+            assert (plan.accuracy or 0) >= expected - 1e-12
+            above = mp.plan(*given, accuracy=expected + 1e-6)
+            assert (above.status == "infeasible") == (model == "d2")
+            assert above.accuracy is None or above.accuracy > expected
+    assert mp.pareto(*unknown).points == mp.pareto(*written).points
+
+
+def test_a_rule_of_another_pipeline_is_checked() -> None:
+    rule = pipeline({"sum": {"d": 1.0}}, d=["d1", "d2"]).accuracy
+    with pytest.raises(mp.InputError, match="there is no stage 'd'"):
+        mp.Pipeline(pipeline(c="c").graph, accuracy=rule)
+    assert mp.Pipeline(pipeline(d=["d1", "d2"]).graph, accuracy=rule).accuracy == rule
