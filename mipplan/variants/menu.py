@@ -103,7 +103,7 @@ class PlanMenu(Printable):
             rows=(
                 (
                     f"{plan.usd_per_hour:.4f}",
-                    *((f"{plan.accuracy or 0:.4g}",) if named else ()),
+                    *(("–" if plan.accuracy is None else f"{plan.accuracy:.4g}",) if named else ()),
                     *((f"{plan.power_w or 0:.6g}",) if powered else ()),
                     f"{(plan.certificate_s or 0) * 1e3:.4g} ms",
                     ", ".join(

@@ -157,3 +157,9 @@ def test_a_rule_of_another_pipeline_is_checked() -> None:
     with pytest.raises(mp.InputError, match="there is no stage 'd'"):
         mp.Pipeline(pipeline(c="c").graph, accuracy=rule)
     assert mp.Pipeline(pipeline(d=["d1", "d2"]).graph, accuracy=rule).accuracy == rule
+
+
+def test_a_menu_does_not_print_an_unknown_accuracy_as_0() -> None:
+    menu = mp.menu(pipeline(TABLE, d=["d1", "d2"]), profiles(), TRACE, by="variants")
+    assert [plan.accuracy for plan in menu.plans] == [None, 0.5]
+    assert [line.split()[1] for line in str(menu).splitlines()[-2:]] == ["–", "0.5"]
