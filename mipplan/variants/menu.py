@@ -21,7 +21,7 @@ from mipplan.core import (
     Bool,
     Deadline,
     Fault,
-    InputError,
+    Faults,
     Printable,
     SearchLimits,
     Summary,
@@ -30,7 +30,7 @@ from mipplan.core import (
     shown,
 )
 from mipplan.options import StageOptions, undominated_per_hardware
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import Pipeline, check_accuracy
 from mipplan.planner import PlanMaker, PlanSearch, SearchMethod
 from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import Choice, Figures, Limit, Plan, PlanStatus, choice_text
@@ -162,15 +162,7 @@ def menu(
     InputError
         Listing every bad argument.
     """
-    check_one_of("by", by, WAYS, repr)
-    wrong = (
-        []
-        if is_number(within) and 0 <= within <= 10
-        else [Fault("within", f"expected a share from 0 to 10, found {shown(within)}")]
-    )
-    if not isinstance(most, int) or not 1 <= most <= 1000:
-        wrong.append(Fault("most", f"expected a whole number from 1 to 1,000, found {shown(most)}"))
-    InputError.raise_if(wrong)
+    check_menu(by, within, most, accuracy)
     if by == "energy":
         settings = {**settings, "energy": settings.get("energy") or EnergyTerms()}
     asker = Asker(
@@ -201,6 +193,18 @@ def menu(
         _add_patterns(found, maker, one, asker.limits)
         found.plans[before:] = [combination.restored(plan, asked) for plan in found.plans[before:]]
     return found.menu()
+
+
+def check_menu(by: object, within: object, most: object, accuracy: object = None) -> None:
+    """Refuse what no menu is made by; raises `InputError` with every fault."""
+    faults = Faults()
+    faults.take(lambda: check_one_of("by", by, WAYS, repr))
+    faults.take(lambda: None if accuracy is None else check_accuracy(accuracy))
+    if not is_number(within) or not 0 <= within <= 10:
+        faults.add(Fault("within", f"expected a share from 0 to 10, found {shown(within)}"))
+    if not isinstance(most, int) or not 1 <= most <= 1000:
+        faults.add(Fault("most", f"expected a whole number from 1 to 1,000, found {shown(most)}"))
+    faults.check()
 
 
 class _Found:

@@ -122,8 +122,9 @@ def test_accuracies_of_profiles_are_checked_where_they_are_asked_for() -> None:
     with pytest.raises(InputError, match="does not go with this question"):
         mp.pareto(pipeline(), profiles(), TRACE, accuracy=0.4)
     with pytest.raises(InputError, match="within: expected a share") as both:
-        mp.menu(pipeline(), profiles(), TRACE, within=-1, most=0)
-    assert "most: expected a whole number" in str(both.value)
+        mp.menu(pipeline(), profiles(), TRACE, within=-1, most=0, by="price", accuracy=40)
+    for part in ("most: expected a whole number", "by: expected one of", "accuracy: expected an accuracy in"):
+        assert part in str(both.value)
 
 
 def test_unknown_variants_of_choices_are_refused() -> None:
