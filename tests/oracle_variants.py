@@ -1,4 +1,4 @@
-"""Plans with variants by trying every combination of them: slow, and written from the definitions in docs/theory.md.
+"""Plans with variants by trying every combination of them: slow, and written from the definitions in docs/variants.md.
 
 Every combination makes a pipeline of single models, whose cheapest certified plan is brute force's (`oracle_planner`).
 Accuracies are those of the definitions: ways are walked one by one, and shares multiplied along them.
@@ -15,7 +15,7 @@ from typing import Any
 import mipplan as mp
 from oracle_planner import cheapest_certified
 
-#: Accuracies closer than this count as the same: theory, section 14, says 2(n + 3) billionths.
+#: Accuracies closer than this count as the same: docs/variants.md says 2(n + 3) billionths.
 CLOSE = 5e-8
 
 
@@ -72,7 +72,7 @@ def accuracy(
     models: Mapping[str, str],
     own: Mapping[str, float],
 ) -> float | None:
-    """Accuracy of a pipeline whose stages have these accuracies, by the rule of the document."""
+    """Accuracy of a pipeline whose stages have these accuracies, the others 1, by the rule of the document."""
     rule = document.get("accuracy", "product")
     if isinstance(rule, dict) and "table" in rule:
         for row in rule["table"]:
@@ -82,9 +82,9 @@ def accuracy(
     if rule == "product":
         return math.prod(own.values())
     if rule == "sum" or isinstance(rule, dict):
-        weights = rule["sum"] if isinstance(rule, dict) else dict.fromkeys(own, 1.0)
-        total = sum(weights.get(stage, 0.0) for stage in own)
-        return sum(weights.get(stage, 0.0) * a for stage, a in own.items()) / total if total else 1.0
+        weights = rule["sum"] if isinstance(rule, dict) else dict.fromkeys(models, 1.0)
+        worth = sum(weight * own.get(stage, 1.0) for stage, weight in weights.items())
+        return worth / sum(weights.values())
     walked = list(_ways(plain))
     products = [math.prod(own.get(stage, 1.0) for stage in way) for way, _ in walked]
     if rule == "worst_path":

@@ -118,7 +118,9 @@ def _add_rule(
     rng: np.random.Generator, rule: str, document: dict[str, Any], accuracies: dict[str, dict[str, float]]
 ) -> None:
     if rule == "weighted":
-        document["accuracy"] = {"sum": {stage: float(rng.choice([0.2, 1.0, 3.0])) for stage in accuracies}}
+        document["accuracy"] = {
+            "sum": {stage: float(rng.choice([0.2, 1.0, 3.0])) for stage in document["stages"]}
+        }
     elif rule == "table":
         several = [name for name, entry in document["stages"].items() if len(entry.get("variants") or ()) > 1]
         combinations = {tuple(choice[name] for name in several) for choice in every_choice(document)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -244,12 +245,12 @@ def arrival_curve(buckets: Iterable[str]) -> mp.ArrivalCurve | None:
 
 
 def share_of(flag: str, text: str | None) -> float | None:
-    """Read a share, such as 10% or 0.1; None if the flag was not given."""
+    """Read a share, such as 10% or 0.1, exactly: 0.7 / 100 is below 0.7%. None if the flag was not given."""
     if text is None:
         return None
     number, percent = text.strip().removesuffix("%"), text.strip().endswith("%")
     try:
-        return float(number) / 100 if percent else float(number)
+        return float(Fraction(str(float(number))) / 100) if percent else float(number)
     except ValueError as error:
         raise InputError.one(flag, f"expected a share such as 10% or 0.1, found {text!r}") from error
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mipplan.baselines import BaselineProblem, filled_ns, pose, rate_checks, rate_to_size_for, size_family
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, Fault, InputError, format_duration, is_number
-from mipplan.options import Configuration, Option, find_families
+from mipplan.options import Configuration, Option, column_problem, find_families
 from mipplan.pipeline import FanOut, Pipeline, Stage, choosing, pinned
 from mipplan.profiles import Profiles
 from mipplan.result import Limit, Plan
@@ -122,7 +122,7 @@ def configure(
     Raises
     ------
     InputError
-        Listing every bad argument: no chain, unknown stages or models, variants without accuracy.
+        Listing every bad argument: no chain, unknown stages or models, accuracies that are missing or outside (0, 1].
     SolverUnavailableError
         If there is no such solver here.
 
@@ -213,6 +213,13 @@ def _variant_faults(
                 len(models) > 1 and _stated(stages[stage], model) is None and _lacks_accuracy(profiles, model)
             ):
                 yield Fault(place, f"the profiles of {model!r} lack accuracy, by which variants differ")
+    for name, own in stages.items() if any(len(models) > 1 for models in variants.values()) else ():
+        place = f"variants.{name}" if name in variants else f"stages.{name}.model"
+        for model in variants.get(name, (own.model,)):
+            hardware = own.hardware or profiles.hardware_for(model)
+            tables = [profiles.table(model, device) for device in hardware if _stated(own, model) is None]
+            problems = [column_problem(table) for table in tables if table is not None]
+            yield from (Fault(place, problem) for problem in problems if problem)
 
 
 def _stated(stage: Stage, model: str) -> float | None:

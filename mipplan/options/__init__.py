@@ -1,6 +1,12 @@
 """The options of every stage (hardware × batch × replicas), and the time-cost problem made of them."""
 
-from mipplan.options.accuracy import AccuracyFloor, accurate_families, check_accuracies, require_accuracy
+from mipplan.options.accuracy import (
+    AccuracyFloor,
+    accurate_families,
+    check_accuracies,
+    column_problem,
+    require_accuracy,
+)
 from mipplan.options.energy import charge_energy, check_power, require_power
 from mipplan.options.families import (
     MAX_REPLICAS,
@@ -45,6 +51,7 @@ __all__ = [
     "check_names",
     "check_power",
     "check_span",
+    "column_problem",
     "expand",
     "extremes",
     "find_families",

@@ -21,7 +21,7 @@ from mipplan.core import Bool, Fault, Float64, InputError, Int64
 from mipplan.options.families import Cap, Configuration, StageFamilies
 from mipplan.options.table import StageOptions, tabulate
 from mipplan.pipeline import AccuracyKind, Pipeline, ways
-from mipplan.profiles import Profiles, Use
+from mipplan.profiles import LatencyTable, Profiles, Use
 from mipplan_formulations import Cover
 from mipplan_formulations.time_cost import find_undominated
 
@@ -111,8 +111,8 @@ class AccuracyFloor:
         if stage not in self.counted:
             return (0,) * len(self.caps)
         if rule.kind is AccuracyKind.SUM:
-            total = math.fsum(map(rule.weight, self.counted))
-            return (round((1 - accuracy) * rule.weight(stage) / total * _UNITS) if total else 0,)
+            share = rule.weight(stage) / rule.total_weight(self.pipeline)
+            return (round((1 - accuracy) * share * _UNITS),)
         if rule.kind is AccuracyKind.WORST_PATH:
             return tuple(_loss(accuracy) if stage in way else 0 for way in self._longest)
         if rule.kind is AccuracyKind.PATH_SHARES and self.caps:
@@ -325,26 +325,28 @@ def _accuracy_faults(pipeline: Pipeline, profiles: Profiles) -> Iterator[Fault]:
         )
     for name, stage in pipeline.stages.items():
         place = pipeline.place(("stages", name, "variants" if stage.variants else "model"))
-        known = {}
-        for model in stage.models if stage.accuracies is None else ():
-            for hardware in stage.hardware or profiles.hardware_for(model):
-                table = profiles.table(model, hardware)
-                if table is not None:
-                    known[model, hardware] = table.accuracy
-        missing = sorted({model for (model, _), column in known.items() if column is None})
-        if missing and (len(stage.models) > 1 or any(column is not None for column in known.values())):
+        tables = [
+            table
+            for model in (stage.models if stage.accuracies is None else ())
+            for hardware in stage.hardware or profiles.hardware_for(model)
+            if (table := profiles.table(model, hardware)) is not None
+        ]
+        missing = sorted({table.model for table in tables if table.accuracy is None})
+        if missing and (stage.variants or any(table.accuracy is not None for table in tables)):
             where = (
                 f"fill the column accuracy of the profiles, or write variants: {{{missing[0]}: 0.7, …}} here"
             )
             yield Fault(place, f"the accuracy of {', '.join(map(repr, missing))} is not known: {where}")
-        for (model, hardware), column in known.items():
-            wrong = [] if column is None else [value for value in column.tolist() if not 0 < value <= 1]
-            if wrong:
-                hint = "; a percentage? divide it by 100" if 1 < wrong[0] <= 100 else ""
-                message = (
-                    f"the profile of {model} on {hardware} has accuracy {wrong[0]:g}, outside (0, 1]{hint}"
-                )
-                yield Fault(place, message)
+        yield from (Fault(place, problem) for problem in map(column_problem, tables) if problem)
+
+
+def column_problem(table: LatencyTable) -> str | None:
+    """Say which accuracy of a profile is outside (0, 1], or None; a column that is missing is no such fault."""
+    wrong = [] if table.accuracy is None else [own for own in table.accuracy.tolist() if not 0 < own <= 1]
+    if not wrong:
+        return None
+    hint = "; a percentage? divide it by 100" if 1 < wrong[0] <= 100 else ""
+    return f"the profile of {table.model} on {table.hardware} has accuracy {wrong[0]:g}, outside (0, 1]{hint}"
 
 
 def _loss(accuracy: float) -> int:

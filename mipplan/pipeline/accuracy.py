@@ -2,10 +2,10 @@
 
 Notes
 -----
-With a(v) the accuracy of what stage v runs (1 where nothing is known of its only model), the rules are
+With a(v) the accuracy of what stage v runs (1 where nothing is known of its model), the rules are
 
 - ``product``: Π a(v), over all stages: right if every model is, independently (IPA's PAS);
-- ``sum``: Σ w(v)·a(v) / Σ w(v), over the stages with variants, with weights of one's own (IPA's PAS');
+- ``sum``: Σ w(v)·a(v) / Σ w(v), over all stages, with weights of one's own (IPA's PAS');
 - ``worst_path``: the least product along a way from a source to a sink;
 - ``path_shares``: the mean of these products, each weighted by the tokens that go that way;
 - ``table``: what was measured of whole combinations of variants; others are not allowed.
@@ -55,6 +55,10 @@ class AccuracyRule:
         """Weight of a stage in a sum."""
         return dict(self.weights).get(stage, 0.0) if self.weights else 1.0
 
+    def total_weight(self, pipeline: Pipeline) -> float:
+        """Weight of all stages in a sum, those of unknown accuracy among them."""
+        return math.fsum(map(self.weight, pipeline.stages))
+
     def value(self, pipeline: Pipeline, accuracies: Mapping[str, float]) -> float | None:
         """Accuracy of a pipeline with what its stages run; None for a combination that the table does not have.
 
@@ -65,10 +69,8 @@ class AccuracyRule:
             found = (known for row, known in self.rows if all(runs[stage] == model for stage, model in row))
             return next(found, None)
         if self.kind is AccuracyKind.SUM:
-            total = math.fsum(map(self.weight, accuracies))
-            if total == 0:
-                return 1.0
-            return math.fsum(self.weight(stage) * own for stage, own in accuracies.items()) / total
+            worth = math.fsum(self.weight(stage) * accuracies.get(stage, 1.0) for stage in pipeline.stages)
+            return worth / self.total_weight(pipeline)
         if self.kind is AccuracyKind.PRODUCT:
             return math.prod(accuracies.values())
         worst, flow, good = dict[str, float](), dict[str, float](), dict[str, float]()

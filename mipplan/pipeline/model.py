@@ -74,9 +74,8 @@ class Stage:
     # Of this stage, whatever its law; None for the pipeline's if it is eager, else 0.
     stagger_ns: int | None = None
     window_ns: int | None = None  # The same, but none where the stage is not eager.
-    variants: tuple[
-        str, ...
-    ] = ()  # The models that a plan may choose from, `model` among them; () for it alone.
+    # The models that a plan may choose from, `model` among them; () where none are listed.
+    variants: tuple[str, ...] = ()
     accuracies: tuple[float, ...] | None = None  # Of the variants, in (0, 1]; None where the profiles say it.
 
     @property
@@ -154,7 +153,8 @@ class Pipeline:
         raw = {
             **{time.key: duration_text(seconds_to_ns(times_s[time.argument])) for time in SERVER_TIMES},
             "discipline": str(self.discipline),
-            "accuracy": self.accuracy,
+            # A rule of another pipeline may name stages that this one has not: it is read as from a file.
+            "accuracy": rule.to_document() if isinstance(rule := self.accuracy, AccuracyRule) else rule,
             "stages": {name: plain(attributes) for name, attributes in graph.nodes(data=True)},
             "edges": [{**plain(graph.edges[arc]), "from": arc[0], "to": arc[1]} for arc in arcs],
         }

@@ -58,8 +58,6 @@ def stage_fields(name: str, raw: StageEntry, merging: bool, pipeline: PipelineEn
         replicas = Range(min=replicas, max=replicas)
     variants = tuple(raw.variants or ())
     accuracies = tuple(raw.variants.values()) if isinstance(raw.variants, dict) else None
-    if len(variants) == 1 and accuracies is None:
-        variants = ()  # a list of one is that model
     return {
         "name": name,
         "model": raw.model,

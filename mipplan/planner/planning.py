@@ -207,7 +207,7 @@ def plan(
     provenance = Provenance.on(traces, formulation, AUTO if solver == formulation == AUTO else resolved)
     asked = state_question(pipeline, profiles, objective, provenance)
     limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
-    chooses = any(stage.variants for stage in pipeline.stages.values())
+    chooses = bool(pipeline.accuracy.rows) or any(stage.variants for stage in pipeline.stages.values())
     cheapest = from_front("cheapest_of", "mipplan.variants") if chooses else PlanMaker.cheapest
 
     def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:

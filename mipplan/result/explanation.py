@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, MOST_LINES, NS_PER_S, Printable, Summary, format_duration
-from mipplan.pipeline import AccuracyKind, Discipline, DispatchLaw, Laws, are_timed, common_law, duties_text
+from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed, common_law, duties_text
 from mipplan.profiles import Profiles
 from mipplan.result.record import Choice, Guarantee, PlanStatus
 
@@ -382,7 +382,9 @@ def replayed_text(plan: Plan) -> str | None:
 
 
 def accuracy_of(pipeline: Pipeline, profiles: Profiles, choices: Mapping[str, Choice]) -> float | None:
-    """Accuracy of a pipeline with these choices of all stages; None where none lists variants, or one is not known."""
+    """Accuracy of a pipeline with these choices of all stages; None where it is not known, or nothing is to choose."""
+    if choices and pipeline.accuracy.rows:  # A table stands in place of what stages have, whatever that is.
+        return pipeline.accuracy.value(pipeline, {})
     if not choices or not any(stage.variants for stage in pipeline.stages.values()):
         return None
     known: dict[str, float] = {}
@@ -392,8 +394,7 @@ def accuracy_of(pipeline: Pipeline, profiles: Profiles, choices: Mapping[str, Ch
         own = table.accuracy_at(choice.batch) if own is None and table is not None else own
         if own is not None:
             known[name] = own
-        elif len(stage.models) > 1 and pipeline.accuracy.kind is not AccuracyKind.TABLE:
+        elif stage.variants:
             return None
-    if not all(0 < own <= 1 for own in known.values()):
-        return None
-    return pipeline.accuracy.value(pipeline, known)
+    are_shares = all(0 < own <= 1 for own in known.values())
+    return pipeline.accuracy.value(pipeline, known) if are_shares else None

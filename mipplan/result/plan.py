@@ -229,7 +229,7 @@ class Plan(Printable):
 
     @property
     def accuracy(self) -> float | None:
-        """Accuracy of the pipeline with the variants chosen, by its rule; None where no stage lists any."""
+        """Accuracy of the pipeline with the variants chosen, by its rule; None where none is known."""
         return accuracy_of(self.pipeline, self.profiles, self.choices)
 
     @property

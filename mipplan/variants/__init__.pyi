@@ -4,6 +4,7 @@ from .front import Front as Front
 from .front import most_accurate as most_accurate
 from .front import pareto as pareto
 from .menu import PlanMenu as PlanMenu
+from .menu import check_menu as check_menu
 from .menu import menu as menu
 from .ties import UNSETTLED as UNSETTLED
 from .ties import cheapest_of as cheapest_of

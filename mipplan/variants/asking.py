@@ -108,6 +108,10 @@ class Asker:
             if _is_among(known, objective) and _asks_less(asked, objective):
                 return replace(known, objective=objective)
         made = _compared(best_combination(replace(self.asked, objective=objective), answering, self.limits))
+        if made.choices and accuracy is not None and self.next_above(made.accuracy or 0.0) <= accuracy:
+            raise AssertionError(
+                "a plan is less accurate than asked for, so that who asks for more never ends"
+            )
         if made.status is PlanStatus.OPTIMAL and most_batches is None:
             self._known.append((objective, made))
         return made

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,8 +19,9 @@ import numpy as np
 
 from mipplan.core import (
     Bool,
+    Deadline,
     Fault,
-    InputError,
+    Faults,
     Printable,
     SearchLimits,
     Summary,
@@ -28,7 +30,7 @@ from mipplan.core import (
     shown,
 )
 from mipplan.options import StageOptions, undominated_per_hardware
-from mipplan.pipeline import Pipeline
+from mipplan.pipeline import Pipeline, check_accuracy
 from mipplan.planner import PlanMaker, PlanSearch, SearchMethod
 from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import Choice, Figures, Limit, Plan, PlanStatus, choice_text
@@ -101,7 +103,7 @@ class PlanMenu(Printable):
             rows=(
                 (
                     f"{plan.usd_per_hour:.4f}",
-                    *((f"{plan.accuracy or 0:.4g}",) if named else ()),
+                    *(("–" if plan.accuracy is None else f"{plan.accuracy:.4g}",) if named else ()),
                     *((f"{plan.power_w or 0:.6g}",) if powered else ()),
                     f"{(plan.certificate_s or 0) * 1e3:.4g} ms",
                     ", ".join(
@@ -160,15 +162,7 @@ def menu(
     InputError
         Listing every bad argument.
     """
-    check_one_of("by", by, WAYS, repr)
-    wrong = (
-        []
-        if is_number(within) and 0 <= within <= 10
-        else [Fault("within", f"expected a share from 0 to 10, found {shown(within)}")]
-    )
-    if not isinstance(most, int) or not 1 <= most <= 1000:
-        wrong.append(Fault("most", f"expected a whole number from 1 to 1,000, found {shown(most)}"))
-    InputError.raise_if(wrong)
+    check_menu(by, within, most, accuracy)
     if by == "energy":
         settings = {**settings, "energy": settings.get("energy") or EnergyTerms()}
     asker = Asker(
@@ -184,12 +178,13 @@ def menu(
     first = known if accuracy is None else asker.at_least(accuracy)
     if not first.choices:
         return PlanMenu((), by, within, first.status is PlanStatus.INFEASIBLE, first.reason, first.limit)
-    budget = int((first.microusd_per_hour or 0) * (1 + within))
+    # Of the decimal as it was written: 1.15 times 100,000 is less than 115,000 in floating point.
+    budget = int((first.microusd_per_hour or 0) * (1 + Fraction(str(within))))
     found = _Found(by, within, most, budget, first)
     if by == "accuracy":
-        return _one_after_another(found, partial(_more_accurate, asker))
+        return _one_after_another(found, asker.deadline, partial(_more_accurate, asker))
     if by == "energy":
-        return _one_after_another(found, partial(_drawing_less, asker, accuracy))
+        return _one_after_another(found, asker.deadline, partial(_drawing_less, asker, accuracy))
     asked = replace(asker.asked, objective=replace(asker.asked.objective, min_accuracy=accuracy))
     for combination in each_combination(asked):
         one = combination.asked
@@ -198,6 +193,18 @@ def menu(
         _add_patterns(found, maker, one, asker.limits)
         found.plans[before:] = [combination.restored(plan, asked) for plan in found.plans[before:]]
     return found.menu()
+
+
+def check_menu(by: object, within: object, most: object, accuracy: object = None) -> None:
+    """Refuse what no menu is made by; raises `InputError` with every fault."""
+    faults = Faults()
+    faults.take(lambda: check_one_of("by", by, WAYS, repr))
+    faults.take(lambda: None if accuracy is None else check_accuracy(accuracy))
+    if not is_number(within) or not 0 <= within <= 10:
+        faults.add(Fault("within", f"expected a share from 0 to 10, found {shown(within)}"))
+    if not isinstance(most, int) or not 1 <= most <= 1000:
+        faults.add(Fault("most", f"expected a whole number from 1 to 1,000, found {shown(most)}"))
+    faults.check()
 
 
 class _Found:
@@ -228,7 +235,9 @@ class _Found:
         return PlanMenu(tuple(plans[: self.most]), self.by, self.within, complete, reason, self.limit)
 
 
-def _one_after_another(found: _Found, following: Callable[[Plan], Plan | None]) -> PlanMenu:
+def _one_after_another(
+    found: _Found, deadline: Deadline, following: Callable[[Plan], Plan | None]
+) -> PlanMenu:
     """Every plan within the budget that has more of what is wanted than all cheaper ones."""
     last = found.first
     while last.choices and (last.microusd_per_hour or 0) <= found.budget:
@@ -236,9 +245,10 @@ def _one_after_another(found: _Found, following: Callable[[Plan], Plan | None]) 
             found.plans.pop()
         found.plans.append(last)
         goes_on = last.status is PlanStatus.OPTIMAL and len(found.plans) <= found.most
-        further = following(last) if goes_on else None
+        is_late = goes_on and deadline.is_over
+        further = following(last) if goes_on and not is_late else None
         if further is None:
-            found.complete, found.limit = goes_on, last.limit
+            found.complete, found.limit = goes_on and not is_late, Limit.TIME if is_late else last.limit
             return found.menu()
         last = further
     dearer = (last.lower_bound_microusd_per_hour or 0) > found.budget

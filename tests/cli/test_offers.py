@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 import mipplan as mp
 from mipplan import ipa
 from mipplan.cli.app import app
+from mipplan.cli.inputs import share_of
 from mipplan.reporting.answers import offers
 from mipplan.variants import Asker
 
@@ -42,6 +43,15 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, arguments)
+
+
+def test_percentages_are_the_decimals_that_they_stand_for() -> None:
+    """In floating point 0.7 / 100 is less than 0.007, and what costs just that more would be left out."""
+    assert [share_of("--within", f"{tenths / 10}%") for tenths in range(1, 1000)] == [
+        float(f"{tenths}e-3") for tenths in range(1, 1000)
+    ]
+    with pytest.raises(mp.InputError, match="expected a share such as 10%"):
+        share_of("--within", "inf%")
 
 
 def asked() -> tuple[mp.Pipeline, mp.Profiles, mp.Trace]:

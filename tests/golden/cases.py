@@ -95,6 +95,15 @@ COMMANDS: dict[str, str] = {
     "plan-energy-faults": "plan cascade --trace steady --to 5s --usd-per-kwh dear --gco2-per-kwh -1 --max-power -5",
     "pareto-energy": "pareto cascade --trace steady --to 5s --by energy",
     "weigh": "weigh video --trace steady --to 5s --alpha 20 --out plan.json",
+    # variants: a least accuracy, the most within a budget, fronts and menus
+    "plan-accuracy": "plan video --trace steady --to 5s --accuracy 0.4 --no-costs --out plan.json",
+    "plan-accuracy-max": "plan video --trace steady --to 5s --accuracy max --budget 2 --no-costs",
+    "plan-accuracy-infeasible": "plan video --trace steady --to 5s --accuracy 99% --no-costs",
+    "plan-accuracy-faults": "plan cascade --trace steady --to 5s --accuracy 0.4",
+    "pareto-accuracy": "pareto video --trace steady --to 5s",
+    "menu-variants": "menu video --trace steady --to 5s --within 20% --by variants",
+    "menu-accuracy": "menu video --trace steady --to 5s --within 40% --by accuracy",
+    "menu-faults": "menu vide --trace steady --to 5s --within -1 --by price --most 0 --accuracy 40",
     # replay
     "replay": "replay cascade.json --trace steady --to 10s",
     "replay-other-trace": "replay cascade.json --trace bursty --to 20s --windows 5s",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import networkx as nx
@@ -220,6 +221,36 @@ def test_every_fault_at_once() -> None:
         "variants.c: expected at least one model",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    "ask", [configure, mp.baselines.fa2, partial(mp.baselines.rim, replicas=5), mp.weigh]
+)
+def test_percentages_are_refused_as_by_all_that_weigh_accuracy(ask: Any) -> None:
+    """The objective would be right by far for whatever has the largest number."""
+    profiles = mp.Profiles.from_parts(
+        [Hardware("gpu", 1.0)],
+        [
+            table("small", "gpu", (1,), (5.0,), 0.4),
+            table("large", "gpu", (1,), (8.0,), 60.0),
+            table("next", "gpu", (1,), (5.0,), 70.0),
+        ],
+    )
+    pipeline = chain(1.0, {"variants": ["small", "large"]}, {"model": "next"})
+    with pytest.raises(mp.InputError) as caught:
+        ask(pipeline, profiles, steady(10))
+    hint = "outside (0, 1]; a percentage? divide it by 100"
+    for model, value in (("large", 60), ("next", 70)):
+        assert f"the profile of {model} on gpu has accuracy {value}, {hint}" in str(caught.value)
+
+
+def test_accuracies_that_do_not_count_may_be_anything() -> None:
+    tables = [table(model, "gpu", (1,), (5.0,), 60.0) for model in ("small", "large")]
+    profiles = mp.Profiles.from_parts([Hardware("gpu", 1.0)], tables)
+    stated = chain(1.0, {"variants": {"small": 0.6}}, {"model": "small"})
+    assert configure(stated, profiles, steady(10)).optimal
+    with pytest.raises(mp.InputError, match=r"variants.s1: the profile of small on gpu has accuracy 60"):
+        configure(stated, profiles, steady(10), variants={"s1": ("small", "large")})
 
 
 def test_variants_that_make_other_tokens_are_refused() -> None:

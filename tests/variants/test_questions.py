@@ -58,6 +58,10 @@ def pipeline(**edge: Any) -> mp.Pipeline:
     return mp.Pipeline.from_document(document(**edge))
 
 
+def without_variants() -> mp.Pipeline:
+    return mp.Pipeline.from_document(single(document(), {"detect": "n", "classify": "r18"}))
+
+
 def faults(given: dict[str, Any]) -> str:
     with pytest.raises(InputError) as caught:
         mp.Pipeline.from_document(given)
@@ -111,15 +115,16 @@ def test_accuracies_of_profiles_are_checked_where_they_are_asked_for() -> None:
     assert "the accuracy of 's' is not known" in told
     assert "the profile of n on cpu has accuracy 45, outside (0, 1]; a percentage? divide it by 100" in told
     with pytest.raises(InputError, match="no stage of the pipeline lists variants"):
-        mp.plan(pinned(pipeline()), odd, TRACE, accuracy=0.4)
+        mp.plan(without_variants(), odd, TRACE, accuracy=0.4)
     for wrong in (0, 1.2, "much"):
         with pytest.raises(InputError, match=r"accuracy: expected an accuracy in \(0, 1\]"):
             mp.plan(pipeline(), profiles(), TRACE, accuracy=wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="does not go with this question"):
         mp.pareto(pipeline(), profiles(), TRACE, accuracy=0.4)
     with pytest.raises(InputError, match="within: expected a share") as both:
-        mp.menu(pipeline(), profiles(), TRACE, within=-1, most=0)
-    assert "most: expected a whole number" in str(both.value)
+        mp.menu(pipeline(), profiles(), TRACE, within=-1, most=0, by="price", accuracy=40)
+    for part in ("most: expected a whole number", "by: expected one of", "accuracy: expected an accuracy in"):
+        assert part in str(both.value)
 
 
 def test_unknown_variants_of_choices_are_refused() -> None:
@@ -185,7 +190,7 @@ def test_caps_leave_out_nothing_that_is_accurate_enough() -> None:
 
 
 def test_plans_without_variants_say_nothing_of_them() -> None:
-    plain = mp.plan(pinned(pipeline()), profiles(), TRACE)
+    plain = mp.plan(without_variants(), profiles(), TRACE)
     assert plain.accuracy is None
     assert "variant" not in plain.to_json().replace("variants", "")
     assert "min_accuracy" not in plain.to_json()

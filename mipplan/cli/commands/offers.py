@@ -56,9 +56,12 @@ def menu(
 ) -> None:
     """Find the plans that cost little more than the cheapest and differ from one another in a stated way."""
     with Session(context, json) as session:
+        from mipplan.variants import check_menu
+
         faults = Faults()
         share = faults.take(lambda: inputs.share_of("--within", within))
         least = faults.take(lambda: question.accuracy_of(accuracy, None))
+        faults.take(lambda: check_menu(by, share.value or 0.0, most))
         given, settings = question.read(faults, **asked)
         settings |= {"within": share.value or 0.0, "by": by, "most": most, "accuracy": least.value}
         with session.progress() as progress:
