@@ -15,7 +15,7 @@ from rich.table import Table
 from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.fleet import FleetPlan
 from mipplan.pipeline import MIXED, Discipline, DispatchLaw, duties_text, server_habits
-from mipplan.profiles import power_assumption
+from mipplan.reporting.catalog import assumed_power
 from mipplan.reporting.documents import (
     AdmissionReport,
     BucketReport,
@@ -109,9 +109,7 @@ def plan_report(
         remarks = [f"batches are planned to take {column}", *remarks]
     remarks = [*server_habits(plan.pipeline.staggers_ns(plan.laws), plan.windows_ns()), *remarks]
     remarks = [*remarks, *([] if replayed is None else hidden_misses(replayed, plan.objective))]
-    told, devices = {} if plan.energy is None else plan.choices, plan.profiles.hardware
-    assumed = (power_assumption(plan.table(stage), devices[one.hardware]) for stage, one in told.items())
-    remarks += filter(None, dict.fromkeys(assumed))
+    remarks += assumed_power(plan)
     tested = plan.reliability
     buckets = None if plan.envelope is None else [BucketReport(burst=b, rate_rps=r) for b, r in plan.envelope]
     return PlanReport.of(
