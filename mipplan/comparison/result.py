@@ -178,11 +178,15 @@ class Comparison(Printable):
         if short:
             lack = f"{', '.join(short)} lack{'s' if len(short) == 1 else ''} the accuracy of {self.min_accuracy:g}"
             return f"{lack} asked for, and cannot be called the cheapest: {choosing}"
-        # What differs by rounding is alike.
-        known = sorted({round(row.accuracy, 9) for row in self.rows if row.accuracy is not None})
-        if self.min_accuracy is not None or len(known) < 2:
+        # What differs by rounding is alike, and without variants nothing is known of any plan.
+        every = {row.accuracy and round(row.accuracy, 9) for row in self.rows if row.plan.choices}
+        known = sorted(value for value in every if value is not None)
+        if self.min_accuracy is not None or not known or len(every) < 2:
             return None
-        span = f"{known[0]:.4g} to {known[-1]:.4g}: ask for a least accuracy to compare like with like"
+        ends = " to ".join(f"{value:.4g}" for value in dict.fromkeys([known[0], known[-1]]))
+        span = (
+            f"{ends}{' or not known' if None in every else ''}: ask for a least one to compare like with like"
+        )
         return f"plans differ in accuracy, {span}; {choosing}"
 
     @property

@@ -86,6 +86,16 @@ def test_unlike_accuracies_are_told_where_none_is_asked_for(tmp_path: Path) -> N
     assert all(line.endswith(", accuracy 0.5") for line in cheapest)
 
 
+def test_accuracies_that_no_table_has_are_unlike_those_that_it_has() -> None:
+    rows = [{"a": "small", "accuracy": 0.5}, {"a": "large", "accuracy": 0.9}]
+    asked = mp.Pipeline.from_document({**pipeline().to_document(), "accuracy": {"table": rows}})
+    comparison = mp.compare(asked, profiles(), TRACE, planners=("certified", "half_slo"))
+    assert [row.accuracy for row in comparison.rows] == [0.5, None]
+    assert "differ in accuracy, 0.5 or not known" in (comparison.accuracy_note or "")
+    least = mp.compare(asked, profiles(), TRACE, planners=("certified", "half_slo"), accuracy=0.5)
+    assert [row.accurate for row in least.rows] == [True, False]
+
+
 @pytest.mark.parametrize(("least", "chosen", "is_short"), [(0.7, 0.7, False), (0.8, 0.9, True)])
 def test_a_least_accuracy_is_kept_by_those_that_choose_and_counts_for_all(
     least: float, chosen: float, is_short: bool
