@@ -25,13 +25,13 @@ from mipplan.core import (
     shown,
     suggestion,
 )
-from mipplan.options import check_names
-from mipplan.pipeline import Discipline, Dispatch, Pipeline, may_draw
+from mipplan.options import check_accuracies, check_names, check_power
+from mipplan.pipeline import Discipline, Dispatch, Pipeline, check_accuracy, choosing, is_accurate, may_draw
 from mipplan.planner import plan
-from mipplan.profiles import Profiles
+from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.refinement import refine
 from mipplan.replayer import replay
-from mipplan.result import Effort, Plan, check_laws, resolve_objective
+from mipplan.result import Effort, Plan, RunEnergy, check_laws, relevant_profiles, resolve_objective
 from mipplan.tokens import Sample, check_seeds, find_samples, read_traces
 from mipplan.trace import Trace, check_split, split_trace
 from mipplan.verification import certify
@@ -57,6 +57,8 @@ def compare(
     per_s: float | None = None,
     share: float | None = None,
     dispatch: Dispatch = None,
+    accuracy: float | None = None,
+    energy: EnergyTerms | None = None,
     planners: Sequence[str] = tuple(Contender),
     seed: int = 0,
     draws: int = 1,
@@ -84,6 +86,11 @@ def compare(
         certificates are for the runs of ``RunClass()``. InferLine's own estimator is ``fifo``, whatever the judge.
     dispatch : str or mapping of str to str, optional
         Law of all plans and replays, as for `mipplan.plan`.
+    accuracy : float, optional
+        The least accuracy of the pipeline, in (0, 1]: ``certified`` and ``refined`` choose variants that keep it. The
+        others run the models that the pipeline names; with less they are judged, but are not the cheapest.
+    energy : EnergyTerms, optional
+        Tell what the replays took of energy; without a cap on power, or prices, which baselines would not keep.
     planners : sequence of str
         Of `Contender`: ``certified``, ``refined``, ``inferline``, ``coarse_mean``, ``coarse_peak``, ``half_slo``.
     seed : int
@@ -117,6 +124,9 @@ def compare(
         lambda: [split_trace(one, split) for one in read_traces(trace)],
         lambda: check_names(pipeline, profiles),
         lambda: check_laws(pipeline, dispatch),
+        lambda: None if accuracy is None else check_accuracy(accuracy),
+        lambda: None if accuracy is None else check_accuracies(pipeline, profiles),
+        lambda: None if energy is None else _check_energy(pipeline, profiles, energy),
     )
     contenders, drawn = _contenders(planners), _seeds(seed, seeds, draws)
     discipline = discipline or pipeline.discipline
@@ -136,6 +146,8 @@ def compare(
         time_limit_s,
         dispatch,
         draws,
+        accuracy,
+        energy,
     )
     evaluator = Evaluator(task.samples, [rest for _, rest in parts], discipline, drawn)
     rows: list[ComparisonRow] = []
@@ -155,7 +167,7 @@ def compare(
     left_out = contenders[len(rows) :]
     objective = resolve_objective(pipeline, slo_s, quantile, seed)
     return Comparison(
-        objective,
+        replace(objective, min_accuracy=accuracy),
         discipline,
         float(split),
         drawn,
@@ -182,6 +194,8 @@ class PlanningTask:
     time_limit_s: float | None  # Of each search.
     dispatch: Dispatch = None  # The law of all plans.
     draws: int = 1  # Of every trace, from the seed on.
+    accuracy: float | None = None  # The least, for those that choose variants.
+    energy: EnergyTerms | None = None  # What is told of energy; no plan depends on it.
     _made: dict[Contender, ComparisonRow] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
@@ -192,8 +206,21 @@ class PlanningTask:
     def make(self, contender: Contender, report: Report) -> ComparisonRow:
         """Have a planner make its plan, once; it is not judged yet."""
         if contender not in self._made:
-            self._made[contender] = self._make(contender, report)
+            self._made[contender] = self._described(self._make(contender, report))
         return self._made[contender]
+
+    def _described(self, row: ComparisonRow) -> ComparisonRow:
+        """Add what baselines know nothing of: accuracy, for their plans keep no variants, and terms of energy."""
+        made, least = row.plan, self.accuracy
+        if not made.choices:
+            return row
+        own = {n: made.pipeline.stages[n].model for n, s in self.pipeline.stages.items() if len(s.models) > 1}
+        accuracy = replace(made, pipeline=choosing(self.pipeline, own)).accuracy
+        accurate = None if least is None else is_accurate(accuracy, least, len(made.choices))
+        if self.energy is not None:
+            powered = relevant_profiles(made.pipeline, self.profiles, power=True)
+            made = replace(made, profiles=powered, objective=replace(made.objective, energy=self.energy))
+        return replace(row, plan=made, accuracy=accuracy, accurate=accurate)
 
     def _make(self, contender: Contender, report: Report) -> ComparisonRow:
         searching = {"time_limit_s": self.time_limit_s, "progress": report}
@@ -227,6 +254,7 @@ class PlanningTask:
         """The cheapest certified plan; it took some time before that, too."""
         asked = {
             "discipline": discipline,
+            "accuracy": self.accuracy,
             "time_limit_s": self.time_limit_s,
             "progress": report,
             **self._same,
@@ -291,13 +319,21 @@ class Evaluator:
 
     def _judge(self, plan: Plan, samples: Sequence[Sample]) -> Judgement:
         """Replay samples one after the other: the greatest quantile of any, and the misses of all."""
-        queries = misses = worst_ns = 0
+        queries, misses, worst_ns, taken = 0, 0, 0, list[RunEnergy]()
         for sample in samples:
             replayed = replay(plan, sample.trace, discipline=self.discipline, seed=sample.seed)
             worst_ns = max(worst_ns, replayed.objective_ns(plan.objective))
             misses += int(np.count_nonzero(replayed.latency_ns > plan.slo_ns))
             queries += replayed.queries
-        return Judgement(samples[0].seed, queries, worst_ns, misses, worst_ns <= plan.slo_ns)
+            taken += [] if replayed.energy is None else [replayed.energy]
+        energy = RunEnergy.of_all(taken) if taken else None
+        return Judgement(samples[0].seed, queries, worst_ns, misses, worst_ns <= plan.slo_ns, energy)
+
+
+def _check_energy(pipeline: Pipeline, profiles: Profiles, terms: EnergyTerms) -> None:
+    check_power(pipeline, profiles, terms)
+    if terms.binds:
+        raise InputError.one("energy", "baselines keep no cap on power, and know no price: ask without these")
 
 
 def check_rules(

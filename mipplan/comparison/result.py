@@ -16,7 +16,7 @@ from mipplan.core import (
     from_front,
     higher_rank,
 )
-from mipplan.result import Objective, Plan
+from mipplan.result import Objective, Plan, RunEnergy
 from mipplan.trace import Trace
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Judgement:
     """Queries slower than the objective."""
     keeps: bool
     """Whether the quantile is at most the objective."""
+    energy: RunEnergy | None = None
+    """What these runs took; None where energy was not asked about."""
 
     quantile_s = FieldOf[float]("quantile_ns", NS_PER_S)
     """`quantile_ns` in seconds."""
@@ -82,6 +84,10 @@ class ComparisonRow:
     """On the part planned on, with the draws planned with."""
     over_seeds: tuple[Judgement, ...] = ()
     """On the rest, once for each seed of the comparison; empty without a plan."""
+    accuracy: float | None = None
+    """Of the pipeline with what the plan runs; None where no stage lists variants, or one's is not known."""
+    accurate: bool | None = None
+    """Whether that is the least accuracy asked for; None where none was, or without a plan."""
 
     certificate_s = FieldOf[float | None]("certificate_ns", NS_PER_S)
     """`certificate_ns` in seconds."""
@@ -161,6 +167,27 @@ class Comparison(Printable):
     """Of latency over queries that must keep it."""
     seed = FieldOf[int]("objective.seed")
     """Of the token draws planned with."""
+    min_accuracy = FieldOf[float | None]("objective.min_accuracy")
+    """The least accuracy that was asked for."""
+
+    @property
+    def accuracy_note(self) -> str | None:
+        """Say which plans lack the accuracy asked for, or that plans differ in it where none was; else None."""
+        choosing = "only certified and refined choose variants, others run the models that the pipeline names"
+        short = [row.planner for row in self.rows if row.accurate is False]
+        if short:
+            lack = f"{', '.join(short)} lack{'s' if len(short) == 1 else ''} the accuracy of {self.min_accuracy:g}"
+            return f"{lack} asked for, and cannot be called the cheapest: {choosing}"
+        # What differs by rounding is alike, and without variants nothing is known of any plan.
+        every = {row.accuracy and round(row.accuracy, 9) for row in self.rows if row.plan.choices}
+        known = sorted(value for value in every if value is not None)
+        if self.min_accuracy is not None or not known or len(every) < 2:
+            return None
+        ends = " to ".join(f"{value:.4g}" for value in dict.fromkeys([known[0], known[-1]]))
+        span = (
+            f"{ends}{' or not known' if None in every else ''}: ask for a least one to compare like with like"
+        )
+        return f"plans differ in accuracy, {span}; {choosing}"
 
     @property
     def by_cost(self) -> tuple[ComparisonRow, ...]:
@@ -182,7 +209,10 @@ class Comparison(Printable):
         return {row.planner.value: row for row in self.rows}[planner]
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return one row per planner, cheapest first: status, cost, certificate, quantiles and miss rates."""
+        """Return one row per planner, cheapest first: status, cost, certificate, quantiles and miss rates.
+
+        And ``accuracy``, ``held_out_power_w`` and ``held_out_j_per_thousand``, where these are known.
+        """
         import pandas as pd
 
         rows = [
@@ -196,6 +226,7 @@ class Comparison(Printable):
                 "in_sample_miss_rate": None if row.in_sample is None else row.in_sample.miss_rate,
                 "held_out_s": None if row.held_out is None else row.held_out.quantile_s,
                 "held_out_miss_rate": None if row.held_out is None else row.held_out.miss_rate,
+                **_further_figures(row),
             }
             for row in self.by_cost
         ]
@@ -213,6 +244,7 @@ class Comparison(Printable):
         return figure
 
     def _summary(self) -> Summary:
+        accurate = [">accuracy"] if any(row.accuracy is not None for row in self.rows) else []
         return Summary(
             f"{len(self.rows)} planners on {self.planned_on.name}: {self.objective.text}",
             figures=(
@@ -220,13 +252,15 @@ class Comparison(Printable):
                 ("held out", f"the rest, {len(self.judged_on):,} queries, {len(self.seeds)} seed(s)"),
                 ("and on", ", ".join(planned.name for planned, _ in self.others)),
                 ("left out", ", ".join(self.left_out)),
+                ("accuracy", self.accuracy_note),
             ),
-            headings=("planner", "status", ">$/h", "in sample", "held out"),
+            headings=("planner", "status", ">$/h", *accurate, "in sample", "held out"),
             rows=(
                 (
                     row.planner.value,
                     row.plan.status.value,
                     "" if row.plan.usd_per_hour is None else f"{row.plan.usd_per_hour:.4f}",
+                    *("" if row.accuracy is None else f"{row.accuracy:.4g}" for _ in accurate),
                     _verdict_text(row.in_sample),
                     _verdict_text(row.held_out),
                 )
@@ -239,6 +273,16 @@ class Comparison(Printable):
     def _line(self) -> str:
         planners = ", ".join(row.planner.value for row in self.rows[:8])
         return f": {self.objective.text}, {planners}"
+
+
+def _further_figures(row: ComparisonRow) -> dict[str, float]:
+    """What is not known of every comparison."""
+    energy = row.held_out and row.held_out.energy
+    took = energy and {
+        "held_out_power_w": energy.mean_power_w,
+        "held_out_j_per_thousand": energy.j_per_thousand,
+    }
+    return ({} if row.accuracy is None else {"accuracy": row.accuracy}) | (took or {})
 
 
 def _verdict_text(judged: Judgement | None) -> str:

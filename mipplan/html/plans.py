@@ -231,6 +231,7 @@ def _comparison(plan: Plan, trace: Trace, time_limit_s: float, progress: Progres
             quantile=plan.quantile,
             discipline=plan.discipline,
             dispatch=dict(plan.laws),
+            accuracy=plan.min_accuracy,
             planners=_PLANNERS,
             seed=plan.seed,
             time_limit_s=time_limit_s,
@@ -238,23 +239,26 @@ def _comparison(plan: Plan, trace: Trace, time_limit_s: float, progress: Progres
         )
     except InputError as error:
         return Section("Compared with others", (_refused("plans of others", error),))
+    accurate = [">accuracy"] if any(row.accuracy is not None for row in compared.rows) else []
     rows = (
         (
             row.planner.value,
             None if row.plan.usd_per_hour is None else f"{row.plan.usd_per_hour:,.2f}",
+            *(None if row.accuracy is None else f"{row.accuracy:.4g}" for _ in accurate),
             _verdict(row.in_sample),
             _verdict(row.held_out),
             None if row.worst_miss_rate is None else f"{row.worst_miss_rate:.3%}",
         )
         for row in compared.by_cost
     )
-    headings = ("planner", ">$/h", "in sample", "held out", ">worst share missed")
+    headings = ("planner", ">$/h", *accurate, "in sample", "held out", ">worst share missed")
     first = f"the first {compared.split:.0%} of the trace's time"
     words = (
         f"All plan for {compared.objective.text} on {first}, and are judged on that and on the rest, unseen."
     )
     picture = (compared.plot(), "What each plan costs, and its latency quantile in sample and held out.")
-    return Section("Compared with others", (words,), (sheet("Plans of others", headings, rows),), (picture,))
+    told = (words, *filter(None, [compared.accuracy_note]))
+    return Section("Compared with others", told, (sheet("Plans of others", headings, rows),), (picture,))
 
 
 def _verdict(judged: Judgement | None) -> str | None:

@@ -1,6 +1,6 @@
 """Pipelines: stages that run models, the edges along which their tokens flow, and by which law they are dispatched."""
 
-from mipplan.pipeline.accuracy import AccuracyKind, AccuracyRule, check_accuracy, ways
+from mipplan.pipeline.accuracy import AccuracyKind, AccuracyRule, check_accuracy, is_accurate, ways
 from mipplan.pipeline.fanout import Edge, FanOut
 from mipplan.pipeline.laws import (
     MIXED,
@@ -72,6 +72,7 @@ __all__ = [
     "combinations",
     "common_law",
     "duties_text",
+    "is_accurate",
     "may_draw",
     "pinned",
     "read_slo",

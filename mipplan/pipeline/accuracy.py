@@ -130,6 +130,11 @@ def check_accuracy(value: object, place: str = "accuracy") -> float:
     return float(str(value))
 
 
+def is_accurate(accuracy: float | None, least: float, stages: int) -> bool:
+    """Whether a plan has the accuracy asked for: programs count billionths, and round once per stage and a bit more."""
+    return accuracy is not None and accuracy >= least * (1 - 1e-9 * (stages + 3))
+
+
 def read_rule(value: object) -> AccuracyRule:
     """Read a rule as in the file; raises `ValueError` with every fault."""
     plain = [str(kind) for kind in AccuracyKind if kind is not AccuracyKind.TABLE]

@@ -84,7 +84,7 @@ def _draw_costs(axes: Axes, report: ComparisonReport) -> None:
         if row.usd_per_hour is None:
             axes.text(0.0, place, f" no plan: {row.status}", va="center", fontsize=8, color=GREY)
             continue
-        kept = _kept(row)
+        kept = _kept(row) and row.accurate is not False
         axes.barh(
             place,
             row.usd_per_hour,
@@ -96,15 +96,16 @@ def _draw_costs(axes: Axes, report: ComparisonReport) -> None:
         axes.text(
             row.usd_per_hour,
             place,
-            f" {row.usd_per_hour:.2f} $/h\n {_where(row)}",
+            f" {row.usd_per_hour:.2f} $/h{_accuracy(row)}\n {_where(row)}",
             va="center",
             fontsize=SMALLEST,
         )
     axes.set_xlim(0.0, 2.0 * largest if largest else 1.0)  # room for the words beside the longest bar
     axes.set_xlabel("cost ($/h)")
     every_seed = " with every seed" if len(report.seeds) > 1 else ""
+    what = "objective" if report.min_accuracy is None else "objective and accuracy"
     handles = [
-        Patch(facecolor=BLUE, edgecolor=BLUE, label=f"keeps the objective held out{every_seed}"),
+        Patch(facecolor=BLUE, edgecolor=BLUE, label=f"keeps the {what} held out{every_seed}"),
         Patch(facecolor="white", edgecolor=ORANGE, hatch="////", label="misses it"),
     ]
     axes.legend(handles=handles, ncols=2, **_LEGEND)
@@ -150,6 +151,12 @@ def _latency_handles(objective: str, seeds: int) -> list[Artist]:
 def _kept(row: ComparisonRowReport) -> bool:
     """Whether the objective is kept on the rest, under every seed."""
     return bool(row.over_seeds) and all(judged.kept for judged in row.over_seeds)
+
+
+def _accuracy(row: ComparisonRowReport) -> str:
+    if row.accuracy is None:
+        return ", accuracy not known" if row.accurate is False else ""
+    return f", accuracy {row.accuracy:.4g}{', too low' if row.accurate is False else ''}"
 
 
 def _where(row: ComparisonRowReport) -> str:

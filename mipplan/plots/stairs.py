@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _MOST_TOLD = 6
 #: A number takes this share of the width of the axes.
 _NUMBER_WIDTH = 0.04
+_POWER = "mean power at most (W)"
 #: Names of variants longer than this make a column of their own below a front.
 _LETTERS = 60
 
@@ -176,7 +177,8 @@ def _number(
 def draw_front(front: Front, *, title: str = "") -> Figure:
     """Draw the cost of every accuracy as stairs, each plan of the front as a point; below stand the variants of some.
 
-    Above the stairs nothing can be had: proven, where the front is complete.
+    Above the stairs nothing can be had: proven, where the front is complete. Of three axes power is colour, and what is
+    beaten in cost and accuracy stands beside the stairs.
 
     Parameters
     ----------
@@ -187,21 +189,28 @@ def draw_front(front: Front, *, title: str = "") -> Figure:
     """
     axes = new_axes(3.8)
     cost, accuracy = np.array(front.points, dtype=np.float64).reshape(-1, 2).T
-    axes.plot(cost, accuracy, drawstyle="steps-post", color=BLUE, linewidth=1.3)
-    axes.plot(cost, accuracy, "o", color=BLUE, markersize=4)
+    if front.by == "both" and front.plans:
+        _draw_three(axes, cost, accuracy, np.array([plan.power_w for plan in front.plans], dtype=np.float64))
+    else:
+        axes.plot(cost, accuracy, drawstyle="steps-post", color=BLUE, linewidth=1.3)
+        axes.plot(cost, accuracy, "o", color=BLUE, markersize=4)
     told = np.unique(
         np.linspace(0, len(front.plans) - 1, min(len(front.plans), _MOST_TOLD)).round().astype(int)
     )
     names = [
         " + ".join(c.variant for c in front.plans[place].choices.values() if c.variant) for place in told
     ]
+    if front.by == "both":
+        names = [
+            f"{name}, {front.plans[place].power_w:.4g} W" for name, place in zip(names, told, strict=True)
+        ]
     if front.beyond_usd_per_hour is not None and front.plans:
         axes.axvline(
             front.beyond_usd_per_hour, color=ORANGE, linestyle=":", linewidth=1.4, label="not searched beyond"
         )
     _number(axes, [front.points[place] for place in told], names, left=5.0)
     axes.set_xlabel("cost ($/h)")
-    axes.set_ylabel("mean power at most (W)" if front.by == "energy" else "accuracy of the pipeline")
+    axes.set_ylabel(_POWER if front.by == "energy" else "accuracy of the pipeline")
     axes.margins(y=0.12)
     axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
     state = "complete" if front.complete else "not complete"
@@ -209,6 +218,21 @@ def draw_front(front: Front, *, title: str = "") -> Figure:
     axes.set_title(named, fontsize=9, loc="left", parse_math=False)
     open_frames([axes])
     return figure_of(axes)
+
+
+def _draw_three(axes: Axes, cost: Float64, accuracy: Float64, power_w: Float64) -> None:
+    """Draw points by increasing cost, of equal cost the most accurate first, with their power as colour."""
+    best = np.maximum.accumulate(accuracy)
+    on_stair = accuracy > np.append(-np.inf, best[:-1])
+    axes.plot(cost[on_stair], accuracy[on_stair], drawstyle="steps-post", color=GREY, linewidth=1.1)
+    look = {"cmap": "cividis_r", "vmin": power_w.min(), "vmax": power_w.max(), "edgecolors": "black"}
+    look |= {"s": 22, "linewidths": 0.5, "zorder": 3}
+    for which, marker, label in ((on_stair, "o", None), (~on_stair, "D", "beaten in all but power")):
+        if which.any():
+            at = cost[which], accuracy[which]
+            points = axes.scatter(*at, c=power_w[which], marker=marker, label=label, **look)
+    # The bar is a part of the axes, because the legend below pushes away what is not, and is cut off itself.
+    figure_of(axes).colorbar(points, cax=axes.inset_axes((1.03, 0.0, 0.035, 1.0)), label=_POWER)
 
 
 # --- performance profiles ---------------------------------------------------------------------------------------------

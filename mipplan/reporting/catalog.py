@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from mipplan.certificate import plan_services
 from mipplan.core import NS_PER_MS, NS_PER_S
-from mipplan.profiles import Finding, Profiles, Severity, examine
+from mipplan.profiles import Finding, Profiles, Severity, examine, power_assumption
 from mipplan.profiling import MachineRecord
 from mipplan.reporting.documents import Report
 from mipplan.reporting.text import counted, show_notes, show_parts, table
@@ -282,6 +282,13 @@ def plan_remarks(plan: Plan, folder: Path | str | None) -> list[str]:
         command = "mipplan profiles --check" + ("" if folder is None else f" --profiles {folder}")
         remarks.append(f"{what} about {_subject(ours, others)}: see `{command}`")
     return remarks
+
+
+def assumed_power(plan: Plan) -> list[str]:
+    """Say what stands in for measurements of power in what a plan tells of energy, if it tells any."""
+    told, devices = {} if plan.energy is None else plan.choices, plan.profiles.hardware
+    assumed = (power_assumption(plan.table(stage), devices[one.hardware]) for stage, one in told.items())
+    return list(filter(None, dict.fromkeys(assumed)))
 
 
 def sample_notes(plan: Plan, trace: Trace | Sequence[Trace]) -> list[str]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from mipplan.comparison import Comparison, Contender
 from mipplan.documents import write_atomically
 from mipplan.pipeline import Pipeline, are_timed, may_draw
-from mipplan.reporting.catalog import sample_notes
+from mipplan.reporting.catalog import assumed_power, sample_notes
 from mipplan.reporting.documents import BriefReport, ChoiceReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
 from mipplan.reporting.text import (
@@ -40,7 +40,7 @@ _ACTIONS_LISTED = 10_000
 # --- compare ---------------------------------------------------------------------------------------------------------
 
 
-class JudgementReport(Report):
+class JudgementReport(BriefReport):
     """A plan replayed on one part of the trace."""
 
     seed: int
@@ -49,9 +49,10 @@ class JudgementReport(Report):
     misses: int
     miss_rate: float
     kept: Annotated[bool, "keeps"]
+    energy: Annotated[dict[str, float] | None, "energy.figures"] = None
 
 
-class ComparisonRowReport(Report):
+class ComparisonRowReport(BriefReport):
     """One planner."""
 
     planner: str
@@ -72,6 +73,9 @@ class ComparisonRowReport(Report):
     worst_latency_s: Annotated[float | None, "worst_quantile_s"]
     median_miss_rate: float | None
     worst_miss_rate: float | None
+    # Where stages list variants, and whether that is enough, where it is asked for.
+    accuracy: Annotated[float | None, "accuracy"] = None
+    accurate: Annotated[bool | None, "accurate"] = None
 
 
 class ComparedTraceReport(Report):
@@ -102,6 +106,7 @@ class ComparisonReport(BriefReport):
     # Of several traces and draws: the further ones, and how many of each.
     traces: list[ComparedTraceReport] | None = None
     draws: int | None = None
+    min_accuracy: Annotated[float | None, "min_accuracy"] = None
 
 
 def comparison_report(pipeline: Pipeline, comparison: Comparison, written: list[str]) -> ComparisonReport:
@@ -142,6 +147,8 @@ def _comparison_notes(pipeline: Pipeline, comparison: Comparison) -> list[str]:
         notes.append(
             "inferline plans by replays under fifo, as published, and is judged under oldest first like all"
         )
+    notes += filter(None, [comparison.accuracy_note])
+    notes += dict.fromkeys(note for row in comparison.rows for note in assumed_power(row.plan))
     if comparison.left_out:
         notes.append(f"interrupted before these were done: {', '.join(comparison.left_out)}")
     return notes
@@ -175,13 +182,23 @@ def show_comparison(console: Console, report: ComparisonReport) -> None:
 def _verdict_table(report: ComparisonReport, rows: list[ComparisonRowReport]) -> Table:
     quantile, seeds = f"P{percent_text(report.quantile)}", len(report.seeds)
     spread = [f"held out, {seeds} seeds: median, worst {quantile}, slower"] if seeds > 1 else []
-    verdicts = table(
-        "planner", ">$/h", f"in sample: {quantile}, slower", f"held out: {quantile}, slower", *spread
-    )
+    accurate = [">accuracy"] if any(row.accuracy is not None for row in rows) else []
+    energy = ["held out: energy"] if any(row.held_out and row.held_out.energy for row in rows) else []
+    judged = [f"in sample: {quantile}, slower", f"held out: {quantile}, slower"]
+    verdicts = table("planner", ">$/h", *accurate, *judged, *spread, *energy)
     for row in rows:
-        cells = [row.planner, f"{row.usd_per_hour:.4f}", _verdict(row.in_sample), _verdict(row.held_out)]
-        verdicts.add_row(*cells, *([_spread(row)] if spread else []))
+        cells = [_verdict(row.in_sample), _verdict(row.held_out), *(_spread(row) for _ in spread)]
+        known = [_accuracy(row, report.min_accuracy) for _ in accurate]
+        taken = [row.held_out.energy or {} for _ in energy if row.held_out]
+        watts = (f"{of['mean_power_w']:.4g} W, {of['j_per_thousand']:.4g} J per 1,000" for of in taken)
+        verdicts.add_row(row.planner, f"{row.usd_per_hour:.4f}", *known, *cells, *watts)
     return verdicts
+
+
+def _accuracy(row: ComparisonRowReport, least: float | None) -> str:
+    known = "not known" if row.accuracy is None else f"{row.accuracy:.4g}"
+    less = "" if row.accuracy is None or least is None else f" < {least:g}"
+    return f"[bold red]{known}{less}[/bold red]" if row.accurate is False else known
 
 
 def _verdict(judged: JudgementReport | None) -> str:
@@ -216,17 +233,21 @@ def _planning_table(rows: list[ComparisonRowReport]) -> Table:
 
 
 def _cheapest_lines(report: ComparisonReport, rows: list[ComparisonRowReport]) -> list[str]:
-    """Name the cheapest plan that keeps the objective, in sample and held out under every seed."""
+    """Name the cheapest plan with the accuracy asked for that keeps the objective, in sample and held out."""
+    rows = [row for row in rows if row.accurate is not False]
+    least = "" if report.min_accuracy is None else f" of at least {report.min_accuracy:g} accuracy"
     held_out = "held out" if len(report.seeds) == 1 else "held out with every seed"
     kept = {
         "in sample": [row for row in rows if row.in_sample is not None and row.in_sample.kept],
         held_out: [row for row in rows if all(judged.kept for judged in row.over_seeds)],
     }
-    named = {
-        where: f"{keeping[0].planner}, {keeping[0].usd_per_hour:.4f} $/h" if keeping else "none of these"
-        for where, keeping in kept.items()
-    }
-    return [f"[bold]cheapest that keeps it {where}[/bold]: {which}" for where, which in named.items()]
+    named = {where: _named(keeping[0]) if keeping else "none of these" for where, keeping in kept.items()}
+    return [f"[bold]cheapest{least} that keeps it {where}[/bold]: {which}" for where, which in named.items()]
+
+
+def _named(row: ComparisonRowReport) -> str:
+    accuracy = "" if row.accuracy is None else f", accuracy {row.accuracy:.4g}"
+    return f"{row.planner}, {row.usd_per_hour:.4f} $/h{accuracy}"
 
 
 # --- tune ------------------------------------------------------------------------------------------------------------

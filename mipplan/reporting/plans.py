@@ -15,7 +15,7 @@ from rich.table import Table
 from mipplan.core import MICRODOLLARS_PER_DOLLAR
 from mipplan.fleet import FleetPlan
 from mipplan.pipeline import MIXED, Discipline, DispatchLaw, duties_text, server_habits
-from mipplan.profiles import power_assumption
+from mipplan.reporting.catalog import assumed_power
 from mipplan.reporting.documents import (
     AdmissionReport,
     BucketReport,
@@ -109,9 +109,7 @@ def plan_report(
         remarks = [f"batches are planned to take {column}", *remarks]
     remarks = [*server_habits(plan.pipeline.staggers_ns(plan.laws), plan.windows_ns()), *remarks]
     remarks = [*remarks, *([] if replayed is None else hidden_misses(replayed, plan.objective))]
-    told, devices = {} if plan.energy is None else plan.choices, plan.profiles.hardware
-    assumed = (power_assumption(plan.table(stage), devices[one.hardware]) for stage, one in told.items())
-    remarks += filter(None, dict.fromkeys(assumed))
+    remarks += assumed_power(plan)
     tested = plan.reliability
     buckets = None if plan.envelope is None else [BucketReport(burst=b, rate_rps=r) for b, r in plan.envelope]
     return PlanReport.of(
@@ -132,8 +130,8 @@ def plan_report(
     )
 
 
-def show_plan(console: Console, report: PlanReport) -> None:
-    """Plan, cost, lower bound, bound, certificate and replayed quantiles."""
+def show_plan(console: Console, report: PlanReport, best: str = "") -> None:
+    """Plan, cost, lower bound, bound, certificate and replayed quantiles; and what it is best in, if not in cost."""
     console.print(traffic_text(report.pipeline, report.traces or [report.trace]))
     if not report.choices:
         console.print(f"\n[bold red]{report.status}[/bold red]: {escape(report.reason or '')}")
@@ -147,7 +145,7 @@ def show_plan(console: Console, report: PlanReport) -> None:
         choices.add_row(*(escape(cell) for cell in shown))
     console.print()
     show_parts(console, choices, *sample_tables(report.samples))
-    console.print(figures(_plan_figures(report)))
+    console.print(figures(_plan_figures(report, best)))
     if report.reason:
         console.print(f"\n{escape(report.reason)}")
     if report.explanation is not None:
@@ -184,16 +182,17 @@ def _show_costs(console: Console, report: PlanReport) -> None:
     console.print(f"{answer}{others}--guarantee and --dispatch choose, --no-costs leaves this table out")
 
 
-def _plan_figures(report: PlanReport) -> list[tuple[str, str]]:
+def _plan_figures(report: PlanReport, best: str) -> list[tuple[str, str]]:
     by = ", ".join(dict.fromkeys(map(str, (report.formulation, report.solver))))  # "auto" once is enough
     tested = "and tested on" if report.reliability and report.reliability.scenarios else "but not tested on"
     by = {"replay": "refined by replay", "reliable": f"chosen {tested} scenarios"}.get(report.guarantee, by)
-    rows = [("status", f"{report.status}  ({by})"), ("cost", f"{report.usd_per_hour:.4f} $/h")]
+    rows = [("status", f"{best or report.status}  ({by})"), ("cost", f"{report.usd_per_hour:.4f} $/h")]
     if report.budget_usd_per_hour is not None:
         proof = _proof(report, "proven fastest within it")
         rows.append(("budget", f"{report.budget_usd_per_hour:.4f} $/h  ({proof})"))
     else:
-        proof = _proof(report, "proven cheapest")
+        is_other = best and report.status != "optimal"  # The gap to the least cost says nothing of it.
+        proof = "of plans of any value" if is_other else _proof(report, "proven cheapest")
         rows.append(("lower bound", f"{report.lower_bound_usd_per_hour:.4f} $/h  ({proof})"))
         rows.append(("objective", report.objective))
     if report.accuracy is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -251,6 +251,17 @@ class RunEnergy:
     span_ns: int
     usd: float  # Paid for electricity, and for its CO₂ where that has a price.
     gco2: float | None  # Grams of CO₂; None where their intensity is not given.
+
+    @classmethod
+    def of_all(cls, runs: Sequence[RunEnergy]) -> RunEnergy:
+        """Several runs of one plan as if they were one: sums of all."""
+        each = {name: [run.stages[name] for run in runs] for name in runs[0].stages}
+        stages = {
+            n: StageEnergy(sum(s.idle_pj for s in e), sum(s.busy_pj for s in e)) for n, e in each.items()
+        }
+        queries, span_ns = sum(run.queries for run in runs), sum(run.span_ns for run in runs)
+        gco2 = None if runs[0].gco2 is None else sum(run.gco2 or 0.0 for run in runs)
+        return cls(stages, queries, span_ns, sum(run.usd for run in runs), gco2)
 
     @property
     def pj(self) -> int:

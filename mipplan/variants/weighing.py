@@ -213,15 +213,14 @@ class _Search:
         value, plan = self._best
         bound = max([value, *map(self._potential, segments)]) if self._limit else value
         least = first.lower_bound_microusd_per_hour
+        proof = ", which is proven;" if float(bound) == float(value) else " that was found,"
         is_cheapest = plan.microusd_per_hour == least
         plan = replace(
             plan,
             objective=replace(plan.objective, min_accuracy=None),
             status=PlanStatus.OPTIMAL if is_cheapest else PlanStatus.FEASIBLE,
             figures=replace(plan.figures, lower_bound_microusd_per_hour=least),
-            reason=None
-            if is_cheapest
-            else "of the greatest weighted value that was found, not of the least cost",
+            reason=None if is_cheapest else f"of the greatest weighted value{proof} not of the least cost",
             limit=self._limit,
         )
         return WeighedPlan(plan, self._weights, float(value), float(bound))

@@ -11,7 +11,7 @@ from pathlib import Path
 from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, most_tokens_per_query, overrun
 from mipplan.certificate import Certificate, check_certificate, plan_services
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, format_duration
-from mipplan.pipeline import CollectionWindow, Discipline, Dispatch, Stagger, are_timed
+from mipplan.pipeline import CollectionWindow, Discipline, Dispatch, Stagger, are_timed, is_accurate
 from mipplan.profiles import MW_PER_W, EnergyTerms, electricity, power_bounds
 from mipplan.result import (
     CertificateKind,
@@ -327,8 +327,7 @@ def _limit_problems(plan: Plan) -> Iterator[str]:
         if limit is not None and used > limit:
             yield f"the plan runs on {used} {name}, of which there are {limit}"
     least, accuracy = plan.min_accuracy, plan.accuracy
-    # Programs count accuracy in billionths, and round once per stage and a few times more.
-    if least is not None and (accuracy or 0.0) < least * (1 - 1e-9 * (len(plan.choices) + 3)):
+    if least is not None and not is_accurate(accuracy, least, len(plan.choices)):
         yield f"the accuracy is {'not known' if accuracy is None else f'{accuracy:.6g}'}, below the {least:g} asked for"
 
 

@@ -144,12 +144,15 @@ def test_flags_reach_the_library(run: Run, monkeypatch: pytest.MonkeyPatch, comp
         return compared
 
     monkeypatch.setattr(mp, "compare", compare)
-    flags = ("--slo", "70ms", "--quantile", "0.9", "--split", "0.25", "--discipline", "fifo")
+    flags = ("--slo", "70ms", "--quantile", "0.9", "--split", "0.25", "--discipline", "fifo", "--energy")
+    flags += ("--accuracy", "60%")
     done = run(*flags, "--planners", "refined, half_slo", "--seed", "3", "--seeds", "2", "--time-limit", "5s")
     assert done.exit_code == 0, done.output
     seen.pop("progress")
     assert seen == {
         "dispatch": None,
+        "accuracy": 0.6,
+        "energy": mp.EnergyTerms(),
         "slo_s": 0.07,
         "quantile": 0.9,
         "split": 0.25,

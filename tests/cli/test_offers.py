@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,18 @@ def test_fronts_and_weights_take_them_too() -> None:
     best = mp.weigh(*asked(), weights=ipa.Weights(accuracy=20.0), dispatch="paced")
     document = json.loads(done.stdout)
     assert (document["value"], document["plan"]["dispatch"]) == (best.value, "paced")
+
+
+def test_what_is_proven_of_a_value_is_not_mixed_with_what_is_of_costs() -> None:
+    """A plan of the greatest value was called feasible, with a gap: that is to the cheapest of all plans."""
+    text = run("weigh", *VIDEO, "--alpha", "20").stdout
+    assert "proven the greatest" in text
+    assert re.search(r"^status +of the greatest value, proven  \(auto\)$", text, re.MULTILINE)
+    assert re.search(r"^lower bound +[\d.]+ \$/h  \(of plans of any value\)$", text, re.MULTILINE)
+    assert "of the greatest weighted value, which is proven; not of the least cost" in text
+    assert not any(word in text for word in ("feasible", "gap ", "that was found"))
+    cheapest = run("weigh", *VIDEO, "--alpha", "0").stdout
+    assert "(proven cheapest)" in cheapest
 
 
 @pytest.mark.parametrize("command", ["pareto", "menu", "weigh"])

@@ -28,6 +28,7 @@ from mipplan.core import NS_PER_S, InputError
 from mipplan.plots.curves import deviation
 from mipplan.plots.plans import slower_share
 from mipplan.plots.style import SHIPPED, looks_of
+from mipplan.profiles import Hardware, LatencyTable
 from mipplan.questions import FrontierStep
 from planning_instances import hand_made
 
@@ -45,6 +46,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "queues": lambda: plots.draw_queues(drawn_plan(), drawn_replay()),
     "replay": lambda: drawn_replay().plot(0.3),
     "frontier": lambda: staircase().plot(),
+    "front": lambda: three_axes().plot("three axes"),
     "sensitivity": lambda: what_matters().plot(),
     "performance": lambda: plots.figure_of(plots.draw_performance(solver_times(), 0.01)),
     "tuning": lambda: tuned().plot(),
@@ -101,6 +103,26 @@ def staircase() -> mp.Frontier:
     return mp.Frontier("slo", "the latency objective", "s", plan, 0.3, steps, True, 1e-9, 4)
 
 
+@cache
+def three_axes() -> mp.Front:
+    """Cost, accuracy and power of one stage: cheap devices draw much, and so some plans are beaten but in power."""
+    size = np.array([1])
+    models = {"small": (5.0, 0.5), "middle": (8.0, 0.7), "large": (14.0, 0.9)}
+    hardware = {"hot": (0.1, 300.0, 1.0), "mild": (0.3, 80.0, 1.2), "cool": (0.5, 20.0, 1.5)}
+    devices = [
+        Hardware(name, usd, idle_w=tdp_w / 2, tdp_w=tdp_w) for name, (usd, tdp_w, _) in hardware.items()
+    ]
+    tables = [
+        LatencyTable(model, name, size, np.array([ms * factor]), accuracy=np.array([accuracy]))
+        for model, (ms, accuracy) in models.items()
+        for name, (_, _, factor) in hardware.items()
+    ]
+    stages = {"stage": {"variants": list(models)}}
+    pipeline = mp.Pipeline.from_document({"name": "p", "slo": "100ms", "stages": stages, "edges": []})
+    trace = mp.Trace.gamma(rate_rps=60, cv=1, duration_s=5, seed=1)
+    return mp.pareto(pipeline, mp.Profiles.from_parts(devices, tables), trace, by="both", time_limit_s=None)
+
+
 def solver_times() -> pd.DataFrame:
     times = {name: np.random.default_rng(n).lognormal(n / 3, 1, 40) for n, name in enumerate(("a", "b", "c"))}
     table = pd.DataFrame(times)
@@ -125,6 +147,36 @@ def test_figure_looks_as_it_did_and_is_legible_in_a_column_of_80_mm(name: str, t
     if os.environ.get("MIPPLAN_BASELINE") == "write":
         expected.write_bytes(made.read_bytes())
     assert compare_images(str(expected), str(made), TOLERANCE) is None
+
+
+def test_a_front_of_three_axes_shows_all_of_them() -> None:
+    """Colours tell the power of every plan, and only plans that none beats in cost and accuracy make the stair."""
+    front = three_axes()
+    every = {
+        (cost, accuracy): plan.power_w
+        for (cost, accuracy), plan in zip(front.points, front.plans, strict=True)
+    }
+    unbeaten = [
+        (c, a) for c, a in sorted(every) if not any(o != (c, a) and o[0] <= c and o[1] >= a for o in every)
+    ]
+    assert 1 < len(unbeaten) < len(every), "the example has both kinds"
+    (axes,) = front.plot("title").axes
+    assert axes.child_axes[0].get_ylabel() == "mean power at most (W)"
+    line = next(line for line in axes.lines if line.get_drawstyle() == "steps-post")
+    assert [tuple(point) for point in np.asarray(line.get_xydata()).tolist()] == unbeaten
+    drawn = {
+        tuple(place): watts
+        for points in axes.collections
+        for place, watts in zip(
+            np.asarray(points.get_offsets()).tolist(), points.get_array().tolist(), strict=True
+        )
+    }
+    assert drawn == every
+    assert len({points.get_clim() for points in axes.collections}) == 1
+    said = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert said[0] == "beaten in all but power"
+    assert said[1] == f"middle, {every[0.1, 0.7]:.4g} W"
+    assert not replace(front, by="accuracy").plot().axes[0].child_axes
 
 
 def test_stairs_say_what_they_are_of() -> None:

@@ -9,7 +9,7 @@ import typer
 
 import mipplan as mp
 from mipplan import plots, reporting
-from mipplan.cli import flags, inputs
+from mipplan.cli import flags, inputs, question
 from mipplan.cli.session import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
 
@@ -175,6 +175,12 @@ def compare(
     dispatch: flags.Dispatch = None,
     stagger: flags.Stagger = None,
     window: flags.Window = None,
+    accuracy: Annotated[
+        str | None, flags.option("SHARE", "Least accuracy of plans that choose variants, such as 0.6.")
+    ] = None,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Tell what the replays took of energy (idle_w, tdp_w, …).")
+    ] = False,
     time_limit: Annotated[str, flags.option("TIME", "Stop each search after this long.")] = "60s",
     seed: flags.Seed = 0,
     draws: flags.Draws = 1,
@@ -208,6 +214,7 @@ def compare(
         faults.take(lambda: inputs.check_dispatch(dispatch))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         window_s = faults.take(lambda: inputs.window_of(window))
+        least = faults.take(lambda: question.accuracy_of(accuracy, None))
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         if asked and limits and per_s:
             faults.take(lambda: inputs.asked_of(asked.value, limits.value, per_s.value, share))
@@ -223,6 +230,8 @@ def compare(
                 split=split,
                 discipline=discipline,
                 dispatch=dispatch,
+                accuracy=least.value,
+                energy=mp.EnergyTerms() if energy else None,
                 planners=names,
                 seed=seed,
                 draws=draws,

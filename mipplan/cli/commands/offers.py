@@ -20,7 +20,7 @@ def pareto(
     by: Annotated[
         str, typer.Option(help="What plans are compared by beside cost: accuracy, energy, or both.")
     ] = "accuracy",
-    plot: Annotated[Path | None, flags.picture("accuracy over cost")] = None,
+    plot: Annotated[Path | None, flags.picture("cost against what else plans are compared by")] = None,
     json: flags.Json = False,
     **asked: Any,
 ) -> None:

@@ -115,7 +115,7 @@ def show_offers(console: Console, report: OffersReport) -> None:
 
 def show_weighing(console: Console, report: WeighReport) -> None:
     """The plan, as `show_plan` does, and what is proven of its value."""
-    show_plan(console, report.plan)
+    show_plan(console, report.plan, f"of the greatest value{', proven' if report.optimal else ' found'}")
     if report.value is not None:
         proof = "proven the greatest" if report.optimal else f"no plan has more than {report.bound:.6g}"
         value = f"{report.value:.6g} = α·accuracy − β·$/h − δ·batch sizes"
