@@ -107,8 +107,8 @@ def test_the_discipline_of_the_file_is_that_of_plans_unless_another_is_asked_for
     assert (plan.discipline, plan.status) == ("fifo", "optimal")
     assert mp.baselines.inferline(queues, profiles, trace).discipline == "fifo"
     assert mp.compare(queues, profiles, trace, planners=["inferline"]).discipline == "fifo"
-    with pytest.raises(mp.InputError, match="plan a fifo pipeline by itself"):
-        mp.plan_fleet({"q": (queues, trace)}, profiles)
+    fleet = mp.plan_fleet({"q": (queues, trace, 0.4)}, profiles, runs=mp.RunClass(0.9), n_jobs=1)
+    assert (fleet.plans["q"].discipline, fleet.usd_per_hour) == ("fifo", plan.usd_per_hour)
 
 
 def test_bad_windows_and_disciplines_are_told_together() -> None:
