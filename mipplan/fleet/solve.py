@@ -21,8 +21,8 @@ import numpy as np
 from mipplan.core import InputError, LimitReachedError, SearchLimits
 from mipplan.documents import write_text_atomically
 from mipplan.fleet.master import ColumnGeneration, Pool, Progress, choose_by_rounding, choose_exactly
+from mipplan.fleet.pricing import PricingState
 from mipplan.fleet.problem import Column, Fleet, FleetChoice, FleetObjective, FleetSolution
-from mipplan.fleet.tables import PricingState
 from mipplan.fleet.workers import WorkerPool
 from mipplan.result import Choice
 

@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from mipplan.core import NO_DEADLINE, Deadline, Int64
-from mipplan.fleet.pricing import Priced, PricingProblem
+from mipplan.fleet.pricing import Priced, PricingProblem, PricingState
 from mipplan.fleet.problem import Fleet, Realisation
-from mipplan.fleet.tables import PricingState
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,8 @@ import pytest
 import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
 from fleet_instances import arguments_of, fleet_of, small_fleet
-from mipplan.fleet.pricing import PricingProblem
+from mipplan.fleet.pricing import PricingParams, PricingProblem
 from mipplan.fleet.problem import Fleet
-from mipplan.fleet.tables import PricingParams
 from oracle_fleet import certified_device_vectors, cheapest_selection, greatest_weight
 
 RUNS = (mp.RunClass(), mp.RunClass(0.5), mp.RunClass(0.9, 0.5), mp.RunClass(1.0))

@@ -10,8 +10,7 @@ import pytest
 
 import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
-from mipplan.fleet.pricing import PricingProblem
-from mipplan.fleet.tables import PricingParams
+from mipplan.fleet.pricing import PricingParams, PricingProblem
 from mipplan.planner import Instance, WalkParams, trace_instance
 from mipplan.result import relevant_profiles
 from planning_instances import PlanningInstance, planning_instance

@@ -17,8 +17,8 @@ from fleet_instances import arguments_of, fleet_of
 from mipplan.core import SearchLimits
 from mipplan.fleet import FleetSettings, read_fleet, workers
 from mipplan.fleet.plan import FleetParams, FleetPlanner
+from mipplan.fleet.pricing import PricingState
 from mipplan.fleet.problem import Fleet
-from mipplan.fleet.tables import PricingState
 from mipplan.fleet.workers import PricingRequest, PricingTask, WorkerParams, WorkerPool, answer
 from mipplan.solvers import resolve_solver
 from ray_clusters import own_cluster

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from mipplan.core import NO_DEADLINE, Bool, Deadline, Float64, Int64, SearchLimits
-from mipplan.fleet.lagrange import PricedTables
+from mipplan.fleet.pricing.lagrange import PricedTables
+from mipplan.fleet.pricing.tables import Caps, PricingParams, PricingState, Refused, make_tables
 from mipplan.fleet.problem import Column
-from mipplan.fleet.tables import Caps, PricingParams, PricingState, Refused, make_tables
 from mipplan.planner import (
     Candidates,
     CertificateOracle,

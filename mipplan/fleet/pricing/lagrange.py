@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core import Bool, Float64, Int64
-from mipplan.fleet.tables import PricingParams, PricingTables
+from mipplan.fleet.pricing.tables import PricingParams, PricingTables
 from mipplan.options import frontier
 from mipplan.planner import Bounds, Candidates, PathPart, StagePart, list_choices
 
