@@ -96,6 +96,7 @@ def _add_vectors(member: FleetMember, fleet: Fleet, found: set[tuple[int, ...]])
             slo_s=member.slo_ns / 1e9,
             quantile=fleet.quantile,
             seed=fleet.seed,
+            dispatch=member.asked_laws,
             discipline=member.discipline,
         )
         if mp.certify(plan, member.trace, runs=member.overtaking).bound_ns <= member.slo_ns:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mipplan.core import NS_PER_S, SearchLimits, SolverError
-from mipplan.fleet.problem import Column, Fleet, FleetChoice, FleetSolution
+from mipplan.fleet.problem import Column, Fleet, FleetChoice, FleetSolution, ReplayedMember
 from mipplan.options import Cap, Configuration, StageOptions, build_problem, extremes, undominated
 from mipplan.planner import Cut, Instance, cover_of, plan, trim
 from mipplan.solvers import Termination, solve
@@ -101,7 +101,8 @@ class JointSearch:
     params: JointParams = field(default_factory=JointParams)
 
     def __post_init__(self) -> None:
-        self._instances = [make() for make in self.fleet.realisations]
+        made = self.fleet.realisations
+        self._instances = [make() for make in made if not isinstance(make, ReplayedMember)]
         devices = (Resource(name, limit) for name, limit in self.fleet.limits.items())
         caps = (cap for part in self._parts([{}] * len(self._instances)) for cap in part.caps)
         self._resources = (*devices, *(Resource(*cap) for cap in caps))

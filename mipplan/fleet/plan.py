@@ -99,8 +99,9 @@ def plan_fleet(
         File to keep the state of column generation in. If it is there already, the search goes on from it.
     alternatives : bool
         Whether to look for what would do where not all pipelines fit.
-    dispatch : {"eager", "paced"}, optional
-        When all stages of all pipelines make batches; by default as each pipeline says.
+    dispatch : {"eager", "paced", "timed"}, optional
+        When all stages of all pipelines make batches; by default as each pipeline says. Plans of pipelines that are
+        timed throughout are found by replays, for which each price takes a search.
     discipline : {"oldest_first", "fifo"}, optional
         Which waiting tokens a batch takes first, at all stages of all pipelines; by default as each pipeline says.
     runs : RunClass, optional
@@ -185,7 +186,7 @@ class FleetPlanner:
 
     def _decided_jointly(self, solution: FleetSolution) -> FleetSolution:
         """Where columns leave open whether a small fleet fits, or too wide a gap, let the joint MILP decide."""
-        is_small = len(self.fleet.members) <= self.params.most_joint and self.fleet.draws_once
+        is_small = len(self.fleet.members) <= self.params.most_joint and self.fleet.is_one_program
         if not is_small or self.search.deadline.is_over:
             return solution
         ends = min(self.search.deadline.at, Deadline.after(self.params.joint_s).at)

@@ -12,10 +12,20 @@ import numpy as np
 
 from mipplan.core import UNLIMITED_NS, Int64
 from mipplan.options import Configuration, limits_of
-from mipplan.pipeline import Discipline, Laws, Pipeline, choosing, combinations
+from mipplan.pipeline import Discipline, Laws, Pipeline, are_timed, choosing, combinations
 from mipplan.planner import Instance, trace_instance
 from mipplan.profiles import Profiles
-from mipplan.result import Choice, RunClass, relevant_profiles
+from mipplan.result import (
+    Choice,
+    Guarantee,
+    Objective,
+    Plan,
+    PlanStatus,
+    Provenance,
+    RunClass,
+    relevant_profiles,
+)
+from mipplan.tokens import realise
 from mipplan.trace import Trace
 from mipplan_formulations import ColumnPool, Columns, Resource
 
@@ -37,12 +47,19 @@ class FleetMember:
     weight: int
     laws: Laws | None = None  # those of the pipeline by default
     min_accuracy: float | None = None
-    overtaking: RunClass | None = None  # of fifo queues, the runs that are planned for; None: oldest first
+    discipline: Discipline = Discipline.OLDEST_FIRST
+    runs: RunClass | None = None  # that certificates of fifo queues are to hold for
 
     @property
-    def discipline(self) -> Discipline:
-        """Which waiting tokens a batch takes first."""
-        return Discipline.OLDEST_FIRST if self.overtaking is None else Discipline.FIFO
+    def is_timed(self) -> bool:
+        """Whether its plans are certified by their replay."""
+        return are_timed(self.asked_laws)
+
+    @property
+    def overtaking(self) -> RunClass | None:
+        """The runs of fifo queues that are planned for; None if services are those of oldest first."""
+        by_arrival = self.discipline is Discipline.FIFO and not self.is_timed
+        return (self.runs or RunClass()) if by_arrival else None
 
     @property
     def asked_laws(self) -> Laws:
@@ -58,6 +75,29 @@ class FleetMember:
         """Realise it."""
         asked = self.pipeline, profiles, self.trace, self.slo_ns, quantile, seed, self.laws
         return trace_instance(*asked, self.overtaking).with_floor(self.min_accuracy)
+
+    def asked(self, profiles: Profiles, quantile: float, seed: int) -> Plan:
+        """Return the plan without choices that states what is asked for."""
+        kind = Guarantee.REPLAY if self.is_timed else Guarantee.TRACE
+        made = Objective(self.slo_ns, quantile, seed, kind, min_accuracy=self.min_accuracy)
+        objective = replace(made.under(self.asked_laws, self.discipline), runs=self.overtaking)
+        held, provenance = relevant_profiles(self.pipeline, profiles), Provenance.on(self.trace)
+        return Plan(self.pipeline, held, objective, status=PlanStatus.UNKNOWN, provenance=provenance)
+
+
+@dataclass(frozen=True)
+class ReplayedMember:
+    """A pipeline whose plans are certified by their replay, as all its stages are timed."""
+
+    asked: Plan  # What is asked for: a plan without choices.
+    trace: Trace
+
+    @cached_property
+    def most_replicas(self) -> int:
+        """No plan has more replicas: those beyond the tokens of a stage never find one to serve."""
+        workload = realise(self.asked.pipeline, self.trace, self.asked.seed)
+        least = sum(stage.replicas_min for stage in self.asked.pipeline.stages.values())
+        return least + sum(tokens.count for tokens in workload.stages.values())
 
 
 @dataclass(frozen=True)
@@ -91,10 +131,16 @@ class Fleet:
         return tuple(member.alternatives for member in self.members)
 
     @cached_property
-    def realisations(self) -> tuple[Realisation, ...]:
-        """What makes the instance of each member's alternatives, with the profiles of its own models only."""
+    def realisations(self) -> tuple[Realisation | ReplayedMember, ...]:
+        """What makes the instance of each member's alternatives, with the profiles of its own models only.
+
+        Timed ones have none.
+        """
+        drawn = self.quantile, self.seed
         return tuple(
-            partial(own.instance, relevant_profiles(own.pipeline, self.profiles), self.quantile, self.seed)
+            ReplayedMember(own.asked(self.profiles, *drawn), own.trace)
+            if own.is_timed
+            else partial(own.instance, relevant_profiles(own.pipeline, self.profiles), *drawn)
             for own in itertools.chain.from_iterable(self._alternatives)
         )
 
@@ -105,9 +151,9 @@ class Fleet:
         return tuple(range(end - len(own), end) for own, end in zip(self._alternatives, ends, strict=True))
 
     @property
-    def draws_once(self) -> bool:
-        """Whether no member has several alternatives."""
-        return all(len(own) == 1 for own in self._alternatives)
+    def is_one_program(self) -> bool:
+        """Whether one MILP can state it: no member has several alternatives, and none is certified by replays."""
+        return all(len(own) == 1 and not own[0].is_timed for own in self._alternatives)
 
     def relaxed(self, factor: float) -> Fleet:
         """Return the fleet with every objective multiplied by a factor, rounded up to ns."""

@@ -51,7 +51,6 @@ from mipplan.pipeline import (
     Discipline,
     DispatchLaw,
     Pipeline,
-    are_timed,
     check_accuracy,
     combinations,
 )
@@ -149,6 +148,11 @@ def read_fleet(
         several = [member.value.name for member in members if member and len(member.value.alternatives) > 1]
         message = f"joint draws tokens once, and variants change them in {listed(several)}: columns can do it"
         faults.add(*([Fault("method", message)] if several else []))
+        timed = [member.value.name for member in members if member and member.value.is_timed]
+        message = (
+            f"joint knows what stages serve, and {listed(timed)} is certified by replays: columns can do it"
+        )
+        faults.add(*([Fault("method", message)] if timed else []))
     faults.check()
     limited = [
         replace(device, limit=limits.get(name, device.limit)) for name, device in profiles.hardware.items()
@@ -214,16 +218,12 @@ def _member(
             f"its variants draw tokens in {count:,} ways; in fleets at most {MAX_ALTERNATIVES:,} are priced"
         )
         inside.add(Fault("stages", message))
-    laws = pipeline.laws(dispatch)
-    if are_timed(laws):
-        message = "fleets are certified by what stages serve, not by replays: plan a timed pipeline by itself"
-        inside.add(Fault("dispatch", message))
     faults.take(lambda: _retold(inside.check, lambda fault: Fault(f"{place}: {fault.place}", fault.message)))
     faults.check()
     parts = max(1, round(1000 * float(weight)))
-    by_arrival = (discipline or pipeline.discipline) == Discipline.FIFO
-    overtaking = (runs or RunClass()) if by_arrival else None
-    return FleetMember(str(name), pipeline, trace, slo_ns.value, parts, laws, accuracy, overtaking)
+    queues = Discipline(discipline or pipeline.discipline)
+    laws = pipeline.laws(dispatch)
+    return FleetMember(str(name), pipeline, trace, slo_ns.value, parts, laws, accuracy, queues, runs)
 
 
 def _retold(read: Callable[[], ReadT], retell: Callable[[Fault], Fault]) -> ReadT:

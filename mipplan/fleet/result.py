@@ -24,7 +24,8 @@ from mipplan.core import (
 )
 from mipplan.fleet.problem import Column, Fleet, FleetMember, FleetSolution
 from mipplan.pipeline import choosing
-from mipplan.result import Figures, Objective, Plan, PlanStatus, Provenance, relevant_profiles
+from mipplan.replayer import replay
+from mipplan.result import Figures, Plan, PlanStatus, Provenance
 from mipplan.tokens import realise
 from mipplan.trace import TraceReference
 
@@ -317,18 +318,19 @@ def _plan(fleet: Fleet, member: FleetMember, column: Column, provenance: Provena
     # The tokens are those that the chosen variants make.
     runs = {stage: choice.variant for stage, choice in choices.items() if choice.variant is not None}
     pipeline = choosing(member.pipeline, runs)
-    asked = Objective(member.slo_ns, fleet.quantile, fleet.seed, min_accuracy=member.min_accuracy)
-    plan = Plan(
-        pipeline,
-        relevant_profiles(pipeline, fleet.profiles),
-        replace(asked.under(member.asked_laws, member.discipline), runs=member.overtaking),
+    plan = replace(
+        replace(member, pipeline=pipeline).asked(fleet.profiles, fleet.quantile, fleet.seed),
         choices=choices,
         status=PlanStatus.FEASIBLE,
         figures=Figures(lower_bound_microusd_per_hour=alone),
         provenance=provenance,
         reason="chosen for a fleet: what is cheapest for all its pipelines together",
     )
-    plan = replace(plan, figures=certified_figures(plan, realise(pipeline, member.trace, fleet.seed)))
+    if member.is_timed:
+        kept_ns = replay(plan, member.trace).objective_ns(plan.objective)
+        plan = replace(plan, figures=replace(plan.figures, certificate_ns=kept_ns))
+    else:
+        plan = replace(plan, figures=certified_figures(plan, realise(pipeline, member.trace, fleet.seed)))
     if plan.certificate_ns is None or plan.certificate_ns > member.slo_ns:
         raise AssertionError(f"{member.name}: a plan that was certified is not")
     if plan.microusd_per_hour == alone:

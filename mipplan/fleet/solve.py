@@ -24,7 +24,8 @@ from mipplan.fleet.master import ColumnGeneration, Pool, Progress, choose_by_rou
 from mipplan.fleet.pricing import PricingState
 from mipplan.fleet.problem import Column, Fleet, FleetChoice, FleetObjective, FleetSolution
 from mipplan.fleet.workers import WorkerPool
-from mipplan.result import Choice
+from mipplan.pipeline import Discipline
+from mipplan.result import Choice, RunClass
 
 _FORMAT = 2
 
@@ -262,8 +263,8 @@ class CheckpointFile:
             parts += [member.name, pipeline, trace, member.slo_ns, member.weight]
             if member.laws is not None and member.laws != member.pipeline.laws():
                 parts.append({stage: str(law) for stage, law in member.laws.items()})
-            if member.overtaking is not None:
-                parts.append({"overtaking": asdict(member.overtaking)})
+            if member.discipline is not Discipline.OLDEST_FIRST:
+                parts.append({"discipline": member.discipline, "runs": asdict(member.runs or RunClass())})
             if member.min_accuracy is not None:
                 parts.append({"min_accuracy": member.min_accuracy})
         text = "".join(json.dumps(part, sort_keys=True) for part in parts)

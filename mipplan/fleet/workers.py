@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from mipplan.core import NO_DEADLINE, Deadline, Int64
-from mipplan.fleet.pricing import Priced, PricingProblem, PricingState
-from mipplan.fleet.problem import Fleet, Realisation
+from mipplan.fleet.pricing import Priced, Pricing, PricingState, pricing_of
+from mipplan.fleet.problem import Fleet, Realisation, ReplayedMember
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class PricingTask:
     hardware: tuple[str, ...]
     prices: Int64
     requests: tuple[PricingRequest, ...]
-    data: Mapping[int, Realisation]  # of pipelines that are new, or that the worker has lost
+    data: Mapping[int, Realisation | ReplayedMember]  # of pipelines that are new, or that the worker has lost
     left_s: float = math.inf  # Seconds to answer in: workers have clocks of their own.
     params: WorkerParams = WorkerParams()
 
@@ -88,15 +88,15 @@ class _Worker:
 
     def __init__(self, folder: str, hardware: tuple[str, ...], params: WorkerParams) -> None:
         self._folder, self._hardware, self._params = Path(folder), hardware, params
-        self._problems: dict[int, PricingProblem] = {}
+        self._problems: dict[int, Pricing] = {}
         self._tokens: dict[int, int] = {}
 
     def problem(
-        self, request: PricingRequest, data: Realisation | None, deadline: Deadline
-    ) -> PricingProblem | None:
+        self, request: PricingRequest, data: Realisation | ReplayedMember | None, deadline: Deadline
+    ) -> Pricing | None:
         problem = self._problems.get(request.index) or self._read(request.index)
         if problem is None and data is not None:
-            problem = PricingProblem(data, self._hardware, request.state, deadline=deadline)
+            problem = pricing_of(data, self._hardware, request.state, deadline)
             self._write(request.index, problem)
         if problem is not None:
             problem.deadline = deadline
@@ -104,7 +104,7 @@ class _Worker:
             self._problems[request.index] = problem
         return problem
 
-    def tidy(self, index: int, problem: PricingProblem) -> None:
+    def tidy(self, index: int, problem: Pricing) -> None:
         """Keep the trace at hand as long as there is room for it."""
         tokens = self._tokens.pop(index, 0) or problem.tokens
         if sum(self._tokens.values()) + tokens <= self._params.most_tokens:
@@ -116,15 +116,15 @@ class _Worker:
     def _path(self, index: int) -> Path:
         return self._folder / f"{index}.pickle"
 
-    def _read(self, index: int) -> PricingProblem | None:
+    def _read(self, index: int) -> Pricing | None:
         try:
             with self._path(index).open("rb") as stream:
-                problem: PricingProblem = pickle.load(stream)
+                problem: Pricing = pickle.load(stream)
         except FileNotFoundError:
             return None
         return problem
 
-    def _write(self, index: int, problem: PricingProblem) -> None:
+    def _write(self, index: int, problem: Pricing) -> None:
         if not self._folder.is_dir():
             return  # nobody else needs it, or nobody else could find it
         # A folder of this run only: it need not survive a crash, but whoever reads must find a whole file.

@@ -15,6 +15,8 @@ from .problem import RefinementProblem as RefinementProblem
 from .problem import Span as Span
 from .problem import least_cost as least_cost
 from .problem import state_problem as state_problem
+from .refining import Refining as Refining
 from .request import refine as refine
+from .result import OPTIMAL as OPTIMAL
 from .search import RefinementSearch as RefinementSearch
 from .sharpening import sharpen as sharpen

@@ -14,6 +14,7 @@ from campaigns import Violations, campaign_size, write_summary
 from fleet_instances import arguments_of, fleet_of, small_fleet
 from mipplan.fleet.pricing import PricingParams, PricingProblem
 from mipplan.fleet.problem import Fleet
+from mipplan.pipeline import Discipline
 from oracle_fleet import certified_device_vectors, cheapest_selection, greatest_weight
 
 RUNS = (mp.RunClass(), mp.RunClass(0.5), mp.RunClass(0.9, 0.5), mp.RunClass(1.0))
@@ -23,7 +24,10 @@ SCARCITY = (0.5, 0.8, 1.2, 2.0)
 
 def in_order_of_arrival(fleet: Fleet, runs: mp.RunClass, slo: float = 1.0) -> Fleet:
     """The same fleet with fifo queues, for some runs, and with objectives that are so many times as long."""
-    members = [replace(one, overtaking=runs, slo_ns=round(slo * one.slo_ns)) for one in fleet.members]
+    members = [
+        replace(one, discipline=Discipline.FIFO, runs=runs, slo_ns=round(slo * one.slo_ns))
+        for one in fleet.members
+    ]
     return replace(fleet, members=tuple(members))
 
 
@@ -37,7 +41,10 @@ def test_fifo_fleets_cost_what_brute_force_finds() -> None:
             fleet = in_order_of_arrival(drawn, runs, 1.5)
             vectors = [certified_device_vectors(member, fleet) for member in fleet.members]
             optimum, (pipelines, profiles) = cheapest_selection(vectors, fleet), arguments_of(fleet)
-            eldest = [certified_device_vectors(replace(one, overtaking=None), fleet) for one in fleet.members]
+            eldest = [
+                certified_device_vectors(replace(one, discipline=Discipline.OLDEST_FIRST), fleet)
+                for one in fleet.members
+            ]
             verdicts["other plans than oldest first"] += vectors != eldest
             common = {"quantile": fleet.quantile, "gap": 0.0, "n_jobs": 1, "discipline": "fifo", "runs": runs}
             for method in ("auto", "joint"):

@@ -50,7 +50,5 @@ def test_columns_and_the_joint_problem_agree(number: int, share: float) -> None:
 
 def test_what_a_fleet_cannot_be_dispatched_by() -> None:
     fleet = fleet_of(0)
-    with pytest.raises(mp.InputError, match="plan a timed pipeline by itself"):
-        mp.plan_fleet(argument(0), fleet.profiles, dispatch="timed")
     with pytest.raises(mp.InputError, match="expected one of"):
         mp.plan_fleet(argument(0), fleet.profiles, dispatch="quick")

@@ -29,7 +29,7 @@ def test_fleets_that_choose_variants_cost_what_brute_force_finds() -> None:
             vectors = [certified_device_vectors(member, fleet) for member in fleet.members]
             optimum, (pipelines, profiles) = cheapest_selection(vectors, fleet), arguments_of(fleet)
             common = {"quantile": fleet.quantile, "gap": 0.0, "n_jobs": 1}
-            changing = not fleet.draws_once
+            changing = not fleet.is_one_program
             verdicts["variants change tokens"] += changing
             for method in ("auto",) if changing else ("auto", "joint"):
                 made = mp.plan_fleet(pipelines, profiles, method=method, **common)
