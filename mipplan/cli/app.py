@@ -170,7 +170,8 @@ def fleet(
     dispatch: Annotated[
         str | None,
         flags.option(
-            "LAW", "When batches are made, at all stages: eager or paced; by default as the pipelines say."
+            "LAW",
+            "When batches are made, at all stages: eager, paced or timed; by default as the pipelines say.",
         ),
     ] = None,
     discipline: flags.Discipline = None,
