@@ -32,7 +32,14 @@ SUBJECTS: dict[str, Subject] = {
     "certificate": Subject(
         _in_room("mipplan/certificate", "classic", "certifying"),
         (
-            *_in_room("tests/certificate", "test_by_hand", "test_oracle", "test_fifo", "test_sharp_oracle"),
+            *_in_room(
+                "tests/certificate",
+                "test_by_hand",
+                "test_certifying",
+                "test_oracle",
+                "test_fifo",
+                "test_sharp_oracle",
+            ),
             "tests/verification/test_verify.py",
         ),
         100,
@@ -43,7 +50,14 @@ SUBJECTS: dict[str, Subject] = {
             *_in_room("mipplan/certificate", "sharp"),
             *_in_room("mipplan/calculus", "intervals", "interval_kernels"),
         ),
-        _in_room("tests/certificate", "test_sharp_oracle", "test_fifo", "test_stagger", "test_collecting"),
+        _in_room(
+            "tests/certificate",
+            "test_sharp_oracle",
+            "test_sharp_by_hand",
+            "test_fifo",
+            "test_stagger",
+            "test_collecting",
+        ),
         120,
         environment={"NUMBA_DISABLE_JIT": "1"},
     ),
