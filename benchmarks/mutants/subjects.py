@@ -39,6 +39,8 @@ SUBJECTS: dict[str, Subject] = {
                 "test_oracle",
                 "test_fifo",
                 "test_sharp_oracle",
+                "test_stagger",
+                "test_collecting",
             ),
             "tests/verification/test_verify.py",
         ),

@@ -28,10 +28,10 @@ def bounded(
     *,
     is_compiled: bool,
 ) -> StageBounds:
-    """Bound the tokens of a source, each of which arrives at one known time."""
+    """Bound the tokens of a stage behind others, each of which arrives at one known time."""
     times, count = np.array(arrival_ns, dtype=np.int64), len(arrival_ns)
     given = StageArrivals(times, times, np.arange(count), np.full(count, overtakers))
-    return bound_stage(given, np.array(service_ns), replicas, True, RunClass(), law, is_compiled=is_compiled)
+    return bound_stage(given, np.array(service_ns), replicas, False, RunClass(), law, is_compiled=is_compiled)
 
 
 def evaluator_of(tokens: dict[str, dict[str, tuple[list[int], list[int]]]], merging: str) -> SharpEvaluator:
