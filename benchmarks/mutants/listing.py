@@ -20,7 +20,7 @@ SEED = 14
 #: What prints a result for people: its text is held by other tests.
 PRINTING = ("__repr__", "_summary", "_line")
 #: An assertion that lengths agree, and nothing more; a mark that only the compiler sees.
-ASSERTING, MARKS = ("strict",), ("@compiled",)
+ASSERTING, MARKS = ("strict",), ("@compiled", "@_compiled")
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,36 @@ SUBJECTS: dict[str, Subject] = {
     "certificate": Subject(
         _in_room("mipplan/certificate", "classic", "certifying"),
         (
-            *_in_room("tests/certificate", "test_by_hand", "test_oracle", "test_fifo", "test_sharp_oracle"),
+            *_in_room(
+                "tests/certificate",
+                "test_by_hand",
+                "test_certifying",
+                "test_oracle",
+                "test_fifo",
+                "test_sharp_oracle",
+                "test_stagger",
+                "test_collecting",
+            ),
             "tests/verification/test_verify.py",
         ),
         100,
+    ),
+    # As with the engines, the kernels are judged as the Python that they are written in.
+    "sharp": Subject(
+        (
+            *_in_room("mipplan/certificate", "sharp"),
+            *_in_room("mipplan/calculus", "intervals", "interval_kernels"),
+        ),
+        _in_room(
+            "tests/certificate",
+            "test_sharp_oracle",
+            "test_sharp_by_hand",
+            "test_fifo",
+            "test_stagger",
+            "test_collecting",
+        ),
+        120,
+        environment={"NUMBA_DISABLE_JIT": "1"},
     ),
     "curves": Subject(
         _in_room("mipplan/calculus", "samplepath", "waits", "paths", "arrival", "envelopes", "worstcase"),
