@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 import re
 import shutil
 import subprocess
@@ -402,27 +401,3 @@ def test_the_readme_says_of_planning_what_its_rows_say() -> None:
     said = f"{few:.1f} s on 100,000 queries and {many:.1f} s on a million, {min(ratios):.1f} to {max(ratios):.1f}"
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert f"{said} times as long as chains; those of ten stages {long:.1f} s on 100,000" in text
-
-
-def test_the_readme_says_of_numba_what_its_rows_say() -> None:
-    """Of stages that batch, on at least 200,000 queries, streams included."""
-    rows = pd.read_csv(RESULTS / "replay" / "replay.csv")
-    case = [
-        "group",
-        "arrivals",
-        "queries",
-        "rate_rps",
-        "discipline",
-        "stages",
-        "plans",
-        "plans_are",
-        "source",
-    ]
-    long = rows[(rows["queries"] >= 200_000) & ~rows["single_token"].astype(bool)]
-    seconds = long.pivot_table(index=case, columns="engine", values="seconds")
-    times = (seconds["numpy"] / seconds["numba"]).dropna()
-    assert len(times) > 10
-    words = {2: "two", 3: "three", 13: "thirteen", 14: "fourteen", 15: "fifteen", 16: "sixteen"}
-    said = f"{words[math.floor(times.min())]} to {words[math.ceil(times.max())]} times as fast"
-    for page in ("README.md", "docs/how-to/install.md"):
-        assert said in " ".join((ROOT / page).read_text(encoding="utf-8").split())

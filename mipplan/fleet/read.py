@@ -221,7 +221,8 @@ def _member(
     faults.take(lambda: _retold(inside.check, lambda fault: Fault(f"{place}: {fault.place}", fault.message)))
     faults.check()
     parts = max(1, round(1000 * float(weight)))
-    queues = Discipline(discipline or pipeline.discipline)
+    # A discipline that there is not has been told of already.
+    queues = Discipline(discipline) if discipline in list(Discipline) else pipeline.discipline
     laws = pipeline.laws(dispatch)
     return FleetMember(str(name), pipeline, trace, slo_ns.value, parts, laws, accuracy, queues, runs)
 

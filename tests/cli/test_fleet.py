@@ -181,7 +181,7 @@ def test_a_law_that_fleets_have_not_is_told_with_other_mistakes(run: Run) -> Non
     assert done.exit_code == 2
     for said in ("2 faults", "--budget", "--dispatch: expected one of"):
         assert said in done.stderr
-    assert "eager or paced" in " ".join(
+    assert "eager, paced or timed" in " ".join(
         CliRunner().invoke(app, ["fleet", "--help"]).stdout.replace("│", "").split()
     )
 
@@ -190,7 +190,11 @@ def test_the_law_asked_for_stands_for_those_of_the_pipelines(run: Run) -> None:
     text = (SHIPPED / "pipelines" / "cascade.yaml").read_text(encoding="utf-8")
     Path("timed.yaml").write_text(text + "dispatch: timed\n")
     Path("one.yaml").write_text("pipelines:\n  only: {pipeline: timed.yaml, trace: trace.csv}\n")
-    refused = run(file="one.yaml")
+    laws = []
+    for asked in ((), ("--dispatch", "paced")):
+        assert run(*asked, "--out", "plans", file="one.yaml").exit_code == 0
+        laws.append(mp.Plan.load("plans/only.json").dispatch)
+    assert laws == ["timed", "paced"]
+    refused = run("--method", "joint", file="one.yaml")
     assert refused.exit_code == 2
-    assert "plan a timed pipeline by itself" in refused.stderr
-    assert run("--dispatch", "paced", file="one.yaml").exit_code == 0
+    assert "certified by replays: columns can do it" in refused.stderr
