@@ -41,7 +41,10 @@ def test_columns_find_the_optimum_of_the_joint_milp() -> None:
                 assert found.chosen is None
                 verdicts["infeasible, proven by columns"] += found.infeasible
                 continue
-            assert truth.chosen is not None
+            if truth.chosen is None:  # The reference had no answer in time.
+                verdicts["not decided jointly"] += 1
+                assert found.chosen is None or (truth.lower_bound or 0) <= found.chosen.cost
+                continue
             optimum = truth.chosen.cost
             assert not found.infeasible
             assert found.lower_bound is not None
@@ -59,6 +62,7 @@ def test_columns_find_the_optimum_of_the_joint_milp() -> None:
     assert verdicts["scarce"] >= 0.3 * count
     assert verdicts["closed"] >= 0.9 * (verdicts["closed"] + verdicts["open"])
     assert verdicts["none found by columns"] <= 0.05 * count
+    assert verdicts["not decided jointly"] <= 0.02 * count
     write_summary(
         "fleet_columns_against_joint",
         {"fleets": count, "mismatches": violations.checked(), "verdicts": dict(verdicts)},
