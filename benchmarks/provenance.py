@@ -75,7 +75,7 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
         "profiles",
         "benchmarks/frontier",
     ),
-    "fleet": (*_PLANNER, *_rooms("fleet", "refinement", "replayer"), "profiles", "benchmarks/fleet"),
+    "fleet": (*_PLANNER, *_GREEDY, *_rooms("refinement", "fleet"), "profiles", "benchmarks/fleet"),
     "ipa": (
         *_PLANNER,
         *_GREEDY,

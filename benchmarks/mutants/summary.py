@@ -12,6 +12,8 @@ from benchmarks.mutants.listing import SEED, Mutant
 from benchmarks.mutants.record import Verdicts, reasons
 from benchmarks.mutants.subjects import SUBJECTS
 
+#: The share of each subject's faults that tests are to notice.
+AIM = 0.95
 TITLE = """| code | files | mutants | drawn | killed | timed out | equivalent | survived | score |
 |---|---|---|---|---|---|---|---|---|"""
 
@@ -88,6 +90,9 @@ def tell(folder: Path) -> str:
     missing = {name: counts["not judged"] for name, counts in subjects.items() if counts["not judged"]}
     if missing:
         lines += ["", f"Not judged yet: {', '.join(f'{n} of {name}' for name, n in missing.items())}."]
+    below = [f"{name} ({100 * score(c):.1f} %)" for name, c in subjects.items() if score(c) < AIM]
+    outcome = f"missed for {', '.join(below)}" if below else "kept by each"
+    lines += ["", f"Aim: at least {AIM:.0%} of the faults of each are noticed: {outcome}."]
     lines += ["", "Not noticed, and a fault:", ""]
     lines += [line for counts in subjects.values() for line in _survivors(counts, False)] or ["- none"]
     lines += ["", "Not noticed, and no fault:", ""]
