@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -327,6 +328,16 @@ def test_by_default_a_miss_is_worth_no_more_than_keeps_the_objective() -> None:
     )
     assert simulate(trial, sample, Newsvendor(chosen)).miss_rate <= 0.01
     assert simulate(trial, sample, Newsvendor(0.8 * chosen)).miss_rate > 0.01
+
+
+def test_ctrl_c_while_a_worth_is_tried_ends_more_than_the_trial(
+    planned: tuple[Plan, Trace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "mipplan.tuner.simulate", lambda *_, **__: SimpleNamespace(until_s=1.0, miss_rate=0.0)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        Newsvendor().start(Setting(*planned, 0, NS, 5 * NS))
 
 
 def test_the_plans_counts_are_taken_for_what_replays_of_all_stages_say(planned: tuple[Plan, Trace]) -> None:

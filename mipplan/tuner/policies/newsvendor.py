@@ -99,7 +99,10 @@ def _worth_that_keeps(setting: Setting, affordable_usd: float) -> float:
     worths = [worth for worth in _worths_usd(setting) if worth >= affordable_usd]
 
     def misses(place: int) -> bool:
-        run = from_front("simulate", "mipplan.tuner")(trial, sample, Newsvendor(worths[place]))
+        policy, seed = Newsvendor(worths[place]), setting.plan.seed
+        run = from_front("simulate", "mipplan.tuner")(trial, sample, policy, seed=seed)
+        if run.until_s is not None:  # It ends at Ctrl-C, which is meant for more than this trial.
+            raise KeyboardInterrupt
         return bool(run.miss_rate > allowed)
 
     last = len(worths) - 1
