@@ -103,6 +103,20 @@ def _add_vectors(member: FleetMember, fleet: Fleet, found: set[tuple[int, ...]])
             found.add(vector)
 
 
+def check_verdict(
+    made: mp.FleetPlan, optimum: int | None, vectors: Sequence[set[tuple[int, ...]]], fleet: Fleet
+) -> bool:
+    """Hold what is said of a fleet, or of whom to admit, to brute force; whether there are plans."""
+    assert (made.status == "infeasible") == (optimum is None), made.effort.method
+    if optimum is None:
+        if made.admission is not None:
+            assert made.admission.weight == greatest_weight(vectors, fleet)
+        return False
+    assert made.status == "optimal", made.effort.method
+    assert made.microusd_per_hour == made.lower_bound_microusd_per_hour == optimum, made.effort.method
+    return True
+
+
 def _is_accurate(member: FleetMember, models: Sequence[str]) -> bool:
     """Whether these models of every stage have the accuracy asked for, but for rounding."""
     if member.min_accuracy is None:

@@ -14,7 +14,7 @@ import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
 from fleet_instances import arguments_of, small_fleet
 from mipplan import reporting
-from oracle_fleet import certified_device_vectors, cheapest_selection, greatest_weight
+from oracle_fleet import certified_device_vectors, cheapest_selection, check_verdict
 
 #: Shares of what the pipelines would use each by itself that there is of every device.
 SCARCITY = (0.5, 0.7, 0.9, 1.2)
@@ -34,13 +34,8 @@ def test_fleets_that_choose_variants_cost_what_brute_force_finds() -> None:
             for method in ("auto",) if changing else ("auto", "joint"):
                 made = mp.plan_fleet(pipelines, profiles, method=method, **common)
                 verdicts[made.status] += 1
-                assert (made.status == "infeasible") == (optimum is None), method
-                if optimum is None:
-                    if made.admission is not None:
-                        assert made.admission.weight == greatest_weight(vectors, fleet)
+                if not check_verdict(made, optimum, vectors, fleet):
                     continue
-                assert made.status == "optimal", method
-                assert made.microusd_per_hour == made.lower_bound_microusd_per_hour == optimum, method
                 check_plans(fleet.members, made)
             verdicts.update(str(member.pipeline.accuracy.kind) for member in fleet.members)
     often = ("optimal", "infeasible", "path_shares", "variants change tokens")
