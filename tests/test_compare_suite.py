@@ -21,7 +21,17 @@ from benchmarks.compare.exhaustive import find_optimum
 from benchmarks.compare.figures import EQUAL, geometric_mean, keeps, planned, ratios
 from benchmarks.compare.instances import DriftError, Instance, build, fastest_service_s
 from benchmarks.compare.measure import measure
-from benchmarks.compare.planners import BY_LAW, CERTIFIED, FIFO, GREEDY, PACED, REFINED, SHARP, TIMED
+from benchmarks.compare.planners import (
+    BY_LAW,
+    CERTIFIED,
+    FIFO,
+    GREEDY,
+    PACED,
+    PACED_SHARP,
+    REFINED,
+    SHARP,
+    TIMED,
+)
 from benchmarks.compare.run import COLUMNS, go_on, in_order, missing
 from benchmarks.compare.shipped import report
 from benchmarks.compare.specs import Spec, read_frozen
@@ -409,7 +419,10 @@ def test_readme_says_what_the_certificate_costs() -> None:
         f"the plan shown above, {shown} times",
         f"in {kept[CERTIFIED]:.0%} of the cases, greedy's in {kept[GREEDY]:.0%}".replace("%", " %"),
         f"it is dearer in {refined[0]} of {greedy} and costs {refined[4]:.3f} times as much",
-        f"paced plans, which a dispatcher has to spread, cost {law(PACED)}; timed ones {law(TIMED)}",
+        (
+            f"paced plans, which a dispatcher has to spread, cost {law(PACED)}, by the sharp certificate "
+            f"{law(PACED_SHARP)}; timed ones {law(TIMED)}"
+        ),
         f"eager plans by the sharp certificate {law(SHARP)}",
         f"certified plans for `fifo` queues {law(FIFO)}",
     ):

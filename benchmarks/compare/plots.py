@@ -83,7 +83,7 @@ def _draw_costs(table: pd.DataFrame, path: Path) -> None:
         axis.grid(visible=True, alpha=0.3)
     left.set_ylim(0.0, 1.02)
     figure.legend(
-        *left.get_legend_handles_labels(), loc="outside lower center", ncols=len(COLOURS), fontsize=8
+        *left.get_legend_handles_labels(), loc="outside lower center", ncols=-(-len(COLOURS) // 2), fontsize=8
     )
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -117,7 +117,7 @@ def _draw_held_out(table: pd.DataFrame, path: Path) -> None:
         axis.grid(visible=True, alpha=0.3)
     left.set_ylim(0.0, 1.02)
     figure.legend(
-        *left.get_legend_handles_labels(), loc="outside lower center", ncols=len(COLOURS), fontsize=8
+        *left.get_legend_handles_labels(), loc="outside lower center", ncols=-(-len(COLOURS) // 2), fontsize=8
     )
     figure.savefig(path, dpi=110)
     plt.close(figure)
