@@ -104,6 +104,8 @@ SUBJECTS: dict[str, Subject] = {
             "test_pieces",
             "test_following",
             "test_by_hand",
+            "test_paced",
+            "test_stagger",
         ),
         80,
         slow=(
@@ -128,7 +130,12 @@ SUBJECTS: dict[str, Subject] = {
     ),
     "verification": Subject(
         ("mipplan/verification/certifying.py", "mipplan/verification/verifying.py"),
-        ("tests/verification",),
+        (
+            "tests/verification",
+            "tests/certificate/test_stagger.py",
+            "tests/energy/test_energy.py",
+            "tests/planner/test_samples.py",
+        ),
         120,
         slow=("tests/verification/test_agreement.py::test_plan_finds_the_cheapest_that_verify_accepts",),
     ),

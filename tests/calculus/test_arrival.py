@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipplan.calculus import ArrivalCurve
+from mipplan.calculus.arrival import check_curve
+from mipplan.core import InputError
 from oracle_curve_algebra import ServiceCurve, after_delay, convolve, horizontal_deviation, vertical_deviation
 
 INF = math.inf
@@ -136,6 +138,17 @@ def test_first_reach_of_an_arrival_curve() -> None:
 def test_impossible_bucket_is_refused(bucket: Pair) -> None:
     with pytest.raises(ValueError, match="finite and not negative"):
         alpha(bucket)
+
+
+def test_a_curve_to_keep_lets_a_query_arrive() -> None:
+    check_curve(ArrivalCurve.token_bucket(1.0, 0.5), is_kept=True)
+    for curve, kept, said in (
+        (ArrivalCurve.token_bucket(0.9, 10.0), True, "its burst is below one query"),
+        (ArrivalCurve.token_bucket(2.0, 10.0), False, 'goes with guarantee="envelope" only'),
+        (((2.0, 10.0),), True, "expected an ArrivalCurve, found tuple"),
+    ):
+        with pytest.raises(InputError, match=said):
+            check_curve(curve, kept)
 
 
 def test_arrival_curve_needs_a_bucket() -> None:

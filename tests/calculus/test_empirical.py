@@ -40,7 +40,7 @@ def test_lies_above_every_window_and_touches_the_hull(steps: list[int], start: i
 def test_lies_above_even_if_refinement_stops_early(steps: list[int], most: int) -> None:
     times = arrivals(steps)
     curve = empirical_envelope(times, max_pieces=most)
-    assert len(curve.buckets) <= most + 1
+    assert len(curve.buckets) <= most
     for length_ns, count in slow_envelope(times.tolist()):
         assert curve.just_after(length_ns / NS_PER_S) >= count * (1 - 1e-6)
 

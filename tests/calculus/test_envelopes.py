@@ -154,6 +154,8 @@ def test_counts_that_would_overflow_are_refused() -> None:
     for windows, counts in (([2**40], [2**20]), ([1, 2**40], [1, 2**20]), ([1, 2, 2**40], [1, 2, 2**20])):
         with pytest.raises(OverflowError, match="refused"):
             WindowCounts(np.array(windows), np.array(counts)).envelope()
+        with pytest.raises(OverflowError, match="refused"):
+            WindowCounts(np.array(windows), np.array(counts)).rates_needed([1])
     assert WindowCounts(np.array([2**40]), np.array([2**20 - 1])).envelope().at(2**40) >= 2**20 - 1
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from campaigns import campaign_size
 from mipplan.calculus import StageService, analyse_paths, slowest_within
-from mipplan.calculus.waits import grid_rate, grid_step
+from mipplan.calculus.paths import LongestWait
+from mipplan.calculus.waits import WaitCurve, grid_rate, grid_step
 from mipplan.certificate import certify_services, plan_services
 from mipplan.pipeline import Pipeline
 from mipplan.tokens import realise
@@ -260,6 +261,64 @@ def test_the_slowest_rate_within_a_limit_is_that_of_one_rate_after_another() -> 
         expected = grid_rate(within[-1] if within else steps.start - 1)
         assert slowest_within(wait, limit_ns, least, most) == expected, number
         assert wait.asked <= 2 * (len(steps) + 1).bit_length()
+
+
+def test_what_lies_between_two_rates_of_the_grid_is_bounded_from_both() -> None:
+    """Fresh curves at single rates: waits are at least those at the next faster rate of the coarse grid."""
+    exceeded = 0
+    for seed in range(20):
+        trace = Trace.gamma(rate_rps=200, cv=4, duration_s=3, seed=seed)
+        truth = analyse_paths(realise(chain(1), trace), 0.95).paths[0].curves[0]
+        assert isinstance(truth, WaitCurve)
+        for step in (*range(530, 620, 7), -3):
+            curve = analyse_paths(realise(chain(1), trace), 0.95).paths[0].curves[0]
+            rate = (round(1.009 * grid_rate(step)[0]), grid_rate(step)[1]) if step >= 0 else (1, 2)
+            below = grid_rate(step // truth.queue.coarse * truth.queue.coarse) if step >= 0 else (0, 1)
+            found, least = curve.lower(*rate, least_ns=1), truth.exact(*below)
+            assert least <= found <= truth.exact(*rate)
+            exceeded += found > least
+    assert exceeded > 100
+
+
+def test_what_is_known_of_slower_rates_says_enough_without_another_pass() -> None:
+    """Two of them, and nothing of faster ones: a wait that is certainly too long is not evaluated."""
+    trace = Trace.gamma(rate_rps=200, cv=3, duration_s=40, seed=6)
+    curve, truth = (analyse_paths(realise(chain(1), trace), 0.99).paths[0].curves[0] for _ in range(2))
+    assert isinstance(curve, WaitCurve)
+    for tokens in (990, 980):
+        curve.exact(2_000_000, tokens)
+    exact = truth.exact(2_000_000, 1_000)
+    assert curve.queue.passes == 2
+    assert exact // 2 < curve.lower(2_000_000, 1_000, most_ns=exact // 2) <= exact
+    assert curve.queue.passes == 2
+
+
+@dataclass
+class Noted:
+    """A wait of which it is noted that it was asked."""
+
+    value_ns: int
+    asked: list[tuple[int, int, int]]
+
+    def exact(self, period_ns: int, tokens: int) -> int:
+        """The same at all rates."""
+        return self.value_ns
+
+    def lower(self, period_ns: int, tokens: int, least_ns: int = 0, most_ns: int = 0) -> int:
+        """The same."""
+        self.asked.append((self.value_ns, least_ns, most_ns))
+        return self.value_ns
+
+
+def test_of_several_waits_one_that_is_too_long_says_enough() -> None:
+    asked: list[tuple[int, int, int]] = []
+    several = LongestWait(tuple(Noted(ns, asked) for ns in (3, 5, 8, 9)))
+    assert several.exact(1, 1) == several.lower(1, 1) == 9
+    asked.clear()
+    assert several.lower(1, 1, least_ns=4, most_ns=7) == 8
+    assert asked == [(3, 4, 7), (5, 4, 7), (8, 5, 7)]
+    asked.clear()
+    assert several.lower(1, 1, most_ns=8) == 9, "what just reaches the limit is not too long"
 
 
 def test_equal_rates_are_evaluated_once() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipplan.calculus import StageService, latest_start_ns, samplepath
-from mipplan.calculus.samplepath import service_time_ns
+from mipplan.calculus import waits as waits_module
+from mipplan.calculus.samplepath import SAFE, service_time_ns
 from mipplan.calculus.waits import Probes, Sought, Supports, longest_waits_ns
 from mipplan.core import InputError, SampleParams, find_largest, greatest_values, running_maximum
 
@@ -305,6 +307,44 @@ def test_waits_far_apart_are_found_in_the_slow_way() -> None:
     assert supports.work.size == supports.gap_ns.size == 0
     probes = Probes(np.array([0, 2]), np.array([0, 2]), np.array([0, 0]))
     assert longest_waits_ns(arrival, 10, 8, [Sought(1, 1, probes)], np.arange(4))[0][0] == 3
+
+
+def test_probes_far_apart_wait_from_their_own_ingress() -> None:
+    arrival = np.array([0, 0, 0, FAR])
+    for ingress, waits in (([0, 1], 2), ([0, 2], 1), ([FAR, 0], 3)):
+        probes = Probes(np.array([0, 2]), np.array([0, 2]), np.array(ingress))
+        ((exact, supports),) = longest_waits_ns(arrival, 10, 8, [Sought(1, 1, probes)])
+        assert exact == waits
+        assert supports.work.size == 0
+
+
+def test_waits_are_scaled_as_long_as_products_stay_small_enough() -> None:
+    """To the last nanosecond: four times the span, and one, and a period for every token up to the last."""
+
+    def is_scaled(length: int, newest: int, way: str) -> bool:
+        last, number = np.array([0, 1]), np.array([0, newest])
+        arrival, among, position = np.array([5, 5 + length]), None, None
+        if way == "probes":
+            among, arrival = Probes(last, number, arrival), np.array([5, 6])
+        elif newest != 1:
+            position = number
+        ((_, supports),) = longest_waits_ns(arrival, 4, 4, [Sought(1, 1, among)], position)
+        return supports.work.size == 1
+
+    for way in ("all tokens", "probes"):
+        for newest in (1, 2, 9):
+            most = SAFE // 4 - newest - 3
+            assert is_scaled(most, newest, way)
+            assert not is_scaled(most + 1, newest, way)
+
+
+def test_a_sample_spares_the_search_for_the_longest_waits() -> None:
+    arrival = np.cumsum(np.random.default_rng(5).gamma(0.3, 30.0, 4_000)).astype(np.int64)
+    few, most = Sought(50, 75), Sought(3_900, 3_990)
+    for sought, looked in ((few, 0), (most, 1)):
+        with patch.object(waits_module, "find_largest", wraps=find_largest) as asked:
+            longest_waits_ns(arrival, 17, 2, [sought], params=SampleParams(64))
+        assert asked.call_count == looked
 
 
 @pytest.mark.parametrize("position", [[0, 2**40], [0, 1, 2**40]])

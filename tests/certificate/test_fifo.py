@@ -23,7 +23,7 @@ from mipplan.certificate import (
     plan_services,
 )
 from mipplan.core import InputError, Int64
-from mipplan.pipeline import Edge
+from mipplan.pipeline import Edge, Join
 from mipplan.replayer import replay
 from mipplan.result import RunClass, Ties
 from mipplan.tokens import Workload, realise
@@ -66,27 +66,44 @@ def test_no_more_are_served_in_a_row_than_is_said(least: list[int], within: int)
     assert most_in_a_row(least, within) <= slow_in_a_row(least, within)
 
 
+def check_as_written(case: Case, number: int, share: float, exact: bool) -> None:
+    service, replicas = case.service_ns(), case.replicas()
+    tokens, ingress = slow_tokens(case.pipeline, len(case.trace), number), case.ingress_ns()
+    slow = slow_fifo_exits(
+        tokens,
+        ingress,
+        {stage: slow_latency(service[stage], stage in case.pipeline.sources) for stage in service},
+        {stage: slow_rate(service[stage], replicas[stage]) for stage in service},
+        slow_overtakers(case.pipeline, tokens, service, replicas, Fraction(share), exact, case.stagger_ns()),
+        exact,
+    )
+    made = bounds_of(case, realise(case.pipeline, case.trace, number), RunClass(share, 1.0 if exact else 0.0))
+    assert {stage: times.tolist() for stage, times in made.items()} == slow, f"case {number}"
+
+
 def test_equals_the_theorem_as_written() -> None:
     for number in range(campaign_size(quick=150, deep=5_000)):
         rng = np.random.default_rng([31, number])
         case = random_case(rng, max_arrivals=30)
-        share, exact = float(rng.choice(SHARES)), bool(rng.integers(2))
-        service, replicas = case.service_ns(), case.replicas()
-        tokens, ingress = slow_tokens(case.pipeline, len(case.trace), number), case.ingress_ns()
-        slow = slow_fifo_exits(
-            tokens,
-            ingress,
-            {stage: slow_latency(service[stage], stage in case.pipeline.sources) for stage in service},
-            {stage: slow_rate(service[stage], replicas[stage]) for stage in service},
-            slow_overtakers(
-                case.pipeline, tokens, service, replicas, Fraction(share), exact, case.stagger_ns()
-            ),
-            exact,
-        )
-        made = bounds_of(
-            case, realise(case.pipeline, case.trace, number), RunClass(share, 1.0 if exact else 0.0)
-        )
-        assert {stage: times.tolist() for stage, times in made.items()} == slow, f"case {number}"
+        check_as_written(case, number, float(rng.choice(SHARES)), bool(rng.integers(2)))
+
+
+def test_merges_that_wait_for_everything_keep_the_order_of_their_edges() -> None:
+    """Behind single replicas: there the number of those that overtake decides more than when they may arrive."""
+    decided = 0
+    for number in range(campaign_size(quick=1_500, deep=20_000)):
+        rng = np.random.default_rng([37, number])
+        case = random_case(rng, max_arrivals=30)
+        merging = {
+            stage
+            for stage, about in case.pipeline.stages.items()
+            if about.join is Join.ALL and len(case.pipeline.incoming(stage)) > 1
+        }
+        if not merging or max(case.replicas().values()) > 3:
+            continue
+        check_as_written(case, number, 1.0, True)
+        decided += 1
+    assert decided > 20
 
 
 def test_a_sample_bounds_from_below() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 from unittest.mock import patch
@@ -14,12 +15,14 @@ import mipplan as mp
 from benchmarks.planning.instances import make_pipeline, make_profiles, make_trace, objective_s
 from campaigns import campaign_size
 from mipplan.calculus import StageService
-from mipplan.certificate import CertificateEvaluator, classic
-from mipplan.core import UNLIMITED_NS, Int64, higher_rank
+from mipplan.certificate import CertificateEvaluator, FifoEvaluator, classic
+from mipplan.core import UNLIMITED_NS, Int64, find_largest, higher_rank
 from mipplan.pipeline import Pipeline
 from mipplan.planner import CertificateOracle
+from mipplan.planner import oracle as oracle_module
 from mipplan.planner.cuts import waited_for_queries
-from mipplan.planner.oracle import CriticalSampleParams
+from mipplan.planner.oracle import CriticalSampleParams, FifoOracle
+from mipplan.result import RunClass
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from random_pipelines import random_case
@@ -34,6 +37,9 @@ def greatest(values: Sequence[float], count: int) -> list[int]:
 
 class SlowSample:
     """The rules as their docstrings say them."""
+
+    #: What bounds latencies where queues are served by arrival; None for the oldest first.
+    by_arrival: FifoEvaluator | None = None
 
     def __init__(
         self, workload: Workload, quantile: float, horizon_ns: int, params: CriticalSampleParams
@@ -69,14 +75,18 @@ class SlowSample:
     def learn(self, services: dict[str, StageService], limit_ns: int) -> None:
         exits = CertificateEvaluator(self.workload).exits_ns(services)
         latency_ns = self.workload.latency_ns(exits).tolist()
+        self.learn_slowest(latency_ns, limit_ns)
         slow = greatest(latency_ns, self.watched(len(latency_ns)))
-        ingress_ns = self.workload.ingress_ns.tolist()
-        near = set()
-        for q in slow:
-            since_ns = ingress_ns[q] - min(latency_ns[q], limit_ns)
-            near |= {other for other in range(q + 1) if ingress_ns[other] >= since_ns}
-        self.keep(near)
         self.keep(set(waited_for_queries(self.workload, services, exits, np.array(slow)).tolist()))
+
+    def learn_slowest(self, latency_ns: list[int], limit_ns: int) -> None:
+        ingress_ns = self.workload.ingress_ns.tolist()
+        for q in greatest(latency_ns, self.watched(len(latency_ns))):
+            apart_ns = min(latency_ns[q], limit_ns)
+            self.keep({i for i in range(q + 1) if ingress_ns[i] >= ingress_ns[q] - apart_ns})
+            if self.by_arrival is not None:
+                later = range(q, len(ingress_ns))
+                self.keep({i for i in later if ingress_ns[i] <= ingress_ns[q] + apart_ns})
 
     def keep(self, queries: set[int]) -> None:
         if queries <= self.kept:
@@ -115,6 +125,44 @@ def test_a_sample_holds_what_the_rules_name() -> None:
             slow.learn(services, limit_ns)
             assert set(np.flatnonzero(oracle._kept).tolist()) == slow.kept, f"case {number}"
             sizes.append(len(slow.kept) / workload.queries)
+    assert sum(size < 1 for size in sizes) > len(sizes) / 4
+
+
+def test_a_sample_by_arrival_holds_those_that_may_be_ahead_as_well() -> None:
+    """What keeps the limit with the oldest first is judged by arrival, and then nobody knows who was waited for."""
+    sizes, learnt, params = list[float](), Counter[bool](), CriticalSampleParams()
+    for number in CASES:
+        rng = np.random.default_rng([43, number])
+        case = random_case(rng, max_arrivals=250)
+        workload, runs = realise(case.pipeline, case.trace, number), RunClass(0.5)
+        horizon_ns = int(rng.choice([5, UNLIMITED_NS]))
+        oracle = FifoOracle(workload, 0.98, runs, horizon_ns)
+        slow = SlowSample(workload, 0.98, horizon_ns, params)
+        assert set(np.flatnonzero(oracle._kept).tolist()) == slow.kept
+        slow.by_arrival = FifoEvaluator(workload, runs)
+        for _ in range(3):
+            services = {
+                stage: StageService(
+                    int(rng.integers(1, 60)),
+                    int(rng.integers(0, 90)),
+                    int(rng.integers(1, 9)),
+                    # As many as there may be different delays behind a stage.
+                    (int(rng.integers(0, 7)),) * 9,
+                )
+                for stage in case.pipeline.stages
+            }
+            limit_ns = int(rng.choice([50, 300, 5_000]))
+            oldest_ns = workload.latency_ns(CertificateEvaluator(workload).exits_ns(services))
+            refused = np.count_nonzero(oldest_ns > limit_ns) > slow.allowed
+            if refused:
+                slow.learn(services, limit_ns)
+            else:
+                slow.learn_slowest(slow.by_arrival.latency_ns(services).tolist(), limit_ns)
+            oracle.learn(services, limit_ns)
+            assert set(np.flatnonzero(oracle._kept).tolist()) == slow.kept, f"case {number}"
+            learnt[refused] += 1
+            sizes.append(len(slow.kept) / workload.queries)
+    assert min(learnt.values()) > len(CASES) / 2
     assert sum(size < 1 for size in sizes) > len(sizes) / 4
 
 
@@ -221,6 +269,52 @@ def test_what_was_asked_is_forgotten_and_what_was_learnt_is_not() -> None:
     assert all(not evaluator._exits for evaluator in held)
     assert np.array_equal(oracle._kept, kept)
     assert (oracle.certificate_ns(services), oracle.floor_ns(services)) == answers
+
+
+def test_queues_by_arrival_forget_as_much_and_make_their_sample_anew_only_as_it_grows() -> None:
+    workload = one_stage([1000 * i for i in range(40)])
+    with patch.object(oracle_module, "FifoEvaluator", wraps=FifoEvaluator) as made:
+        oracle = FifoOracle(workload, 0.9, RunClass(0.5))
+        services = {"a": StageService(7, 5, 1, (1,))}
+        oracle.learn(services, 0)
+        oracle.certificate_ns(services)
+        answers = [oracle.floor_ns(services), oracle.floor_ns(services)]
+        assert made.call_count == 2, "the whole, and a sample"
+        held = [oracle._whole, oracle._by_arrival, oracle._extract]
+        assert oracle._extract.workload.queries < workload.queries
+        assert all(evaluator._exits for evaluator in held)
+        oracle.forget()
+        assert not any(evaluator._exits for evaluator in held)
+        assert oracle.floor_ns(services) == answers[0] == answers[1]
+        assert made.call_count == 2
+        oracle.learn_slowest(np.arange(40), 1)
+        oracle.floor_ns(services)
+        assert made.call_count == 3
+
+
+def test_stages_that_see_the_same_tokens_are_looked_up_once() -> None:
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    for stage in "abcd":
+        graph.add_node(stage, model="m")
+    graph.add_edges_from([("a", "b"), ("b", "c")])
+    graph.add_edge("c", "d", probability=0.5)
+    workload = realise(Pipeline(graph), Trace.poisson(100.0, 10.0, seed=1))
+    for loads in ((0.65,), (0.4, 0.9)):
+        with patch.object(oracle_module, "find_largest", wraps=find_largest) as looked:
+            CertificateOracle(workload, 0.99, params=CriticalSampleParams(loads=loads))
+        assert looked.call_count == 2 * len(loads), "what all see, and what half of them do"
+
+
+def test_a_certificate_that_was_found_when_a_limit_was_kept_is_remembered() -> None:
+    """What keeps a limit is mostly asked for its certificate at the end, when much else was asked in between."""
+    oracle = CertificateOracle(one_stage([0] * 40), 0.9)
+    services, other = {"a": StageService(10, 10, 1)}, {"a": StageService(10, 9, 1)}
+    assert not oracle.exceeds(services, 1000)
+    assert not oracle.exceeds(other, 1000)
+    with patch.object(classic, "stage_exits_ns") as asked:
+        assert oracle.certificate_ns(services) == 370
+        assert oracle.certificate_ns(other) == 334
+    asked.assert_not_called()
 
 
 def test_ties_are_judged_by_the_sample_once_it_has_learnt_from_one() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -182,3 +182,31 @@ def test_what_is_raised_first_is_raised_furthest() -> None:
             for speed_first in (True, False)
         ]
         assert found == [((stage, latencies[1], ranks[-1], ()),), ((stage, latencies[0], ranks[-2], ()),)]
+
+
+def test_a_test_is_made_anew_wherever_one_has_led_to() -> None:
+    """Each sees one latency ahead; where one sees nothing, the cut stays at what was refused."""
+    farther = 0
+    for stage, options, services, _, latencies, ranks in problems_of_one_stage():
+        made = list[int]()
+
+        def sees_one_ahead(
+            at: Mapping[str, StageService],
+            stage: str = stage,
+            latencies: list[int] = latencies,
+            made: list[int] = made,
+        ) -> Callable[[Mapping[str, StageService]], bool]:
+            ahead = max(1, latencies.index(at[stage].latency_ns) - 1)
+            made.append(ahead)
+            return lambda asked: asked[stage].latency_ns >= latencies[ahead]
+
+        order = tuple(options)
+        cut = strengthen(services, options, sees_one_ahead, order, False)
+        assert cut == ((stage, latencies[1], ranks[-1], ()),)
+        assert made == [*range(len(latencies) - 2, 1, -1), 1, 1]
+        farther += len(made) > 2
+        stays = strengthen(services, options, lambda _: lambda _: False, order, False)
+        tops = {name: max(table.speed.tolist()) for name, table in options.items()}
+        others = [(name, services[name].latency_ns, tops[name], ()) for name in order if name != stage]
+        assert stays == tuple(sorted([*others, (stage, latencies[-1], ranks[0], ())]))
+    assert farther > 0

@@ -48,6 +48,58 @@ def forged(tmp_path: Path) -> Callable[..., mp.Verification]:
 Forge = Callable[..., mp.Verification]
 
 
+def test_certificate_and_class_of_runs_go_together(forged: Forge) -> None:
+    together = "the file's certificate and its class of runs do not go together"
+    classic = hand_made().plan()
+    sharp = hand_made().plan(certificate="sharp")
+    assert forged(classic).problems == forged(sharp).problems == ()
+    assert together in forged(classic, certificate="sharp").problems
+    assert together in forged(sharp, certificate="classic").problems
+    by_arrival = hand_made().plan(discipline="fifo", runs=mp.RunClass(0.9))
+    assert by_arrival.runs is not None
+    assert by_arrival.certificate_ns is not None
+    assert forged(by_arrival).problems == ()
+    other = by_arrival.certificate_ns - 1
+    assert forged(by_arrival, figures__certificate_ns=other).problems == (
+        f"the file states a certificate of {other} ns; recomputed it is {by_arrival.certificate_ns} ns",
+    )
+
+
+def test_figures_of_samples_are_held_against_each_other_and_recomputed(forged: Forge) -> None:
+    """The worst of all is the file's; each is what it is on the traces at hand, and of others nothing is said."""
+    instance = hand_made()
+    calm = mp.Trace.from_ns(np.arange(50) * 9_000_000, name="calm")
+    plan = mp.plan(instance.pipeline, instance.profiles, [TRACE, calm]).require()
+    (first, second), names = plan.samples, [one.name for one in plan.samples]
+    assert sorted(names) == ["bursts", "calm"]
+    worst = max(first.certificate_ns, second.certificate_ns)
+    assert worst == plan.certificate_ns
+    # Judged as it was not planned, its figures are others.
+    for how in ({"dispatch": "paced"}, {"certificate": "sharp"}):
+        assert mp.verify(plan, [TRACE, calm], **how).problems == ()
+    both = {"bursts": TRACE, "calm": calm}
+    for number, (name, other) in enumerate(zip(names, names[::-1], strict=True)):
+        own = plan.samples[number].certificate_ns
+        for figure in (own + 1, own - 1):
+            changed = replace(
+                plan,
+                figures=replace(
+                    plan.figures,
+                    samples=tuple(
+                        replace(one, certificate_ns=figure if n == number else one.certificate_ns)
+                        for n, one in enumerate(plan.samples)
+                    ),
+                ),
+            )
+            told = f"the file states a certificate of {figure} ns on {name}; recomputed it is {own} ns"
+            greatest = "the file's certificate is not the greatest of those on its samples"
+            is_greatest = max(one.certificate_ns for one in changed.samples) == worst
+            expected = {told} if is_greatest else {told, greatest}
+            assert set(mp.verify(changed, [TRACE, calm]).problems) == expected
+            assert set(mp.verify(changed, both[name]).problems) == expected
+            assert set(mp.verify(changed, both[other]).problems) == expected - {told}
+
+
 def test_a_lower_bound_is_held_against_cost_and_status(forged: Forge) -> None:
     plan = hand_made().plan()
     cost = plan.microusd_per_hour
@@ -175,6 +227,30 @@ def test_a_trace_outside_the_curve_is_remarked(forged: Forge) -> None:
     assert other.startswith("judged on another trace")
 
 
+def test_remarks_say_how_it_was_judged_where_that_is_not_as_planned(tmp_path: Path) -> None:
+    """Each alone: other laws, another certificate, another class of runs; figures are recomputed under none of them."""
+    laws = "judged under other laws, discipline, stagger, window or batch latencies than it was made for"
+    classic = hand_made().plan()
+    sharp = hand_made().plan(certificate="sharp", runs=mp.RunClass(0.9))
+    of_sharp = f"the certificate is a sharp one, for runs where {mp.RunClass(0.9).text}"
+    for how in ({"dispatch": "paced"}, {"stagger_s": 1e-6}, {"window_s": 1e-6}, {"discipline": "fifo"}):
+        remarks = mp.verify(classic, TRACE, **how).remarks
+        assert laws in remarks
+    assert mp.verify(sharp, TRACE).remarks == (of_sharp,)
+    (of_others, other) = mp.verify(classic, TRACE, certificate="sharp").remarks
+    assert of_others.startswith("the certificate is a sharp one, for runs where ")
+    assert other == "judged by another certificate than the classic one that the file's figure comes from"
+    assert mp.verify(sharp, TRACE, certificate="classic").remarks == (
+        "judged by another certificate than the sharp one that the file's figure comes from",
+    )
+    by_arrival = hand_made().plan(discipline="fifo", runs=mp.RunClass(0.9))
+    of_fifo = f"the certificate is that of fifo queues, for runs where {mp.RunClass(0.9).text}"
+    assert mp.verify(by_arrival, TRACE).remarks == (of_fifo,)
+    told, runs = mp.verify(by_arrival, TRACE, runs=mp.RunClass(0.5)).remarks
+    assert told == of_fifo.replace(mp.RunClass(0.9).text, mp.RunClass(0.5).text)
+    assert runs == "judged for another class of runs than the one that the file's figure holds for"
+
+
 def test_remarks_name_both_traces(forged: Forge) -> None:
     instance = hand_made()
     plan = instance.plan()
@@ -287,6 +363,87 @@ def test_what_a_device_cannot_hold_is_no_plan_of_it(cap: int, needed: int | None
     plan = mp.Plan.from_choices(pipeline, profiles, {"a": ("t4", cap, 1)})
     told = [] if needed is None else [f"stage 'a' needs {needed} GiB of memory; t4 has 12"]
     assert list(mp.verify(plan, mp.Trace.poisson(5.0, 10.0, seed=1)).problems) == told
+
+
+POWERED = mp.Profiles.from_parts(
+    [replace(d, tdp_w={"cpu": 20.0, "t4": 100.0}[d.name]) for d in hand_made().profiles.hardware.values()],
+    hand_made().profiles.tables.values(),
+)
+
+
+def test_power_and_its_price_are_recomputed_to_the_milliwatt(forged: Forge) -> None:
+    instance = hand_made()
+    terms = mp.EnergyTerms(usd_per_kwh=1.0)
+    plan = mp.plan(instance.pipeline, POWERED, TRACE, energy=terms)
+    most, least, cost = plan.figures.power_mw, plan.figures.least_power_mw, plan.microusd_per_hour
+    assert most is not None
+    assert least is not None
+    assert cost is not None
+    assert 0 < least < most
+    assert forged(plan).problems == ()
+    for figure, value in (
+        ("power_mw", most + 1),
+        ("least_power_mw", least - 1),
+        ("least_power_mw", least + 1),
+    ):
+        (problem,) = forged(plan, **{f"figures__{figure}": value}).problems
+        stated = {"power_mw": most, "least_power_mw": least, figure: value}
+        assert problem == (
+            f"the file states a mean power of {tuple(stated.values())} mW; recomputed it is {(most, least)} mW"
+        )
+    # The lower bound goes along, so that nothing else is wrong; it is the devices' price and the electricity.
+    devices = sum(
+        choice.replicas * POWERED.hardware[choice.hardware].microusd_per_hour
+        for choice in plan.choices.values()
+    )
+    assert devices < cost
+    for other in (devices, cost + 1):
+        changes = {"figures__microusd_per_hour": other, "figures__lower_bound_microusd_per_hour": other}
+        (problem,) = forged(plan, **changes).problems
+        assert problem == f"the file states a cost of {other / 1e6} $/h; its choices cost {cost / 1e6} $/h"
+    # On another trace its figures are not known, and the cap is kept or not.
+    calm = mp.Trace.from_ns(np.arange(60) * 9_000_000, name="calm")
+    assert forged(plan, calm, figures__power_mw=most + 1).problems == ()
+
+
+def test_a_cap_on_power_may_be_reached_and_not_exceeded() -> None:
+    instance = hand_made()
+    plan = mp.plan(instance.pipeline, POWERED, TRACE, energy=mp.EnergyTerms(max_power_w=500.0))
+    watts = plan.power_w
+    assert watts is not None
+    assert watts < 500.0
+
+    def capped(at_w: float) -> tuple[str, ...]:
+        terms = replace(plan.energy or mp.EnergyTerms(), max_power_w=at_w)
+        return mp.verify(replace(plan, objective=replace(plan.objective, energy=terms)), TRACE).problems
+
+    assert capped(watts) == capped(watts + 0.001) == ()
+    assert capped(watts - 0.001) == (
+        f"the mean power may reach {watts:g} W, above the {watts - 0.001:g} W asked for",
+    )
+
+
+def test_power_of_several_traces_is_that_of_the_busiest_and_of_the_calmest() -> None:
+    instance = hand_made(slo_s=5.0)
+    document = instance.pipeline.to_document()
+    for stage in document["stages"].values():
+        stage |= {"hardware": ["t4"], "batch": [4], "replicas": 2}
+    only = mp.Pipeline.from_document(document), POWERED
+    terms, calm = mp.EnergyTerms(), mp.Trace.from_ns(TRACE.arrival_ns * 3, name="calm")
+
+    def power(traces: mp.Trace | list[mp.Trace], **more: Any) -> tuple[int | None, int | None]:
+        plan = mp.plan(*only, traces, energy=terms, **more).require()
+        assert mp.verify(plan, traces).problems == ()
+        return plan.figures.power_mw, plan.figures.least_power_mw
+
+    busy, quiet, both = power(TRACE), power(calm), power([TRACE, calm])
+    assert (busy[0] or 0) > (quiet[0] or 0)
+    assert (busy[1] or 0) > (quiet[1] or 0)
+    assert both == (busy[0], quiet[1])
+    # Inside an arrival curve nobody knows how little comes: devices are idle.
+    most, least = power(TRACE, guarantee="envelope", envelope=ArrivalCurve.token_bucket(5, 200))
+    assert (most or 0) > (busy[0] or 0)
+    assert least == 2 * 2 * 50_000
 
 
 def test_the_least_accuracy_is_kept(forged: Forge) -> None:

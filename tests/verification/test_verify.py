@@ -191,14 +191,60 @@ def test_a_class_of_runs_that_is_none_is_refused() -> None:
     wrong: Any = "0.9:1:settled"
     with pytest.raises(mp.InputError, match="runs: expected a RunClass"):
         mp.certify(plan, TRACE, certificate="sharp", runs=wrong)
+    with pytest.raises(mp.InputError, match="runs: expected a RunClass"):
+        mp.verify(plan, TRACE, certificate="sharp", runs=wrong)
     with pytest.raises(mp.InputError) as told:
-        mp.certify(plan, TRACE, dispatch="lazy", discipline="lifo", certificate="dull", runs=wrong)
+        mp.certify(
+            *(plan, TRACE),
+            dispatch="lazy",
+            discipline="lifo",
+            certificate="dull",
+            runs=wrong,
+            stagger_s=-1.0,
+            window_s=-1.0,
+        )
     places = {fault.place for fault in told.value.faults}
-    assert places == {"dispatch", "discipline", "certificate", "runs"}
+    assert places == {"dispatch", "discipline", "certificate", "runs", "stagger_s", "window_s"}
     with pytest.raises(mp.InputError, match="runs: expected a RunClass"):
         mp.sharpen(plan, TRACE, runs=wrong)
     with pytest.raises(mp.InputError, match="runs: expected a RunClass"):
         instance.plan(certificate="sharp", runs=wrong)
+
+
+def test_certificates_that_there_are_not_are_refused() -> None:
+    plan = hand_made().plan()
+    with pytest.raises(mp.InputError, match=r"certificate: .*dull"):
+        mp.verify(plan, TRACE, certificate="dull")
+    timed = hand_made().plan(dispatch="timed", time_limit_s=2)
+    with pytest.raises(mp.InputError, match=r"certificate: .*dull"):
+        mp.verify(timed, TRACE, certificate="dull")
+    assert mp.certify(timed, TRACE, certificate="auto").bound_ns == timed.certificate_ns
+    for how in ({"certificate": "classic"}, {"certificate": "sharp"}, {"runs": mp.RunClass(0.9)}):
+        for judge in (mp.certify, mp.verify):
+            with pytest.raises(mp.InputError, match="not go with timed dispatch"):
+                judge(timed, TRACE, **how)
+
+
+def test_a_seed_that_is_asked_for_is_the_only_one() -> None:
+    instance = hand_made(probability=0.5)
+    plan = mp.plan(instance.pipeline, instance.profiles, [TRACE], seeds=3, slo_s=1.0)
+    found = mp.certify(plan, TRACE)
+    assert [one.seed for one in found.samples] == [0, 1, 2]
+    for one in found.samples:
+        alone = mp.certify(plan, TRACE, seed=one.seed)
+        assert (alone.bound_ns, alone.samples) == (one.certificate_ns, ())
+    assert mp.certify(plan, TRACE, seed=7).samples == ()
+
+
+def test_all_samples_are_judged_by_the_same_theorem() -> None:
+    """Each alone is small enough for the sharp one; together they are not."""
+    pipeline = mp.Pipeline.from_document({"slo": "1s", "stages": {"a": {"model": "resnet50"}}})
+    plan = mp.Plan.from_choices(pipeline, mp.Profiles.default(), {"a": ("t4", 1, 9)})
+    count = CertifyParams().most_tokens // 2
+    few, many = (mp.Trace.from_ns(np.arange(n) * 1_000_000) for n in (count, count + 1))
+    assert mp.certify(plan, [few, many], certificate="auto").runs is None
+    short = [mp.Trace.from_ns(np.arange(n) * 1_000_000) for n in (40, 50)]
+    assert mp.certify(plan, short, certificate="auto").runs is not None
 
 
 @pytest.mark.parametrize("certificate", ["sharp", "auto"])
