@@ -20,7 +20,8 @@ from benchmarks.__main__ import BENCHMARKS, RESULTS
 from benchmarks.fleet.run import rows_before
 from benchmarks.house.hops import measure_all
 from benchmarks.machine import UNKNOWN, describe, headline, record
-from benchmarks.planning.summary import judge_aims, judge_proofs, judge_trees
+from benchmarks.planning.stopwatch import MEASURED
+from benchmarks.planning.summary import explain_trees, judge_aims, judge_proofs, judge_trees
 from benchmarks.provenance import (
     SUBJECTS,
     TELLING,
@@ -383,6 +384,19 @@ def test_trees_are_set_beside_chains_of_as_many_stages_and_queries() -> None:
     assert line.endswith("| missed in 1 of 2 pairs, worst 5 stages, 100,000 queries: 2.50 times a chain |")
     (line,) = judge_trees(pd.DataFrame([*rows, trees[0]]))
     assert line.endswith("| kept in each of 1 pairs |")
+
+
+def test_where_trees_take_longer_is_told_by_its_largest_parts() -> None:
+    def medians(tree_s: float, **tree: float) -> pd.DataFrame:
+        parts = dict.fromkeys([*MEASURED, "other"], 0.01)
+        chain = {"shape": "chain", "stages": 5, "queries": 100_000, "seconds": 0.1, **parts}
+        return pd.DataFrame([chain, {**chain, "shape": "tree", "seconds": tree_s, **tree}])
+
+    *_, line = explain_trees(medians(0.2, waits=0.07, solve=0.03, certify=0.02, other=0.02))
+    assert line.startswith("| 5 | 100,000 | 0.100 | waits 60%, solve 20%, ")
+    *_, heading, rule = explain_trees(medians(0.09))
+    assert (heading, rule) == ("| stages | queries | more, s | in |", "|---|---|---|---|")
+    assert explain_trees(medians(0.2)[:1]) == []
 
 
 def test_plans_that_are_not_proven_are_named() -> None:

@@ -36,7 +36,8 @@ def summarise(table: pd.DataFrame) -> str:
         )
     statuses = ", ".join(f"{count} {status}" for status, count in table["status"].value_counts().items())
     lines.append(f"\nMedian of {len(table)} runs ({statuses}); times in seconds, one process each.")
-    return "\n".join([*lines, "", *judge_aims(table), *judge_trees(medians), *judge_proofs(table)]) + "\n"
+    lines += ["", *judge_aims(table), *judge_trees(medians), *judge_proofs(table), *explain_trees(medians)]
+    return "\n".join(lines) + "\n"
 
 
 def judge_aims(table: pd.DataFrame) -> list[str]:
@@ -64,6 +65,31 @@ def judge_trees(medians: pd.DataFrame) -> list[str]:
     worst = f"worst {stages} stages, {queries:,} queries: {factors.max():.2f} times a chain"
     outcome = _outcome(missed, f"{len(factors)} pairs", worst)
     return [f"| at most {TREE_FACTOR:g} times a chain's time | tree | {_span(factors)} times | {outcome} |"]
+
+
+def explain_trees(medians: pd.DataFrame) -> list[str]:
+    """Why trees take longer than chains, and which parts of planning the difference lies in, as lines of Markdown."""
+    parts = [*MEASURED, "other"]
+    by_shape = medians.set_index(["shape", "stages", "queries"])[["seconds", *parts]]
+    if not {"chain", "tree"} <= {*by_shape.index.unique("shape")}:
+        return []
+    more = (by_shape.loc["tree"] - by_shape.loc["chain"]).dropna()
+    lines = [
+        "",
+        (
+            "Why trees take longer: all stages of a chain see the same tokens, so that one analysis, and one pass at a "
+            "rate, serve all of them. In a tree every branch has tokens of its own, and of many stages more "
+            "configurations must be told apart. Of what a tree takes more than a chain, the largest parts:"
+        ),
+        "",
+        "| stages | queries | more, s | in |",
+        "|---|---|---|---|",
+    ]
+    for (stages, queries), row in more[more["seconds"] > 0].iterrows():
+        largest = row[parts].sort_values(ascending=False).head(3)
+        where = ", ".join(f"{part} {seconds / row['seconds']:.0%}" for part, seconds in largest.items())
+        lines.append(f"| {stages} | {queries:,} | {row['seconds']:.3f} | {where} |")
+    return lines
 
 
 def judge_proofs(table: pd.DataFrame) -> list[str]:
