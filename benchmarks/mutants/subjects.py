@@ -44,7 +44,7 @@ SUBJECTS: dict[str, Subject] = {
             ),
             "tests/verification/test_verify.py",
         ),
-        100,
+        200,
     ),
     # As with the engines, the kernels are judged as the Python that they are written in.
     "sharp": Subject(
@@ -60,7 +60,7 @@ SUBJECTS: dict[str, Subject] = {
             "test_stagger",
             "test_collecting",
         ),
-        120,
+        240,
         environment={"NUMBA_DISABLE_JIT": "1"},
     ),
     "curves": Subject(
@@ -71,17 +71,17 @@ SUBJECTS: dict[str, Subject] = {
             "tests/envelope/test_worst_case.py",
             "tests/tuner/test_closed_form.py",
         ),
-        80,
+        160,
     ),
     "cuts": Subject(
         ("mipplan/planner/cuts.py",),
         _in_room("tests/planner", "test_query_cuts", "test_sample", "test_cuts"),
-        100,
+        200,
     ),
     "oracle": Subject(
         ("mipplan/planner/oracle.py",),
         _in_room("tests/planner", "test_critical_sample", "test_sample", "test_oracles"),
-        100,
+        200,
     ),
     # A mutant must be compiled to be judged, which takes seconds: here the kernels run as the Python they are written
     # in, where NumPy warns of an overflow that is meant.
@@ -107,7 +107,7 @@ SUBJECTS: dict[str, Subject] = {
             "test_paced",
             "test_stagger",
         ),
-        80,
+        160,
         slow=(
             "tests/replayer/test_following.py::test_a_queue_that_arrives_backwards_is_sorted_in_a_tree",
             "tests/replayer/test_numba_engine.py::test_equals_the_plain_engine_on_a_long_queue",
@@ -125,7 +125,7 @@ SUBJECTS: dict[str, Subject] = {
             "test_tuner",
             "test_shedding",
         ),
-        60,
+        120,
         slow=("tests/tuner/test_scaling_solver.py::test_units_are_found_where_limits_leave_hardly_any",),
     ),
     "verification": Subject(
@@ -136,7 +136,7 @@ SUBJECTS: dict[str, Subject] = {
             "tests/energy/test_energy.py",
             "tests/planner/test_samples.py",
         ),
-        120,
+        240,
         slow=("tests/verification/test_agreement.py::test_plan_finds_the_cheapest_that_verify_accepts",),
     ),
 }

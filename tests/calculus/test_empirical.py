@@ -69,6 +69,13 @@ def test_every_burst_is_that_of_the_whole_trace(kind: str, most: int) -> None:
             assert worst <= burst <= worst + rounding
 
 
+def test_pieces_are_at_most_64_unless_said() -> None:
+    """Of a trace whose gaps get longer and longer every arrival is a corner."""
+    times = np.cumsum(np.arange(400)) * 1_000_000
+    assert len(empirical_envelope(times).buckets) == 64
+    assert len(empirical_envelope(times, max_pieces=9).buckets) == 9
+
+
 def test_by_hand() -> None:
     """Three at once, then one every second: 3 + u, up to all seven."""
     curve = empirical_envelope(np.array([0, 0, 0, 1, 2, 3, 4]) * NS_PER_S)

@@ -12,6 +12,7 @@ from mipplan.calculus import StageService, analyse_paths, slowest_within
 from mipplan.calculus.paths import LongestWait
 from mipplan.calculus.waits import WaitCurve, grid_rate, grid_step
 from mipplan.certificate import certify_services, plan_services
+from mipplan.core import Allowance, Criterion
 from mipplan.pipeline import Pipeline
 from mipplan.tokens import realise
 from mipplan.trace import Trace
@@ -319,6 +320,29 @@ def test_of_several_waits_one_that_is_too_long_says_enough() -> None:
     assert asked == [(3, 4, 7), (5, 4, 7), (8, 5, 7)]
     asked.clear()
     assert several.lower(1, 1, most_ns=8) == 9, "what just reaches the limit is not too long"
+
+
+def test_steps_of_the_grid_are_surely_below() -> None:
+    assert [grid_step(slope) for slope in (0.5, 1.0, 1.01, 1.5, 1.99)] == [-1, -1, 0, 20, 34]
+    for slope in (1.2, 3.7, 1234.5, 9e8):
+        step = grid_step(slope)
+        period_ns, tokens = grid_rate(step)
+        assert period_ns <= slope * tokens < grid_rate(step + 1)[0]
+
+
+def test_no_wait_is_below_that_of_the_busiest_windows() -> None:
+    """One window in ten has a burst, which a quantile over all queries does not see."""
+    calm, burst = np.arange(0, 900) * 10_000, 9_000_000 + np.arange(150) * 10
+    trace = Trace.from_ns(np.concatenate([calm, burst]))
+    workload = realise(chain(2), trace)
+    whole = Allowance.of(0.85, trace.arrival_ns)
+    windows = Allowance.of(0.85, trace.arrival_ns, 1_000_000)
+    rate = {"s0": StageService(1, 1_000, 1), "s1": StageService(1, 1_000, 1)}
+    of_all, of_each = (analyse_paths(workload, Criterion(asked)).bound_ns(rate) for asked in (whole, windows))
+    assert of_all < 10
+    # 85 % of the 150 wait for at most all but 10 ns of the 1,000 ns of each before.
+    assert 126 * 990 < of_each < 129 * 990
+    assert of_each <= certify_services(workload, rate, Criterion(windows)).bound_ns
 
 
 def test_equal_rates_are_evaluated_once() -> None:

@@ -128,6 +128,13 @@ def test_long_traces_are_looked_at_piece_by_piece(piece: int, monkeypatch: pytes
         assert np.array_equal([supports.work, supports.gap_ns], [whole[0][1].work, whole[0][1].gap_ns])
 
 
+def test_large_numbers_of_other_tokens_are_split_as_well() -> None:
+    """The product of one's number and the period leaves int64; the work itself does not."""
+    last, number = np.array([0, 1]), np.array([0, 2**22])
+    found = latest_start_ns(np.array([5, 5]), 2**41, 8, None, (last, number))
+    assert found.tolist() == [5, 5 + 2**60]
+
+
 def test_no_tokens() -> None:
     assert latest_start_ns(np.empty(0, dtype=np.int64), 5, 1).size == 0
 

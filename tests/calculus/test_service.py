@@ -71,6 +71,22 @@ def test_fewest_replicas_are_the_first_that_keep_up(
     assert max(1, found) == first if first is not None else found >= tried
 
 
+def test_a_rate_that_is_just_reached_is_not_kept_up_with_unless_said() -> None:
+    for law, most in ((DispatchLaw.EAGER, 2), (DispatchLaw.PACED, 2)):
+        table, rate = np.array([10]), Fraction(1, 10)
+        assert fewest_replicas(table, rate, law) == most
+        assert fewest_replicas(table, rate, law, reached=True) == 1
+
+
+@pytest.mark.parametrize("law", DispatchLaw)
+def test_a_window_adds_once_to_batches_and_staggers_to_every_further_token(law: DispatchLaw) -> None:
+    for batch, spread in ((1, 0), (2, 100 + 7), (4, 100 + 3 * 7)):
+        table = np.full(batch, 40)
+        plain, apart = stage_service(table, 2, False, law), stage_service(table, 2, False, law, 7, 100)
+        assert apart.latency_ns - plain.latency_ns == spread
+        assert apart.ns_per_token == plain.ns_per_token
+
+
 def test_paced_service_by_hand() -> None:
     table = np.array([4, 10, 7], dtype=np.int64)  # L = 10, ℓ(3) = 7
     assert stage_service(table, 4, False, DispatchLaw.PACED) == StageService(13, 3, 3)

@@ -20,9 +20,10 @@ from mipplan.certificate import (
     check_timed,
     plan_services,
     resolve_certificate,
+    worst_of,
 )
 from mipplan.certificate.certifying import CertifyParams
-from mipplan.core import Deadline, InputError, LimitReachedError
+from mipplan.core import Deadline, InputError, LimitReachedError, telling
 from mipplan.result import CertificateKind, CriticalStage, Figures, Plan, RunClass, Ties
 from mipplan.tokens import Sample, Workload, realise
 from mipplan.verification import certify
@@ -79,6 +80,22 @@ def test_figures_of_a_plan_are_those_of_its_own_theorem() -> None:
     assert narrower > 0
 
 
+def test_how_far_it_is_is_told_stage_by_stage() -> None:
+    case = case_of(2)
+    workload, services = workload_of(case), plan_services(asked(case, CLASSIC))
+    count, told_so_far = len(services), list[str]()
+    with telling(told_so_far.append):
+        CertificateEvaluator(workload).latency_ns(services)
+    assert count > 1
+    shares = [f"{done / count:.0%}" for done in range(count)]
+    assert told_so_far == [f"recomputing the certificate: {share} of the stages" for share in shares]
+
+
+def test_the_longest_stage_adds_most_by_service_and_wait_together() -> None:
+    path = (CriticalStage("a", 10, 0, 99), CriticalStage("b", 3, 4, 0), CriticalStage("c", 1, 8, 0))
+    assert Certificate(np.array([1]), 0.99, 1, path).longest_stage == "a"
+
+
 def test_of_several_samples_the_worst_is_certified_and_each_is_named() -> None:
     case = case_of(1)
     plan = asked(case, CLASSIC)
@@ -96,6 +113,9 @@ def test_of_several_samples_the_worst_is_certified_and_each_is_named() -> None:
     assert certified_on(plan, samples, workloads) == found
     assert certified_on(plan, samples, [workloads[0]] * 3).certificate_ns == certificates_ns[0]
     assert certified_on(plan, samples[:1]) == alone[0]
+    judged = worst_of(samples, lambda one: certify(plan, one.trace, seed=one.seed))
+    assert [each.certificate_ns for each in judged.samples] == certificates_ns
+    assert judged.bound_ns == max(certificates_ns)
     timed = certified_on(asked(case, CLASSIC, dispatch="timed"), samples)
     assert timed == Figures(plan.figures.microusd_per_hour, samples=timed.samples)
 

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
+from unittest.mock import patch
 
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from campaigns import Violations, campaign_size, write_summary
+from mipplan.calculus import StageService
 from mipplan.certificate import (
     NO_LIMIT,
     CertificateEvaluator,
     FifoEvaluator,
+    classic,
     delay_slacks_ns,
     most_passing,
     plan_services,
 )
 from mipplan.core import InputError, Int64
-from mipplan.pipeline import Edge, Join
+from mipplan.pipeline import Edge, Join, Pipeline
 from mipplan.replayer import replay
 from mipplan.result import RunClass, Ties
 from mipplan.tokens import Workload, realise
+from mipplan.trace import Trace
 from mipplan.verification import certify
 from oracle_certificate import slow_latency, slow_rate
 from oracle_fifo import most_in_a_row, slow_along, slow_fifo_exits, slow_in_a_row, slow_overtakers
@@ -125,6 +131,62 @@ def test_a_sample_bounds_from_below() -> None:
         equal += bool((sample == every).all() and not kept.all())
         lower += bool((sample < every).any())
     assert min(equal, lower) > 20
+
+
+def slow_start_by_counting(
+    arrival: int, latest: list[int], others: list[int], earliest: list[int], ns_per_token: Fraction
+) -> Fraction:
+    """``max_{s ≤ arrival} ( s − N(s⁻)/R ) + (N_A(arrival) − 1)/R`` over the latest arrivals s.
+
+    N counts those that have arrived before at the latest, and those left out that may have; N_A all that may have.
+    """
+    behind = sum(time <= arrival for time in earliest) - 1
+    counted = latest + others
+    return max(
+        since + (behind - sum(time < since for time in counted)) * ns_per_token
+        for since in latest
+        if since <= arrival
+    )
+
+
+def test_what_is_left_out_of_a_sample_counts_from_after_its_earliest_arrival() -> None:
+    """Two stages whose tokens arrive in ties, the first of which lets any number pass: the second as written."""
+    decided = 0
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from("ab", model="m")
+    graph.add_edge("a", "b", delay="2ns")
+    for number in range(campaign_size(quick=60, deep=2_000)):
+        rng = np.random.default_rng([38, number])
+        trace = Trace.from_ns(np.sort(rng.integers(0, 30, 24) * 2))
+        workload, runs, period = realise(Pipeline(graph), trace), RunClass(), int(rng.integers(3, 9))
+        services = {
+            "a": StageService(int(rng.integers(2, 12)), period, 2, (NO_LIMIT,)),
+            "b": StageService(5, period, 2),
+        }
+        kept, slope = rng.random(24) < 0.6, Fraction(period, 2)
+        kept[0] = True
+        whole = FifoEvaluator(workload, runs)
+        exits = FifoEvaluator(workload.restricted(kept), runs, whole).exits_ns(services)
+        arrivals, earliest = (exits["a"] + 2).tolist(), (trace.arrival_ns + 2).tolist()
+        numbers, others = np.flatnonzero(kept).tolist(), (trace.arrival_ns[~kept] + 2).tolist()
+        for place, exit_ns in enumerate(exits["b"].tolist()):
+            before = zip(arrivals[: place + 1], numbers, strict=False)
+            in_order = max(time + (numbers[place] - other) * slope for time, other in before)
+            counted = slow_start_by_counting(arrivals[place], arrivals, others, earliest, slope)
+            assert exit_ns == 5 + math.ceil(max(counted, in_order)), f"case {number}"
+            decided += math.ceil(counted) > math.ceil(in_order)
+    assert decided > 50
+
+
+def test_stages_that_stay_as_they_are_are_not_bounded_anew() -> None:
+    case = random_case(np.random.default_rng([39, 1]))
+    workload, runs = realise(case.pipeline, case.trace, 0), RunClass(0.9)
+    services = plan_services(case.plan(), runs)
+    evaluator = FifoEvaluator(workload, runs)
+    latency_ns = evaluator.latency_ns(services)
+    with patch.object(classic, "latest_start_ns") as asked:
+        assert np.array_equal(evaluator.latency_ns(services), latency_ns)
+    asked.assert_not_called()
 
 
 def test_grows_with_latency_overtaking_and_falls_with_rate() -> None:

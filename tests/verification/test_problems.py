@@ -423,6 +423,16 @@ def test_a_cap_on_power_may_be_reached_and_not_exceeded() -> None:
     )
 
 
+def test_of_a_trace_at_one_instant_no_power_is_known(forged: Forge) -> None:
+    """Nor of several, if one is such a trace: means are over all of them."""
+    instance = hand_made(slo_s=5.0)
+    plan = mp.plan(instance.pipeline, POWERED, TRACE, energy=mp.EnergyTerms())
+    instant = mp.Trace.from_ns([7, 7, 7], name="instant")
+    for traces in (instant, [instant, TRACE], [TRACE, instant]):
+        assert mp.verify(plan, traces).problems == ()
+    assert forged(plan, figures__power_mw=1).problems != ()
+
+
 def test_power_of_several_traces_is_that_of_the_busiest_and_of_the_calmest() -> None:
     instance = hand_made(slo_s=5.0)
     document = instance.pipeline.to_document()

@@ -211,6 +211,11 @@ def test_a_class_of_runs_that_is_none_is_refused() -> None:
         instance.plan(certificate="sharp", runs=wrong)
 
 
+def test_what_is_no_plan_is_not_certified() -> None:
+    with pytest.raises(mp.NoPlanError, match="infeasible"):
+        mp.certify(hand_made(0.005).plan(), TRACE)
+
+
 def test_certificates_that_there_are_not_are_refused() -> None:
     plan = hand_made().plan()
     with pytest.raises(mp.InputError, match=r"certificate: .*dull"):
@@ -230,6 +235,7 @@ def test_a_seed_that_is_asked_for_is_the_only_one() -> None:
     plan = mp.plan(instance.pipeline, instance.profiles, [TRACE], seeds=3, slo_s=1.0)
     found = mp.certify(plan, TRACE)
     assert [one.seed for one in found.samples] == [0, 1, 2]
+    assert found.bound_ns == max(one.certificate_ns for one in found.samples)
     for one in found.samples:
         alone = mp.certify(plan, TRACE, seed=one.seed)
         assert (alone.bound_ns, alone.samples) == (one.certificate_ns, ())
