@@ -95,7 +95,7 @@ def test_equals_the_theorem_as_written() -> None:
 
 
 def test_merges_that_wait_for_everything_keep_the_order_of_their_edges() -> None:
-    """Behind single replicas: there the number of those that overtake decides more than when they may arrive."""
+    """Behind few replicas: there the number of those that overtake decides more than when they may arrive."""
     decided = 0
     for number in range(campaign_size(quick=1_500, deep=20_000)):
         rng = np.random.default_rng([37, number])
