@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 
 from oracle_tokens import SlowToken, SlowTokens
@@ -21,6 +21,19 @@ def slow_latency(service: Sequence[int], is_source: bool, stagger: int = 0, wind
 def slow_rate(service: Sequence[int], replicas: int) -> Fraction:
     """R = n·b/ℓ(b), tokens per ns."""
     return Fraction(replicas * len(service), service[-1])
+
+
+def slow_services(
+    tables: Mapping[str, Sequence[int]],
+    replicas: Mapping[str, int],
+    sources: Collection[str],
+    stagger: Mapping[str, int] | None = None,
+    window: Mapping[str, int] | None = None,
+) -> tuple[dict[str, int], dict[str, Fraction]]:
+    """T and R of every stage."""
+    gaps, windows = stagger or dict.fromkeys(tables, 0), window or dict.fromkeys(tables, 0)
+    latency = {s: slow_latency(own, s in sources, gaps[s], windows[s]) for s, own in tables.items()}
+    return latency, {s: slow_rate(own, replicas[s]) for s, own in tables.items()}
 
 
 def slow_arrivals(

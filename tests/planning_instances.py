@@ -242,6 +242,13 @@ def _objective(
     return max(1, int(reached * factor) - (kind == "below"))
 
 
+def powered_profiles(instance: PlanningInstance) -> mp.Profiles:
+    """Profiles of the hand-made instance whose devices draw 20 W and 100 W."""
+    watts = {"cpu": 20.0, "t4": 100.0}
+    devices = [replace(d, tdp_w=watts[d.name]) for d in instance.profiles.hardware.values()]
+    return mp.Profiles.from_parts(devices, instance.profiles.tables.values())
+
+
 def hand_made(slo_s: float = 0.08, *, limit: int | None = None, probability: float = 1.0) -> PlanningInstance:
     """Two stages, two hardware types, fifty arrivals in bursts of five: small enough to follow by hand."""
     graph: nx.DiGraph[str] = nx.DiGraph()

@@ -24,6 +24,7 @@ from benchmarks.compare.planners import (
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 COLOURS = {
     GREEDY: "black",
@@ -81,12 +82,7 @@ def _draw_costs(table: pd.DataFrame, path: Path) -> None:
         ticks_of.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
         axis.minorticks_off()
         axis.grid(visible=True, alpha=0.3)
-    left.set_ylim(0.0, 1.02)
-    figure.legend(
-        *left.get_legend_handles_labels(), loc="outside lower center", ncols=-(-len(COLOURS) // 2), fontsize=8
-    )
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    _finish(figure, left, path)
 
 
 def _draw_held_out(table: pd.DataFrame, path: Path) -> None:
@@ -115,12 +111,7 @@ def _draw_held_out(table: pd.DataFrame, path: Path) -> None:
     for axis in (left, right):
         axis.set_xscale("log")
         axis.grid(visible=True, alpha=0.3)
-    left.set_ylim(0.0, 1.02)
-    figure.legend(
-        *left.get_legend_handles_labels(), loc="outside lower center", ncols=-(-len(COLOURS) // 2), fontsize=8
-    )
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    _finish(figure, left, path)
 
 
 def _distribution(axis: Axes, figures: pd.Series[float], planner: str) -> None:
@@ -129,3 +120,13 @@ def _distribution(axis: Axes, figures: pd.Series[float], planner: str) -> None:
         share = np.arange(1, ordered.size + 1) / ordered.size
         label = f"{planner} ({ordered.size})"
         axis.step([ordered[0], *ordered], [0.0, *share], where="post", color=COLOURS[planner], label=label)
+
+
+def _finish(figure: Figure, shares: Axes, path: Path) -> None:
+    """Name the planners below, in two rows, and save the figure, one of whose axes shows shares by planner."""
+    shares.set_ylim(0.0, 1.02)
+    handles, labels = shares.get_legend_handles_labels()
+    columns = -(-len(COLOURS) // 2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

@@ -56,10 +56,10 @@ def judge_aims(table: pd.DataFrame) -> list[str]:
 
 def judge_trees(medians: pd.DataFrame) -> list[str]:
     """Set trees beside chains of as many stages and queries, as lines of the aims' table: each pair has to keep it."""
-    seconds = medians.pivot_table("seconds", ["stages", "queries"], "shape")
-    if not {"chain", "tree"} <= {*seconds.columns}:
+    tree, chain = _pairs(medians)
+    if tree.empty:
         return []
-    factors = (seconds["tree"] / seconds["chain"]).dropna()
+    factors = tree["seconds"] / chain["seconds"]
     missed = int((factors > TREE_FACTOR).sum())
     stages, queries = factors.idxmax()
     worst = f"worst {stages} stages, {queries:,} queries: {factors.max():.2f} times a chain"
@@ -69,13 +69,10 @@ def judge_trees(medians: pd.DataFrame) -> list[str]:
 
 def explain_trees(medians: pd.DataFrame) -> list[str]:
     """Why trees take longer than chains, and which parts of planning the difference lies in, as lines of Markdown."""
-    parts = [*MEASURED, "other"]
-    by_shape = medians.set_index(["shape", "stages", "queries"])[["seconds", *parts]]
-    if not {"chain", "tree"} <= {*by_shape.index.unique("shape")}:
+    tree, chain = _pairs(medians)
+    if tree.empty:
         return []
-    tree, chain = by_shape.loc["tree"], by_shape.loc["chain"]
-    more = (tree - chain).dropna()
-    more = more[more["seconds"] > (TREE_FACTOR - 1) * chain["seconds"].reindex(more.index)]
+    more = (tree - chain)[tree["seconds"] / chain["seconds"] > TREE_FACTOR]
     lines = [
         "",
         (
@@ -88,10 +85,19 @@ def explain_trees(medians: pd.DataFrame) -> list[str]:
         "|---|---|---|---|",
     ]
     for (stages, queries), row in more.iterrows():
-        largest = row[parts].sort_values(ascending=False).head(3)
+        largest = row[[*MEASURED, "other"]].sort_values(ascending=False).head(3)
         where = ", ".join(f"{part} {seconds / row['seconds']:.0%}" for part, seconds in largest.items())
         lines.append(f"| {stages} | {queries:,} | {row['seconds']:.3f} | {where} |")
     return lines
+
+
+def _pairs(medians: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Medians of trees, and of chains of as many stages and queries in the same order; empty where none go together."""
+    shapes = medians.pivot_table(index=["stages", "queries"], columns="shape")
+    if not {"chain", "tree"} <= {*shapes.columns.unique("shape")}:
+        return pd.DataFrame(), pd.DataFrame()
+    pairs = shapes.dropna()
+    return pairs.xs("tree", axis=1, level="shape"), pairs.xs("chain", axis=1, level="shape")
 
 
 def judge_proofs(table: pd.DataFrame) -> list[str]:

@@ -16,10 +16,10 @@ from mipplan.core import Allowance, Criterion
 from mipplan.pipeline import Pipeline
 from mipplan.tokens import realise
 from mipplan.trace import Trace
-from oracle_certificate import slow_latency, slow_rate
+from oracle_certificate import slow_services
 from oracle_curves import slow_bound, slow_quantile, slow_seen_paths, slow_waits
 from oracle_tokens import slow_tokens
-from random_pipelines import Case, random_case
+from random_pipelines import random_case
 
 QUANTILES = (0.01, 0.5, 0.9, 0.99, 1.0)
 
@@ -33,9 +33,11 @@ def chain(stages: int, delay_ns: int = 3) -> Pipeline:
     return Pipeline(graph)
 
 
-def rates(case: Case) -> dict[str, Fraction]:
-    service, replicas = case.service_ns(), case.replicas()
-    return {stage: slow_rate(service[stage], replicas[stage]) for stage in service}
+def only_curve(trace: Trace, quantile: float) -> WaitCurve:
+    """The waits of the one stage of a pipeline, of which nothing is known yet."""
+    curve = analyse_paths(realise(chain(1), trace), quantile).paths[0].curves[0]
+    assert isinstance(curve, WaitCurve)
+    return curve
 
 
 # --------------------------------------------------------------------------------- against the definition
@@ -49,12 +51,13 @@ def test_paths_and_waits_equal_their_definition() -> None:
         quantile = float(rng.choice(QUANTILES))
         tokens, ingress = slow_tokens(case.pipeline, len(case.trace), number), case.ingress_ns()
         services = plan_services(case.plan())
+        _, rate = slow_services(case.service_ns(), case.replicas(), case.pipeline.sources)
         found = analyse_paths(realise(case.pipeline, case.trace, number), quantile)
         assert not found.truncated
         expected = slow_seen_paths(case.pipeline, tokens, len(ingress), quantile)
         assert sorted(path.stages for path in found.paths) == sorted(expected), f"case {number}"
         for path in found.paths:
-            rows = slow_waits(tokens, ingress, path.stages, rates(case))
+            rows = slow_waits(tokens, ingress, path.stages, rate)
             for stage, curve, row in zip(path.stages, path.curves, rows, strict=True):
                 exact = curve.exact(services[stage].period_ns, services[stage].tokens)
                 assert exact == slow_quantile(row, quantile), f"case {number}, {stage} on {path.stages}"
@@ -67,11 +70,10 @@ def test_bound_equals_its_definition() -> None:
         rng = np.random.default_rng([32, number])
         case = random_case(rng, max_stages=5, max_arrivals=20)
         quantile = float(rng.choice(QUANTILES))
-        service = case.service_ns()
-        latency = {stage: slow_latency(service[stage], stage in case.pipeline.sources) for stage in service}
+        latency, rate = slow_services(case.service_ns(), case.replicas(), case.pipeline.sources)
         tokens, ingress = slow_tokens(case.pipeline, len(case.trace), number), case.ingress_ns()
         found = analyse_paths(realise(case.pipeline, case.trace, number), quantile)
-        expected = slow_bound(case.pipeline, tokens, ingress, latency, rates(case), quantile)
+        expected = slow_bound(case.pipeline, tokens, ingress, latency, rate, quantile)
         assert found.bound_ns(plan_services(case.plan())) == expected, f"case {number}"
 
 
@@ -224,12 +226,12 @@ def test_bounds_that_need_not_be_close_cost_fewer_passes() -> None:
     """Whatever waits need not be told apart, and in whatever order rates are asked about, bounds stay bounds."""
     trace = Trace.gamma(rate_rps=200, cv=3, duration_s=40, seed=6)
     rates = [(round(1_000 * 1.03**step), 1_000) for step in range(300, 500)]  # 7 µs to 2.6 ms per token
-    close, truth = (analyse_paths(realise(chain(1), trace), 0.99).paths[0].curves[0] for _ in range(2))
+    close, truth = (only_curve(trace, 0.99) for _ in range(2))
     exact = [truth.exact(*rate) for rate in rates]
     for rate in rates:
         close.lower(*rate)
     least, most = exact[-1] // 50, exact[-1] // 4
-    curve = analyse_paths(realise(chain(1), trace), 0.99).paths[0].curves[0]
+    curve = only_curve(trace, 0.99)
     for number in np.random.default_rng(7).permutation(len(rates)).tolist():
         assert 0 <= curve.lower(*rates[number], least_ns=least, most_ns=most) <= exact[number]
     lower = [curve.lower(*rate, least_ns=least, most_ns=most) for rate in rates]
@@ -269,10 +271,9 @@ def test_what_lies_between_two_rates_of_the_grid_is_bounded_from_both() -> None:
     exceeded = 0
     for seed in range(20):
         trace = Trace.gamma(rate_rps=200, cv=4, duration_s=3, seed=seed)
-        truth = analyse_paths(realise(chain(1), trace), 0.95).paths[0].curves[0]
-        assert isinstance(truth, WaitCurve)
+        truth = only_curve(trace, 0.95)
         for step in (*range(530, 620, 7), -3):
-            curve = analyse_paths(realise(chain(1), trace), 0.95).paths[0].curves[0]
+            curve = only_curve(trace, 0.95)
             rate = (round(1.009 * grid_rate(step)[0]), grid_rate(step)[1]) if step >= 0 else (1, 2)
             below = grid_rate(step // truth.queue.coarse * truth.queue.coarse) if step >= 0 else (0, 1)
             found, least = curve.lower(*rate, least_ns=1), truth.exact(*below)
@@ -284,8 +285,7 @@ def test_what_lies_between_two_rates_of_the_grid_is_bounded_from_both() -> None:
 def test_what_is_known_of_slower_rates_says_enough_without_another_pass() -> None:
     """Two of them, and nothing of faster ones: a wait that is certainly too long is not evaluated."""
     trace = Trace.gamma(rate_rps=200, cv=3, duration_s=40, seed=6)
-    curve, truth = (analyse_paths(realise(chain(1), trace), 0.99).paths[0].curves[0] for _ in range(2))
-    assert isinstance(curve, WaitCurve)
+    curve, truth = (only_curve(trace, 0.99) for _ in range(2))
     for tokens in (990, 980):
         curve.exact(2_000_000, tokens)
     exact = truth.exact(2_000_000, 1_000)
@@ -346,7 +346,7 @@ def test_no_wait_is_below_that_of_the_busiest_windows() -> None:
 
 
 def test_equal_rates_are_evaluated_once() -> None:
-    curve = analyse_paths(realise(chain(1), Trace.from_ns([0, 0, 0, 1])), 1.0).paths[0].curves[0]
+    curve = only_curve(Trace.from_ns([0, 0, 0, 1]), 1.0)
     assert [curve.exact(6, 4), curve.exact(3, 2), curve.exact(300, 200)] == [4, 4, 4]
     assert curve.queue.passes == 1
     assert curve.lower(9, 6) == 4
@@ -381,5 +381,5 @@ def test_every_sequence_of_tokens_in_a_tree_is_read_once_for_each_rate() -> None
 
 def test_waits_at_infinite_rate_are_zero() -> None:
     """Not negative: a token waits at least for itself."""
-    curve = analyse_paths(realise(chain(1), Trace.from_ns([0, 100, 300])), 1.0).paths[0].curves[0]
+    curve = only_curve(Trace.from_ns([0, 100, 300]), 1.0)
     assert curve.exact(0, 1) == 0

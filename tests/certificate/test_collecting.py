@@ -25,7 +25,7 @@ from mipplan.core import Int64
 from mipplan.pipeline import Collecting, ServingSystem
 from mipplan.result import RunClass
 from mipplan.tokens import realise
-from oracle_certificate import slow_exits, slow_latency, slow_rate
+from oracle_certificate import slow_exits, slow_services
 from oracle_fifo import slow_along, slow_fifo_exits, slow_overtakers
 from oracle_replay import SlowReplay
 from oracle_systems import Desk, SystemLoop
@@ -110,9 +110,7 @@ def test_equals_the_theorems_as_written() -> None:
         tables, replicas = case.service_ns(), case.replicas()
         gap, window = case.stagger_ns(), case.window_ns()
         tokens = slow_tokens(case.pipeline, len(case.trace), number)
-        sources = case.pipeline.sources
-        latency = {s: slow_latency(own, s in sources, gap[s], window[s]) for s, own in tables.items()}
-        rate = {stage: slow_rate(own, replicas[stage]) for stage, own in tables.items()}
+        latency, rate = slow_services(tables, replicas, case.pipeline.sources, gap, window)
         workload, plan = realise(case.pipeline, case.trace, number), case.plan(seed=number)
         made = CertificateEvaluator(workload).exits_ns(plan_services(plan))
         exits = slow_exits(tokens, case.ingress_ns(), latency, rate)

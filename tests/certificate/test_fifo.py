@@ -34,7 +34,7 @@ from mipplan.result import RunClass, Ties
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from mipplan.verification import certify
-from oracle_certificate import slow_latency, slow_rate
+from oracle_certificate import slow_services
 from oracle_fifo import most_in_a_row, slow_along, slow_fifo_exits, slow_in_a_row, slow_overtakers
 from oracle_replay import EventLoop
 from oracle_tokens import slow_tokens
@@ -78,8 +78,7 @@ def check_as_written(case: Case, number: int, share: float, exact: bool) -> None
     slow = slow_fifo_exits(
         tokens,
         ingress,
-        {stage: slow_latency(service[stage], stage in case.pipeline.sources) for stage in service},
-        {stage: slow_rate(service[stage], replicas[stage]) for stage in service},
+        *slow_services(service, replicas, case.pipeline.sources),
         slow_overtakers(case.pipeline, tokens, service, replicas, Fraction(share), exact, case.stagger_ns()),
         exact,
     )

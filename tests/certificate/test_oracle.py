@@ -12,7 +12,7 @@ from mipplan.calculus import StageService
 from mipplan.certificate import CertificateEvaluator, certify_services, plan_services
 from mipplan.tokens import realise
 from mipplan.verification import certify
-from oracle_certificate import slow_exits, slow_latencies, slow_latency, slow_rate
+from oracle_certificate import slow_exits, slow_latencies, slow_services
 from oracle_curves import slow_quantile
 from oracle_tokens import slow_tokens
 from random_pipelines import random_case
@@ -24,13 +24,11 @@ def test_equals_the_theorem_as_written() -> None:
         case = random_case(rng, max_arrivals=40)
         quantile = float(rng.choice([0.3, 0.9, 0.99, 1.0]))
         plan = case.plan(quantile=quantile, seed=number)
-        service, replicas = case.service_ns(), case.replicas()
         tokens, ingress = slow_tokens(case.pipeline, len(case.trace), number), case.ingress_ns()
         exits = slow_exits(
             tokens,
             ingress,
-            {stage: slow_latency(service[stage], stage in case.pipeline.sources) for stage in service},
-            {stage: slow_rate(service[stage], replicas[stage]) for stage in service},
+            *slow_services(case.service_ns(), case.replicas(), case.pipeline.sources),
         )
         latencies = slow_latencies(tokens, ingress, exits)
         made = CertificateEvaluator(realise(case.pipeline, case.trace, number)).exits_ns(plan_services(plan))

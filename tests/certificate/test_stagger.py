@@ -39,7 +39,7 @@ from mipplan.result import Plan, RunClass, Ties
 from mipplan.tokens import Workload, realise
 from mipplan.trace import Trace
 from mipplan.verification import certify, verify
-from oracle_certificate import slow_exits, slow_latency, slow_rate
+from oracle_certificate import slow_exits, slow_services
 from oracle_fifo import slow_along, slow_fifo_exits, slow_overtakers
 from oracle_paced import PacedLoop, TimedLoop
 from oracle_replay import EventLoop, SlowReplay
@@ -79,8 +79,7 @@ def test_classic_equals_the_theorem_as_written() -> None:
         exits = slow_exits(
             slow_tokens(case.pipeline, len(case.trace), number),
             case.ingress_ns(),
-            {s: slow_latency(service[s], s in case.pipeline.sources, stagger[s]) for s in service},
-            {s: slow_rate(service[s], replicas[s]) for s in service},
+            *slow_services(service, replicas, case.pipeline.sources, stagger),
         )
         workload = realise(case.pipeline, case.trace, number)
         made = CertificateEvaluator(workload).exits_ns(plan_services(case.plan(seed=number)))
@@ -163,8 +162,7 @@ def test_fifo_equals_the_theorem_as_written() -> None:
         slow = slow_fifo_exits(
             tokens,
             case.ingress_ns(),
-            {s: slow_latency(service[s], s in case.pipeline.sources, stagger[s]) for s in service},
-            {s: slow_rate(service[s], replicas[s]) for s in service},
+            *slow_services(service, replicas, case.pipeline.sources, stagger),
             slow_overtakers(case.pipeline, tokens, service, replicas, Fraction(share), exact, stagger),
             exact,
         )

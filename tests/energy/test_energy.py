@@ -15,20 +15,17 @@ from hypothesis import strategies as st
 import mipplan as mp
 from mipplan.core import InputError
 from mipplan.profiles import Hardware, LatencyTable, Use, power_draw, use_column
-from planning_instances import hand_made
+from planning_instances import hand_made, powered_profiles
 from variant_instances import variant_instance
 
 TABLE = LatencyTable("m", "gpu", np.array([1, 3]), np.array([10.0, 20.0]))
 GPU = Hardware("gpu", 1.0, idle_w=10.0, tdp_w=70.0)
 
 
-def powered(**told: Any) -> tuple[mp.Pipeline, mp.Profiles, mp.Trace]:
+def powered() -> tuple[mp.Pipeline, mp.Profiles, mp.Trace]:
     """The example that can be followed by hand, its devices of 20 W and 100 W."""
     instance = hand_made()
-    watts = {"cpu": 20.0, "t4": 100.0}
-    devices = [replace(d, tdp_w=watts[d.name], **told) for d in instance.profiles.hardware.values()]
-    profiles = mp.Profiles.from_parts(devices, instance.profiles.tables.values())
-    return instance.pipeline, profiles, instance.trace
+    return instance.pipeline, powered_profiles(instance), instance.trace
 
 
 @given(*(st.integers(0, 50) for _ in range(4)), st.none() | st.integers(0, 50))

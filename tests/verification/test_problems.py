@@ -16,7 +16,7 @@ from mipplan.calculus import ArrivalCurve, WorstCase
 from mipplan.certificate import plan_services
 from mipplan.core import format_duration
 from mipplan.result import document_text, fingerprint
-from planning_instances import hand_made
+from planning_instances import hand_made, powered_profiles
 from variant_instances import variant_instance
 
 TRACE, PROFILES = hand_made().trace, mp.Profiles.default()
@@ -365,10 +365,7 @@ def test_what_a_device_cannot_hold_is_no_plan_of_it(cap: int, needed: int | None
     assert list(mp.verify(plan, mp.Trace.poisson(5.0, 10.0, seed=1)).problems) == told
 
 
-POWERED = mp.Profiles.from_parts(
-    [replace(d, tdp_w={"cpu": 20.0, "t4": 100.0}[d.name]) for d in hand_made().profiles.hardware.values()],
-    hand_made().profiles.tables.values(),
-)
+POWERED = powered_profiles(hand_made())
 
 
 def test_power_and_its_price_are_recomputed_to_the_milliwatt(forged: Forge) -> None:
