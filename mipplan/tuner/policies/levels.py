@@ -18,7 +18,7 @@ from mipplan.tuner.traffic import RecentArrivals
 class LevelParams:
     """How levels and jumps are told from chance, and what is believed before any was seen."""
 
-    windows_s: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+    windows_s: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
     """The level is the mean of the longest of these windows that agrees with all shorter ones (Lepski's method)."""
     noise: float = 3.0
     """Windows agree within 3 standard deviations."""
@@ -27,8 +27,8 @@ class LevelParams:
     """Burstiness is that of a minute, or this share of that of a quarter of a minute, which is known less surely."""
     least_burstiness: float = 0.5
     """Less bursty than that is no traffic of many clients."""
-    trends: tuple[tuple[float, float], ...] = ((5.0, 1.0), (2.0, 2.0))
-    """Two spans of so many seconds tell a trend, if they differ by more than so many standard deviations."""
+    trends_s: tuple[float, ...] = (5.0, 2.0)
+    """Two spans of so many seconds tell a trend, if they differ by more than what is chance between two rises."""
     lasting: float = 1.0
     """A trend is followed for as long as this many of its spans: what has lasted briefly may end soon."""
     step: float = 1.05
@@ -136,12 +136,12 @@ class LevelEstimator:
     def ahead_rps(self, now_ns: int) -> float:
         """The level one lead time from now, if nothing jumps: further along a rise that is no chance, or a season's."""
         ahead_rps, run_s = self.level_rps, (now_ns - self._since_ns) / NS_PER_S
-        for span_s, noise in self._params.trends:
+        for span_s in self._params.trends_s:
             if run_s < 2 * span_s:
                 continue
             late = self._recent.since(now_ns - round(span_s * NS_PER_S))
             early = self._recent.since(now_ns - round(2 * span_s * NS_PER_S)) - late
-            rise = late - early - noise * self.burstiness * math.sqrt(late + early)
+            rise = late - early - self._trend_noise(span_s) * self.burstiness * math.sqrt(late + early)
             if rise > 0:
                 # The spans are one apart, and the middle of the late one lies half of one back.
                 until_s = min(self._lead_s + span_s / 2, self._params.lasting * span_s)
@@ -150,6 +150,20 @@ class LevelEstimator:
             lead_ns = round(self._lead_s * NS_PER_S)
             ahead_rps = max(ahead_rps, self.level_rps * self._season.rise(now_ns, lead_ns))
         return ahead_rps
+
+    def _trend_noise(self, span_s: float) -> float:
+        """The standard deviations by which spans differ by chance once between two rises: the universal threshold.
+
+        Of m normal numbers the largest is hardly above sqrt(2 ln m). So the rarer rises are, the plainer a trend has to
+        be, and calm traffic, where the wait for the next is long, is left alone.
+
+        References
+        ----------
+        Donoho and Johnstone, "Ideal spatial adaptation by wavelet shrinkage", Biometrika 1994,
+        doi:10.1093/biomet/81.3.425.
+        """
+        spans = self._time_s / (self._number * span_s)
+        return math.sqrt(2.0 * math.log(max(1.0, spans)))
 
     def chances(self, ahead_rps: float) -> tuple[Float64, Float64]:
         """How likely each rate is within a lead time, without a rise and by one, shape (r,) each; together 1."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Annotated
 
 import numpy as np
 
 from mipplan.core import NS_PER_S, Float64, Int64, first_true, from_front
 from mipplan.trace import Trace
-from mipplan.tuner.policies.base import Observation, Parameters, Setting, StabilizationWindow
+from mipplan.tuner.policies.base import Observation, Parameters, Setting, StabilizationWindow, Static
 from mipplan.tuner.policies.capacity import PROBED
 from mipplan.tuner.policies.levels import LevelEstimator
 from mipplan.tuner.policies.losses import LossTable, PricedStage
@@ -23,9 +24,12 @@ class NewsvendorParams:
 
     served: tuple[float, ...] = tuple(300.0 * 0.8**step for step in range(31))
     """A missed query is worth so many served ones, where nobody says what it costs: the first with which replicas that
-    follow the sample cost no more than the plan's, or the last; unless that misses the plan's objective there."""
+    follow the sample cost no more than the plan's, or the last; unless that misses the plan's objective there, or runs
+    cost less."""
     tried: int = 50_000
     """Whether it does is tried on so many queries of the sample, the last ones."""
+    telling: float = 10.0
+    """A run tells what a worth costs once it lasts for ten lead times: it begins with the plan's own counts."""
     drained: float = 1.5
     """After a jump beyond capacity queries are late for one lead time, and half of one more while the queue goes."""
     longest_s: float = 600.0
@@ -69,7 +73,7 @@ class Newsvendor(Parameters):
     worth_usd: Annotated[float, 0.0, 1_000.0] | None = None
     """What a query that misses its objective costs you, in dollars: 0.001 is a dollar for a thousand. By default
     the most with which replicas that follow the sample cost no more than the plan's; where that misses the plan's
-    objective on the sample, the least that does not."""
+    objective on the sample, the least that does not, or a greater one that costs no more than the plan."""
     name: str = "newsvendor"
 
     def start(self, setting: Setting) -> _Vendor:
@@ -90,7 +94,8 @@ def _worths_usd(setting: Setting) -> list[float]:
 def _worth_that_keeps(setting: Setting, affordable_usd: float) -> float:
     """What the plan's money suffices for; if that misses the objective on the sample, the least worth that does not.
 
-    To serve a query less than it costs pays, as long as no queue comes of it: only a run tells.
+    To serve a query less than it costs pays, as long as no queue comes of it: only a run tells. The least worth may
+    keep the objective by luck, so it is the greatest with which the run costs no more than the plan.
     """
     sample, allowed = setting.sample, 1.0 - setting.plan.quantile
     if len(sample) > _PARAMS.tried:
@@ -98,15 +103,25 @@ def _worth_that_keeps(setting: Setting, affordable_usd: float) -> float:
     trial = setting.beginning(int(sample.arrival_ns[0]))
     worths = [worth for worth in _worths_usd(setting) if worth >= affordable_usd]
 
-    def misses(place: int) -> bool:
-        policy, seed = Newsvendor(worths[place]), setting.plan.seed
-        run = from_front("simulate", "mipplan.tuner")(trial, sample, policy, seed=seed)
+    @cache
+    def tried(policy: Newsvendor | Static) -> tuple[float, float]:
+        run = from_front("simulate", "mipplan.tuner")(trial, sample, policy, seed=setting.plan.seed)
         if run.until_s is not None:  # It ends at Ctrl-C, which is meant for more than this trial.
             raise KeyboardInterrupt
-        return bool(run.miss_rate > allowed)
+        return run.miss_rate, run.usd
 
-    last = len(worths) - 1
-    return worths[max(0, first_true(0, last, misses) - 1)] if misses(last) else worths[last]
+    def misses(place: int) -> bool:
+        return tried(Newsvendor(worths[place]))[0] > allowed
+
+    def suffices(place: int) -> bool:
+        return tried(Newsvendor(worths[place]))[1] <= tried(Static())[1]
+
+    kept = len(worths) - 1
+    if misses(kept):
+        kept = max(0, first_true(0, kept, misses) - 1)
+    if sample.span_ns < _PARAMS.telling * (setting.delay_ns + setting.period_ns):
+        return worths[kept]
+    return worths[first_true(0, kept, suffices)]
 
 
 class _Vendor:
