@@ -56,12 +56,20 @@ def solve(problem: DispatchProblem, check: Callable[[], None]) -> tuple[Int64, I
         problem.pace_ns,
     )
     dispatch_ns, order = problem.coarse_ns.copy(), np.argsort(given.latest_ns, kind="stable")
+    # Of millions of tokens each of these takes a good part of a second.
+    check()
+    before = problem.before.astype(np.int64)
+    check()
+    before_or_older = problem.before_or_older.astype(np.int64)
+    check()
+    groups_before = problem.groups_before.astype(np.int64)
+    check()
     tokens = (
         np.array(given.earliest_ns),
         np.array(given.latest_ns),
-        problem.before.astype(np.int64),
-        problem.before_or_older.astype(np.int64),
-        problem.groups_before.astype(np.int64),
+        before,
+        before_or_older,
+        groups_before,
         np.array(given.overtakers),
         np.array(given.group),
     )

@@ -104,6 +104,17 @@ def test_the_clock_is_looked_at_while_a_stage_is_bounded(is_compiled: bool) -> N
         bound_stage(given, np.array([5, 9]), 1, False, RunClass(), is_compiled=is_compiled, check=over.check)
 
 
+def test_bounds_ask_for_the_time_before_each_part_of_what_a_pass_needs() -> None:
+    """On millions of tokens each takes a good part of a second."""
+    given = StageArrivals(
+        *(np.array([0, 1]), np.array([3, 4]), np.array([0, 1])), overtakers=np.array([0, 1])
+    )
+    asked = []
+    bound_stage(given, np.array([5]), 1, False, RunClass(), is_compiled=True, check=lambda: asked.append(1))
+    passes = 2  # The first changes something, the second nothing.
+    assert len(asked) >= 4 + passes
+
+
 def parts(
     case: Case, laws: dict[str, str], seed: int, runs: RunClass, is_compiled: bool
 ) -> dict[str, list[list[int]]]:
