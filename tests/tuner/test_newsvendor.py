@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import product
 from types import SimpleNamespace
@@ -169,12 +169,19 @@ def test_replicas_that_are_there_for_a_queue_alone_are_paid_until_they_are_let_g
 # --- demand ----------------------------------------------------------------------------------------------------------
 
 
-def seen_through(trace: Trace, sample: Trace, until_s: int) -> LevelEstimator:
+def second_by_second(trace: Trace, sample: Trace, until_s: int) -> Iterator[tuple[int, LevelEstimator]]:
+    """What is known at the end of every second, and when that is, in ns."""
     demand = LevelEstimator(sample, NS, 6 * NS)
     demand.begin(0)
     cuts = np.searchsorted(trace.arrival_ns, NS * np.arange(until_s + 1))
     for second in range(until_s):
-        demand.observe(trace.arrival_ns[cuts[second] : cuts[second + 1]], (second + 1) * NS, NS)
+        now_ns = (second + 1) * NS
+        demand.observe(trace.arrival_ns[cuts[second] : cuts[second + 1]], now_ns, NS)
+        yield now_ns, demand
+
+
+def seen_through(trace: Trace, sample: Trace, until_s: int) -> LevelEstimator:
+    *_, (_, demand) = second_by_second(trace, sample, until_s)
     return demand
 
 
@@ -214,15 +221,13 @@ def test_in_calm_traffic_a_trend_is_seldom_seen_and_after_rises_sooner(cv: float
     calm = Trace.gamma(100, cv=cv, duration_s=300, seed=1)
     wild = Trace.ramp([60, 200] * 6, [cv] * 12, [30, 20] * 6, 0.001, seed=2)
     trace = Trace.gamma(100, cv=cv, duration_s=600, seed=3)
-    ahead = {}
-    for name, sample in (("calm", calm), ("wild", wild)):
-        demand, seen = LevelEstimator(sample, NS, 6 * NS), 0
-        demand.begin(0)
-        cuts = np.searchsorted(trace.arrival_ns, NS * np.arange(601))
-        for second in range(600):
-            demand.observe(trace.arrival_ns[cuts[second] : cuts[second + 1]], (second + 1) * NS, NS)
-            seen += demand.ahead_rps((second + 1) * NS) > 1.001 * demand.level_rps
-        ahead[name] = seen
+    ahead = {
+        name: sum(
+            demand.ahead_rps(now_ns) > 1.001 * demand.level_rps
+            for now_ns, demand in second_by_second(trace, sample, 600)
+        )
+        for name, sample in (("calm", calm), ("wild", wild))
+    }
     assert ahead["calm"] <= 6  # of 600: with one standard deviation every sixth would be
     assert ahead["calm"] < ahead["wild"] < 60
 
@@ -250,6 +255,12 @@ def test_jumps_that_were_seen_are_expected_again_and_calm_is_learnt() -> None:
 
 
 # --- in closed loop --------------------------------------------------------------------------------------------------
+
+
+def shipped_setting(name: str, sample: Trace, planner: Callable[..., Plan] = mp.plan) -> Setting:
+    """A plan for a shipped pipeline, whose replicas may change every second and serve five later."""
+    pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / f"{name}.yaml")
+    return Setting(planner(pipeline, mp.Profiles.default(), sample).require(), sample, 0, NS, 5 * NS)
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +314,8 @@ RATES_RPS = {
 }
 #: Where it does cost more than a twentieth more: this plan's answers keep up with 100.95 queries/s, 100.65 arrive.
 AT_THE_BRINK = {("sum-qa", 1.0)}
+#: Where other traffic makes it miss more than a hundredth, though not the plan.
+MISSES_MORE = {("ocr", 1.5)}
 
 
 def test_constant_traffic_costs_hardly_more_than_a_certified_plan() -> None:
@@ -314,14 +327,13 @@ def test_constant_traffic_costs_hardly_more_than_a_certified_plan() -> None:
             Trace.gamma(rate_rps, cv=cv, duration_s=span_s, seed=seed)
             for span_s, seed in ((120, 11), (campaign_size(120, 300), 12))
         )
-        pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / f"{name}.yaml")
-        plan = mp.plan(pipeline, mp.Profiles.default(), sample).require()
-        setting = Setting(plan, sample, 0, NS, 5 * NS)
+        setting = shipped_setting(name, sample)
         for trace in (sample, other):
             ours, still = (simulate(setting, trace, policy) for policy in (Newsvendor(), Static()))
             ratios[name, cv] = max(ratios.get((name, cv), 0.0), ours.usd / still.usd)
             # A hundredth is what the plan may miss on its own sample; on other traffic it may miss more itself.
-            assert ours.miss_rate <= max(0.01 if trace is sample else 0.02, still.miss_rate), (name, cv)
+            may_miss = 0.012 if trace is other and (name, cv) in MISSES_MORE else 0.01
+            assert ours.miss_rate <= max(may_miss, still.miss_rate), (name, cv)
     dearer = {case for case, ratio in ratios.items() if ratio > 1.05}
     assert dearer <= AT_THE_BRINK, ratios
     assert max(ratios.values()) <= 1.07
@@ -336,8 +348,7 @@ def test_constant_traffic_costs_hardly_more_than_a_certified_plan() -> None:
 def test_even_traffic_costs_no_more_than_the_plan(planner: Callable[..., Plan]) -> None:
     """Where stages share the wait, the plan's money has to suffice for their shares."""
     even = Trace.from_seconds(np.arange(0.0, 120.0, 1 / 60))
-    pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / "social-media.yaml")
-    setting = Setting(planner(pipeline, mp.Profiles.default(), even).require(), even, 0, NS, 5 * NS)
+    setting = shipped_setting("social-media", even, planner)
     ours, still = (simulate(setting, even, policy) for policy in (Newsvendor(), Static()))
     assert ours.usd <= 1.05 * still.usd
     assert ours.miss_rate <= 0.01
@@ -350,9 +361,7 @@ TIGHT_RPS = {"sum-qa": 100.0, "nlp": 100.0, "ocr": 60.0, "voice": 75.0}
 @pytest.mark.parametrize("name", tried(TIGHT_RPS))
 def test_by_default_the_objective_is_kept_on_the_sample(name: str) -> None:
     sample = Trace.gamma(TIGHT_RPS[name], cv=1.0, duration_s=60, seed=11)
-    pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / f"{name}.yaml")
-    plan = mp.plan(pipeline, mp.Profiles.default(), sample).require()
-    setting = Setting(plan, sample, 0, NS, 5 * NS)
+    setting = shipped_setting(name, sample)
     ours, still = (simulate(setting, sample, policy) for policy in (Newsvendor(), Static()))
     assert still.miss_rate <= 0.01
     assert ours.miss_rate <= 0.01
@@ -361,8 +370,7 @@ def test_by_default_the_objective_is_kept_on_the_sample(name: str) -> None:
 
 def test_by_default_a_miss_is_worth_no_more_than_keeps_the_objective() -> None:
     sample = Trace.gamma(100.0, cv=1.0, duration_s=30, seed=11)
-    pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / "sum-qa.yaml")
-    setting = Setting(mp.plan(pipeline, mp.Profiles.default(), sample).require(), sample, 0, NS, 5 * NS)
+    setting = shipped_setting("sum-qa", sample)
     chosen = Newsvendor().start(setting).worth_usd
     trial = setting.beginning(int(sample.arrival_ns[0]))
     assert (trial.start_ns, trial.sample, trial.capacities) == (
@@ -376,8 +384,7 @@ def test_by_default_a_miss_is_worth_no_more_than_keeps_the_objective() -> None:
 
 def test_by_default_a_miss_is_worth_the_most_that_the_plans_money_buys_on_a_long_sample() -> None:
     sample = Trace.gamma(75.0, cv=1.0, duration_s=120, seed=11)
-    pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / "voice.yaml")
-    setting = Setting(mp.plan(pipeline, mp.Profiles.default(), sample).require(), sample, 0, NS, 5 * NS)
+    setting = shipped_setting("voice", sample)
     chosen = Newsvendor().start(setting).worth_usd
     trial = setting.beginning(int(sample.arrival_ns[0]))
     ours, more, still = (
