@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +17,7 @@ from mipplan.certificate import plan_services
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.tokens import realise
-from oracle_envelope import slow_most_tokens
+from oracle_envelope import SlowService, slow_most_tokens
 from random_pipelines import Case, random_case
 
 
@@ -43,6 +44,14 @@ def with_objective(case: Case, curve: ArrivalCurve, rng: np.random.Generator) ->
     least_ns = WorstCase(case.pipeline, curve).bound_ns(plan_services(case._replace(choices=plenty).plan()))
     slo_ns = int(least_ns * float(rng.choice([1.02, 1.2, 2.0, 5.0]))) + 1
     return mp.Plan.from_choices(case.pipeline, case.profiles, case.choices, slo_s=slo_ns * 1e-9)
+
+
+def singles(case: Case) -> dict[str, SlowService]:
+    """Service of one replica of each stage, in rational numbers."""
+    services = plan_services(
+        case._replace(choices={s: (h, b, 1) for s, (h, b, _) in case.choices.items()}).plan()
+    )
+    return {s: SlowService(v.latency_ns, Fraction(v.tokens, v.period_ns)) for s, v in services.items()}
 
 
 def outstanding(

@@ -9,7 +9,6 @@ from .policies import Setting as Setting
 from .policies import StageObservation as StageObservation
 from .policies import cheapest_cover as cheapest_cover
 from .policies import read_policies as read_policies
-from .requirements import TuningStep as TuningStep
 from .simulation.loop import check_delay as check_delay
 from .simulation.loop import check_period as check_period
 from .simulation.loop import checked_counts as checked_counts
@@ -20,6 +19,7 @@ from .simulation.outcome import Tuning as Tuning
 from .simulation.outcome import TuningRun as TuningRun
 from .simulation.outcome import WorstWindow as WorstWindow
 from .simulation.state import ReplicaState as ReplicaState
+from .steps import TuningStep as TuningStep
 from .traffic import LiveEnvelope as LiveEnvelope
 from .traffic import doubling_windows_ns as doubling_windows_ns
 from .transients import Transient as Transient

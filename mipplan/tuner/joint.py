@@ -8,8 +8,9 @@ from typing import Any
 
 from mipplan.core import Fault, InputError, dollars_to_microdollars, shown
 from mipplan.tuner.conditions import Conditions, dollar_faults
-from mipplan.tuner.requirements import TuningStep, decide
+from mipplan.tuner.requirements import decide
 from mipplan.tuner.scaling import Scaler
+from mipplan.tuner.steps import TuningStep
 from mipplan.tuner.traffic import Traffic
 from mipplan.tuner.tuner import Tuner
 

@@ -2,128 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from types import MappingProxyType
 
 from mipplan.calculus import Envelope, EnvelopeCurve, rate_needed
-from mipplan.core import (
-    MICRODOLLARS_PER_DOLLAR,
-    NS_PER_S,
-    UNLIMITED_NS,
-    FieldOf,
-    LongestPaths,
-    Printable,
-    Summary,
-    format_duration,
-    format_seconds,
-)
+from mipplan.core import UNLIMITED_NS, LongestPaths, first_true, format_duration
 from mipplan.tuner.scaling import Requirement, Scaler, ScalingResult, make_demand
 from mipplan.tuner.stages import StageScale, Tokens
+from mipplan.tuner.steps import TuningStep
 from mipplan.tuner.traffic import Situation, Traffic, as_envelope
 from mipplan.tuner.transients import Transient
 from mipplan_formulations.scaling import WHOLE
 
-
-@dataclass(frozen=True, repr=False)
-class TuningStep(Printable):
-    """Replica counts for the traffic at hand.
-
-    Attributes
-    ----------
-    replicas : mapping of str to int
-        For every stage, in file order.
-    microusd_per_hour : int
-        What they cost.
-    objective_microusd_per_hour, lower_bound_microusd_per_hour : int or None
-        What was minimised: the cost, and what changes and traffic that is not served are counted as; and the proven
-        least value of that. Of a joint retuning both are for all pipelines together. Where queries have several tokens
-        and something binds, so that `share` is below 1, the bound is for waits shared out as without limits. None
-        where the conditions admit no replica counts at all.
-    latency_bound_ns : int or None
-        Bound on the latency of every query of traffic inside the envelope that meets an empty system with these
-        replicas; None if there is no bound: the long-run rate exceeds what they serve, or tokens were counted by
-        their mean.
-    transient_bound_ns : int or None
-        The same for all queries from now on, with the backlog and the activation delay as given.
-    share : float
-        Share of the traffic that is served within the objective: 1, or less where a limit binds. Whoever admits a share
-        s of the queries, so that at most ``1 + s·(α(u) − 1)`` of them come in any window u, keeps it for those.
-    reused : bool
-        Whether the models of the last retuning were used again, with their bases.
-    replan : bool
-        Whether the plan's hardware or batch caps no longer fit: no allowed replica counts keep the objective.
-    notes : tuple of str
-        What binds, a sentence each.
-    envelope : Envelope
-        What was tuned for.
-    now_ns : int or None
-        When it was decided.
-    """
-
-    replicas: Mapping[str, int]
-    microusd_per_hour: int
-    objective_microusd_per_hour: int | None
-    lower_bound_microusd_per_hour: int | None
-    latency_bound_ns: int | None
-    transient_bound_ns: int | None
-    share: float
-    reused: bool
-    replan: bool
-    notes: tuple[str, ...]
-    envelope: Envelope
-    now_ns: int | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "replicas", MappingProxyType(dict(self.replicas)))
-        for name in ("latency_bound_ns", "transient_bound_ns"):
-            bound = getattr(self, name)
-            if bound is not None and bound >= UNLIMITED_NS:
-                object.__setattr__(self, name, None)
-
-    usd_per_hour = FieldOf[float]("microusd_per_hour", MICRODOLLARS_PER_DOLLAR)
-    """Cost, dollars per hour."""
-
-    @property
-    def gap(self) -> float | None:
-        """(objective − lower bound) / objective: 0 if proven best."""
-        if self.objective_microusd_per_hour is None or self.lower_bound_microusd_per_hour is None:
-            return None
-        if self.objective_microusd_per_hour == 0:
-            return 0.0
-        return 1.0 - self.lower_bound_microusd_per_hour / self.objective_microusd_per_hour
-
-    @property
-    def latency_bound_s(self) -> float:
-        """`latency_bound_ns` in seconds, infinite if there is none."""
-        return math.inf if self.latency_bound_ns is None else self.latency_bound_ns / NS_PER_S
-
-    @property
-    def transient_bound_s(self) -> float:
-        """`transient_bound_ns` in seconds, infinite if there is none."""
-        return math.inf if self.transient_bound_ns is None else self.transient_bound_ns / NS_PER_S
-
-    def _summary(self) -> Summary:
-        steady, from_now = format_seconds(self.latency_bound_s), format_seconds(self.transient_bound_s)
-        return Summary(
-            f"Retuned: {self.usd_per_hour:.4f} $/h{', a new plan is needed' if self.replan else ''}",
-            figures=(
-                ("bound", f"{steady} for traffic inside the envelope, {from_now} from now on"),
-                ("served", None if self.share == 1.0 else f"{self.share:.1%} of the traffic"),
-                *(("note", note) for note in self.notes),
-            ),
-            headings=("stage", ">replicas"),
-            rows=((stage, f"{count:,}") for stage, count in self.replicas.items()),
-            count=len(self.replicas),
-            what="stages",
-        )
-
-    def _line(self) -> str:
-        bound, count = format_seconds(self.latency_bound_s), sum(self.replicas.values())
-        return f": {count} replicas, {self.usd_per_hour:.4f} $/h, bound {bound}"
+_NOT_KEPT = "a query's own tokens alone take too long with these replicas: see the latency bound"
 
 
 @dataclass(eq=False)
@@ -177,9 +70,24 @@ class DelayBudget:
 
         `UNLIMITED_NS` if there is none.
         """
-        if self.tokens is not Tokens.MOST:
-            return UNLIMITED_NS
-        envelope = as_envelope(traffic)
+        return (
+            self._reckoned_ns(replicas, as_envelope(traffic)) if self.tokens is Tokens.MOST else UNLIMITED_NS
+        )
+
+    def least_shed(self, replicas: Mapping[str, int], envelope: Envelope, shed: int) -> int:
+        """Fewest thousandths of the traffic, at least `shed`, without which these replicas keep the objective.
+
+        All of them where they keep it for no query.
+        """
+
+        def is_kept(less: int) -> bool:
+            admitted = envelope.thinned(Fraction(WHOLE - less, WHOLE))
+            return less == WHOLE or self._reckoned_ns(replicas, admitted) <= self.deadline_ns
+
+        return first_true(shed, WHOLE, is_kept)
+
+    def _reckoned_ns(self, replicas: Mapping[str, int], envelope: Envelope) -> int:
+        """The same, with tokens as they were counted."""
         curves = {f: EnvelopeCurve(envelope, f) for f in {s.tokens_per_query for s in self.stages.values()}}
         waits, own = {}, {}
         for stage, scale in self.stages.items():
@@ -332,8 +240,13 @@ def _step(
     m: int,
 ) -> TuningStep:
     """State what was found for a pipeline, the m-th of the scaler's, and what binds."""
-    envelope, share = situation.envelope, 1 - result.shed[m] / WHOLE
-    notes: list[str] = []
+    envelope, shed = situation.envelope, result.shed[m]
+    replicas = dict(zip(budget.stages, result.replicas[m], strict=True))
+    notes = list[str]()
+    if budget.is_shared_out and not result.unreachable[m] and (shed or result.lacks_owned(m)):
+        # With fewer replicas a query's own tokens take longer, too: less of the rest keeps the objective, or nothing.
+        shed = budget.least_shed(replicas, envelope, shed)
+    share = 1 - shed / WHOLE
     # Where waits are fixed, a stage may have none left although queries may come together.
     replan = result.unreachable[m] or (
         not budget.is_shared_out
@@ -347,7 +260,7 @@ def _step(
     if result.objective is None:
         notes.append("the conditions admit not even the fewest replicas")
         replan = True
-    elif result.shed[m]:
+    elif shed:
         served = f"{share:.1%} of the traffic"
         binding = scaler.binding(needed, result, m)
         if not binding and scaler.pipelines[m].loss_microusd is not None:
@@ -355,12 +268,11 @@ def _step(
                 f"{served} is served: to serve more would cost more than is lost (loss_usd_per_hour)"
             )
         else:
-            served += " can be served within the objective"
+            served += " can be served" + ("" if replan else " within the objective")
             notes.append(f"{served}: {', '.join(binding)}" if binding else served)
             replan = replan or not scaler.is_rate_limited(needed, result, m)
-        if not result.keeps_own_times and budget.is_shared_out:
-            notes.append("queries wait longer for their own tokens than that assumes: see the latency bound")
-    replicas = dict(zip(budget.stages, result.replicas[m], strict=True))
+        if shed == WHOLE:
+            notes.append(_NOT_KEPT)
     bound = transient = budget.bound_ns(replicas, envelope)
     moving = budget.activation_delay_ns or any(situation.outstanding.values())
     if moving and budget.tokens is Tokens.MOST:

@@ -77,8 +77,13 @@ class ScalingResult:
     reused: bool
     unreachable: tuple[bool, ...]
     """Pipelines whose deadline no replica counts keep, so that waits could not be shared out."""
-    keeps_own_times: bool
-    """Whether there are the replicas that own times assume; if not, what is served takes longer than it should."""
+    owned: tuple[tuple[int, ...] | None, ...]
+    """Replicas that each pipeline's own times assume; with fewer, what is served takes longer than it should."""
+
+    def lacks_owned(self, m: int) -> bool:
+        """Whether a pipeline has fewer replicas than own times assume."""
+        owned = self.owned[m]
+        return owned is not None and any(n < own for n, own in zip(self.replicas[m], owned, strict=True))
 
 
 #: What problems have in common in which the same pipelines share out waits.
@@ -132,30 +137,27 @@ class Scaler:
         if solution is None and any(needed.demands is not None for needed in requirements):
             requirements, unreachable = self._share_out(requirements)
             solution = self._solve(requirements)
-        keeps_own = solution is not None
-        if solution is None and any(needed.owned is not None for needed in requirements):
+        owned = tuple(needed.owned for needed in requirements)
+        if solution is None and any(owned):
             solution = self._solve([replace(needed, owned=None) for needed in requirements])
         reused = self.builds == builds
         needs = tuple(needed.needs for needed in requirements)
         if solution is None:
             fewest = tuple(tuple(s.least for s in pipeline.stages) for pipeline in self.pipelines)
-            return ScalingResult(fewest, needs, (WHOLE,) * len(needs), None, None, reused, unreachable, False)
+            return ScalingResult(fewest, needs, (WHOLE,) * len(needs), None, None, reused, unreachable, owned)
         replicas = tuple(solution.units[self._part(m)] for m in range(len(needs)))
         # A pipeline by itself may shed less than its group.
         shed = tuple(
             max((WHOLE - n * WHOLE * WHOLE // need for n, need in pairs if need > n * WHOLE), default=0)
             for pairs in map(zip, replicas, needs)
         )
-        return ScalingResult(
-            replicas, needs, shed, solution.cost, solution.bound, reused, unreachable, keeps_own
-        )
+        return ScalingResult(replicas, needs, shed, solution.cost, solution.bound, reused, unreachable, owned)
 
     def binding(self, needed: Requirement, result: ScalingResult, m: int) -> list[str]:
         """What keeps a pipeline from being served in full: limits that are used up, and stages at their most."""
         units = [n for counts in result.replicas for n in counts]
-        wanted = [need for needs in result.needs for need in needs]
-        # What a thousandth more of the traffic can ask for.
-        steps = [_thousandth(need) if need > n * WHOLE else 0 for n, need in zip(units, wanted, strict=True)]
+        # What a thousandth more of the traffic can ask for, or a query's own tokens.
+        steps = [max(0, least - n) for at in range(len(result.needs)) for n, least in _least(result, at)]
         part = slice(None) if self._common else self._part(m)
         used, more = units @ self._usage, steps[part] @ self._usage[part]
         is_used_up = (more > 0) & (used + more > [resource.capacity for resource in self._resources])
@@ -176,10 +178,9 @@ class Scaler:
     def _lacking(self, needed: Requirement, result: ScalingResult, m: int) -> Iterator[tuple[int, int, int]]:
         """Stages that need more than they have, with what a thousandth more would take, and the most allowed."""
         _, most = self._allowed(needed.present, self._part(m))
-        counts = zip(result.replicas[m], result.needs[m], most.tolist(), strict=True)
-        for k, (n, need, high) in enumerate(counts):
-            if need > n * WHOLE:
-                yield k, n + _thousandth(need), high
+        for k, ((n, least), high) in enumerate(zip(_least(result, m), most.tolist(), strict=True)):
+            if least > n:
+                yield k, least, high
 
     def _part(self, m: int) -> slice:
         """Where the stages of a pipeline stand among all."""
@@ -321,6 +322,13 @@ class Scaler:
             if timed[m]
             for parent, child, delay in pipeline.edges
         )
+
+
+def _least(result: ScalingResult, m: int) -> Iterator[tuple[int, int]]:
+    """Replicas of each stage of a pipeline, and those with which a thousandth more is served, in time; or enough."""
+    owned = result.owned[m] or (1,) * len(result.needs[m])
+    for n, need, own in zip(result.replicas[m], result.needs[m], owned, strict=True):
+        yield n, max(own, n + _thousandth(need) if need > n * WHOLE else 1)
 
 
 def _thousandth(need: int) -> int:

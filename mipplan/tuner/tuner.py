@@ -17,9 +17,10 @@ from mipplan.replayer import check_plan
 from mipplan.result import Plan, check_laws
 from mipplan.trace import Trace
 from mipplan.tuner.conditions import Conditions
-from mipplan.tuner.requirements import DelayBudget, TuningStep, decide
+from mipplan.tuner.requirements import DelayBudget, decide
 from mipplan.tuner.scaling import UNLIMITED, PipelineShape, Scaler
 from mipplan.tuner.stages import Keep, StageScale, Tokens, eased, sample_waits_ns, stage_scales
+from mipplan.tuner.steps import TuningStep
 from mipplan.tuner.traffic import (
     LiveEnvelope,
     Situation,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 
 from benchmarks.tuner.lower_bound import least_usd
 from campaigns import campaign_size
+from mipplan.profiles import Profiles
 from mipplan.replayer import ReplicaSchedule, replay
 from mipplan.result import Plan
 from mipplan.trace import Trace
 from mipplan.tuner import simulate
-from mipplan.tuner.policies import Oracle, Setting
+from mipplan.tuner.policies import Newsvendor, Oracle, Setting
 from mipplan.tuner.policies.oracle import cheapest_cover, required_replicas
 from random_pipelines import random_case
 from tuned_plans import one_stage
@@ -54,15 +56,19 @@ def test_the_cheapest_cover_keeps_nothing_where_it_may_not() -> None:
 
 def test_replicas_that_a_period_requires_by_hand() -> None:
     # A replica serves 10/s. Twenty at once may be served within 0.5 s: 19 ahead of the last by 40/s at least.
-    plan = one_stage(1)
-    setting = Setting(plan, Trace.from_seconds([0.0, 1.0]), 0, NS, 0)
+    one, four = (Setting(one_stage(n), Trace.from_seconds([0.0, 1.0]), 0, NS, 0) for n in (1, 4))
     token_ns = np.concatenate([np.full(20, NS // 2), [2 * NS + NS // 2]])
-    assert required_replicas(setting, "only", token_ns, NS // 2).tolist() == [4, 1, 1]
+    assert required_replicas(four, "only", token_ns, NS // 2).tolist() == [4, 1, 1]
+    # The one that is there serves five until the period ends. The last of fifteen finds fourteen ahead.
+    assert required_replicas(one, "only", token_ns, NS // 2).tolist() == [1, 3, 1]
+    # If orders take a second more, five are left for the third period, in which another comes.
+    late = Setting(one_stage(1), Trace.from_seconds([0.0, 1.0]), 0, NS, NS)
+    assert required_replicas(late, "only", token_ns, NS // 2).tolist() == [1, 1, 1]
     # Within 2.1 s one replica does: nineteen take 1.9 s; half a second later 15 are left for the periods to come.
-    assert required_replicas(setting, "only", token_ns, 21 * NS // 10).tolist() == [1, 1, 1]
+    assert required_replicas(one, "only", token_ns, 21 * NS // 10).tolist() == [1, 1, 1]
     # Ten more in the next period find what is left.
     more = np.sort(np.concatenate([token_ns, np.full(10, NS + 1)]))
-    assert required_replicas(setting, "only", more, 21 * NS // 10).tolist() == [1, 2, 1]
+    assert required_replicas(one, "only", more, 21 * NS // 10).tolist() == [1, 2, 1]
 
 
 def random_schedules(plan: Plan, setting: Setting, rng: np.random.Generator) -> dict[str, ReplicaSchedule]:
@@ -124,3 +130,61 @@ def test_the_oracle_orders_ahead_and_starts_with_the_plan() -> None:
     assert schedule.replicas[0] == 1
     assert schedule.change_ns[0] == 15 * NS
     assert schedule.replicas[-1] == 1
+
+
+def test_the_oracle_knows_what_the_first_replicas_leave_behind() -> None:
+    """One replica serves 10/s, and 40/s come from the beginning: what is left until its order serves is work, too."""
+    trace = Trace.from_seconds(np.arange(0.0, 40.0, 0.025))
+    plan = one_stage(1, most=None)
+    run = simulate(Setting(plan, trace.slice(end_s=2.0), 0, NS, 2 * NS), trace, Oracle())
+    assert run.misses is not None
+    # Three seconds' queries are late, and those that find them.
+    assert run.miss_rate < 0.12
+    counts = run.schedules["only"].replicas
+    assert counts.max() > counts[-1] >= 4
+
+
+def test_bounds_and_limits_hold_for_the_oracle_as_for_everybody() -> None:
+    trace = Trace.from_seconds(np.arange(0.0, 20.0, 0.055))  # 18/s, of which a replica serves 10/s
+    sample = trace.slice(end_s=2.0)
+    for plan, least, most in (
+        (one_stage(1, most=2), 1, 2),
+        (one_stage(1, most=None, limit=3), 1, 3),
+        (one_stage(3, least=3, most=None), 3, None),
+    ):
+        for policy in (Oracle(), Newsvendor()):
+            run = simulate(Setting(plan, sample, 0, NS, NS), trace, policy)
+            counts = run.schedules["only"].replicas
+            assert counts.min() >= least
+            assert most is None or counts.max() <= most
+            assert counts.max() > counts.min() or most is None
+
+
+def test_what_is_granted_is_within_bounds_and_limits_and_takes_nothing_away() -> None:
+    """Against all that could be granted: in topological order each stage gets as much of its wish as there is."""
+    checked = 0
+    for number in range(campaign_size(quick=200, deep=4_000)):
+        rng = np.random.default_rng([83, number])
+        case = random_case(rng, max_stages=4)
+        limits = {name: int(rng.integers(4, 16)) for name in case.profiles.hardware if rng.random() < 0.6}
+        hardware = [replace(kind, limit=limits.get(name)) for name, kind in case.profiles.hardware.items()]
+        profiles = Profiles.from_parts(hardware, case.profiles.tables.values())
+        plan = Plan.from_choices(case.pipeline, profiles, case.choices, slo_s=1.0)
+        setting = Setting(plan, case.trace, 0, NS, 0)
+        held = dict(setting.replicas)
+        for _ in range(4):
+            wanted = {stage: int(rng.integers(0, 9)) for stage in held if rng.random() < 0.8}
+            made = setting.granted(held, wanted)
+            for name, limit in limits.items():  # which a plan of given choices may exceed
+                own = [stage for stage in made if plan.choices[stage].hardware == name]
+                assert sum(made[s] for s in own) <= max(limit, sum(held[s] for s in own))
+            for stage, count in made.items():
+                least, most = setting.bounds(stage)
+                wish = max(least, min(wanted.get(stage, held[stage]), most or 1 << 40))
+                assert count >= min(held[stage], wish)
+                assert count <= max(held[stage], wish)
+                if wish <= held[stage]:
+                    assert count == wish
+                checked += 1
+            held = made
+    assert checked > 500

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from fractions import Fraction
+from typing import Any
+
 import networkx as nx
 import numpy as np
 import pytest
 
 import mipplan as mp
+from campaigns import campaign_size, write_summary
 from mipplan.calculus import ArrivalCurve
 from mipplan.profiles import Hardware, LatencyTable, Profiles
-from tuner_cases import chain
+from oracle_scaling import slow_keeps
+from tuner_cases import bounded_case, chain, singles, with_objective
 
 
 def fan_out_plan() -> mp.Plan:
@@ -108,10 +114,7 @@ def test_shared_out_waits_are_shed_too(
     assert step.notes == (
         ()
         if share == 1
-        else (
-            f"{step.share:.1%} of the traffic can be served within the objective: h is used up",
-            "queries wait longer for their own tokens than that assumes: see the latency bound",
-        )
+        else (f"{step.share:.1%} of the traffic can be served within the objective: h is used up",)
     )
 
 
@@ -124,3 +127,79 @@ def test_an_objective_out_of_reach_is_told_from_limits() -> None:
         "no number of replicas keeps the objective: service times and delays alone"
     )
     assert (step.share, step.replan) == (1.0, True)
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "conditions", "replan", "why"),
+    [
+        (1, None, {}, True, "t4 is used up"),
+        (None, None, {"budget_usd_per_hour": 1.5}, True, "the budget is used up"),
+        (None, 1, {}, True, "b has the most replicas allowed (1)"),
+        # Another one may be ordered the next time.
+        (None, None, {"most_added": 0}, False, "b has the most replicas allowed (1)"),
+    ],
+)
+@pytest.mark.parametrize(("burst", "rate_rps"), [(1, 0.5), (3, 1.9)])
+def test_too_few_replicas_for_the_tokens_of_one_query_serve_nothing_in_time(
+    limit: int | None,
+    most: int | None,
+    conditions: dict[str, Any],
+    replan: bool,
+    why: str,
+    burst: int,
+    rate_rps: float,
+) -> None:
+    """Fifty tokens of 10 ms take one replica half a second; the objective is 300 ms, which two keep."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_node("a", model="a")
+    graph.add_node("b", model="b", replicas={"min": 1} if most is None else {"min": 1, "max": most})
+    graph.add_edge("a", "b", fanout=50)
+    tables = [
+        LatencyTable("a", "cpu", np.array([1]), np.array([5.0])),
+        LatencyTable("b", "t4", np.array([1]), np.array([10.0])),
+    ]
+    profiles = Profiles.from_parts([Hardware("cpu", 0.1), Hardware("t4", 1.0, limit=limit)], tables)
+    plan = mp.Plan.from_choices(
+        mp.Pipeline(graph), profiles, {"a": ("cpu", 1, 1), "b": ("t4", 1, 1)}, slo_s=0.3
+    )
+    tuner = mp.Tuner(plan, keep="objective", conditions=mp.Conditions(**conditions) if conditions else None)
+    step = tuner.retune(traffic=ArrivalCurve.token_bucket(burst, rate_rps))
+    assert (dict(step.replicas), step.share, step.replan) == ({"a": 1, "b": 1}, 0.0, replan)
+    assert step.notes == (
+        f"0.0% of the traffic can be served within the objective: {why}",
+        "a query's own tokens alone take too long with these replicas: see the latency bound",
+    )
+    free = mp.Tuner(plan, keep="objective").retune(traffic=ArrivalCurve.token_bucket(1, 0.5))
+    if limit is None and most is None:
+        assert (free.share, free.replan, free.notes) == (1.0, False, ())
+
+
+def test_whoever_admits_the_share_that_is_stated_keeps_the_objective() -> None:
+    """Random pipelines, fan-outs among them, under limits, budgets and paces, against the bound as it is written."""
+    seen: Counter[str] = Counter()
+    for number in range(campaign_size(quick=150, deep=3_000)):
+        rng = np.random.default_rng([104, number])
+        case, curve = bounded_case(rng, max_stages=3)
+        plan = with_objective(case, curve, rng)
+        kind = rng.choice(["limits", "budget", "pace"])
+        given: dict[str, Any] = {
+            "limits": {"limits": {"h": int(rng.integers(1, 9))}},
+            "budget": {
+                "budget_usd_per_hour": (plan.usd_per_hour or 0.0) * float(rng.choice([0.5, 1.0, 2.0]))
+            },
+            "pace": {"most_added": int(rng.integers(0, 3)), "most_removed": int(rng.integers(0, 3))},
+        }[str(kind)]
+        step = mp.Tuner(plan, keep="objective", conditions=mp.Conditions(**given)).retune(traffic=curve)
+        if any(note.startswith("no number of replicas") for note in step.notes):
+            seen["out of reach"] += 1
+            continue
+        share = Fraction(step.share).limit_denominator(1000)
+        buckets = [
+            (1 + share * (Fraction(burst) - 1), share * Fraction(rate)) for burst, rate in curve.buckets
+        ]
+        if share > 0:
+            assert slow_keeps(case.pipeline, singles(case), step.replicas, buckets, plan.slo_ns), number
+        seen["all" if share == 1 else "some" if share else "none"] += 1
+        assert bool(step.notes) == (share < 1)
+    assert min(seen["all"], seen["some"], seen["none"]) > 3, seen
+    write_summary("tuner_shares", dict(seen))

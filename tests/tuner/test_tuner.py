@@ -21,10 +21,9 @@ from mipplan.certificate import plan_services
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.result import Plan
 from mipplan.tuner.stages import Tokens
-from oracle_envelope import SlowService
 from oracle_scaling import slow_cheapest, slow_keeps
 from random_pipelines import Case
-from tuner_cases import bounded_case, chain, with_objective
+from tuner_cases import bounded_case, chain, singles, with_objective
 
 MOST = 5
 
@@ -41,13 +40,6 @@ def priced(case: Case, rng: np.random.Generator) -> Case:
         tables.append(LatencyTable(model, name, table.batch, table.latency_ms))
     choices = {stage: (names[stage], b, n) for stage, (_, b, n) in case.choices.items()}
     return case._replace(profiles=Profiles.from_parts(hardware, tables), choices=choices)
-
-
-def singles(case: Case) -> dict[str, SlowService]:
-    services = plan_services(
-        case._replace(choices={s: (h, b, 1) for s, (h, b, _) in case.choices.items()}).plan()
-    )
-    return {s: SlowService(v.latency_ns, Fraction(v.tokens, v.period_ns)) for s, v in services.items()}
 
 
 def test_counts_are_the_cheapest_that_keep_the_envelope_bound() -> None:

@@ -119,6 +119,40 @@ class Setting:
         """The plan's."""
         return {stage: self.plan.choices[stage].replicas for stage in self.stages}
 
+    def bounds(self, stage: str) -> tuple[int, int | None]:
+        """Fewest and most replicas that a stage may be told to have; None: as many as there are devices.
+
+        A plan of given choices may start outside: it is not forced in, but kept from going further out.
+        """
+        own, planned = self.plan.pipeline.stages[stage], self.replicas[stage]
+        return min(max(1, own.replicas_min), planned), own.replicas_max and max(own.replicas_max, planned)
+
+    def granted(self, held: Mapping[str, int], wanted: Mapping[str, int]) -> dict[str, int]:
+        """Replicas of all stages after a command, given what they have and what is wanted.
+
+        A wish beyond a stage's bounds, or beyond what its hardware type has left, is granted as far as possible.
+        Stages are granted theirs in topological order, and what others give back at the same time is there already.
+        """
+        within = {}
+        for stage, present in held.items():
+            least, most = self.bounds(stage)
+            count = max(least, wanted.get(stage, present))
+            within[stage] = count if most is None else min(count, most)
+        # Nobody loses what it has and wants to keep.
+        made = {stage: min(count, held[stage]) for stage, count in within.items()}
+        left = {
+            name: math.inf if kind.limit is None else kind.limit
+            for name, kind in self.plan.profiles.hardware.items()
+        }
+        for stage, count in made.items():
+            left[self.plan.choices[stage].hardware] -= count
+        for stage, count in within.items():
+            hardware = self.plan.choices[stage].hardware
+            more = int(max(0, min(count - made[stage], left[hardware])))
+            left[hardware] -= more
+            made[stage] += more
+        return made
+
     @cached_property
     def tokens_per_query(self) -> dict[str, float]:
         """Mean number of tokens of a query, in the sample."""

@@ -24,7 +24,7 @@ from mipplan.tuner.policies.base import (
 )
 from mipplan.tuner.policies.capacity import miss_rate_with
 from mipplan.tuner.policies.forecast import Forecast, ForecastRule
-from mipplan.tuner.requirements import TuningStep
+from mipplan.tuner.steps import TuningStep
 from mipplan.tuner.tuner import Tuner
 
 

@@ -28,6 +28,8 @@ class OracleParams:
 
 
 _PARAMS = OracleParams()
+#: Where nothing bounds a stage, no period needs so many replicas.
+_MANY = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,11 @@ class Oracle(Parameters):
     For every control period and stage the least number of replicas r is found with which all tokens of that period keep
     their share of a latency target, at a server of constant rate that inherits the backlog (`required_replicas`).
     Of all schedules with at least r active replicas the cheapest is taken, exactly (`cheapest_cover`), with every order
-    placed one activation delay ahead; until the first instant of control the plan's replicas are there, as for
-    everybody. The target is the multiple of the objective that makes the cheapest schedule under which, in replay
-    (oldest first, whatever the run's discipline), at most `miss_rate` of the queries more miss the objective than under
-    any of these: some cannot be helped, before the first order can serve.
+    placed one activation delay ahead; until the first order can serve there are at most the plan's replicas, and
+    afterwards what bounds and device limits grant, as for everybody. The target is the multiple of the objective that
+    makes the cheapest schedule under which, in replay (oldest first, whatever the run's discipline), at most
+    `miss_rate` of the queries more miss the objective than under any of these: some cannot be helped, before the first
+    order can serve.
 
     So it is no proven optimum.
     """
@@ -60,39 +63,63 @@ class Oracle(Parameters):
             target_ns = round(factor * setting.plan.slo_ns)
             if target_ns <= max(spent_ns.values()):
                 continue
-            made = {}
+            wanted = {}
             for stage, tokens in workload.stages.items():
                 slack_ns = target_ns - spent_ns[stage]
                 required = required_replicas(setting, stage, workload.ingress_ns[tokens.query], slack_ns)
-                made[stage] = _schedule(setting, required, setting.replicas[stage])
+                wanted[stage] = _commands(setting, required, setting.replicas[stage])
+            made = _schedules(setting, wanted)
             result = replay(setting.plan, trace, schedule=made, seed=seed)
             found.append((result.miss_rate(setting.plan.slo_s), result.usd, made))
             if found[-1][0] > found[0][0] + _PARAMS.hopeless * self.miss_rate:
                 break
         if not found:
-            return {stage: _schedule(setting, np.array([n]), n) for stage, n in setting.replicas.items()}
+            return _schedules(setting, {stage: np.array([n]) for stage, n in setting.replicas.items()})
         fewest = min(missed for missed, _, _ in found)
         kept = [(usd, missed, made) for missed, usd, made in found if missed <= fewest + self.miss_rate]
         return min(kept, key=lambda one: one[:2])[2]
 
 
-def _schedule(setting: Setting, required: Int64, planned: int) -> ReplicaSchedule:
-    """Commands that make these counts active when they are needed, each order one delay ahead."""
-    lead = -(-setting.delay_ns // setting.period_ns)
+def _lead(setting: Setting) -> int:
+    """Control periods from an order to the replicas it makes active, rounded up."""
+    return -(-setting.delay_ns // setting.period_ns)
+
+
+def _commands(setting: Setting, required: Int64, planned: int) -> Int64:
+    """What to be told to have in each period, so that these counts are active when they are needed, shape (t,)."""
+    lead = _lead(setting)
     cover = cheapest_cover(required, lead, planned)
     # What is active now must have been commanded throughout the delay before.
     padded = np.concatenate([cover, np.full(lead, cover[-1])])
-    commanded = np.max([padded[shift : shift + cover.size] for shift in range(lead + 1)], axis=0)
+    commanded: Int64 = np.max([padded[shift : shift + cover.size] for shift in range(lead + 1)], axis=0)
     commanded[0] = planned
-    changes = np.flatnonzero(np.diff(commanded)) + 1
-    instants = setting.start_ns + setting.period_ns * changes.astype(np.int64)
-    return ReplicaSchedule(instants, commanded[np.concatenate([[0], changes])], setting.delay_ns)
+    return commanded
+
+
+def _schedules(setting: Setting, wanted: Mapping[str, Int64]) -> dict[str, ReplicaSchedule]:
+    """Commands of all stages, period by period, as far as bounds and device limits grant them."""
+    periods = max(counts.size for counts in wanted.values())
+    every = {s: np.append(n, np.full(periods - n.size, n[-1])) for s, n in wanted.items()}
+    held, granted = {stage: int(counts[0]) for stage, counts in every.items()}, []
+    for asked in zip(*(counts.tolist() for counts in every.values()), strict=True):
+        if asked != tuple(held.values()):
+            held = setting.granted(held, dict(zip(every, asked, strict=True)))
+        granted.append(tuple(held.values()))
+    made = {}
+    for stage, commanded in zip(every, np.array(granted, dtype=np.int64).T, strict=True):
+        changes = np.flatnonzero(np.diff(commanded)) + 1
+        instants = setting.start_ns + setting.period_ns * changes.astype(np.int64)
+        counts = commanded[np.concatenate([[0], changes])]
+        made[stage] = ReplicaSchedule(instants, counts, setting.delay_ns)
+    return made
 
 
 def required_replicas(setting: Setting, stage: str, token_ns: Int64, slack_ns: int) -> Int64:
     """Least replicas in each control period, forward in time: no token may find more than a slack of work, shape (t,).
 
-    `token_ns` holds the ingress of the tokens' queries, non-decreasing, shape (k,); the slack is positive.
+    As far as a stage may have them: until the first order can serve the plan's at most, and then those within its
+    bounds. Where these are too few, what they leave is there in the next period. `token_ns` holds the ingress of the
+    tokens' queries, non-decreasing, shape (k,); the slack is positive.
     """
     last_ns = int(token_ns[-1]) if token_ns.size else setting.start_ns
     periods = max(1, -(-(last_ns + 1 - setting.start_ns) // setting.period_ns))
@@ -100,23 +127,33 @@ def required_replicas(setting: Setting, stage: str, token_ns: Int64, slack_ns: i
     cuts = np.searchsorted(token_ns, edges)
     rate = setting.replica_rate_rps[stage] / NS_PER_S
     required = np.ones(periods, dtype=np.int64)
-    backlog = 0.0
+    backlog, planned, first = 0.0, setting.replicas[stage], 1 + _lead(setting)
+    least, most = setting.bounds(stage)
     for number in range(periods):
         since = (token_ns[cuts[number] : cuts[number + 1]] - edges[number]).astype(np.float64)
-        required[number], backlog = _least(backlog, since, rate, slack_ns, setting.period_ns)
+        within = (least if number else planned, planned if number < first else most)
+        required[number], backlog = _least(backlog, since, rate, slack_ns, setting.period_ns, within)
     return required
 
 
-def _least(backlog: float, since: Float64, rate: float, slack_ns: int, length_ns: int) -> tuple[int, float]:
-    """Least replicas of a rate for one period, and the tokens left at its end."""
-    low = high = max(1, math.ceil(backlog / (rate * slack_ns)))
+def _least(
+    backlog: float,
+    since: Float64,
+    rate: float,
+    slack_ns: int,
+    length_ns: int,
+    within: tuple[int, int | None],
+) -> tuple[int, float]:
+    """Least replicas of a rate for one period, of those within bounds, and the tokens left at its end."""
+    least, most = within[0], within[1] or _MANY
 
     def suffice(count: int) -> bool:
         return _work(backlog, since, count * rate, length_ns)[0] <= count * rate * slack_ns
 
-    while not suffice(high):
-        low, high = high + 1, 2 * high
-    count = first_true(low, high, suffice)
+    low = high = min(most, max(least, math.ceil(backlog / (rate * slack_ns))))
+    while high < most and not suffice(high):
+        low, high = high + 1, min(most, 2 * high)
+    count = first_true(low, high, lambda n: n == most or suffice(n))
     return count, _work(backlog, since, count * rate, length_ns)[1]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +16,7 @@ class ReplicaState:
     """Commands so far, stage by stage; the plan's replicas are there, and active, from the beginning."""
 
     def __init__(self, setting: Setting) -> None:
-        self._plan, self._delay_ns = setting.plan, setting.delay_ns
+        self._setting, self._delay_ns = setting, setting.delay_ns
         self.replicas: dict[str, int] = dict(setting.replicas)
         self._change_ns: dict[str, list[int]] = {stage: [] for stage in self.replicas}
         self._counts: dict[str, list[int]] = {stage: [count] for stage, count in self.replicas.items()}
@@ -25,40 +24,19 @@ class ReplicaState:
     def command(self, now_ns: int, wanted: Mapping[str, int]) -> int:
         """Change counts from `now_ns` on, later than every command before; until when capacities stay what they were.
 
-        A wish beyond the stage's bounds, or beyond what its hardware type has left, is granted as far as possible.
-        Stages are granted theirs in topological order, and what others give back at the same time is there already.
+        What is wanted is granted within bounds and limits (`Setting.granted`).
         """
         if all(wanted.get(stage, count) == count for stage, count in self.replicas.items()):
             return NEVER
         same_ns = NEVER
-        within = {
-            stage: self._within(stage, wanted.get(stage, count)) for stage, count in self.replicas.items()
-        }
-        # Nobody loses what it has and wants to keep.
-        held = {stage: min(count, self.replicas[stage]) for stage, count in within.items()}
-        hardware = {stage: self._plan.choices[stage].hardware for stage in within}
-        kinds = self._plan.profiles.hardware
-        left = {name: math.inf if kind.limit is None else kind.limit for name, kind in kinds.items()}
-        for stage, count in held.items():
-            left[hardware[stage]] -= count
-        for stage, count in within.items():
-            more = int(max(0, min(count - held[stage], left[hardware[stage]])))
-            left[hardware[stage]] -= more
-            if held[stage] + more != self.replicas[stage]:
-                rises = held[stage] + more > self.replicas[stage]
+        for stage, count in self._setting.granted(self.replicas, wanted).items():
+            if count != self.replicas[stage]:
+                rises = count > self.replicas[stage]
                 same_ns = min(same_ns, now_ns + self._delay_ns if rises else now_ns)
-                self.replicas[stage] = held[stage] + more
+                self.replicas[stage] = count
                 self._change_ns[stage].append(now_ns)
-                self._counts[stage].append(self.replicas[stage])
+                self._counts[stage].append(count)
         return same_ns
-
-    def _within(self, stage: str, count: int) -> int:
-        bounds = self._plan.pipeline.stages[stage]
-        least, most = max(1, bounds.replicas_min), bounds.replicas_max
-        # A plan of given choices may start outside: it is not forced in, but kept from going further out.
-        planned = self._counts[stage][0]
-        least, most = min(least, planned), most and max(most, planned)
-        return max(least, count if most is None else min(count, most))
 
     def capacities(self, since_ns: int) -> dict[str, Capacity]:
         """What may be busy from `since_ns` on, as far as commanded; not valid before."""
