@@ -87,11 +87,26 @@ def positions_text(positions: Positions) -> str:
 
 
 def seconds_column_to_ns(seconds: ArrayLike) -> Int64:
-    """Round float seconds, shape (n,), to the nearest nanoseconds; refuse what is not below ten years."""
+    """Round float seconds, shape (n,), to the nearest nanoseconds; refuse what is not below ten years.
+
+    Durations (``timedelta64``) are converted by their unit. Dates, texts and masked values are refused: as bare numbers
+    they would be something else.
+    """
+    given = array_of(seconds)
+    if given.dtype.kind == "m":
+        return _durations_to_ns(given)
+    is_numeric = given.dtype.kind in "iuf" or (
+        given.dtype.kind == "O" and not any(isinstance(value, str | bytes) for value in given.flat)
+    )
     try:
-        values = np.asarray(seconds, dtype=np.float64)
+        values = np.asarray(given, dtype=np.float64) if is_numeric else None
     except (TypeError, ValueError):
-        raise InputError.one("arrival_s", f"expected numbers, found {shown(seconds)}") from None
+        values = None
+    if values is None:
+        raise InputError.one("arrival_s", f"expected numbers or durations, found {shown(seconds)}")
+    if isinstance(seconds, np.ma.MaskedArray) and np.ma.is_masked(seconds):
+        message = f"masked at position {positions_text(np.flatnonzero(np.ma.getmaskarray(seconds)))}"
+        raise InputError.one("arrival_s", message)
     if values.ndim != 1:
         raise InputError.one("arrival_s", f"expected one dimension, found shape {values.shape}")
     bad = np.flatnonzero(~(np.abs(values) <= MAX_DURATION_NS / NS_PER_S))
@@ -99,6 +114,16 @@ def seconds_column_to_ns(seconds: ArrayLike) -> Int64:
         message = f"not a finite time below ten years at position {positions_text(bad)}"
         raise InputError.one("arrival_s", message)
     return np.rint(values * NS_PER_S).astype(np.int64)
+
+
+def _durations_to_ns(durations: NDArray[Any]) -> Int64:
+    """Return durations of any unit of fixed length, shape (n,), in whole nanoseconds."""
+    if np.datetime_data(durations.dtype)[0] in ("generic", "Y", "M"):
+        raise InputError.one(
+            "arrival_s", f"expected durations in weeks or a shorter unit, found {durations.dtype}"
+        )
+    seconds = seconds_column_to_ns(durations / np.timedelta64(1, "s"))  # checks them; a float is not exact
+    return durations.astype("timedelta64[ns]").astype(np.int64) if seconds.size else seconds
 
 
 def checked_chunks(pieces: Iterable[object], size: int, origin: str = "source") -> Iterator[Int64]:

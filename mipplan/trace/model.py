@@ -274,7 +274,7 @@ class Trace:
 
     @classmethod
     def from_seconds(cls, arrival_s: ArrayLike, name: str = "trace", note: str = "") -> Trace:
-        """Make a trace from seconds, shape (n,), rounded to the nearest nanosecond."""
+        """Make a trace from seconds, or durations (``timedelta64``), shape (n,), rounded to the nearest nanosecond."""
         return cls(seconds_column_to_ns(arrival_s), name, note)
 
     @classmethod

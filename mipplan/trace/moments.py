@@ -137,7 +137,7 @@ def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> tuple[Int64, int 
     else:
         raise InputError.one("data", f"expected a pandas Series or DataFrame, found {shown(data)}")
     if pd.api.types.is_timedelta64_dtype(times.dtype):
-        times = times.dt.total_seconds()
+        return seconds_column_to_ns(times.to_numpy()), None
     if not pd.api.types.is_datetime64_any_dtype(times.dtype):
         numbers = pd.to_numeric(times, errors="coerce").to_numpy(dtype=np.float64)
         seconds, zero_ns = numbers / per_s, None

@@ -8,6 +8,7 @@ import struct
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,6 +110,39 @@ def test_several_faults_of_an_array_come_together() -> None:
 def test_seconds_that_are_no_trace(values: Any) -> None:
     with pytest.raises(InputError):
         Trace.from_seconds(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["1", "2"], "expected numbers or durations"),
+        (np.array(["1", "2"], dtype=object), "expected numbers or durations"),
+        ([False, True], "expected numbers or durations"),
+        (np.array(["1970-01-02", "1970-01-03"], "datetime64[ms]"), "expected numbers or durations"),
+        (np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0]), r"masked at position 1 \(1 in all\)"),
+        (np.array([1, 2], "timedelta64[Y]"), "expected durations in weeks or a shorter unit"),
+        (np.array([1, 2], "timedelta64"), "expected durations in weeks or a shorter unit"),
+        (np.array([1, "NaT"], "timedelta64[s]"), "not a finite time below ten years at position 1"),
+        (np.array([1, 2**40], "timedelta64[s]"), "not a finite time below ten years at position 1"),
+    ],
+)
+def test_what_is_no_number_of_seconds_is_told(values: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Trace.from_seconds(values)
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=2, max_size=6).map(sorted))
+def test_durations_are_converted_by_their_unit_exactly(ticks: list[int]) -> None:
+    for unit, ns in {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9}.items():
+        expected = [tick * ns for tick in ticks]
+        durations = np.array(ticks, f"timedelta64[{unit}]")
+        assert Trace.from_seconds(durations).arrival_ns.tolist() == expected
+        if unit != "m":
+            series = pd.Series(durations)
+            assert Trace.from_seconds(series).arrival_ns.tolist() == expected
+            for column in ("arrival_s", "arrival_ms"):
+                table = pd.DataFrame({column: series})
+                assert Trace.from_pandas(table).arrival_ns.tolist() == expected
 
 
 def test_unusable_name() -> None:
