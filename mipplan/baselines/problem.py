@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from mipplan.certificate import certified_figures
-from mipplan.core import FieldOf, InputError, LongestPaths, check_all, shown
+from mipplan.core import FieldOf, InputError, LongestPaths, check_all, check_kinds, shown
 from mipplan.options import Configuration, Family, Option, check_names, check_span, find_families, limits_of
 from mipplan.pipeline import Dispatch, Pipeline, are_timed, pinned
 from mipplan.profiles import Profiles
@@ -145,7 +145,9 @@ def pose(
 
     Raises `InputError` listing every bad argument.
     """
-    started, pipeline = time.monotonic(), pinned(pipeline)
+    started = time.monotonic()
+    check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles))
+    pipeline = pinned(pipeline)
     check_all(
         lambda: resolve_objective(pipeline, slo_s, quantile, seed),
         lambda: check_names(pipeline, profiles),

@@ -114,7 +114,7 @@ def check_curve(envelope: object, is_kept: bool) -> None:
     Raises `InputError`.
     """
     if not is_kept:
-        raise InputError.one("envelope", 'goes with guarantee="envelope" only')
+        raise InputError.one("envelope", "goes with the guarantee envelope only")
     if not isinstance(envelope, ArrivalCurve):
         raise InputError.one("envelope", f"expected an ArrivalCurve, found {type(envelope).__name__}")
     if envelope.just_after(0.0) < 1.0:

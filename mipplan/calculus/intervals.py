@@ -166,8 +166,9 @@ class DispatchProblem:
     def coarse_ns(self) -> Int64:
         """A bound on dispatches by the [lemma (service)][lemma-service]; by the one on sources where that applies."""
         latest_ns = np.maximum.accumulate(self.arrivals.latest_ns)
-        rows = -(-self.tokens // self.slots)
-        padded = np.pad(latest_ns, (0, rows * self.slots - self.tokens), mode="edge").reshape(rows, -1)
+        slots = max(1, min(self.slots, self.tokens))  # a plan may have more replicas than memory holds
+        rows = -(-self.tokens // slots)
+        padded = np.pad(latest_ns, (0, rows * slots - self.tokens), mode="edge").reshape(rows, -1)
         worked = np.arange(rows, dtype=np.int64)[:, np.newaxis] * np.int64(self.period_ns)
         start_ns: Int64 = (np.maximum.accumulate(padded - worked, axis=0) + worked).ravel()[: self.tokens]
         is_in_order = self.is_source and self.batch == 1 and self.runs.is_settled

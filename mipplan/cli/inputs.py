@@ -328,7 +328,7 @@ def check_out(flag: str, out: Path | None, endings: tuple[str, ...] = ()) -> Non
         return
     problem = output_problem(out)
     if endings and out.suffix.lower() not in endings:
-        problem = f"expected a name that ends in {', '.join(endings[:-1])} or {endings[-1]}"
+        problem = f"expected a name that ends in {', '.join(endings[:-1]) + ' or ' if endings[1:] else ''}{endings[-1]}"
     if problem is not None:
         raise InputError.one(f"{flag} {out}", problem)
 

@@ -24,6 +24,18 @@ def accuracy_of(text: str | None, budget: float | None) -> Any:
     return check_accuracy(inputs.share_of("--accuracy", text), "--accuracy")
 
 
+def check_one_quantile(quantile: float | None, slo: str | None) -> None:
+    """Refuse a quantile that is none, and one beside those that ``--slo`` states; raises `InputError`."""
+    from mipplan.core import check_quantile
+
+    if quantile is not None:
+        check_quantile(quantile)
+    if quantile is not None and "=" in (slo or ""):
+        raise InputError.one(
+            "--quantile", "--slo states quantiles already: name them there, or here with one limit"
+        )
+
+
 def energy_of(
     told: bool, most_w: float | None, usd: str | None, gco2: str | None, tonne: float | None
 ) -> mp.EnergyTerms | None:
@@ -91,7 +103,7 @@ def read(
     What only some commands have stands behind the star. Raises `InputError` with every fault, those found before
     among them.
     """
-    from mipplan.core import check_one_of, check_quantile, check_seed
+    from mipplan.core import check_one_of, check_seed
     from mipplan.pipeline import Discipline
     from mipplan.planner import check_search, check_theorem, check_tomorrow
     from mipplan.result import check_laws
@@ -120,7 +132,7 @@ def read(
     drifting = faults.take(lambda: inputs.share_of("--drift", drift))
     covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
     terms = faults.take(lambda: energy_of(energy, max_power, usd_per_kwh, gco2_per_kwh, usd_per_tonne))
-    faults.take(lambda: None if quantile is None else check_quantile(quantile))
+    faults.take(lambda: check_one_quantile(quantile, slo))
     faults.take(lambda: check_seed(seed))
     faults.take(
         lambda: check_search(

@@ -23,7 +23,15 @@ from typing import TYPE_CHECKING, Literal, Self, TextIO, TypeVar
 import typer
 
 from mipplan import reporting
-from mipplan.core import NS_PER_S, Fault, Faults, InputError, NoPlanError, SolverError, suggestion
+from mipplan.core import (
+    NS_PER_S,
+    Fault,
+    Faults,
+    InputError,
+    NoPlanError,
+    SolverError,
+    suggestion,
+)
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -58,7 +66,7 @@ class Session:
 
     def __init__(self, context: typer.Context, as_json: bool) -> None:
         self.as_json = as_json
-        self.exit_code = EXIT_DONE
+        self.exit_code, self._interrupts = EXIT_DONE, list[int]()
         self._options, self._limit = _options(context), context.params.get("time_limit")
 
     def __enter__(self) -> Self:
@@ -97,6 +105,11 @@ class Session:
         """Choose the exit code by whether anything was found, else by whether it is proven that there is nothing."""
         self.exit_code = EXIT_DONE if is_found else EXIT_NOT_MET if is_proven else EXIT_NO_ANSWER
 
+    def answer_in_part(self) -> None:
+        """Say by the exit code that Ctrl-C came while progress was shown, if it did: what is shown is not all."""
+        if self._interrupts:
+            self.exit_code = EXIT_INTERRUPTED
+
     @staticmethod
     def _render(console: Console, report: DocumentT, render: Callable[[Console, DocumentT], None]) -> None:
         """Print for people; lines that are not wrapped without the blanks that would fill a table's last column."""
@@ -115,12 +128,15 @@ class Session:
         On a terminal that is one changing line; elsewhere one every two seconds at most, or with `as_log` one for each
         step.
         """
+        from mipplan.core import interrupts_seen
+
         pace = Pace(self._limit)
-        if sys.stderr is None or not sys.stderr.isatty():
-            yield _echo_progress if as_log else pace.log
-            return
-        with _console(sys.stderr).status(pace):
-            yield partial(setattr, pace, "line")
+        with interrupts_seen() as self._interrupts:
+            if sys.stderr is None or not sys.stderr.isatty():
+                yield _echo_progress if as_log else pace.log
+                return
+            with _console(sys.stderr).status(pace):
+                yield partial(setattr, pace, "line")
 
     def _failed(self, error: BaseException) -> int | None:
         """Say what went wrong and return the exit code for it; None for a defect of ours."""
@@ -163,12 +179,19 @@ class Session:
 
 
 def _options(context: typer.Context) -> dict[str, str]:
-    """Options of a command by what the library calls these arguments: the same, with a unit where they have one."""
-    flags = {
-        option.name: option.opts[0]
-        for option in context.command.params
-        if option.param_type_name == "option" and option.name is not None and option.name not in _FILES
-    }
+    """Options of a command by what the library calls these arguments: the same, with a unit where they have one.
+
+    What a configuration file says of an option is told as its key there: nobody typed the option.
+    """
+    flags, keys = dict[str, str](), dict[str, str]()
+    for option in context.command.params:
+        if option.param_type_name == "option" and option.name is not None:
+            flag = option.opts[0]
+            if getattr(context.get_parameter_source(option.name), "name", "") == "DEFAULT_MAP":
+                file = config_file(context.find_root().params.get("config"))
+                keys[flag] = f"{file}: {context.command.name}.{flag.removeprefix('--')}"
+            if option.name not in _FILES:
+                flags[option.name] = keys.get(flag, flag)
     timed = {f"{name}_s": flag for name, flag in flags.items()}
     priced = {f"energy.{name}": flag for name, flag in flags.items()}
     others = {
@@ -183,7 +206,8 @@ def _options(context: typer.Context) -> dict[str, str]:
         "worth_usd": "--worth",
         "Newsvendor.worth_usd": "--worth",
     }
-    return flags | timed | priced | others
+    told = flags | timed | priced | others
+    return {name: keys.get(flag, flag) for name, flag in told.items()} | keys
 
 
 class Pace:
@@ -266,6 +290,12 @@ def _console(stream: TextIO | None) -> Console:
 
 #: Read from the folder that a command runs in, unless --config or the environment names another file.
 CONFIG_FILE, CONFIG_VARIABLE = "mipplan.toml", "MIPPLAN_CONFIG"
+_NOT_HERE = "cannot be set here, since programs that read the output rely on it: say --json"
+
+
+def config_file(given: Path | None) -> Path:
+    """The configuration file: that given, else that of the environment, else the one of this folder."""
+    return given or Path(os.environ.get(CONFIG_VARIABLE) or CONFIG_FILE)
 
 
 def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[str, object]]:
@@ -278,9 +308,8 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
     """
     import tomllib
 
-    named = given or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
-    file = named or Path(CONFIG_FILE)
-    if named is None and not file.is_file():
+    file = config_file(given)
+    if not file.is_file() and not (given or os.environ.get(CONFIG_VARIABLE)):
         return {}
     from mipplan.documents import decode_text, read_bytes
 
@@ -301,14 +330,18 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
     everywhere = {key: value for key, value in content.items() if not isinstance(value, dict)}
     known, faults = sorted({flag for flags in options.values() for flag in flags}), Faults()
     for key in everywhere:
-        if key not in known:
+        if key == "json":
+            faults.add(Fault(f"{file}: json", _NOT_HERE))
+        elif key not in known:
             faults.add(Fault(f"{file}: {key}", f"no command has such an option{suggestion(key, known)}"))
     for command, section in content.items():
         if isinstance(section, dict) and command not in options:
             faults.add(Fault(f"{file}: {command}", f"there is no such command{suggestion(command, options)}"))
         elif isinstance(section, dict):
             for key in section:
-                if key not in options[command]:
+                if key == "json":
+                    faults.add(Fault(f"{file}: {command}.json", _NOT_HERE))
+                elif key not in options[command]:
                     hint = suggestion(key, options[command])
                     faults.add(Fault(f"{file}: {command}.{key}", f"the command has no such option{hint}"))
     faults.check()

@@ -17,6 +17,7 @@ from mipplan.core import (
     InputError,
     Report,
     check_all,
+    check_kinds,
     check_one_of,
     check_seed,
     check_time_limit,
@@ -118,6 +119,7 @@ def compare(
     SolverUnavailableError
         If there is no solver for the certified plan.
     """
+    check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles))
     check_all(
         lambda: resolve_objective(pipeline, slo_s, quantile, seed, per_s=per_s, share=share),
         lambda: check_rules(split, discipline, planners, seed, seeds, time_limit_s, draws),

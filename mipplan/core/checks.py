@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.core.errors import InputError
+from mipplan.core.errors import Fault, InputError
 from mipplan.core.units import NS_PER_S, dollars_to_microdollars, seconds_to_ns
 from mipplan.core.wording import shown
 
@@ -96,6 +96,23 @@ def split_url(text: object) -> SplitResult | None:
     except ValueError:  # no such port, or brackets that do not close
         return None
     return parts if is_known else None
+
+
+def check_kinds(**given: tuple[object, type]) -> None:
+    """Refuse arguments that are none of their kind, such as the name of a file in place of what it holds.
+
+    Raises `InputError` listing all.
+    """
+    InputError.raise_if(
+        Fault(
+            place, f"expected a {kind.__name__}, found {shown(value)}; {kind.__name__}.{how}(…) reads a file"
+        )
+        for place, (value, kind) in given.items()
+        for how in [
+            "load" if hasattr(kind, "load") else "read"
+        ]  # plans are loaded, what people write is read
+        if not isinstance(value, kind)
+    )
 
 
 def check_one_of(

@@ -311,7 +311,7 @@ class Slo:
                 raise InputError.one("per_s", f"expected a positive number of seconds, found {shown(per_s)}")
         kept = (1.0 if per_ns is None else self.share) if share is None else share
         if per_ns is None and kept != 1.0:
-            raise InputError.one("share", "is of windows: say how long they are by per_s")
+            raise InputError.one("share", "is of windows, and it is not said how long they are (per)")
         return replace(self, per_ns=per_ns, share=kept)
 
     def to_document(self, limit_ns: int) -> object:

@@ -10,7 +10,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from mipplan.core import InputError, suggestion
+from mipplan.core import InputError, shown, suggestion
 
 AnyPath = str | os.PathLike[str]
 
@@ -34,13 +34,20 @@ def read_bytes(path: AnyPath, *, limit: int = MAX_DOCUMENT_BYTES) -> bytes:
     return data
 
 
+def check_path(path: AnyPath) -> AnyPath:
+    """Return what may name a file; raises `InputError` if it is something else."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError.one("file", f"expected a name or a path, found {shown(path)}")
+    return path
+
+
 def open_file(path: AnyPath) -> BufferedReader:
     """Open a file, or a pipe such as a shell's ``<(…)``, for reading.
 
     Raises `InputError` if there is no such file (with the closest name in that folder), it is a folder or a
     device, or it cannot be opened.
     """
-    place = os.fspath(path)
+    place = os.fspath(check_path(path))
     if not place:
         raise InputError.one("file", "the name of a file is empty")
     try:

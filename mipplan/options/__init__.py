@@ -22,7 +22,7 @@ from mipplan.options.families import (
     limits_of,
     trace_demand,
 )
-from mipplan.options.statement import time_cost_problem
+from mipplan.options.statement import resolve_discipline, time_cost_problem
 from mipplan.options.table import (
     StageOptions,
     build_problem,
@@ -60,6 +60,7 @@ __all__ = [
     "limits_of",
     "require_accuracy",
     "require_power",
+    "resolve_discipline",
     "tabulate",
     "time_cost_problem",
     "trace_demand",

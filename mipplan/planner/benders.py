@@ -158,8 +158,9 @@ class PlanSearch:
                 if self._enumerate():
                     return self._exhausted()
                 cost = "none yet" if self._best is None else f"{self._best.cost / 1e6:.4f} $/h"
-                proven = f"no plan below {self._lower_bound / 1e6:.4f} $/h"
-                self._method.limits.report(f"round {self._rounds}: {proven}, best certified {cost}")
+                # What the few options cost that decide whether there is any plan bounds no plan's cost.
+                proven = "" if self._any_plan else f"no plan below {self._lower_bound / 1e6:.4f} $/h, "
+                self._method.limits.report(f"round {self._rounds}: {proven}best certified {cost}")
         except (KeyboardInterrupt, LimitReachedError) as stop:
             return self._ended(Limit.INTERRUPT if isinstance(stop, KeyboardInterrupt) else Limit.TIME)
         return self._ended(Limit.TIME)

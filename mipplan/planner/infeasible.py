@@ -34,7 +34,7 @@ from mipplan.planner.benders import PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.heuristics import CertifiedConfiguration
 from mipplan.planner.instance import Instance, Request
 from mipplan.profiles import Profiles
-from mipplan.result import Limit, Plan, PlanStatus, step_text
+from mipplan.result import Limit, Objective, Plan, PlanStatus, step_text
 
 #: A certified plan, if any was found, and what stopped the search for it, if it did not come to its end.
 Found = tuple[CertifiedConfiguration | None, Limit | None]
@@ -301,15 +301,17 @@ class Diagnosis:
         fastest, limit = self.feasibility.smallest_deadline(self.instance)
         if fastest is None:
             return [] if limit is not None else [_NOTHING_FITS]
-        steps = self.instance.oracle.critical_path(fastest.configuration.services)
-        path = " → ".join(step_text(step) for step in steps)
+        path = " → ".join(map(step_text, self.instance.oracle.critical_path(fastest.configuration.services)))
         worst = self.request.worst(self.instance, fastest.configuration.services)
         path += "" if worst is None else f", on {worst}"
         kind = "fastest reachable certificate" if limit is None else "fastest certificate found in time"
-        asked = math.ceil((fastest.certificate_ns + self.request.plan.margin_ns) / NS_PER_MS)
+        objective, found = self.request.plan.objective, f"is {format_duration(fastest.certificate_ns)}"
+        later_ns = fastest.certificate_ns - objective.deadline_ns
+        if objective.others:  # the certificate is of the limit that binds, and every limit moves with it
+            found = f"takes {format_duration(later_ns)} more than each limit"
         return [
-            f"The {kind} is {format_duration(fastest.certificate_ns)} (critical path: {path})",
-            f"Ask for at least {asked}ms, or add faster hardware or smaller batches on that path",
+            f"The {kind} {found} (critical path: {path})",
+            f"Ask for {_later_text(objective, later_ns)}, or add faster hardware or smaller batches on that path",
         ]
 
     def _binding_limits(self) -> list[str]:
@@ -373,10 +375,15 @@ def over_budget(cheapest: Plan, budget: int) -> str:
 
 def _objective_text(plan: Plan) -> str:
     """The objective as people read it."""
-    if plan.slo_ns >= UNLIMITED_NS:
-        return "any objective"
     margin = f" less {format_duration(plan.margin_ns)} of margin" if plan.margin_ns else ""
-    return f"{plan.objective.text}{margin}"
+    return "any objective" if plan.slo_ns >= UNLIMITED_NS else f"{plan.objective.text}{margin}"
+
+
+def _later_text(objective: Objective, later_ns: int) -> str:
+    """What to ask for with every limit so much later, in whole milliseconds."""
+    limits = {one.quantile: one.limit_ns for one in objective.others} | {objective.quantile: objective.slo_ns}
+    asked = [(f"p{100 * q:g}=", f"{math.ceil((ns + later_ns) / NS_PER_MS)}ms") for q, ns in limits.items()]
+    return ",".join(map("".join, asked)) if objective.others else f"at least {asked[0][1]}"
 
 
 def _without_replica_limits(pipeline: Pipeline) -> Pipeline:
@@ -390,5 +397,4 @@ def _without_replica_limits(pipeline: Pipeline) -> Pipeline:
 
 
 def _without_limit(profiles: Profiles, name: str) -> Profiles:
-    hardware = {**profiles.hardware, name: replace(profiles.hardware[name], limit=None)}
-    return Profiles.from_parts(hardware.values(), profiles.tables.values())
+    return profiles.with_hardware(replace(profiles.hardware[name], limit=None))

@@ -21,7 +21,7 @@ from mipplan.core import (
     from_front,
     seconds_to_ns,
 )
-from mipplan.options import Configuration, check_accuracies, check_names, check_power
+from mipplan.options import Configuration, check_accuracies, check_names, check_power, resolve_discipline
 from mipplan.pipeline import Discipline, Dispatch, Pipeline, check_accuracy
 from mipplan.planner.benders import PlanSearch, SearchMethod, check_search
 from mipplan.planner.choices import CertifiedChoice
@@ -159,7 +159,7 @@ def plan(
     The method: [section 5][5-the-exact-method]. [Accuracy][accuracy-of-a-pipeline], [energy][what-is-proven-of-energy].
     """
     started, by_budget = time.monotonic(), budget_usd_per_hour is not None
-    discipline = discipline or pipeline.discipline
+    discipline = resolve_discipline(pipeline, profiles, discipline)
     asked_for = partial(asked_objective, pipeline, slo_s, quantile, seed, per_s, share, guarantee, by_budget)
     check_all(
         lambda: read_traces(trace),

@@ -286,7 +286,7 @@ def draw_sensitivity(sensitivity: Sensitivity, *, axes: Axes | None = None) -> A
     axes.set_yticks(range(len(shown)), names, fontsize=SMALLEST)
     axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
     axes.set_xlabel("change of the least cost ($/h)")
-    left = f"{len(sensitivity.measurements)} of {sensitivity.measured} measurements matter"
+    left = f"{sensitivity.found_text} measurements matter"
     axes.set_title(f"{sensitivity.plan.pipeline.name}: {left}", fontsize=9, loc="left", parse_math=False)
     legend_below(axes, ncols=2)
     _open_frames(axes)

@@ -109,7 +109,7 @@ class WhatIf(Printable):
             rows=(
                 (
                     name,
-                    cost_or_status(plan),
+                    f"{'' if plan.limit is None else '≤ '}{cost_or_status(plan)}",
                     "" if same is None else cost_or_status(same.plan),
                     verdict(same, why),
                     changed,

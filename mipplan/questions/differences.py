@@ -11,12 +11,10 @@ import numpy as np
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     FieldOf,
-    InputError,
     Printable,
     Summary,
-    check_all,
+    check_kinds,
     format_duration,
-    shown,
 )
 from mipplan.profiles import EnergyTerms, LatencyTable
 from mipplan.result import Choice, Plan, choice_text
@@ -161,7 +159,7 @@ def diff(before: Plan, after: Plan) -> PlanDifference:
     InputError
         If one of them is no plan.
     """
-    check_all(lambda: _check_plan(before, "before"), lambda: _check_plan(after, "after"))
+    check_kinds(before=(before, Plan), after=(after, Plan))
     stages = dict.fromkeys([*before.pipeline.stages, *after.pipeline.stages])
     return PlanDifference(
         before,
@@ -179,11 +177,6 @@ def diff(before: Plan, after: Plan) -> PlanDifference:
         ),
         tuple(_requests(before, after)),
     )
-
-
-def _check_plan(plan: object, name: str) -> None:
-    if not isinstance(plan, Plan):
-        raise InputError.one(name, f"expected a Plan, found {shown(plan)}; Plan.load(…) reads a file")
 
 
 def _microusd(plan: Plan, stage: str) -> int:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mipplan.core import Deadline, InputError, SearchLimits, first_true
+from mipplan.core import Deadline, InputError, LimitReachedError, SearchLimits, check_kinds, first_true
 from mipplan.options import Configuration, Family, Option, undominated_per_hardware
 from mipplan.pipeline import are_timed
 from mipplan.planner import Instance, PlanSearch, Request, SearchMethod
@@ -64,6 +64,7 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
         If its certificate is a sharp one, or all stages are timed: the certificate is then no sum of terms to vary.
     """
     started = time.monotonic()
+    check_kinds(plan=(plan, Plan))
     plan.require()
     deadline = Deadline.after(time_limit_s, started)
     held = "mipplan.certify(plan, trace).critical_path shows how it comes about"
@@ -113,7 +114,7 @@ class _Explaining:
             least = min(near, key=lambda plan: plan.microusd_per_hour, default=None)
             if least is not None and least.microusd_per_hour < cost and not is_final:
                 return self.explained(instance.configuration(dict(least.choices)))
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, LimitReachedError):
             self.is_complete = self.is_complete and len(stages) == len(configuration)
         certificate_ns = instance.certificate_ns(configuration.services)
         is_adopted = configuration.choices != self.plan.choices
@@ -157,9 +158,11 @@ class _Explaining:
         services, most = configuration.services, instance.deadline_ns
 
         def is_kept(less: int) -> bool:
+            if not self._has_time():
+                raise LimitReachedError  # half a bisection knows nothing
             own = services[stage]
             grown = replace(own, latency_ns=own.latency_ns + most - less)
-            return self._has_time() and instance.keeps_slo({**services, stage: grown})
+            return instance.keeps_slo({**services, stage: grown})
 
         options = tuple(self._options(configuration, stage))
         return StageExplanation(

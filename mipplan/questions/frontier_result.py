@@ -150,7 +150,7 @@ class Frontier(Printable):
         now = self.text_of(self.present) + ("" if cost is None else f": {cost:.4f} $/h")
         how = "exact" if self.exact else f"to {self.text_of(self.resolution)}"
         if not self.complete:
-            how += ", not the whole axis: time was up"
+            how += ", stopped before the end of the axis"
         return Summary(
             f"Least cost of {self.plan.pipeline.name} along {self.title}: {len(self.steps)} step(s)",
             figures=(
@@ -182,11 +182,12 @@ def value_text(value: float, unit: str) -> str:
 
 
 def cost_range(step: FrontierStep) -> str:
-    """Write what a step costs, at both ends where that differs."""
+    """Write what a step costs, at both ends where that differs; ``≤`` where a cheaper plan is not excluded."""
     if step.usd_start is None or step.usd_end is None:
         return "–"
     same = step.microusd_start == step.microusd_end
-    return f"{step.usd_start:.4f}" + ("" if same else f"–{step.usd_end:.4f}")
+    at_most = "" if step.proven else "≤ "
+    return f"{at_most}{step.usd_start:.4f}" + ("" if same else f"–{step.usd_end:.4f}")
 
 
 def runs_on(plan: Plan) -> str:

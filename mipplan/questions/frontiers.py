@@ -6,7 +6,6 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,10 +195,11 @@ def _walked(task: _Task, parts: list[tuple[int, int]], n_jobs: int, limits: Sear
     """Walk all parts, one after the other or at once."""
     if len(parts) == 1 or n_jobs == 1:
         walks: list[Walk] = []
-        with suppress(KeyboardInterrupt):  # what was walked until then is the answer
-            for low, high in parts:
-                walks.append(task.walk(low, high, limits))
-        return walks if len(walks) == len(parts) else [*walks, Walk(complete=False)]
+        for low, high in parts:
+            walks.append(task.walk(low, high, limits))
+            if walks[-1].interrupted:  # what was walked until then is the answer
+                break
+        return walks
     import joblib
 
     left_s = limits.deadline.left_s()

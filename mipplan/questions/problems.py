@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mipplan.calculus import ArrivalCurve
+from mipplan.calculus import ArrivalCurve, StageService
 from mipplan.certificate import certify_stages, plan_services
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, FieldOf, InputError, SearchLimits
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    NS_PER_S,
+    FieldOf,
+    InputError,
+    LimitReachedError,
+    SearchLimits,
+)
 from mipplan.pipeline import AccuracyKind, Discipline, Pipeline, are_timed, combinations, pinned
 from mipplan.planner import Instance, PlanMaker, PlanningParams, Request
 from mipplan.planner import plan as make_plan
 from mipplan.profiles import Profiles
 from mipplan.replayer import replay
-from mipplan.result import CertificateKind, Figures, Guarantee, Plan, PlanStatus, Provenance
+from mipplan.result import CertificateKind, Figures, Guarantee, Limit, Plan, PlanStatus, Provenance
 from mipplan.solvers import AUTO
 from mipplan.tokens import find_samples
 from mipplan.trace import Trace
@@ -40,9 +48,25 @@ def first_plan(
     limits: SearchLimits,
     planning: Mapping[str, Any],
 ) -> Plan:
-    """Make the plan that a question starts from, in a part of the time that there is for all of it."""
+    """Make the plan that a question starts from, in a part of the time that there is for all of it.
+
+    Raises `KeyboardInterrupt` at Ctrl-C, of which a search for a plan makes a limit: nothing is asked of what it had.
+    """
     first_s = limits.deadline.share(_FIRST_SHARE).limit_s()
-    return make_plan(pipeline, profiles, trace, time_limit_s=first_s, progress=limits.report, **planning)
+    made = make_plan(pipeline, profiles, trace, time_limit_s=first_s, progress=limits.report, **planning)
+    return uninterrupted(made)
+
+
+def is_proven(plan: Plan) -> bool:
+    """Whether no plan is cheaper, or there is none; the time limit stopped nothing."""
+    return plan.status in (PlanStatus.OPTIMAL, PlanStatus.INFEASIBLE)
+
+
+def uninterrupted(plan: Plan) -> Plan:
+    """Return a plan whose search was not ended by Ctrl-C, else raise `KeyboardInterrupt` once more."""
+    if plan.limit is Limit.INTERRUPT:
+        raise KeyboardInterrupt
+    return plan
 
 
 @dataclass(frozen=True)
@@ -154,9 +178,9 @@ class Problem:
         }
 
     def planned(self, limits: SearchLimits) -> Plan:
-        """Return the plan that `mipplan.plan` makes for what is asked."""
+        """Return the plan that `mipplan.plan` makes for what is asked; raises `KeyboardInterrupt` at Ctrl-C."""
         budget = self.plan.objective.budget_microusd_per_hour
-        return make_plan(
+        made = make_plan(
             self.pipeline,
             self.profiles,
             self.traces,
@@ -166,6 +190,7 @@ class Problem:
             progress=limits.report,
             **self.settings,
         )
+        return uninterrupted(made)
 
     def judged(self) -> SamePlan:
         """Judge the choices at hand, by the guarantee and by a replay; raises `InputError` if they are impossible."""
@@ -259,7 +284,10 @@ class WarmPlanner:
     def plan(
         self, *, slo_ns: int | None = None, profiles: Profiles | None = None, after: Plan | None = None
     ) -> Plan:
-        """Return the cheapest plan; without a reason if there is none. `after` is that for a larger objective."""
+        """Return the cheapest plan; without a reason if there is none. `after` is that for a larger objective.
+
+        Raises `KeyboardInterrupt` at Ctrl-C. What the time limit stops is not proven.
+        """
         self.solves += 1
         asked = self._asked if slo_ns is None else self._asked.with_slo(slo_ns)
         asked = asked if profiles is None else replace(asked, profiles=profiles)
@@ -277,11 +305,31 @@ class WarmPlanner:
             found = replace(found, least_demand=realised.least_demand)
             realised = found.with_energy(asked.energy, profiles).with_floor(asked.min_accuracy)
         request = _RealisedRequest(asked, self._request.samples, realised)
-        return self._maker.on(asked, request, after).cheapest()
+        return uninterrupted(self._maker.on(asked, request, after).cheapest())
+
+    def proven(self, profiles: Profiles) -> Plan:
+        """Return the cheapest plan with other profiles; raises `LimitReachedError` where time stops its proof."""
+        self._limits.deadline.check()
+        made = self.plan(profiles=profiles)
+        if not is_proven(made):
+            raise LimitReachedError
+        return made
 
     def keeps(self, plan: Plan) -> bool:
         """Whether a plan's choices are certified for this problem."""
+        services = self._stable_services(plan)
+        return services is not None and self.instance.keeps_slo(services)
+
+    def certificate_ns(self, plan: Plan) -> int | None:
+        """What is certified of a plan's choices on these traces, ns; None if they are none of this problem's."""
+        services = self._stable_services(plan)
+        with suppress(KeyError):  # an option that falls behind the traffic, or is not on offer, is none
+            if services is not None and self.instance.allows(self.instance.configuration(plan.choices)):
+                return self.instance.certificate_ns(services)
+        return None
+
+    def _stable_services(self, plan: Plan) -> dict[str, StageService] | None:
         services = plan_services(plan, self._request.overtaking)
         demand = self.instance.demand
         stable = all(1 / service.ns_per_token > demand[stage] for stage, service in services.items())
-        return stable and self.instance.keeps_slo(services)
+        return services if stable else None

@@ -11,6 +11,7 @@ from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     Deadline,
     InputError,
+    LimitReachedError,
     SearchLimits,
     check_all,
     first_true,
@@ -20,7 +21,7 @@ from mipplan.core import (
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import LatencyTable, Profiles
 from mipplan.questions.changes import scaled_table
-from mipplan.questions.problems import Problem, WarmPlanner, check_no_budget, first_plan
+from mipplan.questions.problems import Problem, WarmPlanner, check_no_budget, first_plan, is_proven
 from mipplan.questions.sensitivity_result import (
     MOST_FASTER,
     HardwareSensitivity,
@@ -124,16 +125,18 @@ class _Inquiry:
         hardware: list[HardwareSensitivity] = []
         models: list[ModelSensitivity] = []
         changes: dict[_Entry, list[int | None]] = {}
-        with suppress(KeyboardInterrupt):  # what was found until then is the answer
+        # What was found until time is up, or Ctrl-C, is the answer: differences of costs that are proven.
+        with suppress(KeyboardInterrupt, LimitReachedError):
+            if not is_proven(self._plan):
+                raise LimitReachedError
             hardware.extend(self._hardware())
             models.extend(self._models())
             for entry, faster in self._savings(self._entries):
                 changes.setdefault(entry, [0, 0])[1] = faster
-            for entry in self._entries if not self._limits.deadline.is_over else ():
+            for entry in self._entries:
                 if (slower := self._slower(entry)) != 0:
                     changes.setdefault(entry, [0, 0])[0] = slower
-            complete = not self._limits.deadline.is_over
-            return self._made(hardware, models, changes, complete)
+            return self._made(hardware, models, changes, complete=True)
         return self._made(hardware, models, changes, complete=False)
 
     def _made(
@@ -167,7 +170,7 @@ class _Inquiry:
     def _hardware(self) -> Iterator[HardwareSensitivity]:
         measured = {name for _, name in self._tables}
         for name, device in self._problem.profiles.hardware.items():
-            if name not in measured or self._limits.deadline.is_over:
+            if name not in measured:
                 continue
             self._limits.report(f"price of {name}")
             walker = PriceWalker(self._planner, self._problem.profiles, name)
@@ -181,10 +184,7 @@ class _Inquiry:
     def _models(self) -> Iterator[ModelSensitivity]:
         stages = self._problem.pipeline.stages
         for model in dict.fromkeys(stage.model for stage in stages.values()):
-            if self._limits.deadline.is_over:
-                return
             self._limits.report(f"speed of {model}")
-
             users = tuple(name for name, stage in stages.items() if stage.model == model)
             least = self._least_faster(model)
             yield ModelSensitivity(
@@ -209,7 +209,7 @@ class _Inquiry:
 
     def _cost_with(self, tables: Sequence[LatencyTable]) -> int | None:
         """Least cost with other tables in place of those of the same model and hardware; None if there is no plan."""
-        return self._planner.plan(profiles=self._with(tables)).microusd_per_hour
+        return self._planner.proven(self._with(tables)).microusd_per_hour
 
     def _with(self, tables: Sequence[LatencyTable]) -> Profiles:
         profiles = self._problem.profiles
@@ -228,7 +228,7 @@ class _Inquiry:
 
     def _savings(self, entries: Sequence[_Entry]) -> Iterator[tuple[_Entry, int]]:
         """What each measurement saves if it is faster: those that save nothing together save nothing each."""
-        if not entries or self._limits.deadline.is_over:
+        if not entries:
             return
         if len(entries) == 1 or self._planner.is_monotone:
             self._limits.report(f"{len(entries)} measurement(s) faster")
@@ -253,5 +253,5 @@ class _Inquiry:
         if self._planner.is_monotone and (not rests or self._planner.keeps(kept)):
             return 0
         self._limits.report(f"{entry.table[0]} on {entry.table[1]} slower")
-        cost = self._planner.plan(profiles=changed).microusd_per_hour
+        cost = self._planner.proven(changed).microusd_per_hour
         return None if cost is None else cost - self._cost

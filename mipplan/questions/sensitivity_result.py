@@ -126,7 +126,7 @@ class Sensitivity(Printable):
         nearest = min(cheaper, key=lambda one: one.cheaper_by or 0.0, default=None)
         faster = [one for one in self.models if one.faster_by is not None]
         model = min(faster, key=lambda one: one.faster_by or 0.0, default=None)
-        done = "" if self.complete else ", not all: time was up"
+        done = "" if self.complete else ", stopped before all was looked at"
         return Summary(
             f"What the cost of {self.plan.pipeline.name} depends on: {self.plan.usd_per_hour:.4f} $/h",
             figures=(
@@ -141,8 +141,13 @@ class Sensitivity(Printable):
         )
 
     def _measured_text(self) -> str:
-        count, share = len(self.measurements), 100 * self.share
-        return f"{count} of {self.measured} change the cost if they are off by {share:g} %"
+        return f"{self.found_text} change the cost if they are off by {100 * self.share:g} %"
+
+    @property
+    def found_text(self) -> str:
+        """How many measurements matter: of all, or of those that there was time for."""
+        count = len(self.measurements)
+        return f"{count} of {self.measured}" if self.complete else f"so far {count} of the {self.measured}"
 
     def _line(self) -> str:
         return f" {self.plan.pipeline.name}: {len(self.measurements)} of {self.measured} measurements matter"

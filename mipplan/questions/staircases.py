@@ -23,15 +23,17 @@ J. ACM 23 (1976), doi:10.1145/321978.321982.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Protocol
 
 from mipplan.core import SearchLimits, last_true
 from mipplan.profiles import Profiles
-from mipplan.questions.problems import Problem, WarmPlanner
-from mipplan.result import Plan, PlanStatus
+from mipplan.questions.problems import Problem, WarmPlanner, is_proven, uninterrupted
+from mipplan.result import Limit, Plan, PlanStatus
 from mipplan.variants import Asker
 
 #: At most this many problems along an axis are kept, because each holds the tokens of a trace.
@@ -55,6 +57,15 @@ class Walk:
     steps: list[StepRange] = field(default_factory=list)
     solves: int = 0
     complete: bool = True  # False if time was up, or it was interrupted, before the whole part was walked.
+    interrupted: bool = False
+
+    @contextmanager
+    def to_its_end(self) -> Iterator[None]:
+        """Within this context Ctrl-C ends the walk: what was found until then is kept."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.complete, self.interrupted = False, True
 
 
 class Walker(Protocol):
@@ -64,14 +75,32 @@ class Walker(Protocol):
         """Find the steps from one whole value to another, both included; of very many, the first."""
 
 
-def _is_proven(plan: Plan) -> bool:
-    return plan.status in (PlanStatus.OPTIMAL, PlanStatus.INFEASIBLE)
+def with_known(steps: list[StepRange], known: Plan, first: int) -> list[StepRange]:
+    """Put a plan that serves every value from `first` on where what was found for these is dearer, or nothing.
+
+    Along an axis on which the least cost falls. No step that is proven changes.
+    """
+    made: list[StepRange] = []
+    better = replace(known, status=PlanStatus.FEASIBLE, limit=Limit.TIME)
+    for step in steps:
+        if step.proven or step.high < first or _cost(step.plan) <= _cost(known):
+            made.append(step)
+            continue
+        if step.low < first:
+            made.append(replace(step, high=first - 1))
+        made.append(StepRange(max(first, step.low), step.high, better, proven=False))
+    return made
+
+
+def _cost(plan: Plan | None) -> float:
+    return math.inf if plan is None or plan.microusd_per_hour is None else plan.microusd_per_hour
 
 
 class ObjectiveWalker:
     """Along the objective, in ns, from above."""
 
     def __init__(self, problem: Problem, limits: SearchLimits, horizon_ns: int) -> None:
+        self._asked = problem.plan
         # The oracle learns best about the largest objective first.
         self._planner = WarmPlanner(
             replace(problem, plan=problem.plan.with_slo(horizon_ns)), SearchLimits(limits.deadline)
@@ -82,21 +111,29 @@ class ObjectiveWalker:
         """Find the steps from `low` to `high` ns."""
         walk, at, after = Walk(), high, None
         low = max(low, self._margin_ns + 1)
-        while at >= low and walk.complete:
-            plan = self._planner.plan(slo_ns=at, after=after)
-            if plan.choices and plan.certificate_ns is not None:
-                least = max(low, plan.certificate_ns + self._margin_ns)
-                walk.steps.append(StepRange(least, at, plan, _is_proven(plan)))
-                limits.report(f"{plan.usd_per_hour:.4f} $/h from {least / 1e6:.4g} ms on")
-                at, after = least - 1, plan
-            else:
-                walk.steps.append(StepRange(low, at, None, _is_proven(plan)))
-                at = low - 1
-            is_known = bool(plan.choices) or _is_proven(plan)
-            goes_on = len(walk.steps) < most_steps and not limits.deadline.is_over
-            walk.complete = is_known and (at < low or goes_on)
+        with walk.to_its_end():
+            while at >= low and walk.complete:
+                plan = self._planner.plan(slo_ns=at, after=after)
+                if plan.choices and plan.certificate_ns is not None:
+                    least = max(low, plan.certificate_ns + self._margin_ns)
+                    walk.steps.append(StepRange(least, at, plan, is_proven(plan)))
+                    limits.report(f"{plan.usd_per_hour:.4f} $/h from {least / 1e6:.4g} ms on")
+                    at, after = least - 1, plan
+                else:
+                    walk.steps.append(StepRange(low, at, None, is_proven(plan)))
+                    at = low - 1
+                is_known = bool(plan.choices) or is_proven(plan)
+                goes_on = len(walk.steps) < most_steps and not limits.deadline.is_over
+                walk.complete = is_known and (at < low or goes_on)
         walk.steps.reverse()
         walk.solves = self._planner.solves
+        # What time stopped may have found less than what is at hand: the plan asked about, and plans further down.
+        known = [(step.plan, step.low) for step in walk.steps if step.plan is not None]
+        if self._asked.choices and not all(step.proven for step in walk.steps):
+            certified_ns = self._planner.certificate_ns(self._asked)
+            known += [] if certified_ns is None else [(self._asked, certified_ns + self._margin_ns)]
+        for plan, first in known:
+            walk.steps = with_known(walk.steps, plan, first)
         return walk
 
 
@@ -105,27 +142,37 @@ class PriceWalker:
 
     def __init__(self, planner: WarmPlanner, profiles: Profiles, hardware: str) -> None:
         self._planner, self._profiles, self._hardware = planner, profiles, hardware
-        self._limits, self._complete, self._most = SearchLimits(), True, 0
+        self._limits, self._walk, self._most = SearchLimits(), Walk(), math.inf
 
     def plan(self, price: int) -> Plan:
         """Return the cheapest plan at a price."""
-        device = replace(self._profiles.hardware[self._hardware], usd_per_hour=price / 1e6)
+        return self._planner.plan(profiles=self._at(price))
+
+    def proven(self, price: int) -> Plan:
+        """The same; raises `LimitReachedError` where time stops its proof."""
+        return self._planner.proven(self._at(price))
+
+    def _at(self, price: int) -> Profiles:
         self._limits.report(f"{self._hardware} at {price / 1e6:.4f} $/h")
-        return self._planner.plan(profiles=self._profiles.with_hardware(device))
+        device = replace(self._profiles.hardware[self._hardware], usd_per_hour=price / 1e6)
+        return self._profiles.with_hardware(device)
 
     def walk(self, low: int, high: int, most_steps: int, limits: SearchLimits) -> Walk:
         """Find the steps from `low` to `high` micro-dollars per hour."""
-        self._complete, before, self._limits = True, self._planner.solves, limits
-        self._most = before + 2 * most_steps + 2
-        first = self.plan(low)
-        if not first.choices:  # whatever it costs
-            steps = [StepRange(low, high, None, _is_proven(first))]
-            self._complete &= _is_proven(first)
-        else:
-            last = first if low == high else self.plan(high)
-            steps = self._between(low, first, high, last) if last.choices else [StepRange(low, low, first)]
-            self._complete &= bool(last.choices)
-        return Walk(steps, self._planner.solves - before, self._complete)
+        walk, before, self._limits = Walk(), self._planner.solves, limits
+        self._walk, self._most = walk, before + 2 * most_steps + 2
+        with walk.to_its_end():
+            first = self.plan(low)
+            if not first.choices:  # whatever it costs
+                walk.steps = [StepRange(low, high, None, is_proven(first))]
+                walk.complete = is_proven(first)
+            else:
+                last = first if low == high else self.plan(high)
+                only = [StepRange(low, low, first, is_proven(first))]
+                walk.steps = self._between(low, first, high, last) if last.choices else only
+                walk.complete &= bool(last.choices)
+        walk.solves = self._planner.solves - before
+        return walk
 
     def line(self, plan: Plan) -> tuple[int, int]:
         """How many devices a plan uses, and what its others cost: n and a of a + n·p."""
@@ -143,11 +190,13 @@ class PriceWalker:
 
         Newton's method on the least cost, which is concave: where the plan's line meets that of a cheaper one, either
         it is the cheapest again, or the next cheaper one is nearer. None if it is the cheapest as far as `far`.
+
+        Raises `LimitReachedError` where time stops the proof of a cheapest plan.
         """
         devices, others = self.line(kept)
         price, last = far, None
-        while not self._limits.deadline.is_over:
-            found = self._better(kept, price)
+        while True:
+            found = self._cheaper(kept, price, self.proven(price))
             if found is kept:
                 return last
             own, rest = self.line(found)
@@ -155,12 +204,11 @@ class PriceWalker:
             down = own > devices
             last = -((rest - others) // (own - devices)) if down else (rest - others) // (devices - own)
             price = last
-        return last
 
     def _between(self, low: int, first: Plan, high: int, last: Plan) -> list[StepRange]:
         """Steps between two prices, given the cheapest plans there."""
         (many, dear), (few, cheap) = self.line(first), self.line(last)
-        proven = _is_proven(first) and _is_proven(last)
+        proven = is_proven(first) and is_proven(last)
         if low == high or dear + many * high <= cheap + few * high:
             return [StepRange(low, high, first, proven)]
         if cheap + few * low <= dear + many * low:
@@ -168,12 +216,14 @@ class PriceWalker:
         # The last whole price at which the first plan is no dearer than the other: low ≤ middle < high.
         middle = (cheap - dear) // (many - few)
         below, above = first, last
-        if low < middle:
-            below = self._better(first, middle)
-        if middle + 1 < high:
-            above = self._better(last, middle + 1)
+        with self._walk.to_its_end():
+            if low < middle and self._walk.complete:
+                below = self._better(first, middle)
+            if middle + 1 < high and self._walk.complete:
+                above = self._better(last, middle + 1)
         if self._limits.deadline.is_over or self._planner.solves > self._most:
-            self._complete = False
+            self._walk.complete = False
+        if not self._walk.complete:
             return [StepRange(low, middle, first, False), StepRange(middle + 1, high, last, False)]
         lower = [StepRange(low, middle, first, proven)]
         upper = [StepRange(middle + 1, high, last, proven)]
@@ -185,8 +235,12 @@ class PriceWalker:
 
     def _better(self, known: Plan, price: int) -> Plan:
         """Return a plan that is cheaper at a price than a known one, if there is any, else that one."""
-        devices, others = self.line(known)
         found = self.plan(price)
+        self._walk.complete &= is_proven(found)
+        return self._cheaper(known, price, found)
+
+    def _cheaper(self, known: Plan, price: int, found: Plan) -> Plan:
+        devices, others = self.line(known)
         cost = found.microusd_per_hour
         return known if cost is None or cost >= others + devices * price else found
 
@@ -210,18 +264,19 @@ class TrafficWalker:
     def walk(self, low: int, high: int, most_steps: int, limits: SearchLimits) -> Walk:
         """Find the steps from `low` to `high`."""
         walk, at = Walk(), low
-        while at <= high and walk.complete:
-            walk.solves += 1
-            plan = self.plan(at)
-            last = self.last(plan, at, high) if plan.choices else high
-            walk.steps.append(StepRange(at, last, plan if plan.choices else None, _is_proven(plan)))
-            limits.report(
-                f"step {len(walk.steps)}: {'no plan' if plan.usd_per_hour is None else plan.usd_per_hour}"
-            )
-            at = last + 1
-            is_known = bool(plan.choices) or _is_proven(plan)
-            goes_on = len(walk.steps) < most_steps and not limits.deadline.is_over
-            walk.complete = is_known and (at > high or goes_on)
+        with walk.to_its_end():
+            while at <= high and walk.complete:
+                walk.solves += 1
+                plan = self.plan(at)
+                last = self.last(plan, at, high) if plan.choices else high
+                walk.steps.append(StepRange(at, last, plan if plan.choices else None, is_proven(plan)))
+                limits.report(
+                    f"step {len(walk.steps)}: {'no plan' if plan.usd_per_hour is None else plan.usd_per_hour}"
+                )
+                at = last + 1
+                is_known = bool(plan.choices) or is_proven(plan)
+                goes_on = len(walk.steps) < most_steps and not limits.deadline.is_over
+                walk.complete = is_known and (at > high or goes_on)
         return walk
 
 
@@ -234,7 +289,7 @@ class AccuracyWalker(TrafficWalker):
 
     def plan(self, step: int) -> Plan:
         """Return the cheapest plan that is at least so accurate."""
-        return self._asker.at_least(step / self._ticks, brief=True)
+        return uninterrupted(self._asker.at_least(step / self._ticks, brief=True))
 
     def last(self, plan: Plan, step: int, high: int) -> int:
         """The plan's own accuracy."""
@@ -251,14 +306,15 @@ class PointWalker:
         """Plan at the values from `low` to `high`."""
         walk = Walk()
         values = [value for value in self._values if low <= value <= high]
-        for number, value in enumerate(values):
-            if walk.steps and (limits.deadline.is_over or number == most_steps):
-                walk.complete = False
-                break
-            deadline = limits.deadline.share(1.0 / (len(values) - number))
-            plan = self._problem_at(value).planned(SearchLimits(deadline, limits.report))
-            walk.solves += 1
-            walk.steps.append(StepRange(value, value, plan if plan.choices else None, _is_proven(plan)))
+        with walk.to_its_end():
+            for number, value in enumerate(values):
+                if walk.steps and (limits.deadline.is_over or number == most_steps):
+                    walk.complete = False
+                    break
+                deadline = limits.deadline.share(1.0 / (len(values) - number))
+                plan = self._problem_at(value).planned(SearchLimits(deadline, limits.report))
+                walk.solves += 1
+                walk.steps.append(StepRange(value, value, plan if plan.choices else None, is_proven(plan)))
         return walk
 
 

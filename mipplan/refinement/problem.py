@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -66,6 +66,8 @@ class RefinementProblem:
     limits: Mapping[str, int]  # Devices by hardware name.
     caps: tuple[Cap, ...] = ()  # Of which options take.
     floor: AccuracyFloor | None = None  # The least accuracy; as far as it is linear it is among the caps.
+    #: Of stages that no family can carry: why, a sentence for each kind of hardware.
+    rejected: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def allows(self, plan: Configuration) -> bool:
         """Whether a plan keeps device limits, caps and accuracy; nothing is said of its latency."""
@@ -143,6 +145,7 @@ def state_problem(
         limits_of(profiles),
         () if floor is None else floor.caps,
         floor,
+        {stage: families.rejected for stage, families in found.items() if not families.families},
     )
 
 

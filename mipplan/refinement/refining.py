@@ -126,13 +126,18 @@ class Refining:
             self._stopped = Limit.INTERRUPT
         if excluded is None or excluded.blocked is None:
             return self._advised(self._concluded(proof))
+        return self._advised(self._concluded(OPTIMAL, self._why_blocked(excluded.blocked)))
+
+    def _why_blocked(self, stage: str) -> str:
+        """Say why nothing is left for a stage to run on."""
+        if rejected := self._problem.rejected.get(stage):
+            return f"no hardware can carry stage {stage!r}, whatever the latency: {'; '.join(rejected)}"
         where = f" on {self._others.blocking}" if self._others.blocking else ""
-        why = (
-            f"no option of stage {excluded.blocked!r} can keep {format_duration(self._problem.deadline_ns)}{where}: "
+        return (
+            f"no option of stage {stage!r} can keep {format_duration(self._problem.deadline_ns)}{where}: "
             "whatever the other stages run on, its batch latencies and theirs, or its capacity within its limits, "
             "make too many queries late"
         )
-        return self._advised(self._concluded(OPTIMAL, why))
 
     def _advised(self, made: Plan) -> Plan:
         """Where there is no plan, say what would do: an objective and a rate that a classic certificate keeps.

@@ -11,6 +11,7 @@ from mipplan.core import (
     Fault,
     Faults,
     SearchLimits,
+    check_kinds,
     check_margin,
     check_quantile,
     check_seed,
@@ -103,6 +104,7 @@ def refine(
     [necessary conditions][9-refinement-which-conditions-are-necessary].
     """
     started = time.monotonic()
+    check_kinds(plan=(plan, Plan))
     faults = Faults()
     slo_ns = plan.slo_ns
     if slo_s is not None:

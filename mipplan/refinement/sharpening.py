@@ -26,6 +26,7 @@ from mipplan.core import (
     InputError,
     LimitReachedError,
     SearchLimits,
+    check_kinds,
     check_time_limit,
     first_true,
 )
@@ -124,6 +125,7 @@ def sharpen(
     [Theorem (latest dispatch)][theorem-latest-dispatch], and what holds although it is [not monotone][not-monotone].
     """
     started = time.monotonic()
+    check_kinds(plan=(plan, Plan))
     faults = Faults()
     faults.take(lambda: _check_objective(plan))
     faults.take(lambda: check_runs(runs))

@@ -16,6 +16,7 @@ from mipplan.core import (
     InputError,
     Int64,
     check_all,
+    check_kinds,
     check_one_of,
     check_seed,
     listed,
@@ -297,8 +298,7 @@ def blank_task(plan: Plan, stage: str, settings: ReplaySettings) -> StageTask:
 
 def check_plan(plan: object, place: str = "plan") -> None:
     """Refuse what is no plan, such as the name of its file."""
-    if not isinstance(plan, Plan):
-        raise InputError.one(place, f"expected a Plan, found {shown(plan)}; Plan.load(…) reads a file")
+    check_kinds(**{place: (plan, Plan)})
 
 
 def check_trace(trace: object) -> None:

@@ -18,6 +18,7 @@ from mipplan.core import (
     NoPlanError,
     Printable,
     Summary,
+    check_kinds,
     drawn,
     format_duration,
     from_front,
@@ -198,6 +199,7 @@ class Plan(Printable):
         quantile, seed, dispatch, discipline, energy
             As for `mipplan.plan`; no certificate is asked for yet, so any discipline will do.
         """
+        check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles))
         objective = replace(resolve_objective(pipeline, slo_s, quantile, seed), energy=energy)
         relevant = relevant_profiles(pipeline, profiles, power=energy is not None)
         made = read_choices(pipeline, relevant, choices)

@@ -140,11 +140,11 @@ def schedule(
     )
 
 
-def check_bin(bin_s: object) -> int:
+def check_bin(bin_s: object, name: str = "bin_s") -> int:
     """Return the length of a bin in ns; raises `InputError`."""
     bin_ns = positive_ns(bin_s)
     if bin_ns is None or bin_ns < NS_PER_S:
-        raise InputError.one("bin_s", f"expected at least a second, found {shown(bin_s)}")
+        raise InputError.one(name, f"expected at least a second, found {shown(bin_s)}")
     return bin_ns
 
 

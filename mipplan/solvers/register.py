@@ -95,7 +95,7 @@ def _choose(solver: str) -> tuple[LinearBackend, SolverInfo]:
         raise SolverUnavailableError(f"no solver works here ({'; '.join(refusals)})")
     backend = LINEAR_BACKENDS.get(solver)
     if backend is None:
-        close = difflib.get_close_matches(solver, [AUTO, *LINEAR_BACKENDS], n=1)
+        close = difflib.get_close_matches(str(solver), [AUTO, *LINEAR_BACKENDS], n=1)
         hint = f", did you mean {close[0]!r}?" if close else ";"
         raise SolverUnavailableError(f"there is no solver {solver!r}{hint} {_working()}")
     info = backend.probe()

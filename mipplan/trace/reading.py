@@ -28,7 +28,7 @@ from mipplan.core import (
     shown,
     suggestion,
 )
-from mipplan.documents import AnyPath, open_file, read_bytes
+from mipplan.documents import AnyPath, check_path, open_file, read_bytes
 from mipplan.trace.checks import (
     RowFault,
     TableFile,
@@ -212,7 +212,7 @@ def read_pieces(path: AnyPath, params: ReadParams = DEFAULTS) -> Iterator[Int64]
 
 def _tables(path: AnyPath, params: ReadParams, *, whole: bool) -> Iterator[TableFile]:
     """Yield a file as one table, or cut into tables of some rows each; the first of these may have none."""
-    origin = os.fspath(path)
+    origin = os.fspath(check_path(path))
     if whole:
         data = read_bytes(path, limit=params.most_bytes)
         if data.startswith(_GZIP_MAGIC):

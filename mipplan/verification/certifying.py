@@ -15,7 +15,7 @@ from mipplan.certificate import (
     state_certificate,
     worst_of,
 )
-from mipplan.core import Faults
+from mipplan.core import Faults, check_kinds
 from mipplan.pipeline import CollectionWindow, Discipline, Dispatch, Stagger, are_timed
 from mipplan.replayer import replay
 from mipplan.result import Plan, RunClass, check_laws, check_runs
@@ -79,6 +79,7 @@ def certify(
     [theorem (latest dispatch)][theorem-latest-dispatch]; under ``fifo`` [theorem (fifo)][theorem-fifo]; where all
     stages are timed, the replay itself by [theorem (timed)][theorem-timed].
     """
+    check_kinds(plan=(plan, Plan))
     wanted = plan.discipline if discipline is None else discipline
     faults = Faults()
     told = faults.take(lambda: check_laws(plan.pipeline, dispatch, wanted, plan.laws))

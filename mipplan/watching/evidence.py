@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, InputError, Int64, quantile_ns
+from mipplan.core import NS_PER_S, Fault, InputError, Int64, quantile_ns, shown, split_url
 from mipplan.documents import AnyPath
 from mipplan.exporters import names_among
 from mipplan.following import READERS, CounterMemory, MetricSample, WebError, fetch, parse_metrics
@@ -116,8 +116,13 @@ def look_at_metrics(
     Raises
     ------
     InputError
-        If more than half of the looks fail, or fewer than two queries came.
+        If an address is none, more than half of the looks fail, or fewer than two queries came.
     """
+    InputError.raise_if(
+        Fault("metrics", f"expected http://HOST:PORT/…, found {shown(url)}")
+        for url in urls
+        if split_url(url) is None
+    )
     known = dict(names or {})
     reader, memory = READERS[system](plan, known), CounterMemory()
     stop = stop or threading.Event()

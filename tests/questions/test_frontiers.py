@@ -137,6 +137,8 @@ class Lines(PriceWalker):
         cost, line = min((n * price + a, (n, a)) for n, a in self.lines)
         return SimpleNamespace(choices=True, status=PlanStatus.OPTIMAL, microusd_per_hour=cost, at=line)
 
+    proven = plan
+
     def line(self, plan: Any) -> tuple[int, int]:
         return plan.at
 

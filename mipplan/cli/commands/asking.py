@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,12 +41,17 @@ class _Source:
     out: Path | None
 
     def planned(self, progress: Callable[[str], None]) -> mp.Plan:
-        """The plan asked about: that of the file, or the cheapest one of the pipeline."""
+        """The plan asked about: that of the file, or the cheapest one of the pipeline.
+
+        Raises `KeyboardInterrupt` at Ctrl-C: nothing is asked of what its search had.
+        """
+        from mipplan.questions import uninterrupted
+
         if self.plan is not None:
             return self.plan
         if self.pipeline is None or self.profiles is None:
             raise AssertionError("read before")
-        return mp.plan(
+        made = mp.plan(
             self.pipeline,
             self.profiles,
             self.traces,
@@ -55,6 +60,7 @@ class _Source:
             time_limit_s=self.limit_s,
             progress=progress,
         )
+        return uninterrupted(made)
 
 
 def _is_given(context: typer.Context, name: str) -> bool:
@@ -148,6 +154,7 @@ def whatif(
                 ) from None
         report = reporting.whatif_report(answer, source.name)
         session.show(report, lambda console, _: reporting.show_whatif(console, answer), source.out)
+        session.answer_in_part()
 
 
 @_asking
@@ -193,11 +200,16 @@ def frontier(
         with session.progress() as progress:
             plan = source.planned(progress)
             problem, limits = Problem(plan, source.traces), SearchLimits(deadline, progress)
-            answer = frontier_of(problem, over, (first, final), None, MOST_STEPS, jobs, limits)
+            try:
+                answer = frontier_of(problem, over, (first, final), None, MOST_STEPS, jobs, limits)
+            except InputError as error:
+                flag = {"start": "--start", "end": "--end"}
+                raise InputError(replace(f, place=flag.get(f.place, f.place)) for f in error.faults) from None
             _draw(plot, answer, progress)
         report = reporting.frontier_report(answer, source.name, source.traces, by)
         session.show(report, lambda console, _: reporting.show_frontier(console, answer, by), source.out)
         session.answer(is_found=any(step.plan for step in answer.steps), is_proven=answer.complete)
+        session.answer_in_part()
 
 
 @_asking
@@ -224,6 +236,7 @@ def sensitivity(
             _draw(plot, answer, progress)
         report = reporting.sensitivity_report(answer, source.name, source.traces)
         session.show(report, lambda console, _: reporting.show_sensitivity(console, answer), source.out)
+        session.answer_in_part()
 
 
 @_asking
@@ -237,6 +250,7 @@ def explain(context: typer.Context, json: flags.Json = False, **asked: Any) -> N
             answer = mp.explain(plan, source.traces, time_limit_s=source.limit_s)
         report = reporting.explain_report(answer, plan, source.name, source.traces)
         session.show(report, lambda console, _: reporting.show_explanation(console, answer, plan), source.out)
+        session.answer_in_part()
 
 
 def diff(

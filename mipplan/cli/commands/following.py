@@ -14,7 +14,7 @@ import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs
 from mipplan.cli.session import EXIT_NOT_MET, Session
-from mipplan.core import NS_PER_S, Fault, Faults, InputError
+from mipplan.core import Fault, Faults, InputError
 
 _SAMPLE = "The trace planned for: how traffic bursts. A plan file does not hold it."
 Sample = Annotated[str | None, flags.option("FILE", _SAMPLE)]
@@ -82,9 +82,10 @@ def schedule(
             faults.take(lambda: check_entries(to, namespace, time_zone))
         faults.take(lambda: inputs.check_out("--out", out))
         faults.take(lambda: inputs.check_apart({"plan": plan, "counts": counts}, {"--out": out}))
-        if bin_s:
-            faults.take(lambda: check_bin(bin_s.value))
-        expected = faults.take(lambda: read_bins(counts, round(bin_s.value * NS_PER_S)) if bin_s else None)
+        bin_ns = faults.take(lambda: check_bin(bin_s.value, "--bin") if bin_s else None)
+        expected = faults.take(lambda: read_bins(counts, bin_ns.value) if bin_ns and bin_ns.value else None)
+        if sample is None:
+            faults.add(Fault("--sample", "is needed: the counts say how much comes, not how it bursts"))
         traffic = faults.take(
             lambda: None if sample is None else inputs.read_trace(sample, None, None, 0, None, None)
         )

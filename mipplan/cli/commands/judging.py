@@ -195,7 +195,6 @@ def compare(
     """Compare planners: plan on the first part of a trace, judge on that and on the rest."""
     with Session(context, json) as session:
         from mipplan.comparison import Contender, check_rules
-        from mipplan.core import check_quantile
 
         faults = Faults()
         limits = faults.take(lambda: inputs.slo_of(slo))
@@ -206,7 +205,7 @@ def compare(
             lambda: inputs.read_profiles(profiles, latency, asked.value if asked else None)
         )
         arrivals = faults.take(lambda: inputs.read_traces(trace, expand, spread, seed, start, end))
-        faults.take(lambda: None if quantile is None else check_quantile(quantile))
+        faults.take(lambda: question.check_one_quantile(quantile, slo))
         names = list(Contender) if planners is None else inputs.names_in(planners)
         faults.take(
             lambda: check_rules(split, discipline, names, seed, None, time_limit_s.or_else(None), draws)

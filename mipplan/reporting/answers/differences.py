@@ -12,7 +12,7 @@ from mipplan.questions import PlanDifference, WhatIf, verdict
 from mipplan.reporting.catalog import sample_notes
 from mipplan.reporting.documents import BriefReport, ChoiceReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
-from mipplan.reporting.text import show_parts, table, traffic_parts
+from mipplan.reporting.text import show_notes, show_parts, table, traffic_parts
 from mipplan.result import Choice, Plan
 
 
@@ -143,7 +143,8 @@ def show_whatif(console: Console, answer: WhatIf) -> None:
     console.print(f"[bold]{name}[/bold] on {escape(answer.traffic)}: {escape(answer.plan.objective.text)}\n")
     rows = table("what if", ">anew $/h", ">certificate", ">same $/h", "same plan")
     for what, plan, same, obstacle in answer.rows():
-        cost = plan.status.value if plan.usd_per_hour is None else f"{plan.usd_per_hour:.4f}"
+        at_most = "" if plan.limit is None else "≤ "
+        cost = plan.status.value if plan.usd_per_hour is None else f"{at_most}{plan.usd_per_hour:.4f}"
         certificate = "" if plan.certificate_ns is None else format_duration(plan.certificate_ns)
         old = "" if same is None else f"{same.plan.usd_per_hour:.4f}"
         colour = "green" if same is not None and same.keeps else "bold red"
@@ -154,3 +155,6 @@ def show_whatif(console: Console, answer: WhatIf) -> None:
         changed = ", ".join(one.text for one in case.difference.stages) or "the same choices"
         said = changed if case.plan.choices else case.plan.reason or "no plan"
         console.print(f"[bold]{escape(case.name)}[/bold], planned anew: {escape(said)}")
+    stopped = any(plan.limit is not None for _, plan, _, _ in answer.rows())
+    notes = ["≤: the search was stopped before that was proven the cheapest"] if stopped else []
+    show_notes(console, notes if answer.complete else [*notes, "interrupted before the last case"])

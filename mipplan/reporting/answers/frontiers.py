@@ -80,17 +80,24 @@ def show_frontier(console: Console, frontier: Frontier, by: float | None) -> Non
             frontier.text_of(step.start), frontier.text_of(step.end), cost_range(step), escape(changed)
         )
     show_parts(console, steps)
-    now = "no plan" if frontier.now is None else f"{frontier.now:.4f} $/h"
-    rows = [("now", f"{now} at {frontier.text_of(frontier.present)}")]
+    rows = [("now", f"{_now(frontier)} at {frontier.text_of(frontier.present)}")]
     if by is not None and (saving := frontier.saving(by)) is not None:
         much = frontier.text_of(by).removeprefix("× ")
         last = f"the last {much} cost {saving:.4f} $/h", f"{much} more would cost {-saving:.4f} $/h"
-        rows.append(("last", last[saving < 0]))
+        known = "" if all(step.proven for step in frontier.steps) else ", as far as was found"
+        rows.append(("last", f"{last[saving < 0]}{known}"))
     how = "exact" if frontier.exact else f"to {frontier.text_of(frontier.resolution)}"
     rows.append(("steps", f"{how}, {frontier.solves} plans made"))
     console.print(figures(rows))
-    unfinished = [] if frontier.complete else ["time was up, or steps enough, before the end of the axis"]
+    unfinished = [] if frontier.complete else ["stopped before the end of the axis (time, steps, or Ctrl-C)"]
     show_notes(console, [*frontier.notes, *unfinished])
+
+
+def _now(frontier: Frontier) -> str:
+    step = frontier.step_at(frontier.present)
+    if frontier.now is None:
+        return "no plan" if step is None or step.proven else "no plan found"
+    return f"{'' if step is None or step.proven else 'at most '}{frontier.now:.4f} $/h"
 
 
 class HardwareSensitivityReport(Report):
@@ -163,12 +170,9 @@ def show_sensitivity(console: Console, sensitivity: Sensitivity) -> None:
         for one in sensitivity.measurements:
             rows.add_row(*map(escape, measurement_row(one)))
         show_parts(console, rows)
-    count = len(sensitivity.measurements)
-    console.print(
-        f"{count} of {sensitivity.measured} measurements change the cost if they are off by {share}"
-    )
+    console.print(f"{sensitivity.found_text} measurements change the cost if they are off by {share}")
     if not sensitivity.complete:
-        show_notes(console, ["time was up before all was looked at"])
+        show_notes(console, ["stopped before all was looked at (time or Ctrl-C)"])
 
 
 # --- why a plan is what it is ----------------------------------------------------------------------------------------
@@ -264,6 +268,9 @@ def show_explanation(console: Console, explanation: Explanation, plan: Plan) -> 
         console.print(f"\n[bold]{escape(stage.stage)}[/bold]: could take {spare} more")
         for option in stage.best_by_hardware().values():
             console.print(escape(f"  {option.text(explanation)}"))
+    unseen = [stage for stage in plan.choices if all(stage != one.stage for one in explanation.stages)]
+    if unseen:
+        console.print(f"\n[bold]{escape(', '.join(unseen))}[/bold]: not looked at, time was up")
     console.print()
     near = explanation.near_plans
     share = f"{explanation.near_share:.0%}"
