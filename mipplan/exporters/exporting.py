@@ -28,6 +28,8 @@ from mipplan.result import Plan
 _MARK = "<!-- Written by mipplan export. -->"
 #: Files beside those of the target.
 _README, _PLAN = "README.md", "plan.json"
+#: Kinds of files that exports write, and Python of these: what is changed in them goes with an earlier export.
+_WRITTEN = {".json", ".md", ".pbtxt", ".py", ".pyc", ".txt", ".yaml"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,6 +46,8 @@ class Export(Printable):
     departures: tuple[Departure, ...]
     assumptions: tuple[str, ...]
     """What has to be so for the plan's figures to hold there, in sentences."""
+    kept: tuple[str, ...] = ()
+    """Files of the folder that was replaced, such as models, which are in the new one, too; sorted."""
 
     @property
     def certificate_holds(self) -> bool:
@@ -93,7 +97,8 @@ def export(
     allowance_s : float
         What a batch may take beyond its table, where our dispatcher makes the batches (``ray``): see `with_allowance`.
     force : bool
-        Replace the folder if it is an earlier export, with all that was changed in it.
+        Replace the folder if it is an earlier export, with all that was changed in its files. What is of no kind that
+        an export writes, such as models put in, is kept (`Export.kept`).
 
     Raises
     ------
@@ -110,7 +115,8 @@ def export(
     departures = tuple(target.departures(deployment))
     files = {**target.files(deployment), _PLAN: plan.to_json()}
     files[_README] = _readme(target, deployment, departures)
-    _write_folder(place, files)
+    kept = _foreign_files(place)
+    _write_folder(place, files, kept)
     return Export(
         plan.pipeline.name,
         to,
@@ -119,6 +125,7 @@ def export(
         emulate,
         departures,
         tuple(assumptions(deployment, target.rules)),
+        kept,
     )
 
 
@@ -180,8 +187,15 @@ def _directory_problem(directory: object, force: bool) -> str | None:
     return None
 
 
-def _write_folder(directory: Path, files: Mapping[str, str]) -> None:
-    """Fill a temporary folder beside, then rename it into place; what was there before goes last."""
+def _foreign_files(directory: Path) -> tuple[str, ...]:
+    """Files of a folder whose kinds are none that exports write: weights and the like, which nobody wants to lose."""
+    found = (path for path in directory.rglob("*") if path.suffix not in _WRITTEN and path.name != ".keep")
+    files = (path for path in found if path.is_symlink() or path.is_file())
+    return tuple(sorted(path.relative_to(directory).as_posix() for path in files))
+
+
+def _write_folder(directory: Path, files: Mapping[str, str], kept: Collection[str]) -> None:
+    """Fill a temporary folder beside, with files to be kept, then rename it into place; what was there goes last."""
     place = directory.resolve()
     token = secrets.token_urlsafe(6)
     made, old = (place.parent / f".{place.name}.{token}.{end}" for end in ("part", "old"))
@@ -191,6 +205,9 @@ def _write_folder(directory: Path, files: Mapping[str, str]) -> None:
                 path = made / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8", newline="\n")
+            for name in kept:
+                (made / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(place / name, made / name, follow_symlinks=False)
             if place.is_dir() and any(place.iterdir()):
                 place.rename(old)
             made.replace(place)

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from mipplan.core import Fault
+from mipplan.core import Fault, listed
 from mipplan.exporters import Export
 from mipplan.importers import FolderMerge, HardwareMerge, ImportedFile, PriceList
 from mipplan.profiling import ScaleFactors
@@ -188,6 +188,7 @@ class ExportReport(Report):
     assumptions: list[str]
     directory: str
     files: list[str]
+    kept: list[str]
 
 
 class EdgeScaleReport(Report):
@@ -254,6 +255,7 @@ def export_report(plan: str, written: Export) -> ExportReport:
         departures=[DepartureReport.of(one) for one in written.departures],
         assumptions=list(written.assumptions),
         files=list(written.files),
+        kept=list(written.kept),
     )
 
 
@@ -278,3 +280,7 @@ def show_export(console: Console, report: ExportReport) -> None:
         console.print(f"  {escape(file)}")
     if len(report.files) > _FILES_LISTED:
         console.print(f"  and {counted(len(report.files) - _FILES_LISTED, 'more file')}; --json lists all")
+    if report.kept:
+        console.print(
+            f"{counted(len(report.kept), 'file')} of the earlier one kept: {escape(listed(report.kept))}"
+        )

@@ -141,6 +141,29 @@ def test_only_an_earlier_export_is_replaced(tmp_path: Path) -> None:
     assert (out / "server.py").is_file()
 
 
+def test_models_put_in_are_kept_when_an_export_is_replaced(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert mp.export(diamond(), to="triton", directory=out).kept == ()
+    weights = out / "models" / "left" / "1" / "model.onnx"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    (out / "shared.safetensors").symlink_to("/nowhere/shared.safetensors")
+    (out / "models" / "left" / "config.pbtxt").write_text("changed")
+    again = mp.export(diamond(), to="triton", directory=out, force=True)
+    assert again.kept == ("models/left/1/model.onnx", "shared.safetensors")
+    assert weights.read_bytes() == b"weights"
+    assert (out / "shared.safetensors").is_symlink()
+    assert (out / "models" / "left" / "config.pbtxt").read_text(encoding="utf-8") != "changed"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_every_kind_of_file_that_is_written_is_known_as_such(tmp_path: Path) -> None:
+    for target in TARGETS:
+        out = tmp_path / target
+        mp.export(shipped_plan("image-processing"), to=target, directory=out)
+        assert mp.export(shipped_plan("image-processing"), to=target, directory=out, force=True).kept == ()
+
+
 def test_a_failure_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     mp.export(diamond(), to="triton", directory=out)

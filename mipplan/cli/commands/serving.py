@@ -215,7 +215,11 @@ def export(
         flags.option("TIME", "With --to ray: what a batch may take beyond its table, for Ray's own time."),
     ] = "0s",
     force: Annotated[
-        bool, typer.Option("--force", help="Replace an earlier export, with all that was changed in it.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Replace an earlier export, with all that was changed; models are kept.",
+        ),
     ] = False,
     json: flags.Json = False,
 ) -> None:
