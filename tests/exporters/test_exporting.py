@@ -145,7 +145,7 @@ def test_models_put_in_are_kept_when_an_export_is_replaced(tmp_path: Path) -> No
     out = tmp_path / "out"
     assert mp.export(diamond(), to="triton", directory=out).kept == ()
     weights = out / "models" / "left" / "1" / "model.onnx"
-    weights.parent.mkdir(parents=True)
+    weights.parent.mkdir(parents=True, exist_ok=True)
     weights.write_bytes(b"weights")
     (out / "shared.safetensors").symlink_to("/nowhere/shared.safetensors")
     (out / "models" / "left" / "config.pbtxt").write_text("changed")

@@ -12,7 +12,7 @@ NEW_FIELDS: frozenset[str] = frozenset(
         *("certificate", "runs", "stagger_s", "staggers_ns", "stages_complete", "adopted"),
         *("sample", "samples", "samples_ns", "seeds", "others", "draws"),
         *("variant", "options", "min_accuracy", "accuracy", "accurate"),
-        *("energy", "energy_reason", "stage_energy_j", "power_w", "zero"),
+        *("energy", "energy_reason", "stage_energy_j", "power_w", "zero", "kept"),
     }
 )
 
