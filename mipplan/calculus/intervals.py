@@ -113,8 +113,7 @@ class DispatchProblem:
         latest_ns, periods = self.arrivals.latest_ns, 2 + self.tokens // self.slots
         spent_ns = periods * self.period_ns + 2 * self.slowest_ns
         if self.tokens and int(latest_ns.max()) + spent_ns >= _SAFE:
-            fault = "these replicas would need more than a century for this trace: too long"
-            raise InputError.one("load", fault)
+            raise InputError.one("load", "these replicas would take more than a century for this trace")
 
     @property
     def tokens(self) -> int:

@@ -20,9 +20,10 @@ from mipplan.options.families import (
     find_families,
     joint_demand,
     limits_of,
+    resolve_discipline,
     trace_demand,
 )
-from mipplan.options.statement import resolve_discipline, time_cost_problem
+from mipplan.options.statement import time_cost_problem
 from mipplan.options.table import (
     StageOptions,
     build_problem,

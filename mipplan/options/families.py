@@ -17,8 +17,8 @@ import numpy as np
 
 from mipplan.calculus import StageService, fewest_replicas, stage_service
 from mipplan.certificate import delay_slacks_ns, most_passing
-from mipplan.core import Fault, InputError, Int64, frozen, listed, suggestion
-from mipplan.pipeline import DispatchLaw, Laws, Pipeline, Stage, alike
+from mipplan.core import Fault, InputError, Int64, check_kinds, check_one_of, frozen, listed, suggestion
+from mipplan.pipeline import Discipline, DispatchLaw, Laws, Pipeline, Stage, alike
 from mipplan.profiles import Hardware, LatencyTable, PowerBounds, Profiles, Use
 from mipplan.result import Choice, RunClass
 from mipplan.tokens import Workload
@@ -228,6 +228,14 @@ class Configuration(dict[str, Option]):
         return Configuration({**self, stage: option})
 
 
+def resolve_discipline(pipeline: Pipeline, profiles: Profiles, discipline: str | None) -> str:
+    """Return the discipline that is asked for, else the pipeline's; raises `InputError` if these are none."""
+    check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles))
+    found = pipeline.discipline if discipline is None else discipline
+    check_one_of("discipline", found, Discipline, repr)
+    return found
+
+
 def check_names(pipeline: Pipeline, profiles: Profiles) -> None:
     """Check that every model is measured somewhere and every hardware named in an allow-list exists.
 
@@ -241,11 +249,9 @@ def check_names(pipeline: Pipeline, profiles: Profiles) -> None:
         ):
             for unknown in (word for word in named if word not in known):
                 hint = suggestion(unknown, known) or f"; {there_are} {listed(known)}"
-                place = pipeline.place(("stages", name, kind))
-                what = "model" if kind == "variants" else kind
+                place, what = pipeline.place(("stages", name, kind)), kind.replace("variants", "model")
                 faults.append(Fault(place, f"the profiles have no {what} {unknown!r}{hint}"))
-    if faults:
-        raise InputError(faults)
+    InputError.raise_if(faults)
 
 
 def limits_of(profiles: Profiles) -> dict[str, int]:
@@ -369,10 +375,9 @@ def _batch_caps(stage: Stage, table: LatencyTable, hardware: Hardware, rejected:
             continue
         caps.append(size)
     if not caps and len(rejected) == known:
-        measured = ", ".join(str(size) for size in table.batch.tolist())
-        rejected.append(
-            f"{hardware.name} has no measurement at an admitted batch size (measured: {measured})"
-        )
+        measured = ", ".join(map(str, table.batch.tolist()))
+        reason = f"has no measurement at an admitted batch size (measured: {measured})"
+        rejected.append(f"{hardware.name} {reason}")
     return caps
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mipplan.calculus import analyse_paths
-from mipplan.core import Fault, InputError, check_budget, check_kinds, check_one_of
+from mipplan.core import Fault, InputError, check_budget, check_kinds
 from mipplan.options.families import check_names, find_families, limits_of, trace_demand
 from mipplan.options.table import StageOptions, build_problem, expand, undominated
-from mipplan.pipeline import Discipline, Pipeline
+from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.result import resolve_objective
 from mipplan.tokens import realise
@@ -15,14 +15,6 @@ from mipplan_formulations import TimeCostProblem
 
 #: Without a budget, `time_cost_problem` offers this many times the replicas that keep up with the mean rate.
 _SPARE_REPLICAS = 4
-
-
-def resolve_discipline(pipeline: Pipeline, profiles: Profiles, discipline: str | None) -> str:
-    """Return the discipline that is asked for, else the pipeline's; raises `InputError` if these are none."""
-    check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles))
-    found = pipeline.discipline if discipline is None else discipline
-    check_one_of("discipline", found, Discipline, repr)
-    return found
 
 
 def time_cost_problem(
