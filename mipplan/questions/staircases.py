@@ -10,8 +10,9 @@ cheapest all the way from s down to b, and the next step begins at b − 1.
 envelope of lines, concave in p. Where the lines of the cheapest plans at two prices meet, either no plan is cheaper,
 and that is the breakpoint, or one is, whose line parts the interval [Eisner and Severance].
 
-*Traffic.* More of it never makes a plan cheaper. The cheapest plan at one rate is the cheapest up to the largest at
-which it is still certified, which bisection finds without planning.
+*Traffic.* More of it never makes a plan cheaper, but for gaps that are rounded to whole nanoseconds: between two rates
+certificates may move by as many against that. The cheapest plan at one rate is the cheapest up to the largest at which
+it is still certified, which bisection finds without planning.
 
 *Accuracy.* The cheapest plan that is at least so accurate is the cheapest up to its own accuracy (`mipplan.variants`).
 

@@ -65,9 +65,10 @@ def test_times_are_refused_from_where_sums_might_leave_int64(is_compiled: bool) 
 
 
 @pytest.mark.parametrize("is_compiled", WAYS)
-def test_among_thousands_of_replicas_no_token_waits(is_compiled: bool) -> None:
+@pytest.mark.parametrize("replicas", [4096, 1_000_000_000])
+def test_among_very_many_replicas_no_token_waits(is_compiled: bool, replicas: int) -> None:
     """What it takes must not grow with the batches that they could serve: here that would be terabytes."""
-    found = bounded([7, 7, 7], [*range(10, 74)], 4096, is_compiled=is_compiled)
+    found = bounded([7, 7, 7], [*range(10, 74)], replicas, is_compiled=is_compiled)
     assert found.latest_dispatch_ns.tolist() == [7, 7, 7]
     assert found.latest_exit_ns.tolist() == [19, 19, 19]
 

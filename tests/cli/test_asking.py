@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
+from mipplan.questions.problems import WarmPlanner
 from mipplan.reporting.answers import differences, frontiers
+from mipplan.result import Limit
 from planning_instances import hand_made
 
 Run = Callable[..., Result]
@@ -175,3 +179,38 @@ def test_a_pipeline_is_planned_first(run: Run) -> None:
     )
     assert done.exit_code == 0, done.output
     assert "image-processing: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "after"),
+    [("sensitivity", 1), ("sensitivity", 6), ("frontier", 1), ("frontier", 2)],
+)
+def test_ctrl_c_in_the_search_for_a_plan_ends_the_question(
+    run: Run, command: str, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Searches take Ctrl-C for a limit; what comes of the question then is a part, and the exit code says so."""
+    plan, made = WarmPlanner.plan, []
+
+    def interrupted(planner: WarmPlanner, **asked: Any) -> mp.Plan:
+        made.append(plan(planner, **asked))
+        if len(made) == after:
+            signal.raise_signal(signal.SIGINT)
+        return made[-1]
+
+    monkeypatch.setattr(WarmPlanner, "plan", interrupted)
+    done = run(command, "plan.json")
+    assert done.exit_code == 130, done.output
+    assert len(made) == after
+    if after > 1:
+        assert "stopped before" in done.output
+
+
+def test_ctrl_c_while_the_first_plan_is_made_asks_nothing_of_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = replace(mp.Plan.load("plan.json"), limit=Limit.INTERRUPT)
+    monkeypatch.setattr(mp, "plan", lambda *_, **__: stopped)
+    for command in MODELS:
+        more = ["--set", "slo=+10%"] if command == "whatif" else []
+        done = run(command, "cascade", *more)
+        assert (done.exit_code, done.stdout) == (130, ""), done.output
