@@ -21,7 +21,7 @@ KINDS = {
     "plan": "the pipeline with the plan's choices",
     "latency": "latency as certified and as replayed",
     "curves": "arrival and service curve of a stage, and their deviation",
-    "waterfall": "where the query at the quantile spent its time",
+    "waterfall": "where a query, by default one at the quantile, spent its time",
     "queues": "queues and busy replicas of each stage over time",
 }
 
