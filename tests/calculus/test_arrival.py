@@ -144,7 +144,7 @@ def test_a_curve_to_keep_lets_a_query_arrive() -> None:
     check_curve(ArrivalCurve.token_bucket(1.0, 0.5), is_kept=True)
     for curve, kept, said in (
         (ArrivalCurve.token_bucket(0.9, 10.0), True, "its burst is below one query"),
-        (ArrivalCurve.token_bucket(2.0, 10.0), False, 'goes with guarantee="envelope" only'),
+        (ArrivalCurve.token_bucket(2.0, 10.0), False, "goes with the guarantee envelope only"),
         (((2.0, 10.0),), True, "expected an ArrivalCurve, found tuple"),
     ):
         with pytest.raises(InputError, match=said):

@@ -153,7 +153,7 @@ def test_what_is_guaranteed_for_all_queries_costs_no_less() -> None:
 @pytest.mark.parametrize(
     ("wrong", "place", "said"),
     [
-        ({"envelope": ArrivalCurve.token_bucket(5, 100)}, "envelope", 'guarantee="envelope"'),
+        ({"envelope": ArrivalCurve.token_bucket(5, 100)}, "envelope", "the guarantee envelope"),
         ({"guarantee": "envelope", "envelope": (5, 100)}, "envelope", "ArrivalCurve"),
         (
             {"guarantee": "envelope", "envelope": ArrivalCurve.token_bucket(0.5, 100)},
