@@ -253,10 +253,12 @@ def _step(
         and any(rate_needed(envelope, wait) is None for wait in budget.waits_ns.values())
     )
     if replan:
-        notes.append(
-            f"no number of replicas keeps the objective: service times and delays alone take "
-            f"{format_duration(budget.service_time_ns)} of {format_duration(budget.deadline_ns)}"
-        )
+        spent, allowed = format_duration(budget.service_time_ns), format_duration(budget.deadline_ns)
+        taken = f"service times and delays alone take {spent} of {allowed}"
+        # T of paced stages falls with their replicas, and is reckoned as with the fewest.
+        paced = any(scale.spread and scale.slowest_ns is not None for scale in budget.stages.values())
+        known = "is known to keep the objective: with the fewest, " if paced else "keeps the objective: "
+        notes.append(f"no number of replicas {known}{taken}")
     if result.objective is None:
         notes.append("the conditions admit not even the fewest replicas")
         replan = True

@@ -96,7 +96,8 @@ def stage_scales(
     """Read a plan's stages, in file order.
 
     Tokens are the most of a query, or the mean of the sample's draws (of drawn queries, where there is no sample). To
-    keep the objective paced stages have at least half of the plan's replicas, so that T is hardly more than the plan's.
+    keep the objective paced stages have at least half of the plan's replicas, so that T is hardly more than the plan's;
+    or all of them, where T is too long with half.
 
     Raises
     ------
@@ -113,6 +114,15 @@ def stage_scales(
         trace = sample if sample is not None else Trace.from_ns(np.arange(_DRAWN, dtype=np.int64))
         drawn = realise(plan.pipeline, trace, plan.seed).stages
         counts = {stage: Fraction(found.count, len(trace)) for stage, found in drawn.items()}
+    scales = _scales(plan, counts, 0.5 if keep is Keep.OBJECTIVE else 0.0)
+    longest = plan.pipeline.longest_paths().through({s: scale.latency_ns for s, scale in scales.items()})
+    if keep is Keep.OBJECTIVE and max(longest.values()) > plan.objective.deadline_ns:
+        return _scales(plan, counts, 1.0)
+    return scales
+
+
+def _scales(plan: Plan, counts: Mapping[str, int | Fraction], share: float) -> dict[str, StageScale]:
+    """Read the stages, paced ones with at least a share of the plan's replicas."""
     staggers_ns, windows_ns = plan.pipeline.staggers_ns(plan.laws), plan.pipeline.windows_ns(plan.laws)
     scales = {}
     for name, choice in plan.choices.items():
@@ -121,8 +131,7 @@ def stage_scales(
         paced = law is DispatchLaw.PACED
         if paced:
             most = min(_MOST_PACED, most or _MOST_PACED)
-            if keep is Keep.OBJECTIVE:
-                least = max(least, min(most, -(-choice.replicas // 2)))
+            least = max(least, min(most, math.ceil(share * choice.replicas)))
         service_ns, is_source = plan.service_ns(name), not plan.pipeline.incoming(name)
         service = stage_service(service_ns, least, is_source, law, staggers_ns[name], windows_ns[name])
         slowest_ns = int(service_ns.max())

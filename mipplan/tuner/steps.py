@@ -43,8 +43,8 @@ class TuningStep(Printable):
     share : float
         Share of the traffic that is served within the objective: 1, or less where a limit binds. Whoever admits a share
         s of the queries, so that at most ``1 + s·(α(u) − 1)`` of them come in any window u, keeps it for those. 0 where
-        limits leave too few replicas for the tokens of a single query. Where `notes` say that no number of replicas
-        keeps the objective, it is the share that these keep up with.
+        limits leave too few replicas for the tokens of a single query. Where `notes` say that no number of replicas is
+        known to keep the objective, it is the share that these keep up with.
     reused : bool
         Whether the models of the last retuning were used again, with their bases.
     replan : bool

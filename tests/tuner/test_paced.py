@@ -17,7 +17,7 @@ from mipplan.pipeline import DispatchLaw
 from mipplan.profiles import LatencyTable, Profiles
 from mipplan.result import Plan
 from random_pipelines import Case, random_case
-from tuner_cases import single_token_case
+from tuner_cases import chain, single_token_case
 
 MS = 1_000_000
 
@@ -123,3 +123,18 @@ def test_tables_are_scaled() -> None:
     case = random_case(np.random.default_rng(6))
     table: LatencyTable = next(iter(in_milliseconds(case).profiles.tables.values()))
     assert table.latency_ms.max() >= 1.0
+
+
+def test_paced_stages_have_half_of_the_plan_s_replicas_or_all_where_t_is_too_long_with_half() -> None:
+    """T = L + ⌈L/n⌉ falls with every replica, and is reckoned as with the fewest there may be."""
+    given, calm = chain(a=([10 * MS], 1), b=([10 * MS], 2)), ArrivalCurve.token_bucket(1, 5)
+    # The source takes 10 ms; b 15 ms with the plan's two replicas, 20 ms with one.
+    for slo_ms, counts, replan in ((31, [1, 1], False), (28, [1, 2], False), (24, [1, 2], True)):
+        plan = Plan.from_choices(
+            given.pipeline, given.profiles, given.choices, slo_s=slo_ms / 1e3, dispatch="paced"
+        )
+        step = mp.Tuner(plan, keep="objective").retune(traffic=calm)
+        assert (list(step.replicas.values()), step.replan) == (counts, replan)
+        assert (int(step.latency_bound_ns or 0) <= plan.slo_ns) is not replan
+        words = "no number of replicas is known to keep the objective: with the fewest, service times and delays alone"
+        assert any(note.startswith(words) for note in step.notes) is replan
