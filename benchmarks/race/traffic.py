@@ -14,7 +14,7 @@ from benchmarks.tuner.traffic import SHARED
 from mipplan import Trace
 from mipplan.core import NS_PER_S
 
-FINAL = range(4_000, 4_006)
+FINAL = range(5_000, 5_006)
 #: A run lasts half an hour, and the sample five minutes.
 RUN_S, SAMPLE_S = 1_800.0, 300.0
 #: Days of the recording, which has fifteen, by the pipeline that runs on them: those whose plans have several replicas
