@@ -114,9 +114,14 @@ class Session:
         """Choose the exit code by whether anything was found, else by whether it is proven that there is nothing."""
         self.exit_code = EXIT_DONE if is_found else EXIT_NOT_MET if is_proven else EXIT_NO_ANSWER
 
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether Ctrl-C came while progress was shown."""
+        return bool(self._interrupts)
+
     def answer_in_part(self) -> None:
         """Say by the exit code that Ctrl-C came while progress was shown, if it did: what is shown is not all."""
-        if self._interrupts:
+        if self.was_interrupted:
             self.exit_code = EXIT_INTERRUPTED
 
     @staticmethod

@@ -5,6 +5,7 @@ from .deciding import Decider as Decider
 from .deciding import StageTick as StageTick
 from .deciding import Tick as Tick
 from .deciding import TickBuilder as TickBuilder
+from .following import check_follow as check_follow
 from .following import follow as follow
 from .loop import Followed as Followed
 from .loop import FollowLoop as FollowLoop

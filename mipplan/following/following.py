@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
-from mipplan.core import Fault, Faults, InputError, shown
+from mipplan.core import Fault, Faults, InputError, shown, split_url
 from mipplan.documents import AnyPath, output_problem
 from mipplan.following.acting import FollowParams
 from mipplan.following.loop import Followed, FollowLoop
 from mipplan.following.result import FollowSummary
 from mipplan.following.scraping import Scraper
-from mipplan.following.state import AuditLog, FollowState
+from mipplan.following.state import AuditLog, FollowState, audit_problem
 from mipplan.following.targets import FollowTarget, open_target, reader_of
 from mipplan.replayer import check_plan
 from mipplan.result import Plan
@@ -89,6 +90,66 @@ def follow(
     NoPlanError
         If the plan holds no choices.
     """
+    ready = check_follow(
+        plan,
+        target,
+        policy=policy,
+        sample=sample,
+        metrics=metrics,
+        names=names,
+        namespace=namespace,
+        period_s=period_s,
+        activation_delay_s=activation_delay_s,
+        shadow=shadow,
+        state=state,
+        audit=audit,
+        time_limit_s=time_limit_s,
+    )
+    opened = ready.target
+    setting = Setting(plan.require(), ready.sample, 0, ready.period_ns, ready.delay_ns)
+    followed = Followed(setting, opened, ready.policy, shadow)
+    saved = None if state is None or shadow else FollowState.load(state, followed.identity)
+    log = AuditLog(audit)
+    scraper = Scraper(opened, reader_of(opened, plan, names), ready.urls, params.metrics_timeout_s)
+    try:
+        run = FollowLoop(followed, scraper, log, progress or (lambda _line: None), params)
+        return run.run(stop or threading.Event(), time_limit_s, state, saved)
+    finally:
+        scraper.close()
+        log.close()
+
+
+class _Ready(NamedTuple):
+    """Arguments of `follow` that were looked at."""
+
+    target: FollowTarget
+    policy: Policy
+    sample: Trace
+    period_ns: int
+    delay_ns: int
+    urls: list[str]
+
+
+def check_follow(
+    plan: Plan,
+    target: str | FollowTarget,
+    *,
+    policy: str | Policy,
+    sample: Trace | None,
+    metrics: Sequence[str],
+    names: Mapping[str, str] | None,
+    namespace: str,
+    period_s: float,
+    activation_delay_s: float,
+    shadow: bool,
+    state: AnyPath | None,
+    audit: AnyPath | None,
+    time_limit_s: float | None,
+) -> _Ready:
+    """Look at arguments of `follow`, and ask nobody yet.
+
+    Raises `InputError` with every fault.
+    """
     faults = Faults()
     faults.take(lambda: check_plan(plan))
     opened = faults.take(
@@ -104,24 +165,23 @@ def follow(
         faults.add(
             Fault("time_limit_s", f"expected a positive number of seconds, found {shown(time_limit_s)}")
         )
-    problem = None if state is None or shadow else output_problem(state)
-    if problem is not None:
-        faults.add(Fault("state", problem))
+    problems = {
+        "state": None if state is None or shadow else output_problem(state),
+        "audit": None if audit is None else audit_problem(audit),
+    }
+    faults.add(*(Fault(name, problem) for name, problem in problems.items() if problem is not None))
     urls = list(metrics) or (list(opened.value.metrics_urls) if opened else [])
     if opened and not urls:
         faults.add(Fault("metrics", f"{opened.value.name} needs the URLs of its metrics"))
+    faults.add(
+        *(
+            Fault("metrics", f"expected http://HOST:PORT/…, found {shown(url)}")
+            for url in metrics
+            if split_url(url) is None
+        )
+    )
     faults.check()
-    setting = Setting(plan.require(), known.value, 0, period.value, delay.value)
-    followed = Followed(setting, opened.value, chosen.value, shadow)
-    saved = None if state is None or shadow else FollowState.load(state, followed.identity)
-    log = AuditLog(audit)
-    scraper = Scraper(opened.value, reader_of(opened.value, plan, names), urls, params.metrics_timeout_s)
-    try:
-        run = FollowLoop(followed, scraper, log, progress or (lambda _line: None), params)
-        return run.run(stop or threading.Event(), time_limit_s, state, saved)
-    finally:
-        scraper.close()
-        log.close()
+    return _Ready(opened.value, chosen.value, known.value, period.value, delay.value, urls)
 
 
 def _policy_of(policy: str | Policy) -> Policy:

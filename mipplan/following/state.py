@@ -91,6 +91,14 @@ class FollowState:
         return cls(**document)
 
 
+def audit_problem(path: AnyPath) -> str | None:
+    """Say what keeps lines from being put behind a file, as far as can be told beforehand; a device takes them, too."""
+    if Path(path).is_dir():
+        return "is a folder; name a file to write to"
+    folder = Path(path).parent
+    return None if folder.is_dir() else f"there is no folder {str(folder)!r} to write to"
+
+
 class AuditLog:
     """JSON lines: what was decided, told, refused and held, and when.
 

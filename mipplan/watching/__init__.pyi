@@ -6,4 +6,5 @@ from .result import Misfit as Misfit
 from .result import MisfitKind as MisfitKind
 from .result import Watch as Watch
 from .watching import WatchParams as WatchParams
+from .watching import check_watch as check_watch
 from .watching import watch as watch

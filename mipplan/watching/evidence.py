@@ -100,6 +100,15 @@ def read_evidence(plan: Plan, logs: Sequence[AnyPath | RunLog]) -> Evidence:
     return Evidence(times, None, stages, latency_ns, tuple(notes))
 
 
+def check_addresses(urls: Sequence[str]) -> None:
+    """Find out before looking whether these may be addresses of metrics; raises `InputError` with all that are none."""
+    InputError.raise_if(
+        Fault("metrics", f"expected http://HOST:PORT/…, found {shown(url)}")
+        for url in urls
+        if split_url(url) is None
+    )
+
+
 def look_at_metrics(
     plan: Plan,
     urls: Sequence[str],
@@ -118,11 +127,7 @@ def look_at_metrics(
     InputError
         If an address is none, more than half of the looks fail, or fewer than two queries came.
     """
-    InputError.raise_if(
-        Fault("metrics", f"expected http://HOST:PORT/…, found {shown(url)}")
-        for url in urls
-        if split_url(url) is None
-    )
+    check_addresses(urls)
     known = dict(names or {})
     reader, memory = READERS[system](plan, known), CounterMemory()
     stop = stop or threading.Event()

@@ -28,7 +28,7 @@ from mipplan.questions import Problem
 from mipplan.replayer import NEVER, check_plan, replay
 from mipplan.result import Plan
 from mipplan.trace import Trace
-from mipplan.watching.evidence import Evidence, look_at_metrics, read_evidence
+from mipplan.watching.evidence import Evidence, check_addresses, look_at_metrics, read_evidence
 from mipplan.watching.result import Misfit, MisfitKind, Watch
 
 
@@ -115,13 +115,17 @@ def watch(
     say = progress or (lambda _line: None)
     faults = Faults()
     faults.take(lambda: check_plan(plan))
-    if bool(logs) == bool(metrics):
-        faults.add(Fault("logs", "give logs, or metrics to look at"))
-    if system not in READERS:
-        faults.add(Fault("system", f"expected one of {', '.join(READERS)}, found {shown(system)}"))
-    for name, value in (("duration_s", duration_s), ("time_limit_s", time_limit_s)):
-        if not is_finite(value) or not value > 0:
-            faults.add(Fault(name, f"expected a positive number of seconds, found {shown(value)}"))
+    faults.take(
+        lambda: check_watch(
+            logs,
+            metrics,
+            system=system,
+            names=names,
+            duration_s=duration_s,
+            time_limit_s=time_limit_s,
+            plan=plan,
+        )
+    )
     faults.check()
     plan.require()
     if logs:
@@ -146,6 +150,35 @@ def watch(
     return Watch(
         plan, int(seen.arrival_ns.size), trace.span_ns / NS_PER_S, tuple(misfits), made, tuple(notes)
     )
+
+
+def check_watch(
+    logs: Sequence[AnyPath | RunLog],
+    metrics: Sequence[str],
+    *,
+    system: str,
+    names: Mapping[str, str] | None,
+    duration_s: float,
+    time_limit_s: float,
+    plan: Plan | None,
+) -> None:
+    """Find out what is wrong with arguments of `watch` before anything is looked at; without a plan, of the others.
+
+    Raises `InputError` with every fault.
+    """
+    faults = Faults()
+    if bool(logs) == bool(metrics):
+        faults.add(Fault("logs", "give logs, or metrics to look at"))
+    if system not in READERS:
+        faults.add(Fault("system", f"expected one of {', '.join(READERS)}, found {shown(system)}"))
+    if isinstance(plan, Plan):
+        strangers = [stage for stage in names or {} if stage not in plan.pipeline.stages]
+        faults.add(*(Fault(f"names.{stage}", "the plan has no such stage") for stage in strangers))
+    for name, value in (("duration_s", duration_s), ("time_limit_s", time_limit_s)):
+        if not is_finite(value) or not value > 0:
+            faults.add(Fault(name, f"expected a positive number of seconds, found {shown(value)}"))
+    faults.take(lambda: check_addresses(metrics))
+    faults.check()
 
 
 def _curve(plan: Plan, sample: Trace | None) -> ArrivalCurve | None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shlex
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -128,3 +132,105 @@ def test_watch_exits_by_what_it_finds(tmp_path: Path) -> None:
     assert code == 2
     for part in ("--no-replan", "--cheaper"):
         assert part in text
+
+
+def test_follow_tells_everything_at_once_and_writes_over_nothing_that_it_reads(
+    plan: Path, sample: Path, tmp_path: Path
+) -> None:
+    before = sample.read_bytes()
+    code, _, text = run(
+        "follow", plan, "--target", "mipplan:http://127.0.0.1:9", "--state", tmp_path / "gone" / "s",
+        "--name", "typo=x", "--period", "0s", "--audit", tmp_path / "gone" / "a", "--for", "0s", "--metrics", "no-url",
+    )  # fmt: skip
+    assert code == 2
+    for flag in ("state", "name typo", "period", "audit", "for", "metrics", "sample"):
+        assert f"  --{flag}: " in text
+    code, _, text = run(
+        "follow", plan, "--target", "mipplan:http://127.0.0.1:9", "--sample", sample, "--audit", sample,
+        "--policy", "no-such", "--for", "1",
+    )  # fmt: skip
+    assert code == 2
+    assert f"--audit {sample}: is the sample that is read" in text
+    assert "no-such" in text
+    assert sample.read_bytes() == before
+
+
+@pytest.fixture
+def more(tmp_path: Path) -> Path:
+    """Logs of more traffic than was planned for, beside the plan of the fixture below."""
+    folder, whole = tmp_path / "more", served(trace=traffic(rate=260.0, seconds=20.0))
+    folder.mkdir()
+    write_log(folder / "queries.parquet", whole.queries)
+    write_log(folder / "stages.parquet", whole.stages)
+    return folder
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Path:
+    served_plan().save(tmp_path / "watched.json")
+    return tmp_path / "watched.json"
+
+
+def test_watch_tells_everything_at_once_by_its_flags(watched: Path, more: Path) -> None:
+    code, _, text = run(
+        "watch", watched, "--log", more, "--metrics", "no-url", "--system", "foo", "--for", "0s", "--name", "typo=x",
+        "--cheaper", "3", "--time-limit", "0s",
+    )  # fmt: skip
+    assert code == 2
+    for flag in ("log", "metrics", "system", "for", "name typo", "cheaper", "time-limit"):
+        assert f"  --{flag}: " in text
+
+
+def test_watch_refuses_what_it_would_ignore(watched: Path, more: Path) -> None:
+    code, _, text = run(
+        "watch", watched, "--log", more, "--name", "typo=x", "--system", "triton", "--for", "3s", "--no-replan",
+        "--time-limit", "3s", "--cheaper", "5%",
+    )  # fmt: skip
+    assert code == 2
+    for flag in ("name", "system", "for"):
+        assert f"  --{flag}: goes with --metrics" in text
+    for flag in ("time-limit", "cheaper"):
+        assert f"  --{flag}: does not go with --no-replan" in text
+
+
+def test_watch_writes_over_nothing_that_it_reads(watched: Path, more: Path) -> None:
+    for file in (watched, *sorted(more.iterdir())):
+        before = file.read_bytes()
+        code, _, text = run("watch", watched, "--log", more, "--out", file)
+        assert code == 2
+        assert f"--out {file}: is the " in text
+        assert file.read_bytes() == before
+
+
+def test_watch_says_the_command_with_all_that_was_given(watched: Path, more: Path, tmp_path: Path) -> None:
+    sample = arrivals(tmp_path / "sample of it.csv", traffic())
+    logs = [word for file in sorted(more.iterdir()) for word in ("--log", str(file))]
+    given = [*logs, "--sample", str(sample), "--cheaper", "5%", "--time-limit", "15s"]
+    code, text, _ = run("watch", watched, *given, "--json")
+    assert code == 1
+    command = shlex.split(json.loads(text)["command_line"])
+    assert command[:3] == ["mipplan", "watch", str(watched)]
+    assert command[-2:] == ["--out", "new-plan.json"]
+    pairs = list(zip(command[3:-2:2], command[4:-2:2], strict=True))
+    assert sorted(pairs) == sorted(zip(given[::2], given[1::2], strict=True))
+
+
+def test_a_search_that_is_broken_off_replaces_no_file(
+    watched: Path, more: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planners stop at Ctrl-C and return the best that they have."""
+    watch, new = mp.watch, tmp_path / "new.json"
+    new.write_text("an earlier plan")
+
+    def broken_off(*given: Any, **settings: Any) -> mp.Watch:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return watch(*given, **settings)
+
+    monkeypatch.setattr(mp, "watch", broken_off)
+    code, text, _ = run("watch", watched, "--log", more, "--out", new, "--json")
+    assert code == 130
+    report = json.loads(text)
+    assert report["written"] == []
+    assert report["command_line"] is None
+    assert new.read_text() == "an earlier plan"

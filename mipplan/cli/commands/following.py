@@ -6,13 +6,13 @@ import shlex
 import signal
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import flags, inputs
+from mipplan.cli import flags, inputs, runs
 from mipplan.cli.session import EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults, InputError
 
@@ -152,6 +152,7 @@ def follow(
 ) -> None:
     """Let replicas of a running system follow its traffic, by a policy of `mipplan tune`, until Ctrl-C."""
     with Session(context, json) as session:
+        from mipplan.following import check_follow
         from mipplan.tuner import read_policies
 
         faults = Faults()
@@ -160,34 +161,34 @@ def follow(
         limit_s = faults.take(lambda: inputs.optional_seconds("--for", time_limit))
         names = faults.take(lambda: inputs.pairs_of("--name", "STAGE=NAME", name or ()))
         chosen = faults.take(lambda: read_policies([policy], worth_usd=worth)[0])
-        faults.take(lambda: inputs.check_out("--state", state))
-        faults.take(lambda: inputs.check_apart({"plan": plan}, {"--state": state, "--audit": audit}))
+        read = {"plan": plan, "sample": sample}
+        faults.take(lambda: inputs.check_apart(read, {"--state": state, "--audit": audit}))
         traffic = faults.take(
             lambda: None if sample is None else inputs.read_trace(sample, None, None, 0, None, None)
         )
         loaded = faults.take(lambda: mp.Plan.load(plan))
+        # What cannot be read has been told, and something that is right stands in its place.
+        given: dict[str, Any] = {
+            "policy": chosen.or_else(read_policies(["static"])[0]),
+            "sample": traffic.or_else(mp.Trace.from_seconds([0.0, 1.0])),
+            "metrics": metrics or (),
+            "names": names.or_else({}),
+            "namespace": namespace,
+            "period_s": period_s.or_else(1.0),
+            "activation_delay_s": delay_s.or_else(1.0),
+            "shadow": shadow,
+            "state": state,
+            "audit": audit,
+            "time_limit_s": limit_s.or_else(None),
+        }
+        if loaded:
+            faults.take(lambda: check_follow(loaded.value, target, **given))
         faults.check()
         # A controller in a container is told so to go: what is on its way is waited for, and logged.
         stop = threading.Event()
         earlier = signal.signal(signal.SIGTERM, lambda *_: stop.set())
         with session.progress(as_log=True) as progress:
-            summary = mp.follow(
-                loaded.value,
-                target,
-                policy=chosen.value,  # type: ignore[arg-type]
-                sample=traffic.value,
-                metrics=metrics or (),
-                names=names.value,
-                namespace=namespace,
-                period_s=period_s.value,
-                activation_delay_s=delay_s.value,
-                shadow=shadow,
-                state=state,
-                audit=audit,
-                time_limit_s=limit_s.value,
-                stop=stop,
-                progress=progress,
-            )
+            summary = mp.follow(loaded.value, target, stop=stop, progress=progress, **given)
         signal.signal(signal.SIGTERM, earlier)
         written = [str(path) for path in (state, audit) if path is not None and path.exists()]
         session.show(reporting.follow_report(summary, str(plan), written), reporting.show_follow)
@@ -203,7 +204,7 @@ def watch(
     metrics: Metrics = None,
     system: Annotated[str, typer.Option(help="Whose metrics: mipplan, triton or ray.")] = "mipplan",
     name: Names = None,
-    length: Annotated[str, flags.option("TIME", "Look at metrics for so long.", "--for")] = "60s",
+    duration: Annotated[str, flags.option("TIME", "Look at metrics for so long.", "--for")] = "60s",
     sample: Sample = None,
     cheaper: Annotated[
         str, flags.option("SHARE", "So much cheaper a new plan must be to be worth a word.")
@@ -217,21 +218,39 @@ def watch(
 ) -> None:
     """Say whether a plan still fits what runs, and what a new one would cost; exit code 1 if it does not."""
     with Session(context, json) as session:
-        from mipplan.watching import WatchParams
+        from mipplan.watching import WatchParams, check_watch
 
         faults = Faults()
-        length_s = faults.take(lambda: inputs.seconds_of("--for", length))
+        duration_s = faults.take(lambda: inputs.seconds_of("--for", duration))
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         names = faults.take(lambda: inputs.pairs_of("--name", "STAGE=NAME", name or ()))
         share = faults.take(lambda: inputs.share_of("--cheaper", cheaper))
         params = faults.take(lambda: WatchParams(cheaper=share.value or 0.0) if share else WatchParams())
         faults.take(lambda: inputs.check_out("--out", out))
-        if out is not None and not replan:
-            faults.add(Fault("--out", "does not go with --no-replan: there is no new plan"))
+        read = {"plan": plan, "sample": sample, **runs.log_files(log or ())}
+        faults.take(lambda: inputs.check_apart(read, {"--out": out}))
+        if not replan:
+            why = "does not go with --no-replan: there is no new plan"
+            of_plans = ("out", "time_limit", "cheaper")
+            faults.take(lambda: runs.check_given(context, dict.fromkeys(of_plans, why)))
+        if log and not metrics:
+            of_metrics = ("system", "name", "duration")
+            faults.take(lambda: runs.check_given(context, dict.fromkeys(of_metrics, "goes with --metrics")))
         traffic = faults.take(
             lambda: None if sample is None else inputs.read_trace(sample, None, None, 0, None, None)
         )
         loaded = faults.take(lambda: mp.Plan.load(plan))
+        faults.take(
+            lambda: check_watch(
+                log or (),
+                metrics or (),
+                system=system,
+                names=names.or_else({}),
+                duration_s=duration_s.or_else(1.0),
+                time_limit_s=limit_s.or_else(1.0),
+                plan=loaded.value if loaded else None,
+            )
+        )
         faults.check()
         with session.progress() as progress:
             found = mp.watch(
@@ -240,7 +259,7 @@ def watch(
                 metrics=metrics or (),
                 system=system,
                 names=names.value,
-                duration_s=length_s.value,
+                duration_s=duration_s.value,
                 sample=traffic.value,
                 replan=replan,
                 time_limit_s=limit_s.value,
@@ -248,19 +267,16 @@ def watch(
                 params=params.value,
             )
         written, command = [], None
-        if found.replan is not None and found.replan.choices:
+        # A search that was broken off has not found the plan that was asked for: no file is replaced by its best.
+        if found.replan is not None and found.replan.choices and not session.was_interrupted:
             if out is not None:
                 found.replan.save(out)
                 written.append(str(out))
             elif not found.fits:
-                given = [
-                    part
-                    for flag, values in (("--log", log), ("--metrics", metrics))
-                    for v in values or ()
-                    for part in (flag, v)
-                ]
+                given = runs.repeated(context, without=("out", "replan", "json"))
                 command = shlex.join(["mipplan", "watch", str(plan), *given, "--out", "new-plan.json"])
         report = reporting.watch_report(found, str(plan), command, written)
         session.show(report, reporting.show_watch)
         if not found.fits:
             session.exit_code = EXIT_NOT_MET
+        session.answer_in_part()
