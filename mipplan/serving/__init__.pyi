@@ -33,6 +33,7 @@ from .host import StepObserver as StepObserver
 from .ray_worker import RayWorker as RayWorker
 from .records import ServingMetrics as ServingMetrics
 from .records import StageRecorder as StageRecorder
+from .records import check_log as check_log
 from .running import ServeParams as ServeParams
 from .running import ServingSummary as ServingSummary
 from .running import serve as serve

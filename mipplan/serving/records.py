@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -200,6 +201,16 @@ class ServingMetrics:
         return generate_latest(self.registry)
 
 
+def check_log(path: AnyPath) -> None:
+    """Find out whether a `StageRecorder` could write there; raises `InputError` if surely not."""
+    place = Path(path)
+    problem = output_problem(path) if place.suffix == ".parquet" else None
+    if place.suffix != ".parquet" and place.exists() and not place.is_dir():
+        problem = f"{place} is a file: name a folder, or a file that ends in .parquet"
+    if problem is not None:
+        raise InputError.one("log", problem)
+
+
 class StageRecorder:
     """Logs what each stage did with each token (`mipplan.logs.StageRow`).
 
@@ -230,8 +241,8 @@ class StageRecorder:
         )
         self._metadata, self._rows = metadata, list[StageRow]()
         is_file = self._path.suffix == ".parquet"
-        if is_file and (problem := output_problem(path)) is not None:
-            raise InputError.one("log", problem)  # now, and not when all that was to be written is lost
+        check_log(path)  # now, and not when all that was to be written is lost
+        self._makes_folder = not is_file and not self._path.exists()
         self._writer = None if is_file else LogWriter(self._path, StageLog, metadata, sys.maxsize)
         self._thread, self._unwritten = ThreadPoolExecutor(1), 0
         self._rows_at_once = rows_at_once
@@ -281,5 +292,8 @@ class StageRecorder:
             self._writer.close()
 
     def discard(self) -> None:
-        """Write nothing: there was no run."""
+        """Write nothing, and leave no folder that was not there: there was no run."""
         self._thread.shutdown()
+        if self._makes_folder:
+            with contextlib.suppress(OSError):  # somebody else uses it by now
+                self._path.rmdir()

@@ -45,6 +45,16 @@ def test_truth_writes_over_nothing_that_it_reads(plan: Path, run: Path, as_files
         assert file.read_bytes() == before
 
 
+def test_truth_tells_everything_at_once(plan: Path, run: Path, tmp_path: Path) -> None:
+    said = refused(
+        "truth", plan, run, "--slo", "0s", "--dispatch", "x", "--discipline", "x", "--system", "x", "--engine", "x",
+        "--seed", "-1", "--stagger", "3h", "--shift", "x", "--noise", tmp_path / "gone",
+    )  # fmt: skip
+    for flag in ("slo", "dispatch", "discipline", "system", "engine", "seed", "stagger", "shift"):
+        assert f"  --{flag}: " in said
+    assert "there is no such folder" in said
+
+
 def test_drive_writes_over_nothing_that_it_reads(tmp_path: Path) -> None:
     trace = tmp_path / "t.parquet"
     trace.write_bytes(b"arrivals")

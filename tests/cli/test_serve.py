@@ -129,7 +129,7 @@ def test_options_that_would_be_ignored_and_what_only_the_server_would_find_are_t
     assert "  --from: goes with --trace" in said
     assert "  --expand: goes with --trace" in said
     assert "  --allowance: expected seconds from 0 to 1" in said
-    assert "stages.parquet: there is no folder" in said
+    assert "  --log: there is no folder" in said
 
 
 def test_endpoints_that_are_not_there_are_all_told_and_an_earlier_log_stays(

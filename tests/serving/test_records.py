@@ -60,6 +60,9 @@ def test_a_log_has_a_row_for_every_token_of_every_batch(name: str, tmp_path: Pat
 def test_a_log_that_could_not_be_written_at_the_end_is_refused_at_the_beginning(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="log: there is no folder"):
         StageRecorder(tmp_path / "gone" / "stages.parquet", PLAN)
+    (tmp_path / "stages").write_text("no folder")
+    with pytest.raises(InputError, match=r"log: .* is a file: name a folder"):
+        StageRecorder(tmp_path / "stages", PLAN)
 
 
 def test_metrics_count_what_happened() -> None:

@@ -248,6 +248,9 @@ def test_a_port_that_is_taken_is_told_and_an_earlier_log_stays(tmp_path: Path) -
         params = ServeParams(port=taken.getsockname()[1])
         with pytest.raises(mp.InputError, match="cannot listen on 127"):
             asyncio.run(serve_until(asyncio.Event(), CASCADE, log=log, params=params))
+        with pytest.raises(mp.InputError, match="cannot listen on 127"):
+            asyncio.run(serve_until(asyncio.Event(), CASCADE, log=tmp_path / "stages", params=params))
+    assert list(tmp_path.iterdir()) == [log]
     assert log.read_bytes() == b"an earlier run"
 
 

@@ -71,7 +71,7 @@ def serve(
 ) -> None:
     """Serve a plan over HTTP, by the law that its guarantee rests on, until Ctrl-C."""
     with Session(context, as_json=False):
-        from mipplan.serving import AdmissionParams, EndpointWorker, ServeParams, with_allowance
+        from mipplan.serving import AdmissionParams, EndpointWorker, ServeParams, check_log, with_allowance
 
         faults = Faults()
         faults.take(_check_packages)
@@ -92,8 +92,8 @@ def serve(
                 faults.add(Fault(name, f"expected a number of at least 0, found {most}"))
         if not 0 <= port < 65536:
             faults.add(Fault("--port", f"expected 0 to 65535, found {port}"))
-        if log is not None and log.suffix == ".parquet":
-            faults.take(lambda: inputs.check_out("--log", log))
+        if log is not None:
+            faults.take(lambda: check_log(log))
         faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--log": log}))
         if trace is None:
             of_traces = ("expand", "spread", "start", "end")
