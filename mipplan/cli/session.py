@@ -203,6 +203,8 @@ def _options(context: typer.Context) -> dict[str, str]:
         "window": "--from, --to",
         "window_s": "--windows",
         "policies": "--policy",
+        "headroom": "--headroom",
+        "switch_usd": "--switch",
         "n_jobs": "--jobs",
         "worth_usd": "--worth",
         "Newsvendor.worth_usd": "--worth",
