@@ -47,6 +47,15 @@ EXIT_UNREAD = 141
 DocumentT = TypeVar("DocumentT", bound="BaseModel")
 #: What is wrong in a file is told with the file, not with the option that names it.
 _FILES = ("trace", "profiles")
+#: Arguments whose entries are given one by one with a flag, which is called otherwise; with a dot, those with names.
+_LISTED = {
+    "logs": "--log",
+    "inputs": "--inputs",
+    "names.": "--name",
+    "headers.": "--header",
+    "urls.": "--endpoint",
+    "workers.": "--endpoint",
+}
 #: Where the terminal's encoding lacks these signs they are written like this; others become a question mark.
 _SIGNS = "≤≥→…×·−–µ∞"
 _PLAIN = dict(zip(_SIGNS, ("<=", ">=", "->", "...", "x", "*", "-", "-", "u", "inf"), strict=True))
@@ -141,7 +150,7 @@ class Session:
     def _failed(self, error: BaseException) -> int | None:
         """Say what went wrong and return the exit code for it; None for a defect of ours."""
         if isinstance(error, InputError):
-            faults = tuple(Fault(self._options.get(f.place, f.place), f.message) for f in error.faults)
+            faults = tuple(Fault(self._flag_of(f.place), f.message) for f in error.faults)
             several = "s" if len(faults) > 1 else ""
             self._complain("input", f"the input has {len(faults)} fault{several}", faults)
             return EXIT_BAD_INPUT
@@ -163,6 +172,12 @@ class Session:
             return EXIT_BAD_INPUT
         return None
 
+    def _flag_of(self, place: str) -> str:
+        """What was given where the library finds a fault: a flag, perhaps with the name of an entry, or the place."""
+        head, dot, entry = place.partition(".")
+        group = self._options.get(f"{head}.") if dot and entry else None
+        return self._options.get(place, place if group is None else f"{group} {entry}")
+
     def _complain(
         self,
         kind: Literal["input", "solver", "no_plan", "interrupted"],
@@ -183,10 +198,11 @@ def _options(context: typer.Context) -> dict[str, str]:
 
     What a configuration file says of an option is told as its key there: nobody typed the option.
     """
-    flags, keys = dict[str, str](), dict[str, str]()
+    flags, keys, known = dict[str, str](), dict[str, str](), set[str]()
     for option in context.command.params:
         if option.param_type_name == "option" and option.name is not None:
             flag = option.opts[0]
+            known.add(flag)
             if getattr(context.get_parameter_source(option.name), "name", "") == "DEFAULT_MAP":
                 file = config_file(context.find_root().params.get("config"))
                 keys[flag] = f"{file}: {context.command.name}.{flag.removeprefix('--')}"
@@ -208,7 +224,9 @@ def _options(context: typer.Context) -> dict[str, str]:
         "n_jobs": "--jobs",
         "worth_usd": "--worth",
         "Newsvendor.worth_usd": "--worth",
+        "params.cheaper": "--cheaper",
     }
+    others |= {place: flag for place, flag in _LISTED.items() if flag in known}
     told = flags | timed | priced | others
     return {name: keys.get(flag, flag) for name, flag in told.items()} | keys
 

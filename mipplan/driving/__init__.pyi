@@ -1,4 +1,5 @@
 from .driving import DriveParams as DriveParams
+from .driving import check_drive as check_drive
 from .driving import drive as drive
 from .result import Drive as Drive
 from .targets import QUERY_HEADER as QUERY_HEADER

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from mipplan.core import (
 )
 from mipplan.documents import AnyPath, output_problem
 from mipplan.driving.result import Drive
-from mipplan.driving.targets import ROUTE_HEADER, Target, find_target
+from mipplan.driving.targets import ROUTE_HEADER, Target, check_request, find_target
 from mipplan.logs import MISSING, LogMetadata, QueryLog, QueryStatus
 from mipplan.trace import Trace
 
@@ -116,21 +116,10 @@ def drive(
     faults = Faults()
     if not isinstance(trace, Trace):
         faults.add(Fault("trace", f"expected a Trace, found {shown(trace)}; Trace.read(…) reads a file"))
-    if not is_finite(scale) or not scale > 0:
-        faults.add(Fault("scale", f"expected a positive number such as 2, found {shown(scale)}"))
-        scale = 1.0
-    faults.take(lambda: check_time_limit(time_limit_s))
-    if not is_finite(timeout_s) or not timeout_s > 0:
-        faults.add(Fault("timeout_s", f"expected seconds above 0, found {shown(timeout_s)}"))
-    problem = None if out is None else output_problem(out)
-    if problem is not None:
-        faults.add(Fault("out", problem))
-    faults.take(_check_aiohttp)
-    where = faults.take(
-        lambda: find_target(
-            target, model=model, method=method, body=body, headers=headers, inputs=inputs, axes=axes
-        )
-    )
+    request: dict[str, Any] = {"model": model, "method": method, "body": body, "headers": headers}
+    request |= {"inputs": inputs, "axes": axes}
+    faults.take(lambda: check_drive(target, scale, time_limit_s, timeout_s, out, **request))
+    where = faults.take(lambda: find_target(target, **request))
     faults.check()
     scaled = trace.scale(float(scale))
     offsets_ns = scaled.arrival_ns - scaled.arrival_ns[0]
@@ -143,6 +132,32 @@ def drive(
     if out is not None:
         made.save(out)
     return made
+
+
+def check_drive(
+    target: str,
+    scale: float,
+    time_limit_s: float | None,
+    timeout_s: float,
+    out: AnyPath | None,
+    **request: Any,
+) -> None:
+    """Find out what is wrong with arguments of `drive`, as far as can be told without asking the target.
+
+    Raises `InputError` with every fault.
+    """
+    faults = Faults()
+    if not is_finite(scale) or not scale > 0:
+        faults.add(Fault("scale", f"expected a positive number such as 2, found {shown(scale)}"))
+    faults.take(lambda: check_time_limit(time_limit_s))
+    if not is_finite(timeout_s) or not timeout_s > 0:
+        faults.add(Fault("timeout_s", f"expected seconds above 0, found {shown(timeout_s)}"))
+    problem = None if out is None else output_problem(out)
+    if problem is not None:
+        faults.add(Fault("out", problem))
+    faults.take(_check_aiohttp)
+    faults.take(lambda: check_request(target, **request))
+    faults.check()
 
 
 def _check_aiohttp() -> None:

@@ -22,6 +22,11 @@ ROUTE_HEADER = "Mipplan-Route"
 #: Stands in the body for the number of the query.
 _PLACEHOLDER = b"{query}"
 _METHODS = ("GET", "POST", "PUT")
+#: What HTTP takes as a header; with anything else each query would fail by itself, after the run had begun.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
+#: These say where a body ends, and which query it is.
+_OWN_HEADERS = ("content-length", "transfer-encoding", QUERY_HEADER.lower())
 #: A server that does not take a connection within this time before the run is not there.
 _CONNECT_S = 5.0
 
@@ -44,6 +49,49 @@ class Target(Protocol):
         """Say in few words, the same for all such answers, what is wrong with one; None if nothing is."""
 
 
+def check_request(
+    url: str,
+    *,
+    model: str | None = None,
+    method: str | None = None,
+    body: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    inputs: str | None = None,
+    axes: Mapping[str, int] | None = None,
+) -> None:
+    """Find out what can be found out without asking anybody; parameters are those of `mipplan.drive`.
+
+    Raises `InputError` with everything that does not go together, and headers that no request can have.
+    """
+    faults = Faults()
+    if split_url(url) is None:
+        faults.add(Fault("target", f"expected http://HOST:PORT…, found {shown(url)}"))
+    is_oip = _is_oip(url, model)
+    others = {"method": method, "body": body} if is_oip else {"inputs": inputs, "axes": axes}
+    for name, given in others.items():
+        if given:
+            faults.add(Fault(name, _NOT_OIP if is_oip else _ONLY_OIP))
+    if not is_oip and method is not None and method.upper() not in _METHODS:
+        faults.add(Fault("method", f"expected one of {', '.join(_METHODS)}, found {shown(method)}"))
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or _HEADER_NAME.fullmatch(name) is None:
+            faults.add(
+                Fault(f"headers.{name}", f"expected a name of HTTP, such as X-Key, found {shown(name)}")
+            )
+        elif name.lower() in _OWN_HEADERS:
+            faults.add(Fault(f"headers.{name}", "is written by what sends the query"))
+        if not isinstance(value, str) or _HEADER_VALUE.fullmatch(value) is None:
+            told = "expected signs of Latin-1, without line breaks or other control characters"
+            faults.add(Fault(f"headers.{name}", f"{told}, found {shown(value)}"))
+    faults.check()
+
+
+def _is_oip(url: str, model: str | None) -> bool:
+    """Whether a model of the Open Inference Protocol is meant."""
+    split = split_url(url)
+    return model is not None or (split is not None and "/v2/models/" in split.path)
+
+
 def find_target(
     url: str,
     *,
@@ -63,20 +111,9 @@ def find_target(
     InputError
         With everything that does not go together, or if nothing answers there.
     """
-    faults = Faults()
-    split = split_url(url)
-    if split is None:
-        faults.add(Fault("target", f"expected http://HOST:PORT…, found {shown(url)}"))
-        split = urllib.parse.urlsplit("")
-    is_oip = model is not None or "/v2/models/" in split.path
-    others = {"method": method, "body": body} if is_oip else {"inputs": inputs, "axes": axes}
-    for name, given in others.items():
-        if given:
-            faults.add(Fault(name, _NOT_OIP if is_oip else _ONLY_OIP))
-    if not is_oip and method is not None and method.upper() not in _METHODS:
-        faults.add(Fault("method", f"expected one of {', '.join(_METHODS)}, found {shown(method)}"))
-    faults.check()
-    if not is_oip:
+    check_request(url, model=model, method=method, body=body, headers=headers, inputs=inputs, axes=axes)
+    split = urllib.parse.urlsplit(url)
+    if not _is_oip(url, model):
         port = split.port or (443 if split.scheme == "https" else 80)
         _check_answers(split.hostname or "", port, url)
         written = None if body is None else body.encode()

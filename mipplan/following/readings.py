@@ -56,6 +56,15 @@ class _StageReader:
         self._there: dict[str, float] = {}
 
     def read(self, samples: Sequence[MetricSample]) -> Scrape:
+        """Read everything, or raise and remember nothing: what came is then counted at the next look."""
+        before = self._counters.copy(), dict(self._there)
+        try:
+            return self._whole(samples)
+        except InputError:
+            self._counters, self._there = before
+            raise
+
+    def _whole(self, samples: Sequence[MetricSample]) -> Scrape:
         """Read every stage; a query is one token at the first stage."""
         faults: list[Fault] = []
         stages: dict[str, StageFigures] = {}
@@ -87,9 +96,9 @@ class _StageReader:
 class DispatcherReader(_StageReader):
     """Metrics of `mipplan.serving`."""
 
-    def read(self, samples: Sequence[MetricSample]) -> Scrape:
+    def _whole(self, samples: Sequence[MetricSample]) -> Scrape:
         """Queries are counted at the door, those that were turned away among them."""
-        scrape = super().read(samples)
+        scrape = super()._whole(samples)
         ended = self._counters.increase(samples, "mipplan_queries")
         there = gauge(samples, "mipplan_in_flight")
         if ended is None or there is None:

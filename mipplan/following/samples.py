@@ -118,6 +118,12 @@ class CounterMemory:
         self._last: dict[tuple[object, ...], float] = {}
         self._known: set[tuple[object, ...]] = set()
 
+    def copy(self) -> CounterMemory:
+        """Return one that remembers the same, to go back to."""
+        made = CounterMemory()
+        made._last, made._known = dict(self._last), set(self._known)
+        return made
+
     def increase(self, samples: Iterable[MetricSample], *names: str, **labels: str) -> float | None:
         """Sum of increases since the call before with the same arguments; 0 at first, None if there is no series.
 

@@ -155,10 +155,15 @@ class RayTarget:
         )
 
 
+#: KServe makes the deployment of an inference service by its name and this.
+_PREDICTOR = "-predictor"
+
+
 class KServeTarget:
     """Deployments of Kubernetes, as ``mipplan export --to kserve`` names them: the API server's ``scale``.
 
-    Best through ``kubectl proxy``, which has the credentials. The pods run Triton, whose metrics are read.
+    Best through ``kubectl proxy``, which has the credentials. The pods run Triton, whose metrics are read: a model
+    there is called as its deployment, without ``-predictor``, since KServe adds that.
     """
 
     reads = "triton"
@@ -166,7 +171,7 @@ class KServeTarget:
 
     def __init__(self, plan: Plan, url: str, names: Mapping[str, str], namespace: str) -> None:
         self.name, self._url = f"kserve:{url}", url
-        labels = {stage: f"{name}-predictor" for stage, name in exported_names(plan)["kserve"].items()}
+        labels = {stage: f"{name}{_PREDICTOR}" for stage, name in exported_names(plan)["kserve"].items()}
         folder = f"{url}/apis/apps/v1/namespaces/{quote(namespace)}/deployments"
         self._places = {stage: f"{folder}/{quote(names.get(stage, labels[stage]))}" for stage in plan.choices}
 
@@ -233,4 +238,7 @@ def open_target(
 def reader_of(target: FollowTarget, plan: Plan, names: Mapping[str, str] | None = None) -> MetricsReader:
     """Make the reader of a target's metrics."""
     labels = exported_names(plan).get(target.name.partition(":")[0], {})
-    return READERS[target.reads](plan, {**labels, **(names or {})})
+    given = dict(names or {})
+    if isinstance(target, KServeTarget):
+        given = {stage: name.removesuffix(_PREDICTOR) for stage, name in given.items()}
+    return READERS[target.reads](plan, {**labels, **given})

@@ -6,6 +6,7 @@ from .observing import ObservedBatch as ObservedBatch
 from .observing import ObservedHop as ObservedHop
 from .observing import ObserveParams as ObserveParams
 from .observing import arrivals_of as arrivals_of
+from .observing import check_observe as check_observe
 from .observing import observe as observe
 from .reading import run_of as run_of
 from .stage_batches import StageBatches as StageBatches

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -122,6 +123,29 @@ class LogObservation(Printable):
         return f": {self.arrival_ns.size} queries, {len(self.batches)} batch sizes, {len(self.hops)} hops"
 
 
+def check_observe(
+    out: AnyPath | None, has_plan: bool, *, hardware: str | None, usd_per_hour: float | None, latency: str
+) -> None:
+    """Find out what is wrong with arguments of `observe` before any log is read.
+
+    Raises `InputError` with every fault.
+    """
+    faults = Faults()
+    faults.take(lambda: check_one_of("latency", latency, _LATENCIES))
+    folder = None if out is None else Path(out)
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        faults.add(Fault("out", f"{folder} is there already: name a new folder"))
+    if has_plan and (hardware is not None or usd_per_hour is not None):
+        faults.add(Fault("hardware", "does not go with a plan, which says what its stages run on"))
+    if not has_plan and folder is not None:
+        problem = "say what it ran on, or give the plan" if hardware is None else name_problem(hardware)
+        if problem is not None:
+            faults.add(Fault("hardware", problem))
+    if usd_per_hour is not None and (not is_finite(usd_per_hour) or not usd_per_hour > 0):
+        faults.add(Fault("usd_per_hour", f"expected dollars above 0, found {shown(usd_per_hour)}"))
+    faults.check()
+
+
 def observe(
     *logs: AnyPath | RunLog,
     out: AnyPath | None = None,
@@ -167,18 +191,9 @@ def observe(
     """
     say = progress or (lambda _line: None)
     faults = Faults()
-    faults.take(lambda: check_one_of("latency", latency, _LATENCIES))
+    about: dict[str, Any] = {"hardware": hardware, "usd_per_hour": usd_per_hour, "latency": latency}
+    faults.take(lambda: check_observe(out, plan is not None, **about))
     folder = None if out is None else Path(out)
-    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        faults.add(Fault("out", f"{folder} is there already: name a new folder"))
-    if plan is not None and (hardware is not None or usd_per_hour is not None):
-        faults.add(Fault("hardware", "does not go with a plan, which says what its stages run on"))
-    if plan is None and folder is not None:
-        problem = "say what it ran on, or give the plan" if hardware is None else name_problem(hardware)
-        if problem is not None:
-            faults.add(Fault("hardware", problem))
-    if usd_per_hour is not None and (not is_finite(usd_per_hour) or not usd_per_hour > 0):
-        faults.add(Fault("usd_per_hour", f"expected dollars above 0, found {shown(usd_per_hour)}"))
     say("reading")
     read = faults.take(lambda: run_of(logs, shift_ns, plan))
     faults.check()

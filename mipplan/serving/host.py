@@ -138,17 +138,25 @@ class ServingHost:
         self._arrived = 0
 
     async def __aenter__(self) -> Self:
-        """Make all replicas ready; raises what the first of them raises that is not."""
+        """Make all replicas ready; raises `InputError` with every one that is not, or what else a worker raises."""
         replicas = [
             (name, replica)
             for name, stage in self.dispatcher.stages.items()
             for replica in sorted(stage.alive)
         ]
         starts = (self.workers[name].start(name, replica) for name, replica in replicas)
-        for failure in await asyncio.gather(*starts, return_exceptions=True):
-            if failure is not None:
-                await self._close_workers()
+        failures = await asyncio.gather(*starts, return_exceptions=True)
+        if any(failure is not None for failure in failures):
+            await self._close_workers()
+        faults = Faults()
+        for (name, replica), failure in zip(replicas, failures, strict=True):
+            if isinstance(failure, ReplicaGoneError):
+                faults.add(Fault(f"workers.{name}[{replica}]", str(failure)))
+            elif isinstance(failure, InputError):
+                faults.add(*failure.faults)
+            elif failure is not None:  # a defect, of the worker or ours
                 raise failure
+        faults.check()
         return self
 
     async def __aexit__(self, *exception: object) -> None:

@@ -67,13 +67,14 @@ class ServingMetrics:
     ----------
     plan : Plan
         Whose objective and certificate queries may miss: `ServingHost.promised`. With an allowance it has no
-        certificate: the plan's own is of batches within its tables.
+        certificate: the plan's own is of batches within its tables. One that is a quantile may be missed by right, and
+        is not watched.
     dispatcher : Dispatcher
         Its queues are looked at when the metrics are read.
     told : mapping of str to int, optional
         Replicas that each stage is told to have, if these change (`ServingHost.told`).
     certificate_ns : int, optional
-        To watch instead of the plan's. Without either, no certificate is watched.
+        To watch instead of the plan's, as a bound of every query. Without either, no certificate is watched.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class ServingMetrics:
 
         self.registry: CollectorRegistry = CollectorRegistry()
         self._limits_ns = {"objective": plan.slo_ns}
-        if certificate_ns is None:
+        if certificate_ns is None and (plan.quantile == 1.0 or plan.envelope is not None):
             certificate_ns = plan.certificate_ns
         if certificate_ns is not None:
             self._limits_ns["certificate"] = certificate_ns
@@ -278,3 +279,7 @@ class StageRecorder:
             write_log(self._path, StageLog.from_rows(self._rows, self._metadata))
         else:
             self._writer.close()
+
+    def discard(self) -> None:
+        """Write nothing: there was no run."""
+        self._thread.shutdown()

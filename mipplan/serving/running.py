@@ -38,8 +38,8 @@ class ServeParams:
     start_s : float
         How long an emulated replica takes to start that is added while it serves.
     certificate_ns : int, optional
-        Certified with the allowance on the traffic to come: the metrics count queries that are later. By default the
-        plan's own, which is one of batches within the tables: none is watched then if there is an allowance.
+        Certified of every query, with the allowance, on the traffic to come: the metrics count those that are later. By
+        default the plan's own, if it is of every query; with an allowance none: that is of batches within the tables.
     admission : AdmissionParams
     host : HostParams
     """
@@ -63,6 +63,8 @@ class ServingSummary(Printable):
     counts: Mapping[str, int]
     """As `ServingHost.counts`; 0 for what did not happen."""
     objective: str
+    unwritten: str | None = None
+    """What kept the log from being written at the end; None if it was written, or none was asked for."""
 
     def _summary(self) -> Summary:
         count = Counter(self.counts)
@@ -80,6 +82,7 @@ class ServingSummary(Printable):
                     ", ".join([f"{failed:,} failed", *others, f"{count['retried']:,} batches retried"]),
                 ),
                 ("rejected", f"{count['rejected']:,} queries"),
+                ("log", None if self.unwritten is None else f"not written: {self.unwritten}"),
             ),
         )
 
@@ -106,7 +109,8 @@ async def serve_until(
         For all stages, or by stage. By default emulated devices: then delays of edges are kept here, and decisions that
         a query does not bring are drawn as `mipplan.replay` draws them.
     log : path, optional
-        Where to log what each stage did; see `StageRecorder`.
+        Where to log what each stage did; see `StageRecorder`. Nothing is written if the server cannot start, and what
+        keeps it from being written at the end is told in the summary.
     started : callable, optional
         Given the URL, when connections are taken.
     params : ServeParams
@@ -114,7 +118,7 @@ async def serve_until(
     Raises
     ------
     InputError
-        If the log cannot be written, a stage has no worker, or the address or port cannot be had.
+        If the log surely cannot be written, a stage has no worker, replicas cannot be had, or the address or port.
     NoPlanError
         If the plan holds no choices.
     """
@@ -136,6 +140,7 @@ async def serve_until(
     metrics = ServingMetrics(host.promised, host.dispatcher, host.told, certificate_ns=params.certificate_ns)
     observers += [metrics] if recorder is None else [metrics, recorder]
     runner = web.AppRunner(serving_app(host, metrics), access_log=None, handler_cancellation=True)
+    has_started, unwritten = False, None
     try:
         async with host:
             await runner.setup()
@@ -145,6 +150,7 @@ async def serve_until(
             except OSError as error:
                 place = f"{params.address}:{params.port}"
                 raise InputError.one("port", f"cannot listen on {place}: {error.strerror or error}") from None
+            has_started = True
             if started is not None:
                 started(f"http://{params.address}:{runner.addresses[0][1]}")
             await stop.wait()
@@ -152,10 +158,15 @@ async def serve_until(
                 await asyncio.wait_for(host.drain(), params.drain_s)
     finally:
         await runner.cleanup()
-        if recorder is not None:
-            recorder.close()
+        if recorder is not None and not has_started:
+            recorder.discard()  # an empty log would take the place of one that is there
+        elif recorder is not None:
+            try:
+                recorder.close()
+            except InputError as error:  # the run is over, and what came of it must not be lost, too
+                unwritten = "; ".join(fault.message for fault in error.faults)
     objective = f"{format_duration(plan.slo_ns)}"
-    return ServingSummary(plan.pipeline.name, Counter(host.counts), objective)
+    return ServingSummary(plan.pipeline.name, Counter(host.counts), objective, unwritten)
 
 
 def serve(

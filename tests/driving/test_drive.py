@@ -193,6 +193,23 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
         find_target("http://127.0.0.1:9/v2/models/net", body="x")
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/any", "http://127.0.0.1:9/v2/models/net"])
+def test_headers_that_no_request_can_have_are_told_before_the_run(url: str) -> None:
+    headers = {
+        "X-Fine": "a b\té",
+        "X-Split": "a\r\nHost: b",
+        "X-Sign": "\x00",
+        "X-Euro": "5 €",
+        "a b": "x",
+        "Content-Length": "0",
+        "mipplan-query": "7",
+    }
+    with pytest.raises(mp.InputError) as caught:
+        drive(url, headers=headers)
+    places = [fault.place for fault in caught.value.faults]
+    assert places == [f"headers.{name}" for name in headers if name != "X-Fine"]
+
+
 @pytest.mark.parametrize("url", ["http://[::1", "http://h:99999", None])
 def test_what_is_no_url_is_told(url: Any) -> None:
     with pytest.raises(mp.InputError, match="target: expected http://HOST:PORT"):
@@ -241,7 +258,8 @@ def test_it_runs_beside_a_loop_that_runs_already() -> None:
         assert asyncio.run(inside(url)).log.ok.all()
 
 
-def test_command_writes_the_log_and_after_an_interrupt_what_there_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_command_writes_the_log_and_after_an_interrupt_what_there_is(number: int, tmp_path: Path) -> None:
     trace, out = tmp_path / "t.csv", tmp_path / "q.parquet"
     trace.write_text("arrival_s\n" + "\n".join(str(k * 0.02) for k in range(3_000)))
     command = [sys.executable, "-m", "mipplan", "drive", str(trace), "-o", str(out), "--json", "--target"]
@@ -258,7 +276,7 @@ def test_command_writes_the_log_and_after_an_interrupt_what_there_is(tmp_path: P
         assert process.stderr is not None
         while " sent, " not in process.stderr.readline():  # The first line of progress.
             assert process.poll() is None
-        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, number)
         stdout, _ = process.communicate()
     report = json.loads(stdout)
     assert process.returncode == 130

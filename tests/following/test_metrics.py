@@ -123,6 +123,35 @@ def test_triton_tells_busy_time_by_batches() -> None:
     assert found.stages["b"].busy_s == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize("system", ["mipplan", "triton"])
+def test_what_came_while_a_stage_was_missing_is_counted_at_the_next_look(system: str) -> None:
+    reader, total, left_out = READERS[system](PLAN, {}), 0.0, 0
+    for count, is_whole in ((0, True), (100, False), (200, True), (300, False), (400, True)):
+        try:
+            total += reader.read(samples_of(metrics_of(system, count, is_whole))).queries
+        except mp.InputError:
+            left_out += 1
+    assert (total, left_out) == (400, 2)
+
+
+def metrics_of(system: str, count: int, is_whole: bool) -> str:
+    """Metrics after so many queries, or without the last stage, or the queries at the door."""
+    stages = list(PLAN.choices) if is_whole or system == "mipplan" else list(PLAN.choices)[:1]
+    if system == "mipplan":
+        lines = [
+            f'mipplan_queue_length{{stage="{stage}"}} 0\nmipplan_replicas{{stage="{stage}"}} 1'
+            for stage in stages
+        ]
+        lines += [f'mipplan_queries_total{{outcome="served"}} {count}'] + ["mipplan_in_flight 0"] * is_whole
+    else:
+        lines = [
+            f'nv_inference_pending_request_count{{model="{stage}"}} 0\n'
+            f'nv_inference_request_success{{model="{stage}"}} {count}'
+            for stage in stages
+        ]
+    return "\n".join(lines) + "\n"
+
+
 def test_ray_tells_queues_and_ongoing_requests() -> None:
     reader = READERS["ray"](PLAN, {})
 

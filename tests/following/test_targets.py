@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from following.servers import serving
-from mipplan.following import FOLLOW_TARGETS, WebError, open_target
+from mipplan.following import FOLLOW_TARGETS, WebError, open_target, parse_metrics
+from mipplan.following.targets import reader_of
 from serving_plans import small_plan
 
 PLAN = small_plan({"detect": ([10, 14], 2), "read it": ([30], 3)}, {("detect", "read it"): {}})
@@ -121,6 +122,25 @@ def test_kubernetes_scale_is_patched() -> None:
         with pytest.raises(WebError, match="asked for 2"):
             target.scale("detect", 2, 2.0)
         assert fake.changes()[0][2] == {"spec": {"replicas": 2}}
+
+
+@pytest.mark.parametrize("given", [{}, {"detect": "mine-predictor"}, {"detect": "mine"}])
+def test_kserve_names_deployments_and_their_models_alike(given: dict[str, str]) -> None:
+    """One name for both, though KServe calls the deployment of a model NAME-predictor."""
+
+    def api(method: str, path: str, document: Any) -> tuple[int, bytes]:
+        asked.append(path.rpartition("/")[2])
+        return 200, b'{"status": {"readyReplicas": 2}}'
+
+    asked: list[str] = []
+    with serving(api) as fake:
+        target = open_target(PLAN, f"kserve:{fake.url}", names=given)
+        assert target.serving(2.0)["detect"] == 2
+    reader = reader_of(target, PLAN, given)
+    models = {"mine" if given else "small-detect", "small-read-it"}
+    waiting = "".join(f'nv_inference_pending_request_count{{model="{model}"}} 3\n' for model in models)
+    assert asked[0] == given.get("detect", "small-detect-predictor")
+    assert reader.read(parse_metrics(waiting)).stages["detect"].waiting == 3
 
 
 @pytest.mark.parametrize("kind", FOLLOW_TARGETS)

@@ -19,7 +19,6 @@ from mipplan.serving import (
     HostParams,
     InferTensor,
     Outcome,
-    ReplicaGoneError,
     ServingHost,
     precise_loop,
 )
@@ -167,11 +166,13 @@ def test_faults_of_servers(script: list[str], reason: str | None) -> None:
 
 def test_a_server_that_is_not_there_is_told_at_the_start() -> None:
     async def start() -> None:
-        async with ServingHost(PLAN, EndpointWorker({"a": ["http://127.0.0.1:9/v2/models/m"]})):
+        urls = [f"http://127.0.0.1:9/v2/models/{name}" for name in "mn"]
+        async with ServingHost(small_plan({"a": ([1.0], 2)}), EndpointWorker({"a": urls})):
             pass
 
-    with pytest.raises(ReplicaGoneError, match=r"http://127.0.0.1:9/v2/models/m cannot be reached"):
+    with pytest.raises(mp.InputError, match=r"http://127.0.0.1:9/v2/models/m cannot be reached") as told:
         asyncio.run(start())
+    assert [fault.place for fault in told.value.faults] == ["workers.a[0]", "workers.a[1]"]
     with pytest.raises(mp.InputError) as told:
         EndpointWorker({"a": ["ftp://x", "http://127.0.0.1:9/v2/models/m"], "b": ["http://h/x"]})
     assert {fault.place for fault in told.value.faults} == {"urls.a[0]", "urls.b[0]"}

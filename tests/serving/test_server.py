@@ -214,11 +214,16 @@ BAD_REQUESTS: list[tuple[Any, str]] = [
     ("allowance_s", "certificate_ns", "missed"),
     [(0.0, None, 1), (0.05, None, None), (0.05, 2, 1), (0.05, 10**12, 0), (0.0, 10**12, 0)],
 )
+@pytest.mark.parametrize("quantile", [1.0, 0.99])
 def test_only_a_certificate_that_is_promised_is_missed(
-    allowance_s: float, certificate_ns: int | None, missed: int | None
+    quantile: float, allowance_s: float, certificate_ns: int | None, missed: int | None
 ) -> None:
-    """The plan's is of batches within its tables: with an allowance all may be later, and nothing is wrong."""
-    plan = small_plan({"a": ([1.0], 1)})
+    """The plan's is of batches within its tables: with an allowance all may be later, and nothing is wrong.
+
+    Nor is anything wrong if one query in a hundred exceeds a certificate of P99.
+    """
+    plan = small_plan({"a": ([1.0], 1)}, quantile=quantile)
+    missed = None if certificate_ns is None and quantile < 1.0 else missed
     plan = replace(plan, figures=replace(plan.figures, certificate_ns=1))
 
     async def ask(url: str) -> str:
@@ -234,13 +239,32 @@ def test_only_a_certificate_that_is_promised_is_missed(
     assert ('limit="certificate"' in metrics) == (missed is not None)
 
 
-def test_a_port_that_is_taken_is_told() -> None:
+def test_a_port_that_is_taken_is_told_and_an_earlier_log_stays(tmp_path: Path) -> None:
+    log = tmp_path / "stages.parquet"
+    log.write_bytes(b"an earlier run")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         params = ServeParams(port=taken.getsockname()[1])
         with pytest.raises(mp.InputError, match="cannot listen on 127"):
-            asyncio.run(serve_until(asyncio.Event(), CASCADE, params=params))
+            asyncio.run(serve_until(asyncio.Event(), CASCADE, log=log, params=params))
+    assert log.read_bytes() == b"an earlier run"
+
+
+def test_a_log_that_cannot_be_written_at_the_end_does_not_cost_the_summary(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+
+    async def ask(url: str) -> None:
+        infer = f"{url}/v2/models/cascade/infer"
+        async with aiohttp.ClientSession() as session, session.post(infer, json=REQUEST) as response:
+            assert response.status == 200
+        folder.rmdir()
+
+    _, summary = while_served(CASCADE, folder / "stages.parquet", ask)
+    assert summary.counts["served"] == 1
+    assert summary.unwritten is not None
+    assert "log       not written: there is no folder" in str(summary)
 
 
 def test_a_client_that_breaks_off_is_noticed() -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import flags, inputs
+from mipplan.cli import flags, inputs, runs
 from mipplan.cli.session import EXIT_INTERRUPTED, EXIT_NOT_MET, Session
-from mipplan.core import NS_PER_S, Faults, InputError
+from mipplan.core import Faults
 
 Logs = Annotated[
     list[str],
@@ -52,20 +53,17 @@ def observe(
 ) -> None:
     """Read service times by batch size, hops and arrivals off the logs of a running system."""
     with Session(context, json) as session:
+        from mipplan.observing import check_observe
+
         faults = Faults()
-        shifts = faults.take(lambda: _shifts(shift or ()))
+        shifts = faults.take(lambda: runs.shifts_of(shift or ()))
         loaded = faults.take(lambda: None if plan is None else mp.Plan.load(plan))
+        about: dict[str, Any] = {"hardware": hardware, "usd_per_hour": usd_per_hour, "latency": latency}
+        faults.take(lambda: check_observe(out, plan is not None, **about))
         faults.check()
         with session.progress() as progress:
             found = mp.observe(
-                *logs,
-                out=out,
-                plan=loaded.value,
-                hardware=hardware,
-                usd_per_hour=usd_per_hour,
-                latency=latency,
-                shift_ns=shifts.value,
-                progress=progress,
+                *logs, out=out, plan=loaded.value, shift_ns=shifts.value, progress=progress, **about
             )
         session.show(reporting.observe_report(found), reporting.show_observation)
 
@@ -91,12 +89,13 @@ def truth(
     """Compare what a plan predicts for the arrivals in a log with what was measured, and say which term is off."""
     with Session(context, json) as session:
         faults = Faults()
-        shifts = faults.take(lambda: _shifts(shift or ()))
+        shifts = faults.take(lambda: runs.shifts_of(shift or ()))
         slo_s = faults.take(lambda: inputs.optional_seconds("--slo", slo))
         faults.take(lambda: inputs.check_dispatch(dispatch))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         faults.take(lambda: inputs.check_system(system))
         faults.take(lambda: inputs.check_out("--out", out))
+        faults.take(lambda: inputs.check_apart({"plan": plan, **runs.log_files(logs)}, {"--out": out}))
         drawn = faults.take(lambda: inputs.noise_of(noise))
         loaded = faults.take(lambda: mp.Plan.load(plan))
         faults.check()
@@ -118,18 +117,6 @@ def truth(
         session.show(reporting.truth_report(found, str(plan), list(logs)), reporting.show_truth, out)
         if not found.agrees:
             session.exit_code = EXIT_NOT_MET
-
-
-def _shifts(given: Iterable[str]) -> dict[str, int]:
-    """Read HOST=TIME pairs; a time may be negative here."""
-    shifts: dict[str, int] = {}
-    for host, text in inputs.pairs_of("--shift", "HOST=TIME such as gpu1=-12ms", given).items():
-        sign = -1 if text.startswith("-") else 1
-        try:
-            shifts[host] = sign * round(inputs.seconds_of("--shift", text.removeprefix("-")) * NS_PER_S)
-        except InputError as error:
-            raise InputError.one(f"--shift {host}", error.faults[0].message) from None
-    return shifts
 
 
 def drive(
@@ -179,37 +166,49 @@ def drive(
 ) -> None:
     """Send a trace to a server at its time stamps, never waiting for answers, and log every query."""
     with Session(context, json) as session:
+        from mipplan.driving import check_drive
+
         faults = Faults()
-        factor = faults.take(lambda: _factor(scale))
+        factor = faults.take(lambda: runs.factor_of(scale))
         time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
         timeout_s = faults.take(lambda: inputs.seconds_of("--timeout", timeout))
         given = faults.take(lambda: inputs.pairs_of("--header", "NAME=VALUE", headers or ()))
         sizes = faults.take(lambda: inputs.axis_sizes(axes or ()))
         faults.take(lambda: inputs.check_out("--out", out, (".parquet", ".pq")))
+        request: dict[str, Any] = {"model": model, "method": method, "body": body, "inputs": made_of}
+        request |= {"headers": given.or_else({}), "axes": sizes.or_else({})}
+        how = factor.or_else(1.0), time_limit_s.or_else(None), timeout_s.or_else(1.0)
+        faults.take(lambda: check_drive(target, *how, None, **request))
+        faults.take(lambda: inputs.check_apart({"trace": trace, "inputs": made_of}, {"--out": out}))
         arrivals = faults.take(lambda: inputs.read_trace(trace, expand, spread, seed, start, end))
         faults.check()
         _allow_many_connections()
-        with session.progress(as_log=True) as progress:
+        with session.progress(as_log=True) as progress, _stopped_alike():
             driven = mp.drive(
                 arrivals.value,
                 target,
-                model=model,
                 scale=factor.value,
                 time_limit_s=time_limit_s.value,
                 timeout_s=timeout_s.value,
-                method=method,
-                body=body,
-                headers=given.value,
-                inputs=made_of,
-                axes=sizes.value,
                 out=out,
                 progress=progress,
+                **request,
             )
         session.show(reporting.drive_report(driven, [str(out)]), reporting.show_drive)
         if driven.interrupted:
             session.exit_code = EXIT_INTERRUPTED
         elif driven.spoilt or not driven.latency_ns.size:
             session.exit_code = EXIT_NOT_MET
+
+
+@contextlib.contextmanager
+def _stopped_alike() -> Iterator[None]:
+    """Within this context SIGTERM, by which whoever runs this in a container ends it, does what Ctrl-C does."""
+    earlier = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def _allow_many_connections() -> None:
@@ -221,14 +220,3 @@ def _allow_many_connections() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # The shell's limit then stays, and errors are counted.
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _factor(text: str) -> float:
-    """Read 2x, or 2."""
-    try:
-        factor = float(text.strip().removesuffix("x"))
-    except ValueError:
-        factor = 0.0
-    if not factor > 0:
-        raise InputError.one("--scale", f"expected a multiple such as 2x, found {text!r}")
-    return factor

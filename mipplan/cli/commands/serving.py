@@ -10,7 +10,7 @@ import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import flags, inputs
+from mipplan.cli import flags, inputs, runs
 from mipplan.cli.session import Session
 from mipplan.core import Fault, Faults, InputError, format_duration
 
@@ -79,14 +79,25 @@ def serve(
         allowance_s = faults.take(lambda: inputs.seconds_of("--allowance", allowance))
         limit_s = faults.take(lambda: inputs.optional_seconds("--for", time_limit))
         start_s = faults.take(lambda: inputs.seconds_of("--start-delay", start_delay))
-        urls = faults.take(lambda: _endpoints(endpoint or (), given.value if given else None))
+        urls = faults.take(lambda: runs.endpoints_of(endpoint or (), given.value if given else None))
         if emulate == bool(endpoint):
             faults.add(Fault("--emulate", "give this, or --endpoint for every replica of every stage"))
+        elif urls and not emulate:
+            faults.take(lambda: EndpointWorker(urls.value))
+            faults.take(lambda: runs.check_given(context, {"start_delay": "goes with --emulate"}))
+        if given and allowance_s:
+            faults.take(lambda: with_allowance(given.value, allowance_s.value))
         for name, most in (("--most-waiting", most_waiting), ("--most-in-flight", most_in_flight)):
             if most is not None and most < 0:
                 faults.add(Fault(name, f"expected a number of at least 0, found {most}"))
         if not 0 <= port < 65536:
             faults.add(Fault("--port", f"expected 0 to 65535, found {port}"))
+        if log is not None and log.suffix == ".parquet":
+            faults.take(lambda: inputs.check_out("--log", log))
+        faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--log": log}))
+        if trace is None:
+            of_traces = ("expand", "spread", "start", "end")
+            faults.take(lambda: runs.check_given(context, dict.fromkeys(of_traces, "goes with --trace")))
         arrivals = faults.take(
             lambda: (
                 None
@@ -99,7 +110,9 @@ def serve(
         faults.check()
         served = given.value
         promised = with_allowance(served, allowance_s.value)
-        bound_ns = None if arrivals.value is None else _bound_ns(promised, arrivals.value)
+        bound_ns, longest_ns = (
+            (None, None) if arrivals.value is None else _bounds_ns(promised, arrivals.value)
+        )
         for line in _introduction(served, arrivals.value, bound_ns, allowance_s.value):
             typer.echo(line)
         params = ServeParams(
@@ -107,8 +120,7 @@ def serve(
             port,
             allowance_s.value,
             start_s=start_s.value,
-            # Of timed pipelines it is a quantile, which some queries exceed by right.
-            certificate_ns=None if promised.dispatch == "timed" else bound_ns,
+            certificate_ns=longest_ns,
             admission=AdmissionParams(most_in_flight, most_waiting),
         )
         worker = None if emulate else EndpointWorker(urls.value)
@@ -121,6 +133,8 @@ def serve(
             params=params,
         )
         typer.echo(str(summary))
+        if summary.unwritten is not None:
+            raise InputError.one(f"--log {log}", f"was not written: {summary.unwritten}")
         if log is not None:
             typer.echo(f"wrote {log}")
 
@@ -131,22 +145,6 @@ def _check_packages() -> None:
         import prometheus_client  # noqa: F401
     except ImportError as error:
         raise InputError.one("serve", f"needs {error.name}: pip install 'mipplan[serve]'") from None
-
-
-def _endpoints(given: list[str] | tuple[str, ...], plan: mp.Plan | None) -> dict[str, list[str]]:
-    """Read ``STAGE=URL``; there must be one for every replica."""
-    urls: dict[str, list[str]] = {}
-    faults = Faults()
-    for text in given:
-        stage, _, url = text.partition("=")
-        if not url or (plan is not None and stage not in plan.choices):
-            faults.add(Fault("--endpoint", f"expected STAGE=URL with a stage of the plan, found {text!r}"))
-        urls.setdefault(stage, []).append(url)
-    for stage, choice in (plan.choices if plan is not None and given else {}).items():
-        if (found := len(urls.get(stage, ()))) != choice.replicas:
-            faults.add(Fault("--endpoint", f"{stage} has {choice.replicas} replica(s), found {found}"))
-    faults.check()
-    return urls
 
 
 def _introduction(
@@ -180,11 +178,15 @@ def _introduction(
     return [*lines, ""]
 
 
-def _bound_ns(promised: mp.Plan, trace: mp.Trace) -> int:
-    """What is guaranteed on a trace: the certificate, which of timed pipelines is the replay."""
+def _bounds_ns(promised: mp.Plan, trace: mp.Trace) -> tuple[int, int | None]:
+    """What is guaranteed on a trace at the plan's quantile, by the certificate or of timed pipelines the replay.
+
+    And of any query, to watch: the quantile is exceeded by right. Of timed pipelines nothing is watched.
+    """
     if promised.dispatch == "timed":
-        return mp.replay(promised, trace).quantile_ns(promised.quantile)
-    return mp.certify(promised, trace).bound_ns
+        return mp.replay(promised, trace).quantile_ns(promised.quantile), None
+    certificate = mp.certify(promised, trace)
+    return certificate.bound_ns, int(certificate.latency_ns.max())
 
 
 def _say_where(url: str, plan: mp.Plan, emulated: bool) -> None:
