@@ -180,7 +180,7 @@ def fleet(
 ) -> None:
     """Plan many pipelines that share limited hardware: the cheapest set of certified plans."""
     with Session(context, json) as session:
-        from mipplan.documents import shipped_path
+        from mipplan.documents import folder_problem, shipped_path
         from mipplan.fleet import FleetFile, FleetSettings, read_fleet, read_fleet_file
 
         def check_settings(file: FleetFile | None) -> None:
@@ -188,7 +188,9 @@ def fleet(
             quantile, seed = (0.99, 0) if file is None else (file.quantile, file.seed)
             limit_s = time_limit_s.or_else(None)
             queues = dispatch, discipline, covered.or_else(None)
-            settings = FleetSettings(budget, quantile, seed, gap, limit_s, method, checkpoint, *queues)
+            settings = FleetSettings(
+                budget, quantile, seed, gap, limit_s, method, checkpoint, *queues, n_jobs=jobs
+            )
             if file is None:
                 settings.check()
             else:
@@ -205,8 +207,8 @@ def fleet(
         faults.take(lambda: inputs.check_out("--report", page, (".html", ".htm")))
         outputs = {"--plot": plot, "--report": page, "--checkpoint": checkpoint}
         faults.take(lambda: inputs.check_apart({"fleet file": fleet}, outputs))
-        if out is not None and out.exists() and not out.is_dir():
-            faults.add(Fault(f"--out {out}", "is a file; name a folder for the plan files"))
+        if out is not None and (problem := folder_problem(out)) is not None:
+            faults.add(Fault(f"--out {out}", problem))
         faults.check()
         file = read.value
         with session.progress(as_log=True) as progress:  # a log of bound and gap

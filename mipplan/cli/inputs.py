@@ -165,13 +165,11 @@ def names_in(text: str) -> list[str]:
 
 def device_limits(given: Iterable[str]) -> dict[str, int]:
     """Read HARDWARE=NUMBER pairs."""
-    limits: dict[str, int] = {}
-    for text in given:
-        name, equals, number = text.partition("=")
-        if not equals or not number.isdecimal():
-            raise InputError.one("--limit", f"expected HARDWARE=NUMBER such as t4=40, found {text!r}")
-        limits[name] = int(number)
-    return limits
+    pairs = pairs_of("--limit", "HARDWARE=NUMBER such as t4=40", given)
+    wrong = [f"{name}={number}" for name, number in pairs.items() if not number.isdecimal()]
+    expected = "expected HARDWARE=NUMBER such as t4=40"
+    InputError.raise_if(Fault("--limit", f"{expected}, found {text!r}") for text in wrong)
+    return {name: int(number) for name, number in pairs.items()}
 
 
 def pairs_of(flag: str, form: str, given: Iterable[str]) -> dict[str, str]:

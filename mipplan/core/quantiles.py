@@ -144,10 +144,13 @@ class Allowance:
             exceeded = np.count_nonzero(counts > self.allowed[held], axis=1) > self.spare
         return exceeded
 
-    def count(self, marked: Bool, first: int = 0) -> Int64:
-        """Count those marked among some neighbours of which the first has that number; by window, shape (w,)."""
-        before = np.append(0, np.cumsum(marked))
-        counts: Int64 = np.diff(before[np.clip(self.starts - first, 0, marked.size)])
+    def count(self, marked: Bool) -> Int64:
+        """Count those marked, shape (n,), by window, shape (w,)."""
+        return self.count_numbers(np.flatnonzero(marked))
+
+    def count_numbers(self, query: Int64) -> Int64:
+        """Count queries by window, shape (w,), given their numbers, increasing."""
+        counts: Int64 = np.diff(np.searchsorted(query, self.starts))
         return counts
 
     def figure(self, values: Numbers) -> int:

@@ -2,6 +2,7 @@ from .files import MAX_DOCUMENT_BYTES as MAX_DOCUMENT_BYTES
 from .files import AnyPath as AnyPath
 from .files import check_path as check_path
 from .files import decode_text as decode_text
+from .files import folder_problem as folder_problem
 from .files import open_file as open_file
 from .files import output_problem as output_problem
 from .files import read_bytes as read_bytes

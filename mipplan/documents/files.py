@@ -154,6 +154,15 @@ def output_problem(path: object) -> str | None:
     return None
 
 
+def folder_problem(path: str | Path) -> str | None:
+    """Say what keeps a folder from being made, with all above it, and written to; None if nothing."""
+    place = Path(path).resolve()
+    there = next(above for above in (place, *place.parents) if above.exists())
+    if not there.is_dir():
+        return "is a file; name a folder" if there == place else f"{str(there)!r} is no folder to make it in"
+    return None if os.access(there, os.W_OK) else f"the folder {str(there)!r} cannot be written to"
+
+
 def shipped_folder(package: Path = _PACKAGE) -> Path:
     """Find the shipped profiles, pipelines and traces.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -28,8 +29,12 @@ from mipplan.result import Plan
 _MARK = "<!-- Written by mipplan export. -->"
 #: Files beside those of the target.
 _README, _PLAN = "README.md", "plan.json"
-#: Kinds of files that exports write, and Python of these: what is changed in them goes with an earlier export.
-_WRITTEN = {".json", ".md", ".pbtxt", ".py", ".pyc", ".txt", ".yaml"}
+#: Where the README lists the export's own files: all else in its folder was put in.
+_FILES = "<!-- Its files: "
+#: Python's own of these files, which it makes again.
+_CACHED = "__pycache__"
+#: Kinds of files that exports wrote before their README listed them.
+_KINDS = {".json", ".md", ".pbtxt", ".py", ".txt", ".yaml"}
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,8 +102,9 @@ def export(
     allowance_s : float
         What a batch may take beyond its table, where our dispatcher makes the batches (``ray``): see `with_allowance`.
     force : bool
-        Replace the folder if it is an earlier export, with all that was changed in its files. What is of no kind that
-        an export writes, such as models put in, is kept (`Export.kept`).
+        Replace the folder if it is an earlier export, with all that was changed in its files. What it did not write,
+        such as models put in, is kept (`Export.kept`); where its README does not list its files, what is of no kind
+        that exports write.
 
     Raises
     ------
@@ -114,14 +120,15 @@ def export(
     deployment, target, place = ready.value, TARGETS[to], Path(directory)
     departures = tuple(target.departures(deployment))
     files = {**target.files(deployment), _PLAN: plan.to_json()}
-    files[_README] = _readme(target, deployment, departures)
-    kept = _foreign_files(place)
+    names = tuple(sorted([*files, _README]))
+    files[_README] = _readme(target, deployment, departures, names)
+    kept = tuple(name for name in _foreign_files(place) if name not in files)
     _write_folder(place, files, kept)
     return Export(
         plan.pipeline.name,
         to,
         str(place),
-        tuple(sorted(files)),
+        names,
         emulate,
         departures,
         tuple(assumptions(deployment, target.rules)),
@@ -175,7 +182,7 @@ def _directory_problem(directory: object, force: bool) -> str | None:
         return "is a file; name a folder"
     if not place.parent.is_dir():
         return f"there is no folder {str(place.parent)!r} to make it in"
-    if not os.access(place.parent, os.W_OK):
+    if not all(os.access(folder, os.W_OK) for folder in (place.parent, place) if folder.exists()):
         return f"the folder {str(place.parent)!r} cannot be written to"
     if not place.is_dir() or not any(place.iterdir()):
         return None
@@ -188,17 +195,29 @@ def _directory_problem(directory: object, force: bool) -> str | None:
 
 
 def _foreign_files(directory: Path) -> tuple[str, ...]:
-    """Files of a folder whose kinds are none that exports write: weights and the like, which nobody wants to lose."""
-    found = (path for path in directory.rglob("*") if path.suffix not in _WRITTEN and path.name != ".keep")
-    files = (path for path in found if path.is_symlink() or path.is_file())
-    return tuple(sorted(path.relative_to(directory).as_posix() for path in files))
+    """Files of an earlier export's folder that it did not write: weights, labels and the like; sorted."""
+    readme = directory / _README
+    lines = readme.read_text(encoding="utf-8", errors="replace").splitlines() if readme.is_file() else []
+    listed_files = next((line.removeprefix(_FILES) for line in lines if line.startswith(_FILES)), None)
+    own = None if listed_files is None else set(json.loads(listed_files.removesuffix(" -->")))
+    found = []
+    for path in directory.rglob("*") if lines else ():
+        name = path.relative_to(directory).as_posix()
+        is_own = path.suffix in _KINDS or path.name == ".keep" if own is None else name in own
+        if not is_own and _CACHED not in path.parts and (path.is_symlink() or path.is_file()):
+            found.append(name)
+    return tuple(sorted(found))
 
 
 def _write_folder(directory: Path, files: Mapping[str, str], kept: Collection[str]) -> None:
-    """Fill a temporary folder beside, with files to be kept, then rename it into place; what was there goes last."""
+    """Fill a temporary folder beside, with files to be kept, then put it in place; what was there goes last.
+
+    A folder that is there stays the same one, since somebody may be in it: what it holds is exchanged.
+    """
     place = directory.resolve()
     token = secrets.token_urlsafe(6)
     made, old = (place.parent / f".{place.name}.{token}.{end}" for end in ("part", "old"))
+    is_new = not place.exists()
     try:
         try:
             for name, text in files.items():
@@ -208,14 +227,13 @@ def _write_folder(directory: Path, files: Mapping[str, str], kept: Collection[st
             for name in kept:
                 (made / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(place / name, made / name, follow_symlinks=False)
-            if place.is_dir() and any(place.iterdir()):
-                place.rename(old)
-            made.replace(place)
-        except BaseException:
-            if old.is_dir() and not place.exists():
-                old.rename(place)
+            if is_new:
+                made.replace(place)
+            else:
+                old.mkdir()
+                _exchange(place, made, old)
+        finally:
             shutil.rmtree(made, ignore_errors=True)
-            raise
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise InputError.one(
@@ -223,7 +241,25 @@ def _write_folder(directory: Path, files: Mapping[str, str], kept: Collection[st
         ) from error
 
 
-def _readme(target: ExportTarget, deployment: Deployment, departures: tuple[Departure, ...]) -> str:
+def _exchange(place: Path, made: Path, old: Path) -> None:
+    """Let one folder hold what another does; what it held goes to a third. If that fails, all is as it was."""
+    moves: list[tuple[Path, Path]] = []
+    try:
+        for source, target in ((place, old), (made, place)):
+            for path in list(source.iterdir()):
+                moves.append((path, target / path.name))
+                path.rename(target / path.name)
+    except BaseException:
+        for path, moved in reversed(moves):
+            if os.path.lexists(moved) and not os.path.lexists(path):
+                moved.rename(path)
+        old.rmdir()
+        raise
+
+
+def _readme(
+    target: ExportTarget, deployment: Deployment, departures: tuple[Departure, ...], names: tuple[str, ...]
+) -> str:
     plan = deployment.plan
     cost = "" if plan.usd_per_hour is None else f", {plan.usd_per_hour:.4f} $/h"
     certified = ""
@@ -264,6 +300,8 @@ def _readme(target: ExportTarget, deployment: Deployment, departures: tuple[Depa
             "## What has to be so",
             "",
             *(f"- {sentence}" for sentence in assumptions(deployment, target.rules)),
+            "",
+            f"{_FILES}{json.dumps(names)} -->",
             "",
         ]
     )

@@ -60,7 +60,7 @@ class _Part:
             tolerance=tolerance,
         )
         same = [[own.name == shared.name for shared in resources] for own in made.resources]
-        spread = np.array(same, dtype=np.int64).reshape(-1, len(resources))
+        spread = np.array(same, dtype=np.int64).reshape(len(made.resources), len(resources))
         activities = (replace(activity, usage=activity.usage @ spread) for activity in made.activities)
         return replace(made, activities=tuple(activities), resources=tuple(resources))
 
@@ -153,6 +153,7 @@ class JointSearch:
                 member.trace,
                 slo_s=member.slo_ns / NS_PER_S,
                 quantile=fleet.quantile,
+                per_s=math.inf,  # As everywhere in a fleet: over all queries, whatever windows the pipeline states.
                 seed=fleet.seed,
                 accuracy=member.min_accuracy,
                 dispatch=member.asked_laws,

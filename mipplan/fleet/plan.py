@@ -128,7 +128,7 @@ def plan_fleet(
     """
     started = time.monotonic()
     settings = FleetSettings(
-        budget, quantile, seed, gap, time_limit_s, method, checkpoint, dispatch, discipline, runs
+        budget, quantile, seed, gap, time_limit_s, method, checkpoint, dispatch, discipline, runs, n_jobs
     )
     fleet = read_fleet(pipelines, profiles, limits, settings)
     search = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))

@@ -26,6 +26,7 @@ from mipplan.core import (
     check_seed,
     check_time_limit,
     is_number,
+    is_whole,
     listed,
     name_problem,
     shown,
@@ -91,6 +92,7 @@ class FleetSettings:
     dispatch: str | None = None
     discipline: str | None = None
     runs: RunClass | None = None
+    n_jobs: int | None = None
 
     def check(self) -> None:
         """Refuse what cannot be: `InputError` lists every fault."""
@@ -102,6 +104,9 @@ class FleetSettings:
         if not (is_number(self.gap) and 0 <= self.gap < 1):
             faults.add(Fault("gap", f"expected a share from 0 up to 1, found {shown(self.gap)}"))
         faults.take(lambda: check_one_of("method", self.method, METHODS))
+        if self.n_jobs is not None and (not is_whole(self.n_jobs) or self.n_jobs == 0):
+            message = f"expected a number of workers, or -1 for one per core, found {shown(self.n_jobs)}"
+            faults.add(Fault("n_jobs", message))
         if self.dispatch is not None:
             faults.take(lambda: check_one_of("dispatch", self.dispatch, list(DispatchLaw), repr))
         if self.discipline is not None:
@@ -140,7 +145,7 @@ def read_fleet(
         faults.add(Fault("pipelines", message))
         faults.check()
     law = settings.dispatch if settings.dispatch in list(DispatchLaw) else None
-    how = profiles, law, settings.discipline, settings.runs
+    how = profiles, law, settings
     members = [faults.take(partial(_member, name, given, *how)) for name, given in pipelines.items()]
     if settings.runs is not None and all(member and member.value.overtaking is None for member in members):
         faults.add(Fault("runs", "goes with fifo queues: they say what may overtake there"))
@@ -171,8 +176,7 @@ def _member(
     given: Any,
     profiles: Profiles,
     dispatch: str | None,
-    discipline: str | None,
-    runs: RunClass | None,
+    settings: FleetSettings,
 ) -> FleetMember:
     place = f"pipelines.{name}"
     problem = name_problem(name) or ("may hold no slash" if "/" in str(name) else None)
@@ -204,6 +208,12 @@ def _member(
     if slo_s is None and (pipeline.slo.per_ns, pipeline.slo.others) != (None, ()):
         message = "fleets are planned for one quantile over all queries: give the limit of that one as the objective"
         inside.add(Fault("slo", message))
+    elif slo_s is None and pipeline.slo.quantile and pipeline.slo.quantile != settings.quantile:
+        stated, planned = f"P{100 * pipeline.slo.quantile:g}", f"P{100 * settings.quantile:g}"
+        message = (
+            f"states {stated}, and the fleet is planned for {planned}: give its limit of that, or quantile"
+        )
+        inside.add(Fault("slo", message))
     if accuracy is not None:
         inside.take(lambda: check_accuracy(accuracy))
         inside.take(lambda: check_accuracies(pipeline, profiles))
@@ -222,9 +232,10 @@ def _member(
     faults.check()
     parts = max(1, round(1000 * float(weight)))
     # A discipline that there is not has been told of already.
+    discipline = settings.discipline
     queues = Discipline(discipline) if discipline in list(Discipline) else pipeline.discipline
     laws = pipeline.laws(dispatch)
-    return FleetMember(str(name), pipeline, trace, slo_ns.value, parts, laws, accuracy, queues, runs)
+    return FleetMember(str(name), pipeline, trace, slo_ns.value, parts, laws, accuracy, queues, settings.runs)
 
 
 def _retold(read: Callable[[], ReadT], retell: Callable[[Fault], Fault]) -> ReadT:

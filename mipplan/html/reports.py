@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import assert_never
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, InputError, check_time_limit, format_duration
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    InputError,
+    check_time_limit,
+    format_duration,
+    interrupts_seen,
+)
 from mipplan.fleet import FleetPlan, FleetStatus
 from mipplan.html.page import Page, Section, Sheet, sheet
 from mipplan.html.plans import Parts, Progress, choices_section, foot, page_of_plan, provenance_section
@@ -58,22 +64,38 @@ def report(
         If a plan comes without a trace, or the time limit is not positive.
     NoPlanError
         If the plan has no choices.
+    KeyboardInterrupt
+        At Ctrl-C: a page holds all that was asked for, or is none.
     """
     check_time_limit(time_limit_s)
-    told: Progress = progress if progress is not None else lambda _: None
     match subject:
         case Plan():
             sample = trace if trace is not None else subject.provenance.sample
             if sample is None:
                 raise InputError.one("trace", "is needed: the plan has none at hand")
             parts = Parts(costs, compare, perturb, vary)
-            return page_of_plan(subject.require(), sample, parts, time_limit_s, told)
+            with interrupts_seen() as interrupts:
+
+                def told(line: str) -> None:
+                    _check_interrupts(interrupts)
+                    if progress is not None:
+                        progress(line)
+
+                page = page_of_plan(subject.require(), sample, parts, time_limit_s, told)
+                _check_interrupts(interrupts)
+            return page
         case Tuning():
             return _of_tuning(subject)
         case FleetPlan():
             return _of_fleet(subject)
         case _:
             assert_never(subject)
+
+
+def _check_interrupts(seen: list[int]) -> None:
+    """Go no further after Ctrl-C: the searches that a page is made of stop at it, and return what they have."""
+    if seen:
+        raise KeyboardInterrupt
 
 
 # --- a tuning, a fleet ------------------------------------------------------------------------------------------------

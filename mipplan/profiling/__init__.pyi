@@ -11,6 +11,7 @@ from .measuring import Ending as Ending
 from .measuring import MeasuringParams as MeasuringParams
 from .measuring import UnmeasuredError as UnmeasuredError
 from .measuring import measure_batch as measure_batch
+from .profiling import check_numbers as check_numbers
 from .profiling import measure as measure
 from .record import read_samples as read_samples
 from .result import LATENCIES as LATENCIES
@@ -18,6 +19,7 @@ from .result import Measurement as Measurement
 from .scale_factors import EdgeScale as EdgeScale
 from .scale_factors import ScaleFactors as ScaleFactors
 from .scale_factors import measure_scale as measure_scale
+from .sizes.choosing import check_sizes as check_sizes
 from .statistics import QuantileRange as QuantileRange
 from .statistics import WarmUpParams as WarmUpParams
 from .statistics import find_warm_up as find_warm_up

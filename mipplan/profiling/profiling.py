@@ -160,7 +160,7 @@ def measure(
     for place, given in (("trace", trace), ("profiles", profiles)):
         if given is not None and for_ is None:
             faults.add(Fault(place, "goes with a pipeline or plan to measure for (for_, --for)"))
-    faults.take(lambda: _check_numbers(threads, together, precision, timeout_s, axes or {}))
+    faults.take(lambda: check_numbers(threads, together, precision, timeout_s, axes or {}))
     faults.take(lambda: check_one_of("latency", latency, LATENCIES))
     faults.take(lambda: check_one_of("disturbed", disturbed, ("reject", "keep")))
     limit_s = faults.take(lambda: check_time_limit(time_limit_s))
@@ -355,16 +355,15 @@ class _Run:
             raise InputError([*error.faults, lost]) from None
 
 
-def _check_numbers(
+def check_numbers(
     threads: object, together: object, precision: object, timeout_s: object, axes: Mapping[str, object]
 ) -> None:
-    faults = []
+    """Refuse counts, shares and times that are none; raises `InputError` with all of them."""
+    faults, expected = list[Fault](), f"expected a whole number from 1 to {_MOST_AT_ONCE}"
     counts = {"together": together} | ({} if threads is None else {"threads": threads})
     for place, count in counts.items():
         if not is_whole(count) or not 1 <= count <= _MOST_AT_ONCE:
-            faults.append(
-                Fault(place, f"expected a whole number from 1 to {_MOST_AT_ONCE}, found {shown(count)}")
-            )
+            faults.append(Fault(place, f"{expected}, found {shown(count)}"))
     for axis, size in axes.items():
         if not is_whole(size) or size < 1:
             faults.append(Fault("axes", f"{axis}: expected a whole number above 0, found {shown(size)}"))

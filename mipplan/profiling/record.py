@@ -148,8 +148,21 @@ class ProfileFolder:
 
     @property
     def table_path(self) -> Path:
-        """The table; models whose names are alike but for unusual signs share one."""
-        return self.root / "models" / f"{_file_name(self.model)}.csv"
+        """The table that has rows of this model on this hardware, whoever named its file; else one of its name.
+
+        Models whose names are alike but for unusual signs share one.
+        """
+        return next(iter(self._holding()), self.root / "models" / f"{_file_name(self.model)}.csv")
+
+    def _holding(self) -> list[Path]:
+        """Return all tables with rows of this model on this hardware."""
+        return [
+            path
+            for path in sorted((self.root / "models").glob("*.csv"))
+            if any(
+                (row.get("model"), row.get("hardware")) == (self.model, self.hardware) for row in _rows(path)
+            )
+        ]
 
     @property
     def record_path(self) -> Path:
@@ -175,6 +188,10 @@ class ProfileFolder:
         faults.check()
         if any((self.root / "models").glob("*.csv")):
             Profiles.read(self.root)
+        holding = self._holding()
+        if len(holding) > 1:
+            stated = f"stand in {listed(map(str, holding))}: bring them together in one"
+            raise InputError.one("out", f"rows of {self.model} on {self.hardware} {stated}")
 
     def _add_hardware(self, usd_per_hour: float | None) -> None:
         path = self.root / "hardware.yaml"
@@ -242,9 +259,10 @@ class ProfileFolder:
 
         Raises `InputError`.
         """
+        path = self.table_path
         lines = [
             line
-            for line, row in enumerate(self._rows(), start=2)
+            for line, row in enumerate(_rows(path), start=2)
             if (row["model"], row["hardware"]) == (self.model, self.hardware)
             and not _is_of(row, measured.get(round(float(row["batch"]))))
         ]
@@ -253,7 +271,7 @@ class ProfileFolder:
                 f"has {self.model} on {self.hardware} already (row {listed(map(str, lines))}), without a record of its "
                 "measurement: replace it by --again, or measure under another name"
             )
-            raise InputError.one(str(self.table_path), message)
+            raise InputError.one(str(path), message)
 
     def write(self, record: MeasurementRecord, table: LatencyTable) -> None:
         """Write the record, then the table; rows about other models and hardware stay as they are."""
@@ -274,10 +292,10 @@ class ProfileFolder:
             ],
         }
         write_text_atomically(self.record_path, json.dumps(document) + "\n")
-        ours = table.to_document()
+        path, ours = self.table_path, table.to_document()
         columns = {name: values for name, values in ours.items() if isinstance(values, list)}
         rows: list[dict[str, str]] = [
-            row for row in self._rows() if (row["model"], row["hardware"]) != (self.model, self.hardware)
+            row for row in _rows(path) if (row["model"], row["hardware"]) != (self.model, self.hardware)
         ]
         for place in range(table.batch.size):
             cells = {name: str(values[place]) for name, values in columns.items()}
@@ -287,18 +305,7 @@ class ProfileFolder:
         writer = csv.DictWriter(stream, list(names), restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_text_atomically(self.table_path, stream.getvalue())
-
-    def _rows(self) -> list[dict[str, str]]:
-        """Rows of the table as it is; that they can be used was found out when the folder was prepared."""
-        if not self.table_path.exists():
-            return []
-        text = decode_text(read_bytes(self.table_path), str(self.table_path))
-        cells = [
-            row for row in csv.reader(io.StringIO(text, newline="")) if any(cell.strip() for cell in row)
-        ]
-        header = [name.strip() for name in cells[0]]
-        return [dict(zip(header, map(str.strip, row), strict=True)) for row in cells[1:]]
+        write_text_atomically(path, stream.getvalue())
 
 
 def read_samples(folder: str | Path) -> dict[tuple[str, str], dict[int, Float64]]:
@@ -324,6 +331,16 @@ def read_samples(folder: str | Path) -> dict[tuple[str, str], dict[int, Float64]
     if not samples:
         raise InputError.one(str(folder), "holds no record of a measurement (mipplan profile writes them)")
     return samples
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a table as it is; that they can be used is found out when the folder is prepared."""
+    if not path.exists():
+        return []
+    text = decode_text(read_bytes(path), str(path))
+    cells = [row for row in csv.reader(io.StringIO(text, newline="")) if any(cell.strip() for cell in row)]
+    header = [name.strip() for name in cells[0]] if cells else []
+    return [dict(zip(header, map(str.strip, row), strict=False)) for row in cells[1:]]
 
 
 def _is_of(row: Mapping[str, str], found: BatchMeasurement | None) -> bool:

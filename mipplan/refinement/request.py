@@ -59,7 +59,8 @@ def refine(
     Parameters
     ----------
     plan : Plan
-        Whose pipeline and profiles to plan with. Its choices, if any, are a first plan if they keep the objective.
+        Whose pipeline and profiles to plan with. Its choices, if any, are a first plan if they keep the objective. Its
+        headroom and margin were its certificate's, and are not taken over: scale the trace, give `margin_s`.
     trace : Trace, or sequence of Trace
     slo_s, quantile : float, optional
         The plan's by default.

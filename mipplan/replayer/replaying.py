@@ -349,7 +349,8 @@ def decide_many(
             )
             released = chunks.release(undecided)
             for plan, latency_ns in zip(undecided, released.latency_ns, strict=True):
-                verdict = tallies[plan].verdict(latency_ns, *chunks.latency_floor_ns(plan), chunks.seen)
+                tallies[plan].take(released.query, latency_ns)
+                verdict = tallies[plan].verdict(chunks.query, *chunks.latency_floor_ns(plan), chunks.seen)
                 if verdict is not None:
                     verdicts[plan] = verdict
             undecided = [plan for plan in undecided if plan not in verdicts]
@@ -369,29 +370,26 @@ class _Tally:
         self._slo_ns = resolve_slo_ns(plan.pipeline, slo_s)
         asked = plan.objective if quantile is None else Objective(self._slo_ns, quantile)
         self._allowance = Allowance.of(asked.quantile, ingress_ns, asked.per_ns, asked.share)
-        self._released = 0  # Queries whose latency is known.
-        self._misses = np.zeros_like(self._allowance.allowed)  # Among them, by window.
+        self._misses = np.zeros_like(self._allowance.allowed)  # Of queries whose latency is known, by window.
 
-    def verdict(self, latency_ns: Int64, floor_ns: Int64, finished: Bool, seen: int) -> Verdict | None:
-        """Count the misses among queries that were released now, and return the verdict if it is certain.
+    def take(self, query: Int64, latency_ns: Int64) -> None:
+        """Count the misses among queries that were released; one may be so long before others that came earlier."""
+        self._misses += self._allowance.count_numbers(query[latency_ns > self._slo_ns])
 
-        Of the queries not yet released, `floor_ns` is a lower bound of the latency, and `finished` tells whether it is
-        the latency itself; `seen` queries were taken in so far.
+    def verdict(self, query: Int64, floor_ns: Int64, finished: Bool, seen: int) -> Verdict | None:
+        """Return the verdict if it is certain.
+
+        Of the queries not yet released, by their numbers, `floor_ns` is a lower bound of the latency, and `finished`
+        tells whether it is the latency itself; `seen` queries were taken in so far.
         """
         allowance = self._allowance
-        self._misses += self._by_window(latency_ns > self._slo_ns)
-        self._released += latency_ns.size
         late = floor_ns > self._slo_ns
-        least = self._misses + self._by_window(late)
+        least = self._misses + allowance.count_numbers(query[late])
         unseen = np.diff(np.maximum(allowance.starts, seen))
-        most = least + self._by_window(~late & ~finished) + unseen
+        most = least + allowance.count_numbers(query[~late & ~finished]) + unseen
         refused, keeps = allowance.is_exceeded_by(least), not allowance.is_exceeded_by(most)
         if not refused and not keeps:
             return None
         queries, counts = int(allowance.starts[-1]), (int(least.sum()), int(most.sum()))
         slo_s = self._slo_ns / NS_PER_S
         return Verdict(keeps, slo_s, allowance.quantile, queries, seen, allowance.total, *counts)
-
-    def _by_window(self, marked: Bool) -> Int64:
-        """Count those marked among the next queries, by window."""
-        return self._allowance.count(marked, self._released)

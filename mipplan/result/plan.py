@@ -197,7 +197,7 @@ class Plan(Printable):
         slo_s : float, optional
             The pipeline's by default.
         quantile, seed, dispatch, discipline, energy
-            As for `mipplan.plan`; no certificate is asked for yet, so any discipline will do.
+            As for `mipplan.plan`; any discipline will do, and the cost is rent: electricity depends on traffic.
         """
         check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles))
         objective = replace(resolve_objective(pipeline, slo_s, quantile, seed), energy=energy)

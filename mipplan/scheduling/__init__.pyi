@@ -4,4 +4,5 @@ from .entries import schedule_entries as schedule_entries
 from .result import DaySchedule as DaySchedule
 from .result import StageSchedule as StageSchedule
 from .scheduling import check_bin as check_bin
+from .scheduling import check_switch as check_switch
 from .scheduling import schedule as schedule

@@ -174,12 +174,12 @@ class DaySchedule(Printable):
 
     @property
     def starts(self) -> int:
-        """How often a replica is ordered in the span."""
+        """How often a replica is ordered for the span; where it does not repeat, beyond those that the plan has."""
         rises = 0
-        for stage in self.stages:
-            _, counts = self.commands(stage)
-            rises += int(np.maximum(np.diff(counts), 0).sum())
-            rises += max(0, int(counts[0]) - int(counts[-1])) if self.repeats else 0
+        for name, stage in self.stages.items():
+            _, counts = self.commands(name)
+            before = counts[-1] if self.repeats else stage.planned
+            rises += int(np.maximum(np.diff(counts, prepend=before), 0).sum())
         return rises
 
     def to_pandas(self) -> pd.DataFrame:

@@ -104,7 +104,7 @@ def schedule(
     length = faults.take(lambda: check_bin(bin_s))
     expected = faults.take(lambda: _check_counts(counts))
     faults.take(lambda: check_headroom(headroom))
-    switch = faults.take(lambda: _check_switch(switch_usd))
+    switch = faults.take(lambda: check_switch(switch_usd))
     faults.check()
     tuner = Tuner(plan, sample=sample, keep=keep, tokens=tokens)
     envelope = tuner.envelope()
@@ -165,7 +165,8 @@ def _check_counts(counts: ArrayLike) -> Float64:
     return given
 
 
-def _check_switch(usd: object) -> int:
+def check_switch(usd: object) -> int:
+    """Return what a start counts, micro-dollars; raises `InputError`."""
     if not is_number(usd) or not 0 <= usd <= 1e6:
         raise InputError.one("switch_usd", f"expected dollars from 0 to 1e+06, found {shown(usd)}")
     return dollars_to_microdollars(usd)

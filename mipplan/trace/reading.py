@@ -140,16 +140,18 @@ def read_bins(path: AnyPath, bin_ns: int, params: ReadParams = DEFAULTS) -> Coun
     Raises
     ------
     InputError
-        If the file cannot be read, leaves intervals out, or its intervals are longer than a bin or do not divide it.
+        If the file cannot be read, leaves intervals out, or its intervals are longer than a bin, do not divide it, or
+        leave the last one unfinished.
     """
     (table,) = _tables(path, params, whole=True)
     column = _main_column(table.origin, table.columns)
     if column in ARRIVAL_COLUMNS:
-        places = _ArrivalReader().read(table, column) // bin_ns
-        number, values, note = places, np.ones(places.size), f"arrivals of {column} counted"
+        arrival_ns = _ArrivalReader().read(table, column)
+        number, values = arrival_ns // bin_ns, np.ones(arrival_ns.size)
+        notes = (f"arrivals of {column} counted", *_unfinished(arrival_ns, bin_ns))
     else:
         counts = read_counts(table, column)
-        number, values, note = counts.start_ns // bin_ns, counts.count, counts.notes[0]
+        number, values, notes = counts.start_ns // bin_ns, counts.count, counts.notes[:1]
         if bin_ns % counts.interval_ns or (counts.start_ns % counts.interval_ns).any():
             given, wanted = format_duration(counts.interval_ns), format_duration(bin_ns)
             raise table.fault(column, f"counts per {given} do not add up to bins of {wanted}")
@@ -159,6 +161,12 @@ def read_bins(path: AnyPath, bin_ns: int, params: ReadParams = DEFAULTS) -> Coun
             after = format_duration(int(counts.start_ns[gap]))
             advice = "write 0 where nothing came, and in an hour that clocks skipped what other days have"
             raise table.fault(column, f"leaves intervals out after {after}: {advice}")
+        left_ns = int(counts.start_ns[-1] + counts.interval_ns) % bin_ns if number.size else 0
+        if left_ns:
+            wanted, held = format_duration(bin_ns), format_duration(left_ns)
+            raise table.fault(
+                column, f"ends {held} into a bin of {wanted}: its rate would be of a part of it"
+            )
     if not number.size:
         raise table.fault(column, "holds no rows")
     if number[-1] >= MOST_BINS:
@@ -171,7 +179,19 @@ def read_bins(path: AnyPath, bin_ns: int, params: ReadParams = DEFAULTS) -> Coun
         before = int(counts.start_ns[0]) // counts.interval_ns
         raise table.fault(column, f"leaves out the first {before} intervals: write 0 where nothing came")
     total: Float64 = np.bincount(number, weights=values).astype(np.float64)
-    return Counts(np.arange(total.size, dtype=np.int64) * bin_ns, bin_ns, total, (note,))
+    return Counts(np.arange(total.size, dtype=np.int64) * bin_ns, bin_ns, total, notes)
+
+
+def _unfinished(arrival_ns: Int64, bin_ns: int) -> tuple[str, ...]:
+    """Say that arrivals end before the last bin does, if that is for longer than mere chance: ten mean gaps."""
+    if not arrival_ns.size:
+        return ()
+    last_ns = int(arrival_ns[-1])
+    missing_ns, gap_ns = bin_ns - last_ns % bin_ns, last_ns / arrival_ns.size
+    if missing_ns <= max(10 * gap_ns, bin_ns / 100):
+        return ()
+    held, wanted = format_duration(bin_ns - missing_ns), format_duration(bin_ns)
+    return (f"arrivals end {held} into the last bin: its rate is reckoned over all of its {wanted}",)
 
 
 def _span_text(first_ns: Int64, last_ns: Int64) -> str:

@@ -19,6 +19,7 @@ from .simulation.outcome import Tuning as Tuning
 from .simulation.outcome import TuningRun as TuningRun
 from .simulation.outcome import WorstWindow as WorstWindow
 from .simulation.state import ReplicaState as ReplicaState
+from .stages import Keep as Keep
 from .steps import TuningStep as TuningStep
 from .traffic import LiveEnvelope as LiveEnvelope
 from .traffic import doubling_windows_ns as doubling_windows_ns

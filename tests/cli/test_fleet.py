@@ -128,7 +128,17 @@ def test_every_fault_of_the_file_is_named_with_its_line(run: Run, tmp_path: Path
         "  b: {pipelin: cascade, trace: steady, slo: 5, weight: 0}\n"
     )
     result = run(
-        "--limit", "t4:3", "--plot", "fleet.txt", "--report", "a.txt", "--out", "trace.csv", file="bad.yaml"
+        "--limit",
+        "t4:3",
+        "--plot",
+        "fleet.txt",
+        "--report",
+        "a.txt",
+        "--out",
+        "trace.csv",
+        "--jobs",
+        "0",
+        file="bad.yaml",
     )
     assert result.exit_code == 2
     for said in (
@@ -143,8 +153,14 @@ def test_every_fault_of_the_file_is_named_with_its_line(run: Run, tmp_path: Path
         "--report a.txt: expected a name that ends in .html or .htm",
         "--plot fleet.txt: expected a name that ends in",
         "--out trace.csv: is a file",
+        "--jobs: expected a number of workers, or -1 for one per core, found 0",
     ):
         assert said in result.stderr, said
+    result = run("--limit", "t4=1", "--limit", "t4=2", "--out", "trace.csv/plans")
+    assert result.exit_code == 2
+    assert "--limit: t4 is given twice" in result.stderr
+    assert "--out trace.csv/plans: " in result.stderr
+    assert "is no folder to make it in" in result.stderr
 
 
 def test_every_fault_of_what_the_file_names_is_told_with_where_it_is_named(run: Run, tmp_path: Path) -> None:

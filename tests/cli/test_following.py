@@ -74,6 +74,16 @@ def test_schedule_names_every_fault(plan: Path, sample: Path, tmp_path: Path) ->
     assert code == 2
     for part in ("write 60s", "goes with --out", "cronn"):
         assert part in text
+    wrong = ("--headroom", "-3", "--switch", "-1", "--keep", "zzz", "--to", "cron", "--out", sample)
+    code, _, text = run("schedule", plan, "--counts", day, "--sample", sample, *wrong)
+    for part in (
+        "--headroom: ",
+        "--switch: ",
+        "--keep: ",
+        "is the sample that is read",
+        "leaves intervals out",
+    ):
+        assert part in text, part
     code, _, text = run("schedule", plan, "--counts", day, "--sample", sample)
     assert "leaves intervals out after 3.6" in text or "leaves intervals out after 0" in text
     code, _, text = run("schedule", plan, "--counts", day, "--sample", sample, "--bin", "90min")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -131,7 +133,6 @@ def test_only_an_earlier_export_is_replaced(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     mp.export(diamond(), to="triton", directory=out)
-    (out / "models" / "left" / "notes.txt").write_text("gone with the export")
     mp.export(shipped_plan("image-processing"), to="mosec", directory=out, force=True)
     assert sorted(contents(out)) == ["README.md", "plan.json", "server.py"]
     assert list(tmp_path.iterdir()) == [out]
@@ -149,8 +150,16 @@ def test_models_put_in_are_kept_when_an_export_is_replaced(tmp_path: Path) -> No
     weights.write_bytes(b"weights")
     (out / "shared.safetensors").symlink_to("/nowhere/shared.safetensors")
     (out / "models" / "left" / "config.pbtxt").write_text("changed")
+    labels, config = weights.with_name("labels.txt"), weights.with_name("tokenizer.json")
+    for path in (labels, config):
+        path.write_text("mine")
+    (out / "models" / "left" / "__pycache__").mkdir()
+    (out / "models" / "left" / "__pycache__" / "model.cpython-311.pyc").write_bytes(b"")
     again = mp.export(diamond(), to="triton", directory=out, force=True)
-    assert again.kept == ("models/left/1/model.onnx", "shared.safetensors")
+    put_in = [f"models/left/1/{name}" for name in ("labels.txt", "model.onnx", "tokenizer.json")]
+    assert again.kept == (*put_in, "shared.safetensors")
+    assert labels.read_text() == config.read_text() == "mine"
+    assert not (out / "models" / "left" / "__pycache__").exists()
     assert weights.read_bytes() == b"weights"
     assert (out / "shared.safetensors").is_symlink()
     assert (out / "models" / "left" / "config.pbtxt").read_text(encoding="utf-8") != "changed"
@@ -168,18 +177,42 @@ def test_a_failure_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.Mon
     out = tmp_path / "out"
     mp.export(diamond(), to="triton", directory=out)
     before = contents(out)
-    real = Path.replace
+    real = Path.rename
+    for refused in range(5):  # Of the renames, from the first of the old folder's files to the last new one.
+        made = itertools.count()
 
-    def failing(path: Path, target: Path) -> Path:
-        if path.name.endswith(".part"):
-            raise OSError(28, "No space left on device")
-        return real(path, target)
+        def failing(path: Path, target: Path, made: Iterator[int] = made, refused: int = refused) -> Path:
+            if next(made) == refused:
+                raise OSError(28, "No space left on device")
+            return real(path, target)
 
-    monkeypatch.setattr(Path, "replace", failing)
-    with pytest.raises(mp.InputError, match="cannot be written: No space left on device"):
-        mp.export(shipped_plan("image-processing"), to="mosec", directory=out, force=True)
-    assert contents(out) == before
-    assert list(tmp_path.iterdir()) == [out]
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", failing)
+            with pytest.raises(mp.InputError, match="cannot be written: No space left on device"):
+                mp.export(shipped_plan("image-processing"), to="mosec", directory=out, force=True)
+        assert contents(out) == before
+        assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_folder_that_somebody_is_in_stays_the_same_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = tmp_path.stat().st_ino
+    for _ in range(2):
+        mp.export(shipped_plan("image-processing"), to="mosec", directory=".", force=True)
+        assert sorted(path.name for path in Path().iterdir()) == ["README.md", "plan.json", "server.py"]
+    assert tmp_path.stat().st_ino == before
+
+
+def test_exports_whose_readme_does_not_list_files_keep_what_is_of_no_kind_of_theirs(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    mp.export(diamond(), to="triton", directory=out)
+    readme = out / "README.md"
+    lines = readme.read_text(encoding="utf-8").splitlines()
+    readme.write_text("\n".join(line for line in lines if "Its files" not in line), encoding="utf-8")
+    (out / "models" / "left" / "model.onnx").write_bytes(b"weights")
+    assert mp.export(diamond(), to="triton", directory=out, force=True).kept == ("models/left/model.onnx",)
 
 
 def test_a_plan_without_choices_has_nothing_to_export(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import mipplan as mp
 from campaigns import campaign_size
 from fleet_instances import arguments_of, fleet_of, small_fleet
 from mipplan.fleet.problem import Fleet
+from mipplan.profiles import Hardware, LatencyTable
 from oracle_fleet import certified_device_vectors, cheapest_selection, greatest_weight
 
 
@@ -314,3 +316,44 @@ def test_a_pipeline_is_not_priced_to_the_end_after_the_limit(monkeypatch: pytest
         found = mp.plan_fleet(pipelines, profiles, quantile=fleet.quantile, time_limit_s=4.0, n_jobs=1)
     assert (found.status, found.plans, found.effort.rounds) == ("unknown", {}, 0)
     assert "allow more time" in found.reason
+
+
+def one_stage(slo: str | dict[str, str]) -> tuple[mp.Pipeline, mp.Trace]:
+    """One stage that takes 1 ms: two queries at once, and three alone."""
+    document = {"name": "x", "slo": slo, "stages": {"a": {"model": "m"}}}
+    return mp.Pipeline.from_document(document), mp.Trace.from_seconds([0.0, 0.0, 0.012, 0.024, 0.036])
+
+
+def one_model(limit: int | None = None) -> mp.Profiles:
+    table = LatencyTable("m", "cpu", np.array([1]), np.array([1.0]))
+    return mp.Profiles.from_parts([Hardware("cpu", 1.0, limit=limit)], [table])
+
+
+@pytest.mark.parametrize("method", ["columns", "joint"])
+def test_hardware_without_limits_is_planned_for(method: str) -> None:
+    found = mp.plan_fleet({"x": one_stage("3ms")}, one_model(), method=method)
+    assert (found.status, found.usd_per_hour) == ("optimal", 1.0)
+
+
+@pytest.mark.parametrize("method", ["columns", "joint"])
+def test_windows_of_a_pipeline_count_for_nothing_where_its_objective_is_given(method: str) -> None:
+    """A fleet is planned over all queries; within 10 ms, one of two queries would be late."""
+    asked = {"x": (*one_stage({"p99": "1500us", "per": "10ms"}), 0.0015)}
+    found = mp.plan_fleet(asked, one_model(1), quantile=0.5, method=method, alternatives=False)
+    assert (found.status, found.usd_per_hour) == ("optimal", 1.0)
+    assert found.plans["x"].lower_bound_usd_per_hour <= 1.0
+
+
+def test_a_pipeline_of_another_quantile_is_refused() -> None:
+    flow, trace = one_stage({"p50": "1500us"})
+    with pytest.raises(mp.InputError, match="states P50, and the fleet is planned for P99"):
+        mp.plan_fleet({"x": (flow, trace)}, one_model())
+    for asked in ({"x": (flow, trace, 0.0015)}, {"x": (flow, trace)}):
+        found = mp.plan_fleet(asked, one_model(), quantile=0.5)
+        assert found.plans["x"].objective.text == "P50 ≤ 1.5 ms"
+
+
+@pytest.mark.parametrize("n_jobs", [0, 1.5, "all"])
+def test_workers_are_counted(n_jobs: Any) -> None:
+    with pytest.raises(mp.InputError, match="n_jobs: expected a number of workers"):
+        mp.plan_fleet({"x": one_stage("3ms")}, one_model(), n_jobs=n_jobs)

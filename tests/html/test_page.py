@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from functools import cache
 from html.parser import HTMLParser
@@ -55,6 +56,32 @@ def axe() -> Path | None:
 @pytest.fixture(scope="module")
 def page() -> Page:
     return mp.report(drawn_plan(), drawn_trace(), costs=False, time_limit_s=4.0)
+
+
+@pytest.mark.parametrize(
+    "after", ["planning under other guarantees", "varying prices, models and measurements"]
+)
+def test_ctrl_c_is_no_page(after: str) -> None:
+    """Planners stop at Ctrl-C and return what they have: a page of that would not be what was asked for."""
+    told: list[str] = []
+
+    def progress(line: str) -> None:
+        told.append(line)
+        if line == after:
+            signal.raise_signal(signal.SIGINT)
+
+    def quiet(number: int, _frame: object) -> None:
+        """Stand for a search: it takes Ctrl-C for a limit."""
+
+    before = signal.signal(signal.SIGINT, quiet)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            mp.report(
+                drawn_plan(), drawn_trace(), perturb=False, compare=False, time_limit_s=2.0, progress=progress
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert after in told
 
 
 class Reader(HTMLParser):

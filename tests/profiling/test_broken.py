@@ -144,6 +144,18 @@ def test_batch_sizes_are_checked(batch: str, message: str) -> None:
     assert message in result.stderr
 
 
+def test_all_faults_of_the_options_are_told_at_once() -> None:
+    """What cannot be read, and what can and is no choice."""
+    wrong = ("--batch", "a", "--latency", "p75", "--together", "0", "--precision", "2", "--axis", "x")
+    more = ("--disturbed", "z", "--timeout", "3")
+    result = CliRunner().invoke(app, ["profile", "x.onnx", "--out", "p", *wrong, *more])
+    assert result.exit_code == 2
+    options = ("--hardware", *(option for option in (*wrong, *more) if option.startswith("--")))
+    for option in options:
+        assert f"  {option}: " in result.stderr, option
+    assert f"the input has {len(options)} faults" in result.stderr
+
+
 def test_all_faults_of_the_arguments_are_told_at_once() -> None:
     with pytest.raises(mp.InputError) as error:
         mp.measure(

@@ -378,6 +378,30 @@ def test_what_is_no_choice_is_told_before_anything_is_measured(arguments: list[s
     assert "preparing" not in result.stderr
 
 
+def test_rows_stay_where_they_are_whatever_their_file_is_called() -> None:
+    """Imported and handwritten tables have names of their own; a second one would make the folder unreadable."""
+    Path("p/models").mkdir(parents=True)
+    Path("p/hardware.yaml").write_text("here: {usd_per_hour: 0.5}\n")
+    header = "model,hardware,batch,latency_ms,source\n"
+    Path("p/models/all.csv").write_text(f"{header}sleepy,here,1,3.5,by hand\nother,here,1,2,by hand\n")
+    with pytest.raises(mp.InputError, match=r"all\.csv: has sleepy on here already \(row 2\)"):
+        mp.measure("served:sleepy", batches=[1, 2], out="p", **QUICK)
+    mp.measure("served:sleepy", batches=[1, 2], out="p", again=True, **QUICK)
+    assert [path.name for path in Path("p/models").glob("*.csv")] == ["all.csv"]
+    assert [(row["model"], row["batch"]) for row in rows("p/models/all.csv")] == [
+        ("other", "1"),
+        ("sleepy", "1"),
+        ("sleepy", "2"),
+    ]
+    more = mp.measure("served:sleepy", batches=[1, 2, 4], out="p", **QUICK)
+    assert list(more.batches) == [1, 2, 4]
+    assert mp.Profiles.read("p").table("sleepy", "here").batch.tolist() == [1, 2, 4]
+    for name, batch in (("all", 1), ("more", 8)):
+        Path(f"p/models/{name}.csv").write_text(f"{header}sleepy,here,{batch},{batch},by hand\n")
+    with pytest.raises(mp.InputError, match=r"stand in p/models/all\.csv, p/models/more\.csv"):
+        mp.measure("served:sleepy", batches=[1], out="p", again=True, **QUICK)
+
+
 def test_rows_of_others_stay() -> None:
     Path("p/models").mkdir(parents=True)
     Path("p/hardware.yaml").write_text("# ours\nt4: {usd_per_hour: 0.5}\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from campaigns import Violations, campaign_size, write_summary
 from chunked_replays import RESUMING, chain, random_settings, variant
 from mipplan.core import NS_PER_S, InputError
+from mipplan.pipeline import Pipeline
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.replayer import (
     Discipline,
@@ -200,3 +202,65 @@ def test_queries_far_apart_are_judged_one_by_one() -> None:
     assert late == Verdict(True, 0.005, 0.5, 4, 4, 1, 1, 1)
     assert not replay_many([plan], trace, slo_s=0.005, quantile=0.75)[0].keeps
     assert replay_many([plan], trace, slo_s=0.01, quantile=1.0)[0].keeps
+
+
+# ------------------------------------------------------------------------------------------------ windows of time
+
+
+@pytest.mark.parametrize("engine", RESUMING, ids=lambda engine: engine.name)
+def test_equal_those_of_full_replays_in_every_window_of_time(engine: Engine) -> None:
+    """Queries are released in the order in which they finish; each counts in the window in which it arrived."""
+    seen: Counter[str] = Counter()
+    for number in range(campaign_size(quick=40, deep=2_000)):
+        rng = np.random.default_rng([82, number])
+        case = random_case(rng)
+        span_ns = int(np.ptp(case.trace.arrival_ns))
+        plan, other = (
+            replace(
+                made,
+                objective=replace(
+                    made.objective,
+                    quantile=float(rng.choice([0.5, 0.8, 0.9])),
+                    per_ns=1 + int(span_ns * rng.choice([0.02, 0.1, 0.3, 0.6])),
+                    share=float(rng.choice([0.6, 0.9, 1.0])),
+                ),
+            )
+            for made in (case.plan(), variant(case, rng))
+        )
+        results = replay_many([plan, other], case.trace)
+        for slo_ns in objectives_ns(results[0].latency_ns, results[0].objective_ns(plan.objective)):
+            found = decide_many(
+                [plan, other],
+                case.trace,
+                slo_s=slo_ns / NS_PER_S,
+                quantile=None,
+                settings=ReplaySettings(),
+                engine=engine,
+                params=VerdictParams(first_piece=int(rng.integers(1, 8))),
+            )
+            for judged_plan, verdict, result in zip((plan, other), found, results, strict=True):
+                assert verdict.keeps == (result.objective_ns(judged_plan.objective) <= slo_ns), number
+                misses = int(np.sum(result.latency_ns > slo_ns))
+                assert verdict.misses_at_least <= misses <= verdict.misses_at_most
+                seen["keeps" if verdict.keeps else "misses"] += 1
+                seen["early"] += verdict.queries_replayed < verdict.queries
+    assert min(seen[kind] for kind in ("keeps", "misses", "early")) > 20, seen
+
+
+def test_a_slow_query_counts_in_its_own_window() -> None:
+    """Three in a hundred go on to a second stage, 100 ms later, when others that came after them are long done."""
+    tables = [LatencyTable(model, "cpu", np.array([1]), np.array([1.0])) for model in ("fast", "slow")]
+    flow = Pipeline.from_document(
+        {
+            "name": "x",
+            "slo": {"p90": "50ms", "per": "50ms"},
+            "stages": {"a": {"model": "fast"}, "b": {"model": "slow"}},
+            "edges": [{"from": "a", "to": "b", "delay": "100ms", "probability": 0.03}],
+        }
+    )
+    choices = {"a": ("cpu", 1, 40), "b": ("cpu", 1, 40)}
+    plan = Plan.from_choices(flow, Profiles.from_parts([Hardware("cpu", 1.0)], tables), choices, seed=2)
+    trace = Trace.from_ns(np.arange(1300) * 1_000_000)
+    assert replay(plan, trace).objective_ns(plan.objective) <= plan.slo_ns
+    (verdict,) = replay_many([plan], trace, slo_s=plan.slo_s)
+    assert verdict.keeps

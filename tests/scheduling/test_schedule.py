@@ -65,6 +65,21 @@ def test_schedule_costs_the_least(rates: list[int], delay_s: float, switch_usd: 
     assert found == least_cost(stage.needed.tolist(), start, rent, None if repeats else 3)
 
 
+@pytest.mark.parametrize(
+    ("rates", "needs_more"), [([60, 10, 10], True), ([10, 60, 10], True), ([10, 10, 10], False)]
+)
+def test_starts_before_a_day_that_does_not_repeat_count_beyond_the_plan(
+    rates: list[int], needs_more: bool
+) -> None:
+    plan = one_stage(3)
+    made = mp.schedule(
+        plan, [rate * 1800.0 for rate in rates], bin_s=1800.0, sample=sample(), switch_usd=0.0, repeats=False
+    )
+    counts = [3, *made.stages["only"].replicas.tolist()]
+    rises = sum(max(0, after - before) for before, after in itertools.pairwise(counts))
+    assert (made.starts, rises > 0) == (rises, needs_more)
+
+
 def test_bin_has_what_the_closed_form_asks_for() -> None:
     plan, traffic = small_plan({"a": ([10, 14, 18], 2), "b": ([30], 3)}, {("a", "b"): {}}), sample(60.0)
     tuner = mp.Tuner(plan, sample=traffic, keep="objective", tokens="most")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs, runs
 from mipplan.cli.session import EXIT_NOT_MET, Session
-from mipplan.core import Fault, Faults, InputError
+from mipplan.core import Fault, Faults, InputError, check_headroom, check_one_of
 
 _SAMPLE = "The trace planned for: how traffic bursts. A plan file does not hold it."
 Sample = Annotated[str | None, flags.option("FILE", _SAMPLE)]
@@ -70,18 +71,25 @@ def schedule(
 ) -> None:
     """Schedule replicas by the hour for expected traffic, at the least rent and starts."""
     with Session(context, json) as session:
-        from mipplan.scheduling import check_bin, check_entries, schedule_entries
+        from mipplan.scheduling import check_bin, check_entries, check_switch, schedule_entries
         from mipplan.trace import read_bins
+        from mipplan.tuner import Keep, check_delay
 
         faults = Faults()
         bin_s = faults.take(lambda: inputs.seconds_of("--bin", bin_length))
         delay_s = faults.take(lambda: inputs.seconds_of("--activation-delay", activation_delay))
+        faults.take(lambda: check_delay(delay_s.value) if delay_s else None)
+        faults.take(lambda: None if keep is None else check_one_of("keep", keep, Keep))
+        faults.take(lambda: check_headroom(factor))
+        faults.take(lambda: check_switch(switch))
         if (to is None) != (out is None):
             faults.add(Fault("--to", "goes with --out, the file to write"))
         if to is not None:
             faults.take(lambda: check_entries(to, namespace, time_zone))
         faults.take(lambda: inputs.check_out("--out", out))
-        faults.take(lambda: inputs.check_apart({"plan": plan, "counts": counts}, {"--out": out}))
+        faults.take(
+            lambda: inputs.check_apart({"plan": plan, "counts": counts, "sample": sample}, {"--out": out})
+        )
         bin_ns = faults.take(lambda: check_bin(bin_s.value, "--bin") if bin_s else None)
         expected = faults.take(lambda: read_bins(counts, bin_ns.value) if bin_ns and bin_ns.value else None)
         if sample is None:
@@ -104,6 +112,7 @@ def schedule(
             switch_usd=switch,
             repeats=not once,
         )
+        made = replace(made, notes=(*expected.value.notes[1:], *made.notes))
         written = []
         if to is not None and out is not None:
             from mipplan.documents import write_text_atomically

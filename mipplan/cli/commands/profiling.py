@@ -23,7 +23,7 @@ from mipplan.cli.inputs import (
     share_of,
 )
 from mipplan.cli.session import EXIT_NOT_MET, Session
-from mipplan.core import Fault, Faults, InputError
+from mipplan.core import Fault, Faults, InputError, check_one_of
 
 
 def profile(
@@ -132,6 +132,8 @@ def profile(
 ) -> None:
     """Measure the latency of a model by batch size, and write it into a profile folder."""
     with Session(context, json) as session:
+        from mipplan.profiling import LATENCIES, check_numbers, check_sizes
+
         _check_pipeline(context, pipeline)
         if pipeline is not None:
             _measure_scale(session, model, pipeline, inputs, samples, out)
@@ -151,6 +153,14 @@ def profile(
         limit_s = faults.take(lambda: seconds_of("--time-limit", time_limit))
         total_time_s = faults.take(lambda: optional_seconds("--total-time", total_time))
         timeout_s = faults.take(lambda: seconds_of("--timeout", timeout))
+        # The library refuses the same, though not together with what could not be read.
+        if sizes and off and total_time_s:
+            chosen = sizes.value, max_batch, off.value, total_time_s.value, for_ is not None
+            faults.take(lambda: check_sizes(*chosen))
+        longest_s = timeout_s.value if timeout_s else 1.0
+        faults.take(lambda: check_numbers(threads, together, precision, longest_s, sizes_of_axes.or_else({})))
+        faults.take(lambda: check_one_of("latency", latency, LATENCIES))
+        faults.take(lambda: check_one_of("disturbed", disturbed, ("reject", "keep")))
         faults.check()
         with session.progress(as_log=True) as progress:
             found = mp.measure(
