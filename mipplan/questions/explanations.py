@@ -16,6 +16,7 @@ from mipplan.result import (
     Choice,
     CriticalStage,
     Explanation,
+    Guarantee,
     NearPlan,
     OptionReason,
     OptionVerdict,
@@ -23,6 +24,7 @@ from mipplan.result import (
     PlanStatus,
     StageExplanation,
 )
+from mipplan.tokens import read_traces
 from mipplan.trace import Trace
 from mipplan_formulations import Cover
 
@@ -53,8 +55,8 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
     Returns
     -------
     Explanation
-        Of the plan; or, where a search was stopped before the plan was proven and a cheaper certified one comes up
-        here, of that one, which is then `adopted`.
+        Of the plan; or, where the search for the cheapest certified plan on these traces was stopped before it was
+        proven (`Plan.limit`) and a cheaper one comes up here, of that one, which is then `adopted`.
 
     Raises
     ------
@@ -78,7 +80,22 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
     path = instance.oracle.critical_path(configuration.services)
     # What is under way when the time is up takes about as long as this, and so does the end for another plan.
     soon = Deadline(deadline.at - 2 * (time.monotonic() - before))
-    return _Explaining(request, instance, soon, path).explained(configuration)
+    return _Explaining(request, instance, soon, path, _is_final(plan, trace)).explained(configuration)
+
+
+def _is_final(plan: Plan, trace: Trace | Sequence[Trace]) -> bool:
+    """Whether nothing cheaper takes a plan's place: only a search for what is looked for here was to find that itself.
+
+    Plans of a fleet, of a menu or by weights are not to be the cheapest, those within a budget are to be the fastest,
+    and a replay or a test of reliability is of the very plan that it was made with. No limit stopped a search for any
+    of them that this one goes on with. What was proven of the cost is of the traces planned for.
+    """
+    is_cheapest_asked = plan.guarantee in (Guarantee.TRACE, Guarantee.ENVELOPE)
+    is_cheapest_asked &= plan.budget_microusd_per_hour is None
+    is_stopped = plan.status is PlanStatus.FEASIBLE and plan.limit is not None
+    if not (is_cheapest_asked and is_stopped):
+        return True
+    return [one.sha256 for one in plan.traces] != [one.sha256 for one in read_traces(trace)]
 
 
 @dataclass
@@ -89,6 +106,7 @@ class _Explaining:
     instance: Instance
     deadline: Deadline
     path: tuple[CriticalStage, ...]  # The critical path of the plan asked about.
+    is_final: bool  # Whether that is explained, whatever comes up.
     is_complete: bool = True  # Whether there was time for everything about the stages.
 
     @property
@@ -97,22 +115,21 @@ class _Explaining:
         return self.request.plan
 
     def explained(self, configuration: Configuration) -> Explanation:
-        """Explain a configuration; where the plan's search was stopped, the first cheaper one that comes up."""
+        """Explain a configuration; unless the plan is final, the first cheaper one that comes up."""
         instance, stages = self.instance, dict[str, StageExplanation]()
         cost = configuration.microusd_per_hour
         near: tuple[NearPlan, ...] = ()
         near_complete = False
-        is_final = self.plan.status is not PlanStatus.FEASIBLE
         try:
             for stage in configuration:
                 stages[stage] = self._stage(configuration, stage)
                 other = stages[stage].alternative
-                if other is not None and other.microusd_per_hour < cost and not is_final:
+                if other is not None and other.microusd_per_hour < cost and not self.is_final:
                     option = instance.families[stage].option(other.choice)
                     return self.explained(configuration.replaced(stage, option))
             near, near_complete = self._near_plans(configuration)
             least = min(near, key=lambda plan: plan.microusd_per_hour, default=None)
-            if least is not None and least.microusd_per_hour < cost and not is_final:
+            if least is not None and least.microusd_per_hour < cost and not self.is_final:
                 return self.explained(instance.configuration(dict(least.choices)))
         except (KeyboardInterrupt, LimitReachedError):
             self.is_complete = self.is_complete and len(stages) == len(configuration)
@@ -141,8 +158,11 @@ class _Explaining:
             bound_ns=oracle.paths.bound_ns(services),
             certificate_ns=certificate_ns,
             samples=self.request.figures(oracle.by_sample(services)),
+            **configuration.power_mw,
         )
-        return replace(self.plan, choices=configuration.choices, figures=figures)
+        # What was found out about a plan by running it is not of another one.
+        provenance = replace(self.plan.provenance, reliability=None, refinement=None)
+        return replace(self.plan, choices=configuration.choices, figures=figures, provenance=provenance)
 
     def _has_time(self) -> bool:
         if self.deadline.is_over:
