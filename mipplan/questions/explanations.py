@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
-from mipplan.core import Deadline, InputError, LimitReachedError, SearchLimits, check_kinds, first_true
+from mipplan.core import (
+    Deadline,
+    Faults,
+    InputError,
+    LimitReachedError,
+    SearchLimits,
+    check_kinds,
+    first_true,
+    listed,
+)
 from mipplan.options import Configuration, Family, Option, undominated_per_hardware
 from mipplan.pipeline import are_timed
 from mipplan.planner import Instance, PlanSearch, Request, SearchMethod
@@ -23,6 +34,7 @@ from mipplan.result import (
     Plan,
     PlanStatus,
     StageExplanation,
+    choice_text,
 )
 from mipplan.tokens import read_traces
 from mipplan.trace import Trace
@@ -64,6 +76,8 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
         If the plan holds no choices.
     InputError
         If its certificate is a sharp one, or all stages are timed: the certificate is then no sum of terms to vary.
+        Listing every stage that runs on what is none of its options: a batch size between those measured, what the
+        pipeline does not allow, or what no allowed number of replicas keeps up with the trace on.
     """
     started = time.monotonic()
     check_kinds(plan=(plan, Plan))
@@ -76,7 +90,7 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
         raise InputError.one("plan", f"has a sharp certificate, which has no terms to explain; {held}")
     request = Request.of(plan, trace)
     instance = request.instance()
-    configuration, before = instance.configuration(plan.choices), time.monotonic()
+    configuration, before = _configuration(instance, plan), time.monotonic()
     path = instance.oracle.critical_path(configuration.services)
     # What is under way when the time is up takes about as long as this, and so does the end for another plan.
     soon = Deadline(deadline.at - 2 * (time.monotonic() - before))
@@ -96,6 +110,44 @@ def _is_final(plan: Plan, trace: Trace | Sequence[Trace]) -> bool:
     if not (is_cheapest_asked and is_stopped):
         return True
     return [one.sha256 for one in plan.traces] != [one.sha256 for one in read_traces(trace)]
+
+
+def _configuration(instance: Instance, plan: Plan) -> Configuration:
+    """The plan's choices as options of the problem; raises `InputError` for every stage where it is none."""
+    faults = Faults()
+    own = {stage: faults.take(partial(_option, instance, stage, own)) for stage, own in plan.choices.items()}
+    faults.check()
+    return Configuration({stage: option.value for stage, option in own.items()})
+
+
+def _option(instance: Instance, stage: str, choice: Choice) -> Option:
+    """The option that a stage's choice is; raises `InputError` that says why it is none, and what there is."""
+    found, entry = instance.families[stage], instance.pipeline.stages[stage]
+    with suppress(KeyError):
+        return found.option(choice)
+    reason = f"options are {listed(_family_text(family) for family in found.families)}"
+    # Sentences name no variant, so that where there are several one may be about another.
+    about = () if entry.variants else found.rejected
+    own = (f"{choice.hardware} with batch {choice.batch} ", f"{choice.hardware} has ")
+    if entry.hardware is not None and choice.hardware not in entry.hardware:
+        reason = _allowed_text(stage, entry.hardware)
+    elif (told := next((one for one in about if one.startswith(own)), None)) is not None:
+        reason = told
+    elif not found.families:
+        reason = "; ".join(found.rejected)
+    message = (
+        f"{stage} runs on {choice_text(choice, 'batch ')}, which is no option of it on this trace: {reason}"
+    )
+    raise InputError.one("plan", message)
+
+
+def _family_text(family: Family) -> str:
+    place = " on ".join(filter(None, (family.variant, family.hardware)))
+    return f"{place} with batch {family.batch}"
+
+
+def _allowed_text(stage: str, hardware: Sequence[str]) -> str:
+    return f"the pipeline allows {stage} {', '.join(hardware)} only"
 
 
 @dataclass
@@ -288,6 +340,11 @@ class _Explaining:
         budget = int(configuration.microusd_per_hour * (1 + _PARAMS.near_share))
         # Dominance across hardware would hide just the plans that are wanted.
         options = instance.affordable(budget, undominated_per_hardware)
+        if not all(table.count for table in options.values()):
+            return (
+                (),
+                True,
+            )  # Whatever keeps up with the traffic costs more: the plan explained falls behind it.
         method = SearchMethod.of(self.plan, SearchLimits(self.deadline))
         found: list[NearPlan] = []
         others: list[Cover] = []
@@ -311,7 +368,7 @@ def _not_allowed(instance: Instance, plan: Plan, stage: str) -> Iterator[OptionR
     entry = instance.pipeline.stages[stage]
     for name in plan.profiles.hardware_for(entry.model):
         if entry.hardware is not None and name not in entry.hardware:
-            detail = f"the pipeline allows {stage} {', '.join(entry.hardware)} only"
+            detail = _allowed_text(stage, entry.hardware)
             yield OptionReason(name, None, OptionVerdict.IMPOSSIBLE, detail=detail)
 
 
