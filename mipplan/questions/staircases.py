@@ -12,7 +12,8 @@ and that is the breakpoint, or one is, whose line parts the interval [Eisner and
 
 *Traffic.* More of it never makes a plan cheaper, but for gaps that are rounded to whole nanoseconds: between two rates
 certificates may move by as many against that. The cheapest plan at one rate is the cheapest up to the largest at which
-it is still certified, which bisection finds without planning.
+it is still certified, which bisection finds without planning. Not so over windows of a fixed length: queries move from
+one to the next as the rate grows, and there single values are planned.
 
 *Accuracy.* The cheapest plan that is at least so accurate is the cheapest up to its own accuracy (`mipplan.variants`).
 
