@@ -129,9 +129,11 @@ class ObjectiveWalker:
                 walk.complete = is_known and (at < low or goes_on)
         walk.steps.reverse()
         walk.solves = self._planner.solves
+        if all(step.proven for step in walk.steps):
+            return walk
         # What time stopped may have found less than what is at hand: the plan asked about, and plans further down.
         known = [(step.plan, step.low) for step in walk.steps if step.plan is not None]
-        if self._asked.choices and not all(step.proven for step in walk.steps):
+        if self._asked.choices:
             certified_ns = self._planner.certificate_ns(self._asked)
             known += [] if certified_ns is None else [(self._asked, certified_ns + self._margin_ns)]
         for plan, first in known:
