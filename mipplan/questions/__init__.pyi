@@ -1,5 +1,6 @@
 from .answers import WhatIf as WhatIf
 from .answers import WhatIfCase as WhatIfCase
+from .answers import least_cost_text as least_cost_text
 from .answers import verdict as verdict
 from .answers import whatif as whatif
 from .axes import AXES_OF_COST as AXES_OF_COST

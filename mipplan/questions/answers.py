@@ -109,7 +109,7 @@ class WhatIf(Printable):
             rows=(
                 (
                     name,
-                    f"{'' if plan.limit is None else '≤ '}{cost_or_status(plan)}",
+                    least_cost_text(plan, " $/h"),
                     "" if same is None else cost_or_status(same.plan),
                     verdict(same, why),
                     changed,
@@ -127,6 +127,13 @@ class WhatIf(Printable):
 
     def _line(self) -> str:
         return f" {self.plan.pipeline.name}: {', '.join(case.name for case in self.cases)}"
+
+
+def least_cost_text(plan: Plan, unit: str = "") -> str:
+    """Write what the cheapest plan costs, or its status; ``≤`` where the search was stopped before that was proven."""
+    if plan.usd_per_hour is None:
+        return plan.status.value
+    return f"{'' if plan.limit is None else '≤ '}{plan.usd_per_hour:.4f}{unit}"
 
 
 def verdict(same: SamePlan | None, obstacle: str | None = None) -> str:

@@ -48,6 +48,9 @@ class FrontierAxis:
     obstacle: Callable[[Problem, str], str | None] = lambda *_: None
     """Why it cannot be asked of a problem."""
     note: str | None = None
+    grows: Callable[[Problem], bool] = lambda _: True
+    """Whether a plan that keeps the objective at two values keeps it between, as a walk takes it; else single values
+    are planned."""
 
 
 def _with_slo(problem: Problem, _: str, slo_s: float) -> Problem:
@@ -111,6 +114,13 @@ def _bursts(problem: Problem, _: str) -> str | None:
     return _has_rate(problem, "")
 
 
+def _is_over_all(problem: Problem) -> bool:
+    """Whether the objective has no windows: queries move between those as the traffic changes, so that some rate may be
+    harder than a higher one.
+    """
+    return problem.plan.objective.per_ns is None
+
+
 def _is_reliable(problem: Problem, _: str) -> str | None:
     if problem.plan.guarantee is Guarantee.RELIABLE:
         return None
@@ -168,6 +178,7 @@ AXES_OF_COST: Mapping[str, FrontierAxis] = MappingProxyType(
             *_changed(faster, _RATE_TICKS),
             upper=True,
             obstacle=_has_rate,
+            grows=_is_over_all,
         ),
         "burstiness": FrontierAxis(
             "the burstiness of the traffic",
@@ -179,6 +190,7 @@ AXES_OF_COST: Mapping[str, FrontierAxis] = MappingProxyType(
             upper=True,
             obstacle=_bursts,
             note=_MONOTONE.format("burstiness"),
+            grows=_is_over_all,
         ),
         "price": FrontierAxis(
             "the price of {}",

@@ -17,6 +17,7 @@ from mipplan.core import (
     Fault,
     Faults,
     InputError,
+    Slo,
     check_margin,
     check_quantile,
     listed,
@@ -85,18 +86,30 @@ def _slo(problem: Problem, _: str, text: str) -> Problem:
     if objective.budget_microusd_per_hour is not None:
         raise ValueError("the plan is the fastest within a budget, and has no objective to change")
     factor = factor_of(text)
+    if factor is None and objective.others:
+        raise ValueError(f"the objective limits several quantiles, which change together: expected {_AMOUNT}")
     slo_ns = parse_duration_ns(text) if factor is None else round(objective.slo_ns * factor)
-    if slo_ns <= objective.margin_ns:
+    others = tuple(replace(one, limit_ns=round(one.limit_ns * (factor or 1.0))) for one in objective.others)
+    if min([slo_ns, *(one.limit_ns for one in others)]) <= objective.margin_ns:
         raise ValueError("leaves nothing of the objective, less the margin that is kept back")
-    return problem.changed(objective=replace(objective, slo_ns=slo_ns, others=()))
+    changed = replace(objective, slo_ns=slo_ns, others=others)
+    if not others:
+        return problem.changed(objective=changed)
+    # Who plans anew reads further quantiles from the pipeline: an argument has one limit.
+    stated = Slo(changed.quantile, changed.per_ns, changed.share, others).to_document(slo_ns)
+    return problem.changed(objective=changed, pipeline=problem.pipeline.asking(stated))
 
 
 def _quantile(problem: Problem, _: str, text: str) -> Problem:
+    if problem.plan.objective.others:
+        raise ValueError(
+            "expected a plan with one limit: the objective has several quantiles, each with its own"
+        )
     number = text[1:] if text[:1] in "pP" else text
     if not _PLAIN.fullmatch(number):
         raise ValueError(f"expected p95 or 0.95, found {shown(text)}")
     quantile = float(number) / 100 if number is not text else float(number)
-    objective = replace(problem.plan.objective, quantile=check_quantile(quantile), others=())
+    objective = replace(problem.plan.objective, quantile=check_quantile(quantile))
     return problem.changed(objective=objective)
 
 

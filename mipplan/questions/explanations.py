@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
-from mipplan.core import Deadline, InputError, LimitReachedError, SearchLimits, check_kinds, first_true
+from mipplan.core import (
+    Deadline,
+    Faults,
+    InputError,
+    LimitReachedError,
+    SearchLimits,
+    check_kinds,
+    first_true,
+    listed,
+)
 from mipplan.options import Configuration, Family, Option, undominated_per_hardware
 from mipplan.pipeline import are_timed
 from mipplan.planner import Instance, PlanSearch, Request, SearchMethod
@@ -16,13 +27,16 @@ from mipplan.result import (
     Choice,
     CriticalStage,
     Explanation,
+    Guarantee,
     NearPlan,
     OptionReason,
     OptionVerdict,
     Plan,
     PlanStatus,
     StageExplanation,
+    choice_text,
 )
+from mipplan.tokens import read_traces
 from mipplan.trace import Trace
 from mipplan_formulations import Cover
 
@@ -53,8 +67,8 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
     Returns
     -------
     Explanation
-        Of the plan; or, where a search was stopped before the plan was proven and a cheaper certified one comes up
-        here, of that one, which is then `adopted`.
+        Of the plan; or, where the search for the cheapest certified plan on these traces was stopped before it was
+        proven (`Plan.limit`) and a cheaper one comes up here, of that one, which is then `adopted`.
 
     Raises
     ------
@@ -62,6 +76,8 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
         If the plan holds no choices.
     InputError
         If its certificate is a sharp one, or all stages are timed: the certificate is then no sum of terms to vary.
+        Listing every stage that runs on what is none of its options: a batch size between those measured, what the
+        pipeline does not allow, or what no allowed number of replicas keeps up with the trace on.
     """
     started = time.monotonic()
     check_kinds(plan=(plan, Plan))
@@ -74,11 +90,64 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
         raise InputError.one("plan", f"has a sharp certificate, which has no terms to explain; {held}")
     request = Request.of(plan, trace)
     instance = request.instance()
-    configuration, before = instance.configuration(plan.choices), time.monotonic()
+    configuration, before = _configuration(instance, plan), time.monotonic()
     path = instance.oracle.critical_path(configuration.services)
     # What is under way when the time is up takes about as long as this, and so does the end for another plan.
     soon = Deadline(deadline.at - 2 * (time.monotonic() - before))
-    return _Explaining(request, instance, soon, path).explained(configuration)
+    return _Explaining(request, instance, soon, path, _is_final(plan, trace)).explained(configuration)
+
+
+def _is_final(plan: Plan, trace: Trace | Sequence[Trace]) -> bool:
+    """Whether nothing cheaper takes a plan's place: only a search for what is looked for here was to find that itself.
+
+    Plans of a fleet, of a menu or by weights are not to be the cheapest, those within a budget are to be the fastest,
+    and a replay or a test of reliability is of the very plan that it was made with. No limit stopped a search for any
+    of them that this one goes on with. What was proven of the cost is of the traces planned for.
+    """
+    is_cheapest_asked = plan.guarantee in (Guarantee.TRACE, Guarantee.ENVELOPE)
+    is_cheapest_asked &= plan.budget_microusd_per_hour is None
+    is_stopped = plan.status is PlanStatus.FEASIBLE and plan.limit is not None
+    if not (is_cheapest_asked and is_stopped):
+        return True
+    return [one.sha256 for one in plan.traces] != [one.sha256 for one in read_traces(trace)]
+
+
+def _configuration(instance: Instance, plan: Plan) -> Configuration:
+    """The plan's choices as options of the problem; raises `InputError` for every stage where it is none."""
+    faults = Faults()
+    own = {stage: faults.take(partial(_option, instance, stage, own)) for stage, own in plan.choices.items()}
+    faults.check()
+    return Configuration({stage: option.value for stage, option in own.items()})
+
+
+def _option(instance: Instance, stage: str, choice: Choice) -> Option:
+    """The option that a stage's choice is; raises `InputError` that says why it is none, and what there is."""
+    found, entry = instance.families[stage], instance.pipeline.stages[stage]
+    with suppress(KeyError):
+        return found.option(choice)
+    reason = f"options are {listed(_family_text(family) for family in found.families)}"
+    # Sentences name no variant, so that where there are several one may be about another.
+    about = () if entry.variants else found.rejected
+    own = (f"{choice.hardware} with batch {choice.batch} ", f"{choice.hardware} has ")
+    if entry.hardware is not None and choice.hardware not in entry.hardware:
+        reason = _allowed_text(stage, entry.hardware)
+    elif (told := next((one for one in about if one.startswith(own)), None)) is not None:
+        reason = told
+    elif not found.families:
+        reason = "; ".join(found.rejected)
+    message = (
+        f"{stage} runs on {choice_text(choice, 'batch ')}, which is no option of it on this trace: {reason}"
+    )
+    raise InputError.one("plan", message)
+
+
+def _family_text(family: Family) -> str:
+    place = " on ".join(filter(None, (family.variant, family.hardware)))
+    return f"{place} with batch {family.batch}"
+
+
+def _allowed_text(stage: str, hardware: Sequence[str]) -> str:
+    return f"the pipeline allows {stage} {', '.join(hardware)} only"
 
 
 @dataclass
@@ -89,6 +158,7 @@ class _Explaining:
     instance: Instance
     deadline: Deadline
     path: tuple[CriticalStage, ...]  # The critical path of the plan asked about.
+    is_final: bool  # Whether that is explained, whatever comes up.
     is_complete: bool = True  # Whether there was time for everything about the stages.
 
     @property
@@ -97,22 +167,21 @@ class _Explaining:
         return self.request.plan
 
     def explained(self, configuration: Configuration) -> Explanation:
-        """Explain a configuration; where the plan's search was stopped, the first cheaper one that comes up."""
+        """Explain a configuration; unless the plan is final, the first cheaper one that comes up."""
         instance, stages = self.instance, dict[str, StageExplanation]()
         cost = configuration.microusd_per_hour
         near: tuple[NearPlan, ...] = ()
         near_complete = False
-        is_final = self.plan.status is not PlanStatus.FEASIBLE
         try:
             for stage in configuration:
                 stages[stage] = self._stage(configuration, stage)
                 other = stages[stage].alternative
-                if other is not None and other.microusd_per_hour < cost and not is_final:
+                if other is not None and other.microusd_per_hour < cost and not self.is_final:
                     option = instance.families[stage].option(other.choice)
                     return self.explained(configuration.replaced(stage, option))
             near, near_complete = self._near_plans(configuration)
             least = min(near, key=lambda plan: plan.microusd_per_hour, default=None)
-            if least is not None and least.microusd_per_hour < cost and not is_final:
+            if least is not None and least.microusd_per_hour < cost and not self.is_final:
                 return self.explained(instance.configuration(dict(least.choices)))
         except (KeyboardInterrupt, LimitReachedError):
             self.is_complete = self.is_complete and len(stages) == len(configuration)
@@ -141,8 +210,11 @@ class _Explaining:
             bound_ns=oracle.paths.bound_ns(services),
             certificate_ns=certificate_ns,
             samples=self.request.figures(oracle.by_sample(services)),
+            **configuration.power_mw,
         )
-        return replace(self.plan, choices=configuration.choices, figures=figures)
+        # What was found out about a plan by running it is not of another one.
+        provenance = replace(self.plan.provenance, reliability=None, refinement=None)
+        return replace(self.plan, choices=configuration.choices, figures=figures, provenance=provenance)
 
     def _has_time(self) -> bool:
         if self.deadline.is_over:
@@ -268,6 +340,11 @@ class _Explaining:
         budget = int(configuration.microusd_per_hour * (1 + _PARAMS.near_share))
         # Dominance across hardware would hide just the plans that are wanted.
         options = instance.affordable(budget, undominated_per_hardware)
+        if not all(table.count for table in options.values()):
+            return (
+                (),
+                True,
+            )  # Whatever keeps up with the traffic costs more: the plan explained falls behind it.
         method = SearchMethod.of(self.plan, SearchLimits(self.deadline))
         found: list[NearPlan] = []
         others: list[Cover] = []
@@ -291,7 +368,7 @@ def _not_allowed(instance: Instance, plan: Plan, stage: str) -> Iterator[OptionR
     entry = instance.pipeline.stages[stage]
     for name in plan.profiles.hardware_for(entry.model):
         if entry.hardware is not None and name not in entry.hardware:
-            detail = f"the pipeline allows {stage} {', '.join(entry.hardware)} only"
+            detail = _allowed_text(stage, entry.hardware)
             yield OptionReason(name, None, OptionVerdict.IMPOSSIBLE, detail=detail)
 
 

@@ -66,8 +66,8 @@ def frontier(
         Ends of the axis, in seconds, factors, $/h or shares; around the present value by default.
     points : sequence of float, optional
         Plan at these values alone. Where cheapest plans are not proven by what services certify (guarantees ``replay``
-        and ``reliable``, sharp certificates, timed dispatch), or variants make other tokens, single values are planned
-        in any case: these, or seven.
+        and ``reliable``, sharp certificates, timed dispatch), variants make other tokens, or the traffic changes under
+        an objective by windows (`per_s`), single values are planned in any case: these, or seven.
     most_steps : int
         The walk of an axis, or of each part of it (`n_jobs`), ends after this many steps.
     time_limit_s : float or None
@@ -132,7 +132,7 @@ def frontier_of(
         faults.add(Fault("points", f"every step along {axis.title} is found: name where it starts and ends"))
     faults.check()
     walks_steps = axis.walker is not None and problem.has_exact_plans and points is None
-    walks_steps &= axis.change is None or not problem.is_several
+    walks_steps &= axis.grows(problem) and (axis.change is None or not problem.is_several)
     values: tuple[int, ...] = ()
     if not walks_steps:
         given = points if points is not None else axis.values or _spread(low.value, high.value, axis.ticks)

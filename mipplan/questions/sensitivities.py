@@ -115,7 +115,9 @@ class _Inquiry:
         self._planner = WarmPlanner(problem, limits)
         self._plan = replace(self._planner.plan().require(), pipeline=problem.pipeline)
         self._cost = self._plan.microusd_per_hour or 0
-        used = {stage.model for stage in problem.pipeline.stages.values()}
+        # What each stage may run, chosen or not; with several problems only what the plan runs.
+        self._models_of = {name: stage.models for name, stage in problem.asked.pipeline.stages.items()}
+        used = {model for models in self._models_of.values() for model in models}
         self._tables = {key: table for key, table in problem.profiles.tables.items() if key[0] in used}
         self._entries = [
             _Entry(key, row) for key, table in self._tables.items() for row in range(table.batch.size)
@@ -182,10 +184,9 @@ class _Inquiry:
             yield HardwareSensitivity(name, device.usd_per_hour, devices, *usd)
 
     def _models(self) -> Iterator[ModelSensitivity]:
-        stages = self._problem.pipeline.stages
-        for model in dict.fromkeys(stage.model for stage in stages.values()):
+        for model in dict.fromkeys(model for models in self._models_of.values() for model in models):
             self._limits.report(f"speed of {model}")
-            users = tuple(name for name, stage in stages.items() if stage.model == model)
+            users = tuple(name for name, models in self._models_of.items() if model in models)
             least = self._least_faster(model)
             yield ModelSensitivity(
                 model,
@@ -248,7 +249,7 @@ class _Inquiry:
         kept = replace(self._plan, profiles=changed)
         rests = any(
             stage.model == entry.table[0] and self._plan.choices[name].hardware == entry.table[1]
-            for name, stage in self._problem.pipeline.stages.items()
+            for name, stage in self._plan.pipeline.stages.items()
         )
         if self._planner.is_monotone and (not rests or self._planner.keeps(kept)):
             return 0

@@ -42,6 +42,7 @@ class ModelSensitivity:
 
     model: str
     stages: tuple[str, ...]
+    """That run it, or may run it as one of their variants."""
     faster_by: float | None
     """By what share its batches must take less time, everywhere, for a plan to be cheaper, in whole percents; None if
     even 90 % less saves nothing."""

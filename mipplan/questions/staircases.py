@@ -12,7 +12,8 @@ and that is the breakpoint, or one is, whose line parts the interval [Eisner and
 
 *Traffic.* More of it never makes a plan cheaper, but for gaps that are rounded to whole nanoseconds: between two rates
 certificates may move by as many against that. The cheapest plan at one rate is the cheapest up to the largest at which
-it is still certified, which bisection finds without planning.
+it is still certified, which bisection finds without planning. Not so over windows of a fixed length: queries move from
+one to the next as the rate grows, and there single values are planned.
 
 *Accuracy.* The cheapest plan that is at least so accurate is the cheapest up to its own accuracy (`mipplan.variants`).
 
@@ -128,9 +129,11 @@ class ObjectiveWalker:
                 walk.complete = is_known and (at < low or goes_on)
         walk.steps.reverse()
         walk.solves = self._planner.solves
+        if all(step.proven for step in walk.steps):
+            return walk
         # What time stopped may have found less than what is at hand: the plan asked about, and plans further down.
         known = [(step.plan, step.low) for step in walk.steps if step.plan is not None]
-        if self._asked.choices and not all(step.proven for step in walk.steps):
+        if self._asked.choices:
             certified_ns = self._planner.certificate_ns(self._asked)
             known += [] if certified_ns is None else [(self._asked, certified_ns + self._margin_ns)]
         for plan, first in known:

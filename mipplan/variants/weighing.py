@@ -38,18 +38,21 @@ class WeighedPlan(Printable):
     ----------
     plan : Plan
         ``optimal`` where it is the cheapest plan of all, too, else ``feasible`` with the reason; without choices if
-        none was found.
+        none was found. Its own `limit` is None, since no search for the cheapest plan was stopped at it.
     weights : Weights
     value : float or None
         α·A − β·C − δ·Σ b of the plan; None without one.
     bound : float or None
         No certified plan has a greater value; None if there is no certified plan.
+    limit : Limit or None
+        What stopped the search for a greater value, if anything did.
     """
 
     plan: Plan
     weights: Weights
     value: float | None
     bound: float | None
+    limit: Limit | None = None
 
     @property
     def optimal(self) -> bool:
@@ -138,7 +141,7 @@ class _Search:
         """Look at all segments, then again with less and less Σ b at those that are promising."""
         first = self._asker.first()
         if not first.choices:
-            return WeighedPlan(first, self._weights, None, None)
+            return WeighedPlan(first, self._weights, None, None, first.limit)
         self._take(first)
         least, known = first.lower_bound_microusd_per_hour or 0, first.accuracy or 0.0
         if first.status is not PlanStatus.OPTIMAL:
@@ -221,6 +224,6 @@ class _Search:
             status=PlanStatus.OPTIMAL if is_cheapest else PlanStatus.FEASIBLE,
             figures=replace(plan.figures, lower_bound_microusd_per_hour=least),
             reason=None if is_cheapest else f"of the greatest weighted value{proof} not of the least cost",
-            limit=self._limit,
+            limit=None,
         )
-        return WeighedPlan(plan, self._weights, float(value), float(bound))
+        return WeighedPlan(plan, self._weights, float(value), float(bound), self._limit)

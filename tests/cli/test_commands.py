@@ -179,6 +179,23 @@ def test_a_reliable_plan_shows_its_test(run: Run) -> None:
     assert "reliability" not in json.loads(run(*PLAN, "--json").stdout)
 
 
+def test_explaining_a_reliable_plan_writes_the_plan_that_was_tested(run: Run) -> None:
+    """A cheaper plan is certified on the trace, and was not tested: it takes neither the place nor the record."""
+    Path("pipeline.yaml").write_text("slo: 44868872ns\nstages:\n  one: {model: resize}\n")
+    Path("profiles/hardware.yaml").write_text(HARDWARE.replace("1.0", "0.11"))
+    rows = [MODELS.splitlines()[0], *(f"resize,{hardware},1,20.0,made up" for hardware in ("cpu", "gpu"))]
+    Path("profiles/models/all.csv").write_text("\n".join(rows))
+    trace = mp.Trace.poisson(rate_rps=120, duration_s=4, seed=1)
+    rows = "\n".join(f"{t / 1e9:.9f}" for t in trace.arrival_ns)
+    Path("trace.csv").write_text(f"arrival_s\n{rows}\n")
+    flags = (*PLAN, "--guarantee", "reliable", "--confidence", "0.9", "--drift", "30%")
+    for more, file in (((), "plain.json"), (("--explain",), "explained.json")):
+        result = run(*flags, *more, "--out", file)
+        assert result.exit_code == 0, result.output
+    assert Path("explained.json").read_text() == Path("plain.json").read_text()
+    assert "came up" not in result.output
+
+
 def test_faults_of_a_reliable_plan_come_at_once(run: Run) -> None:
     result = run(*PLAN, "--guarantee", "reliable", "--confidence", "2", "--drift", "much", "--seeds", "0")
     assert result.exit_code == 2

@@ -134,7 +134,7 @@ def test_explaining_a_stopped_plan_adopts_a_cheaper_one() -> None:
     best = instance.plan()
     dearer = {stage: replace(choice, replicas=choice.replicas + 1) for stage, choice in best.choices.items()}
     for status, adopts in ((mp.PlanStatus.FEASIBLE, True), (mp.PlanStatus.OPTIMAL, False)):
-        stopped = replace(best, choices=dearer, status=status)
+        stopped = replace(best, choices=dearer, status=status, limit=Limit.TIME)
         told = mp.explain(stopped, instance.trace)
         assert "-" not in str(told).replace(" - ", "").replace("t4-", "")
         assert (told.adopted is not None) == adopts
@@ -152,7 +152,8 @@ def test_what_is_adopted_is_certified_on_every_trace() -> None:
     traces = [replace(instance.trace.scale(0.5), name="slow"), replace(instance.trace, name="fast")]
     best = mp.plan(instance.pipeline, instance.profiles, traces, **instance.arguments)
     dearer = {stage: replace(choice, replicas=choice.replicas + 1) for stage, choice in best.choices.items()}
-    told = replace(best, choices=dearer, figures=Figures(), status=mp.PlanStatus.FEASIBLE).explain()
+    parts = {"status": mp.PlanStatus.FEASIBLE, "limit": Limit.TIME}
+    told = replace(best, choices=dearer, figures=Figures(), **parts).explain()
     assert told.adopted is not None
     certificate = mp.certify(told.adopted, traces)
     assert told.adopted.samples == certificate.samples

@@ -15,6 +15,7 @@ from mipplan.planner import Request
 from mipplan.questions.explanations import ExplanationParams
 from mipplan.result import OptionVerdict
 from planning_instances import PlanningInstance, hand_made, planning_instance
+from small_problems import arriving_ms, pipeline_of, profiles_of
 
 NUMBERS = range(9500, 9520)
 NEAR_SHARE = ExplanationParams().near_share
@@ -239,3 +240,68 @@ def test_variants_are_told_apart() -> None:
     assert {option.variant for option in document.stages[0].options} == set(
         plan.pipeline.stages["detect"].models
     )
+
+
+CPU = profiles_of({"cpu": 1.0, "gpu": 2.0}, {("m", "cpu"): {1: 10, 4: 16}, ("m", "gpu"): {1: 5, 4: 8}})
+PAIR = {"a": {"model": "m"}, "b": {"model": "m"}}
+EDGE = [{"from": "a", "to": "b"}]
+EVERY_6_MS = arriving_ms(range(0, 300, 6))
+
+
+def test_a_plan_that_falls_behind_is_explained_and_told() -> None:
+    """Whatever keeps up with faster traffic costs more than a twentieth above it."""
+    pipeline = pipeline_of({"a": {"model": "m", "hardware": ["cpu"]}})
+    plan = mp.plan(pipeline, CPU, EVERY_6_MS)
+    assert (plan.usd_per_hour, plan.choices["a"].batch) == (1.0, 4)
+    for factor, fewest in ((1.1, None), (3.0, 3), (100_000.0, 68_028)):
+        trace = EVERY_6_MS.scale(factor)
+        told = mp.explain(plan, trace)
+        assert told.certificate_ns == mp.certify(plan, trace).bound_ns
+        assert told.near_complete
+        assert not told.near_plans
+        said = f"fewer than {fewest} replicas do not keep up or are not allowed"
+        assert (said in str(told)) == (fewest is not None)
+
+
+def test_a_replayed_plan_may_cost_less_than_any_that_keeps_up() -> None:
+    """All queries come at the beginning, and the last one sets the mean rate: the replay keeps what no rate does."""
+    trace = arriving_ms([*range(0, 40, 4), 41])
+    pipeline = pipeline_of({"a": {"model": "m", "hardware": ["cpu"], "batch": [1]}})
+    plan = mp.plan(pipeline, CPU, trace, guarantee="replay")
+    assert plan.choices["a"].replicas == 1
+    told = mp.explain(plan, trace)
+    assert told.adopted is None
+    assert "fewer than 3 replicas do not keep up" in str(told)
+
+
+def test_choices_that_are_no_options_are_told_stage_by_stage() -> None:
+    odd = mp.Plan.from_choices(pipeline_of(PAIR, EDGE), CPU, {"a": ("cpu", 3, 2), "b": ("gpu", 2, 1)})
+    options = "options are cpu with batch 1, cpu with batch 4, gpu with batch 1, gpu with batch 4"
+    with pytest.raises(mp.InputError) as caught:
+        mp.explain(odd, EVERY_6_MS)
+    assert [(fault.place, fault.message) for fault in caught.value.faults] == [
+        ("plan", f"a runs on 2 × cpu (batch 3), which is no option of it on this trace: {options}"),
+        ("plan", f"b runs on 1 × gpu (batch 2), which is no option of it on this trace: {options}"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("limited", "factor", "reason"),
+    [
+        ({"hardware": ["gpu"]}, 1.0, "the pipeline allows a gpu only"),
+        ({"hardware": ["cpu"], "batch": [1]}, 1.0, "options are cpu with batch 1"),
+        ({"batch": [2]}, 1.0, "cpu has no measurement at an admitted batch size .measured: 1, 4."),
+        ({"replicas": {"max": 2}}, 100.0, "cpu with batch 4 needs 69 replicas to keep up, but .* allows 2"),
+        ({"variants": ["m"], "hardware": ["cpu"], "batch": [1]}, 1.0, "options are m on cpu with batch 1"),
+        ({"variants": ["m"], "batch": [2]}, 1.0, "cpu has no measurement .*; gpu has no measurement"),
+    ],
+)
+def test_choices_beyond_what_the_pipeline_allows_are_told_with_the_reason(
+    limited: dict[str, object], factor: float, reason: str
+) -> None:
+    entry = limited if "variants" in limited else {"model": "m", **limited}
+    plan = mp.Plan.from_choices(pipeline_of({"a": entry}), CPU, {"a": ("cpu", 4, 1)})
+    with pytest.raises(mp.InputError, match=rf"plan: a runs on 1 × .*cpu \(batch 4\), .*: {reason}"):
+        mp.explain(plan, EVERY_6_MS.scale(factor))
+    # What if answers them, too.
+    assert mp.whatif(plan, EVERY_6_MS.scale(factor), {"slo": "+10%"}).same.plan.choices == plan.choices

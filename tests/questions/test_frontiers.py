@@ -18,11 +18,13 @@ from campaigns import campaign_size, write_summary
 from mipplan.core import SearchLimits
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.questions import AXES_OF_COST, FrontierStep, Problem, axis_of, frontier_of
+from mipplan.questions.axes import burstier, faster
 from mipplan.questions.staircases import PriceWalker, StepRange, merged
 from mipplan.result import PlanStatus, relevant_profiles
 from oracle_planner import TooLargeError
 from oracle_questions import LeastCosts, microusd
 from planning_instances import PlanningInstance, planning_instance
+from small_problems import arriving_ms, pipeline_of, profiles_of
 
 #: Points from end to end at which a frontier is held against brute force, besides breakpoints.
 GRID = campaign_size(4, 24)
@@ -334,3 +336,35 @@ def test_variants_that_make_other_tokens_are_chosen_anew_at_every_value() -> Non
     assert looser.difference.stages[0].text == "a 1 × fast on gpu (1) → 1 × slow on cpu (1)"
     assert not mp.frontier(pipeline, profiles, trace, over="slo", start=0.06, end=0.3).exact
     assert mp.sensitivity(pipeline, profiles, trace).plan.choices == plan.choices
+
+
+def test_under_windows_no_rate_says_anything_of_another() -> None:
+    """Three queries, two of them at once: at 1.2 times the rate the third comes into their window, and P50 is easy."""
+    profiles = profiles_of({"cpu": 1.0}, {("m", "cpu"): {1: 1}})
+    pipeline, trace = pipeline_of({"a": {"model": "m"}}, slo="1500us"), arriving_ms([0, 0, 12])
+    windows = {"quantile": 0.5, "per_s": 0.01}
+    for over in ("rate", "burstiness"):
+        found = mp.frontier(pipeline, profiles, trace, over=over, start=1.0, end=2.0, **windows)
+        assert found.complete
+        assert "nothing is said of what lies between" in found.notes[0]
+        assert all(step.start == step.end for step in found.steps)
+        assert (found.steps[0].start, found.steps[-1].end) == (1.0, 2.0)
+    whole = mp.frontier(pipeline, profiles, trace, over="rate", start=1.0, end=2.0, quantile=0.5)
+    assert [(step.start, step.end) for step in whole.steps] == [(1.0, 2.0)]
+    exact = mp.frontier(pipeline, profiles, trace, start=0.001, end=0.1, most_steps=3, **windows)
+    assert exact.exact  # the queries of each window are the same whatever the objective is
+
+
+@pytest.mark.parametrize("over", ["rate", "burstiness"])
+def test_under_windows_every_value_told_is_planned_by_itself(over: str) -> None:
+    for instance in instances(campaign_size(3, 30), 73_700):
+        windows = {"per_s": instance.trace.span_ns / 4e9, **instance.arguments}
+        found = mp.frontier(
+            instance.pipeline, instance.profiles, instance.trace, over=over, start=1.0, end=1.6, **windows
+        )
+        for step in found.steps:
+            change = faster if over == "rate" else burstier
+            trace = change(Problem(found.plan, [instance.trace]), step.start).traces[0]
+            alone = mp.plan(instance.pipeline, instance.profiles, trace, **windows)
+            assert step.microusd_start == alone.microusd_per_hour
+            assert step.proven == (alone.status in ("optimal", "infeasible"))

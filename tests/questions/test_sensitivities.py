@@ -14,6 +14,8 @@ from mipplan.questions import Problem
 from mipplan.questions.changes import scaled_table
 from mipplan.questions.sensitivities import sensitivity_of
 from planning_instances import PlanningInstance, planning_instance
+from small_problems import arriving_ms, pipeline_of, profiles_of
+from variant_instances import variant_instance
 
 
 def cost(instance: PlanningInstance, profiles: Profiles) -> int | None:
@@ -98,3 +100,51 @@ def test_a_share_is_between_nothing_and_all() -> None:
         mp.sensitivity(instance.pipeline, instance.profiles, instance.trace, budget_usd_per_hour=1.0)
     with pytest.raises(mp.InputError, match="there is no least cost to look for"):
         mp.frontier(instance.pipeline, instance.profiles, instance.trace, budget_usd_per_hour=1.0)
+
+
+def test_a_variant_that_is_not_chosen_may_be_the_one_that_matters() -> None:
+    """12 ms are kept by two replicas of m; half of the 14 ms of k, by one."""
+    profiles = profiles_of({"cpu": 0.1}, {("m", "cpu"): {1: 12}, ("k", "cpu"): {1: 14}})
+    pipeline = pipeline_of({"a": {"variants": ["m", "k"]}}, slo="16ms")
+    found = mp.sensitivity(pipeline, profiles, arriving_ms(range(0, 320, 8)), quantile=1.0, share=0.5)
+    assert (found.plan.choices["a"].variant, found.plan.usd_per_hour, found.measured) == ("m", 0.2, 2)
+    assert {one.model: one.usd_faster for one in found.measurements} == {"m": -0.1, "k": -0.1}
+    assert [(one.model, one.stages, one.usd_per_hour) for one in found.models] == [
+        ("m", ("a",), 0.1),
+        ("k", ("a",), 0.1),
+    ]
+
+
+def test_every_measurement_of_every_variant_changes_the_cost_by_what_is_said() -> None:
+    """Held to planning anew, with a least accuracy and without; where variants make other tokens, of those that run."""
+    seen = {"floor": 0, "other": 0, "several": 0}
+    for number in range(77_055, 77_055 + campaign_size(10, 120)):
+        instance = variant_instance(number)
+        floor = (None, 0.5)[number % 2]
+        plan = instance.plan(accuracy=floor)
+        if plan.status is not mp.PlanStatus.OPTIMAL:
+            continue
+        problem = Problem(plan, [instance.trace])
+        found = sensitivity_of(problem, 0.6, SearchLimits())
+        models = {stage.models for stage in plan.pipeline.stages.values()}
+        if problem.is_several:
+            runs = {stage.model for stage in plan.pipeline.stages.values()}
+            assert {one.model for one in (*found.models, *found.measurements)} <= runs
+            seen["several"] += 1
+            continue
+        told = {(one.model, one.hardware, one.batch): one for one in found.measurements}
+        tables = {
+            key: table for key, table in plan.profiles.tables.items() if any(key[0] in m for m in models)
+        }
+        assert found.measured == sum(table.batch.size for table in tables.values())
+        running = {stage.model for stage in plan.pipeline.stages.values()}
+        for key, table in tables.items():
+            for row, batch in enumerate(table.batch.tolist()):
+                for factor, name in ((1.6, "microusd_slower"), (0.4, "microusd_faster")):
+                    other = replace(instance, profiles=varied(plan.profiles, key, row, factor))
+                    again = other.plan(accuracy=floor).microusd_per_hour
+                    change = None if again is None else again - (plan.microusd_per_hour or 0)
+                    assert change == getattr(told.get((*key, batch)), name, 0)
+                    seen["other"] += bool(change) and key[0] not in running
+        seen["floor"] += floor is not None
+    assert min(seen.values()) > 0, seen

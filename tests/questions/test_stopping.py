@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,9 @@ import pytest
 import mipplan as mp
 from campaigns import campaign_size
 from mipplan.core import Deadline, SearchLimits
-from mipplan.questions import Problem, frontier_of, sensitivity_of
+from mipplan.questions import Problem, frontier_of, least_cost_text, sensitivity_of
 from mipplan.questions.staircases import StepRange, with_known
-from mipplan.result import Limit, PlanStatus
+from mipplan.result import Figures, Limit, PlanStatus
 
 VIDEO = mp.Pipeline.read("video-monitoring")
 BURSTY = mp.Trace.read("bursty", end_s=4.0)
@@ -135,7 +136,12 @@ def test_a_plan_at_hand_takes_the_place_of_dearer_ones_and_of_none(plan: mp.Plan
 
 def test_what_if_says_what_is_not_proven_and_stops_at_ctrl_c(plan: mp.Plan) -> None:
     hurried = mp.whatif(plan, BURSTY, {"rate": "2x"}, time_limit_s=1e-3)
-    assert ("≤" in str(hurried)) is any(one.limit is not None for _, one, _, _ in hurried.rows())
+    stopped_at = [one.usd_per_hour for _, one, _, _ in hurried.rows() if one.limit is not None]
+    assert ("≤" in str(hurried)) is any(usd is not None for usd in stopped_at)
+    assert least_cost_text(plan, " $/h") == f"{plan.usd_per_hour:.4f} $/h"
+    assert least_cost_text(replace(plan, limit=Limit.TIME)) == f"≤ {plan.usd_per_hour:.4f}"
+    unknown = replace(plan, choices={}, figures=Figures(), status=PlanStatus.UNKNOWN, limit=Limit.TIME)
+    assert least_cost_text(unknown) == "unknown"  # and no more than that
 
     def interrupt(line: str) -> None:
         if line == "slo=+10%":

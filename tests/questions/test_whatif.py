@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,6 +15,7 @@ from mipplan.profiles import Profiles
 from mipplan.questions import SETTINGS, Problem
 from mipplan.questions.changes import scaled_table, set_all, settable
 from planning_instances import PlanningInstance, hand_made, planning_instance
+from small_problems import arriving_ms, pipeline_of, profiles_of
 
 
 def instance_with_plan() -> PlanningInstance:
@@ -323,3 +325,59 @@ def test_every_answer_about_a_plan_is_a_table_too() -> None:
     assert row["after"].startswith("40 × ")
     menu = mp.menu(INSTANCE.pipeline, INSTANCE.profiles, INSTANCE.trace, by="hardware", **INSTANCE.arguments)
     assert menu.to_pandas()["usd_per_hour"].tolist() == [plan.usd_per_hour for plan in menu.plans]
+
+
+MIXED = profiles_of(
+    {"cpu": 0.1, "gpu": 0.5},
+    {
+        ("m", "cpu"): {1: 4, 2: 6, 4: 10},
+        ("m", "gpu"): {1: 1.5, 4: 3},
+        ("k", "cpu"): {1: 3, 4: 8},
+        ("k", "gpu"): {1: 1, 2: 1.3},
+    },
+)
+JITTERY = arriving_ms(np.cumsum(np.random.default_rng(3).exponential(4, 40)))
+
+
+def limiting(p99_us: int, p50_us: int) -> mp.Pipeline:
+    """Two stages whose objective has two quantiles, over windows of 80 ms."""
+    return pipeline_of(
+        {"a": {"model": "m"}, "b": {"model": "k"}},
+        [{"from": "a", "to": "b", "delay": "1ms"}],
+        slo={"p99": f"{p99_us}us", "p50": f"{p50_us}us", "per": "80ms"},
+    )
+
+
+def test_every_limit_of_an_objective_changes_with_it() -> None:
+    """Planned anew is what planning with all limits changed by hand gives; tighter ones never cost less."""
+    plan = mp.plan(limiting(60_000, 14_000), MIXED, JITTERY)
+    costs = []
+    for percent in (-40, -20, -10, -5, 5, 20, 100, 400):
+        (case,) = mp.whatif(plan, JITTERY, {"slo": f"{percent:+}%"}).cases
+        by_hand = mp.plan(limiting(600 * (100 + percent), 140 * (100 + percent)), MIXED, JITTERY)
+        assert case.plan.objective == by_hand.objective
+        assert (case.plan.status, case.plan.microusd_per_hour) == (by_hand.status, by_hand.microusd_per_hour)
+        assert case.same is not None
+        assert case.same.plan.objective == by_hand.objective
+        assert case.same.replayed_ns == mp.replay(plan, JITTERY).objective_ns(by_hand.objective)
+        costs.append(by_hand.microusd_per_hour or 10**9)
+    assert costs == sorted(costs, reverse=True)
+    assert len(set(costs)) > 2
+
+
+def test_one_limit_of_several_is_not_set_alone() -> None:
+    plan = mp.plan(limiting(60_000, 14_000), MIXED, JITTERY, margin_s=0.005)
+    with pytest.raises(mp.InputError) as caught:
+        mp.whatif(plan, JITTERY, {"slo": "50ms", "quantile": "p50"})
+    assert [str(fault) for fault in caught.value.faults] == [
+        "slo=50ms: the objective limits several quantiles, which change together: expected +10%, -20%, 2x",
+        "quantile=p50: expected a plan with one limit: the objective has several quantiles, each with its own",
+    ]
+    # P50 ≤ 4.2 ms, of which 5 ms are kept back.
+    with pytest.raises(mp.InputError, match="slo=-70%: leaves nothing of the objective, less the margin"):
+        mp.whatif(plan, JITTERY, {"slo": "-70%"})
+    # Where another limit was asked for, the pipeline's are not those of the plan.
+    alone = mp.plan(limiting(60_000, 14_000), MIXED, JITTERY, slo_s=0.06)
+    assert (
+        mp.whatif(alone, JITTERY, {"slo": "50ms"}).cases[0].plan.objective.text == "P99 in every 80ms ≤ 50 ms"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,6 +94,9 @@ def weigh(
                 made.save(out)
             progress("replaying the plan")
             replayed, each_ns = inputs.replay_samples(made, given[2])
+        made = replace(
+            made, limit=found.limit
+        )  # The document tells what stopped the search for the greatest value.
         remarks = reporting.plan_remarks(made, asked["profiles"]) + reporting.sample_notes(made, given[2])
         told = reporting.plan_report(made, given[2], replayed, None, remarks, out, replayed_ns=each_ns)
         session.show(reporting.WeighReport.of(found, plan=told), reporting.show_weighing)

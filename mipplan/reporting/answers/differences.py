@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mipplan.core import format_duration
-from mipplan.questions import PlanDifference, WhatIf, verdict
+from mipplan.questions import PlanDifference, WhatIf, least_cost_text, verdict
 from mipplan.reporting.catalog import sample_notes
 from mipplan.reporting.documents import BriefReport, ChoiceReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
@@ -143,13 +143,11 @@ def show_whatif(console: Console, answer: WhatIf) -> None:
     console.print(f"[bold]{name}[/bold] on {escape(answer.traffic)}: {escape(answer.plan.objective.text)}\n")
     rows = table("what if", ">anew $/h", ">certificate", ">same $/h", "same plan")
     for what, plan, same, obstacle in answer.rows():
-        at_most = "" if plan.limit is None else "≤ "
-        cost = plan.status.value if plan.usd_per_hour is None else f"{at_most}{plan.usd_per_hour:.4f}"
         certificate = "" if plan.certificate_ns is None else format_duration(plan.certificate_ns)
         old = "" if same is None else f"{same.plan.usd_per_hour:.4f}"
         colour = "green" if same is not None and same.keeps else "bold red"
         said = f"[{colour}]{escape(verdict(same, obstacle))}[/{colour}]"
-        rows.add_row(escape(what), cost, certificate, old, said)
+        rows.add_row(escape(what), least_cost_text(plan), certificate, old, said)
     show_parts(console, rows)
     for case in answer.cases:
         changed = ", ".join(one.text for one in case.difference.stages) or "the same choices"
