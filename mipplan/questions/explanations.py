@@ -341,10 +341,8 @@ class _Explaining:
         # Dominance across hardware would hide just the plans that are wanted.
         options = instance.affordable(budget, undominated_per_hardware)
         if not all(table.count for table in options.values()):
-            return (
-                (),
-                True,
-            )  # Whatever keeps up with the traffic costs more: the plan explained falls behind it.
+            # Whatever keeps up with the traffic costs more: the plan explained falls behind it.
+            return (), True
         method = SearchMethod.of(self.plan, SearchLimits(self.deadline))
         found: list[NearPlan] = []
         others: list[Cover] = []
