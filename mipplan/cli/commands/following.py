@@ -15,7 +15,7 @@ import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs, runs
 from mipplan.cli.session import EXIT_NOT_MET, Session
-from mipplan.core import Fault, Faults, InputError, check_headroom, check_one_of
+from mipplan.core import Fault, Faults, InputError
 
 _SAMPLE = "The trace planned for: how traffic bursts. A plan file does not hold it."
 Sample = Annotated[str | None, flags.option("FILE", _SAMPLE)]
@@ -71,6 +71,7 @@ def schedule(
 ) -> None:
     """Schedule replicas by the hour for expected traffic, at the least rent and starts."""
     with Session(context, json) as session:
+        from mipplan.core import check_headroom, check_one_of
         from mipplan.scheduling import check_bin, check_entries, check_switch, schedule_entries
         from mipplan.trace import read_bins
         from mipplan.tuner import Keep, check_delay

@@ -23,7 +23,7 @@ from mipplan.cli.inputs import (
     share_of,
 )
 from mipplan.cli.session import EXIT_NOT_MET, Session
-from mipplan.core import Fault, Faults, InputError, check_one_of
+from mipplan.core import Fault, Faults, InputError
 
 
 def profile(
@@ -132,6 +132,7 @@ def profile(
 ) -> None:
     """Measure the latency of a model by batch size, and write it into a profile folder."""
     with Session(context, json) as session:
+        from mipplan.core import check_one_of
         from mipplan.profiling import LATENCIES, check_numbers, check_sizes
 
         _check_pipeline(context, pipeline)
