@@ -10,6 +10,7 @@ from functools import partial
 
 from mipplan.core import (
     Deadline,
+    Fault,
     Faults,
     InputError,
     LimitReachedError,
@@ -77,7 +78,8 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
     InputError
         If its certificate is a sharp one, or all stages are timed: the certificate is then no sum of terms to vary.
         Listing every stage that runs on what is none of its options: a batch size between those measured, what the
-        pipeline does not allow, or what no allowed number of replicas keeps up with the trace on.
+        pipeline does not allow, or what no allowed number of replicas keeps up with the trace on; and every stage
+        that falls behind it, unless the plan's guarantee rests on replays.
     """
     started = time.monotonic()
     check_kinds(plan=(plan, Plan))
@@ -113,9 +115,16 @@ def _is_final(plan: Plan, trace: Trace | Sequence[Trace]) -> bool:
 
 
 def _configuration(instance: Instance, plan: Plan) -> Configuration:
-    """The plan's choices as options of the problem; raises `InputError` for every stage where it is none."""
-    faults = Faults()
+    """The plan's choices as options of the problem; raises `InputError` for every stage where it is none.
+
+    A guarantee that rests on replays is of queues that may grow from the first query to the last; others are not.
+    """
+    faults, is_stable = Faults(), plan.guarantee in (Guarantee.TRACE, Guarantee.ENVELOPE)
     own = {stage: faults.take(partial(_option, instance, stage, own)) for stage, own in plan.choices.items()}
+    for stage, found in own.items():
+        if found and is_stable and found.value.tokens_per_ns <= instance.demand[stage]:
+            what, fewest = choice_text(plan.choices[stage], "batch "), found.value.family.fewest
+            faults.add(Fault("plan", f"{stage} falls behind this trace on {what}: {fewest} replicas keep up"))
     faults.check()
     return Configuration({stage: option.value for stage, option in own.items()})
 
@@ -341,7 +350,7 @@ class _Explaining:
         # Dominance across hardware would hide just the plans that are wanted.
         options = instance.affordable(budget, undominated_per_hardware)
         if not all(table.count for table in options.values()):
-            # Whatever keeps up with the traffic costs more: the plan explained falls behind it.
+            # Whatever keeps up with the traffic costs more than a replayed plan, which need not.
             return (), True
         method = SearchMethod.of(self.plan, SearchLimits(self.deadline))
         found: list[NearPlan] = []

@@ -210,9 +210,11 @@ class Explanation(Printable):
         path = " → ".join(step_text(step) for step in self.critical_path)
         where = "" if self.sample is None else f" on {self.sample}"
         lines = [f"The certificate is {self._figures}. It binds{where} along {path}."]
-        cost = dollars_text(self.microusd_per_hour)
-        came_up = f"A cheaper certified plan came up, of {cost}, and is explained here."
-        lines = lines if self.adopted is None else [came_up, *lines]
+        if self.adopted is not None:
+            lines.insert(
+                0,
+                f"A cheaper certified plan came up, of {dollars_text(self.microusd_per_hour)}, and is explained here.",
+            )
         hurried = "There was no time for all about the stages: they may spare more, and other choices do."
         lines += [] if self.stages_complete else [hurried]
         lines += [_stage_text(stage, self) for stage in self.stages]
@@ -244,13 +246,11 @@ def _stage_row(stage: StageExplanation, whole: Explanation) -> tuple[str, ...]:
 def _stage_text(stage: StageExplanation, whole: Explanation) -> str:
     chosen, spare = choice_text(stage.choice, "batch "), format_duration(stage.spare_latency_ns)
     parts = [f"{stage.stage} on {chosen} could take {spare} more"]
-    fewest = next((one.fewest or 0 for one in stage.options if one.verdict is OptionVerdict.CHOSEN), 0)
-    if stage.choice.replicas < fewest:
-        parts.append(f"fewer than {fewest} replicas do not keep up or are not allowed")
     if stage.one_fewer_certificate_ns is not None:
         excess = stage.one_fewer_certificate_ns - whole.deadline_ns
-        apart = format_duration(abs(excess))
-        parts.append(f"one replica fewer {f'misses by {apart}' if excess > 0 else f'keeps {apart} of slack'}")
+        kept = f"keeps {format_duration(-excess)} of slack"
+        verdict = f"misses by {format_duration(excess)}" if excess > 0 else kept
+        parts.append(f"one replica fewer {verdict}")
     elif stage.choice.replicas > 1:
         parts.append("one replica fewer does not keep up or is not allowed")
     if stage.alternative is None:

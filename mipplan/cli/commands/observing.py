@@ -14,7 +14,7 @@ import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs, runs
 from mipplan.cli.session import EXIT_INTERRUPTED, EXIT_NOT_MET, Session
-from mipplan.core import Faults, check_slo
+from mipplan.core import Faults
 
 Logs = Annotated[
     list[str],
@@ -88,12 +88,13 @@ def truth(
 ) -> None:
     """Compare what a plan predicts for the arrivals in a log with what was measured, and say which term is off."""
     with Session(context, json) as session:
+        from mipplan.core import check_slo
         from mipplan.replayer import check_manner
 
         faults = Faults()
         shifts = faults.take(lambda: runs.shifts_of(shift or ()))
         slo_s = faults.take(lambda: inputs.optional_seconds("--slo", slo))
-        faults.take(lambda: None if slo is None else check_slo(slo_s.value or 0.0))
+        faults.take(lambda: check_slo(slo_s.value) if slo_s and slo_s.value is not None else None)
         faults.take(lambda: check_manner(discipline, engine, seed))
         faults.take(lambda: inputs.check_dispatch(dispatch))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
