@@ -197,16 +197,24 @@ def _directory_problem(directory: object, force: bool) -> str | None:
 def _foreign_files(directory: Path) -> tuple[str, ...]:
     """Files of an earlier export's folder that it did not write: weights, labels and the like; sorted."""
     readme = directory / _README
-    lines = readme.read_text(encoding="utf-8", errors="replace").splitlines() if readme.is_file() else []
-    listed_files = next((line.removeprefix(_FILES) for line in lines if line.startswith(_FILES)), None)
-    own = None if listed_files is None else set(json.loads(listed_files.removesuffix(" -->")))
-    found = []
-    for path in directory.rglob("*") if lines else ():
+    if not readme.is_file():
+        return ()
+    own, found = _own_files(readme.read_text(encoding="utf-8", errors="replace")), []
+    for path in directory.rglob("*"):
         name = path.relative_to(directory).as_posix()
         is_own = path.suffix in _KINDS or path.name == ".keep" if own is None else name in own
         if not is_own and _CACHED not in path.parts and (path.is_symlink() or path.is_file()):
             found.append(name)
     return tuple(sorted(found))
+
+
+def _own_files(readme: str) -> set[str] | None:
+    """Read which files an export wrote; None where its README does not say, or no longer."""
+    line = next((line for line in readme.splitlines() if line.startswith(_FILES)), "")
+    try:
+        return set(json.loads(line.removeprefix(_FILES).removesuffix(" -->")))
+    except ValueError:
+        return None
 
 
 def _write_folder(directory: Path, files: Mapping[str, str], kept: Collection[str]) -> None:

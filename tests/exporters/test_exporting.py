@@ -205,12 +205,15 @@ def test_a_folder_that_somebody_is_in_stays_the_same_one(
     assert tmp_path.stat().st_ino == before
 
 
-def test_exports_whose_readme_does_not_list_files_keep_what_is_of_no_kind_of_theirs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("listed", ["", "<!-- Its files: [cut -->"])
+def test_exports_whose_readme_does_not_list_files_keep_what_is_of_no_kind_of_theirs(
+    listed: str, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     mp.export(diamond(), to="triton", directory=out)
     readme = out / "README.md"
     lines = readme.read_text(encoding="utf-8").splitlines()
-    readme.write_text("\n".join(line for line in lines if "Its files" not in line), encoding="utf-8")
+    readme.write_text("\n".join(listed if "Its files" in line else line for line in lines), encoding="utf-8")
     (out / "models" / "left" / "model.onnx").write_bytes(b"weights")
     assert mp.export(diamond(), to="triton", directory=out, force=True).kept == ("models/left/model.onnx",)
 
