@@ -24,4 +24,5 @@ from .targets import FOLLOW_TARGETS as FOLLOW_TARGETS
 from .targets import FollowTarget as FollowTarget
 from .targets import open_target as open_target
 from .web import WebError as WebError
+from .web import check_metrics_urls as check_metrics_urls
 from .web import fetch as fetch

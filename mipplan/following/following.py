@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from mipplan.core import Fault, Faults, InputError, shown, split_url
+from mipplan.core import Fault, Faults, InputError, shown
 from mipplan.documents import AnyPath, output_problem
 from mipplan.following.acting import FollowParams
 from mipplan.following.loop import Followed, FollowLoop
@@ -14,6 +14,7 @@ from mipplan.following.result import FollowSummary
 from mipplan.following.scraping import Scraper
 from mipplan.following.state import AuditLog, FollowState, audit_problem
 from mipplan.following.targets import FollowTarget, open_target, reader_of
+from mipplan.following.web import check_metrics_urls
 from mipplan.replayer import check_plan
 from mipplan.result import Plan
 from mipplan.trace import Trace
@@ -173,13 +174,7 @@ def check_follow(
     urls = list(metrics) or (list(opened.value.metrics_urls) if opened else [])
     if opened and not urls:
         faults.add(Fault("metrics", f"{opened.value.name} needs the URLs of its metrics"))
-    faults.add(
-        *(
-            Fault("metrics", f"expected http://HOST:PORT/…, found {shown(url)}")
-            for url in metrics
-            if split_url(url) is None
-        )
-    )
+    faults.take(lambda: check_metrics_urls(metrics))
     faults.check()
     return _Ready(opened.value, chosen.value, known.value, period.value, delay.value, urls)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from mipplan.core import MipplanError, shown, split_url
+from mipplan.core import Fault, InputError, MipplanError, shown, split_url
 
 #: Larger answers are refused.
 _MOST_BYTES = 64 * 2**20
@@ -17,6 +17,15 @@ _TOLD = 200
 
 class WebError(MipplanError):
     """No good answer came; the message says why."""
+
+
+def check_metrics_urls(urls: Sequence[str]) -> None:
+    """Find out before looking whether these may be addresses of metrics; raises `InputError` with all that are none."""
+    InputError.raise_if(
+        Fault("metrics", f"expected http://HOST:PORT/…, found {shown(url)}")
+        for url in urls
+        if split_url(url) is None
+    )
 
 
 def fetch(

@@ -9,10 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Fault, InputError, Int64, quantile_ns, shown, split_url
+from mipplan.core import NS_PER_S, InputError, Int64, quantile_ns
 from mipplan.documents import AnyPath
 from mipplan.exporters import names_among
-from mipplan.following import READERS, CounterMemory, MetricSample, WebError, fetch, parse_metrics
+from mipplan.following import (
+    READERS,
+    CounterMemory,
+    MetricSample,
+    WebError,
+    check_metrics_urls,
+    fetch,
+    parse_metrics,
+)
 from mipplan.logs import MISSING, RunLog
 from mipplan.observing import arrivals_of, batches_of, run_of
 from mipplan.replayer import NEVER
@@ -100,15 +108,6 @@ def read_evidence(plan: Plan, logs: Sequence[AnyPath | RunLog]) -> Evidence:
     return Evidence(times, None, stages, latency_ns, tuple(notes))
 
 
-def check_addresses(urls: Sequence[str]) -> None:
-    """Find out before looking whether these may be addresses of metrics; raises `InputError` with all that are none."""
-    InputError.raise_if(
-        Fault("metrics", f"expected http://HOST:PORT/…, found {shown(url)}")
-        for url in urls
-        if split_url(url) is None
-    )
-
-
 def look_at_metrics(
     plan: Plan,
     urls: Sequence[str],
@@ -127,7 +126,7 @@ def look_at_metrics(
     InputError
         If an address is none, more than half of the looks fail, or fewer than two queries came.
     """
-    check_addresses(urls)
+    check_metrics_urls(urls)
     known = dict(names or {})
     reader, memory = READERS[system](plan, known), CounterMemory()
     stop = stop or threading.Event()

@@ -21,14 +21,14 @@ from mipplan.core import (
     shown,
 )
 from mipplan.documents import AnyPath
-from mipplan.following import READERS
+from mipplan.following import READERS, check_metrics_urls
 from mipplan.logs import RunLog
 from mipplan.profiles import Profiles
 from mipplan.questions import Problem
 from mipplan.replayer import NEVER, check_plan, replay
 from mipplan.result import Plan
 from mipplan.trace import Trace
-from mipplan.watching.evidence import Evidence, check_addresses, look_at_metrics, read_evidence
+from mipplan.watching.evidence import Evidence, look_at_metrics, read_evidence
 from mipplan.watching.result import Misfit, MisfitKind, Watch
 
 
@@ -177,7 +177,7 @@ def check_watch(
     for name, value in (("duration_s", duration_s), ("time_limit_s", time_limit_s)):
         if not is_finite(value) or not value > 0:
             faults.add(Fault(name, f"expected a positive number of seconds, found {shown(value)}"))
-    faults.take(lambda: check_addresses(metrics))
+    faults.take(lambda: check_metrics_urls(metrics))
     faults.check()
 
 
