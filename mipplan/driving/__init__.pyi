@@ -5,4 +5,5 @@ from .result import Drive as Drive
 from .targets import QUERY_HEADER as QUERY_HEADER
 from .targets import ROUTE_HEADER as ROUTE_HEADER
 from .targets import Target as Target
+from .targets import TargetRequest as TargetRequest
 from .targets import find_target as find_target

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from mipplan.core import (
 )
 from mipplan.documents import AnyPath, output_problem
 from mipplan.driving.result import Drive
-from mipplan.driving.targets import ROUTE_HEADER, Target, check_request, find_target
+from mipplan.driving.targets import ROUTE_HEADER, Target, TargetRequest, find_target
 from mipplan.logs import MISSING, LogMetadata, QueryLog, QueryStatus
 from mipplan.trace import Trace
 
@@ -116,10 +116,9 @@ def drive(
     faults = Faults()
     if not isinstance(trace, Trace):
         faults.add(Fault("trace", f"expected a Trace, found {shown(trace)}; Trace.read(…) reads a file"))
-    request: dict[str, Any] = {"model": model, "method": method, "body": body, "headers": headers}
-    request |= {"inputs": inputs, "axes": axes}
-    faults.take(lambda: check_drive(target, scale, time_limit_s, timeout_s, out, **request))
-    where = faults.take(lambda: find_target(target, **request))
+    asked = TargetRequest(target, model, method, body, headers, inputs, axes)
+    faults.take(lambda: check_drive(asked, scale, time_limit_s, timeout_s, out))
+    where = faults.take(lambda: find_target(asked))
     faults.check()
     scaled = trace.scale(float(scale))
     offsets_ns = scaled.arrival_ns - scaled.arrival_ns[0]
@@ -135,12 +134,11 @@ def drive(
 
 
 def check_drive(
-    target: str,
+    asked: TargetRequest,
     scale: float,
     time_limit_s: float | None,
     timeout_s: float,
     out: AnyPath | None,
-    **request: Any,
 ) -> None:
     """Find out what is wrong with arguments of `drive`, as far as can be told without asking the target.
 
@@ -156,7 +154,7 @@ def check_drive(
     if problem is not None:
         faults.add(Fault("out", problem))
     faults.take(_check_aiohttp)
-    faults.take(lambda: check_request(target, **request))
+    faults.take(asked.check)
     faults.check()
 
 

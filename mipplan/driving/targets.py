@@ -49,83 +49,74 @@ class Target(Protocol):
         """Say in few words, the same for all such answers, what is wrong with one; None if nothing is."""
 
 
-def check_request(
-    url: str,
-    *,
-    model: str | None = None,
-    method: str | None = None,
-    body: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    inputs: str | None = None,
-    axes: Mapping[str, int] | None = None,
-) -> None:
-    """Find out what can be found out without asking anybody; parameters are those of `mipplan.drive`.
+@dataclass(frozen=True)
+class TargetRequest:
+    """What `mipplan.drive` is asked to send, and where: its parameters of these names."""
 
-    Raises `InputError` with everything that does not go together, and headers that no request can have.
-    """
-    faults = Faults()
-    if split_url(url) is None:
-        faults.add(Fault("target", f"expected http://HOST:PORT…, found {shown(url)}"))
-    is_oip = _is_oip(url, model)
-    others = {"method": method, "body": body} if is_oip else {"inputs": inputs, "axes": axes}
-    for name, given in others.items():
-        if given:
-            faults.add(Fault(name, _NOT_OIP if is_oip else _ONLY_OIP))
-    if not is_oip and method is not None and method.upper() not in _METHODS:
-        faults.add(Fault("method", f"expected one of {', '.join(_METHODS)}, found {shown(method)}"))
-    for name, value in (headers or {}).items():
-        if not isinstance(name, str) or _HEADER_NAME.fullmatch(name) is None:
-            faults.add(
-                Fault(f"headers.{name}", f"expected a name of HTTP, such as X-Key, found {shown(name)}")
-            )
-        elif name.lower() in _OWN_HEADERS:
-            faults.add(Fault(f"headers.{name}", "is written by what sends the query"))
-        if not isinstance(value, str) or _HEADER_VALUE.fullmatch(value) is None:
-            told = "expected signs of Latin-1, without line breaks or other control characters"
-            faults.add(Fault(f"headers.{name}", f"{told}, found {shown(value)}"))
-    faults.check()
+    url: str
+    model: str | None = None
+    method: str | None = None
+    body: str | None = None
+    headers: Mapping[str, str] | None = None
+    inputs: str | None = None
+    axes: Mapping[str, int] | None = None
+
+    @property
+    def is_oip(self) -> bool:
+        """Whether a model of the Open Inference Protocol is meant."""
+        split = split_url(self.url)
+        return self.model is not None or (split is not None and "/v2/models/" in split.path)
+
+    def check(self) -> None:
+        """Find out what can be found out without asking anybody.
+
+        Raises `InputError` with everything that does not go together, and headers that no request can have.
+        """
+        faults, method = Faults(), self.method
+        if split_url(self.url) is None:
+            faults.add(Fault("target", f"expected http://HOST:PORT…, found {shown(self.url)}"))
+        of_http, of_oip = {"method": method, "body": self.body}, {"inputs": self.inputs, "axes": self.axes}
+        for name, given in (of_http if self.is_oip else of_oip).items():
+            if given:
+                faults.add(Fault(name, _NOT_OIP if self.is_oip else _ONLY_OIP))
+        if not self.is_oip and method is not None and method.upper() not in _METHODS:
+            faults.add(Fault("method", f"expected one of {', '.join(_METHODS)}, found {shown(method)}"))
+        for name, value in (self.headers or {}).items():
+            if not isinstance(name, str) or _HEADER_NAME.fullmatch(name) is None:
+                what = f"expected a name of HTTP, such as X-Key, found {shown(name)}"
+                faults.add(Fault(f"headers.{name}", what))
+            elif name.lower() in _OWN_HEADERS:
+                faults.add(Fault(f"headers.{name}", "is written by what sends the query"))
+            if not isinstance(value, str) or _HEADER_VALUE.fullmatch(value) is None:
+                told = "expected signs of Latin-1, without line breaks or other control characters"
+                faults.add(Fault(f"headers.{name}", f"{told}, found {shown(value)}"))
+        faults.check()
 
 
-def _is_oip(url: str, model: str | None) -> bool:
-    """Whether a model of the Open Inference Protocol is meant."""
-    split = split_url(url)
-    return model is not None or (split is not None and "/v2/models/" in split.path)
-
-
-def find_target(
-    url: str,
-    *,
-    model: str | None = None,
-    method: str | None = None,
-    body: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    inputs: str | None = None,
-    axes: Mapping[str, int] | None = None,
-) -> Target:
+def find_target(asked: TargetRequest) -> Target:
     """Find out what a URL leads to, and ask it what it takes.
-
-    Parameters are those of `mipplan.drive`.
 
     Raises
     ------
     InputError
         With everything that does not go together, or if nothing answers there.
     """
-    check_request(url, model=model, method=method, body=body, headers=headers, inputs=inputs, axes=axes)
+    asked.check()
+    url, body, headers = asked.url, asked.body, dict(asked.headers or {})
     split = urllib.parse.urlsplit(url)
-    if not _is_oip(url, model):
+    if not asked.is_oip:
         port = split.port or (443 if split.scheme == "https" else 80)
         _check_answers(split.hostname or "", port, url)
-        written = None if body is None else body.encode()
-        return HttpTarget(
-            url, (method or ("GET" if body is None else "POST")).upper(), written, dict(headers or {})
-        )
+        method = asked.method or ("GET" if body is None else "POST")
+        return HttpTarget(url, method.upper(), None if body is None else body.encode(), headers)
     at = url.rstrip("/")
-    if model is not None:
+    if asked.model is not None:
         folder = re.split(r"/v2(?:/|$)", split.path.rstrip("/"))[0]
-        at = f"{split.scheme}://{split.netloc}{folder}/v2/models/{urllib.parse.quote(model, safe='')}"
-    request = SubjectRequest("oip", at, axes=dict(axes or {}), inputs=inputs, timeout_s=_CONNECT_S)
-    return OipTarget.of(at, oip_model(request), dict(headers or {}))
+        at = f"{split.scheme}://{split.netloc}{folder}/v2/models/{urllib.parse.quote(asked.model, safe='')}"
+    request = SubjectRequest(
+        "oip", at, axes=dict(asked.axes or {}), inputs=asked.inputs, timeout_s=_CONNECT_S
+    )
+    return OipTarget.of(at, oip_model(request), headers)
 
 
 _NOT_OIP = "is for other URLs: what a model of the Open Inference Protocol takes is known from the server"

@@ -19,7 +19,7 @@ from aiohttp import web
 
 import mipplan as mp
 from driving.servers import ANSWER, served
-from mipplan.driving import Drive, DriveParams, find_target
+from mipplan.driving import Drive, DriveParams, TargetRequest, find_target
 from mipplan.logs import MISSING, LogMetadata, QueryLog
 
 TRACE = mp.Trace.from_seconds(np.arange(20) * 0.01, name="even")
@@ -190,7 +190,7 @@ def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
     places = [fault.place for fault in caught.value.faults]
     assert places == ["trace", "scale", "time_limit_s", "timeout_s", "out", "target", "inputs", "method"]
     with pytest.raises(mp.InputError, match="what a model of the Open Inference Protocol takes is known"):
-        find_target("http://127.0.0.1:9/v2/models/net", body="x")
+        find_target(TargetRequest("http://127.0.0.1:9/v2/models/net", body="x"))
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/any", "http://127.0.0.1:9/v2/models/net"])
@@ -213,12 +213,12 @@ def test_headers_that_no_request_can_have_are_told_before_the_run(url: str) -> N
 @pytest.mark.parametrize("url", ["http://[::1", "http://h:99999", None])
 def test_what_is_no_url_is_told(url: Any) -> None:
     with pytest.raises(mp.InputError, match="target: expected http://HOST:PORT"):
-        find_target(url)
+        find_target(TargetRequest(url))
 
 
 def test_hosts_and_folders_that_begin_like_the_protocol_stay() -> None:
     with served(answers) as url, pytest.raises(mp.InputError, match=r"/v2x/v2: .*answers 404"):
-        find_target(f"{url}/v2x/v2", model="net")
+        find_target(TargetRequest(f"{url}/v2x/v2", model="net"))
 
 
 def test_target_that_is_not_there_is_told_before_the_run() -> None:

@@ -171,7 +171,7 @@ def drive(
 ) -> None:
     """Send a trace to a server at its time stamps, never waiting for answers, and log every query."""
     with Session(context, json) as session:
-        from mipplan.driving import check_drive
+        from mipplan.driving import TargetRequest, check_drive
 
         faults = Faults()
         factor = faults.take(lambda: runs.factor_of(scale))
@@ -183,7 +183,7 @@ def drive(
         request: dict[str, Any] = {"model": model, "method": method, "body": body, "inputs": made_of}
         request |= {"headers": given.or_else({}), "axes": sizes.or_else({})}
         how = factor.or_else(1.0), time_limit_s.or_else(None), timeout_s.or_else(1.0)
-        faults.take(lambda: check_drive(target, *how, None, **request))
+        faults.take(lambda: check_drive(TargetRequest(target, **request), *how, None))
         faults.take(lambda: inputs.check_apart({"trace": trace, "inputs": made_of}, {"--out": out}))
         arrivals = faults.take(lambda: inputs.read_trace(trace, expand, spread, seed, start, end))
         faults.check()
