@@ -82,6 +82,7 @@ class SearchParams:
     most_doublings: int = 40  # The doubling ends after this many rounds.
     #: The linear relaxation of a master may take this share of the time left, because it only saves time.
     relaxation_share: float = 0.25
+    most_rounds: float = math.inf  # The search ends after so many masters as if its time was up.
     lists: bool = True  # Whether choices near the bound are listed.
     halves: bool = True  # Whether sets of choices are halved where masters do not end the search.
     enumeration: EnumerationParams = field(default_factory=EnumerationParams)
@@ -129,7 +130,7 @@ class PlanSearch:
         try:
             if not self._instance.keeps_slo(self._space.ideal(self._rows)):
                 return self._ended()
-            while not self._deadline.is_over:
+            while not self._deadline.is_over and self._rounds < self._params.most_rounds:
                 # Of choices near the bound few keep caps: there a master sorts them out sooner than a list.
                 if not self._narrow() or ((not self._space.caps or self._rounds > 2) and self._list()):
                     return self._exhausted()

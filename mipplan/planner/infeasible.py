@@ -40,6 +40,8 @@ from mipplan.result import Limit, Objective, Plan, PlanStatus, step_text
 Found = tuple[CertifiedConfiguration | None, Limit | None]
 #: The highest rate that works is found in whole percents of the trace's: what is named was tried, not rounded.
 _WHOLE = 100
+#: Masters that are solved for a plan that is cheaper than the one at hand.
+_HURRIED_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,16 @@ class Feasibility:
             return CertifiedConfiguration.of(moved, instance), None
         if self.budget is not None:
             return self._among(instance, instance.affordable(self.budget))
+        fast = _anything(instance, None)
+        if fast is None or fast.certificate_ns > instance.deadline_ns:
+            return self._searched(instance, ranges)
+        # There is a plan, the dearest of all. Excluding what is refused, round by round, mostly leads to a cheaper one
+        # soon, and may take very long to come to this one.
+        hurried = replace(self, params=replace(self.params, most_rounds=_HURRIED_ROUNDS))
+        found, limit = hurried._searched(instance, ranges)
+        return (fast, limit if limit is Limit.INTERRUPT else None) if found is None else (found, limit)
+
+    def _searched(self, instance: Instance, ranges: Ranges | None) -> Found:
         # The most replicas of everything: if any plan is certified, one of these is.
         ranges = Ranges(instance) if ranges is None else ranges
         while True:

@@ -316,8 +316,10 @@ class PlanMaker:
                 if first is None:
                     report("deciding whether any plan can be certified")
                     at_hand, limit = Feasibility(self.method, params=params.search).find(instance)
-                    if at_hand is None:
-                        return self._infeasible() if limit is None else self._stopped(None, limit)
+                    if at_hand is None and limit is None:
+                        return self._infeasible()
+                    if at_hand is None or limit is Limit.INTERRUPT:
+                        return self._stopped(at_hand, limit or Limit.TIME)
                     first = trim(instance, at_hand.configuration, params.first_plan, soon)
                 assert first.certificate_ns <= instance.deadline_ns  # all that follows believes it
                 at_hand = first

@@ -13,6 +13,7 @@ import pytest
 
 import mipplan as mp
 from mipplan.core import Deadline
+from mipplan.documents import shipped_folder
 from mipplan.planner import SearchParams, benders, planning, trace_instance
 from mipplan.planner import benders as requests
 from mipplan.planner.heuristics import find_first_plan
@@ -34,6 +35,26 @@ def test_tiny_limit_gives_a_certified_plan_and_its_gap() -> None:
     assert best.usd_per_hour is not None
     assert plan.lower_bound_usd_per_hour <= best.usd_per_hour <= plan.usd_per_hour
     assert plan.gap == pytest.approx(1 - plan.lower_bound_usd_per_hour / plan.usd_per_hour)
+
+
+def test_where_what_is_fastest_keeps_the_objective_there_is_a_plan_after_a_few_masters() -> None:
+    """Masters for a tight median beside P99 were refused two hundred times, and after a minute nothing was known."""
+    pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / "video-monitoring.yaml")
+    tight = pipeline.asking({"p50": "66ms", "p99": "100ms"})
+    trace = mp.Trace.read(shipped_folder() / "traces" / "steady.csv.gz")
+    told: list[str] = []
+
+    def interrupt_once_found(text: str) -> None:
+        told.append(text)
+        if text.startswith("first certified plan"):
+            raise KeyboardInterrupt
+
+    plan = mp.plan(tight, mp.Profiles.default(), trace, progress=interrupt_once_found)
+    assert len([text for text in told if text.startswith("round")]) <= 20
+    assert (plan.status, plan.limit) == ("feasible", "interrupt")
+    certified_ns = np.sort(mp.certify(plan, trace).latency_ns)
+    assert certified_ns[math.ceil(0.5 * certified_ns.size) - 1] <= 66_000_000
+    assert certified_ns[math.ceil(0.99 * certified_ns.size) - 1] <= 100_000_000
 
 
 def test_limit_without_any_plan_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
