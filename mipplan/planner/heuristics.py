@@ -288,6 +288,25 @@ def _with_fewest(
     return certified.replaced(stage, Option(family, first_true(below, enough, keeps)))
 
 
+def cheapen(
+    instance: Instance, found: CertifiedConfiguration, deadline: Deadline = NO_DEADLINE
+) -> CertifiedConfiguration:
+    """Exchange one stage's family after another for one that is certified for less, while that helps; dearest first.
+
+    For plans that were found because they are fast: their families may be many times too dear.
+    """
+    best, before = found.configuration, None
+    while best != before and not deadline.is_over:
+        before = best
+        for stage in sorted(found.configuration, key=lambda stage: -before[stage].microusd_per_hour):
+            for family in instance.families[stage].families:
+                most = family.most_within(best[stage].microusd_per_hour - 1)
+                cheaper = best.replaced(stage, Option(family, most))
+                if most >= family.fewest and _is_certified(instance, cheaper, deadline):
+                    best = _with_fewest(instance, cheaper, stage, 1, deadline)
+    return found if best == found.configuration else CertifiedConfiguration.of(best, instance)
+
+
 def repair(
     instance: Instance, space: SearchSpace, rows: Int64, refused: Int64, most: int, deadline: Deadline
 ) -> Int64 | None:

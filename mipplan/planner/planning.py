@@ -25,7 +25,7 @@ from mipplan.options import Configuration, check_accuracies, check_names, check_
 from mipplan.pipeline import Discipline, Dispatch, Pipeline, check_accuracy
 from mipplan.planner.benders import PlanSearch, SearchMethod, check_search
 from mipplan.planner.choices import CertifiedChoice
-from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, find_first_plan, trim
+from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, cheapen, find_first_plan, trim
 from mipplan.planner.infeasible import Diagnosis, Feasibility, over_budget
 from mipplan.planner.instance import Request, asked_objective, check_theorem, check_tomorrow, state_question
 from mipplan.planner.narrowing import PlanningParams, narrow, options_within
@@ -321,6 +321,7 @@ class PlanMaker:
                     if at_hand is None or limit is Limit.INTERRUPT:
                         return self._stopped(at_hand, limit or Limit.TIME)
                     first = trim(instance, at_hand.configuration, params.first_plan, soon)
+                    first = cheapen(instance, first, deadline.share(params.cheapening_share))
                 assert first.certificate_ns <= instance.deadline_ns  # all that follows believes it
                 at_hand = first
                 report(f"first certified plan: {first.cost / 1e6:.4f} $/h")

@@ -14,9 +14,10 @@ import pytest
 import mipplan as mp
 from mipplan.core import Deadline
 from mipplan.documents import shipped_folder
+from mipplan.options import Configuration, Option
 from mipplan.planner import SearchParams, benders, planning, trace_instance
 from mipplan.planner import benders as requests
-from mipplan.planner.heuristics import find_first_plan
+from mipplan.planner.heuristics import CertifiedConfiguration, cheapen, find_first_plan
 from mipplan.profiles import LatencyTable
 from mipplan.solvers import ProblemAnswer, Termination
 from mipplan_formulations import FORMULATIONS
@@ -296,6 +297,38 @@ def test_the_first_of_the_first_plans_is_not_sized_after_the_deadline(
         monkeypatch.setattr("time.monotonic", lambda looks=looks: float(next(looks)))
         monkeypatch.setattr(type(instance), "surely_misses_slo", lambda *_: pytest.fail("it was sized"))
         assert find_first_plan(instance, deadline=Deadline(0.5)) is None
+
+
+def test_what_is_fast_is_made_cheaper_until_no_single_exchange_of_a_family_is() -> None:
+    exchanged = 0
+    for number in range(40):
+        drawn = planning_instance(number)
+        asked = drawn.pipeline, drawn.profiles, drawn.trace, drawn.slo_ns, drawn.quantile, drawn.seed
+        instance = trace_instance(*asked)
+        if not instance.has_options:
+            continue
+        soonest = {
+            stage: min(found.families, key=lambda family: family.service(family.most).latency_ns)
+            for stage, found in instance.families.items()
+        }
+        most = Configuration({stage: Option(family, family.most) for stage, family in soonest.items()})
+        if not (instance.allows(most) and instance.keeps_slo(most.services)):
+            continue
+        fast = CertifiedConfiguration.of(most, instance)
+        cheaper = cheapen(instance, fast)
+        assert instance.allows(cheaper.configuration)
+        assert (
+            instance.certificate_ns(cheaper.configuration.services) == cheaper.certificate_ns <= drawn.slo_ns
+        )
+        for stage, option in cheaper.configuration.items():
+            for family in instance.families[stage].families:
+                least = Option(family, family.most_within(option.microusd_per_hour - 1))
+                tried = cheaper.configuration.replaced(stage, least)
+                if least.replicas >= family.fewest and instance.allows(tried):
+                    assert not instance.keeps_slo(tried.services)
+        exchanged += any(option.family != soonest[stage] for stage, option in cheaper.configuration.items())
+        assert cheapen(instance, fast, Deadline(0.0)) == fast
+    assert exchanged > 5
 
 
 def test_progress_is_told_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
