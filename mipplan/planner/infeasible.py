@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-
-import numpy as np
 
 from mipplan.calculus import given_up_at
 from mipplan.core import (
@@ -16,7 +14,6 @@ from mipplan.core import (
     NS_PER_S,
     UNLIMITED_NS,
     Deadline,
-    Int64,
     LimitReachedError,
     format_duration,
 )
@@ -26,13 +23,12 @@ from mipplan.options import (
     StageOptions,
     find_families,
     limits_of,
-    tabulate,
-    undominated,
 )
 from mipplan.pipeline import Pipeline
 from mipplan.planner.benders import PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.heuristics import CertifiedConfiguration
 from mipplan.planner.instance import Instance, Request
+from mipplan.planner.narrowing import Ranges
 from mipplan.profiles import Profiles
 from mipplan.result import Limit, Objective, Plan, PlanStatus, step_text
 
@@ -133,63 +129,6 @@ class Feasibility:
         except (KeyboardInterrupt, LimitReachedError) as stop:
             return best, Limit.INTERRUPT if isinstance(stop, KeyboardInterrupt) else Limit.TIME
         return best, None
-
-
-class Ranges:
-    """Numbers of replicas of every family, in ranges that together hold all that matter to feasibility.
-
-    A range is looked at as something no worse than any number in it. So where no plan is made of these there is none;
-    and where one is, the ranges that it is made of are halved.
-    """
-
-    def __init__(self, instance: Instance) -> None:
-        self._families = instance.families
-        #: By stage and place of the family: the most replicas of each range by its fewest.
-        self._ranges = {
-            stage: [_by_fewest(*family.extreme_ranges) for family in found.families]
-            for stage, found in self._families.items()
-        }
-
-    def options(self) -> dict[str, StageOptions]:
-        """Every range as an option, with its fewest replicas."""
-        made = {}
-        for stage, found in self._families.items():
-            most = [np.array(list(ranges.values()), dtype=np.int64) for ranges in self._ranges[stage]]
-            fewest = [np.array(list(ranges), dtype=np.int64) for ranges in self._ranges[stage]]
-            made[stage] = undominated(tabulate(found, most, fewest))
-        return made
-
-    def are_wide(self, chosen: Configuration) -> bool:
-        """Whether some of the ranges chosen hold more than one number."""
-        return any(most > option.replicas for option, most in self._chosen(chosen))
-
-    def members(self, chosen: Configuration) -> Iterator[Configuration]:
-        """Some of the plans that the ranges chosen stand for: with the most replicas, about half, and the fewest."""
-        most = dict(zip(chosen, (most for _, most in self._chosen(chosen)), strict=True))
-        for share in (1.0, 0.5, 0.0):
-            meant = {
-                stage: Option(family, fewest + round(share * (most[stage] - fewest)))
-                for stage, (family, fewest) in chosen.items()
-            }
-            yield Configuration(meant)
-
-    def halve(self, chosen: Configuration) -> None:
-        """Halve the ranges chosen, where they can be, in terms of ratios."""
-        for stage, (family, fewest) in chosen.items():
-            ranges = self._ranges[stage][self._families[stage].families.index(family)]
-            most = ranges[fewest]
-            middle = math.isqrt(fewest * most)
-            if most > fewest:
-                ranges[fewest], ranges[middle + 1] = middle, most
-
-    def _chosen(self, chosen: Configuration) -> Iterator[tuple[Option, int]]:
-        for stage, option in chosen.items():
-            place = self._families[stage].families.index(option.family)
-            yield option, self._ranges[stage][place][option.replicas]
-
-
-def _by_fewest(most: Int64, fewest: Int64) -> dict[int, int]:
-    return dict(zip(fewest.tolist(), most.tolist(), strict=True))
 
 
 def _moved(configuration: Configuration, instance: Instance) -> Configuration | None:

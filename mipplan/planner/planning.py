@@ -316,12 +316,10 @@ class PlanMaker:
                 if first is None:
                     report("deciding whether any plan can be certified")
                     at_hand, limit = Feasibility(self.method, params=params.search).find(instance)
-                    if at_hand is None and limit is None:
-                        return self._infeasible()
                     if at_hand is None or limit is Limit.INTERRUPT:
-                        return self._stopped(at_hand, limit or Limit.TIME)
-                    first = trim(instance, at_hand.configuration, params.first_plan, soon)
-                    first = cheapen(instance, first, deadline.share(params.cheapening_share))
+                        return self._infeasible() if limit is None else self._stopped(at_hand, limit)
+                    fewer = trim(instance, at_hand.configuration, params.first_plan, soon)
+                    first = cheapen(instance, fewer, deadline.share(params.cheapening_share))
                 assert first.certificate_ns <= instance.deadline_ns  # all that follows believes it
                 at_hand = first
                 report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
@@ -345,8 +343,9 @@ class PlanMaker:
                 optimal = outcome.finished or outcome.lower_bound >= best.cost
                 choice, own_ns = break_ties(instance, space, best.choice, best.certificate_ns, deadline)
         except (KeyboardInterrupt, LimitReachedError) as stop:
-            is_time = isinstance(stop, LimitReachedError)
-            return self._stopped(at_hand, Limit.TIME if is_time else Limit.INTERRUPT)
+            return self._stopped(
+                at_hand, Limit.INTERRUPT if isinstance(stop, KeyboardInterrupt) else Limit.TIME
+            )
         lower_bound, limit = (best.cost, None) if optimal else (outcome.lower_bound, outcome.limit)
         return self.made(space.configuration(choice), lower_bound, own_ns, limit)
 
