@@ -40,6 +40,7 @@ class FirstPlanParams:
     least: tuple[int, ...] = (1, 2, 4, 8, 16, 64)
     certified: int = 3  # Among so many plans that are accurate enough the cheapest is taken.
     shrinking: int = 32  # steps, each by the same factor, from the most replicas to the fewest
+    cheapening: float = 0.25  # Share of the time left for exchanges of families.
     rounds: int = 4  # Over the stages, where fewer replicas of one may let others go.
 
 
@@ -289,21 +290,19 @@ def _with_fewest(
 
 
 def cheapen(
-    instance: Instance, found: CertifiedConfiguration, deadline: Deadline = NO_DEADLINE
+    instance: Instance, fast: Configuration, params: FirstPlanParams, deadline: Deadline
 ) -> CertifiedConfiguration:
-    """Exchange one stage's family after another for one that is certified for less, while that helps; dearest first.
-
-    For plans that were found because they are fast: their families may be many times too dear.
-    """
-    best, before = found.configuration, None
-    while best != before and not deadline.is_over:
+    """Trim a plan that was found since it is fast, then exchange single families for cheaper ones, while that helps."""
+    found = trim(instance, fast, params, deadline)
+    best, before, end = found.configuration, None, deadline.share(params.cheapening)
+    while best != before and not end.is_over:
         before = best
-        for stage in sorted(found.configuration, key=lambda stage: -before[stage].microusd_per_hour):
+        for stage in sorted(fast, key=lambda stage: -before[stage].microusd_per_hour):
             for family in instance.families[stage].families:
                 most = family.most_within(best[stage].microusd_per_hour - 1)
                 cheaper = best.replaced(stage, Option(family, most))
-                if most >= family.fewest and _is_certified(instance, cheaper, deadline):
-                    best = _with_fewest(instance, cheaper, stage, 1, deadline)
+                if most >= family.fewest and _is_certified(instance, cheaper, end):
+                    best = _with_fewest(instance, cheaper, stage, 1, end)
     return found if best == found.configuration else CertifiedConfiguration.of(best, instance)
 
 

@@ -52,8 +52,6 @@ class PlanningParams:
     any_share: float = 0.7
     #: Looking for a first plan may take this long, even beyond the time limit: without one there is no answer.
     first_s: float = 0.2
-    #: A plan that was found since it is fast is made cheaper for at most this share of the time left.
-    cheapening_share: float = 0.25
     #: Where more options than this could be part of a cheaper plan, the first plan is taken as it is.
     most_options: float = math.inf
     first_plan: FirstPlanParams = field(default_factory=FirstPlanParams)

@@ -25,7 +25,7 @@ from mipplan.options import Configuration, check_accuracies, check_names, check_
 from mipplan.pipeline import Discipline, Dispatch, Pipeline, check_accuracy
 from mipplan.planner.benders import PlanSearch, SearchMethod, check_search
 from mipplan.planner.choices import CertifiedChoice
-from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, cheapen, find_first_plan, trim
+from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, cheapen, find_first_plan
 from mipplan.planner.infeasible import Diagnosis, Feasibility, over_budget
 from mipplan.planner.instance import Request, asked_objective, check_theorem, check_tomorrow, state_question
 from mipplan.planner.narrowing import PlanningParams, narrow, options_within
@@ -318,8 +318,7 @@ class PlanMaker:
                     at_hand, limit = Feasibility(self.method, params=params.search).find(instance)
                     if at_hand is None or limit is Limit.INTERRUPT:
                         return self._infeasible() if limit is None else self._stopped(at_hand, limit)
-                    fewer = trim(instance, at_hand.configuration, params.first_plan, soon)
-                    first = cheapen(instance, fewer, deadline.share(params.cheapening_share))
+                    first = cheapen(instance, at_hand.configuration, params.first_plan, soon)
                 assert first.certificate_ns <= instance.deadline_ns  # all that follows believes it
                 at_hand = first
                 report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
@@ -343,9 +342,8 @@ class PlanMaker:
                 optimal = outcome.finished or outcome.lower_bound >= best.cost
                 choice, own_ns = break_ties(instance, space, best.choice, best.certificate_ns, deadline)
         except (KeyboardInterrupt, LimitReachedError) as stop:
-            return self._stopped(
-                at_hand, Limit.INTERRUPT if isinstance(stop, KeyboardInterrupt) else Limit.TIME
-            )
+            is_time = isinstance(stop, LimitReachedError)
+            return self._stopped(at_hand, Limit.TIME if is_time else Limit.INTERRUPT)
         lower_bound, limit = (best.cost, None) if optimal else (outcome.lower_bound, outcome.limit)
         return self.made(space.configuration(choice), lower_bound, own_ns, limit)
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import mipplan as mp
-from mipplan.core import Deadline
+from mipplan.core import NO_DEADLINE, Deadline
 from mipplan.documents import shipped_folder
 from mipplan.options import Configuration, Option
 from mipplan.planner import SearchParams, benders, planning, trace_instance
 from mipplan.planner import benders as requests
-from mipplan.planner.heuristics import CertifiedConfiguration, cheapen, find_first_plan
+from mipplan.planner.heuristics import FirstPlanParams, cheapen, find_first_plan
 from mipplan.profiles import LatencyTable
 from mipplan.solvers import ProblemAnswer, Termination
 from mipplan_formulations import FORMULATIONS
@@ -314,8 +314,7 @@ def test_what_is_fast_is_made_cheaper_until_no_single_exchange_of_a_family_is() 
         most = Configuration({stage: Option(family, family.most) for stage, family in soonest.items()})
         if not (instance.allows(most) and instance.keeps_slo(most.services)):
             continue
-        fast = CertifiedConfiguration.of(most, instance)
-        cheaper = cheapen(instance, fast)
+        cheaper = cheapen(instance, most, FirstPlanParams(), NO_DEADLINE)
         assert instance.allows(cheaper.configuration)
         assert (
             instance.certificate_ns(cheaper.configuration.services) == cheaper.certificate_ns <= drawn.slo_ns
@@ -327,7 +326,7 @@ def test_what_is_fast_is_made_cheaper_until_no_single_exchange_of_a_family_is() 
                 if least.replicas >= family.fewest and instance.allows(tried):
                     assert not instance.keeps_slo(tried.services)
         exchanged += any(option.family != soonest[stage] for stage, option in cheaper.configuration.items())
-        assert cheapen(instance, fast, Deadline(0.0)) == fast
+        assert cheapen(instance, most, FirstPlanParams(), Deadline(0.0)).configuration == most
     assert exchanged > 5
 
 
