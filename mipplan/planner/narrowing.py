@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +23,14 @@ from mipplan.options import Configuration, Option, StageOptions, build_problem, 
 from mipplan.planner.benders import PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import CertifiedChoice, LpBound
 from mipplan.planner.heuristics import CertifiedConfiguration, FirstPlanParams
-from mipplan.planner.instance import Instance
+from mipplan.planner.instance import Instance, Request
+from mipplan.result import Limit, PlanStatus
+
+if TYPE_CHECKING:
+    from mipplan.planner.planning import PlanMaker
+
+#: At most this share of the time left is spent on each of several limits by itself.
+_LIMIT_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -59,14 +67,58 @@ class PlanningParams:
     search: SearchParams = field(default_factory=SearchParams)
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known before a search: a plan, what all plans cost at least, or that there is none."""
+
+    plan: CertifiedConfiguration | None = None
+    proven: int = 0  # micro-dollars per hour
+    is_hopeless: bool = False
+    limit: Limit | None = None  # Ctrl-C, where it stopped what was to be known.
+
+
+def known_by_limits(maker: PlanMaker) -> Known:
+    """Plan for each limit of an objective by itself, if it has several: a master knows one of them only.
+
+    What keeps all of them keeps each. So no plan costs less than the cheapest for one of them, and where that keeps the
+    others, too, nothing is cheaper.
+    """
+    objective, instance, known = maker.asked.objective, maker.instance, Known()
+    later_ns = instance.deadline_ns - objective.deadline_ns
+    further = (replace(objective, quantile=one.quantile, slo_ns=one.limit_ns) for one in objective.others)
+    for alone in (objective, *further) if objective.others else ():
+        asked = replace(maker.asked, objective=replace(alone, others=()))
+        deadline = maker.method.limits.deadline.share(_LIMIT_SHARE)
+        own = maker.on(asked, replace(maker.request, plan=asked)).hurried()
+        made = own.within(alone.deadline_ns + later_ns, deadline).cheapest()
+        if made.limit is Limit.INTERRUPT or made.status is PlanStatus.INFEASIBLE:
+            return replace(known, is_hopeless=made.limit is None, limit=made.limit)
+        plan, least = known.plan, made.lower_bound_microusd_per_hour or 0
+        # Its options may be more than those of the problem at hand.
+        with suppress(KeyError):
+            found = instance.configuration(made.choices) if made.choices else None
+            if found is not None and instance.allows(found) and instance.keeps_slo(found.services):
+                own_plan = CertifiedConfiguration.of(found, instance)
+                plan = own_plan if plan is None or own_plan.cost < plan.cost else plan
+        known = Known(plan, max(known.proven, least))
+    return known
+
+
 def narrow(
-    instance: Instance, first: CertifiedConfiguration, method: SearchMethod, params: PlanningParams
+    request: Request,
+    instance: Instance,
+    first: CertifiedConfiguration,
+    method: SearchMethod,
+    params: PlanningParams,
 ) -> tuple[CertifiedConfiguration, bool]:
     """Look for cheaper plans among few numbers of replicas, as long as there are too many and it helps.
 
-    Returns the cheapest, and whether too many options for a search with a deadline could be part of a cheaper one.
+    Where tokens do not overtake it is not looked for. Returns the cheapest, and whether too many options for a search
+    with a deadline could be part of a cheaper one.
     """
     helps, own = True, params.narrowing
+    if request.overtaking is None:
+        return first, instance.count_affordable(first.cost) > params.most_options
     # A search that there is no time to begin leaves the plan that there is.
     with suppress(LimitReachedError):
         while (is_too_dear := instance.count_affordable(first.cost) > own.most) and helps:
@@ -87,6 +139,14 @@ def narrow(
             )
             helps = first.cost <= own.worth_it * before.cost
     return first, is_too_dear and method.limits.deadline.at < math.inf
+
+
+def options_for(
+    instance: Instance, method: SearchMethod, params: PlanningParams, budget: int
+) -> dict[str, StageOptions]:
+    """Return options that could be part of a plan within the budget: all if they are few, else fewer of them."""
+    is_few = instance.count_affordable(budget) <= params.narrowing.many
+    return instance.affordable(budget) if is_few else options_within(instance, method, params, budget)
 
 
 def options_within(

@@ -28,7 +28,7 @@ from mipplan.planner.choices import CertifiedChoice
 from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, cheapen, find_first_plan
 from mipplan.planner.infeasible import Diagnosis, Feasibility, over_budget
 from mipplan.planner.instance import Request, asked_objective, check_theorem, check_tomorrow, state_question
-from mipplan.planner.narrowing import PlanningParams, narrow, options_within
+from mipplan.planner.narrowing import Known, PlanningParams, known_by_limits, narrow, options_for
 from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import (
     CertificateKind,
@@ -304,13 +304,16 @@ class PlanMaker:
         report, deadline = limits.report, limits.deadline
         if not instance.has_options:
             return self._infeasible()
+        known = Known() if quick else known_by_limits(self)
+        if known.is_hopeless or known.limit is not None:
+            return self._infeasible() if known.limit is None else self._stopped(known.plan, known.limit)
         # A first plan has a moment, even if the time is up.
         soon = Deadline(max(deadline.at, time.monotonic() + params.first_s))
-        at_hand: CertifiedConfiguration | None = None
+        at_hand = known.plan
         try:
             with given_up_at(soon):
                 report("looking for a first certified plan")
-                first = find_first_plan(instance, params.first_plan, soon, self._near)
+                first = at_hand or find_first_plan(instance, params.first_plan, soon, self._near)
                 if first is None and (quick or soon.is_over):
                     return self.asked if quick else self._stopped(None, Limit.TIME)
                 if first is None:
@@ -322,19 +325,15 @@ class PlanMaker:
                 assert first.certificate_ns <= instance.deadline_ns  # all that follows believes it
                 at_hand = first
                 report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
-                if self.request.overtaking is None:
-                    is_too_dear = instance.count_affordable(first.cost) > params.most_options
-                else:
-                    at_hand, is_too_dear = narrow(instance, first, self.method, params)
+                at_hand, is_too_dear = narrow(self.request, instance, first, self.method, params)
                 if is_too_dear:
                     return self._stopped(at_hand, Limit.TIME)
-                least = partial(options_within, instance, self.method, params)
-                is_few = instance.count_affordable(at_hand.cost) <= params.narrowing.many
-                space = instance.space((instance.affordable if is_few else least)(at_hand.cost))
+                space = instance.space(options_for(instance, self.method, params, at_hand.cost))
                 report(f"choosing among {space.size:,} options")
-                known = CertifiedChoice.of(space.no_worse(at_hand.configuration), space, instance)
+                start = CertifiedChoice.of(space.no_worse(at_hand.configuration), space, instance)
+                proven = max(self._proven, known.proven)
                 outcome = PlanSearch(
-                    instance, space, self.method, known=known, proven=self._proven, params=params.search
+                    instance, space, self.method, known=start, proven=proven, params=params.search
                 ).run()
                 best = outcome.best
                 assert best is not None  # a search that starts from a plan ends with one

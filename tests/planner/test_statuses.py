@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 
 import mipplan as mp
-from mipplan.core import NO_DEADLINE, Deadline
+from mipplan.core import NO_DEADLINE, Deadline, QuantileLimit, SearchLimits
 from mipplan.documents import shipped_folder
 from mipplan.options import Configuration, Option
-from mipplan.planner import SearchParams, benders, planning, trace_instance
+from mipplan.planner import SearchMethod, SearchParams, benders, planning, trace_instance
 from mipplan.planner import benders as requests
 from mipplan.planner.heuristics import FirstPlanParams, cheapen, find_first_plan
+from mipplan.planner.infeasible import Feasibility
 from mipplan.profiles import LatencyTable
+from mipplan.result import Objective
 from mipplan.solvers import ProblemAnswer, Termination
 from mipplan_formulations import FORMULATIONS
 from planning_instances import hand_made, made_again, planning_instance
@@ -38,24 +40,54 @@ def test_tiny_limit_gives_a_certified_plan_and_its_gap() -> None:
     assert plan.gap == pytest.approx(1 - plan.lower_bound_usd_per_hour / plan.usd_per_hour)
 
 
-def test_where_what_is_fastest_keeps_the_objective_there_is_a_plan_after_a_few_masters() -> None:
-    """Masters for a tight median beside P99 were refused two hundred times, and after a minute nothing was known."""
-    pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / "video-monitoring.yaml")
-    tight = pipeline.asking({"p50": "66ms", "p99": "100ms"})
-    trace = mp.Trace.read(shipped_folder() / "traces" / "steady.csv.gz")
-    told: list[str] = []
+def shipped(name: str, **limits: str) -> tuple[mp.Pipeline, mp.Profiles, mp.Trace]:
+    """A shipped pipeline with these limits, profiles, and the steady trace."""
+    pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / f"{name}.yaml").asking(limits)
+    return pipeline, mp.Profiles.default(), mp.Trace.read(shipped_folder() / "traces" / "steady.csv.gz")
 
-    def interrupt_once_found(text: str) -> None:
-        told.append(text)
-        if text.startswith("first certified plan"):
+
+def test_what_is_fastest_is_a_plan_where_masters_are_refused_again_and_again() -> None:
+    """For a tight median beside P99 they were, two hundred times, and after a minute nothing was known."""
+    pipeline, profiles, trace = shipped("video-monitoring", p50="66ms", p99="100ms")
+    others = (QuantileLimit(0.5, 66_000_000),)
+    objective = Objective(100_000_000, 0.99, others=others)
+    instance = trace_instance(pipeline, profiles, trace, objective.slo_ns, objective, 0)
+    masters: list[str] = []
+    method = SearchMethod(limits=SearchLimits(report=masters.append))
+    found, limit = Feasibility(method).find(instance)
+    assert (found is not None, limit) == (True, None)
+    assert found is None or instance.certificate_ns(found.configuration.services) <= objective.slo_ns
+    assert len(masters) <= 20
+
+
+def test_of_several_limits_the_one_that_decides_proves_the_plan() -> None:
+    both, profiles, trace = shipped("audio-question-answering", p50="90ms", p99="150ms")
+    plan = mp.plan(both, profiles, trace)
+    costs = []
+    for limits in ({"p50": "90ms"}, {"p99": "150ms"}):
+        alone = mp.plan(both.asking(limits), profiles, trace)
+        assert alone.status == "optimal"
+        costs.append(alone.usd_per_hour)
+    assert (plan.status, plan.usd_per_hour) == ("optimal", max(costs))
+    latency_ns = np.sort(mp.certify(plan, trace).latency_ns)
+    for share, limit_ns in ((0.5, 90_000_000), (0.99, 150_000_000)):
+        assert latency_ns[math.ceil(share * latency_ns.size) - 1] <= limit_ns
+
+
+def test_where_one_of_several_limits_is_out_of_reach_there_is_no_plan() -> None:
+    both, profiles, trace = shipped("audio-question-answering", p50="5ms", p99="150ms")
+    plan = mp.plan(both, profiles, trace)
+    assert plan.status == "infeasible"
+    assert "more than each limit" in (plan.reason or "")
+
+
+def test_ctrl_c_while_a_limit_is_looked_at_by_itself_ends_the_whole() -> None:
+    def interrupt(text: str) -> None:
+        if text.startswith("choosing among"):
             raise KeyboardInterrupt
 
-    plan = mp.plan(tight, mp.Profiles.default(), trace, progress=interrupt_once_found)
-    assert len([text for text in told if text.startswith("round")]) <= 20
-    assert (plan.status, plan.limit) == ("feasible", "interrupt")
-    certified_ns = np.sort(mp.certify(plan, trace).latency_ns)
-    assert certified_ns[math.ceil(0.5 * certified_ns.size) - 1] <= 66_000_000
-    assert certified_ns[math.ceil(0.99 * certified_ns.size) - 1] <= 100_000_000
+    plan = mp.plan(*shipped("audio-question-answering", p50="90ms", p99="150ms"), progress=interrupt)
+    assert (plan.status, plan.limit) == ("unknown", "interrupt")
 
 
 def test_limit_without_any_plan_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
