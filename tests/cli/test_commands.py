@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 import mipplan as mp
 from mipplan.cli.app import app
 from mipplan.reporting import catalog, documents, judgements
+from mipplan.result import Limit
 
 PIPELINE = """\
 name: small
@@ -372,6 +373,7 @@ def test_a_guarantee_without_a_plan_or_a_proof_is_not_given_a_price(
     assert "proven cheapest" not in hurried
     assert re.search(r"^reliable +– +not (found|tested) in the time ", hurried, re.MULTILINE)
     monkeypatch.setattr("mipplan.planner.planning.find_first_plan", lambda *_: None)
+    monkeypatch.setattr("mipplan.planner.planning.Feasibility.find", lambda *_: (None, Limit.TIME))
     nothing = run(*WITH_COSTS, "--time-limit", "1ns").stdout
     assert re.search(r"^certified, paced +– +not found in the time ", nothing, re.MULTILINE)
 
@@ -498,6 +500,7 @@ def test_the_reason_of_an_infeasible_objective_names_one_that_works(run: Run) ->
 
 def test_nothing_found_within_the_limit_is_exit_code_3(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mipplan.planner.planning.find_first_plan", lambda *_: None)
+    monkeypatch.setattr("mipplan.planner.planning.Feasibility.find", lambda *_: (None, Limit.TIME))
     result = run(*PLAN, "--time-limit", "1ns")
     assert result.exit_code == 3
     assert "unknown" in result.stdout
