@@ -393,7 +393,8 @@ class PlanMaker:
         return self._diagnosis().what_would_do()
 
     def _diagnosis(self) -> Diagnosis:
-        feasibility = Feasibility(self._sooner(self._params.diagnosis_s), params=self._params.search)
+        budget = self.asked.budget_microusd_per_hour  # what would do has to be within it, too
+        feasibility = Feasibility(self._sooner(self._params.diagnosis_s), budget, self._params.search)
         return Diagnosis(self.request, self.instance, feasibility)
 
     def _without_plan(self, reason: str) -> Plan:
