@@ -393,9 +393,8 @@ class PlanMaker:
         return self._diagnosis().what_would_do()
 
     def _diagnosis(self) -> Diagnosis:
-        budget = self.asked.budget_microusd_per_hour  # what would do has to be within it, too
-        feasibility = Feasibility(self._sooner(self._params.diagnosis_s), budget, self._params.search)
-        return Diagnosis(self.request, self.instance, feasibility)
+        method, budget = self._sooner(self._params.diagnosis_s), self.asked.budget_microusd_per_hour
+        return Diagnosis(self.request, self.instance, Feasibility(method, budget, self._params.search))
 
     def _without_plan(self, reason: str) -> Plan:
         return replace(self.asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())
