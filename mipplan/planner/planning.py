@@ -222,8 +222,8 @@ def plan(
             eldest = replace(asked.objective, discipline=Discipline.OLDEST_FIRST)
             first = PlanMaker(replace(asked, objective=eldest), limits).hurried().cheapest(quick=True)
             ending["time_limit_s"] = 1e-3 if first.limit is Limit.INTERRUPT else limits.deadline.limit_s()
-            start = replace(first, objective=asked.objective)
-            return partial(from_front("refine"), start, traces, margin_s=margin_s, **ending)
+            refined = partial(from_front("refine_alike", "mipplan.refinement"), margin_s=margin_s, **ending)
+            return partial(refined, replace(first, objective=asked.objective), traces)
         maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
         if budget is not None:
             return partial(maker.fastest, budget)

@@ -16,9 +16,10 @@ from mipplan.core import (
     check_quantile,
     check_seed,
     check_time_limit,
+    from_front,
 )
 from mipplan.options import check_names
-from mipplan.pipeline import Dispatch, are_timed
+from mipplan.pipeline import Dispatch, alike, are_timed
 from mipplan.refinement.refining import Refining
 from mipplan.refinement.samples import pivot_first
 from mipplan.replayer import resolve_engine
@@ -32,7 +33,7 @@ from mipplan.result import (
     check_laws,
     resolve_slo_ns,
 )
-from mipplan.tokens import find_samples
+from mipplan.tokens import Sample, find_samples
 from mipplan.trace import Trace
 
 
@@ -100,11 +101,60 @@ def refine(
 
     Notes
     -----
-    The option set: all hardware and measured batch sizes that the pipeline admits, with any number of replicas
-    within its limits. What is refuted without a replay is refuted by
+    The option set: all variants, hardware and measured batch sizes that the pipeline admits, with any number of
+    replicas within its limits. What is refuted without a replay is refuted by
     [necessary conditions][9-refinement-which-conditions-are-necessary].
     """
     started = time.monotonic()
+    how = slo_s, quantile, dispatch, discipline, time_limit_s, margin_s, seed, seeds, engine
+    base, samples, kept = _stated(plan, trace, *how)
+    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
+    if not any(stage.variants for stage in base.pipeline.stages.values()):
+        return Refining(base, samples, kept, engine, limits).run()
+
+    def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
+        """Return what refines a plan with the tokens of other variants, for which the given choices may be none."""
+        fit = all(c.variant in (None, *alike(asked.pipeline, name)) for name, c in base.choices.items())
+        own = replace(asked, choices=base.choices, figures=base.figures) if fit else asked
+        return Refining(own, samples, kept, engine, limits).run
+
+    made: Plan = from_front("best_combination", "mipplan.variants")(
+        replace(base, choices={}, figures=Figures()), answering, limits
+    )
+    return made
+
+
+def refine_alike(
+    plan: Plan,
+    trace: Trace | Sequence[Trace],
+    *,
+    margin_s: float,
+    time_limit_s: float | None,
+    progress: Callable[[str], None] | None,
+) -> Plan:
+    """Refine among the variants that make the tokens which those make that the pipeline runs; see `refine`."""
+    started = time.monotonic()
+    base, samples, kept = _stated(
+        plan, trace, None, None, None, None, time_limit_s, margin_s, None, None, "auto"
+    )
+    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
+    return Refining(base, samples, kept, "auto", limits).run()
+
+
+def _stated(
+    plan: Plan,
+    trace: Trace | Sequence[Trace],
+    slo_s: float | None,
+    quantile: float | None,
+    dispatch: Dispatch,
+    discipline: str | None,
+    time_limit_s: float | None,
+    margin_s: float,
+    seed: int | None,
+    seeds: int | None,
+    engine: str,
+) -> tuple[Plan, tuple[Sample, ...], str]:
+    """The question as a plan with the given choices, samples and discipline; raises `InputError` with every fault."""
     check_kinds(plan=(plan, Plan))
     faults = Faults()
     slo_ns = plan.slo_ns
@@ -145,5 +195,4 @@ def refine(
         reason=None,
         limit=None,
     )
-    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
-    return Refining(base, pivot_first(plan, samples.value), kept, engine, limits).run()
+    return base, pivot_first(plan, samples.value), kept

@@ -182,3 +182,22 @@ def test_variants_that_no_number_of_replicas_keeps_up_on_may_replay_within_the_o
     plan = mp.plan(pipeline, profiles, trace, guarantee="replay", accuracy=0.85)
     assert (plan.status, plan.usd_per_hour, plan.choices["first"].variant) == ("optimal", 2.0, "a")
     assert mp.replay(plan, trace).quantile(plan.quantile) <= plan.slo_s
+
+
+def test_refining_looks_at_variants_that_make_other_tokens() -> None:
+    """The variant that runs makes three tokens, the other one: what is proven cheapest is so among both."""
+    pipeline = pipeline_of(
+        {"first": {"model": "b", "variants": {"a": 0.8, "b": 0.9}}, "then": {"model": "c"}},
+        [{"from": "first", "to": "then", "fanout": {"a": 1, "b": 3}}],
+        slo="40ms",
+    )
+    profiles = profiles_of({"h": 1.0}, {("a", "h"): {1: 4}, ("b", "h"): {1: 3}, ("c", "h"): {1: 8}})
+    trace = arriving_ms(range(0, 200, 10))
+    given = mp.Plan.from_choices(pipeline, profiles, {"first": ("h", 1, 1, "b"), "then": ("h", 1, 4)})
+    refined = mp.refine(given, trace)
+    assert (refined.status, refined.usd_per_hour, refined.choices["first"].variant) == ("optimal", 2.0, "a")
+    assert mp.plan(pipeline, profiles, trace, guarantee="replay").usd_per_hour == refined.usd_per_hour
+    accurate = mp.refine(mp.plan(pipeline, profiles, trace, accuracy=0.9), trace)
+    assert (accurate.status, accurate.usd_per_hour, accurate.accuracy) == ("optimal", 4.0, 0.9)
+    with pytest.raises(mp.InputError, match=r"margin_s: .*\n?.*quantile"):
+        mp.refine(given, trace, margin_s=-1.0, quantile=2.0)
