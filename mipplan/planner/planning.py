@@ -233,7 +233,7 @@ def plan(
             return partial(cheapest, maker)
         first = maker.hurried().cheapest()
         ending["time_limit_s"] = 1e-3 if first.limit is Limit.INTERRUPT else limits.deadline.limit_s()
-        return partial(from_front("sharpen"), first, traces, runs=runs, **ending)
+        return partial(from_front("sharpen_alike", "mipplan.refinement"), first, traces, runs=runs, **ending)
 
     combine = from_front("best_combination", "mipplan.variants") if chooses else None
     best: Plan = combine(asked, answering, limits) if combine else answering(asked, limits)()

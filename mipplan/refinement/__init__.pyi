@@ -21,3 +21,4 @@ from .request import refine_alike as refine_alike
 from .result import OPTIMAL as OPTIMAL
 from .search import RefinementSearch as RefinementSearch
 from .sharpening import sharpen as sharpen
+from .sharpening import sharpen_alike as sharpen_alike

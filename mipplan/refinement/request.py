@@ -10,6 +10,7 @@ from mipplan.core import (
     Deadline,
     Fault,
     Faults,
+    InputError,
     SearchLimits,
     check_kinds,
     check_margin,
@@ -19,7 +20,7 @@ from mipplan.core import (
     from_front,
 )
 from mipplan.options import check_names
-from mipplan.pipeline import Dispatch, alike, are_timed
+from mipplan.pipeline import Discipline, Dispatch, alike, are_timed
 from mipplan.refinement.refining import Refining
 from mipplan.refinement.samples import pivot_first
 from mipplan.replayer import resolve_engine
@@ -109,18 +110,27 @@ def refine(
     how = slo_s, quantile, dispatch, discipline, time_limit_s, margin_s, seed, seeds, engine
     base, samples, kept = _stated(plan, trace, *how)
     limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
+
+    def refining(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
+        return Refining(asked, samples, kept, engine, limits).run
+
+    return over_variants(base, refining, limits)
+
+
+def over_variants(
+    base: Plan, find: Callable[[Plan, SearchLimits], Callable[[], Plan]], limits: SearchLimits
+) -> Plan:
+    """Return the best of what is found for each combination of variants that make different tokens."""
     if not any(stage.variants for stage in base.pipeline.stages.values()):
-        return Refining(base, samples, kept, engine, limits).run()
+        return find(base, limits)()
 
     def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
-        """Return what refines a plan with the tokens of other variants, for which the given choices may be none."""
+        """Return what finds a plan with the tokens of other variants, for which the given choices may be none."""
         fit = all(c.variant in (None, *alike(asked.pipeline, name)) for name, c in base.choices.items())
-        own = replace(asked, choices=base.choices, figures=base.figures) if fit else asked
-        return Refining(own, samples, kept, engine, limits).run
+        return find(replace(asked, choices=base.choices, figures=base.figures) if fit else asked, limits)
 
-    made: Plan = from_front("best_combination", "mipplan.variants")(
-        replace(base, choices={}, figures=Figures()), answering, limits
-    )
+    question = replace(base, choices={}, figures=Figures())
+    made: Plan = from_front("best_combination", "mipplan.variants")(question, answering, limits)
     return made
 
 
@@ -196,3 +206,29 @@ def _stated(
         limit=None,
     )
     return base, pivot_first(plan, samples.value), kept
+
+
+def check_sharpening(plan: Plan) -> None:
+    """Check that a plan is one of which there are sharp certificates; raises `InputError` if not."""
+    if plan.guarantee is Guarantee.ENVELOPE:
+        raise InputError.one(
+            "plan", "is for an envelope, which has no sharp certificate: that counts one trace's arrivals"
+        )
+    # A timed stage beside one that is not is an eager one to the theorem.
+    if are_timed(plan.laws):
+        raise InputError.one("plan", "is for timed dispatch, where the replay is the certificate")
+    if plan.discipline is not Discipline.OLDEST_FIRST:
+        raise InputError.one(
+            "plan", "is for fifo queues, and the sharp certificate is about the oldest first"
+        )
+    if plan.collects:
+        message = "collects batches before they begin (window); the sharp certificate is about such as begin at once"
+        raise InputError.one("plan", message)
+    if plan.energy is not None and plan.energy.binds:
+        raise InputError.one(
+            "plan", "has a cap on power or a price of energy, which sharpening does not keep"
+        )
+    if plan.budget_microusd_per_hour is not None:
+        raise InputError.one(
+            "plan", "is the fastest within a budget, which goes with the classic certificate only"
+        )

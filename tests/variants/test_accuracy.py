@@ -184,7 +184,7 @@ def test_variants_that_no_number_of_replicas_keeps_up_on_may_replay_within_the_o
     assert mp.replay(plan, trace).quantile(plan.quantile) <= plan.slo_s
 
 
-def test_refining_looks_at_variants_that_make_other_tokens() -> None:
+def test_refining_and_sharpening_look_at_variants_that_make_other_tokens() -> None:
     """The variant that runs makes three tokens, the other one: what is proven cheapest is so among both."""
     pipeline = pipeline_of(
         {"first": {"model": "b", "variants": {"a": 0.8, "b": 0.9}}, "then": {"model": "c"}},
@@ -197,6 +197,8 @@ def test_refining_looks_at_variants_that_make_other_tokens() -> None:
     refined = mp.refine(given, trace)
     assert (refined.status, refined.usd_per_hour, refined.choices["first"].variant) == ("optimal", 2.0, "a")
     assert mp.plan(pipeline, profiles, trace, guarantee="replay").usd_per_hour == refined.usd_per_hour
+    sharpened = mp.sharpen(given, trace)
+    assert (sharpened.status, sharpened.usd_per_hour, sharpened.certificate) == ("optimal", 2.0, "sharp")
     accurate = mp.refine(mp.plan(pipeline, profiles, trace, accuracy=0.9), trace)
     assert (accurate.status, accurate.usd_per_hour, accurate.accuracy) == ("optimal", 4.0, 0.9)
     with pytest.raises(mp.InputError, match=r"margin_s: .*\n?.*quantile"):
