@@ -203,8 +203,7 @@ class Diagnosis:
         """Everything that could be found out in the time there is, most useful first."""
         if unreachable := self._unreachable_accuracy():
             return unreachable
-        parts = self._blocked_stages()
-        is_blocked = bool(parts)
+        is_blocked = bool(parts := self._blocked_stages())
         if not is_blocked:
             parts.append(f"no configuration can be certified to keep {_objective_text(self.request.plan)}")
         # That there is no plan is known, and what was found out by then is told.
@@ -212,13 +211,15 @@ class Diagnosis:
             parts += [] if is_blocked else self._smallest_objective()
             if binding := self._binding_limits():
                 verb = "bind" if len(binding) > 1 or binding[0].endswith("s") else "binds"
-                told = f"{'; '.join(binding)} (with any one of these lifted it would work)"
-                parts.append(f"What {verb}: {told}")
+                told = "; ".join(binding)
+                parts.append(f"What {verb}: {told} (with any one of these lifted it would work)")
             elif parts[-1] == _NOTHING_FITS:
-                # Lifting one limit is not enough for the objective, too: it is named all the same.
-                anyhow = replace(self, instance=self.instance.with_deadline(UNLIMITED_NS))
-                named = anyhow._binding_limits()
-                parts += [f"Something would be without any one of these: {'; '.join(named)}"] if named else []
+                # Lifting one limit is not enough for objective or budget, too: it is named all the same.
+                anyhow = replace(self, feasibility=replace(self.feasibility, budget=None))
+                named = replace(anyhow, instance=self.instance.with_deadline(UNLIMITED_NS))._binding_limits()
+                cost = "" if self.feasibility.budget is None else ", whatever it costs"
+                told = f"Something would be without any one of these{cost}: {'; '.join(named)}"
+                parts += [told] if named else []
             parts += self._highest_rate()
         return ". ".join(parts)
 
@@ -274,8 +275,7 @@ class Diagnosis:
         }
         lifted["the stages' replica limits"] = _without_replica_limits(plan.pipeline), plan.profiles, asked
         if instance.floor is not None:
-            anything = replace(asked, min_accuracy=None)
-            lifted["the least accuracy"] = plan.pipeline, plan.profiles, anything
+            lifted["the least accuracy"] = plan.pipeline, plan.profiles, replace(asked, min_accuracy=None)
         if asked.energy is not None and asked.energy.max_power_w is not None:
             anything = replace(asked, energy=replace(asked.energy, max_power_w=None))
             lifted["the cap on power"] = plan.pipeline, plan.profiles, anything

@@ -222,8 +222,8 @@ def plan(
             eldest = replace(asked.objective, discipline=Discipline.OLDEST_FIRST)
             first = PlanMaker(replace(asked, objective=eldest), limits).hurried().cheapest(quick=True)
             ending["time_limit_s"] = 1e-3 if first.limit is Limit.INTERRUPT else limits.deadline.limit_s()
-            start = replace(first, objective=asked.objective)
-            return partial(from_front("refine"), start, traces, margin_s=margin_s, **ending)
+            refined = partial(from_front("refine_alike", "mipplan.refinement"), margin_s=margin_s, **ending)
+            return partial(refined, replace(first, objective=asked.objective), traces)
         maker, budget = PlanMaker(asked, limits), asked.budget_microusd_per_hour
         if budget is not None:
             return partial(maker.fastest, budget)
@@ -233,7 +233,7 @@ def plan(
             return partial(cheapest, maker)
         first = maker.hurried().cheapest()
         ending["time_limit_s"] = 1e-3 if first.limit is Limit.INTERRUPT else limits.deadline.limit_s()
-        return partial(from_front("sharpen"), first, traces, runs=runs, **ending)
+        return partial(from_front("sharpen_alike", "mipplan.refinement"), first, traces, runs=runs, **ending)
 
     combine = from_front("best_combination", "mipplan.variants") if chooses else None
     best: Plan = combine(asked, answering, limits) if combine else answering(asked, limits)()
@@ -392,8 +392,8 @@ class PlanMaker:
         return self._diagnosis().what_would_do()
 
     def _diagnosis(self) -> Diagnosis:
-        feasibility = Feasibility(self._sooner(self._params.diagnosis_s), params=self._params.search)
-        return Diagnosis(self.request, self.instance, feasibility)
+        method, budget = self._sooner(self._params.diagnosis_s), self.asked.budget_microusd_per_hour
+        return Diagnosis(self.request, self.instance, Feasibility(method, budget, self._params.search))
 
     def _without_plan(self, reason: str) -> Plan:
         return replace(self.asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())

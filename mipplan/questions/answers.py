@@ -140,12 +140,14 @@ def verdict(same: SamePlan | None, obstacle: str | None = None) -> str:
     """Say in a few words whether the same plan would do."""
     if same is None:
         return obstacle or "impossible"
-    if same.overloaded:
-        return f"overloaded: {', '.join(same.overloaded)}"
+    behind = f"overloaded: {', '.join(same.overloaded)}"
+    if same.overloaded and same.guaranteed_ns is not None:
+        return behind
     if same.scarce:
         return f"too few {', '.join(same.scarce)}"
     figure = same.replayed_ns if same.guaranteed_ns is None else same.guaranteed_ns
-    return f"{'kept' if same.keeps else 'MISSED'}, {format_duration(figure)}"
+    told = f"{'kept' if same.keeps else 'MISSED'}, {format_duration(figure)}"
+    return f"{told}, {behind}" if same.overloaded else told
 
 
 def whatif(

@@ -19,7 +19,7 @@ from mipplan.core import (
     first_true,
     listed,
 )
-from mipplan.options import Configuration, Family, Option, undominated_per_hardware
+from mipplan.options import MAX_REPLICAS, Configuration, Family, Option, undominated_per_hardware
 from mipplan.pipeline import are_timed
 from mipplan.planner import Instance, PlanSearch, Request, SearchMethod
 from mipplan.result import (
@@ -269,48 +269,43 @@ class _Explaining:
             yield OptionReason(hardware, None, OptionVerdict.IMPOSSIBLE, detail=detail)
 
     def _option(self, configuration: Configuration, stage: str, family: Family) -> OptionReason | None:
-        instance, hardware, batch = self.instance, family.hardware, family.batch
-        # No number of replicas serves better than this.
-        ideal = family.range_service(family.fewest, family.most)
-        services = {**configuration.services, stage: ideal}
+        told = partial(
+            OptionReason, family.hardware, family.batch, variant=family.variant, fewest=family.fewest
+        )
         if family is configuration[stage].family:
             verdict, trial = OptionVerdict.CHOSEN, configuration
         elif not self._has_time():
             return None
+        elif found := self._fewest_certified(configuration, stage, family):
+            few = found[stage].replicas == family.fewest
+            verdict, trial = OptionVerdict.THROUGHPUT if few else OptionVerdict.LATENCY, found
         else:
-            keeps = instance.keeps_slo(services)
-            certified = self._fewest_certified(configuration, stage, family, family.most) if keeps else None
-            if certified is None:
-                if keeps and not self._has_time():
-                    return None
-                return OptionReason(
-                    hardware,
-                    batch,
-                    OptionVerdict.LIMIT if keeps else OptionVerdict.TOO_SLOW,
-                    fewest=family.fewest,
-                    certificate_ns=instance.certificate_ns(services),
-                    latency_ns=ideal.latency_ns,
-                    detail=self._refused(configuration.replaced(stage, Option(family, family.fewest))),
-                    variant=family.variant,
+            enough = self._fewest_certified(configuration, stage, family, anyway=True)
+            least_ns = self._least_ns(configuration, stage, family)
+            fewest = configuration.replaced(stage, Option(family, family.fewest))
+            return (
+                told(
+                    OptionVerdict.LIMIT if enough else OptionVerdict.TOO_SLOW,
+                    certificate_ns=least_ns,
+                    latency_ns=family.service(family.most).latency_ns,
+                    detail=self._refused(fewest, stage) or (self._refused(enough, stage) if enough else None),
                 )
-            trial = certified
-            few = trial[stage].replicas == family.fewest
-            verdict = OptionVerdict.THROUGHPUT if few else OptionVerdict.LATENCY
-        return OptionReason(
-            hardware,
-            batch,
+                if self._has_time()
+                else None
+            )
+        return told(
             verdict,
             trial[stage].replicas,
-            family.fewest,
-            trial.microusd_per_hour,
-            instance.certificate_ns(trial.services),
-            trial.services[stage].latency_ns,
-            variant=family.variant,
+            microusd_per_hour=trial.microusd_per_hour,
+            certificate_ns=self.instance.certificate_ns(trial.services),
+            latency_ns=trial.services[stage].latency_ns,
         )
 
-    def _refused(self, trial: Configuration) -> str | None:
+    def _refused(self, trial: Configuration, stage: str) -> str | None:
         """Say for what a configuration is refused whatever its latency; None if for nothing, or too few devices."""
-        instance = self.instance
+        instance, wanted = self.instance, trial[stage].replicas
+        if wanted > (most := instance.pipeline.stages[stage].replicas_max or MAX_REPLICAS):
+            return f"{wanted} replicas would do, and the pipeline allows {stage} {most}"
         if instance.allows(trial) or not trial.keeps(instance.limits):
             return None
         totals = zip(*(option.uses for option in trial.values()), strict=True)
@@ -319,16 +314,16 @@ class _Explaining:
         return f"the plan would {'draw more than the cap on power' if is_power else 'not be accurate enough'}"
 
     def _fewest_certified(
-        self, configuration: Configuration, stage: str, family: Family, most: int
+        self, configuration: Configuration, stage: str, family: Family, *, anyway: bool = False
     ) -> Configuration | None:
-        """Return the configuration with the fewest replicas of another family for one stage that is certified."""
-        instance = self.instance
+        """The configuration with the fewest replicas of another family that is certified; `anyway`: allowed or not."""
+        instance, most = self.instance, MAX_REPLICAS if anyway else family.most
 
         def first(low: int, high: int) -> Configuration | None:
             """Go where a service that is no worse than with any of these numbers does not exclude them."""
             services = {**configuration.services, stage: family.range_service(low, high)}
             trial = configuration.replaced(stage, Option(family, low))
-            if not (self._has_time() and instance.allows(trial) and instance.keeps_slo(services)):
+            if not ((anyway or instance.allows(trial)) and self._has_time() and instance.keeps_slo(services)):
                 return None
             if low == high:
                 return trial
@@ -342,6 +337,22 @@ class _Explaining:
                 return found
             low, high = high + 1, min(most, 2 * high)
         return None
+
+    def _least_ns(self, configuration: Configuration, stage: str, family: Family) -> int:
+        """The least certificate with any number of replicas: the most have it, but under fifo more tokens overtake."""
+
+        def certificate_ns(low: int, high: int) -> int:  # No number between has a smaller one.
+            services = {**configuration.services, stage: family.range_service(low, high)}
+            return self.instance.certificate_ns(services)
+
+        least_ns, ranges = certificate_ns(family.most, family.most), [(family.fewest, family.most)]
+        while ranges and self._has_time():
+            low, high = ranges.pop()
+            if (bound_ns := certificate_ns(low, high)) < least_ns:
+                middle = (low + high) // 2
+                ranges += [] if low == high else [(low, middle), (middle + 1, high)]
+                least_ns = bound_ns if low == high else least_ns
+        return least_ns
 
     def _near_plans(self, configuration: Configuration) -> tuple[tuple[NearPlan, ...], bool]:
         """Plans on other hardware, cheapest first, by solving again with the patterns found so far excluded."""

@@ -17,6 +17,8 @@ from .problem import least_cost as least_cost
 from .problem import state_problem as state_problem
 from .refining import Refining as Refining
 from .request import refine as refine
+from .request import refine_alike as refine_alike
 from .result import OPTIMAL as OPTIMAL
 from .search import RefinementSearch as RefinementSearch
 from .sharpening import sharpen as sharpen
+from .sharpening import sharpen_alike as sharpen_alike

@@ -10,15 +10,17 @@ from mipplan.core import (
     Deadline,
     Fault,
     Faults,
+    InputError,
     SearchLimits,
     check_kinds,
     check_margin,
     check_quantile,
     check_seed,
     check_time_limit,
+    from_front,
 )
 from mipplan.options import check_names
-from mipplan.pipeline import Dispatch, are_timed
+from mipplan.pipeline import Discipline, Dispatch, alike, are_timed
 from mipplan.refinement.refining import Refining
 from mipplan.refinement.samples import pivot_first
 from mipplan.replayer import resolve_engine
@@ -32,7 +34,7 @@ from mipplan.result import (
     check_laws,
     resolve_slo_ns,
 )
-from mipplan.tokens import find_samples
+from mipplan.tokens import Sample, find_samples
 from mipplan.trace import Trace
 
 
@@ -100,11 +102,69 @@ def refine(
 
     Notes
     -----
-    The option set: all hardware and measured batch sizes that the pipeline admits, with any number of replicas
-    within its limits. What is refuted without a replay is refuted by
+    The option set: all variants, hardware and measured batch sizes that the pipeline admits, with any number of
+    replicas within its limits. What is refuted without a replay is refuted by
     [necessary conditions][9-refinement-which-conditions-are-necessary].
     """
     started = time.monotonic()
+    how = slo_s, quantile, dispatch, discipline, time_limit_s, margin_s, seed, seeds, engine
+    base, samples, kept = _stated(plan, trace, *how)
+    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
+
+    def refining(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
+        return Refining(asked, samples, kept, engine, limits).run
+
+    return over_variants(base, refining, limits)
+
+
+def over_variants(
+    base: Plan, find: Callable[[Plan, SearchLimits], Callable[[], Plan]], limits: SearchLimits
+) -> Plan:
+    """Return the best of what is found for each combination of variants that make different tokens."""
+    if not any(stage.variants for stage in base.pipeline.stages.values()):
+        return find(base, limits)()
+
+    def answering(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
+        """Return what finds a plan with the tokens of other variants, for which the given choices may be none."""
+        fit = all(c.variant in (None, *alike(asked.pipeline, name)) for name, c in base.choices.items())
+        return find(replace(asked, choices=base.choices, figures=base.figures) if fit else asked, limits)
+
+    question = replace(base, choices={}, figures=Figures())
+    made: Plan = from_front("best_combination", "mipplan.variants")(question, answering, limits)
+    return made
+
+
+def refine_alike(
+    plan: Plan,
+    trace: Trace | Sequence[Trace],
+    *,
+    margin_s: float,
+    time_limit_s: float | None,
+    progress: Callable[[str], None] | None,
+) -> Plan:
+    """Refine among the variants that make the tokens which those make that the pipeline runs; see `refine`."""
+    started = time.monotonic()
+    base, samples, kept = _stated(
+        plan, trace, None, None, None, None, time_limit_s, margin_s, None, None, "auto"
+    )
+    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
+    return Refining(base, samples, kept, "auto", limits).run()
+
+
+def _stated(
+    plan: Plan,
+    trace: Trace | Sequence[Trace],
+    slo_s: float | None,
+    quantile: float | None,
+    dispatch: Dispatch,
+    discipline: str | None,
+    time_limit_s: float | None,
+    margin_s: float,
+    seed: int | None,
+    seeds: int | None,
+    engine: str,
+) -> tuple[Plan, tuple[Sample, ...], str]:
+    """The question as a plan with the given choices, samples and discipline; raises `InputError` with every fault."""
     check_kinds(plan=(plan, Plan))
     faults = Faults()
     slo_ns = plan.slo_ns
@@ -145,5 +205,30 @@ def refine(
         reason=None,
         limit=None,
     )
-    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
-    return Refining(base, pivot_first(plan, samples.value), kept, engine, limits).run()
+    return base, pivot_first(plan, samples.value), kept
+
+
+def check_sharpening(plan: Plan) -> None:
+    """Check that a plan is one of which there are sharp certificates; raises `InputError` if not."""
+    if plan.guarantee is Guarantee.ENVELOPE:
+        raise InputError.one(
+            "plan", "is for an envelope, which has no sharp certificate: that counts one trace's arrivals"
+        )
+    # A timed stage beside one that is not is an eager one to the theorem.
+    if are_timed(plan.laws):
+        raise InputError.one("plan", "is for timed dispatch, where the replay is the certificate")
+    if plan.discipline is not Discipline.OLDEST_FIRST:
+        raise InputError.one(
+            "plan", "is for fifo queues, and the sharp certificate is about the oldest first"
+        )
+    if plan.collects:
+        message = "collects batches before they begin (window); the sharp certificate is about such as begin at once"
+        raise InputError.one("plan", message)
+    if plan.energy is not None and plan.energy.binds:
+        raise InputError.one(
+            "plan", "has a cap on power or a price of energy, which sharpening does not keep"
+        )
+    if plan.budget_microusd_per_hour is not None:
+        raise InputError.one(
+            "plan", "is the fastest within a budget, which goes with the classic certificate only"
+        )

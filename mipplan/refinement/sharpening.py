@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -23,7 +24,6 @@ from mipplan.core import (
     NS_PER_S,
     Deadline,
     Faults,
-    InputError,
     LimitReachedError,
     SearchLimits,
     check_kinds,
@@ -31,13 +31,14 @@ from mipplan.core import (
     first_true,
 )
 from mipplan.options import Configuration, Option, check_names, joint_demand
-from mipplan.pipeline import Discipline, DispatchLaw, are_timed
+from mipplan.pipeline import Discipline, DispatchLaw
 from mipplan.planner import PlanMaker, PlanningParams
 from mipplan.refinement.certificates import StageCertificates
 from mipplan.refinement.evaluation import ReplayOracle, ScreenParams, StageAlone, WorkLimit
 from mipplan.refinement.heuristics import Heuristics, RefinementParams
 from mipplan.refinement.problem import RefinementProblem, find_options
 from mipplan.refinement.refining import Refining
+from mipplan.refinement.request import check_sharpening, over_variants
 from mipplan.refinement.result import OPTIMAL
 from mipplan.refinement.samples import pivot_first
 from mipplan.replayer import CacheParams, StageReplays
@@ -52,7 +53,7 @@ from mipplan.result import (
     RunClass,
     check_runs,
 )
-from mipplan.tokens import find_samples
+from mipplan.tokens import Sample, find_samples
 from mipplan.trace import Trace
 
 #: A proposal that is infeasible needs no reason, and among many options the best is not worth its time.
@@ -125,9 +126,38 @@ def sharpen(
     [Theorem (latest dispatch)][theorem-latest-dispatch], and what holds although it is [not monotone][not-monotone].
     """
     started = time.monotonic()
+    base, samples = _stated(plan, trace, runs, time_limit_s)
+    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
+    return over_variants(base, partial(_sharpening, samples), limits)
+
+
+def sharpen_alike(
+    plan: Plan,
+    trace: Trace | Sequence[Trace],
+    *,
+    runs: RunClass | None,
+    time_limit_s: float | None,
+    progress: Callable[[str], None] | None,
+) -> Plan:
+    """Sharpen among the variants that make the tokens which those make that the pipeline runs; see `sharpen`."""
+    started = time.monotonic()
+    base, samples = _stated(plan, trace, runs, time_limit_s)
+    return _sharpening(
+        samples, base, SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
+    )()
+
+
+def _sharpening(samples: Sequence[Sample], base: Plan, limits: SearchLimits) -> Callable[[], Plan]:
+    return Sharpening(base, samples, Discipline.OLDEST_FIRST, "auto", limits).run
+
+
+def _stated(
+    plan: Plan, trace: Trace | Sequence[Trace], runs: RunClass | None, time_limit_s: float | None
+) -> tuple[Plan, Sequence[Sample]]:
+    """The question as a plan with the given choices, and its samples; raises `InputError` with every fault."""
     check_kinds(plan=(plan, Plan))
     faults = Faults()
-    faults.take(lambda: _check_objective(plan))
+    faults.take(lambda: check_sharpening(plan))
     faults.take(lambda: check_runs(runs))
     faults.take(lambda: check_time_limit(time_limit_s))
     faults.take(lambda: check_names(plan.pipeline, plan.profiles))
@@ -148,34 +178,7 @@ def sharpen(
         reason=None,
         limit=None,
     )
-    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
-    samples = [sample.scaled(plan.headroom) for sample in pivot_first(plan, found.value)]
-    return Sharpening(base, samples, Discipline.OLDEST_FIRST, "auto", limits).run()
-
-
-def _check_objective(plan: Plan) -> None:
-    if plan.guarantee is Guarantee.ENVELOPE:
-        raise InputError.one(
-            "plan", "is for an envelope, which has no sharp certificate: that counts one trace's arrivals"
-        )
-    # A timed stage beside one that is not is an eager one to the theorem.
-    if are_timed(plan.laws):
-        raise InputError.one("plan", "is for timed dispatch, where the replay is the certificate")
-    if plan.discipline is not Discipline.OLDEST_FIRST:
-        raise InputError.one(
-            "plan", "is for fifo queues, and the sharp certificate is about the oldest first"
-        )
-    if plan.collects:
-        message = "collects batches before they begin (window); the sharp certificate is about such as begin at once"
-        raise InputError.one("plan", message)
-    if plan.energy is not None and plan.energy.binds:
-        raise InputError.one(
-            "plan", "has a cap on power or a price of energy, which sharpening does not keep"
-        )
-    if plan.budget_microusd_per_hour is not None:
-        raise InputError.one(
-            "plan", "is the fastest within a budget, which goes with the classic certificate only"
-        )
+    return base, [sample.scaled(plan.headroom) for sample in pivot_first(plan, found.value)]
 
 
 @dataclass(eq=False)

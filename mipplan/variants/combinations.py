@@ -20,8 +20,10 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, SearchLimits
+from mipplan.options import find_families
 from mipplan.pipeline import AccuracyKind, Pipeline, choosing, combinations, pinned
 from mipplan.planner import Request
 from mipplan.result import Guarantee, Limit, Plan, PlanStatus, accuracy_of
@@ -29,6 +31,8 @@ from mipplan.variants.ties import UNSETTLED
 
 #: At most this many combinations are opened only because one may have a more accurate plan of the same cost.
 _MOST_TIED = 3
+#: Plans that rest on replays, which may be overloaded.
+_BY_REPLAY = (Guarantee.REPLAY, Guarantee.RELIABLE)
 #: Makes what answers the question that a plan without choices states, within limits.
 Answering = Callable[[Plan, SearchLimits], Callable[[], Plan]]
 
@@ -108,19 +112,24 @@ def _lower_bound(asked: Plan) -> float:
     """What plans of a combination cost at least, by its demand; infinite if none has the accuracy or keeps up.
 
     A plan that only has to replay within the objective may be overloaded: nothing is known of it before it is looked
-    for.
+    for but what it can run, and how accurate that is.
     """
     if asked.provenance.sample is None:
         raise AssertionError("a plan is made for a trace")
-    instance = Request.of(asked, asked.provenance.samples).instance()
+    instance, by_replay = (
+        Request.of(asked, asked.provenance.samples).instance(),
+        asked.guarantee in _BY_REPLAY,
+    )
+    if by_replay:
+        nothing = dict.fromkeys(instance.demand, Fraction(0))
+        families = find_families(asked.pipeline, asked.profiles, nothing, asked.laws)
+        instance = replace(instance, families=families).with_floor(asked.min_accuracy)
     if not instance.has_options:
         return math.inf
     floor = instance.floor
     if floor is not None and floor.best is not None and floor.best < floor.floor * (1 - floor.resolution):
         return math.inf
-    if asked.guarantee in (Guarantee.REPLAY, Guarantee.RELIABLE):
-        return 0.0
-    return float(sum(instance.cheapest_by_stage().values()))
+    return 0.0 if by_replay else float(sum(instance.cheapest_by_stage().values()))
 
 
 class _Search:

@@ -25,6 +25,7 @@ from oracle_planner import (
     oracle_limits,
 )
 from planning_instances import PlanningInstance, hand_made, planning_instance
+from small_problems import arriving_ms, pipeline_of, profiles_of
 
 
 def drawn_budget(number: int, instance: PlanningInstance) -> int:
@@ -208,3 +209,19 @@ def test_an_interrupt_is_not_taken_for_a_budget_that_is_too_small(monkeypatch: p
     plan = instance.plan(budget_usd_per_hour=100.0)
     assert (plan.status, plan.limit) == ("feasible", "interrupt")
     assert plan.usd_per_hour <= 100.0
+
+
+def test_what_would_do_instead_is_within_the_budget() -> None:
+    pipeline = pipeline_of(
+        {"first": {"model": "m"}, "then": {"model": "m"}}, [{"from": "first", "to": "then"}]
+    )
+    profiles = profiles_of({"h": 1.0}, {("m", "h"): {1: 12}}, limits={"h": 2})
+    trace = arriving_ms(range(0, 200, 10))  # Keeping up takes two devices a stage, and there are two.
+    enough = mp.plan(pipeline, profiles, trace, budget_usd_per_hour=4.0).reason or ""
+    assert "What binds: the limit of 2 on h (with any one of these lifted it would work)" in enough
+    short = mp.plan(pipeline, profiles, trace, budget_usd_per_hour=3.0).reason or ""
+    assert "would work)" not in short
+    assert "Something would be without any one of these, whatever it costs: the limit of 2 on h" in short
+    share = re.search(r"At (\d+)% of the traffic", short)
+    assert share is not None
+    assert mp.plan(pipeline, profiles, trace.scale(int(share[1]) / 100), budget_usd_per_hour=3.0).choices

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -218,6 +219,51 @@ def test_every_option_has_its_true_reason() -> None:
             for option in stage.options:
                 assert option.hardware in option.text(whole)
     assert {"chosen", "throughput", "too_slow"} <= seen
+
+
+def told_of_slow(options: dict[str, object], limits: dict[str, int] | None = None) -> str:
+    """What is said of slow hardware, of which four replicas would serve nine queries at once."""
+    profiles = profiles_of(
+        {"slow": 1.0, "fast": 2.0}, {("m", "slow"): {1: 12}, ("m", "fast"): {1: 2}}, limits
+    )
+    pipeline = pipeline_of({"s": {"model": "m", **options}}, slo="40ms")
+    trace = arriving_ms([*[0] * 9, 100])
+    whole = mp.explain(mp.plan(pipeline, profiles, trace), trace)
+    (told,) = (one.text(whole) for one in whole.stages[0].options if one.hardware == "slow")
+    return told
+
+
+def test_more_replicas_than_there_may_be_are_not_called_too_slow() -> None:
+    assert told_of_slow({}).endswith("4 replica(s) for the latency, where 2 would keep up")
+    assert told_of_slow({}, {"slow": 2}) == "slow, batch 1: there are not as many devices as would do"
+    limited = told_of_slow({"replicas": {"max": 2}})
+    assert limited == "slow, batch 1: 4 replicas would do, and the pipeline allows s 2"
+
+
+def test_what_no_number_of_replicas_does_is_not_put_down_to_too_few_devices() -> None:
+    """Under fifo more replicas serve faster, and fewer let fewer overtake: no number is the best in both."""
+    pipeline = pipeline_of(
+        {"first": {"model": "a", "replicas": {"max": 4}}, "then": {"model": "b"}},
+        [{"from": "first", "to": "then", "fanout": 2}],
+        discipline="fifo",
+        slo="40ms",
+    )
+    tables = {
+        ("a", "slow"): {1: 12},
+        ("a", "fast"): {1: 1.8},
+        ("b", "slow"): {1: 12, 2: 16},
+        ("b", "fast"): {1: 3.2, 2: 3.8},
+    }
+    arrivals = [0, 0, 4, 4, 5, 5, 20, 21, 22, 57, 57, 57, 58, 88, 487, 525, 585, 585, 585, 585]
+    profiles, trace = profiles_of({"slow": 0.5, "fast": 1.25}, tables), arriving_ms(arrivals)
+    plan = mp.plan(pipeline, profiles, trace)
+    (slow,) = (one for one in mp.explain(plan, trace).stages[0].options if one.hardware == "slow")
+    certified_ns = [
+        mp.certify(replace(plan, choices={**plan.choices, "first": mp.Choice("slow", 1, n)}), trace).bound_ns
+        for n in range(1, 5)
+    ]
+    assert slow.certificate_ns == min(certified_ns) > plan.slo_ns
+    assert slow.verdict is OptionVerdict.TOO_SLOW
 
 
 def test_variants_are_told_apart() -> None:

@@ -143,6 +143,18 @@ def test_a_limit_that_the_same_plan_exceeds_is_told() -> None:
     assert all(choice.hardware != HARDWARE for choice in answer.cases[0].plan.choices.values())
 
 
+def test_a_plan_by_replays_that_falls_behind_is_kept_where_it_replays_in_time() -> None:
+    pipeline = pipeline_of({"s": {"model": "m", "replicas": {"max": 1}}}, slo="90ms")
+    profiles, trace = profiles_of({"h": 1.0}, {("m", "h"): {1: 4}}), arriving_ms(range(10))
+    answer = mp.whatif(mp.plan(pipeline, profiles, trace, guarantee="replay"), trace, {"slo": "-90%"})
+    assert (answer.base.status, answer.base.choices) == ("optimal", answer.same.plan.choices)
+    assert (answer.same.keeps, answer.same.overloaded) == (True, ("s",))
+    assert "kept, 31 ms, overloaded: s" in str(answer)
+    tighter = answer.cases[0]
+    assert (tighter.plan.status, tighter.same and tighter.same.keeps) == ("infeasible", False)
+    assert "MISSED, 31 ms, overloaded: s" in str(answer)
+
+
 def test_latency_of_one_stage_leaves_others_of_the_same_model_alone() -> None:
     problem = Problem(PLAN, [INSTANCE.trace])
     changed = set_all(problem, {f"{STAGE}.latency": "2x"})

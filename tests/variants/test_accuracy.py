@@ -14,6 +14,7 @@ import pytest
 import mipplan as mp
 from mipplan.profiles import Hardware, LatencyTable, Profiles
 from oracle_variants import accuracy, single
+from small_problems import arriving_ms, pipeline_of, profiles_of
 
 TRACE = mp.Trace.gamma(rate_rps=60, cv=1, duration_s=5, seed=1)
 LATENCIES_MS = {"d1": 5.0, "d2": 8.0, "c": 5.0, "g": 5.0}
@@ -163,3 +164,42 @@ def test_a_menu_does_not_print_an_unknown_accuracy_as_0() -> None:
     menu = mp.menu(pipeline(TABLE, d=["d1", "d2"]), profiles(), TRACE, by="variants")
     assert [plan.accuracy for plan in menu.plans] == [None, 0.5]
     assert [line.split()[1] for line in str(menu).splitlines()[-2:]] == ["–", "0.5"]
+
+
+def test_variants_that_no_number_of_replicas_keeps_up_on_may_replay_within_the_objective() -> None:
+    """Ten queries within 9 ms outrun one replica that takes 4 ms, and all are done within the objective."""
+    pipeline = pipeline_of(
+        {
+            "first": {"model": "a", "variants": {"a": 0.9, "b": 0.8}, "replicas": {"max": 1}},
+            "then": {"model": "c", "replicas": {"max": 1}},
+        },
+        [{"from": "first", "to": "then", "fanout": {"a": 1, "b": 2}}],
+        slo="90ms",
+    )
+    profiles = profiles_of({"h": 1.0}, {("a", "h"): {1: 4}, ("b", "h"): {1: 3}, ("c", "h"): {1: 4}})
+    trace = arriving_ms(range(10))
+    assert mp.plan(pipeline, profiles, trace).status == "infeasible"
+    plan = mp.plan(pipeline, profiles, trace, guarantee="replay", accuracy=0.85)
+    assert (plan.status, plan.usd_per_hour, plan.choices["first"].variant) == ("optimal", 2.0, "a")
+    assert mp.replay(plan, trace).quantile(plan.quantile) <= plan.slo_s
+
+
+def test_refining_and_sharpening_look_at_variants_that_make_other_tokens() -> None:
+    """The variant that runs makes three tokens, the other one: what is proven cheapest is so among both."""
+    pipeline = pipeline_of(
+        {"first": {"model": "b", "variants": {"a": 0.8, "b": 0.9}}, "then": {"model": "c"}},
+        [{"from": "first", "to": "then", "fanout": {"a": 1, "b": 3}}],
+        slo="40ms",
+    )
+    profiles = profiles_of({"h": 1.0}, {("a", "h"): {1: 4}, ("b", "h"): {1: 3}, ("c", "h"): {1: 8}})
+    trace = arriving_ms(range(0, 200, 10))
+    given = mp.Plan.from_choices(pipeline, profiles, {"first": ("h", 1, 1, "b"), "then": ("h", 1, 4)})
+    refined = mp.refine(given, trace)
+    assert (refined.status, refined.usd_per_hour, refined.choices["first"].variant) == ("optimal", 2.0, "a")
+    assert mp.plan(pipeline, profiles, trace, guarantee="replay").usd_per_hour == refined.usd_per_hour
+    sharpened = mp.sharpen(given, trace)
+    assert (sharpened.status, sharpened.usd_per_hour, sharpened.certificate) == ("optimal", 2.0, "sharp")
+    accurate = mp.refine(mp.plan(pipeline, profiles, trace, accuracy=0.9), trace)
+    assert (accurate.status, accurate.usd_per_hour, accurate.accuracy) == ("optimal", 4.0, 0.9)
+    with pytest.raises(mp.InputError, match=r"margin_s: .*\n?.*quantile"):
+        mp.refine(given, trace, margin_s=-1.0, quantile=2.0)
