@@ -248,7 +248,11 @@ def _cover(
     start = price * (delay_ns + plan.slo_ns) + switch * NS_PER_HOUR
     gap = bins if price == 0 else min(bins, start // (price * bin_ns))
     if not repeats:
-        cover = cheapest_cover(stage.needed, gap, stage.planned, free)
+        # Of a lull that begins the day no rent is paid behind it: the plan's replicas go at 0.
+        early = price * delay_ns + switch * NS_PER_HOUR
+        first = bins if price == 0 else min(bins, early // (price * bin_ns))
+        begun = cheapest_cover(stage.needed, first, stage.planned, free)
+        cover = np.maximum(begun, cheapest_cover(stage.needed, gap, 0, free))
     else:
         # Around the clock from a bin of the largest count, where all replicas are needed, to the same a day later.
         top = int(stage.needed.argmax())

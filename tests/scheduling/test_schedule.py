@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 
 import networkx as nx
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import mipplan as mp
@@ -63,6 +64,40 @@ def test_schedule_costs_the_least(rates: list[int], delay_s: float, switch_usd: 
     before = int(stage.replicas[-1]) if repeats else 3
     found = cost_of(tuple(stage.replicas.tolist()), start, rent, before)
     assert found == least_cost(stage.needed.tolist(), start, rent, None if repeats else 3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rates=st.lists(st.sampled_from([0, 20, 60]), min_size=1, max_size=3).filter(any),
+    delay_s=st.sampled_from([0.0, 0.5, 2.2]),
+    switch_usd=st.sampled_from([0.0, 0.0005]),
+    repeats=st.booleans(),
+    planned=st.integers(1, 4),
+)
+@example(rates=[20, 60, 20], delay_s=0.5, switch_usd=0.0, repeats=False, planned=4)
+def test_no_counts_are_cheaper_where_the_objective_is_longer_than_a_bin(
+    rates: list[int], delay_s: float, switch_usd: float, repeats: bool, planned: int
+) -> None:
+    plan = one_stage(planned, latency_ms=40.0, slo_s=1.5)
+    made = mp.schedule(
+        plan,
+        rates,
+        bin_s=1.0,
+        sample=mp.ArrivalCurve.token_bucket(2, 20),
+        activation_delay_s=delay_s,
+        switch_usd=switch_usd,
+        repeats=repeats,
+    )
+
+    def cost(counts: tuple[int, ...]) -> int:
+        stages = {"only": replace(made.stages["only"], replicas=np.array(counts))}
+        other = replace(made, stages=stages)
+        return other.microusd + other.starts * other.switch_microusd
+
+    needed = made.stages["only"].needed.tolist()
+    most = max([*needed, planned])
+    least = min(map(cost, itertools.product(*(range(n, most + 1) for n in needed))))
+    assert cost(tuple(made.stages["only"].replicas.tolist())) <= least + 1  # costs are whole micro-dollars
 
 
 @pytest.mark.parametrize(
