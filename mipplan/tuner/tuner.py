@@ -215,7 +215,8 @@ class Tuner:
         """Least replicas of every stage, as real numbers, for traffic inside an envelope; None where none is enough.
 
         Rounding up keeps the bound, so ``math.ceil`` of each is the fewest replicas. Where queries have several tokens
-        at a stage, waits are taken as the plan's counts leave them; `replicas_for` shares them out anew.
+        at a stage, waits are taken as the plan's counts leave them, so nothing is kept with fewer there than it has;
+        `replicas_for` shares them out anew.
 
         Raises
         ------

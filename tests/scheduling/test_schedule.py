@@ -118,7 +118,7 @@ def test_starts_before_a_day_that_does_not_repeat_count_beyond_the_plan(
 def test_bin_has_what_the_closed_form_asks_for() -> None:
     plan, traffic = small_plan({"a": ([10, 14, 18], 2), "b": ([30], 3)}, {("a", "b"): {}}), sample(60.0)
     tuner = mp.Tuner(plan, sample=traffic, keep="objective", tokens="most")
-    own_rps = float(tuner.envelope().rate) * 1e9
+    own_rps = traffic.rate_rps
     factors = [0.5, 1.0, 1.5]
     made = mp.schedule(
         plan, [f * own_rps * 3600 for f in factors], sample=traffic, keep="objective", tokens="most"
@@ -136,14 +136,54 @@ def test_bin_has_what_the_closed_form_asks_for() -> None:
 
 def test_bin_at_the_sample_rate_has_the_plans_counts_or_fewer() -> None:
     plan, traffic = small_plan({"a": ([10, 14], 2), "b": ([30], 3)}, {("a", "b"): {}}), sample(60.0)
-    tuner = mp.Tuner(plan, sample=traffic)
-    made = mp.schedule(plan, [float(tuner.envelope().rate) * 1e9 * 3600] * 2, sample=traffic)
+    made = mp.schedule(plan, [traffic.rate_rps * 3600] * 2, sample=traffic)
     for stage, entry in made.stages.items():
         assert 1 <= entry.replicas[0] <= plan.choices[stage].replicas
     assert "longer than the plan makes its sample wait" in made.keep
     table = made.to_pandas()
     assert table["begin_s"].tolist() == [0.0, made.bin_s]
     assert table["b"].tolist() == made.stages["b"].replicas.tolist()
+
+
+def test_bin_at_the_rate_of_a_sample_with_a_busy_minute_has_what_that_asks_for() -> None:
+    """It had the sample slowed down until its busiest minute came at the bin's rate."""
+    quiet = mp.Trace.poisson(rate_rps=10.0, duration_s=120.0, seed=1).arrival_ns
+    busy = mp.Trace.poisson(rate_rps=90.0, duration_s=60.0, seed=2).arrival_ns + 120 * 10**9
+    traffic = mp.Trace.from_ns(np.concatenate([quiet, busy]))
+    plan = one_stage(5, latency_ms=50.0)
+    made = mp.schedule(plan, [traffic.rate_rps * 3600], sample=traffic)
+    counts = {"only": mp.ReplicaSchedule([], made.stages["only"].replicas[:1])}
+    assert mp.replay(plan, traffic, schedule=counts).miss_rate(plan.slo_s) <= 0.01
+
+
+def fanned_out(replicas: int, limit: int | None = None) -> mp.Plan:
+    """One query makes fifty tokens, of which a replica serves a hundred a second; P99 within 200 ms."""
+    stages = {"a": {"model": "a"}, "b": {"model": "b", "join": "each"}}
+    edges = [{"from": "a", "to": "b", "fanout": 50}]
+    pipeline = mp.Pipeline.from_document({"name": "p", "slo": "200ms", "stages": stages, "edges": edges})
+    tables = [LatencyTable(m, "h", np.array([1]), np.array([ms])) for m, ms in (("a", 1.0), ("b", 10.0))]
+    profiles = Profiles.from_parts([Hardware("h", 1.0, limit=limit)], tables)
+    return mp.Plan.from_choices(pipeline, profiles, {"a": ("h", 1, 1), "b": ("h", 1, replicas)})
+
+
+def test_quiet_bin_keeps_the_replicas_that_the_tokens_of_one_query_need() -> None:
+    """Its counts left the waits of the plan's, though own tokens take longer with fewer: 501 ms of 200."""
+    plan, curve = fanned_out(10), mp.ArrivalCurve.token_bucket(1, 0.5)
+    made = mp.schedule(plan, [1800, 36_000, 7200], sample=curve)
+    tuner = mp.Tuner(plan, sample=curve)
+    for place, rate_rps in enumerate(made.rate_rps):
+        counts = {stage: int(entry.replicas[place]) for stage, entry in made.stages.items()}
+        assert tuner.bound_ns(counts, mp.ArrivalCurve.token_bucket(1, float(rate_rps))) <= plan.slo_ns
+    assert made.stages["b"].replicas[0] < made.stages["b"].replicas[1]
+    lone = mp.Trace.from_seconds([0.0, 100.0, 200.0])
+    assert mp.replay(plan, lone, schedule=made.schedules).latency_s.max() <= plan.slo_s
+
+
+def test_bins_where_own_tokens_need_more_than_there_is_are_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"counts\[0, 2\]: 0.0% of the traffic can be served .* h is used up"
+    ):
+        mp.schedule(fanned_out(2, limit=3), [1800, 0, 1800], sample=mp.ArrivalCurve.token_bucket(1, 0.5))
 
 
 def test_replay_of_a_schedule_keeps_what_the_plan_keeps_at_its_peak() -> None:
