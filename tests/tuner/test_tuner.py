@@ -435,6 +435,31 @@ def test_wrong_conditions_are_refused_all_at_once() -> None:
     assert mp.Conditions({"h": np.int64(3)}).limits == {"h": 3}  # type: ignore[dict-item]
 
 
+def test_several_quantiles_are_more_than_a_bound_of_every_query_keeps() -> None:
+    """Within 300 ms are all of them, and hardly any within the 100 ms that half of them were to keep."""
+    slo = {"p99": "300ms", "p50": "100ms"}
+    document = {"name": "p", "slo": slo, "stages": {"a": {"model": "a"}}, "edges": []}
+    table = LatencyTable("a", "h", np.array([1]), np.array([40.0]))
+    pipeline, profiles = (
+        mp.Pipeline.from_document(document),
+        Profiles.from_parts([Hardware("h", 1.0)], [table]),
+    )
+    plan = Plan.from_choices(pipeline, profiles, {"a": ("h", 1, 4)})
+    one = Plan.from_choices(pipeline, profiles, {"a": ("h", 1, 4)}, slo_s=0.3)
+    counts = mp.Tuner(one).replicas_for(ArrivalCurve.token_bucket(30, 10))
+    bursts = mp.Trace.from_seconds(np.repeat([0.0, 4.0, 8.0], 30))
+    schedule = {"a": mp.ReplicaSchedule([], [counts["a"]])}
+    latency_s = mp.replay(one, bursts, schedule=schedule).latency_s
+    assert latency_s.max() <= 0.3
+    assert np.median(latency_s) > 0.1
+    with pytest.raises(mp.InputError, match="keep: an arrival curve bounds every query: one limit"):
+        mp.Tuner(plan)
+    with pytest.raises(mp.InputError, match="keep: an arrival curve bounds every query: one limit"):
+        mp.schedule(plan, [100.0], sample=ArrivalCurve.token_bucket(30, 10))
+    sample = mp.Trace.poisson(rate_rps=50, duration_s=20, seed=1)
+    assert mp.Tuner(plan, sample=sample).replicas_for(ArrivalCurve.token_bucket(5, 10))
+
+
 def test_poisson_fan_outs_need_mean_tokens() -> None:
     import networkx as nx
 
