@@ -177,7 +177,8 @@ def _sample_rps(plan: Plan, sample: Trace | ArrivalCurve | None, envelope: Envel
     known = plan.provenance.sample if sample is None and plan.envelope is None else sample
     rate_rps = known.rate_rps if isinstance(known, Trace) else float(envelope.rate) * NS_PER_S
     if not 0 < rate_rps < inf:
-        raise InputError.one("sample", "all its queries arrive at once: it has no rate to compare bins with")
+        why = "all its queries arrive at once" if isinstance(known, Trace) else "no more come after some time"
+        raise InputError.one("sample", f"{why}: it has no rate to compare bins with; give another")
     return rate_rps
 
 
