@@ -23,6 +23,7 @@ from mipplan.result import Plan
 from mipplan.tuner.stages import Tokens
 from oracle_scaling import slow_cheapest, slow_keeps
 from random_pipelines import Case
+from tuned_plans import one_stage
 from tuner_cases import bounded_case, chain, singles, with_objective
 
 MOST = 5
@@ -265,6 +266,18 @@ def test_pace_of_change_is_no_reason_to_plan_anew() -> None:
         6,
         5,
     ]
+
+
+@pytest.mark.parametrize("conditions", [{"limits": {"h": 3}}, {"budget_usd_per_hour": 3.0}])
+def test_more_than_the_conditions_admit_is_removed_no_faster_than_may_be(conditions: dict[str, Any]) -> None:
+    """All but one of six went at once, and no traffic was said to be served."""
+    tuner = mp.Tuner(one_stage(6), keep="objective", conditions=mp.Conditions(most_removed=1, **conditions))
+    steps = [tuner.retune(traffic=ArrivalCurve.token_bucket(3, 25)) for _ in range(4)]
+    assert [step.replicas["only"] for step in steps] == [5, 4, 3, 3]
+    assert {(step.share, step.replan) for step in steps} == {(1.0, False)}
+    assert [bool(step.notes) for step in steps] == [True, True, False, False]
+    assert "most_removed lets no more of them go" in steps[0].notes[0]
+    assert steps[0].objective_microusd_per_hour is None
 
 
 def test_dear_changes_are_left_out() -> None:
