@@ -18,6 +18,7 @@ def one_stage(
     least: int = 1,
     most: int | None = None,
     limit: int | None = None,
+    slo_s: float = 0.5,
 ) -> Plan:
     """A stage whose replicas take 100 ms for a batch, at 1 $/h; P99 within 500 ms."""
     graph: nx.DiGraph[str] = nx.DiGraph()
@@ -26,4 +27,4 @@ def one_stage(
     sizes = np.arange(1, batch + 1)
     table = LatencyTable("m", "h", sizes, np.full(batch, latency_ms))
     profiles = Profiles.from_parts([Hardware("h", 1.0, limit=limit)], [table])
-    return Plan.from_choices(mp.Pipeline(graph), profiles, {"only": ("h", batch, replicas)}, slo_s=0.5)
+    return Plan.from_choices(mp.Pipeline(graph), profiles, {"only": ("h", batch, replicas)}, slo_s=slo_s)

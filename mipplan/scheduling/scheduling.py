@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from math import ceil
+from math import ceil, inf
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mipplan.calculus import ArrivalCurve
+from mipplan.calculus import ArrivalCurve, Envelope
 from mipplan.core import (
     NS_PER_HOUR,
     NS_PER_S,
@@ -57,12 +57,14 @@ def schedule(
     """Schedule a plan's replicas bin by bin, for the queries that are expected in each.
 
     **What a bin keeps.** Traffic in a bin is taken to be the sample as it comes at the bin's rate: its envelope,
-    bursts and all, is ``α(k·u)``, k being the bin's rate over the sample's. For that envelope every stage has the
+    bursts and all, is ``α(k·u)``, k being the bin's rate over the sample's mean. For that envelope every stage has the
     fewest replicas with which it makes no query wait longer than it may, ``n = ⌈F·ℓ(b)/b · sup (α(k·u) − 1)/(u + S)⌉``
     ([theorem (replicas)][theorem-replicas]). How long it may is what `keep` says, as for `mipplan.Tuner`: as long as
     the plan makes its sample wait, so that a bin at the sample's rate has the plan's counts, or fewer; or what the
     objective leaves, so that every query inside the envelope that meets an empty system keeps it (a theorem with
-    ``tokens="most"``). Under either, a bin stands by itself: what the bin before leaves in the queues is not counted.
+    ``tokens="most"``). Where queries have several tokens at a stage, that depends on all counts: then they are the
+    cheapest together, and nowhere below those of a bin with fewer queries. Under either, a bin stands by itself: what
+    the bin before leaves in the queues is not counted.
 
     **What is least.** Of all counts that are nowhere below these, those of least rent and starts: a replica is paid
     from its order, one activation delay before the bin that it serves in, until one objective after the last, when the
@@ -107,12 +109,10 @@ def schedule(
     switch = faults.take(lambda: check_switch(switch_usd))
     faults.check()
     tuner = Tuner(plan, sample=sample, keep=keep, tokens=tokens)
-    envelope = tuner.envelope()
     rate_rps = expected.value * (headroom * NS_PER_S / length.value)
-    own_rps = float(envelope.rate) * NS_PER_S
-    if not own_rps > 0:
-        raise InputError.one("sample", "all its queries arrive at once: it has no rate to compare bins with")
-    needed = _needed(tuner, np.ceil(rate_rps / own_rps * _RATE_STEPS))
+    envelope = tuner.envelope()
+    own_rps = _sample_rps(plan, sample, envelope)
+    needed = _needed(tuner, envelope, np.ceil(rate_rps / own_rps * _RATE_STEPS))
     stages = {
         name: StageSchedule(
             name, scale.hardware, needed[name], needed[name], scale.planned, scale.microusd_per_hour
@@ -172,44 +172,81 @@ def check_switch(usd: object) -> int:
     return dollars_to_microdollars(usd)
 
 
-def _needed(tuner: Tuner, steps: Float64) -> dict[str, Int64]:
+def _sample_rps(plan: Plan, sample: Trace | ArrivalCurve | None, envelope: Envelope) -> float:
+    """Queries per second of the sample, of a trace on average: that is what the counts of bins are, too."""
+    known = plan.provenance.sample if sample is None and plan.envelope is None else sample
+    rate_rps = known.rate_rps if isinstance(known, Trace) else float(envelope.rate) * NS_PER_S
+    if not 0 < rate_rps < inf:
+        why = "all its queries arrive at once" if isinstance(known, Trace) else "no more come after some time"
+        raise InputError.one("sample", f"{why}: it has no rate to compare bins with; give another")
+    return rate_rps
+
+
+def _needed(tuner: Tuner, envelope: Envelope, steps: Float64) -> dict[str, Int64]:
     """Fewest replicas of every bin, from its rate in millionths of the sample's; 0 where none are enough."""
-    envelope, found = tuner.envelope(), {}
-    for step in np.unique(steps).tolist():
-        if step == 0:
-            found[step] = {stage: scale.least for stage, scale in tuner.stages.items()}
-            continue
-        asked = tuner.needs(envelope.faster(Fraction(int(step), _RATE_STEPS)))
-        found[step] = {
-            stage: 0 if need is None else max(tuner.stages[stage].least, ceil(need))
-            for stage, need in asked.items()
+    least = {stage: scale.least for stage, scale in tuner.stages.items()}
+    levels = np.unique(steps[steps > 0]).tolist()
+    rates = {level: envelope.faster(Fraction(int(level), _RATE_STEPS)) for level in levels}
+    if tuner.budget.is_shared_out:
+        found = _shared_out(tuner, rates, steps)
+    else:
+        found = {
+            level: {
+                stage: 0 if need is None else max(least[stage], ceil(need))
+                for stage, need in tuner.needs(traffic).items()
+            }
+            for level, traffic in rates.items()
         }
+    found[0.0] = least
     return {
-        stage: np.array([found[step][stage] for step in steps.tolist()], dtype=np.int64)
-        for stage in tuner.stages
+        stage: np.array([found[step][stage] for step in steps.tolist()], dtype=np.int64) for stage in least
     }
+
+
+def _shared_out(tuner: Tuner, rates: Mapping[float, Envelope], steps: Float64) -> dict[float, dict[str, int]]:
+    """Cheapest counts at each rate where queries have several tokens; raises `InputError` where there are none.
+
+    How long a query's own tokens take depends on the counts, so that the waits which the plan's counts leave may be
+    too long with fewer of them: stages cannot be sized one by one.
+    """
+    found, refused = {}, dict[str, Bool]()
+    counts = {stage: scale.least for stage, scale in tuner.stages.items()}
+    planned = {stage: scale.planned for stage, scale in tuner.stages.items()}
+    for level, traffic in rates.items():
+        step = tuner.retune(traffic=traffic, ordered=planned)
+        if step.replan or step.share < 1:
+            what = "; ".join(note for note in step.notes if note not in tuner.budget.notes)
+            refused[what] = refused.get(what, False) | (steps == level)
+        # What a lower rate asks for stays: counts then rise with the rate, and the devices of a busier bin are enough
+        # where its replicas and those of the next are there together.
+        counts = found[level] = {stage: max(count, step.replicas[stage]) for stage, count in counts.items()}
+    InputError.raise_if(fault for what, bins in refused.items() for fault in _refusals(bins, what))
+    return found
+
+
+def _refusals(bins: Bool, what: str) -> Iterator[Fault]:
+    """One fault about these bins, if there are any."""
+    places = np.flatnonzero(bins).tolist()
+    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+    if places:
+        yield Fault(f"counts[{', '.join(map(str, places[:_NAMED]))}]{more}", what)
 
 
 def _check_limits(tuner: Tuner, stages: Mapping[str, StageSchedule]) -> None:
     """Refuse bins that cannot have what they need."""
     faults: list[Fault] = []
-
-    def refuse(bins: Bool, what: str) -> None:
-        places = np.flatnonzero(bins).tolist()
-        more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
-        if places:
-            faults.append(Fault(f"counts[{', '.join(map(str, places[:_NAMED]))}]{more}", what))
-
     for name, stage in stages.items():
         most = tuner.stages[name].most
-        refuse(stage.needed == 0, f"no number of replicas of {name} is enough: plan for this rate anew")
+        faults += _refusals(
+            stage.needed == 0, f"no number of replicas of {name} is enough: plan for this rate anew"
+        )
         if most is not None:
-            refuse(
+            faults += _refusals(
                 stage.needed > most, f"{name} needs up to {stage.needed.max()} replicas, {most} are allowed"
             )
     for hardware, limit in tuner.conditions.limits.items():
         used = _devices(stages, hardware, "needed")
-        refuse(used > limit, f"up to {used.max()} {hardware} are needed, there are {limit}")
+        faults += _refusals(used > limit, f"up to {used.max()} {hardware} are needed, there are {limit}")
     InputError.raise_if(faults)
 
 
@@ -248,7 +285,11 @@ def _cover(
     start = price * (delay_ns + plan.slo_ns) + switch * NS_PER_HOUR
     gap = bins if price == 0 else min(bins, start // (price * bin_ns))
     if not repeats:
-        cover = cheapest_cover(stage.needed, gap, stage.planned, free)
+        # Of a lull that begins the day no rent is paid behind it: the plan's replicas go at 0.
+        early = price * delay_ns + switch * NS_PER_HOUR
+        first = bins if price == 0 else min(bins, early // (price * bin_ns))
+        begun = cheapest_cover(stage.needed, first, stage.planned, free)
+        cover = np.maximum(begun, cheapest_cover(stage.needed, gap, 0, free))
     else:
         # Around the clock from a bin of the largest count, where all replicas are needed, to the same a day later.
         top = int(stage.needed.argmax())

@@ -24,7 +24,8 @@ class Conditions:
     budget_usd_per_hour : float or None
         Most that all replicas may cost.
     most_added, most_removed : int or None
-        Most replicas that one retuning may add to a stage, or remove from it.
+        Most replicas that one retuning may add to a stage, or remove from it; where that leaves more than limits or
+        budget admit, as many as may be are removed, and a note says so.
     added_usd_per_hour, removed_usd_per_hour : float
         What adding or removing a replica is counted as, beside what replicas cost: a count is changed only where it
         saves more.

@@ -259,7 +259,11 @@ def _step(
         paced = any(scale.spread and scale.slowest_ns is not None for scale in budget.stages.values())
         known = "is known to keep the objective: with the fewest, " if paced else "keeps the objective: "
         notes.append(f"no number of replicas {known}{taken}")
-    if result.objective is None:
+    if result.is_slow:
+        notes.append(
+            "more replicas than the conditions admit stay for now: most_removed lets no more of them go"
+        )
+    elif result.objective is None:
         notes.append("the conditions admit not even the fewest replicas")
         replan = True
     elif shed:

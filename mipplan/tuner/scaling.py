@@ -65,7 +65,7 @@ class ScalingResult:
     """Replica counts of all pipelines, and the thousandths of a replica that their stages needed.
 
     Objective and bound are micro-dollars per hour, with what changes and shedding are counted as; the bound is proven.
-    They are None if even the fewest replicas are more than the conditions admit.
+    They are None if even the fewest replicas, or the fewest that may be left for now, are more than conditions admit.
     """
 
     replicas: tuple[tuple[int, ...], ...]
@@ -79,6 +79,8 @@ class ScalingResult:
     """Pipelines whose deadline no replica counts keep, so that waits could not be shared out."""
     owned: tuple[tuple[int, ...] | None, ...]
     """Replicas that each pipeline's own times assume; with fewer, what is served takes longer than it should."""
+    is_slow: bool = False
+    """Whether only the pace of removing replicas keeps more of them than the conditions admit."""
 
     def lacks_owned(self, m: int) -> bool:
         """Whether a pipeline has fewer replicas than own times assume."""
@@ -143,15 +145,25 @@ class Scaler:
         reused = self.builds == builds
         needs = tuple(needed.needs for needed in requirements)
         if solution is None:
-            fewest = tuple(tuple(s.least for s in pipeline.stages) for pipeline in self.pipelines)
-            return ScalingResult(fewest, needs, (WHOLE,) * len(needs), None, None, reused, unreachable, owned)
-        replicas = tuple(solution.units[self._part(m)] for m in range(len(needs)))
+            present = [n for needed in requirements for n in needed.present]
+            lowest, _ = self._allowed(present)
+            fits, is_kept = self._is_admitted(self._least), self._is_admitted(lowest)
+            counts, objective, bound, is_slow = tuple(lowest.tolist()), None, None, fits and not is_kept
+        else:
+            counts, objective, bound, is_slow = solution.units, solution.cost, solution.bound, False
+        replicas = tuple(counts[self._part(m)] for m in range(len(needs)))
         # A pipeline by itself may shed less than its group.
         shed = tuple(
             max((WHOLE - n * WHOLE * WHOLE // need for n, need in pairs if need > n * WHOLE), default=0)
             for pairs in map(zip, replicas, needs)
         )
-        return ScalingResult(replicas, needs, shed, solution.cost, solution.bound, reused, unreachable, owned)
+        if objective is None and not is_slow:
+            shed = (WHOLE,) * len(needs)
+        return ScalingResult(replicas, needs, shed, objective, bound, reused, unreachable, owned, is_slow)
+
+    def _is_admitted(self, units: Int64) -> bool:
+        """Whether limits and budget leave room for so many replicas of the stages."""
+        return bool(np.all(units @ self._usage <= self._capacity))
 
     def binding(self, needed: Requirement, result: ScalingResult, m: int) -> list[str]:
         """What keeps a pipeline from being served in full: limits that are used up, and stages at their most."""

@@ -33,7 +33,7 @@ class TuningStep(Printable):
         What was minimised: the cost, and what changes and traffic that is not served are counted as; and the proven
         least value of that. Of a joint retuning both are for all pipelines together. Where queries have several tokens
         and something binds, so that `share` is below 1, the bound is for waits shared out as without limits. None
-        where the conditions admit no replica counts at all.
+        where the conditions admit no replica counts at all, or none that `most_removed` allows for now.
     latency_bound_ns : int or None
         Bound on the latency of every query of traffic inside the envelope that meets an empty system with these
         replicas; None if there is no bound: the long-run rate exceeds what they serve, or tokens were counted by

@@ -38,6 +38,11 @@ from mipplan.tuner.transients import awaited
 _NO_SAMPLE = (
     "no sample is known, so counts keep the objective for every query; give sample= to keep to the plan"
 )
+#: What bounds every query says nothing of the limits of lower quantiles.
+_SEVERAL_LIMITS = (
+    "an arrival curve bounds every query: one limit, not several quantiles; "
+    "with keep=sample and a sample counts keep to the plan"
+)
 
 
 class Tuner:
@@ -53,7 +58,8 @@ class Tuner:
     keep : str, optional
         ``sample``: no stage makes the traffic wait longer than the plan makes the sample wait; on that these are the
         plan's counts, or fewer. No bound. The default with ``tokens="mean"``, where the sample is a trace.
-        ``objective``: every query inside the envelope keeps it (a theorem, with ``tokens="most"``).
+        ``objective``: every query inside the envelope keeps it (a theorem, with ``tokens="most"``: then an objective of
+        several quantiles is refused).
     tokens : str, optional
         ``most`` tokens that a query can have at a stage, or ``mean``: closer to the load, no guarantee.
     waits_ns : mapping of str to int, optional
@@ -131,6 +137,8 @@ class Tuner:
         self.conditions = conditions if conditions is not None else Conditions.of_plans([plan])
         if self.tokens is Tokens.MOST:
             check_discipline(plan.discipline)
+            if self.keep is Keep.OBJECTIVE and plan.objective.others and waits_ns is None:
+                raise InputError.one("keep", _SEVERAL_LIMITS)
         self.stages: Mapping[str, StageScale] = stage_scales(plan, self.tokens, trace, self.keep)
         self._horizon_ns = horizon.value
         self.activation_delay_ns = delay.value
@@ -215,7 +223,8 @@ class Tuner:
         """Least replicas of every stage, as real numbers, for traffic inside an envelope; None where none is enough.
 
         Rounding up keeps the bound, so ``math.ceil`` of each is the fewest replicas. Where queries have several tokens
-        at a stage, waits are taken as the plan's counts leave them; `replicas_for` shares them out anew.
+        at a stage, waits are taken as the plan's counts leave them, so nothing is kept with fewer there than it has;
+        `replicas_for` shares them out anew.
 
         Raises
         ------

@@ -16,6 +16,7 @@ from mipplan.core import (
     Faults,
     InputError,
     SearchLimits,
+    check_kinds,
     format_duration,
     is_finite,
     shown,
@@ -115,6 +116,10 @@ def watch(
     say = progress or (lambda _line: None)
     faults = Faults()
     faults.take(lambda: check_plan(plan))
+    if sample is not None:
+        faults.take(lambda: check_kinds(sample=(sample, Trace)))
+    if not isinstance(params, WatchParams):
+        faults.add(Fault("params", f"expected WatchParams, found {shown(params)}"))
     faults.take(
         lambda: check_watch(
             logs,

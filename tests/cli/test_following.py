@@ -67,6 +67,29 @@ def test_schedule_shows_counts_and_writes_entries(plan: Path, sample: Path, tmp_
     assert len(json.loads(text)["rate_rps"]) == 6
 
 
+def test_schedule_of_a_plan_with_an_arrival_curve_needs_no_sample(
+    plan: Path, sample: Path, tmp_path: Path
+) -> None:
+    """A curve of a trace ends with it: then what is missing is a rate."""
+    day, curved = tmp_path / "day.csv", tmp_path / "curved.json"
+    day.write_text("hour,requests_per_hour\n0,36000\n1,72000\n")
+    made, trace = mp.Plan.load(plan), mp.Trace.read(sample)
+
+    def scheduled(*buckets: tuple[float, float]) -> tuple[int, str, str]:
+        settings = {"guarantee": "envelope", "envelope": mp.ArrivalCurve(buckets)}
+        mp.plan(made.pipeline, made.profiles, trace, slo_s=0.5, **settings).save(curved)
+        return run("schedule", curved, "--counts", day, "--once")
+
+    code, text, _ = scheduled((3, 20))
+    assert code == 0
+    assert "every query inside the envelope" in text
+    code, _, text = scheduled((3, 20), (40, 0))
+    assert code == 2
+    assert "sample: no more come after some time: it has no rate" in text
+    code, _, text = run("schedule", plan, "--counts", day)
+    assert "--sample: is needed" in text
+
+
 def test_schedule_names_every_fault(plan: Path, sample: Path, tmp_path: Path) -> None:
     day = tmp_path / "day.csv"
     day.write_text("hour,requests_per_hour\n0,10\n2,20\n3,5\n")

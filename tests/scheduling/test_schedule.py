@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 
 import networkx as nx
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import mipplan as mp
@@ -65,6 +66,40 @@ def test_schedule_costs_the_least(rates: list[int], delay_s: float, switch_usd: 
     assert found == least_cost(stage.needed.tolist(), start, rent, None if repeats else 3)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    rates=st.lists(st.sampled_from([0, 20, 60]), min_size=1, max_size=3).filter(any),
+    delay_s=st.sampled_from([0.0, 0.5, 2.2]),
+    switch_usd=st.sampled_from([0.0, 0.0005]),
+    repeats=st.booleans(),
+    planned=st.integers(1, 4),
+)
+@example(rates=[20, 60, 20], delay_s=0.5, switch_usd=0.0, repeats=False, planned=4)
+def test_no_counts_are_cheaper_where_the_objective_is_longer_than_a_bin(
+    rates: list[int], delay_s: float, switch_usd: float, repeats: bool, planned: int
+) -> None:
+    plan = one_stage(planned, latency_ms=40.0, slo_s=1.5)
+    made = mp.schedule(
+        plan,
+        rates,
+        bin_s=1.0,
+        sample=mp.ArrivalCurve.token_bucket(2, 20),
+        activation_delay_s=delay_s,
+        switch_usd=switch_usd,
+        repeats=repeats,
+    )
+
+    def cost(counts: tuple[int, ...]) -> int:
+        stages = {"only": replace(made.stages["only"], replicas=np.array(counts))}
+        other = replace(made, stages=stages)
+        return other.microusd + other.starts * other.switch_microusd
+
+    needed = made.stages["only"].needed.tolist()
+    most = max([*needed, planned])
+    least = min(map(cost, itertools.product(*(range(n, most + 1) for n in needed))))
+    assert cost(tuple(made.stages["only"].replicas.tolist())) <= least + 1  # costs are whole micro-dollars
+
+
 @pytest.mark.parametrize(
     ("rates", "needs_more"), [([60, 10, 10], True), ([10, 60, 10], True), ([10, 10, 10], False)]
 )
@@ -83,7 +118,7 @@ def test_starts_before_a_day_that_does_not_repeat_count_beyond_the_plan(
 def test_bin_has_what_the_closed_form_asks_for() -> None:
     plan, traffic = small_plan({"a": ([10, 14, 18], 2), "b": ([30], 3)}, {("a", "b"): {}}), sample(60.0)
     tuner = mp.Tuner(plan, sample=traffic, keep="objective", tokens="most")
-    own_rps = float(tuner.envelope().rate) * 1e9
+    own_rps = traffic.rate_rps
     factors = [0.5, 1.0, 1.5]
     made = mp.schedule(
         plan, [f * own_rps * 3600 for f in factors], sample=traffic, keep="objective", tokens="most"
@@ -101,14 +136,54 @@ def test_bin_has_what_the_closed_form_asks_for() -> None:
 
 def test_bin_at_the_sample_rate_has_the_plans_counts_or_fewer() -> None:
     plan, traffic = small_plan({"a": ([10, 14], 2), "b": ([30], 3)}, {("a", "b"): {}}), sample(60.0)
-    tuner = mp.Tuner(plan, sample=traffic)
-    made = mp.schedule(plan, [float(tuner.envelope().rate) * 1e9 * 3600] * 2, sample=traffic)
+    made = mp.schedule(plan, [traffic.rate_rps * 3600] * 2, sample=traffic)
     for stage, entry in made.stages.items():
         assert 1 <= entry.replicas[0] <= plan.choices[stage].replicas
     assert "longer than the plan makes its sample wait" in made.keep
     table = made.to_pandas()
     assert table["begin_s"].tolist() == [0.0, made.bin_s]
     assert table["b"].tolist() == made.stages["b"].replicas.tolist()
+
+
+def test_bin_at_the_rate_of_a_sample_with_a_busy_minute_has_what_that_asks_for() -> None:
+    """It had the sample slowed down until its busiest minute came at the bin's rate."""
+    quiet = mp.Trace.poisson(rate_rps=10.0, duration_s=120.0, seed=1).arrival_ns
+    busy = mp.Trace.poisson(rate_rps=90.0, duration_s=60.0, seed=2).arrival_ns + 120 * 10**9
+    traffic = mp.Trace.from_ns(np.concatenate([quiet, busy]))
+    plan = one_stage(5, latency_ms=50.0)
+    made = mp.schedule(plan, [traffic.rate_rps * 3600], sample=traffic)
+    counts = {"only": mp.ReplicaSchedule([], made.stages["only"].replicas[:1])}
+    assert mp.replay(plan, traffic, schedule=counts).miss_rate(plan.slo_s) <= 0.01
+
+
+def fanned_out(replicas: int, limit: int | None = None) -> mp.Plan:
+    """One query makes fifty tokens, of which a replica serves a hundred a second; P99 within 200 ms."""
+    stages = {"a": {"model": "a"}, "b": {"model": "b", "join": "each"}}
+    edges = [{"from": "a", "to": "b", "fanout": 50}]
+    pipeline = mp.Pipeline.from_document({"name": "p", "slo": "200ms", "stages": stages, "edges": edges})
+    tables = [LatencyTable(m, "h", np.array([1]), np.array([ms])) for m, ms in (("a", 1.0), ("b", 10.0))]
+    profiles = Profiles.from_parts([Hardware("h", 1.0, limit=limit)], tables)
+    return mp.Plan.from_choices(pipeline, profiles, {"a": ("h", 1, 1), "b": ("h", 1, replicas)})
+
+
+def test_quiet_bin_keeps_the_replicas_that_the_tokens_of_one_query_need() -> None:
+    """Its counts left the waits of the plan's, though own tokens take longer with fewer: 501 ms of 200."""
+    plan, curve = fanned_out(10), mp.ArrivalCurve.token_bucket(1, 0.5)
+    made = mp.schedule(plan, [1800, 36_000, 7200], sample=curve)
+    tuner = mp.Tuner(plan, sample=curve)
+    for place, rate_rps in enumerate(made.rate_rps):
+        counts = {stage: int(entry.replicas[place]) for stage, entry in made.stages.items()}
+        assert tuner.bound_ns(counts, mp.ArrivalCurve.token_bucket(1, float(rate_rps))) <= plan.slo_ns
+    assert made.stages["b"].replicas[0] < made.stages["b"].replicas[1]
+    lone = mp.Trace.from_seconds([0.0, 100.0, 200.0])
+    assert mp.replay(plan, lone, schedule=made.schedules).latency_s.max() <= plan.slo_s
+
+
+def test_bins_where_own_tokens_need_more_than_there_is_are_refused() -> None:
+    with pytest.raises(
+        InputError, match=r"counts\[0, 2\]: 0.0% of the traffic can be served .* h is used up"
+    ):
+        mp.schedule(fanned_out(2, limit=3), [1800, 0, 1800], sample=mp.ArrivalCurve.token_bucket(1, 0.5))
 
 
 def test_replay_of_a_schedule_keeps_what_the_plan_keeps_at_its_peak() -> None:

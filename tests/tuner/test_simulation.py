@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from mipplan.result import Objective, Plan
 from mipplan.trace import Trace, split_trace
 from mipplan.tuner import simulate
 from mipplan.tuner.policies import Observation, Setting
-from mipplan.tuner.simulation.state import ReplicaState
+from mipplan.tuner.simulation.state import ReplicaState, StageMetrics
+from serving_plans import small_plan
 from tuned_plans import one_stage
 
 NS = 1_000_000_000
@@ -289,6 +291,27 @@ def test_ctrl_c_leaves_the_run_under_way_as_far_as_it_came() -> None:
     assert percents[0] == 0
     assert 100 in percents
     assert percents[: percents.index(100) + 1] == sorted(percents[: percents.index(100) + 1])
+
+
+@pytest.mark.parametrize("when", range(2, 7))
+def test_ctrl_c_between_two_stretches_leaves_the_run_as_far_as_it_came(
+    when: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Latencies of a stretch were at hand, but not yet that it was over: its batches hold queries from later on."""
+    calls, close = itertools.count(1), StageMetrics.close
+
+    def interrupted(metrics: StageMetrics, now_ns: int) -> None:
+        if next(calls) == when:
+            raise KeyboardInterrupt
+        close(metrics, now_ns)
+
+    monkeypatch.setattr(StageMetrics, "close", interrupted)
+    plan = small_plan({"only": ([900, 1000, 1250, 1500], 2)}, {})
+    trace = mp.Trace.poisson(rate_rps=7, duration_s=60, seed=1)
+    tuning = mp.tune(plan, trace, policies=["static"], sample=trace)
+    part = Trace(trace.arrival_ns[: tuning.runs[0].result.queries])
+    assert tuning.runs[0].result.latency_ns.tolist() == mp.replay(plan, part).latency_ns.tolist()
+    assert tuning.is_partial
 
 
 def test_the_schedule_lists_every_count_ordered() -> None:

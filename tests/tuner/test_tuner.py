@@ -23,6 +23,7 @@ from mipplan.result import Plan
 from mipplan.tuner.stages import Tokens
 from oracle_scaling import slow_cheapest, slow_keeps
 from random_pipelines import Case
+from tuned_plans import one_stage
 from tuner_cases import bounded_case, chain, singles, with_objective
 
 MOST = 5
@@ -267,6 +268,18 @@ def test_pace_of_change_is_no_reason_to_plan_anew() -> None:
     ]
 
 
+@pytest.mark.parametrize("conditions", [{"limits": {"h": 3}}, {"budget_usd_per_hour": 3.0}])
+def test_more_than_the_conditions_admit_is_removed_no_faster_than_may_be(conditions: dict[str, Any]) -> None:
+    """All but one of six went at once, and no traffic was said to be served."""
+    tuner = mp.Tuner(one_stage(6), keep="objective", conditions=mp.Conditions(most_removed=1, **conditions))
+    steps = [tuner.retune(traffic=ArrivalCurve.token_bucket(3, 25)) for _ in range(4)]
+    assert [step.replicas["only"] for step in steps] == [5, 4, 3, 3]
+    assert {(step.share, step.replan) for step in steps} == {(1.0, False)}
+    assert [bool(step.notes) for step in steps] == [True, True, False, False]
+    assert "most_removed lets no more of them go" in steps[0].notes[0]
+    assert steps[0].objective_microusd_per_hour is None
+
+
 def test_dear_changes_are_left_out() -> None:
     plan = chain(slo_s=0.045, a=([10_000_000], 4))
     calm = ArrivalCurve.token_bucket(1, 1)
@@ -433,6 +446,31 @@ def test_wrong_conditions_are_refused_all_at_once() -> None:
     with pytest.raises(mp.InputError, match="limits: expected devices by hardware"):
         mp.Conditions(["h"])  # type: ignore[arg-type]
     assert mp.Conditions({"h": np.int64(3)}).limits == {"h": 3}  # type: ignore[dict-item]
+
+
+def test_several_quantiles_are_more_than_a_bound_of_every_query_keeps() -> None:
+    """Within 300 ms are all of them, and hardly any within the 100 ms that half of them were to keep."""
+    slo = {"p99": "300ms", "p50": "100ms"}
+    document = {"name": "p", "slo": slo, "stages": {"a": {"model": "a"}}, "edges": []}
+    table = LatencyTable("a", "h", np.array([1]), np.array([40.0]))
+    pipeline, profiles = (
+        mp.Pipeline.from_document(document),
+        Profiles.from_parts([Hardware("h", 1.0)], [table]),
+    )
+    plan = Plan.from_choices(pipeline, profiles, {"a": ("h", 1, 4)})
+    one = Plan.from_choices(pipeline, profiles, {"a": ("h", 1, 4)}, slo_s=0.3)
+    counts = mp.Tuner(one).replicas_for(ArrivalCurve.token_bucket(30, 10))
+    bursts = mp.Trace.from_seconds(np.repeat([0.0, 4.0, 8.0], 30))
+    schedule = {"a": mp.ReplicaSchedule([], [counts["a"]])}
+    latency_s = mp.replay(one, bursts, schedule=schedule).latency_s
+    assert latency_s.max() <= 0.3
+    assert np.median(latency_s) > 0.1
+    with pytest.raises(mp.InputError, match="keep: an arrival curve bounds every query: one limit"):
+        mp.Tuner(plan)
+    with pytest.raises(mp.InputError, match="keep: an arrival curve bounds every query: one limit"):
+        mp.schedule(plan, [100.0], sample=ArrivalCurve.token_bucket(30, 10))
+    sample = mp.Trace.poisson(rate_rps=50, duration_s=20, seed=1)
+    assert mp.Tuner(plan, sample=sample).replicas_for(ArrivalCurve.token_bucket(5, 10))
 
 
 def test_poisson_fan_outs_need_mean_tokens() -> None:

@@ -269,9 +269,9 @@ def test_looking_ends_when_told() -> None:
 
 def test_bad_arguments_are_all_named() -> None:
     with pytest.raises(mp.InputError) as caught:
-        mp.watch(plan(), system="prometheus", duration_s=-1)
+        mp.watch(plan(), system="prometheus", duration_s=-1, sample="steady", params=3)  # type: ignore[arg-type]
     told = " ".join(map(str, caught.value.faults))
-    for part in ("logs", "system", "duration_s"):
+    for part in ("logs", "system", "duration_s", "sample: expected a Trace", "params: expected WatchParams"):
         assert part in told
     with pytest.raises(mp.InputError, match="cheaper"):
         WatchParams(cheaper=2)

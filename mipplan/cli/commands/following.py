@@ -42,7 +42,9 @@ def schedule(
             "interval; or arrivals, which are counted.",
         ),
     ],
-    sample: Sample = None,
+    sample: Annotated[
+        str | None, flags.option("FILE", f"{_SAMPLE} Not needed if the plan has an arrival curve.")
+    ] = None,
     bin_length: Annotated[str, flags.option("TIME", "Length of a bin.", "--bin")] = "1h",
     keep: Annotated[
         str | None,
@@ -93,12 +95,12 @@ def schedule(
         )
         bin_ns = faults.take(lambda: check_bin(bin_s.value, "--bin") if bin_s else None)
         expected = faults.take(lambda: read_bins(counts, bin_ns.value) if bin_ns and bin_ns.value else None)
-        if sample is None:
-            faults.add(Fault("--sample", "is needed: the counts say how much comes, not how it bursts"))
         traffic = faults.take(
             lambda: None if sample is None else inputs.read_trace(sample, None, None, 0, None, None)
         )
         loaded = faults.take(lambda: mp.Plan.load(plan))
+        if sample is None and loaded and loaded.value.envelope is None:
+            faults.add(Fault("--sample", "is needed: the counts say how much comes, not how it bursts"))
         faults.check()
         if expected.value is None:
             raise InputError.one("--bin", "could not be read")

@@ -203,7 +203,7 @@ def simulate(
             seed,
             told,
         )
-        if latency_ns.size < len(trace):
+        if latency_ns[-1] == _UNKNOWN:
             judged = Trace(trace.arrival_ns[: latency_ns.size], trace.name, trace.note)
             until_s = int(judged.arrival_ns[-1]) / NS_PER_S
     # A run can be sent to another process, so whatever it holds can be pickled.
@@ -285,7 +285,8 @@ def run_closed_loop(
 ) -> tuple[dict[str, ReplicaSchedule], Int64]:
     """Replay a trace while a controller looks at it and changes replicas; return these and every query's latency.
 
-    After Ctrl-C those of the queries before the last instant of control, `_UNKNOWN` for those still under way then.
+    After Ctrl-C those of the queries before the last instant of control, `_UNKNOWN` for those still under way then,
+    and for the last one: so it is seen that Ctrl-C came, even if it came after the last arrival.
 
     At an instant of control everything before it is seen, and what is decided counts from that very instant on. So
     the replay up to it is final when the controller looks at it, and the run as a whole is the replay of the
@@ -340,17 +341,20 @@ def run_closed_loop(
             else:
                 replay.advance(trace.arrival_ns[cuts[first] : cuts[done]], instants[done] - 1)
                 ahead = done - first
+            # Before latencies are taken in: if Ctrl-C comes now, those known are final at this instant, and not later.
+            closed = done
             collect()
             for metric in metrics.values():
                 metric.close(instants[done])
-            closed = done
             if told is not None and 100 * cuts[closed] // len(trace) > percent:
                 percent = 100 * cuts[closed] // len(trace)
                 told(percent)
     except KeyboardInterrupt:
         if cuts[closed] < 2:
             raise
-        return state.schedules(instants[closed]), latency_ns[: cuts[closed]]
+        seen_ns = latency_ns[: cuts[closed]]
+        seen_ns[-1] = _UNKNOWN
+        return state.schedules(instants[closed]), seen_ns
     replay.set_capacity(state.capacities(instants[closed]))
     replay.advance(trace.arrival_ns[cuts[closed] :], NEVER)
     collect()
