@@ -315,6 +315,22 @@ def test_a_browser_shows_it_without_complaint(
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: CONTRIBUTING.md says how to install it")
+def test_durations_are_sorted_by_their_length(tmp_path: Path) -> None:
+    cells = ("94.94 ms", "1.294 s", "0 ns", "945.8 us", "–")
+    table = Sheet("Waits", (">mean wait",), tuple((cell,) for cell in cells))
+    page = Page("Waits", "", (), (Section("Waits", (), (table,)),), "")
+    click = "<script>document.querySelector('th.number button').click();</script>"
+    shown = browse(page.html.replace("</body>", f"{click}</body>"), tmp_path, "light").stdout
+    assert re.findall(r'<td class="number">(.*?)</td>', shown) == [
+        "0 ns",
+        "945.8 us",
+        "94.94 ms",
+        "1.294 s",
+        "–",
+    ]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: CONTRIBUTING.md says how to install it")
 @pytest.mark.skipif(axe() is None, reason="no axe-core here: CONTRIBUTING.md says how to install it")
 @pytest.mark.parametrize(
     ("made", "scheme"), [("plan", "light"), ("plan", "dark"), ("tuning", "light"), ("fleet", "dark")]
