@@ -229,6 +229,9 @@ def test_a_tuning_has_a_page() -> None:
 def test_a_fleet_has_a_page() -> None:
     made = fleet_page()
     assert Reader(made.html).open == []
+    tiles = dict(made.tiles)
+    assert tiles["status"] == "optimal"
+    assert tiles["lower bound"] == tiles["cost"]
     assert [len(one.rows) for one in made.sections[0].sheets] == [2, 1]
     captions = [one.caption for one in made.sections[-1].sheets]
     assert captions == ["Traffic", "Latencies: where they come from", "Prices: where they come from"]
