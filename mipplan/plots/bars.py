@@ -220,6 +220,7 @@ def _draw_devices(
     axes.set_yticks(range(len(devices)), list(devices))
     axes.set_ylim(len(devices) - 0.4, -0.6)
     axes.set_xlim(0.0, 1.8 * max(largest, 1))  # room for the words beside the longest bar
+    axes.xaxis.get_major_locator().set_params(integer=True)  # there are no half devices
     axes.set_xlabel("devices (black line: limit)")
 
 

@@ -258,7 +258,8 @@ def _mark_break(axes: Axes, axis: AxisFragility, is_line: bool) -> None:
     place = float(first.value) if is_line else numbers[first.value]
     axes.axvline(place, color=RED, linestyle=":", linewidth=1.2)
     if is_line:
+        # On the side with more room: plans that break early would have it written over the marks of the axis.
+        low, high = axes.get_xlim()
+        side = "right" if place - low > high - place else "left"
         where = axes.get_xaxis_transform()
-        axes.text(
-            place, 0.98, f"{first.label} ", transform=where, color=RED, fontsize=8, ha="right", va="top"
-        )
+        axes.text(place, 0.98, f" {first.label} ", transform=where, color=RED, fontsize=8, ha=side, va="top")

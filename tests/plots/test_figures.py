@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import Mock
 
 import matplotlib as mpl
 import numpy as np
@@ -25,11 +26,14 @@ from drawn_plans import drawn_plan, drawn_replay, drawn_trace
 from mipplan import plots
 from mipplan.calculus import ArrivalCurve, StageService
 from mipplan.core import NS_PER_S, InputError
+from mipplan.plots.bars import _draw_devices
 from mipplan.plots.curves import deviation
 from mipplan.plots.plans import slower_share
-from mipplan.plots.style import SHIPPED, looks_of
+from mipplan.plots.runs import _mark_break
+from mipplan.plots.style import SHIPPED, figure_of, hardware_looks, looks_of, new_axes
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.questions import FrontierStep
+from mipplan.reporting import DeviceUseReport
 from planning_instances import hand_made
 
 BASELINE = Path(__file__).parent / "baseline"
@@ -219,6 +223,28 @@ def test_policies_are_drawn_stage_by_stage_on_dates() -> None:
     assert [axes.get_yscale() == "log" for axes in figure.axes] == [
         "logarithmic" in title for title in titles
     ]
+
+
+def test_where_a_plan_breaks_is_written_beside_the_axis_not_over_it() -> None:
+    """Drawn are plans that break early on one axis and late on another."""
+    for value in (1.05, 1.45):
+        axes = Figure(figsize=(2.3, 1.75), layout="constrained").add_subplot()
+        points = [Mock(value=factor, label=f"CV × {factor:g}") for factor in (1.05, 1.45)]
+        broken = next(point for point in points if point.value == value)
+        axes.plot([1.0, 1.05, 1.45], [1.0, 2.0, 3.0])
+        _mark_break(axes, Mock(points=points, first_break=broken), is_line=True)
+        figure_of(axes).draw_without_rendering()
+        (text,) = axes.texts
+        said, frame = text.get_window_extent(), axes.get_window_extent()
+        assert frame.x0 <= said.x0
+        assert said.x1 <= frame.x1
+
+
+def test_devices_are_counted_in_whole_numbers() -> None:
+    axes = new_axes(2.0)
+    used = DeviceUseReport(used=9, limit=None, usd_per_hour=0.9, one_more_usd_per_hour=None)
+    _draw_devices(axes, {"h": used}, hardware_looks(["h"]))
+    assert all(tick == int(tick) for tick in axes.get_xticks())
 
 
 def test_looks_stay() -> None:
