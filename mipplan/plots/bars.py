@@ -207,6 +207,8 @@ def _draw_devices(
     axes: Axes, devices: Mapping[str, DeviceUseReport], looks: Mapping[str, tuple[str, str]]
 ) -> None:
     """Bars of devices used; a black line where the limit is, and what one more would save."""
+    from matplotlib.ticker import MaxNLocator
+
     largest = max((max(use.used, use.limit or 0) for use in devices.values()), default=1)
     for place, (name, use) in enumerate(devices.items()):
         axes.barh(place, use.used, height=0.62, color=looks[name][0], hatch=looks[name][1], edgecolor="white")
@@ -220,7 +222,7 @@ def _draw_devices(
     axes.set_yticks(range(len(devices)), list(devices))
     axes.set_ylim(len(devices) - 0.4, -0.6)
     axes.set_xlim(0.0, 1.8 * max(largest, 1))  # room for the words beside the longest bar
-    axes.xaxis.get_major_locator().set_params(integer=True)  # there are no half devices
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))  # there are no half devices
     axes.set_xlabel("devices (black line: limit)")
 
 
