@@ -21,8 +21,10 @@ from mipplan.plots.style import (
     figure_of,
     hardware_looks,
     legend_below,
+    literal,
     new_axes,
     open_frames,
+    short_name,
     unit_for,
 )
 from mipplan.result import Plan, ReplayResult
@@ -75,15 +77,14 @@ def draw_plan(plan: Plan, *, axes: Axes | None = None) -> Axes:
     for stage, place in places.items():
         _draw_stage(axes, plan, stage, place, looks[plan.choices[stage].hardware][0])
     for hardware, (colour, _) in looks.items():
-        axes.plot([], [], "s", color=colour, markersize=9, label=hardware)
+        axes.plot([], [], "s", color=colour, markersize=9, label=short_name(hardware))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False, fontsize=8.5)
     axes.set_xlim(-0.55 * box_x - margin * (1 - cross), right + 0.55 * box_x + margin * (1 - cross))
     axes.set_ylim(-0.6 * box_y - margin * cross, top + 0.6 * box_y + margin * cross)
     axes.set_axis_off()
     cost = "" if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.2f} $/h, "
-    # Two signs of the dollar would make a formula of what is between them.
-    title = f"{plan.pipeline.name}: {cost}{plan.objective.text}".replace("$", r"\$")
-    axes.set_title(title, fontsize=10)
+    title = f"{plan.pipeline.name}: {cost}{plan.objective.text}"
+    axes.set_title(literal(title), fontsize=10)
     return axes
 
 

@@ -202,6 +202,48 @@ def test_names_are_no_mathematics() -> None:
     plots.figure_of(plots.draw_plan(odd)).draw_without_rendering()
 
 
+@cache
+def oddly_named() -> tuple[mp.Plan, mp.Trace]:
+    """Two signs of the dollar are the beginning and end of a formula, which ``$a_$`` is not; and a long name."""
+    stages = {"a$b_$": {"model": "m"}, "decode-the-incoming-streams-of-all-cameras": {"model": "m"}}
+    edges = [{"from": "a$b_$", "to": "decode-the-incoming-streams-of-all-cameras"}]
+    named = {"name": "p$a_$", "slo": "900ms", "stages": stages, "edges": edges}
+    table = LatencyTable("m", "h", np.array([1]), np.array([10.0]))
+    profiles = mp.Profiles.from_parts([Hardware("h", usd_per_hour=1.0)], [table])
+    trace = replace(mp.Trace.gamma(rate_rps=20, cv=1, duration_s=3, seed=1), name="t$a_$")
+    return mp.plan(mp.Pipeline.from_document(named), profiles, trace), trace
+
+
+ODDLY_NAMED: dict[str, Callable[[], Figure]] = {
+    "curves": lambda: plots.figure_of(plots.draw_curves(*oddly_named(), "a$b_$")),
+    "waterfall": lambda: plots.figure_of(plots.draw_waterfall(*oddly_named(), mp.replay(*oddly_named()))),
+    "queues": lambda: plots.draw_queues(oddly_named()[0], mp.replay(*oddly_named())),
+    "replay": lambda: mp.replay(*oddly_named()).plot(0.9),
+    "fragility": lambda: plots.draw_fragility(mp.fragility(*oddly_named())),
+    "tuning": lambda: mp.tune(*oddly_named(), policies=["static"]).plot(),
+    "fleet": lambda: mp.plan_fleet(
+        {"f$a_$": (oddly_named()[0].pipeline, oddly_named()[1], 0.9)}, oddly_named()[0].profiles
+    ).plot(),
+}
+
+
+@pytest.mark.parametrize("name", ODDLY_NAMED)
+def test_odd_and_long_names_are_drawn_as_they_stand_and_leave_room(name: str) -> None:
+    figure = ODDLY_NAMED[name]()
+    figure.draw_without_rendering()
+    width = figure.get_figwidth() * figure.dpi
+    assert all(axes.get_window_extent().width > 0.1 * width for axes in figure.axes)
+    if name != "fragility":  # where names stand aslant below the panels
+        assert not any("streams-of-all-cameras" in text.get_text() for text in figure.findobj(Text))
+
+
+def test_titles_of_measurements_are_not_cut() -> None:
+    pipeline = mp.Pipeline.from_document(drawn_plan().pipeline.to_document() | {"name": "video-monitoring-2"})
+    stopped = replace(what_matters(), plan=replace(drawn_plan(), pipeline=pipeline), complete=False)
+    title = plots.draw_sensitivity(stopped).get_title(loc="left")
+    assert max(map(len, title.splitlines())) <= 46
+
+
 def test_a_profile_ends_where_everything_is_decided() -> None:
     axes = plots.draw_performance(solver_times(), 0.01)
     profile = plots.performance_profile(solver_times(), 0.01)
