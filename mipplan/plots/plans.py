@@ -41,6 +41,8 @@ _APART = (1.85, 0.95)
 #: Beside columns there is room for what is written at edges.
 _ALONG = (2.4, 1.15)
 _LETTERS_PER_LINE = 24
+#: The middles of edges to stages side by side are half as far apart as these: room for so many letters.
+_LETTERS_AT_EDGE = 14
 
 
 def draw_plan(plan: Plan, *, axes: Axes | None = None) -> Axes:
@@ -160,7 +162,7 @@ def _draw_edge(axes: Axes, edge: Edge, places: Mapping[str, tuple[float, float]]
     arrow |= {"shrinkA": 0.0, "shrinkB": 0.0}
     axes.annotate("", (end[0], end[1]), (start[0], start[1]), arrowprops=arrow, zorder=1)
     words = [
-        *([f"p {edge.probability:g}"] if edge.probability != 1.0 else []),
+        *([f"p {edge.probability:.3g}"] if edge.probability != 1.0 else []),
         *([f"×{edge.fanout.mean:.3g}"] if edge.fanout.mean != 1.0 else []),
         *([format_duration(edge.delay_ns)] if edge.delay_ns else []),
     ]
@@ -169,8 +171,9 @@ def _draw_edge(axes: Axes, edge: Edge, places: Mapping[str, tuple[float, float]]
         # Beside a stage that a straight edge passes there is no room.
         share = 0.5 if bend or not between else 0.22 / (len(between) + 1)
         middle = (start[0] + share * across + bend * up / 2, start[1] + share * up - bend * across / 2)
+        line = ", ".join(words)
         axes.annotate(
-            "\n".join(words) if cross else ", ".join(words),
+            "\n".join(words) if cross or len(line) > _LETTERS_AT_EDGE else line,
             middle,
             fontsize=SMALLEST,
             color="black",

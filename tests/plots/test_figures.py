@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -302,6 +302,25 @@ def test_each_stage_and_what_is_special_of_an_edge_is_written() -> None:
     words = "\n".join(texts_of(plots.draw_plan(drawn_plan())))
     for said in ("prepare", "look", "read", "merge", "1 × h, batch ≤ 4", "1.00 $/h", "p 0.4, ×2, 2 ms"):
         assert said in words
+
+
+def test_what_is_written_at_the_edges_of_a_wide_fan_does_not_overlap() -> None:
+    leaves = ("b", "c", "d", "e")
+    stages = {name: {"model": "m"} for name in ("a", *leaves, "f", "g", "h", "i")}
+    fan = [
+        {"from": "a", "to": leaf, "probability": 0.123456, "fanout": 2.6, "delay": "1234us"}
+        for leaf in leaves
+    ]
+    chain = [{"from": start, "to": end} for start, end in pairwise("efghi")]
+    named = {"name": "fan", "slo": "900ms", "stages": stages, "edges": fan + chain}
+    plan, trace = oddly_named()
+    figure = plots.figure_of(plots.draw_plan(mp.plan(mp.Pipeline.from_document(named), plan.profiles, trace)))
+    figure.draw_without_rendering()
+    boxes = [
+        text.get_window_extent() for text in figure.findobj(Text) if text.get_text().startswith("p 0.123")
+    ]
+    assert len(boxes) == len(leaves)
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_nothing_is_drawn_of_a_plan_without_choices() -> None:
