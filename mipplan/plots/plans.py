@@ -40,7 +40,7 @@ _BOX = (1.6, 0.68)
 _APART = (1.85, 0.95)
 #: Beside columns there is room for what is written at edges.
 _ALONG = (2.4, 1.15)
-_LETTERS_PER_LINE = 24
+_LETTERS_PER_LINE, _BOLD_LETTERS = 24, 21
 #: The middles of edges to stages side by side are half as far apart as these: room for so many letters.
 _LETTERS_AT_EDGE = 14
 
@@ -137,7 +137,7 @@ def _draw_stage(axes: Axes, plan: Plan, stage: str, place: tuple[float, float], 
         f"{choice.replicas * price:,.2f} $/h",
     )
     middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4, "parse_math": False}
-    axes.text(across, up + 0.23, _shortened(stage), fontsize=8.5, weight="bold", **middle)
+    axes.text(across, up + 0.23, _shortened(stage, _BOLD_LETTERS), fontsize=8.5, weight="bold", **middle)
     axes.text(across, up - 0.09, "\n".join(lines), fontsize=SMALLEST, linespacing=1.2, **middle)
 
 
@@ -185,8 +185,8 @@ def _draw_edge(axes: Axes, edge: Edge, places: Mapping[str, tuple[float, float]]
     return 0.3 if bend else 0.0
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LETTERS_PER_LINE else f"{name[: _LETTERS_PER_LINE - 1]}…"
+def _shortened(name: str, letters: int = _LETTERS_PER_LINE) -> str:
+    return name if len(name) <= letters else f"{name[: letters - 1]}…"
 
 
 def draw_latency(

@@ -205,8 +205,8 @@ def test_names_are_no_mathematics() -> None:
 @cache
 def oddly_named() -> tuple[mp.Plan, mp.Trace]:
     """Two signs of the dollar are the beginning and end of a formula, which ``$a_$`` is not; and a long name."""
-    stages = {"a$b_$": {"model": "m"}, "decode-the-incoming-streams-of-all-cameras": {"model": "m"}}
-    edges = [{"from": "a$b_$", "to": "decode-the-incoming-streams-of-all-cameras"}]
+    stages = {"a$b_$": {"model": "m"}, "decode-the-incoming-video-streams-of-all-cameras": {"model": "m"}}
+    edges = [{"from": "a$b_$", "to": "decode-the-incoming-video-streams-of-all-cameras"}]
     named = {"name": "p$a_$", "slo": "900ms", "stages": stages, "edges": edges}
     table = LatencyTable("m", "h", np.array([1]), np.array([10.0]))
     profiles = mp.Profiles.from_parts([Hardware("h", usd_per_hour=1.0)], [table])
@@ -235,6 +235,13 @@ def test_odd_and_long_names_are_drawn_as_they_stand_and_leave_room(name: str) ->
     assert all(axes.get_window_extent().width > 0.1 * width for axes in figure.axes)
     if name != "fragility":  # where names stand aslant below the panels
         assert not any("streams-of-all-cameras" in text.get_text() for text in figure.findobj(Text))
+
+
+def test_names_of_stages_stay_in_their_boxes() -> None:
+    axes = plots.draw_plan(oddly_named()[0])
+    plots.figure_of(axes).draw_without_rendering()
+    widest = max(text.get_window_extent().width for text in axes.texts if text.get_weight() == "bold")
+    assert widest < min(patch.get_window_extent().width for patch in axes.patches)
 
 
 def test_titles_of_measurements_are_not_cut() -> None:
