@@ -114,6 +114,10 @@ CASES = [
             *("--time-limit", "x", "--quantile", "7", "--seed", "-1"),
         ),
     ),
+    _flags(
+        ("--slo", "0ms", "--quantile", "7", "--seed", "-1"),
+        *("--slo: expected a positive time", "--quantile: expected", "--seed: expected"),
+    ),
     Case(
         "no objective anywhere",
         ("pipeline.yaml:1: slo: the pipeline 'small' states none", "pass --slo 300ms"),
