@@ -100,9 +100,7 @@ PlanLatency = Annotated[
 
 Slo = Annotated[
     str | None,
-    option(
-        "TIME", "Latency objective: 300ms, or of quantiles: p99=300ms,p50=100ms; the pipeline's by default."
-    ),
+    option("TIME", "Latency objective: 300ms, or of quantiles: p99=1s,p50=90ms; the pipeline's by default."),
 ]
 Quantile = Annotated[
     float | None,
@@ -221,7 +219,7 @@ Policy = Annotated[
     str,
     option(
         "NAMES",
-        "Some of newsvendor,lp,lp-lean,inferline,hpa,ray,ray-tuned,static,oracle, with commas between.",
+        "Some of newsvendor, lp, lp-lean, inferline, hpa, ray, ray-tuned, static, oracle, with commas between.",
     ),
 ]
 Worth = Annotated[
@@ -233,7 +231,9 @@ Worth = Annotated[
 ]
 Planners = Annotated[
     str | None,
-    option("NAMES", "Some of certified,refined,inferline,coarse_mean,coarse_peak,half_slo; all by default."),
+    option(
+        "NAMES", "Some of certified, refined, inferline, coarse_mean, coarse_peak, half_slo; all by default."
+    ),
 ]
 
 Dispatch = Annotated[

@@ -118,8 +118,10 @@ def moment_of(flag: str, text: str | None) -> float | str | None:
 
 def slo_of(text: str | None) -> dict[str, str] | float | None:
     """Read the objective given with ``--slo``: seconds, or quantiles with their limits as in a pipeline file."""
+    from mipplan.core import check_slo
+
     if text is None or "=" not in text:
-        return optional_seconds("--slo", text)
+        return None if text is None else check_slo(seconds_of("--slo", text)) / NS_PER_S
     limits: dict[str, str] = {}
     for part in text.split(","):
         name, _, limit = part.partition("=")

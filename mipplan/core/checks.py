@@ -145,7 +145,7 @@ def check_time_limit(time_limit_s: object) -> float:
     if time_limit_s is None:
         return math.inf
     if not is_number(time_limit_s) or not time_limit_s > 0:
-        message = f"expected seconds above 0, or None, found {shown(time_limit_s)}"
+        message = f"expected seconds above 0 (in Python also None), found {shown(time_limit_s)}"
         raise InputError.one("time_limit_s", message)
     return float(time_limit_s) if is_finite(time_limit_s) else math.inf
 

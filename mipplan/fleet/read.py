@@ -135,9 +135,7 @@ def read_fleet(
     limits = limits or {}
     for name, limit in limits.items():
         problem = None if limit is None else limit_problem(limit)
-        if name not in profiles.hardware:
-            hint = suggestion(name, profiles.hardware) or f"; there are {listed(profiles.hardware)}"
-            problem = f"the profiles have no hardware {name!r}{hint}"
+        problem = _unknown_hardware(name, profiles) or problem
         if problem is not None:
             faults.add(Fault(f"limits.{name}", problem))
     if not isinstance(pipelines, Mapping) or not 1 <= len(pipelines) <= MAX_PIPELINES:
@@ -169,6 +167,13 @@ def read_fleet(
         check_seed(settings.seed),
         check_budget(settings.budget, "budget"),
     )
+
+
+def _unknown_hardware(name: str, profiles: Profiles) -> str | None:
+    if name in profiles.hardware:
+        return None
+    hint = suggestion(name, profiles.hardware) or f"; there are {listed(profiles.hardware)}"
+    return f"the profiles have no hardware {name!r}{hint}"
 
 
 def _member(
@@ -286,6 +291,9 @@ def read_fleet_file(path: AnyPath, *, profiles: str | None = None, find: Finder 
     read = reading.faults.take(
         lambda: Profiles.default() if profiles_folder is None else Profiles.read(profiles_folder)
     )
+    for name in entry.limits if read else ():
+        if problem := _unknown_hardware(name, read.value):
+            reading.faults.add(Fault(document.place(("limits", name)), problem))
     members = {name: reading.member(name, member) for name, member in entry.pipelines.items()}
     try:
         reading.faults.check()

@@ -12,7 +12,7 @@ from mipplan.core import (
     format_duration,
     interrupts_seen,
 )
-from mipplan.fleet import FleetPlan, FleetStatus
+from mipplan.fleet import FleetPlan
 from mipplan.html.page import Page, Section, Sheet, sheet
 from mipplan.html.plans import Parts, Progress, choices_section, foot, page_of_plan, provenance_section
 from mipplan.result import Plan, choice_text
@@ -187,16 +187,10 @@ def _of_fleet(fleet: FleetPlan) -> Page:
     if shown.plans:
         sections.append(Section("Where it comes from", (), tuple(_sources(shown.plans))))
     cost, bound = shown.usd_per_hour, fleet.lower_bound_usd_per_hour
-    proof = (
-        "proven cheapest"
-        if fleet.status is FleetStatus.OPTIMAL
-        else "–"
-        if bound is None
-        else f"{bound:,.2f} $/h"
-    )
+    proof = "–" if bound is None else f"{bound:,.2f} $/h"
     tiles = (
         ("cost", "–" if cost is None else f"{cost:,.2f} $/h"),
-        ("at least", proof),
+        ("lower bound", proof),
         ("pipelines", f"{len(shown.plans):,}"),
         ("status", str(fleet.status)),
         ("limits that bind", ", ".join(fleet.binding) or "none"),

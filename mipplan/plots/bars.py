@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from mipplan.plots.style import (
@@ -17,6 +18,7 @@ from mipplan.plots.style import (
     new_axes,
     new_figure,
     open_frames,
+    short_name,
 )
 from mipplan.questions import Sensitivity
 
@@ -47,6 +49,8 @@ _LOG_FROM = 8.0
 _APART = 0.13
 #: At most this many pipelines are drawn one by one; all others together make one more bar.
 _MOST_BARS = 20
+#: Titles beside names of models have as many letters in a line.
+_LETTERS = 46
 
 
 def _open_frames(*several: Axes) -> None:
@@ -207,6 +211,8 @@ def _draw_devices(
     axes: Axes, devices: Mapping[str, DeviceUseReport], looks: Mapping[str, tuple[str, str]]
 ) -> None:
     """Bars of devices used; a black line where the limit is, and what one more would save."""
+    from matplotlib.ticker import MaxNLocator
+
     largest = max((max(use.used, use.limit or 0) for use in devices.values()), default=1)
     for place, (name, use) in enumerate(devices.items()):
         axes.barh(place, use.used, height=0.62, color=looks[name][0], hatch=looks[name][1], edgecolor="white")
@@ -217,9 +223,12 @@ def _draw_devices(
         if use.one_more_usd_per_hour:
             words += f", one more saves {use.one_more_usd_per_hour:.3g} $/h"
         axes.text(max(use.used, use.limit or 0), place, f"  {words}", va="center", fontsize=8)
-    axes.set_yticks(range(len(devices)), list(devices))
+    axes.set_yticks(range(len(devices)), [short_name(name) for name in devices])
     axes.set_ylim(len(devices) - 0.4, -0.6)
     axes.set_xlim(0.0, 1.8 * max(largest, 1))  # room for the words beside the longest bar
+    axes.xaxis.set_major_locator(
+        MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10])
+    )  # there are no half devices
     axes.set_xlabel("devices (black line: limit)")
 
 
@@ -242,8 +251,8 @@ def _draw_pipelines(
             start += cost
         axes.text(start, place, f"  {start:.2f}", va="center", fontsize=8)
     for name, (colour, hatch) in looks.items():
-        axes.barh(0, 0, color=colour, hatch=hatch, edgecolor="white", label=name)
-    axes.set_yticks(range(len(costs)), [name for name, _ in costs], fontsize=8.5)
+        axes.barh(0, 0, color=colour, hatch=hatch, edgecolor="white", label=short_name(name))
+    axes.set_yticks(range(len(costs)), [short_name(name) for name, _ in costs], fontsize=8.5)
     axes.set_ylim(max(len(costs), 1) - 0.4, -0.6)
     axes.margins(x=0.12)
     axes.set_xlabel("cost of a pipeline ($/h)")
@@ -282,12 +291,13 @@ def draw_sensitivity(sensitivity: Sensitivity, *, axes: Axes | None = None) -> A
     axes.barh(0, 0, color="white", edgecolor=ORANGE, hatch="////", label=f"{share} slower")
     axes.barh(0, 0, color=BLUE, label=f"{share} faster")
     axes.axvline(0.0, color="black", linewidth=0.8)
-    names = [f"{one.model} on {one.hardware}\nbatch {one.batch}" for one in shown]
+    names = [f"{short_name(one.model)} on {short_name(one.hardware)}\nbatch {one.batch}" for one in shown]
     axes.set_yticks(range(len(shown)), names, fontsize=SMALLEST)
     axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
     axes.set_xlabel("change of the least cost ($/h)")
     left = f"{sensitivity.found_text} measurements matter"
-    axes.set_title(f"{sensitivity.plan.pipeline.name}: {left}", fontsize=9, loc="left", parse_math=False)
+    title = fill(f"{sensitivity.plan.pipeline.name}: {left}", _LETTERS)
+    axes.set_title(title, fontsize=9, loc="left", parse_math=False)
     legend_below(axes, ncols=2)
     _open_frames(axes)
     return axes

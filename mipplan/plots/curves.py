@@ -9,7 +9,7 @@ import numpy as np
 from mipplan.calculus import ArrivalCurve, StageService, WindowCounts, empirical_envelope
 from mipplan.certificate import plan_services
 from mipplan.core import NS_PER_S, InputError, check_one_of
-from mipplan.plots.style import BLUE, GREY, ORANGE, RED, new_axes, open_frames, unit_for
+from mipplan.plots.style import BLUE, GREY, ORANGE, RED, new_axes, open_frames, short_name, unit_for
 from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
@@ -98,7 +98,7 @@ def draw_curves(plan: Plan, trace: Trace, stage: str, *, axes: Axes | None = Non
     axes.set_xlim(0.0, longest_s * scale)
     axes.set_ylim(0.0, 1.15 * max(float(concave[-1]), at_tokens))
     axes.set_xlabel(f"window ({unit})")
-    axes.set_ylabel(f"tokens at {stage}")
+    axes.set_ylabel(f"tokens at {short_name(stage)}")
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     axes.grid(visible=True, color=GREY, alpha=0.15)
     open_frames([axes])

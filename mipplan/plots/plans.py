@@ -21,8 +21,10 @@ from mipplan.plots.style import (
     figure_of,
     hardware_looks,
     legend_below,
+    literal,
     new_axes,
     open_frames,
+    short_name,
     unit_for,
 )
 from mipplan.result import Plan, ReplayResult
@@ -38,7 +40,9 @@ _BOX = (1.6, 0.68)
 _APART = (1.85, 0.95)
 #: Beside columns there is room for what is written at edges.
 _ALONG = (2.4, 1.15)
-_LETTERS_PER_LINE = 24
+_LETTERS_PER_LINE, _BOLD_LETTERS = 24, 21
+#: The middles of edges to stages side by side are half as far apart as these: room for so many letters.
+_LETTERS_AT_EDGE = 14
 
 
 def draw_plan(plan: Plan, *, axes: Axes | None = None) -> Axes:
@@ -75,15 +79,14 @@ def draw_plan(plan: Plan, *, axes: Axes | None = None) -> Axes:
     for stage, place in places.items():
         _draw_stage(axes, plan, stage, place, looks[plan.choices[stage].hardware][0])
     for hardware, (colour, _) in looks.items():
-        axes.plot([], [], "s", color=colour, markersize=9, label=hardware)
+        axes.plot([], [], "s", color=colour, markersize=9, label=short_name(hardware))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False, fontsize=8.5)
     axes.set_xlim(-0.55 * box_x - margin * (1 - cross), right + 0.55 * box_x + margin * (1 - cross))
     axes.set_ylim(-0.6 * box_y - margin * cross, top + 0.6 * box_y + margin * cross)
     axes.set_axis_off()
     cost = "" if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.2f} $/h, "
-    # Two signs of the dollar would make a formula of what is between them.
-    title = f"{plan.pipeline.name}: {cost}{plan.objective.text}".replace("$", r"\$")
-    axes.set_title(title, fontsize=10)
+    title = f"{plan.pipeline.name}: {cost}{plan.objective.text}"
+    axes.set_title(literal(title), fontsize=10)
     return axes
 
 
@@ -134,7 +137,7 @@ def _draw_stage(axes: Axes, plan: Plan, stage: str, place: tuple[float, float], 
         f"{choice.replicas * price:,.2f} $/h",
     )
     middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4, "parse_math": False}
-    axes.text(across, up + 0.23, _shortened(stage), fontsize=8.5, weight="bold", **middle)
+    axes.text(across, up + 0.23, _shortened(stage, _BOLD_LETTERS), fontsize=8.5, weight="bold", **middle)
     axes.text(across, up - 0.09, "\n".join(lines), fontsize=SMALLEST, linespacing=1.2, **middle)
 
 
@@ -159,7 +162,7 @@ def _draw_edge(axes: Axes, edge: Edge, places: Mapping[str, tuple[float, float]]
     arrow |= {"shrinkA": 0.0, "shrinkB": 0.0}
     axes.annotate("", (end[0], end[1]), (start[0], start[1]), arrowprops=arrow, zorder=1)
     words = [
-        *([f"p {edge.probability:g}"] if edge.probability != 1.0 else []),
+        *([f"p {edge.probability:.3g}"] if edge.probability != 1.0 else []),
         *([f"×{edge.fanout.mean:.3g}"] if edge.fanout.mean != 1.0 else []),
         *([format_duration(edge.delay_ns)] if edge.delay_ns else []),
     ]
@@ -168,8 +171,9 @@ def _draw_edge(axes: Axes, edge: Edge, places: Mapping[str, tuple[float, float]]
         # Beside a stage that a straight edge passes there is no room.
         share = 0.5 if bend or not between else 0.22 / (len(between) + 1)
         middle = (start[0] + share * across + bend * up / 2, start[1] + share * up - bend * across / 2)
+        line = ", ".join(words)
         axes.annotate(
-            "\n".join(words) if cross else ", ".join(words),
+            "\n".join(words) if cross or len(line) > _LETTERS_AT_EDGE else line,
             middle,
             fontsize=SMALLEST,
             color="black",
@@ -181,8 +185,8 @@ def _draw_edge(axes: Axes, edge: Edge, places: Mapping[str, tuple[float, float]]
     return 0.3 if bend else 0.0
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LETTERS_PER_LINE else f"{name[: _LETTERS_PER_LINE - 1]}…"
+def _shortened(name: str, letters: int = _LETTERS_PER_LINE) -> str:
+    return name if len(name) <= letters else f"{name[: letters - 1]}…"
 
 
 def draw_latency(

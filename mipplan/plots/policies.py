@@ -12,12 +12,14 @@ from mipplan.plots.style import (
     GREY,
     RED,
     edges_of,
+    literal,
     looks_of,
     mark_decades,
     mark_time,
     new_figure,
     on_clock,
     open_frames,
+    short_name,
     unit_for,
 )
 from mipplan.tuner import POLICIES, Tuning, TuningRun
@@ -65,7 +67,10 @@ def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
         missed.stairs(100.0 * run.missed_over_time, windows, **look)
     latency.axhline(tuning.plan.slo_s * scale, color=RED, linestyle="--", linewidth=1.0)
     window_s = tuning.runs[0].windows.window_s
-    captions = ["queries/s (dotted: the rate of the sample)", *(f"replicas of {stage}" for stage in stages)]
+    captions = [
+        "queries/s (dotted: the rate of the sample)",
+        *(f"replicas of {short_name(stage)}" for stage in stages),
+    ]
     captions += ["replicas commanded, $/h", f"P99 of {window_s:g} s, {unit} (dashed: objective)"]
     for axes, caption in zip(grid, [*captions, f"missed, % of {window_s:g} s"], strict=True):
         logarithmic = axes not in (rate, missed) and _spread(axes)
@@ -85,7 +90,7 @@ def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
     missed.set_xlim(*on_clock(np.array([first_s, last_s]), tuning.trace.zero_ns))
     mark_time(missed, tuning.trace.zero_ns)
     open_frames(grid)
-    figure.suptitle(title, fontsize=9.5) if title else None
+    figure.suptitle(literal(title), fontsize=9.5) if title else None
     figure.legend(
         *cost.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=7.5
     )

@@ -19,9 +19,11 @@ from mipplan.plots.style import (
     SMALLEST,
     colours_of,
     legend_below,
+    literal,
     new_axes,
     new_figure,
     open_frames,
+    short_name,
     unit_for,
 )
 from mipplan.result import Plan, ReplayResult, StageReplay
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 #: A panel over time has this many steps.
 _STEPS = 100
+#: The legend of a waterfall has one row beside names of as many letters at most.
+_LETTERS_BESIDE_LEGEND = 12
 
 
 @dataclass(frozen=True)
@@ -140,11 +144,12 @@ def draw_stays(stays: Sequence[StageStay], slo_ns: int, query: int, *, axes: Axe
     ):
         axes.barh(0, 0, color=colour, edgecolor=BLUE if hatch else colour, hatch=hatch, label=label)
     axes.plot([], [], color=RED, linestyle=(0, (6, 2)), label=f"objective: {slo_ns * scale:g} {unit}")
-    axes.set_yticks(range(len(stays)), [stay.stage for stay in stays], fontsize=8.5)
+    axes.set_yticks(range(len(stays)), [short_name(stay.stage) for stay in stays], fontsize=8.5)
     axes.set_ylim(len(stays) - 0.4, -0.6)
     axes.set_xlabel(f"since ingress ({unit})")
     axes.set_title(f"query {query:,}: {format_duration(latency_ns)}", fontsize=9.5, loc="left")
-    legend_below(axes, ncols=4)
+    # Beside longer names all four would be cut at the edge of the figure.
+    legend_below(axes, ncols=4 if max(len(stay.stage) for stay in stays) <= _LETTERS_BESIDE_LEGEND else 2)
     open_frames([axes])
     return axes
 
@@ -211,7 +216,7 @@ def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
             axes.stairs(means, edges_s, baseline=None, color=colours[stage], linewidth=0.8)
             axes.set_ylim(bottom=0.0)
             axes.tick_params(labelsize=SMALLEST)
-        row[0].set_ylabel(stage, rotation=0, ha="right", va="center", fontsize=8)
+        row[0].set_ylabel(short_name(stage), rotation=0, ha="right", va="center", fontsize=8)
         row[1].set_ylim(0.0, 105.0)
         row[1].axhline(100.0, color=GREY, linewidth=0.8, linestyle=":")
     for axes, title in zip(
@@ -220,7 +225,7 @@ def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
         axes.set_title(title, fontsize=8, loc="left")
     step = format_duration(int(edges_ns[1] - edges_ns[0]))
     figure.supxlabel(f"since the first query (s); means over {step}", fontsize=8)
-    figure.suptitle(f"{plan.pipeline.name}: {result.queries:,} queries", fontsize=9.5)
+    figure.suptitle(literal(f"{plan.pipeline.name}: {result.queries:,} queries"), fontsize=9.5)
     open_frames(panels.ravel())
     return figure
 

@@ -17,6 +17,7 @@ from mipplan.plots.style import (
     RED,
     SMALLEST,
     edges_of,
+    literal,
     mark_time,
     new_figure,
     on_clock,
@@ -75,7 +76,8 @@ def draw_replay(
     _draw_distribution(distribution, result, slo_s, quantile, unit, scale)
     if title:
         figure.suptitle(
-            f"{title}: {result.queries:,} queries, {result.discipline.replace('_', ' ')}", fontsize=9.5
+            literal(f"{title}: {result.queries:,} queries, {result.discipline.replace('_', ' ')}"),
+            fontsize=9.5,
         )
     open_frames((over_time, traffic, distribution))
     return figure
@@ -199,7 +201,9 @@ def draw_fragility(fragility: Fragility) -> Figure:
     open_frames(panels)
     plan, quantile = fragility.plan, f"P{100 * fragility.quantile:g}"
     figure.suptitle(
-        f"{plan.pipeline.name} on {fragility.trace.name}, {quantile}\nbreaks first: {fragility.breaks_first}",
+        literal(
+            f"{plan.pipeline.name} on {fragility.trace.name}, {quantile}\nbreaks first: {fragility.breaks_first}"
+        ),
         fontsize=9,
     )
     return figure
@@ -237,13 +241,13 @@ def _draw_axis(axes: Axes, fragility: Fragility, axis: AxisFragility) -> None:
     else:
         axes.set_ylim(0.0, 1.25 * largest)
     axes.set_ylabel(f"P{100 * fragility.quantile:g} ({unit})", fontsize=8)
-    axes.set_title(f"{axis.title}\n{fill(axis.verdict, _LETTERS)}", fontsize=8, loc="left")
+    axes.set_title(literal(f"{axis.title}\n{fill(axis.verdict, _LETTERS)}"), fontsize=8, loc="left")
     axes.tick_params(labelsize=8)
     if is_line:
         axes.set_xlabel("factor", fontsize=8)
     else:
         turned = 40 if len(points) <= _LABELS_SIDE_BY_SIDE else 90
-        labels = [point.label for point in points]
+        labels = [literal(point.label) for point in points]
         axes.set_xticks(
             places, labels, rotation=turned, ha="right", rotation_mode="anchor", fontsize=SMALLEST
         )
@@ -258,7 +262,8 @@ def _mark_break(axes: Axes, axis: AxisFragility, is_line: bool) -> None:
     place = float(first.value) if is_line else numbers[first.value]
     axes.axvline(place, color=RED, linestyle=":", linewidth=1.2)
     if is_line:
+        # On the side with more room: plans that break early would have it written over the marks of the axis.
+        low, high = axes.get_xlim()
+        side = "right" if place - low > high - place else "left"
         where = axes.get_xaxis_transform()
-        axes.text(
-            place, 0.98, f"{first.label} ", transform=where, color=RED, fontsize=8, ha="right", va="top"
-        )
+        axes.text(place, 0.98, f" {first.label} ", transform=where, color=RED, fontsize=8, ha=side, va="top")

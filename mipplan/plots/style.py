@@ -33,6 +33,8 @@ SHIPPED = ("cpu", "t4", "v100", "a100", "a100_80gb", "epyc_core", "rtx4090", "in
 #: Figures are so wide, inches, for a column of a paper: in one of 80 mm the smallest text has 5 points.
 WIDTH = 4.7
 SMALLEST = 7.5
+#: Names on axes have as many letters at most.
+_LETTERS = 18
 #: From this ratio on, a linear axis would flatten usual values to a line.
 LOG_FROM = 30.0
 
@@ -105,6 +107,18 @@ def hardware_looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
 def _look(place: int, marks: Sequence[Any]) -> tuple[str, Any]:
     """Colours and marks in turn; each time the colours begin anew, three marks on, so that pairs are new as well."""
     return COLOURS[place % len(COLOURS)], marks[(place + 3 * (place // len(COLOURS))) % len(marks)]
+
+
+def literal(text: str) -> str:
+    """Return a text with names in it such that it is drawn as it stands: two signs of the dollar make a formula."""
+    return text.replace("$", r"\$")
+
+
+def short_name(name: str) -> str:
+    """Return a name as axes show it: a longer one would leave the panels no room. Both ends stay, to tell it by."""
+    if len(name) > _LETTERS:
+        name = f"{name[: _LETTERS // 2]}…{name[1 - _LETTERS // 2 :]}"
+    return literal(name)
 
 
 def legend_below(axes: Axes, **given: Any) -> None:

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from mipplan.core import Bool, Float64, SolverError
+from mipplan.documents import write_atomically
 from mipplan.solvers.backend import (
     Answer,
     PackageBackend,
@@ -214,8 +216,8 @@ def write_model(model: LinearModel, path: str | Path) -> None:
     ------
     ValueError
         If the ending is another, or a number has more digits than the file would keep.
-    SolverError
-        If the file cannot be written.
+    InputError
+        If the file cannot be written: the message says why.
     SolverUnavailableError
         If highspy is not installed.
     """
@@ -236,4 +238,8 @@ def write_model(model: LinearModel, path: str | Path) -> None:
         writer.passColName(j, name)
     for i, name in enumerate(model.row_names):
         writer.passRowName(i, name)
-    require(writer.writeModel(str(path)), f"to write {path}")
+    # HiGHS writes to names only, and says no more than that it failed: a draft becomes the file as any other does.
+    with TemporaryDirectory() as folder:
+        draft = Path(folder) / f"model{path.suffix}"
+        require(writer.writeModel(str(draft)), f"to write {path}")
+        write_atomically(path, lambda stream: stream.write(draft.read_bytes()))

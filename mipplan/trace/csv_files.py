@@ -229,7 +229,9 @@ class CsvTable(TableFile):
         uneven = [(line, len(cells)) for line, _, cells in _records(self.text) if len(cells) != width]
         if uneven:
             lines = [self.lines_before + line for line, _ in uneven[:ROWS_NAMED]]
-            found, where = _values(uneven[0][1]), row_names("line", lines, len(uneven))
+            fewest, most = min(count for _, count in uneven), max(count for _, count in uneven)
+            found = _values(most) if fewest == most else f"{fewest} to {_values(most)}"
+            where = row_names("line", lines, len(uneven))
         message = f"expected {_values(width)} as in the header, found {found} in {where}"
         return InputError.one(self.origin, message)
 

@@ -76,6 +76,7 @@ CASES = [
     _flags(("--guarantee", "envelope", "--envelope", "5"), "--envelope"),
     _flags(("--guarantee", "envelope", "--envelope", "nan:1"), "--envelope"),
     _flags(("--guarantee", "envelope", "--envelope", "5:-1"), "--envelope"),
+    _flags(("--per", "10s", "--share", "2"), "--share: expected a number above 0, at most 1, found 2.0"),
     _flags(("--colour",), "No such option", "--colour", usage=True),
     _usage(("plan",), "PIPELINE"),
     _usage(("plan", "pipeline.yaml"), "--trace"),
@@ -112,6 +113,10 @@ CASES = [
             *("plan", "bad.yaml", "--trace", "nothing.csv", "--profiles", "profiles", "--slo", "3"),
             *("--time-limit", "x", "--quantile", "7", "--seed", "-1"),
         ),
+    ),
+    _flags(
+        ("--slo", "0ms", "--quantile", "7", "--seed", "-1"),
+        *("--slo: expected a positive time", "--quantile: expected", "--seed: expected"),
     ),
     Case(
         "no objective anywhere",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 import mipplan as mp
@@ -593,6 +594,21 @@ def test_version_and_help(run: Run) -> None:
     for command in ("plan", "replay", "verify", "profiles", "solvers"):
         assert command in run("--help").stdout
         assert "Usage" in run(command, "--help").stdout
+
+
+@pytest.mark.parametrize("command", sorted(get_command(app).commands))  # type: ignore[attr-defined]
+def test_help_is_whole_on_a_terminal_of_80_columns(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """What has no place to break is cut where it is wider than its column."""
+
+    def cut(columns: int) -> set[str]:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        shown = run(command, "--help")
+        assert shown.exit_code == 0
+        return set(re.findall(r"\S*…", shown.stdout))
+
+    assert cut(80) <= cut(400)
 
 
 SEVERAL = (

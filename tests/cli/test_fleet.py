@@ -178,8 +178,14 @@ def test_every_fault_of_what_the_file_names_is_told_with_where_it_is_named(run: 
     )
     result = run("--gap", "2", "--method", "x", file="bad.yaml")
     assert result.exit_code == 2
-    for said in ("limits.t5: the profiles have no hardware", "--gap: expected", "--method: expected one of"):
+    for said in (
+        "bad.yaml:1: limits.t5: the profiles have no hardware",
+        "--gap: expected",
+        "--method: expected one of",
+    ):
         assert said in result.stderr
+    result = run("--limit", "t5=3")
+    assert "--limit t5: the profiles have no hardware 't5'" in result.stderr
     flags = ("--gap", "2", "--method", "joint", "--checkpoint", "state.json", "--budget", "0")
     result = run(*flags, file="none.yaml")
     assert "the input has 4 faults" in result.stderr

@@ -23,6 +23,15 @@ def single(**changes: object) -> TimeCostProblem:
     return TimeCostProblem(**{**parts, **changes})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("selection", [(-1,), (3,), (0, 0)])
+@pytest.mark.parametrize("name", FORMULATIONS)
+def test_modes_that_there_are_not_are_refused(name: str, selection: tuple[int, ...]) -> None:
+    """Minus one would be the last mode to NumPy: a start of another plan than the one that was meant."""
+    problem, formulation = single(), FORMULATIONS[name]
+    with pytest.raises(ValueError, match="modes"):
+        formulation.encode(problem, formulation.build(problem), selection)
+
+
 def keeps_all_rows(model: LinearModel, values: np.ndarray) -> bool:
     activity = model.matrix @ values.astype(np.int64)
     return bool(np.all(activity >= model.row_lower) and np.all(activity <= model.row_upper))

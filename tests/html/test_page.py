@@ -229,6 +229,9 @@ def test_a_tuning_has_a_page() -> None:
 def test_a_fleet_has_a_page() -> None:
     made = fleet_page()
     assert Reader(made.html).open == []
+    tiles = dict(made.tiles)
+    assert tiles["status"] == "optimal"
+    assert tiles["lower bound"] == tiles["cost"]
     assert [len(one.rows) for one in made.sections[0].sheets] == [2, 1]
     captions = [one.caption for one in made.sections[-1].sheets]
     assert captions == ["Traffic", "Latencies: where they come from", "Prices: where they come from"]
@@ -312,6 +315,22 @@ def test_a_browser_shows_it_without_complaint(
     assert float(said[3]) >= 4.5
     assert said[4] == "true"
     assert "CONSOLE" not in done.stderr
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: CONTRIBUTING.md says how to install it")
+def test_durations_are_sorted_by_their_length(tmp_path: Path) -> None:
+    cells = ("94.94 ms", "1.294 s", "0 ns", "945.8 us", "–")
+    table = Sheet("Waits", (">mean wait",), tuple((cell,) for cell in cells))
+    page = Page("Waits", "", (), (Section("Waits", (), (table,)),), "")
+    click = "<script>document.querySelector('th.number button').click();</script>"
+    shown = browse(page.html.replace("</body>", f"{click}</body>"), tmp_path, "light").stdout
+    assert re.findall(r'<td class="number">(.*?)</td>', shown) == [
+        "0 ns",
+        "945.8 us",
+        "94.94 ms",
+        "1.294 s",
+        "–",
+    ]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: CONTRIBUTING.md says how to install it")

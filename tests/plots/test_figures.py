@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
+from unittest.mock import Mock
 
 import matplotlib as mpl
 import numpy as np
@@ -25,11 +26,14 @@ from drawn_plans import drawn_plan, drawn_replay, drawn_trace
 from mipplan import plots
 from mipplan.calculus import ArrivalCurve, StageService
 from mipplan.core import NS_PER_S, InputError
+from mipplan.plots.bars import _draw_devices
 from mipplan.plots.curves import deviation
 from mipplan.plots.plans import slower_share
-from mipplan.plots.style import SHIPPED, looks_of
+from mipplan.plots.runs import _mark_break
+from mipplan.plots.style import SHIPPED, figure_of, hardware_looks, looks_of, new_axes
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.questions import FrontierStep
+from mipplan.reporting import DeviceUseReport
 from planning_instances import hand_made
 
 BASELINE = Path(__file__).parent / "baseline"
@@ -198,6 +202,55 @@ def test_names_are_no_mathematics() -> None:
     plots.figure_of(plots.draw_plan(odd)).draw_without_rendering()
 
 
+@cache
+def oddly_named() -> tuple[mp.Plan, mp.Trace]:
+    """Two signs of the dollar are the beginning and end of a formula, which ``$a_$`` is not; and a long name."""
+    stages = {"a$b_$": {"model": "m"}, "decode-the-incoming-video-streams-of-all-cameras": {"model": "m"}}
+    edges = [{"from": "a$b_$", "to": "decode-the-incoming-video-streams-of-all-cameras"}]
+    named = {"name": "p$a_$", "slo": "900ms", "stages": stages, "edges": edges}
+    table = LatencyTable("m", "h", np.array([1]), np.array([10.0]))
+    profiles = mp.Profiles.from_parts([Hardware("h", usd_per_hour=1.0)], [table])
+    trace = replace(mp.Trace.gamma(rate_rps=20, cv=1, duration_s=3, seed=1), name="t$a_$")
+    return mp.plan(mp.Pipeline.from_document(named), profiles, trace), trace
+
+
+ODDLY_NAMED: dict[str, Callable[[], Figure]] = {
+    "curves": lambda: plots.figure_of(plots.draw_curves(*oddly_named(), "a$b_$")),
+    "waterfall": lambda: plots.figure_of(plots.draw_waterfall(*oddly_named(), mp.replay(*oddly_named()))),
+    "queues": lambda: plots.draw_queues(oddly_named()[0], mp.replay(*oddly_named())),
+    "replay": lambda: mp.replay(*oddly_named()).plot(0.9),
+    "fragility": lambda: plots.draw_fragility(mp.fragility(*oddly_named())),
+    "tuning": lambda: mp.tune(*oddly_named(), policies=["static"]).plot(),
+    "fleet": lambda: mp.plan_fleet(
+        {"f$a_$": (oddly_named()[0].pipeline, oddly_named()[1], 0.9)}, oddly_named()[0].profiles
+    ).plot(),
+}
+
+
+@pytest.mark.parametrize("name", ODDLY_NAMED)
+def test_odd_and_long_names_are_drawn_as_they_stand_and_leave_room(name: str) -> None:
+    figure = ODDLY_NAMED[name]()
+    figure.draw_without_rendering()
+    width = figure.get_figwidth() * figure.dpi
+    assert all(axes.get_window_extent().width > 0.1 * width for axes in figure.axes)
+    if name != "fragility":  # where names stand aslant below the panels
+        assert not any("streams-of-all-cameras" in text.get_text() for text in figure.findobj(Text))
+
+
+def test_names_of_stages_stay_in_their_boxes() -> None:
+    axes = plots.draw_plan(oddly_named()[0])
+    plots.figure_of(axes).draw_without_rendering()
+    widest = max(text.get_window_extent().width for text in axes.texts if text.get_weight() == "bold")
+    assert widest < min(patch.get_window_extent().width for patch in axes.patches)
+
+
+def test_titles_of_measurements_are_not_cut() -> None:
+    pipeline = mp.Pipeline.from_document(drawn_plan().pipeline.to_document() | {"name": "video-monitoring-2"})
+    stopped = replace(what_matters(), plan=replace(drawn_plan(), pipeline=pipeline), complete=False)
+    title = plots.draw_sensitivity(stopped).get_title(loc="left")
+    assert max(map(len, title.splitlines())) <= 46
+
+
 def test_a_profile_ends_where_everything_is_decided() -> None:
     axes = plots.draw_performance(solver_times(), 0.01)
     profile = plots.performance_profile(solver_times(), 0.01)
@@ -221,6 +274,28 @@ def test_policies_are_drawn_stage_by_stage_on_dates() -> None:
     ]
 
 
+def test_where_a_plan_breaks_is_written_beside_the_axis_not_over_it() -> None:
+    """Drawn are plans that break early on one axis and late on another."""
+    for value in (1.05, 1.45):
+        axes = Figure(figsize=(2.3, 1.75), layout="constrained").add_subplot()
+        points = [Mock(value=factor, label=f"CV × {factor:g}") for factor in (1.05, 1.45)]
+        broken = next(point for point in points if point.value == value)
+        axes.plot([1.0, 1.05, 1.45], [1.0, 2.0, 3.0])
+        _mark_break(axes, Mock(points=points, first_break=broken), is_line=True)
+        figure_of(axes).draw_without_rendering()
+        (text,) = axes.texts
+        said, frame = text.get_window_extent(), axes.get_window_extent()
+        assert frame.x0 <= said.x0
+        assert said.x1 <= frame.x1
+
+
+def test_devices_are_counted_in_whole_numbers() -> None:
+    axes = new_axes(2.0)
+    used = DeviceUseReport(used=9, limit=None, usd_per_hour=0.9, one_more_usd_per_hour=None)
+    _draw_devices(axes, {"h": used}, hardware_looks(["h"]))
+    assert all(tick == int(tick) for tick in axes.get_xticks())
+
+
 def test_looks_stay() -> None:
     assert plots.hardware_looks(["t4", "v100"])["t4"] == plots.hardware_looks(["a100", "mine", "t4"])["t4"]
     assert set(mp.Profiles.default().hardware) <= set(SHIPPED)
@@ -234,6 +309,25 @@ def test_each_stage_and_what_is_special_of_an_edge_is_written() -> None:
     words = "\n".join(texts_of(plots.draw_plan(drawn_plan())))
     for said in ("prepare", "look", "read", "merge", "1 × h, batch ≤ 4", "1.00 $/h", "p 0.4, ×2, 2 ms"):
         assert said in words
+
+
+def test_what_is_written_at_the_edges_of_a_wide_fan_does_not_overlap() -> None:
+    leaves = ("b", "c", "d", "e")
+    stages = {name: {"model": "m"} for name in ("a", *leaves, "f", "g", "h", "i")}
+    fan = [
+        {"from": "a", "to": leaf, "probability": 0.123456, "fanout": 2.6, "delay": "1234us"}
+        for leaf in leaves
+    ]
+    chain = [{"from": start, "to": end} for start, end in pairwise("efghi")]
+    named = {"name": "fan", "slo": "900ms", "stages": stages, "edges": fan + chain}
+    plan, trace = oddly_named()
+    figure = plots.figure_of(plots.draw_plan(mp.plan(mp.Pipeline.from_document(named), plan.profiles, trace)))
+    figure.draw_without_rendering()
+    boxes = [
+        text.get_window_extent() for text in figure.findobj(Text) if text.get_text().startswith("p 0.123")
+    ]
+    assert len(boxes) == len(leaves)
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_nothing_is_drawn_of_a_plan_without_choices() -> None:

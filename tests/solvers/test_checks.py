@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mipplan.core import Float64, SolverError
+from mipplan.core import Float64, InputError, SolverError
 from mipplan.solvers import Answer, Termination, solve, write_model
 from mipplan.solvers.backend import Settings
 from mipplan.solvers.exact import Conflict, check_solution, cut_off, find_broken_row, solve_exactly
@@ -178,6 +178,15 @@ def test_files_read_back_as_the_same_model(ending: str, tmp_path: Path) -> None:
     assert sorted(lp.a_matrix_.value_) == sorted(model.matrix.data.tolist())
     assert list(lp.row_upper_) == model.row_upper.tolist()
     assert list(lp.col_names_) == list(model.column_names)
+
+
+def test_files_that_cannot_be_written_say_why(tmp_path: Path) -> None:
+    model = binary_model([1], [[1]], [0], [1])
+    with pytest.raises(InputError, match="there is no folder 'nowhere' to write to"):
+        write_model(model, "nowhere/model.lp")
+    (tmp_path / "folder.lp").mkdir()
+    with pytest.raises(InputError, match="folder"):
+        write_model(model, tmp_path / "folder.lp")
 
 
 def test_files_refuse_what_they_would_round(tmp_path: Path) -> None:

@@ -71,9 +71,11 @@ def encode(problem: TimeCostProblem, model: LinearModel, selection: Sequence[int
 
     The binaries of the chosen modes are 1, all other columns 0; formulations with further columns set those, too.
     The values satisfy all rows if the problem allows the selection. Shape (model.num_columns,).
+
+    Raises `ValueError` if the selection does not name one existing mode per activity.
     """
     values = np.zeros(model.num_columns)
-    for columns, mode in zip(mode_columns(problem), selection, strict=True):
+    for columns, mode in zip(mode_columns(problem), problem.modes_of(selection), strict=True):
         values[columns[mode]] = 1.0
     return values
 

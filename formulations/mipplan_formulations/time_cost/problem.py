@@ -288,11 +288,8 @@ class TimeCostProblem:
         none = np.zeros(len(self.resources), dtype=np.int64)
         return sum((a.usage[o] for a, o in zip(self.activities, selection, strict=True)), start=none)
 
-    def evaluate(self, selection: Sequence[int]) -> Evaluation:
-        """Judge a mode index per activity by plain integer arithmetic, independently of any formulation or solver.
-
-        Raises `ValueError` if the selection does not name one existing mode per activity.
-        """
+    def modes_of(self, selection: Sequence[int]) -> tuple[int, ...]:
+        """Return a selection as plain integers; `ValueError` unless it names one existing mode per activity."""
         chosen = tuple(int(mode) for mode in selection)
         if len(chosen) != len(self.activities):
             raise ValueError(f"the selection has {len(chosen)} modes for {len(self.activities)} activities")
@@ -300,6 +297,14 @@ class TimeCostProblem:
             modes = activity.num_modes
             if not 0 <= mode < modes:
                 raise ValueError(f"activity {activity.name!r} has modes 0 to {modes - 1}, not {mode}")
+        return chosen
+
+    def evaluate(self, selection: Sequence[int]) -> Evaluation:
+        """Judge a mode index per activity by plain integer arithmetic, independently of any formulation or solver.
+
+        Raises `ValueError` if the selection does not name one existing mode per activity.
+        """
+        chosen = self.modes_of(selection)
         usage = self.usage_of(chosen)
         usage.flags.writeable = False
         makespan = max((self.path_value(path, chosen) for path in self.paths), default=0)

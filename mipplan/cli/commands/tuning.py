@@ -18,7 +18,7 @@ def tune(
     context: typer.Context,
     plan: flags.PlanFile,
     trace: flags.TraceFile,
-    policy: flags.Policy = "newsvendor,lp,inferline,hpa,ray,static",
+    policy: flags.Policy = "newsvendor, lp, inferline, hpa, ray, static",
     worth: flags.Worth = None,
     sample: Annotated[
         str | None,
