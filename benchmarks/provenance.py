@@ -23,7 +23,7 @@ def _rooms(*names: str) -> tuple[str, ...]:
 
 # Rooms with all that they import; a test holds the lists to the imports.
 _DATA = _rooms("core", "documents", "pipeline", "profiles", "trace", "tokens", "result")
-_SOLVERS = ("formulations/mipplan_formulations", *_rooms("core", "solvers"))
+_SOLVERS = ("formulations/mipplan_formulations", *_rooms("core", "documents", "solvers"))
 _CERTIFYING = (*_DATA, *_rooms("calculus", "certificate", "options"), "formulations/mipplan_formulations")
 _PLANNER = (*_CERTIFYING, *_rooms("solvers", "planner"))
 _REPLAYER = (*_DATA, *_rooms("replayer"))

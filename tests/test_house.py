@@ -42,7 +42,7 @@ MOST_FILES = 12
 #: phases of minutes; comparisons that tell accuracy and energy, and fleets of every law and queue; answers that are
 #: stopped half-way, and what is given in place of an object; runs of servers whose arguments are all checked first, and
 #: explanations of plans that are none of the options.
-MOST_FILES_OF_ALL, MOST_LINES_OF_ALL = 400, 85_000
+MOST_FILES_OF_ALL, MOST_LINES_OF_ALL = 400, 86_000
 #: How many of the package's files a call enters, and how deep its stack gets, on the shipped examples.
 HOPS = {"plan, video-monitoring": (35, 14), "replay, numpy engine": (18, None), "retune, second": (15, None)}
 

@@ -23,7 +23,7 @@ from mipplan.options import Configuration, Option, StageOptions, build_problem, 
 from mipplan.planner.benders import PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import CertifiedChoice, LpBound
 from mipplan.planner.heuristics import CertifiedConfiguration, FirstPlanParams
-from mipplan.planner.instance import Instance, Request
+from mipplan.planner.instance import Instance
 from mipplan.result import Limit, PlanStatus
 
 if TYPE_CHECKING:
@@ -67,6 +67,9 @@ class PlanningParams:
     search: SearchParams = field(default_factory=SearchParams)
 
 
+PLANNING = PlanningParams()
+
+
 @dataclass(frozen=True)
 class Known:
     """What is known before a search: a plan, what all plans cost at least, or that there is none."""
@@ -78,7 +81,7 @@ class Known:
 
 
 def known_by_limits(maker: PlanMaker) -> Known:
-    """Plan for each limit of an objective by itself, if it has several: a master knows one of them only.
+    """Plan for each of an objective's several limits by itself: a master knows one of them only.
 
     What keeps all of them keeps each. So no plan costs less than the cheapest for one of them, and where that keeps the
     others, too, nothing is cheaper.
@@ -86,7 +89,7 @@ def known_by_limits(maker: PlanMaker) -> Known:
     objective, instance, known = maker.asked.objective, maker.instance, Known()
     later_ns = instance.deadline_ns - objective.deadline_ns
     further = (replace(objective, quantile=one.quantile, slo_ns=one.limit_ns) for one in objective.others)
-    for alone in (objective, *further) if objective.others else ():
+    for alone in (objective, *further):
         asked = replace(maker.asked, objective=replace(alone, others=()))
         deadline = maker.method.limits.deadline.share(_LIMIT_SHARE)
         own = maker.on(asked, replace(maker.request, plan=asked)).hurried()
@@ -105,20 +108,13 @@ def known_by_limits(maker: PlanMaker) -> Known:
 
 
 def narrow(
-    request: Request,
-    instance: Instance,
-    first: CertifiedConfiguration,
-    method: SearchMethod,
-    params: PlanningParams,
+    instance: Instance, first: CertifiedConfiguration, method: SearchMethod, params: PlanningParams
 ) -> tuple[CertifiedConfiguration, bool]:
     """Look for cheaper plans among few numbers of replicas, as long as there are too many and it helps.
 
-    Where tokens do not overtake it is not looked for. Returns the cheapest, and whether too many options for a search
-    with a deadline could be part of a cheaper one.
+    Returns the cheapest, and whether too many options for a search with a deadline could be part of a cheaper one.
     """
     helps, own = True, params.narrowing
-    if request.overtaking is None:
-        return first, instance.count_affordable(first.cost) > params.most_options
     # A search that there is no time to begin leaves the plan that there is.
     with suppress(LimitReachedError):
         while (is_too_dear := instance.count_affordable(first.cost) > own.most) and helps:
@@ -139,14 +135,6 @@ def narrow(
             )
             helps = first.cost <= own.worth_it * before.cost
     return first, is_too_dear and method.limits.deadline.at < math.inf
-
-
-def options_for(
-    instance: Instance, method: SearchMethod, params: PlanningParams, budget: int
-) -> dict[str, StageOptions]:
-    """Return options that could be part of a plan within the budget: all if they are few, else fewer of them."""
-    is_few = instance.count_affordable(budget) <= params.narrowing.many
-    return instance.affordable(budget) if is_few else options_within(instance, method, params, budget)
 
 
 def options_within(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,7 +27,7 @@ from mipplan.planner.choices import CertifiedChoice
 from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, cheapen, find_first_plan
 from mipplan.planner.infeasible import Diagnosis, Feasibility, over_budget
 from mipplan.planner.instance import Request, asked_objective, check_theorem, check_tomorrow, state_question
-from mipplan.planner.narrowing import Known, PlanningParams, known_by_limits, narrow, options_for
+from mipplan.planner.narrowing import PLANNING, Known, PlanningParams, known_by_limits, narrow, options_within
 from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import (
     CertificateKind,
@@ -48,7 +47,6 @@ from mipplan.tokens import read_traces
 from mipplan.trace import Trace
 
 _CONFIDENCE = 0.95  # The share of scenarios that a reliable plan keeps unless another is asked for.
-_PLANNING = PlanningParams()
 _STOPPED = "the search was stopped (time limit or interrupt)"  # Begins the reason where it was.
 
 
@@ -246,7 +244,7 @@ class PlanMaker:
     _proven = 0  # What all plans cost at least.
     _near: Configuration | None = None  # Where to begin.
 
-    def __init__(self, asked: Plan, limits: SearchLimits, params: PlanningParams = _PLANNING) -> None:
+    def __init__(self, asked: Plan, limits: SearchLimits, params: PlanningParams = PLANNING) -> None:
         limits.report(f"analysing {sum(map(len, asked.provenance.samples)):,} queries")
         self.asked, self._params, before = asked, params, time.monotonic()
         self.request = Request.of(asked, asked.provenance.samples)
@@ -294,7 +292,7 @@ class PlanMaker:
         made.instance = self.instance.with_deadline(latency_ns)
         return made
 
-    def _sooner(self, most_s: float = math.inf) -> SearchMethod:
+    def _sooner(self, most_s: float = float("inf")) -> SearchMethod:
         end = min(time.monotonic() + most_s, self.method.limits.deadline.at - self._spare_s)
         return replace(self.method, limits=replace(self.method.limits, deadline=Deadline(end)))
 
@@ -304,7 +302,7 @@ class PlanMaker:
         report, deadline = limits.report, limits.deadline
         if not instance.has_options:
             return self._infeasible()
-        known = Known() if quick else known_by_limits(self)
+        known = known_by_limits(self) if self.asked.objective.others and not quick else Known()
         if known.is_hopeless or known.limit is not None:
             return self._infeasible() if known.limit is None else self._stopped(known.plan, known.limit)
         # A first plan has a moment, even if the time is up.
@@ -323,12 +321,15 @@ class PlanMaker:
                         return self._infeasible() if limit is None else self._stopped(at_hand, limit)
                     first = cheapen(instance, at_hand.configuration, params.first_plan, soon)
                 assert first.certificate_ns <= instance.deadline_ns  # all that follows believes it
-                at_hand = first
+                at_hand, is_too_dear = first, instance.count_affordable(first.cost) > params.most_options
                 report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
-                at_hand, is_too_dear = narrow(self.request, instance, first, self.method, params)
+                if self.request.overtaking is not None:
+                    at_hand, is_too_dear = narrow(instance, first, self.method, params)
                 if is_too_dear:
                     return self._stopped(at_hand, Limit.TIME)
-                space = instance.space(options_for(instance, self.method, params, at_hand.cost))
+                least = partial(options_within, instance, self.method, params)
+                is_few = instance.count_affordable(at_hand.cost) <= params.narrowing.many
+                space = instance.space((instance.affordable if is_few else least)(at_hand.cost))
                 report(f"choosing among {space.size:,} options")
                 start = CertifiedChoice.of(space.no_worse(at_hand.configuration), space, instance)
                 proven = max(self._proven, known.proven)

@@ -9,7 +9,7 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -199,27 +199,24 @@ class CsvTable(TableFile):
         import pyarrow as pa
         from pyarrow import csv as reader
 
-        uneven = False
-
-        def stop(_row: Any) -> str:
-            nonlocal uneven
-            uneven = True
-            return "error"
-
         content = self.text.rstrip()  # without blank lines at the end
         if not content:
             return pa.chunked_array([], type=kind)
         # by position: names may repeat or be blank
         wanted, names = str(self.columns.index(name)), [str(index) for index in range(len(self.columns))]
+        # A thread of Arrow's may still hold what it read when Python ends. To give back what is Python's, be it these
+        # bytes or a function for uneven rows, it would need Python then, and now and then the process is aborted.
+        held = pa.allocate_buffer(len(content))
+        memoryview(held).cast("B")[:] = content
         try:
             table = reader.read_csv(
-                pa.BufferReader(content),
+                pa.BufferReader(held),
                 read_options=reader.ReadOptions(column_names=names),
-                parse_options=reader.ParseOptions(newlines_in_values=True, invalid_row_handler=stop),
+                parse_options=reader.ParseOptions(newlines_in_values=True),
                 convert_options=reader.ConvertOptions(include_columns=[wanted], column_types={wanted: kind}),
             )
-        except pa.ArrowInvalid:
-            if uneven:
+        except pa.ArrowInvalid as error:
+            if str(error).startswith("CSV parse error: Expected"):
                 raise self._uneven_rows() from None
             raise
         return table.column(0)
