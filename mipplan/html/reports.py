@@ -126,13 +126,19 @@ def _of_tuning(tuning: Tuning) -> Page:
         ">changes",
     )
     counts = (
-        (run.policy, stage, f"{made.replicas.min()}", f"{made.replicas.mean():.3g}", f"{made.replicas.max()}")
+        (
+            run.policy,
+            stage,
+            f"{made.replicas.min()}",
+            f"{run.mean_replicas[stage]:.4g}",
+            f"{made.replicas.max()}",
+        )
         for run in tuning.runs
         for stage, made in run.schedules.items()
     )
     tables = (
         sheet("What each policy costs and misses", headings, rows),
-        sheet("Replicas ordered", ("policy", "stage", ">least", ">mean of counts", ">most"), counts),
+        sheet("Replicas ordered", ("policy", "stage", ">least", ">mean over time", ">most"), counts),
     )
     words = [
         "All judged by the same exact replay of the same traffic.",

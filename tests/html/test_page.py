@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -223,7 +224,15 @@ def test_a_tuning_has_a_page() -> None:
     assert Reader(made.html).open == []
     assert all(f"{run.usd_per_hour:,.2f}" in made.html for run in tuning.runs)
     assert [part.title for part in made.sections] == ["Policies", "The plan", "Where it comes from"]
-    assert len(made.sections[0].sheets[1].rows) == 2 * len(drawn_plan().choices)
+    counts = made.sections[0].sheets[1].rows
+    assert len(counts) == 2 * len(drawn_plan().choices)
+    for run in tuning.runs:
+        begin_ns, end_ns = run.result.ingress_ns[0], (run.result.ingress_ns + run.result.latency_ns).max()
+        for stage, schedule in run.schedules.items():
+            told = [row[3] for row in counts if row[:2] == (run.policy, stage)]
+            at_ns = np.linspace(begin_ns, end_ns, 20_001)[:-1]
+            replicas = schedule.replicas[np.searchsorted(schedule.change_ns, at_ns, side="right")]
+            assert [float(text) for text in told] == [pytest.approx(replicas.mean(), rel=2e-3)]
 
 
 def test_a_fleet_has_a_page() -> None:

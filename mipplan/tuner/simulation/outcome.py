@@ -119,6 +119,15 @@ class TuningRun(Printable):
         """Dollars paid per hour, on average."""
         return self.usd * NS_PER_HOUR / self.result.span_ns
 
+    @property
+    def mean_replicas(self) -> dict[str, float]:
+        """Replicas told of each stage, on average over the time between the first ingress and the last exit."""
+        start_ns, span_ns = int(self.result.ingress_ns[0]), self.result.span_ns
+        return {
+            stage: made.planned_ns(start_ns, start_ns + span_ns) / span_ns
+            for stage, made in self.schedules.items()
+        }
+
     def _summary(self) -> Summary:
         worst = self.worst_window
         when = f"{worst.miss_rate:.0%} missed within {worst.window_s:g} s at {worst.start_s:.4g} s"
