@@ -245,7 +245,7 @@ def read_seconds(name: str, seconds: float, *, least_ns: int = 0) -> int:
     """Turn a duration in seconds, of at least `least_ns`, into ns; raises `InputError`."""
     duration_ns = to_ns(seconds)
     if duration_ns is None or duration_ns < least_ns:
-        raise InputError.one(name, f"expected seconds, at least {least_ns} ns, found {shown(seconds)}")
+        raise InputError.one(name, f"expected seconds, {least_ns} ns to ten years, found {shown(seconds)}")
     return duration_ns
 
 
