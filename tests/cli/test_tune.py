@@ -283,4 +283,4 @@ def test_ctrl_c_leaves_the_policies_that_were_done(run: Run, monkeypatch: pytest
 
 def test_the_command_and_the_library_run_the_same_policies_unless_told_otherwise() -> None:
     flag = next(one for one in get_command(app).commands["tune"].params if one.name == "policy")  # type: ignore[attr-defined]
-    assert flag.default == ",".join(USUAL)
+    assert flag.default == ", ".join(USUAL)
