@@ -449,6 +449,11 @@ def test_the_page_says_of_a_hundred_stages_what_the_rows_say() -> None:
     assert (solved.loc["levels", "highs"]["termination"] == "no_solution_found").all()
     second = solved.loc["native", "lp_rounding"].drop(first)
     assert second["lower_bound"].item() == known[second.index[0]]["lower_bound"]
+    forty = table[(table["group"] == "forty-stages") & (table["kind"] == "solve")]
+    own = forty[forty["formulation"] == "potentials"].set_index("solver")
+    assert (own.loc["cp_sat", "termination"] == "no_solution_found").all()
+    assert own.loc["highs", "relative_gap"].max() < 0.001
+    assert set(own["modes"]) == {14_000}
     assert "the fastest pair of a formulation and a solver on the suite;" in page
     fastest = [
         pair for pair in means_by_pair(solves(table, "suite")).index if pair.split(" / ")[0] in FORMULATIONS
