@@ -410,6 +410,7 @@ def test_readme_says_what_a_proof_costs() -> None:
         f"it is dearer in {on_shipped[1]} of {on_shipped[2]}, and costs {on_shipped[3]} times as much",
         f"the plan shown above, {shown} times",
         f"Refined plans are dearer than greedy's in {refined[0]}.",
+        f"planned in {planned(table, PACED)['cpu_seconds'].median():.1f} s in the median",
     ):
         assert sentence in text, sentence
     rows = {line.split("|")[1].strip(): line.split("|")[3:6] for line in page.splitlines() if "|" in line}
@@ -419,6 +420,28 @@ def test_readme_says_what_a_proof_costs() -> None:
         kept = keeps(planned(table, planner), "held_out_miss_rate").mean()
         cost = "1" if planner == GREEDY else f"{mean:.3f}"
         assert [cell.strip() for cell in rows[planner]] == [cost, str(none), f"{kept:.0%}".replace("%", " %")]
+
+
+def test_pages_say_what_shipped_cases_cost() -> None:
+    """Certified plans beside greedy's, and refined ones beside certified ones."""
+    lines = (RESULTS / "shipped.md").read_text(encoding="utf-8").splitlines()
+    heading, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line)
+    table = pd.DataFrame(rows, columns=heading).set_index(["pipeline", "trace"]).astype(float)
+    compare, refine = (
+        (RESULTS.parents[2] / "docs" / "how-to" / page).read_text(encoding="utf-8")
+        for page in ("compare.md", "refine.md")
+    )
+    beside = table["certified / greedy"]
+    here = beside["cascade", "steady"]
+    assert (
+        f"costs {beside.min():.2f} to {beside.max():.2f} times what greedy's does, here {here:.2f}" in compare
+    )
+    saved = 100 * (1 - table["refined, $/h"] / table["certified, $/h"])
+    mean = 100 * (1 - geometric_mean(table["refined, $/h"] / table["certified, $/h"]))
+    assert (
+        f"{mean:.0f} % less than certified plans in the mean ({saved.min():.0f} to {saved.max():.0f} %)"
+        in refine
+    )
 
 
 def test_the_rules_of_greedy_are_those_that_make_the_cheapest_plans() -> None:

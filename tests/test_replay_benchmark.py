@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import mipplan as mp
 from benchmarks.replay.aims import AIMS, Aim, queries_per_s, visits_per_s
 from benchmarks.replay.cases import OURS, Case, list_cases
+from benchmarks.replay.instances import reference_plan
 from benchmarks.replay.measure import measure
 from benchmarks.replay.plots import draw
 from benchmarks.replay.run import check_agreement, read_rows
@@ -137,3 +139,26 @@ def test_readme_says_for_which_stages_numba_is_faster() -> None:
         f"{single.min():.0f} to {single.max():.0f} million a second and stage",
     ):
         assert sentence in text, sentence
+
+
+def test_pages_say_how_much_longer_replays_are_with_outputs_one_after_another() -> None:
+    """The chain of this benchmark, by quantile: percent over all rates and both kinds of traffic, at gaps of 1 µs."""
+    plan, percent = reference_plan(), dict[float, list[float]]({0.5: [], 0.99: []})
+    for rate_rps in (500, 800, 1_000):
+        for trace in (
+            mp.Trace.poisson(rate_rps=rate_rps, duration_s=60, seed=1),
+            mp.Trace.gamma(rate_rps=rate_rps, cv=3, duration_s=60, seed=1),
+        ):
+            at_once, *apart = (mp.replay(plan, trace, stagger_s=gap_s) for gap_s in (0, 1e-6, 1e-9, 1e-4))
+            for quantile, found in percent.items():
+                ratios = [run.quantile(quantile) / at_once.quantile(quantile) for run in apart]
+                found.append(100 * (ratios[0] - 1))
+                assert abs(ratios[1] - ratios[2]) < 0.02
+    p50, p99 = percent.values()
+    page, readme = (
+        " ".join((ROOT / page).read_text(encoding="utf-8").split())
+        for page in ("docs/dispatch.md", "README.md")
+    )
+    assert f"P99 is {min(p99):.0f} to {max(p99):.0f} % longer at 500 to 1,000 queries/s" in page
+    assert f"P50 from {-min(p50):.0f} % shorter to {max(p50):.0f} % longer" in page
+    assert f"P99 of a chain by {min(p99):.0f} to {max(p99):.0f} %" in readme

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -415,3 +416,17 @@ def test_the_readme_says_of_planning_what_its_rows_say() -> None:
     said = f"{few:.1f} s on 100,000 queries and {many:.1f} s on a million, {min(ratios):.1f} to {max(ratios):.1f}"
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert f"{said} times as long as chains; those of ten stages {long:.1f} s on 100,000" in text
+
+
+def test_the_readme_says_how_long_retuning_takes() -> None:
+    rows = pd.read_csv(RESULTS / "resolve" / "resolve.csv").set_index(["case", "way"])["median_ms"]
+    plain, fanned_out = rows["10 stages", "mipplan retune"], rows["10 stages, fan-out", "mipplan retune"]
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"replica counts of ten stages in {plain:.1f} ms ({fanned_out:.1f} ms with fan-outs)" in text
+
+
+def test_the_page_says_how_well_a_second_measurement_reproduces_p50() -> None:
+    rows = pd.read_csv(RESULTS / "models" / "repeated.csv")
+    off = (rows["second_p50_ms"] / rows["first_p50_ms"] - 1).abs().max()
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert f"P50 comes out within {math.ceil(100 * off)} %" in page

@@ -421,6 +421,46 @@ def test_summary_says_what_there_is_and_its_tables_are_even() -> None:
             assert line.count("|") == following.count("|")
 
 
+def test_the_page_says_of_a_hundred_stages_what_the_rows_say() -> None:
+    """How near `auto` and linear models come to the best plans known; and which pair is the fastest on the suite."""
+    table = pd.read_csv(ROOT / "benchmarks" / "results" / "solvers" / "solvers.csv")
+    known = json.loads((ROOT / "benchmarks" / "instances" / "best_known.json").read_text(encoding="utf-8"))
+    keys = ["kind", "formulation", "solver", "instance"]
+    rows = table[table["group"] == "hundred-stages"].set_index(keys).sort_index()
+    solved, relaxed = rows.loc["solve"], rows.loc["relax"]
+    auto, first = solved.loc["auto", "auto"], min(known, key=lambda name: "served3-1.6x-51" not in name)
+    gaps = 100 * auto["relative_gap"]
+    dearer = 100 * (1 - solved.loc["potentials", "highs"]["objective"] / auto["objective"])
+    best = known[first]["cost"]
+    below = [
+        100 * (1 - relaxed.loc[name, "highs_lp", first]["lower_bound"] / best) for name in ("paths", "levels")
+    ]
+    above = 100 * (solved.loc["paths", "highs", first]["objective"] / best - 1)
+    page = " ".join((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8").split())
+    for sentence in (
+        f"`auto` comes within {gaps.min():.1f} to {gaps.max():.1f} %",
+        f"`potentials` by HiGHS finds plans that are {dearer.min():.1f} to {dearer.max():.1f} % cheaper",
+        f"bounds {below[0]:.1f} % and {below[1]:.1f} % below the best plan known of the first",
+        f"the plans that HiGHS finds with `paths` are {above:.1f} % too dear",
+    ):
+        assert sentence in page, sentence
+    for name in ("paths", "potentials"):
+        assert (auto["lower_bound"] > solved.loc[name, "highs"]["lower_bound"]).all()
+    assert (solved.loc["levels", "highs"]["termination"] == "no_solution_found").all()
+    second = solved.loc["native", "lp_rounding"].drop(first)
+    assert second["lower_bound"].item() == known[second.index[0]]["lower_bound"]
+    forty = table[(table["group"] == "forty-stages") & (table["kind"] == "solve")]
+    own = forty[forty["formulation"] == "potentials"].set_index("solver")
+    assert (own.loc["cp_sat", "termination"] == "no_solution_found").all()
+    assert own.loc["highs", "relative_gap"].max() < 0.001
+    assert set(own["modes"]) == {14_000}
+    assert "the fastest pair of a formulation and a solver on the suite;" in page
+    fastest = [
+        pair for pair in means_by_pair(solves(table, "suite")).index if pair.split(" / ")[0] in FORMULATIONS
+    ]
+    assert fastest[0] == "paths / cp_sat"
+
+
 def _row(**given: object) -> dict[str, object]:
     row: dict[str, object] = {
         **dict.fromkeys(COLUMNS),
