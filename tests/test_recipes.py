@@ -149,7 +149,7 @@ DECLARED: dict[str, tuple[str, ...]] = {
     "headroom": ("scheduling", "variants"),
     "guarantee": ("variants",),
     "margin_s": ("core", "refinement", "tuner"),
-    "envelope": ("calculus", "plots", "tuner"),
+    "envelope": ("calculus", "plots", "scheduling", "tuner"),
 }
 
 

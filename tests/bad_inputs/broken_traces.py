@@ -69,7 +69,7 @@ FORM = [
     _case(
         "ragged",
         "id,arrival_s\n1,2\n3\n4,5,6\n",
-        "trace.csv: expected 2 values as in the header, found 1 value in lines 3, 4 (2 in all)",
+        "trace.csv: expected 2 values as in the header, found 1 to 3 values in lines 3, 4 (2 in all)",
     ),
     _case(
         "unclosed quotes", 'arrival_s,url\n1,a\n2,b\n3,"c\n4,d\n', "trace.csv:4: a quoted value begins here"

@@ -307,7 +307,7 @@ def texts_of(axes: Axes) -> list[str]:
 
 def test_each_stage_and_what_is_special_of_an_edge_is_written() -> None:
     words = "\n".join(texts_of(plots.draw_plan(drawn_plan())))
-    for said in ("prepare", "look", "read", "merge", "1 × h, batch ≤ 4", "1.00 $/h", "p 0.4, ×2, 2 ms"):
+    for said in ("prepare", "look", "read", "merge", "1 × h, batch ≤ 4", "1.00 $/h", "p 0.4\n×2\n2 ms"):
         assert said in words
 
 

@@ -82,8 +82,8 @@ def run_of(controller: object, replicas: int, periods: int, start: int = 0, **fi
 def test_the_command_names_every_policy_of_the_register() -> None:
     # The command's help must not load what policies need, so it cannot read the register itself.
     (option,) = (one for one in get_command(app).commands["tune"].params if one.name == "policy")
-    assert option.help == f"Some of {','.join(POLICIES)}, with commas between."
-    assert option.default == ",".join(USUAL)
+    assert option.help == f"Some of {', '.join(POLICIES)}, with commas between."
+    assert option.default == ", ".join(USUAL)
     assert all(isinstance(make(), Policy | Clairvoyant) for make in POLICIES.values())
 
 
