@@ -89,8 +89,6 @@ def known_by_limits(maker: PlanMaker) -> Known:
     others, too, nothing is cheaper. Where time is short for looking at the trace once more it is left to all of them.
     """
     objective, instance, known = maker.asked.objective, maker.instance, Known(proven=maker.proven)
-    if not objective.others:
-        return known
     later_ns = instance.deadline_ns - objective.deadline_ns
     further = [replace(objective, quantile=one.quantile, slo_ns=one.limit_ns) for one in objective.others]
     end, left = maker.method.limits.deadline.share(_LIMIT_SHARE), 1 + len(further)

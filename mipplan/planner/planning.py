@@ -303,13 +303,13 @@ class PlanMaker:
         report, deadline = limits.report, limits.deadline
         if not instance.has_options:
             return self._infeasible()
-        known = Known(proven=self.proven) if quick else known_by_limits(self)
+        by_limits = bool(self.asked.objective.others) and not quick
+        known = known_by_limits(self) if by_limits else Known(proven=self.proven)
         stopped = partial(self._stopped, proven=known.proven)
         if known.is_hopeless or known.limit is not None:
             return self._infeasible() if known.limit is None else stopped(known.plan, known.limit)
         # A first plan has a moment, even if the time is up.
-        soon = Deadline(max(deadline.at, time.monotonic() + params.first_s))
-        at_hand = known.plan
+        soon, at_hand = Deadline(max(deadline.at, time.monotonic() + params.first_s)), known.plan
         try:
             with given_up_at(soon):
                 report("looking for a first certified plan")
