@@ -23,7 +23,7 @@ from mipplan.options import Configuration, Option, StageOptions, build_problem, 
 from mipplan.planner.benders import PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import CertifiedChoice, LpBound
 from mipplan.planner.heuristics import CertifiedConfiguration, FirstPlanParams
-from mipplan.planner.instance import Instance
+from mipplan.planner.instance import Instance, Request
 from mipplan.result import Limit, PlanStatus
 
 if TYPE_CHECKING:
@@ -98,8 +98,9 @@ def known_by_limits(maker: PlanMaker) -> Known:
             if own_end.left_s() <= _WORTH_ANALYSING * maker.spare_s:
                 return known
             asked = replace(maker.asked, objective=replace(alone, others=()))
-            request = replace(maker.request, plan=asked)
-            vars(request)["workloads"] = maker.request.workloads  # The tokens are those that were drawn.
+            # What is at hand for all limits (a request may know its instance) is not that of one of them; tokens are.
+            request = Request(asked, maker.request.samples)
+            vars(request)["workloads"] = maker.request.workloads
             own = maker.on(asked, request).within(alone.deadline_ns + later_ns, own_end)
             made = own.cheapest()
             if made.limit is Limit.INTERRUPT or made.status is PlanStatus.INFEASIBLE:

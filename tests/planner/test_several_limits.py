@@ -75,3 +75,13 @@ def test_what_one_limit_proves_bounds_a_plan_that_was_stopped() -> None:
     assert alone.microusd_per_hour is not None
     assert plan.lower_bound_microusd_per_hour is not None
     assert plan.lower_bound_microusd_per_hour >= alone.microusd_per_hour
+
+
+def test_questions_that_keep_what_is_at_hand_plan_for_each_limit_by_itself() -> None:
+    """Each was looked at with the waits of all of them: a plan that is optimal was said not to be there."""
+    instance = hand_made()
+    both = instance.pipeline.asking({"p50": "30ms", "p99": "80ms"})
+    plan = mp.plan(both, instance.profiles, instance.trace)
+    told = mp.sensitivity(both, instance.profiles, instance.trace)
+    assert plan.status == told.plan.status == "optimal"
+    assert told.plan.microusd_per_hour == plan.microusd_per_hour
