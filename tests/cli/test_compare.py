@@ -248,5 +248,5 @@ def test_first_mistakes_get_one_helpful_message(run: Run, arguments: tuple[str, 
 
 
 def test_the_help_names_every_planner() -> None:
-    (names,) = re.findall(r"Some of (\S+); all", Planners.__metadata__[0].help)
-    assert names.split(",") == [contender.value for contender in Contender]
+    (names,) = re.findall(r"Some of (.+); all", Planners.__metadata__[0].help)
+    assert names.split(", ") == [contender.value for contender in Contender]
