@@ -385,7 +385,6 @@ class PlanMaker:
         )
 
     def _infeasible(self) -> Plan:
-        self.method.limits.report("finding out why there is no plan")
         return self._without_plan(self._diagnosis().reason())
 
     def what_would_do(self) -> str:

@@ -85,3 +85,15 @@ def test_questions_that_keep_what_is_at_hand_plan_for_each_limit_by_itself() -> 
     told = mp.sensitivity(both, instance.profiles, instance.trace)
     assert plan.status == told.plan.status == "optimal"
     assert told.plan.microusd_per_hour == plan.microusd_per_hour
+
+
+@pytest.mark.parametrize("guarantee", ["trace", "replay"])
+def test_ctrl_c_as_the_reason_is_looked_for_leaves_that_there_is_no_plan(guarantee: str) -> None:
+    def interrupt(text: str) -> None:
+        if text.startswith("finding out"):
+            raise KeyboardInterrupt
+
+    instance = hand_made()
+    hopeless = instance.pipeline.asking({"p50": "1ms", "p99": "80ms"})
+    plan = mp.plan(hopeless, instance.profiles, instance.trace, guarantee=guarantee, progress=interrupt)
+    assert plan.status == "infeasible"
