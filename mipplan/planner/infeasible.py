@@ -208,6 +208,7 @@ class Diagnosis:
             parts.append(f"no configuration can be certified to keep {_objective_text(self.request.plan)}")
         # That there is no plan is known, and what was found out by then is told.
         with suppress(KeyboardInterrupt, LimitReachedError):
+            self.feasibility.method.limits.report("finding out why there is no plan")
             parts += [] if is_blocked else self._smallest_objective()
             if binding := self._binding_limits():
                 verb = "bind" if len(binding) > 1 or binding[0].endswith("s") else "binds"

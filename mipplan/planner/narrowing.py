@@ -23,14 +23,16 @@ from mipplan.options import Configuration, Option, StageOptions, build_problem, 
 from mipplan.planner.benders import PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import CertifiedChoice, LpBound
 from mipplan.planner.heuristics import CertifiedConfiguration, FirstPlanParams
-from mipplan.planner.instance import Instance
+from mipplan.planner.instance import Instance, Request
 from mipplan.result import Limit, PlanStatus
 
 if TYPE_CHECKING:
     from mipplan.planner.planning import PlanMaker
 
-#: At most this share of the time left is spent on each of several limits by itself.
-_LIMIT_SHARE = 0.4
+#: At most this share of the time left is spent on several limits, each by itself; the rest is for all of them.
+_LIMIT_SHARE = 0.5
+#: A limit is looked at by itself where that may take at least so many times as long as what is kept back for analyses.
+_WORTH_ANALYSING = 2.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ PLANNING = PlanningParams()
 
 @dataclass(frozen=True)
 class Known:
-    """What is known before a search: a plan, what all plans cost at least, or that there is none."""
+    """What is known before a search: a plan, what all plans cost at least, or that there is no plan."""
 
     plan: CertifiedConfiguration | None = None
     proven: int = 0  # micro-dollars per hour
@@ -84,27 +86,35 @@ def known_by_limits(maker: PlanMaker) -> Known:
     """Plan for each of an objective's several limits by itself: a master knows one of them only.
 
     What keeps all of them keeps each. So no plan costs less than the cheapest for one of them, and where that keeps the
-    others, too, nothing is cheaper.
+    others, too, nothing is cheaper. Where time is short for looking at the trace once more it is left to all of them.
     """
-    objective, instance, known = maker.asked.objective, maker.instance, Known()
+    objective, instance, known = maker.asked.objective, maker.instance, Known(proven=maker.proven)
     later_ns = instance.deadline_ns - objective.deadline_ns
-    further = (replace(objective, quantile=one.quantile, slo_ns=one.limit_ns) for one in objective.others)
-    for alone in (objective, *further):
-        asked = replace(maker.asked, objective=replace(alone, others=()))
-        deadline = maker.method.limits.deadline.share(_LIMIT_SHARE)
-        own = maker.on(asked, replace(maker.request, plan=asked)).hurried()
-        made = own.within(alone.deadline_ns + later_ns, deadline).cheapest()
-        if made.limit is Limit.INTERRUPT or made.status is PlanStatus.INFEASIBLE:
-            return replace(known, is_hopeless=made.limit is None, limit=made.limit)
-        plan, least = known.plan, made.lower_bound_microusd_per_hour or 0
-        # Its options may be more than those of the problem at hand.
-        with suppress(KeyError):
-            found = instance.configuration(made.choices) if made.choices else None
-            if found is not None and instance.allows(found) and instance.keeps_slo(found.services):
-                own_plan = CertifiedConfiguration.of(found, instance)
-                plan = own_plan if plan is None or own_plan.cost < plan.cost else plan
-        known = Known(plan, max(known.proven, least))
-    return known
+    further = [replace(objective, quantile=one.quantile, slo_ns=one.limit_ns) for one in objective.others]
+    end, left = maker.method.limits.deadline.share(_LIMIT_SHARE), 1 + len(further)
+    with suppress(KeyboardInterrupt):
+        for number, alone in enumerate((objective, *further)):
+            own_end = end.share(1 / (left - number))
+            if own_end.left_s() <= _WORTH_ANALYSING * maker.spare_s:
+                return known
+            asked = replace(maker.asked, objective=replace(alone, others=()))
+            # What is at hand for all limits (a request may know its instance) is not that of one of them; tokens are.
+            request = Request(asked, maker.request.samples)
+            vars(request)["workloads"] = maker.request.workloads
+            own = maker.on(asked, request).within(alone.deadline_ns + later_ns, own_end)
+            made = own.cheapest()
+            if made.limit is Limit.INTERRUPT or made.status is PlanStatus.INFEASIBLE:
+                return replace(known, is_hopeless=made.limit is None, limit=made.limit)
+            plan, least = known.plan, made.lower_bound_microusd_per_hour or 0
+            # Its options may be more than those of the problem at hand.
+            with suppress(KeyError):
+                found = instance.configuration(made.choices) if made.choices else None
+                if found is not None and instance.allows(found) and instance.keeps_slo(found.services):
+                    own_plan = CertifiedConfiguration.of(found, instance)
+                    plan = own_plan if plan is None or own_plan.cost < plan.cost else plan
+            known = Known(plan, max(known.proven, least))
+        return known
+    return replace(known, limit=Limit.INTERRUPT)
 
 
 def narrow(

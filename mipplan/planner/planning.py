@@ -241,7 +241,7 @@ def plan(
 class PlanMaker:
     """Makes the plan that one without choices asks for, with its provenance's sample at hand."""
 
-    _proven = 0  # What all plans cost at least.
+    proven = 0  # What all plans cost at least.
     _near: Configuration | None = None  # Where to begin.
 
     def __init__(self, asked: Plan, limits: SearchLimits, params: PlanningParams = PLANNING) -> None:
@@ -250,8 +250,8 @@ class PlanMaker:
         self.request = Request.of(asked, asked.provenance.samples)
         self.instance = self.request.instance()
         # What is under way when the time is up takes longer on a long trace, like its analysis.
-        self._spare_s = min(time.monotonic() - before, limits.deadline.left_s() / 4)
-        end = Deadline(limits.deadline.at - self._spare_s)
+        self.spare_s = min(time.monotonic() - before, limits.deadline.left_s() / 4)
+        end = Deadline(limits.deadline.at - self.spare_s)
         self.method = SearchMethod.of(asked, replace(limits, deadline=end))
 
     def asking(
@@ -263,7 +263,7 @@ class PlanMaker:
         made.request = Request(made.asked, self.request.samples)
         cap = None if objective.energy is None else objective.energy.max_power_mw
         made.instance = self.instance.with_power(cap).with_floor(objective.min_accuracy)
-        made.method, made._proven = replace(self.method, limits=limits), proven
+        made.method, made.proven = replace(self.method, limits=limits), proven
         made._params = replace(self._params, diagnosis_s=0.0) if brief else self._params
         return made
 
@@ -273,13 +273,13 @@ class PlanMaker:
         made.asked, made.request, made.instance = asked, request, request.instance()
         if after is not None:  # its families are a good beginning, and what it proves holds here, too
             made._near = made.instance.configuration(after.choices)
-            made._proven = after.lower_bound_microusd_per_hour or 0
+            made.proven = after.lower_bound_microusd_per_hour or 0
         return made
 
     def hurried(self) -> PlanMaker:
         """The same in the first share of the time, and without a reason where none: what comes next replays it."""
         deadline, params = self.method.limits.deadline, self._params
-        end = min(deadline.share(params.first_share).at, deadline.at - 4.0 * self._spare_s)
+        end = min(deadline.share(params.first_share).at, deadline.at - 4.0 * self.spare_s)
         made = self.within(self.instance.deadline_ns, Deadline(end))
         first_s = max(params.first_s, params.any_share * deadline.left_s())
         made._params = replace(params, diagnosis_s=0.0, first_s=first_s)
@@ -290,10 +290,11 @@ class PlanMaker:
         made = copy.copy(self)
         made.method = replace(self.method, limits=replace(self.method.limits, deadline=deadline))
         made.instance = self.instance.with_deadline(latency_ns)
+        made._params = replace(self._params, diagnosis_s=0.0)
         return made
 
     def _sooner(self, most_s: float = float("inf")) -> SearchMethod:
-        end = min(time.monotonic() + most_s, self.method.limits.deadline.at - self._spare_s)
+        end = min(time.monotonic() + most_s, self.method.limits.deadline.at - self.spare_s)
         return replace(self.method, limits=replace(self.method.limits, deadline=Deadline(end)))
 
     def cheapest(self, *, quick: bool = False) -> Plan:
@@ -302,23 +303,24 @@ class PlanMaker:
         report, deadline = limits.report, limits.deadline
         if not instance.has_options:
             return self._infeasible()
-        known = known_by_limits(self) if self.asked.objective.others and not quick else Known()
+        by_limits = bool(self.asked.objective.others) and not quick
+        known = known_by_limits(self) if by_limits else Known(proven=self.proven)
+        stopped = partial(self._stopped, proven=known.proven)
         if known.is_hopeless or known.limit is not None:
-            return self._infeasible() if known.limit is None else self._stopped(known.plan, known.limit)
+            return self._infeasible() if known.limit is None else stopped(known.plan, known.limit)
         # A first plan has a moment, even if the time is up.
-        soon = Deadline(max(deadline.at, time.monotonic() + params.first_s))
-        at_hand = known.plan
+        soon, at_hand = Deadline(max(deadline.at, time.monotonic() + params.first_s)), known.plan
         try:
             with given_up_at(soon):
                 report("looking for a first certified plan")
                 first = at_hand or find_first_plan(instance, params.first_plan, soon, self._near)
                 if first is None and (quick or soon.is_over):
-                    return self.asked if quick else self._stopped(None, Limit.TIME)
+                    return self.asked if quick else stopped(None, Limit.TIME)
                 if first is None:
                     report("deciding whether any plan can be certified")
                     at_hand, limit = Feasibility(self.method, params=params.search).find(instance)
                     if at_hand is None or limit is Limit.INTERRUPT:
-                        return self._infeasible() if limit is None else self._stopped(at_hand, limit)
+                        return self._infeasible() if limit is None else stopped(at_hand, limit)
                     first = cheapen(instance, at_hand.configuration, params.first_plan, soon)
                 assert first.certificate_ns <= instance.deadline_ns  # all that follows believes it
                 at_hand, is_too_dear = first, instance.count_affordable(first.cost) > params.most_options
@@ -326,15 +328,14 @@ class PlanMaker:
                 if self.request.overtaking is not None:
                     at_hand, is_too_dear = narrow(instance, first, self.method, params)
                 if is_too_dear:
-                    return self._stopped(at_hand, Limit.TIME)
+                    return stopped(at_hand, Limit.TIME)
                 least = partial(options_within, instance, self.method, params)
                 is_few = instance.count_affordable(at_hand.cost) <= params.narrowing.many
                 space = instance.space((instance.affordable if is_few else least)(at_hand.cost))
                 report(f"choosing among {space.size:,} options")
                 start = CertifiedChoice.of(space.no_worse(at_hand.configuration), space, instance)
-                proven = max(self._proven, known.proven)
                 outcome = PlanSearch(
-                    instance, space, self.method, known=start, proven=proven, params=params.search
+                    instance, space, self.method, known=start, proven=known.proven, params=params.search
                 ).run()
                 best = outcome.best
                 assert best is not None  # a search that starts from a plan ends with one
@@ -342,14 +343,13 @@ class PlanMaker:
                 optimal = outcome.finished or outcome.lower_bound >= best.cost
                 choice, own_ns = break_ties(instance, space, best.choice, best.certificate_ns, deadline)
         except (KeyboardInterrupt, LimitReachedError) as stop:
-            is_time = isinstance(stop, LimitReachedError)
-            return self._stopped(at_hand, Limit.TIME if is_time else Limit.INTERRUPT)
+            return stopped(at_hand, Limit.INTERRUPT if isinstance(stop, KeyboardInterrupt) else Limit.TIME)
         lower_bound, limit = (best.cost, None) if optimal else (outcome.lower_bound, outcome.limit)
         return self.made(space.configuration(choice), lower_bound, own_ns, limit)
 
-    def _stopped(self, at_hand: CertifiedConfiguration | None, limit: Limit) -> Plan:
-        """The plan at hand, of which nothing is proven; the cost is bounded by what keeps up with the mean rate."""
-        least = sum(self.instance.cheapest_by_stage().values())
+    def _stopped(self, at_hand: CertifiedConfiguration | None, limit: Limit, proven: int) -> Plan:
+        """The plan at hand; its cost is bounded by what is proven of all, and by what keeps up with the mean rate."""
+        least = max(proven, sum(self.instance.cheapest_by_stage().values()))
         if at_hand is not None:
             return self.made(at_hand.configuration, least, at_hand.certificate_ns, limit)
         reason = f"{_STOPPED} before any certified plan was found; allow more time"
@@ -385,7 +385,6 @@ class PlanMaker:
         )
 
     def _infeasible(self) -> Plan:
-        self.method.limits.report("finding out why there is no plan")
         return self._without_plan(self._diagnosis().reason())
 
     def what_would_do(self) -> str:

@@ -307,6 +307,8 @@ class WarmPlanner:
             found = replace(found, least_demand=realised.least_demand)
             realised = found.with_energy(asked.energy, profiles).with_floor(asked.min_accuracy)
         request = _RealisedRequest(asked, self._request.samples, realised)
+        if drawn := vars(self._request).get("workloads"):
+            vars(request)["workloads"] = drawn  # once, for whoever asks for them again
         return uninterrupted(self._maker.on(asked, request, after).cheapest())
 
     def proven(self, profiles: Profiles) -> Plan:

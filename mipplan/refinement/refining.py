@@ -149,9 +149,9 @@ class Refining:
         is_covered &= all(one.trace.span_ns for one in self.samples)  # else there is no rate to keep up with
         if made.status is not PlanStatus.INFEASIBLE or not is_covered or self._ends.is_over:
             return made
-        self.limits.report("finding out what would do")
         known, limits = "", replace(self.limits, deadline=self._ends)
         with suppress(KeyboardInterrupt):  # that there is no plan is known
+            self.limits.report("finding out what would do")
             known = self._maker(self.base.laws, limits, PlanningParams()).what_would_do()
         return replace(made, reason=f"{made.reason}. Sure to do, though less may: {known}") if known else made
 

@@ -193,6 +193,7 @@ class Sharpening(Refining):
         every = (self._replays, *(one.replays for one in self._others.samples))
         #: Of each sample, in their order.
         self._certificates = [one for one in every if isinstance(one, StageCertificates)]
+        self._certified: tuple[Configuration | None, Sequence[int]] = None, ()
 
     def _demand(self) -> Mapping[str, Fraction]:
         return joint_demand(self._workloads)
@@ -204,18 +205,18 @@ class Sharpening(Refining):
     def _try_given(self, limit: WorkLimit | None = None) -> None:
         # Unlike a replay, this may take a minute.
         super()._try_given(limit or self._work_until(1.0))
-        if self._best is not None:
-            self._certify(self._best)
+        self._certify()
 
     def _take(self, plan: Configuration) -> bool:
         counts = super()._take(plan)
-        if self._best is plan:
-            self._certify(plan)
+        self._certify()
         return counts
 
-    def _certify(self, plan: Configuration) -> None:
-        """Note what is certified of the best plan, while its bounds are at hand."""
-        self._certified_ns = [each.certificate_ns(plan) for each in self._certificates]
+    def _certify(self) -> Sequence[int]:
+        """What is certified of the best plan, noted while its bounds are at hand: Ctrl-C may come in between."""
+        if self._best is not None and self._best is not self._certified[0]:
+            self._certified = self._best, [each.certificate_ns(self._best) for each in self._certificates]
+        return self._certified[1]
 
     def _is_certified(self, made: Configuration) -> bool:  # noqa: ARG002
         return False  # Not by this certificate, until it is evaluated.
@@ -358,7 +359,7 @@ class Sharpening(Refining):
         """The best plan with what is proven about it; without any, the reason."""
         base, proven = replace(self.base, choices=self._choices, figures=Figures()), proof == OPTIMAL
         if self._choices:
-            found = [replace(base.figures, certificate_ns=own_ns) for own_ns in self._certified_ns]
+            found = [replace(base.figures, certificate_ns=own_ns) for own_ns in self._certify()]
             made = replace(base, figures=join_figures(self.samples, found))
             bound = made.microusd_per_hour if proven else self._lower_bound
             made = replace(made, figures=replace(made.figures, lower_bound_microusd_per_hour=bound))

@@ -160,8 +160,7 @@ def check_certified_by(
     if discipline == Discipline.FIFO:
         return  # It has one certificate, of any class of runs; what does not go with it is said elsewhere.
     if certificate == CertificateKind.CLASSIC and runs is not None:
-        message = "go with a sharp certificate: the classic one has none"
-        raise InputError.one("runs", message)
+        raise InputError.one("runs", "go with a sharp certificate: the classic one has none")
     if certificate == CertificateKind.SHARP and guarantee == Guarantee.ENVELOPE:
         raise InputError.one("certificate", "an envelope has no sharp one: that counts one trace's arrivals")
     if certificate == CertificateKind.SHARP and budget is not None:
@@ -207,7 +206,8 @@ def relevant_profiles(pipeline: Pipeline, profiles: Profiles, *, power: bool = F
     """
     models = {model for stage in pipeline.stages.values() for model in stage.models}
     hardware = {name for model, name in profiles.tables if model in models}
-    found = profiles.restricted_to(models, hardware)
+    named = {name for stage in pipeline.stages.values() for name in stage.hardware or ()}  # measured or not
+    found = profiles.restricted_to(models, hardware | named)
     return found if power else found.without_power()
 
 

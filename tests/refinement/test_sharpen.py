@@ -137,6 +137,28 @@ def test_a_limit_leaves_the_best_plan_so_far_and_a_true_bound(monkeypatch: pytes
     assert seen["feasible"] + seen["unknown"] > 1
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_ctrl_c_as_a_plan_is_found_leaves_it_with_its_own_certificate(given: bool) -> None:
+    """It came between a plan and its certificate: that of the plan before, or an AttributeError if there was none."""
+    instance = hand_made()
+    classic = instance.plan()
+    start = classic if given else replace(classic, choices={})
+    for after in count():
+        found = count()
+
+        def interrupt(line: str, found: Any = found, after: int = after) -> None:
+            if line.startswith(("found a plan", "the given plan")) and next(found) == after:
+                raise KeyboardInterrupt
+
+        plan = mp.sharpen(start, instance.trace, progress=interrupt)
+        assert plan.choices
+        assert mp.certify(plan, instance.trace, certificate="sharp").bound_ns == plan.certificate_ns
+        if next(found) <= after:
+            assert after > 0
+            break
+        assert plan.limit is Limit.INTERRUPT
+
+
 @pytest.mark.parametrize("dispatch", ["eager", "paced"])
 @pytest.mark.parametrize("looks", [1, 3, 10, 30, 100])
 def test_no_limit_is_so_short_that_a_sharp_plan_is_dearer(

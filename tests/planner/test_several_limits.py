@@ -1,0 +1,99 @@
+"""Objectives of several quantiles: what is found out for each limit by itself, and what that may take."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import pytest
+
+import mipplan as mp
+from mipplan.documents import shipped_folder
+from mipplan.planner import instance as instances
+from mipplan.planner.oracle import CertificateOracle
+from mipplan.tokens import Workload, realise
+from planning_instances import hand_made
+
+
+def asked(**more: Any) -> mp.Plan:
+    """Plan a small pipeline with two limits."""
+    instance = hand_made()
+    both = instance.pipeline.asking({"p50": "40ms", "p99": "80ms"})
+    return mp.plan(both, instance.profiles, instance.trace, **more)
+
+
+@pytest.mark.parametrize(("time_limit_s", "analyses"), [(1e-9, 1), (None, 3)])
+def test_where_time_is_short_no_limit_is_looked_at_by_itself(
+    time_limit_s: float | None, analyses: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a long trace every look took seconds, beyond the time limit, and the tokens were drawn anew for each."""
+    drawn, analysed = count(), count()
+
+    def drawing(*arguments: Any) -> Workload:
+        next(drawn)
+        return realise(*arguments)
+
+    def analysing(*arguments: Any) -> CertificateOracle:
+        next(analysed)
+        return CertificateOracle(*arguments)
+
+    monkeypatch.setattr(instances, "realise", drawing)
+    monkeypatch.setattr(instances, "CertificateOracle", analysing)
+    asked(time_limit_s=time_limit_s)
+    assert (next(drawn), next(analysed)) == (1, analyses)
+
+
+def test_ctrl_c_while_the_trace_is_looked_at_once_more_ends_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    analysed = count()
+
+    def analysing(*arguments: Any) -> CertificateOracle:
+        if next(analysed) == 1:
+            raise KeyboardInterrupt
+        return CertificateOracle(*arguments)
+
+    monkeypatch.setattr(instances, "CertificateOracle", analysing)
+    plan = asked()
+    assert (plan.status, plan.limit) == ("unknown", "interrupt")
+
+
+def test_what_one_limit_proves_bounds_a_plan_that_was_stopped() -> None:
+    pipeline = mp.Pipeline.read(shipped_folder() / "pipelines" / "audio-question-answering.yaml")
+    profiles = mp.Profiles.default()
+    trace = mp.Trace.read(shipped_folder() / "traces" / "steady.csv.gz")
+    begun = count()
+
+    def interrupt(text: str) -> None:
+        # The third search is that for both limits.
+        if text.startswith("looking for a first") and next(begun) == 2:
+            raise KeyboardInterrupt
+
+    plan = mp.plan(pipeline.asking({"p50": "90ms", "p99": "150ms"}), profiles, trace, progress=interrupt)
+    alone = mp.plan(pipeline.asking({"p50": "90ms"}), profiles, trace)
+    assert plan.limit == "interrupt"
+    assert alone.microusd_per_hour is not None
+    assert plan.lower_bound_microusd_per_hour is not None
+    assert plan.lower_bound_microusd_per_hour >= alone.microusd_per_hour
+
+
+def test_questions_that_keep_what_is_at_hand_plan_for_each_limit_by_itself() -> None:
+    """Each was looked at with the waits of all of them: a plan that is optimal was said not to be there."""
+    instance = hand_made()
+    both = instance.pipeline.asking({"p50": "30ms", "p99": "80ms"})
+    plan = mp.plan(both, instance.profiles, instance.trace)
+    told = mp.sensitivity(both, instance.profiles, instance.trace)
+    assert plan.status == told.plan.status == "optimal"
+    assert told.plan.microusd_per_hour == plan.microusd_per_hour
+
+
+@pytest.mark.parametrize("guarantee", ["trace", "replay"])
+def test_ctrl_c_as_the_reason_is_looked_for_leaves_that_there_is_no_plan(guarantee: str) -> None:
+    def interrupt(text: str) -> None:
+        if text.startswith("finding out"):
+            raise KeyboardInterrupt
+
+    instance = hand_made()
+    hopeless = instance.pipeline.asking({"p50": "1ms", "p99": "80ms"})
+    plan = mp.plan(hopeless, instance.profiles, instance.trace, guarantee=guarantee, progress=interrupt)
+    assert plan.status == "infeasible"
