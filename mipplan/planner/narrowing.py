@@ -113,6 +113,8 @@ def known_by_limits(maker: PlanMaker) -> Known:
                     own_plan = CertifiedConfiguration.of(found, instance)
                     plan = own_plan if plan is None or own_plan.cost < plan.cost else plan
             known = Known(plan, max(known.proven, least))
+            if plan is not None and plan.cost <= known.proven:
+                break  # It is the answer: the limits left would tell nothing new.
         return known
     return replace(known, limit=Limit.INTERRUPT)
 

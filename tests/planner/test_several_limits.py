@@ -15,16 +15,18 @@ from mipplan.tokens import Workload, realise
 from planning_instances import hand_made
 
 
-def asked(**more: Any) -> mp.Plan:
+def asked(p50: str = "40ms", **more: Any) -> mp.Plan:
     """Plan a small pipeline with two limits."""
     instance = hand_made()
-    both = instance.pipeline.asking({"p50": "40ms", "p99": "80ms"})
+    both = instance.pipeline.asking({"p50": p50, "p99": "80ms"})
     return mp.plan(both, instance.profiles, instance.trace, **more)
 
 
-@pytest.mark.parametrize(("time_limit_s", "analyses"), [(1e-9, 1), (None, 3)])
-def test_where_time_is_short_no_limit_is_looked_at_by_itself(
-    time_limit_s: float | None, analyses: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("time_limit_s", "p50", "analyses"), [(1e-9, "10ms", 1), (None, "10ms", 3), (None, "79ms", 2)]
+)
+def test_no_limit_is_looked_at_by_itself_where_time_is_short_or_all_is_known(
+    time_limit_s: float | None, p50: str, analyses: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a long trace every look took seconds, beyond the time limit, and the tokens were drawn anew for each."""
     drawn, analysed = count(), count()
@@ -39,7 +41,7 @@ def test_where_time_is_short_no_limit_is_looked_at_by_itself(
 
     monkeypatch.setattr(instances, "realise", drawing)
     monkeypatch.setattr(instances, "CertificateOracle", analysing)
-    asked(time_limit_s=time_limit_s)
+    asked(p50, time_limit_s=time_limit_s)
     assert (next(drawn), next(analysed)) == (1, analyses)
 
 
