@@ -10,21 +10,31 @@ reduced costs also guide labels over (cost, duration, wait), the exact solver of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mipplan.core import Bool, Deadline, Float64, Int64, SolverError
+from mipplan.core import Deadline, Float64, Int64, SolverError
 from mipplan.solvers.backend import Answer, PackageBackend, Selection, Settings, SolverFeature, Termination
 from mipplan.solvers.lp import relax
 from mipplan.solvers.rounding import Rounding, RoundingParams
 from mipplan_formulations import FORMULATIONS, TimeCostProblem
-from mipplan_formulations.labelling import AscentParams, DualAscent, DualBound, is_chain, solve_by_labels
+from mipplan_formulations.labelling import (
+    AscentParams,
+    DiveParams,
+    DualBound,
+    PricedPaths,
+    dive,
+    is_chain,
+    solve_by_labels,
+)
 from mipplan_formulations.time_cost import (
+    Annealer,
     Improver,
     Reduction,
     breakable_paths,
+    can_anneal,
     drop_dominated,
     drop_useless,
     keep_modes,
@@ -44,13 +54,15 @@ class PresolveParams:
     share: float = 0.4  # At most two fifths of a time limit, so that enough is left for solving.
     # What follows is for dual ascent, where there are more paths than that; measured on layered graphs of 100 stages.
     tight_share: float = 0.95  # At most so much of what is then left: models of such problems get nowhere.
-    cover_gain: float = 2e-3  # Linear programs for first prices while the bound rises by 0.2 %.
-    passes: int = 20  # 20 passes between two looks at which modes are left.
-    least_gain: float = 0.01  # As long as these close a hundredth of the gap.
-    tight_worth: float = 0.8  # Diagrams are drawn anew when a fifth of the modes is gone.
-    first_share: float = 0.4  # The first dive begins after two fifths of the time: it comes to an end.
-    dive_passes: int = 10  # 10 passes between two steps of a dive.
-    dive_share: float = 0.34  # A third of the activities left is settled at a time in a dive.
+    anneal_runs: int = 8  # At most so many runs of annealing,
+    anneal_share: float = 0.1  # or a tenth of the time left; one of them takes 0.2 s.
+    cover_gain: float = 5e-3  # Linear programs for first prices while the bound rises by 0.5 %.
+    passes: int = 10  # 10 passes between two looks at which modes are left.
+    looks: int = 4  # As long as those up to the fourth next look
+    least_gain: float = 0.01  # close a hundredth of the gap.
+    tight_worth: float = 0.85  # Diagrams lose their walks when a seventh of the modes is gone.
+    dives_at: tuple[float, ...] = (0.7,)  # Shares of the time after which plans are dived for.
+    dive: DiveParams = field(default_factory=DiveParams)
     ascent: AscentParams = field(default_factory=AscentParams)
 
 
@@ -195,115 +207,68 @@ def tighten(
 
     It ends within the relative `gap`. The first prices are those of the linear program of `mipplan.solvers.rounding`.
     """
+    state = _annealed(state, deadline.share(params.anneal_share), range(params.anneal_runs))
     covering = RoundingParams(least_gain=params.cover_gain)
     rounding = Rounding(state.problem, deadline.share(params.relaxation_share), covering)
     rounding.relax()
     numbers = [number for number, _ in breakable_paths(state.problem)]
     prices = dict(zip(numbers, rounding.prices, strict=bool(rounding.prices)))
-    until = deadline.share(params.first_share)  # a plan has to be sought for, too, before time is over
     cost = state.cost
-    while prices and cost is not None and not deadline.is_over:
-        problem, ascent, before = state.problem, _Priced(state.problem, prices, params.ascent), -math.inf
-        while True:
-            guide, alone = ascent.climb(params.passes, until)
-            gain, before = guide.bound - before, guide.bound
-            stalls = gain <= params.least_gain * max(0.0, cost - guide.bound)
-            few = (alone <= cost).sum() <= params.tight_worth * alone.size
-            if few or stalls or until.is_over:
-                break
-        prices, until, known = ascent.prices(), deadline, state.reduction.kept
-        found = dive(problem, prices, alone, deadline, params)
-        if found is not None and problem.cost_of(found) < cost:
-            cost = problem.cost_of(found)
-            state = replace(state, selection=state.reduction.lift(found), cost=cost)
+    priced = PricedPaths.drawn(state.problem, prices, deadline.at, params.ascent) if prices else None
+    if priced is None or cost is None:
+        return state
+    has_limit, bounds = not math.isinf(deadline.at), list[float]()
+    dives = [deadline.share(part) for part in params.dives_at if has_limit]
+    while True:
+        guide, alone = priced.climb(params.passes, deadline.at)
+        bounds.append(guide.bound)
+        gain = math.inf if len(bounds) <= params.looks else guide.bound - bounds[-1 - params.looks]
+        ends = gain <= params.least_gain * max(0.0, cost - guide.bound) or deadline.is_over
+        is_narrower = (alone <= cost).sum() <= params.tight_worth * alone.size
+        if ends or (dives[0].is_over if dives else is_narrower and not has_limit):
+            dives = dives[1:]
+            found = dive(priced, alone, Improver(state.problem), cost, deadline.at, params.dive)
+            if found is not None and state.problem.cost_of(found) < cost:
+                cost = state.problem.cost_of(found)
+                state = replace(state, selection=state.reduction.lift(found), cost=cost)
+        if not ends and not is_narrower and cost - guide.bound > gap * cost:
+            continue
+        known = state.reduction.kept
         state = _narrow(state, guide, deadline, alone)
         useful = drop_useless(state.problem)
         if state.lower_bound >= cost or useful is None:  # what is better than the one at hand would be left
             return replace(state, lower_bound=float(cost))
         lowered = None if state.guide is None else state.guide.lower(useful.kept)
         state = replace(state, reduction=useful.after(state.reduction), guide=lowered).counted()
-        unchanged = few and state.problem.num_binaries == problem.num_binaries
-        if stalls or unchanged or cost - state.lower_bound <= gap * cost:
+        if ends or cost - state.lower_bound <= gap * cost:
             return state
-        places = [np.searchsorted(old, new) for old, new in zip(known, state.reduction.kept, strict=True)]
-        prices = _kept_prices(prices, problem, places)
-    return state
-
-
-class _Priced:
-    """An ascent from given prices, by number of the path."""
-
-    def __init__(self, problem: TimeCostProblem, prices: Mapping[int, Float64], params: AscentParams) -> None:
-        self.paths = breakable_paths(problem)
-        self._ascent = DualAscent(
-            problem, [path for _, path in self.paths], [prices[number] for number, _ in self.paths], params
+        fewer = priced.keep(
+            [np.searchsorted(old, new) for old, new in zip(known, state.reduction.kept, strict=True)]
         )
-
-    def climb(self, passes: int, deadline: Deadline) -> tuple[DualBound, Float64]:
-        """Some more passes; then what they say of the problem, and of each mode alone."""
-        self._ascent.ascend(passes, deadline.at)
-        return self._ascent.guide()
-
-    def prices(self) -> dict[int, Float64]:
-        """Prices by now."""
-        return {number: own for (number, _), own in zip(self.paths, self._ascent.prices(), strict=True)}
+        if fewer is None:
+            return replace(state, lower_bound=float(cost))
+        priced, left = fewer
+        state = _matched(state, [old[own] for old, own in zip(known, left, strict=True)])
+        state = _annealed(state, deadline, [len(state.counts)])  # among fewer modes a run finds more
+        cost = cost if state.cost is None else state.cost
 
 
-def _kept_prices(
-    prices: Mapping[int, Float64], problem: TimeCostProblem, kept: Sequence[Int64]
-) -> dict[int, Float64]:
-    """Prices of the modes kept, numbers per activity."""
-    starts = np.cumsum([0, *problem.mode_counts[:-1]])
-    columns = np.concatenate([start + own for start, own in zip(starts, kept, strict=True)])
-    return {number: own[columns] for number, own in prices.items()}
+def _annealed(state: ReducedProblem, deadline: Deadline, seeds: Iterable[int]) -> ReducedProblem:
+    """Make the selection at hand cheaper by annealing, where that can be done."""
+    selection = None if state.selection is None else state.reduction.lower(state.selection)
+    if selection is None or not can_anneal(state.problem):
+        return state
+    found = Annealer(state.problem).improve(selection, seeds, deadline.at)
+    return replace(state, selection=state.reduction.lift(found), cost=state.problem.cost_of(found))
 
 
-def dive(
-    problem: TimeCostProblem,
-    prices: Mapping[int, Float64],
-    alone: Float64,
-    deadline: Deadline,
-    params: PresolveParams,
-) -> Selection | None:
-    """Settle the activities whose best mode stands out most, go on with the ascent, and so on until all are settled.
-
-    None where that leads nowhere.
-    """
-    improver = Improver(problem)
-    whole = Reduction(problem, tuple(np.arange(count) for count in problem.mode_counts))
-    share = params.dive_share
-    while not deadline.is_over:
-        problem = whole.problem
-        by_activity = np.split(alone, np.cumsum(problem.mode_counts)[:-1])
-        margins = [own.size > 1 and float(np.diff(np.partition(own, 1)[:2])[0]) for own in by_activity]
-        open_ones = [v for v in np.argsort(margins)[::-1].tolist() if by_activity[v].size > 1]
-        if not open_ones:
-            found = whole.lift((0,) * len(by_activity))
-            return improver.improve(found) if improver.allows(found) else None
-        settled = set(open_ones[: max(1, int(len(open_ones) * share))])
-        marked = [
-            np.arange(own.size) == np.argmin(own) if v in settled else np.ones(own.size, dtype=np.bool_)
-            for v, own in enumerate(by_activity)
-        ]
-        step = _settle(problem, marked)
-        if step is not None:
-            priced = _kept_prices(prices, problem, step.kept)
-            ascent = _Priced(step.problem, priced, params.ascent)
-            guide, marginal = ascent.climb(params.dive_passes, deadline)
-        if step is not None and not math.isinf(guide.bound):
-            whole, prices, alone = step.after(whole), ascent.prices(), marginal
-        elif len(settled) == 1:
-            return None
-        else:  # too many at once: together they miss a deadline
-            share /= 2
-    return None
-
-
-def _settle(problem: TimeCostProblem, marked: Sequence[Bool]) -> Reduction | None:
-    """Keep the marked modes only, and of these what is of use; None if there is no way left."""
-    fewer = keep_modes(problem, marked)
-    useful = None if fewer is None else drop_useless(fewer.problem)
-    return None if fewer is None or useful is None else useful.after(fewer)
+def _matched(state: ReducedProblem, kept: Sequence[Int64]) -> ReducedProblem:
+    """Leave out modes that paths have no walk with, too: those kept, per activity, are numbers of the original."""
+    marked = [np.isin(old, new) for old, new in zip(state.reduction.kept, kept, strict=True)]
+    fewer = keep_modes(state.problem, marked)
+    assert fewer is not None  # every activity has a mode left
+    lowered = None if state.guide is None else state.guide.lower(fewer.kept)
+    return replace(state, reduction=fewer.after(state.reduction), guide=lowered)
 
 
 def solve_reduced(

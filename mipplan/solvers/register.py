@@ -151,8 +151,12 @@ def solve(
     SolverError
         If the solver fails, or its solution breaks a row, a bound or integrality.
     ValueError
-        If a setting is out of range.
+        If a setting is out of range, or what is given is no model.
     """
+    if not isinstance(model, LinearModel):
+        raise ValueError(
+            f"expected a LinearModel, got a {type(model).__name__}: solve_problem takes problems"
+        )
     settings = Settings(time_limit_s=time_limit_s, gap=gap, threads=threads, seed=seed, log=log)
     backend, info = _choose(solver)
     return _solve_model(backend, info, model, settings, start)

@@ -245,6 +245,14 @@ def test_settings_out_of_range(setting: dict) -> None:
         solve(knapsack(), **setting)
 
 
+def test_a_problem_is_no_model() -> None:
+    problem: Any = chain_problem(3, 4, 1, seed=1)
+    with pytest.raises(
+        ValueError, match=r"expected a LinearModel, got a TimeCostProblem: solve_problem takes"
+    ):
+        solve(problem)
+
+
 def test_auto_is_highs() -> None:
     assert resolve_solver() == "highs"
     assert solve(knapsack()).solver == "highs"

@@ -4,9 +4,12 @@ A state is a pair of times: T without a wait, and L with the longest so far. A m
 
     T + d    and    max(L + d, T + d + w),
 
-and a path may end with any L up to its deadline. States from which the same modes can follow, all the way, are one node
-of the diagram [1]_. If there are too many states, some are joined and given the least T and L of them: then the diagram
-has more walks than the path has choices that meet the deadline, never fewer, so bounds stay bounds [2]_.
+and a path may end with any L up to its deadline. So activities that take D together, and with the longest of their
+waits X, can follow where L is at most the deadline less D, and T at most the deadline less X: states between the same
+of these *limits* go on alike, and are one from the outset. States from which the same modes can follow, all the way,
+are one node of the diagram [1]_. If there are too many states, some are joined and given the least T and L of them:
+then the diagram has more walks than the path has choices that meet the deadline, never fewer, so bounds stay
+bounds [2]_.
 
 References
 ----------
@@ -28,6 +31,10 @@ from mipplan_formulations.time_cost import Path, TimeCostProblem
 
 _BEFORE = -(2**60)
 """A time before any other."""
+_MOST_PAIRS = 1 << 14
+"""At most this many pairs of durations with and without a wait are looked at for limits, because sorting takes time."""
+_MOST_CELLS = 1 << 22
+"""Up to so many pairs of limits are numbered without sorting, by a table of all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +42,23 @@ class Diagram:
     """The choices of modes along one path that meet its deadline, as walks from the first node to the last.
 
     Per activity of the path an array, shape (nodes before it, its modes): the node after it, -1 where none follows.
-    There is one node before the first activity and one behind the last.
+    There is one node before the first activity and one behind the last; walks from the first reach every other.
     """
 
     children: tuple[Int64, ...]
+
+    @property
+    def is_free(self) -> bool:
+        """Whether every choice meets the deadline: there is one node before each activity, and every mode leads on."""
+        return all(layer.shape[0] == 1 and layer.min() >= 0 for layer in self.children)
+
+    def keep(self, kept: Sequence[Int64]) -> Diagram:
+        """The walks along modes that are kept: per activity of the path, their numbers, ascending."""
+        if all(own.size == layer.shape[1] for own, layer in zip(kept, self.children, strict=True)):
+            return self
+        return Diagram(
+            _reached(_merged([layer[:, own] for own, layer in zip(kept, self.children, strict=True)]))
+        )
 
 
 def draw(problem: TimeCostProblem, path: Path, most_states: int) -> Diagram:
@@ -51,28 +71,78 @@ def draw(problem: TimeCostProblem, path: Path, most_states: int) -> Diagram:
     ]
     # What the activities behind take at least: states that do not leave so much lead nowhere.
     least = np.cumsum([0, *(int(own.min()) for own in reversed(durations))])[::-1]
-    early_of, late_of = [np.zeros(1, dtype=np.int64)], [np.full(1, _BEFORE)]
+    limits = _limits(durations, late, room)
+    early, latest = np.zeros(1, dtype=np.int64), np.full(1, _BEFORE)
     nexts: list[Int64] = []
     for place, (duration, with_wait) in enumerate(zip(durations, late, strict=True)):
-        early, latest = step(early_of[-1], late_of[-1], duration, with_wait)
-        fits = latest + least[place + 1] <= room
+        after = step(early, latest, duration, with_wait)
+        fits = after[1] + least[place + 1] <= room
         child = np.full(fits.shape, -1, dtype=np.int64)
         if place + 1 == len(durations):
             child[fits] = 0
         else:
-            child[fits], early, latest = _gather(early[fits], latest[fits], most_states, room)
-            early_of.append(early)
-            late_of.append(latest)
+            early, latest = after[0][fits], after[1][fits]
+            number, own_limits = np.arange(early.size), limits[place + 1]
+            if own_limits is not None:
+                number, early, latest = _alike_by(own_limits, early, latest)
+            if own_limits is None or early.size > most_states:
+                joined, early, latest = _gather(early, latest, most_states, room)
+                number = np.where(number >= 0, joined[number], -1)
+            child[fits] = number
         nexts.append(child)
     if not all(child.size for child in nexts):  # nothing meets the deadline
         nexts = [np.full((1, duration.size), -1, dtype=np.int64) for duration in durations]
-    return Diagram(_merged(nexts))
+    return Diagram(_reached(_merged(nexts)))
 
 
 def step(early: Int64, latest: Int64, duration: Int64, with_wait: Int64) -> tuple[Int64, Int64]:
     """States after each mode, shape (states, modes), given duration and duration + wait of the modes."""
     after = early[:, None] + duration[None, :]
     return after, np.maximum(latest[:, None] + duration[None, :], early[:, None] + with_wait[None, :])
+
+
+def _limits(durations: Sequence[Int64], late: Sequence[Int64], room: int) -> list[tuple[Int64, Int64] | None]:
+    """Per place of the path, the most that T and that L may be for each choice of what follows, ascending.
+
+    None from the place on, backwards, where there would be too many; and before the first activity.
+    """
+    found: list[tuple[Int64, Int64] | None] = [None] * len(durations)
+    total, waited = np.zeros(1, dtype=np.int64), np.full(1, _BEFORE)
+    for place in range(len(durations) - 1, 0, -1):
+        duration, with_wait = durations[place], late[place]
+        if duration.size * total.size > _MOST_PAIRS:
+            break
+        longest = np.maximum(duration[:, None] + waited[None, :], with_wait[:, None] + total[None, :]).ravel()
+        both = np.stack([(duration[:, None] + total[None, :]).ravel(), longest], axis=1)[longest <= room]
+        order = np.lexsort(both.T)
+        is_new = np.ones(order.size, dtype=np.bool_)
+        is_new[1:] = (both[order[1:]] != both[order[:-1]]).any(axis=1)
+        total, waited = both[order[is_new]].T
+        found[place] = np.unique(room - waited), np.unique(room - total)
+    return found
+
+
+def _alike_by(limits: tuple[Int64, Int64], early: Int64, latest: Int64) -> tuple[Int64, Int64, Int64]:
+    """Which kind each state is of, -1 where nothing can follow, and a state of each kind: between the same limits."""
+    width = limits[1].size + 1
+    places = [np.searchsorted(own, times) for own, times in zip(limits, (early, latest), strict=True)]
+    alive = np.flatnonzero((places[0] < limits[0].size) & (places[1] < limits[1].size))
+    cell = places[0][alive] * width + places[1][alive]
+    if limits[0].size * width <= _MOST_CELLS:
+        is_used = np.zeros(limits[0].size * width, dtype=np.bool_)
+        is_used[cell] = True
+        used = np.flatnonzero(is_used)
+        numbers = np.empty(is_used.size, dtype=np.int64)
+        numbers[used] = np.arange(used.size)
+        kind = numbers[cell]
+    else:
+        used, kind = np.unique(cell, return_inverse=True)
+        kind = kind.ravel()
+    one = np.empty(used.size, dtype=np.int64)
+    one[kind] = alive
+    number = np.full(early.size, -1, dtype=np.int64)
+    number[alive] = kind
+    return number, early[one], latest[one]
 
 
 def _gather(early: Int64, latest: Int64, most: int, room: int) -> tuple[Int64, Int64, Int64]:
@@ -113,3 +183,17 @@ def _alike(rows: Int64) -> tuple[Int64, Int64]:
     if not np.array_equal(rows[first][kind], rows):  # two kinds of rows with the same sum of weights
         _, first, kind = np.unique(rows, axis=0, return_index=True, return_inverse=True)
     return kind.ravel(), first
+
+
+def _reached(layers: Sequence[Int64]) -> tuple[Int64, ...]:
+    """Layers with the nodes only that walks from the first come to."""
+    nodes, found = np.zeros(1, dtype=np.int64), list[Int64]()
+    for layer in layers:
+        own = layer[nodes]
+        nodes = np.unique(own[own >= 0])
+        place = np.full(int(own.max(initial=0)) + 2, -1, dtype=np.int64)
+        place[nodes] = np.arange(nodes.size)  # the last stays -1: that is what -1 finds
+        found.append(place[own])
+        if nodes.size == 0:  # nothing is left: all that follows is empty
+            return tuple(np.full((1, other.shape[1]), -1, dtype=np.int64) for other in layers)
+    return tuple(found)

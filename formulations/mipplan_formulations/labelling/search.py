@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Generic, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mipplan_formulations.linear import Float64, Int64
+from mipplan_formulations.linear import Float64, Int32, Int64
 from mipplan_formulations.time_cost import TimeCostProblem, find_undominated
 
-Int32 = NDArray[np.int32]
 L = TypeVar("L", bound="Labels")
 
 

@@ -3,6 +3,7 @@
 Formulations are to be had by name from `mipplan_formulations.FORMULATIONS`.
 """
 
+from mipplan_formulations.time_cost.annealing import Annealer, can_anneal
 from mipplan_formulations.time_cost.dominance import (
     Reduction,
     drop_dominated,
@@ -38,6 +39,7 @@ __all__ = [
     "NEVER",
     "START",
     "Activity",
+    "Annealer",
     "Arc",
     "Cover",
     "Evaluation",
@@ -51,6 +53,7 @@ __all__ = [
     "TimeCostProblem",
     "breakable_network",
     "breakable_paths",
+    "can_anneal",
     "drop_dominated",
     "drop_useless",
     "find_undominated",
