@@ -10,6 +10,8 @@ from mipplan.core import (
     MAX_DURATION_NS,
     NS_PER_HOUR,
     NS_PER_S,
+    Fault,
+    Faults,
     Float64,
     InputError,
     Int64,
@@ -63,17 +65,21 @@ class Counts:
 def read_counts(table: TableFile, column: str) -> Counts:
     """Read a column of counts, and the one that tells their intervals if there is one."""
     values, faults = table.numbers(column)
-    table.check_rows(column, [*faults, RowFault("a negative count", np.flatnonzero(values < 0))])
+    told = Faults()
+    negative = RowFault("a negative count", np.flatnonzero(values < 0))
+    told.take(lambda: table.check_rows(column, [*faults, negative]))
     per_ns = COUNT_COLUMNS[column]
     keys = [name for name in table.columns if name in INTERVAL_COLUMNS]
     if len(keys) > 1:
-        message = f"found {' and '.join(keys)}: keep the one that tells the interval"
-        raise InputError.one(table.origin, message)
+        told.add(Fault(table.origin, f"found {' and '.join(keys)}: keep the one that tells the interval"))
+        told.check()
     if not keys:
+        told.check()
         _check_end(table, column, len(values) * per_ns)
         start_ns = np.arange(len(values)) * per_ns
         return Counts(start_ns, per_ns, values, (f"read from {column}, one row a {_UNITS[per_ns]}",))
-    start_ns, interval_ns, which = _intervals(table, keys[0])
+    start_ns, interval_ns, which = told.take(lambda: _intervals(table, keys[0])).value
+    told.check()
     twice = np.flatnonzero(np.bincount(which) == 2)
     if (
         twice.size * interval_ns == NS_PER_HOUR
