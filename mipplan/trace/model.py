@@ -270,7 +270,7 @@ class Trace:
     @classmethod
     def from_ns(cls, arrival_ns: ArrayLike, name: str = "trace", note: str = "") -> Trace:
         """Make a trace from whole nanoseconds, shape (n,)."""
-        return cls(np.asarray(arrival_ns), name, note)
+        return cls(check_arrivals(arrival_ns), name, note)
 
     @classmethod
     def from_seconds(cls, arrival_s: ArrayLike, name: str = "trace", note: str = "") -> Trace:

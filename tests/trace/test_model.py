@@ -91,11 +91,15 @@ def test_equality() -> None:
         (list(range(20, 0, -1)), r"position 1, 2, 3, 4, 5, … \(19 in all\)"),
         ([1, MAX_DURATION_NS + 1], "beyond ten years"),
         (np.array([1, 2**64 - 1], np.uint64), "beyond ten years"),
+        ([[1], [2, 3]], "one dimension"),
+        (np.ma.array([1, 2, 3], mask=[0, 1, 0]), r"masked at position 1 \(1 in all\)"),
     ],
 )
 def test_what_is_no_trace(values: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Trace.from_ns(values)
+    with pytest.raises(InputError, match=message):
+        Trace(values)
 
 
 def test_several_faults_of_an_array_come_together() -> None:
