@@ -25,8 +25,11 @@ from mipplan.core import (
     frozen,
     is_finite,
     is_number,
+    is_whole,
+    name_problem,
     seconds_to_ns,
     shown,
+    text_problem,
 )
 
 if TYPE_CHECKING:
@@ -74,6 +77,13 @@ def check_arrivals(values: object) -> Int64:
     if given.dtype == np.int64 and given.base is None and not given.flags.writeable:
         return given  # nobody can write to it any more: no copy is needed to keep a trace as it is
     return frozen(np.array(given, dtype=np.int64, order="C"))
+
+
+def check_labels(name: object, note: object, zero_ns: object) -> None:
+    """Refuse what a plan file could not say of the trace that it was made for; raises `InputError` listing all."""
+    zero = None if zero_ns is None or is_whole(zero_ns) else f"expected ns since 1970, found {shown(zero_ns)}"
+    problems = {"trace": name_problem(name), "trace.note": text_problem(note), "trace.zero_ns": zero}
+    InputError.raise_if(Fault(place, problem) for place, problem in problems.items() if problem is not None)
 
 
 def decreases(times: NDArray[Any]) -> Positions:

@@ -154,6 +154,19 @@ def test_unusable_name() -> None:
         Trace.from_ns([1, 2], name="")
 
 
+def test_labels_that_no_plan_file_could_say() -> None:
+    """Plans made for such traces were saved as files that could not be read, or not at all."""
+    odd: Any = {"note": 5, "zero_ns": "2026-01-01"}
+    with pytest.raises(InputError) as caught:
+        Trace(np.array([1, 2]), **odd)
+    assert [str(fault) for fault in caught.value.faults] == [
+        "trace.note: expected text, found 5",
+        "trace.zero_ns: expected ns since 1970, found '2026-01-01'",
+    ]
+    with pytest.raises(InputError, match=r"trace\.note: .* holds half a character"):
+        Trace.from_ns([1, 2], note="\ud800")
+
+
 def test_slice_is_half_open_and_keeps_times() -> None:
     trace = Trace.from_seconds([0, 1, 2, 3, 4], name="t", note="made")
     part = trace.slice(1, 3)

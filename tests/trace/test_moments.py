@@ -129,6 +129,8 @@ def test_profiles_from_and_to_pandas() -> None:
     with pytest.raises(mp.InputError) as caught:
         mp.Profiles.from_pandas(pd.concat([hardware, hardware]), tables.assign(model=["m", None]))
     assert [fault.place for fault in caught.value.faults] == ["hardware: t4", "tables"]
+    with pytest.raises(mp.InputError, match="tables: batch: there are several columns of this name"):
+        mp.Profiles.from_pandas(hardware, pd.concat([tables, tables[["batch"]]], axis=1))
     with pytest.raises(mp.InputError, match="expected a pandas DataFrame"):
         mp.Profiles.from_pandas({}, tables)  # type: ignore[arg-type]
 
