@@ -38,6 +38,8 @@ INTERVAL_COLUMNS = {
     "window_start_s": NS_PER_S,
     "hour": NS_PER_HOUR,
 }
+#: Rounding the counts of intervals to whole queries may change their sum by this share, because more is other traffic.
+_MOST_ROUNDED = 0.01
 #: How counts can be expanded, and what each means.
 EXPANSIONS = {
     "poisson": "a Poisson number of arrivals with the count as its mean, at random times",
@@ -142,13 +144,19 @@ def expand_counts(
 
     Each arrival lies in its interval; observed numbers are rounded to whole ones.
 
-    Raises `InputError` if there would be more than `MAX_ARRIVALS`.
+    Raises `InputError` if there would be more than `MAX_ARRIVALS`, or rounding makes other traffic.
     """
     rng = np.random.Generator(np.random.PCG64(check_seed(seed)))
-    _check_total(float(counts.sum()), place)
+    mean = float(counts.sum())
+    _check_total(mean, place)
     whole = rng.poisson(counts) if expand == "poisson" else np.rint(counts).astype(np.int64)
     total = int(whole.sum())
     _check_total(total, place)
+    if expand != "poisson" and abs(total - mean) > max(1.0, _MOST_ROUNDED * mean):
+        message = (
+            f"intervals hold parts of queries: {expand} makes {total:,} of {mean:,.6g}; expand by poisson"
+        )
+        raise InputError.one(place, message)
     if expand == "even":
         rank = np.arange(total) - np.repeat(np.cumsum(whole) - whole, whole)
         offsets = np.floor((rank + 0.5) / np.repeat(whole, whole) * interval_ns).astype(np.int64)

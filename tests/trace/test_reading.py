@@ -375,6 +375,13 @@ def test_window_is_applied_before_expansion(tmp_path: Path) -> None:
             "found requests_per_s and requests_per_min: keep one",
         ),
         ("requests_per_s\n0\n0\n", "even", "t.csv: requests_per_s: gives no arrival"),
+        # Each 0.6 would be rounded to a query: two thirds more traffic than there was.
+        (
+            "requests_per_s\n" + "0.6\n" * 100,
+            "even",
+            "t.csv: intervals hold parts of queries: even makes 100 of 60;",
+        ),
+        ("requests_per_s\n" + "0.4\n" * 100, "uniform", "uniform makes 0 of 40; expand by poisson"),
         ("requests_per_s\n", "even", "t.csv: requests_per_s: gives no arrival"),
         ("t_s\n1\n2\n", "even", "expected one of the columns"),
     ],
