@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -63,3 +65,14 @@ def test_words_that_are_none_are_refused() -> None:
         mp.plan(PIPELINE, PROFILES, TRACE, discipline="")
     with pytest.raises(mp.SolverUnavailableError, match="there is no solver None"):
         mp.plan(PIPELINE, PROFILES, TRACE, solver=None)  # type: ignore[arg-type]
+
+
+def test_faults_reach_another_process_as_they_are() -> None:
+    """Workers send their errors pickled; one made again of its text had a fault for every letter of it."""
+    error = mp.InputError([mp.Fault("a.yaml:3", "no"), mp.Fault("b", "neither")])
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert (type(again), str(again), again.faults) == (
+            mp.InputError,
+            "a.yaml:3: no\nb: neither",
+            error.faults,
+        )

@@ -18,7 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Bool, Float64, InputError, Int64, running_maximum
+from mipplan.core import NS_PER_S, Bool, Float64, InputError, Int64, is_finite, running_maximum, shown
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,13 @@ class ArrivalCurve:
 
     def __post_init__(self) -> None:
         if not self.buckets:
-            raise ValueError("an arrival curve needs at least one (burst, rate) pair")
+            raise InputError.one("arrival curve", "needs at least one (burst, rate) pair")
         for burst, rate in self.buckets:
-            if not (math.isfinite(burst) and math.isfinite(rate) and burst >= 0 and rate >= 0):
-                raise ValueError(f"burst and rate must be finite and not negative, found ({burst}, {rate})")
+            if not (is_finite(burst) and is_finite(rate) and burst >= 0 and rate >= 0):
+                found = f"found ({shown(burst)}, {shown(rate)})"
+                raise InputError.one(
+                    "arrival curve", f"burst and rate must be finite and not negative, {found}"
+                )
         # A plan file holds plain numbers: whole ones would not come back as the same bytes.
         plain = tuple((float(burst), float(rate)) for burst, rate in self.buckets)
         object.__setattr__(self, "buckets", _lower_envelope(plain))
@@ -44,7 +47,7 @@ class ArrivalCurve:
     @classmethod
     def token_bucket(cls, burst: float, rate: float) -> ArrivalCurve:
         """Build α(u) = burst + rate·u."""
-        return cls(((float(burst), float(rate)),))
+        return cls(((burst, rate),))
 
     def minimum(self, other: ArrivalCurve) -> ArrivalCurve:
         """Both constraints at once. For concave curves also their min-plus convolution (Le Boudec, thm 3.1.6)."""

@@ -52,7 +52,7 @@ class CertifyParams:
     one takes a second or two compiled, and minutes without numba, and the answer must not depend on which it is."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Certificate(Printable):
     """What is guaranteed."""
 

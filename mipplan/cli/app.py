@@ -112,8 +112,7 @@ def plan(
                 progress("explaining the plan")
                 explanation = made.explain(time_limit_s=min(_EXPLAINING_S, limit_s))
                 made = explanation.adopted or made
-            if out is not None:
-                made.save(out)
+            out = session.save(made.save, out)
             replayed_ns: dict[str, int] = {}
             if made.choices and replay:
                 progress("replaying the plan")
@@ -230,8 +229,7 @@ def fleet(
                 progress=progress,
             )
             written = []
-            if out is not None and made.plans:
-                made.save(out)
+            if made.plans and session.save(made.save, out) is not None:
                 written.append(f"{out}/ ({len(made.plans):,} plan files)")
             written += [str(path) for path in (plot, page) if path is not None]
             report = reporting.fleet_report(file.name, file.quantile, file.seed, made, written)

@@ -84,13 +84,15 @@ def read_trace(
     file: str, expand: str | None, spread: str | None, seed: int, start: str | None, end: str | None
 ) -> mp.Trace:
     """Read a trace file, or the shipped trace of that name; `seed` places the arrivals that are expanded or spread."""
+    from mipplan.documents import open_file, shipped_path
+
     faults = Faults()
     if spread not in (None, "uniform"):
         faults.add(Fault("--spread", f"expected uniform, found {spread!r}"))
     if spread is not None and expand is not None:
         faults.add(Fault("--spread", "does not go with --expand: counts have no time stamps"))
-    start_s = faults.take(lambda: moment_of("--from", start))
-    end_s = faults.take(lambda: moment_of("--to", end))
+    start_s, end_s = (faults.take(partial(moment_of, *at)) for at in (("--from", start), ("--to", end)))
+    faults.take(lambda: open_file(shipped_path("traces", file)).close() if faults else None)
     faults.check()
     trace = mp.Trace.read(file, expand=expand, seed=seed, start_s=start_s.value, end_s=end_s.value)
     return trace if spread is None else trace.spread(seed)
@@ -324,10 +326,8 @@ def check_out(flag: str, out: Path | None, endings: tuple[str, ...] = ()) -> Non
     """Find out before the work, not after it, that a file could not be written."""
     from mipplan.documents import output_problem
 
-    if out is None:
-        return
-    problem = output_problem(out)
-    if endings and out.suffix.lower() not in endings:
+    problem = None if out is None else output_problem(out)
+    if out is not None and endings and out.suffix.lower() not in endings:
         problem = f"expected a name that ends in {', '.join(endings[:-1]) + ' or ' if endings[1:] else ''}{endings[-1]}"
     if problem is not None:
         raise InputError.one(f"{flag} {out}", problem)

@@ -77,6 +77,7 @@ class Session:
     def __init__(self, context: typer.Context, as_json: bool) -> None:
         self.as_json = as_json
         self.exit_code, self._interrupts = EXIT_DONE, list[int]()
+        self._unwritten = list[Fault]()
         self._options, self._limit = _options(context), context.params.get("time_limit")
 
     def __enter__(self) -> Self:
@@ -89,6 +90,9 @@ class Session:
     def __exit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        if error is None and self._unwritten:
+            self.as_json = False  # stdout has its one document
+            error = InputError(self._unwritten)
         code = self.exit_code if error is None else self._failed(error)
         if code is not None:
             sys.exit(code)
@@ -97,10 +101,9 @@ class Session:
         self, report: DocumentT, render: Callable[[Console, DocumentT], None], out: Path | None = None
     ) -> None:
         """Print a document, and write it as ``--json`` prints it."""
-        if out is not None:
-            from mipplan.documents import write_text_atomically
+        from mipplan.documents import write_text_atomically
 
-            write_text_atomically(out, report.model_dump_json(indent=2) + "\n")
+        self.save(lambda path: write_text_atomically(path, report.model_dump_json(indent=2) + "\n"), out)
         try:
             if self.as_json:
                 _echo_json(report)
@@ -110,6 +113,16 @@ class Session:
                 sys.stdout.flush()  # what goes wrong shows here rather than after the exit code is chosen
         except OSError as error:
             raise _OutputError(*error.args) from error
+
+    def save(self, write: Callable[[Path], object], out: Path | None) -> Path | None:
+        """Write a file that was asked for, and return it; if it cannot be, that is told behind what was found."""
+        try:
+            if out is not None:
+                write(out)
+        except InputError as error:
+            self._unwritten += error.faults
+            return None
+        return out
 
     def answer(self, *, is_found: bool, is_proven: bool) -> None:
         """Choose the exit code by whether anything was found, else by whether it is proven that there is nothing."""

@@ -122,7 +122,7 @@ class ComparisonRow:
         return values[higher_rank(quantile, len(values))] if values else None
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison(Printable):
     """Several planners on one problem.
 

@@ -85,3 +85,4 @@ from .wording import name_problem as name_problem
 from .wording import plain as plain
 from .wording import shown as shown
 from .wording import suggestion as suggestion
+from .wording import text_problem as text_problem

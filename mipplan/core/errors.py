@@ -48,6 +48,10 @@ class InputError(MipplanError, ValueError):
             raise ValueError("an InputError needs at least one fault")
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
+    def __reduce__(self) -> tuple[type[InputError], tuple[tuple[Fault, ...]]]:
+        # An exception is made again of its text otherwise, whose letters would count as the faults.
+        return type(self), (self.faults,)
+
     @classmethod
     def one(cls, place: str, message: str) -> InputError:
         """Build the error for a single fault."""

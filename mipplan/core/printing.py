@@ -1,4 +1,4 @@
-"""What results can do beside holding data: they print, and offer functions of the rooms above as methods.
+"""What results can do beside holding data: they print, compare, and offer functions of the rooms above as methods.
 
 They print in at most 15 lines for people, as a small table in a notebook, in one line inside anything else.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import itertools
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib import import_module
@@ -138,6 +138,39 @@ class Printable:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return remake(self)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and _same_fields(self, other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))  # what is equal prints alike; mappings and arrays have no hash
+
+
+#: How objects compare whose class says nothing of it.
+_BY_IDENTITY: object = object.__eq__
+
+
+def _same_fields(one: Any, other: Any) -> bool:
+    names = (part.name for part in fields(one) if part.compare)
+    return all(_is_same(getattr(one, name), getattr(other, name)) for name in names)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether parts of two results are equal; of arrays ``==`` tells that for every element instead."""
+    if one is other:
+        return True
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_is_same(held, other[key]) for key, held in one.items())
+    if type(one) is not type(other):
+        return bool(one == other)
+    if isinstance(one, tuple | list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    if hasattr(one, "tobytes") and hasattr(one, "dtype"):  # NumPy is loaded by whoever has arrays
+        return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
+    kind = getattr(one, "__dataclass_params__", None)
+    if kind is not None and (kind.eq or type(one).__eq__ is _BY_IDENTITY):
+        return _same_fields(one, other)
+    return bool(one == other) or (one != one and other != other)  # NaN, such as of a trace of one instant
 
 
 class FieldOf(property, Generic[ValueT]):

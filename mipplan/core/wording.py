@@ -56,6 +56,17 @@ def name_problem(name: object) -> str | None:
     return None
 
 
+def text_problem(text: object) -> str | None:
+    """Say what keeps a text for people, such as a source, from a file that can be read again; None if nothing."""
+    if not isinstance(text, str):
+        return f"expected text, found {shown(text)}"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return f"{shown(text)} holds half a character (a surrogate), which no file can"
+    return None
+
+
 def plain(value: Any) -> Any:
     """Reduce a value built in Python to what a document holds: tuples to lists, NumPy values to numbers."""
     if isinstance(value, Mapping):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -143,6 +144,8 @@ def output_problem(path: object) -> str | None:
     if not name or "\0" in name:
         return "the name of a file to write to is empty or holds a zero byte"
     target = Path(name)
+    if _leads_nowhere(target):
+        return "is a link that leads back to itself"
     if target.is_dir():
         return "is a folder; name a file to write to"
     if not target.parent.is_dir():
@@ -154,8 +157,19 @@ def output_problem(path: object) -> str | None:
     return None
 
 
+def _leads_nowhere(path: Path) -> bool:
+    """Whether links lead from it, or a folder above it, back to themselves."""
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
+
+
 def folder_problem(path: str | Path) -> str | None:
     """Say what keeps a folder from being made, with all above it, and written to; None if nothing."""
+    if _leads_nowhere(Path(path)):
+        return "is a link that leads back to itself"
     place = Path(path).resolve()
     there = next(above for above in (place, *place.parents) if above.exists())
     if not there.is_dir():

@@ -15,7 +15,7 @@ from mipplan.documents import AnyPath
 from mipplan.logs import QueryLog, QueryStatus, write_log
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Drive(Printable):
     """What a run came to.
 

@@ -37,7 +37,7 @@ _CACHED = "__pycache__"
 _KINDS = {".json", ".md", ".pbtxt", ".py", ".txt", ".yaml"}
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Export(Printable):
     """What was written, and what the serving system does not keep of the plan."""
 

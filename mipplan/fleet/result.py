@@ -79,7 +79,7 @@ class FleetEffort:
     seconds: float
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FleetPlan(Printable):
     """A set of certified plans on shared hardware, or the reason why there is none.
 

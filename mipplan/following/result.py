@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mipplan.core import NS_PER_S, Printable, Summary, format_duration
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FollowSummary(Printable):
     """A run of `mipplan.follow`.
 

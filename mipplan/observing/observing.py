@@ -73,7 +73,7 @@ class ObservedHop:
     p99: QuantileRange
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LogObservation(Printable):
     """What logs say.
 

@@ -104,7 +104,7 @@ class AxisFragility:
         return f"missed at {len(self.missed)} of {len(self.points)} points, first {self.first_break.label}"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Fragility(Printable):
     """What a plan bears on a trace.
 

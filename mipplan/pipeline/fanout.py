@@ -141,7 +141,10 @@ def choice_problem(values: Sequence[int], weights: Sequence[float]) -> str | Non
     for weight in weights:
         if not is_number(weight) or not 0 <= weight < math.inf:
             return f"weights must be finite numbers ≥ 0, found {shown(weight)}"
-    total = math.fsum(weights)
+    try:
+        total = math.fsum(weights)
+    except OverflowError:  # beyond all floats
+        total = math.inf
     if not 0 < total < math.inf:
         return "the weights must not all be 0, and their sum must be finite"
     return mean_problem(math.fsum(v * (float(w) / total) for v, w in zip(values, weights, strict=True)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from mipplan.core import Fault, Faults, check_one_of, duration_text, name_problem, seconds_to_ns
+from mipplan.core import Fault, Faults, check_one_of, duration_text, name_problem, positive_ns, shown
 from mipplan.pipeline.fanout import Edge, FanOut
 from mipplan.pipeline.laws import SERVER_TIMES, Discipline, DispatchLaw
 from mipplan.pipeline.schema import Distribution, EdgeEntry, PipelineEntry, Range, StageEntry
@@ -131,13 +131,8 @@ def check_arguments(
     faults = Faults()
     if not isinstance(graph, nx.DiGraph) or isinstance(graph, nx.MultiDiGraph):
         faults.add(Fault("graph", f"expected a networkx.DiGraph, found {type(graph).__name__}"))
-    if slo_s is not None:
-        try:
-            usable = not isinstance(slo_s, bool) and seconds_to_ns(float(slo_s)) >= 1  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            usable = False
-        if not usable:
-            faults.add(Fault("slo_s", f"expected a positive number of seconds, found {slo_s!r}"))
+    if slo_s is not None and positive_ns(slo_s) is None:
+        faults.add(Fault("slo_s", f"expected a positive number of seconds, found {shown(slo_s)}"))
     if (problem := name_problem(name)) is not None:
         faults.add(Fault("name", problem))
     for time in SERVER_TIMES:

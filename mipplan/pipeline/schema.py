@@ -233,6 +233,7 @@ def read_slo(value: object) -> tuple[int, Slo]:
         return positive_duration(value), Slo()
     problems: list[str] = []
     limits: dict[float, int] = {}
+    written: dict[float, str] = {}
     read: dict[str, Any] = {}
     for key, given in value.items():
         number = _QUANTILE_KEY.fullmatch(str(key))
@@ -246,7 +247,10 @@ def read_slo(value: object) -> tuple[int, Slo]:
                 read["share"] = float(given)
             elif quantile is None or not 0 < quantile <= 1:
                 raise ValueError("expected p50, p99, p99.9 or such, per or share")
+            elif quantile in written:  # p99 and p99.0: only one of them would be kept
+                raise ValueError(f"is the same quantile as {written[quantile]}")
             else:
+                written[quantile] = key
                 limits[quantile] = positive_duration(given)
         except ValueError as error:
             problems.append(

@@ -53,6 +53,8 @@ class EnergyTerms:
 
     def __post_init__(self) -> None:
         faults = []
+        if self.usd_per_kwh is None:  # plan files hold a price; a caller may have none to hand on
+            object.__setattr__(self, "usd_per_kwh", 0.0)
         for name in ("usd_per_kwh", "gco2_per_kwh"):
             given = getattr(self, name)
             values = tuple(given) if isinstance(given, list | tuple) else (given,)

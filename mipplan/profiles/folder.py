@@ -21,6 +21,7 @@ from mipplan.documents import (
     FieldPath,
     Finding,
     StrictEntry,
+    check_path,
     checked_by,
     decode_text,
     first_faults,
@@ -28,7 +29,14 @@ from mipplan.documents import (
     read_bytes,
     read_yaml,
 )
-from mipplan.profiles.model import Hardware, limit_problem, memory_problem, power_problem, price_problem
+from mipplan.profiles.model import (
+    Hardware,
+    idle_problem,
+    limit_problem,
+    memory_problem,
+    power_problem,
+    price_problem,
+)
 from mipplan.profiles.tables import OPTIONAL_COLUMNS, LatencyTable, batch_problem, measurement_problem
 
 _REQUIRED_COLUMNS = ("model", "hardware", "batch", "latency_ms", "source")
@@ -52,8 +60,8 @@ class HardwareEntry(StrictEntry):
 
     @model_validator(mode="after")
     def _draws_more_when_busy(self) -> HardwareEntry:
-        if None not in (self.idle_w, self.tdp_w) and self.idle_w > self.tdp_w:  # type: ignore[operator]
-            raise ValueError(f"idle_w {self.idle_w:g} is above tdp_w {self.tdp_w:g}")
+        if (problem := idle_problem(self.idle_w, self.tdp_w)) is not None:
+            raise ValueError(problem)
         return self
 
 
@@ -110,6 +118,8 @@ def read_profiles(folder: AnyPath) -> tuple[list[Hardware], list[LatencyTable]]:
 
     Raises `InputError` with every fault of every file.
     """
+    if not os.fspath(check_path(folder)):
+        raise InputError.one("profiles", "the name of a folder is empty")
     root = Path(folder)
     if not root.is_dir():
         what = "is a file; a profile folder was expected" if root.exists() else "there is no such folder"

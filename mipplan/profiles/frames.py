@@ -69,6 +69,8 @@ def _checked(name: str, table: object, needed: tuple[str, ...], known: tuple[str
         raise InputError.one(name, f"expected a pandas DataFrame, found {shown(table)}")
     given = [str(column) for column in table.columns]
     faults = [Fault(f"{name}: {column}", "the column is missing") for column in needed if column not in given]
+    twice = sorted({column for column in given if given.count(column) > 1})
+    faults += [Fault(f"{name}: {column}", "there are several columns of this name") for column in twice]
     faults += [
         Fault(f"{name}: {column}", f"is no column of it; known are {listed(known)}")
         for column in given

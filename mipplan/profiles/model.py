@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
@@ -25,12 +25,15 @@ from mipplan.core import (
     remake,
     shown,
     suggestion,
+    text_problem,
 )
 from mipplan.documents import AnyPath, Document
 from mipplan.profiles.tables import LATENCY_COLUMNS, LatencyTable
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_PartT = TypeVar("_PartT")
 
 #: A device costs at most a million dollars per hour, because a dearer one is surely mistaken and would overflow sums.
 MAX_USD_PER_HOUR = 1_000_000.0
@@ -63,7 +66,12 @@ class Hardware:
             "limit": None if self.limit is None else limit_problem(self.limit),
             "idle_w": None if self.idle_w is None else power_problem(self.idle_w),
             "tdp_w": None if self.tdp_w is None else power_problem(self.tdp_w),
+            "source": text_problem(self.source),
+            "power_source": text_problem(self.power_source),
         }
+        if not problems["idle_w"] and not problems["tdp_w"]:
+            idle = idle_problem(self.idle_w, self.tdp_w)
+            problems["idle_w"] = None if idle is None else idle.removeprefix("idle_w ")
         place = f"hardware {shown(self.name)}"
         faults = [Fault(f"{place}: {name}", problem) for name, problem in problems.items() if problem]
         if faults:
@@ -132,9 +140,13 @@ class Profiles:
         Raises
         ------
         InputError
-            If two hardware types have one name, or two tables one model and hardware.
+            If two hardware types have one name, or two tables one model and hardware; or something is neither.
         """
-        devices, measured = list(hardware), list(tables)
+        faults = Faults()
+        taken = faults.take(lambda: _all_of("hardware", hardware, Hardware))
+        measured = faults.take(lambda: _all_of("tables", tables, LatencyTable)).or_else([])
+        faults.check()
+        devices = taken.value
         names = Counter(device.name for device in devices)
         keys = Counter((table.model, table.hardware) for table in measured)
         wrong = [f"the hardware type {name!r} is given twice" for name, times in names.items() if times > 1]
@@ -329,6 +341,22 @@ class Profiles:
             f"<Profiles: {len(self.models)} models, {len(self.hardware)} hardware types, "
             f"{len(self.tables)} tables>"
         )
+
+
+def _all_of(place: str, given: object, kind: type[_PartT]) -> list[_PartT]:
+    """Return what is given one after the other; raises `InputError` unless each is of that kind."""
+    parts = list(given) if isinstance(given, Iterable) else [given]
+    odd = parts if not isinstance(given, Iterable) else [part for part in parts if not isinstance(part, kind)]
+    if odd:
+        raise InputError.one(place, f"expected {kind.__name__} objects, found {shown(odd[0])}")
+    return [part for part in parts if isinstance(part, kind)]
+
+
+def idle_problem(idle_w: float | None, tdp_w: float | None) -> str | None:
+    """Say what is wrong with what a device draws idle beside what it may draw, or None."""
+    if idle_w is None or tdp_w is None or idle_w <= tdp_w:
+        return None
+    return f"idle_w {idle_w:g} is above tdp_w {tdp_w:g}"
 
 
 def price_problem(value: object) -> str | None:

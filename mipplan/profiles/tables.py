@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,11 +16,13 @@ from mipplan.core import (
     Float64,
     InputError,
     Int64,
+    array_of,
     frozen,
     listed,
     name_problem,
     remake,
     shown,
+    text_problem,
 )
 
 #: A batch holds at most a million items, because a table of services has an entry for every size up to the cap.
@@ -78,13 +80,16 @@ class LatencyTable:
             if problem is not None:
                 wrong.append(f"{name}: {problem}")
             object.__setattr__(self, name, column)
-        if self.latency not in LATENCY_COLUMNS:
+        if not isinstance(self.latency, str) or self.latency not in LATENCY_COLUMNS:
             wrong.append(f"latency: expected {listed(LATENCY_COLUMNS)}, found {shown(self.latency)}")
         elif self.served_ms is None:
             wrong.append(f"has no column {LATENCY_COLUMNS[self.latency]}")
+        source, problem = _sources(self.source, len(batch))
+        if problem is not None:
+            wrong.append(f"source: {problem}")
         if wrong:
             raise InputError(Fault(place, problem) for problem in wrong)
-        object.__setattr__(self, "source", _sources(self.source, len(batch)))
+        object.__setattr__(self, "source", source)
 
     @property
     def served_ms(self) -> Float64:
@@ -185,9 +190,8 @@ def measurement_problem(name: str, value: float) -> str | None:
 
 def _whole_column(values: object) -> tuple[Int64, str | None]:
     empty: Int64 = np.empty(0, np.int64)
-    try:
-        given = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    given = _numbers(values)
+    if given is None:
         return empty, f"expected whole numbers, found {shown(values)}"
     if given.ndim != 1 or given.size == 0:
         return empty, "expected at least one batch size in one dimension"
@@ -199,9 +203,8 @@ def _whole_column(values: object) -> tuple[Int64, str | None]:
 
 
 def _real_column(values: object, length: int, name: str) -> tuple[Float64, str | None]:
-    try:
-        column = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    column = _numbers(values)
+    if column is None:
         return np.empty(0), f"expected numbers, found {shown(values)}"
     if column.ndim != 1 or (length and len(column) != length):
         return column, f"expected {length} values, one for each batch size"
@@ -209,11 +212,25 @@ def _real_column(values: object, length: int, name: str) -> tuple[Float64, str |
     return frozen(column), next((problem for problem in problems if problem), None)
 
 
-def _sources(source: Sequence[str], length: int) -> tuple[str, ...]:
-    """Return one provenance per row; a single text speaks for all rows."""
+def _numbers(values: object) -> Float64 | None:
+    """Return a new array of numbers; None for what would only be read as such: texts, dates, masked values."""
+    given = array_of(values)
+    if given.dtype.kind not in "iufbO" or (isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values)):
+        return None
+    try:
+        return np.array(given, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _sources(source: object, length: int) -> tuple[tuple[str, ...], str | None]:
+    """Return one provenance per row, and what is wrong with it; a single text speaks for all rows."""
+    if not isinstance(source, Iterable):
+        return (), f"expected text, found {shown(source)}"
     texts = (source,) if isinstance(source, str) else tuple(str(text) for text in source)
-    if len(texts) == 1:
-        return texts * length
-    if len(texts) not in (0, length):
-        raise InputError.one("source", f"expected one text for each of {length} rows, found {len(texts)}")
-    return texts or ("",) * length
+    if len(texts) not in (0, 1, length):
+        return (), f"expected one text for each of {length} rows, found {len(texts)}"
+    texts = texts or ("",)
+    return texts * (length if len(texts) == 1 else 1), next(
+        filter(None, map(text_problem, dict.fromkeys(texts))), None
+    )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LATENCIES = ("p99", "p50", "mean", "max")
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Measurement(Printable):
     """Latencies of one model on one hardware type, as measured by [`measure`][mipplan.profiling.measure].
 

@@ -72,7 +72,7 @@ class EdgeScale:
         return {"probability": self.taken, "fanout": {"values": values.tolist(), "weights": times.tolist()}}
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ScaleFactors(Printable):
     """What the edges of a pipeline did on samples, by [`measure_scale`][mipplan.profiling.measure_scale]."""
 

@@ -46,7 +46,7 @@ class WhatIfCase:
     """From the plan asked about, planned as things are, to that planned anew."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WhatIf(Printable):
     """What would be if something were different.
 

@@ -63,7 +63,7 @@ class RequestDifference:
     after: str
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PlanDifference(Printable):
     """What differs between two plans.
 

@@ -43,7 +43,7 @@ class FrontierStep:
         return self.usd_start + min(1.0, max(0.0, share)) * (self.usd_end - self.usd_start)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Frontier(Printable):
     """The least cost along an axis, as a staircase.
 

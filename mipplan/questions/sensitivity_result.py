@@ -77,7 +77,7 @@ class MeasurementSensitivity:
         return float("inf") if self.usd_slower is None else max(abs(self.usd_slower), abs(self.usd_faster))
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Sensitivity(Printable):
     """What the least cost depends on.
 

@@ -130,7 +130,7 @@ class NearPlan:
     certificate_ns: int
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation(Printable):
     """Why a plan is what it is."""
 

@@ -67,7 +67,7 @@ def overruns_text(overruns: Mapping[str, int] | None, lost: int | None) -> str |
     return f"{batches:,} batches took longer than their table says ({where}); {lost:,} queries lose the guarantee"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ReplayResult(Printable):
     """Outcome of one replay.
 

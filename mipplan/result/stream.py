@@ -180,7 +180,7 @@ class StageTotals:
         return self.busy_ns / (span_ns * self.replicas) if self.tokens else 0.0
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StreamResult(Printable):
     """Outcome of a streamed replay, over the queries that finished.
 

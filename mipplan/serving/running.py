@@ -54,7 +54,7 @@ class ServeParams:
     host: HostParams = field(default_factory=HostParams)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ServingSummary(Printable):
     """What came of a run of a server."""
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mipplan.core import (
     MAX_DURATION_NS,
+    NS_PER_MS,
     NS_PER_S,
     Fault,
     Faults,
@@ -24,8 +25,11 @@ from mipplan.core import (
     frozen,
     is_finite,
     is_number,
+    is_whole,
+    name_problem,
     seconds_to_ns,
     shown,
+    text_problem,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +43,10 @@ MAX_ARRIVALS = 200_000_000
 
 #: Cells turned into Python objects at a time; as such they take ten times the memory.
 CELLS_AT_ONCE = 100_000
+
+#: Stands in a column of dates where a cell holds none.
+NO_DATE = np.iinfo(np.int64).min
+_NS_PER_UNIT = {"s": NS_PER_S, "ms": NS_PER_MS, "us": 1_000, "ns": 1}
 
 
 # ------------------------------------------------------------------------------------ times in arrays
@@ -55,6 +63,9 @@ def check_arrivals(values: object) -> Int64:
     if len(given) < 2:
         raise InputError.one("arrival_ns", f"expected at least two arrivals, found {len(given)}")
     faults = Faults()
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        masked = np.flatnonzero(np.ma.getmaskarray(values))
+        faults.add(Fault("arrival_ns", f"masked at position {positions_text(masked)}"))
     for message, bad in (
         ("negative time", np.flatnonzero(given < 0)),
         ("time beyond ten years", np.flatnonzero(given > MAX_DURATION_NS)),
@@ -66,6 +77,13 @@ def check_arrivals(values: object) -> Int64:
     if given.dtype == np.int64 and given.base is None and not given.flags.writeable:
         return given  # nobody can write to it any more: no copy is needed to keep a trace as it is
     return frozen(np.array(given, dtype=np.int64, order="C"))
+
+
+def check_labels(name: object, note: object, zero_ns: object) -> None:
+    """Refuse what a plan file could not say of the trace that it was made for; raises `InputError` listing all."""
+    zero = None if zero_ns is None or is_whole(zero_ns) else f"expected ns since 1970, found {shown(zero_ns)}"
+    problems = {"trace": name_problem(name), "trace.note": text_problem(note), "trace.zero_ns": zero}
+    InputError.raise_if(Fault(place, problem) for place, problem in problems.items() if problem is not None)
 
 
 def decreases(times: NDArray[Any]) -> Positions:
@@ -249,8 +267,11 @@ class TableFile(ABC):
         """Return a column as finite numbers, NaN where a cell holds none, and the faults of such cells."""
 
     @abstractmethod
-    def instants(self, name: str) -> Int64:
-        """Return a column of dates as nanoseconds since 1970, or raise `InputError`."""
+    def instants(self, name: str) -> tuple[Int64, list[RowFault]]:
+        """Return a column of dates as nanoseconds since 1970, `NO_DATE` where a cell holds none, and their faults.
+
+        Raises `InputError` if it is no column of dates at all.
+        """
 
     @abstractmethod
     def rows(self, indices: Positions) -> str:
@@ -291,12 +312,13 @@ def cells_of(column: pa.ChunkedArray) -> Iterator[list[Any]]:
             yield chunk.slice(start, CELLS_AT_ONCE).to_pylist()
 
 
-def dates_to_ns(table: TableFile, name: str, cells: Iterable[Sequence[str]]) -> Int64:
-    """Convert ISO dates, given piece by piece, to nanoseconds since 1970; refuse rows without one, and numbers."""
+def dates_to_ns(table: TableFile, name: str, cells: Iterable[Sequence[str]]) -> tuple[Int64, list[RowFault]]:
+    """Convert ISO dates, given piece by piece, as `TableFile.instants` says; raise `InputError` for numbers."""
     import pandas as pd
 
     pieces: list[Int64] = [np.empty(0, np.int64)]
     bad: list[Positions] = [np.empty(0, np.intp)]
+    beyond = bad.copy()
     example = ""
     read = 0
     for texts in cells:
@@ -308,21 +330,29 @@ def dates_to_ns(table: TableFile, name: str, cells: Iterable[Sequence[str]]) -> 
             )
         series = pd.Series(texts, dtype=object)
         dates = pd.to_datetime(series, format="ISO8601", utc=True, errors="coerce")
-        pieces.append(checked_dates(table, name, dates))
+        instants, outside = instants_of(dates)
+        pieces.append(instants)
+        beyond.append(outside + read)
         missing = np.flatnonzero(dates.isna().to_numpy())
         if len(missing):
             example = example or shown(texts[int(missing[0])])
             bad.append(missing + read)
         read += len(texts)
-    table.check_rows(name, [RowFault(f"no ISO date (such as {example})", np.concatenate(bad))])
-    return np.concatenate(pieces)
+    no_dates = RowFault(f"no ISO date (such as {example})", np.concatenate(bad))
+    return np.concatenate(pieces), [no_dates, too_far(np.concatenate(beyond))]
 
 
-def checked_dates(table: TableFile, name: str, dates: pd.Series[Any]) -> Int64:
-    """Convert dates to nanoseconds since 1970, or raise `InputError` if they do not fit."""
-    import pandas as pd
+def too_far(rows: Positions) -> RowFault:
+    """Say of rows that nanoseconds cannot hold their dates."""
+    return RowFault("a date before 1678 or after 2261", rows)
 
-    try:
-        return np.asarray(dates.dt.as_unit("ns").to_numpy(dtype="datetime64[ns]").astype(np.int64))
-    except (pd.errors.OutOfBoundsDatetime, OverflowError):
-        raise table.fault(name, "holds dates before 1678 or after 2261") from None
+
+def instants_of(dates: pd.Series[Any]) -> tuple[Int64, Positions]:
+    """Return dates as nanoseconds since 1970, `NO_DATE` for those missing, and the rows that these cannot hold."""
+    zoneless = dates.dt.tz_convert("UTC").dt.tz_localize(None) if dates.dt.tz is not None else dates
+    held = zoneless.to_numpy(dtype=f"datetime64[{dates.dt.unit}]")
+    counts, unit = held.astype(np.int64), _NS_PER_UNIT[dates.dt.unit]
+    most = (2**63 - 1) // unit
+    outside = ~np.isnat(held) & ((counts > most) | (counts < -most))
+    known = ~np.isnat(held) & ~outside
+    return np.where(known, np.where(known, counts, 0) * unit, NO_DATE), np.flatnonzero(outside)

@@ -10,6 +10,8 @@ from mipplan.core import (
     MAX_DURATION_NS,
     NS_PER_HOUR,
     NS_PER_S,
+    Fault,
+    Faults,
     Float64,
     InputError,
     Int64,
@@ -36,6 +38,8 @@ INTERVAL_COLUMNS = {
     "window_start_s": NS_PER_S,
     "hour": NS_PER_HOUR,
 }
+#: Rounding the counts of intervals to whole queries may change their sum by this share, because more is other traffic.
+_MOST_ROUNDED = 0.01
 #: How counts can be expanded, and what each means.
 EXPANSIONS = {
     "poisson": "a Poisson number of arrivals with the count as its mean, at random times",
@@ -63,17 +67,21 @@ class Counts:
 def read_counts(table: TableFile, column: str) -> Counts:
     """Read a column of counts, and the one that tells their intervals if there is one."""
     values, faults = table.numbers(column)
-    table.check_rows(column, [*faults, RowFault("a negative count", np.flatnonzero(values < 0))])
+    told = Faults()
+    negative = RowFault("a negative count", np.flatnonzero(values < 0))
+    told.take(lambda: table.check_rows(column, [*faults, negative]))
     per_ns = COUNT_COLUMNS[column]
     keys = [name for name in table.columns if name in INTERVAL_COLUMNS]
     if len(keys) > 1:
-        message = f"found {' and '.join(keys)}: keep the one that tells the interval"
-        raise InputError.one(table.origin, message)
+        told.add(Fault(table.origin, f"found {' and '.join(keys)}: keep the one that tells the interval"))
+        told.check()
     if not keys:
+        told.check()
         _check_end(table, column, len(values) * per_ns)
         start_ns = np.arange(len(values)) * per_ns
         return Counts(start_ns, per_ns, values, (f"read from {column}, one row a {_UNITS[per_ns]}",))
-    start_ns, interval_ns, which = _intervals(table, keys[0])
+    start_ns, interval_ns, which = told.take(lambda: _intervals(table, keys[0])).value
+    told.check()
     twice = np.flatnonzero(np.bincount(which) == 2)
     if (
         twice.size * interval_ns == NS_PER_HOUR
@@ -136,13 +144,19 @@ def expand_counts(
 
     Each arrival lies in its interval; observed numbers are rounded to whole ones.
 
-    Raises `InputError` if there would be more than `MAX_ARRIVALS`.
+    Raises `InputError` if there would be more than `MAX_ARRIVALS`, or rounding makes other traffic.
     """
     rng = np.random.Generator(np.random.PCG64(check_seed(seed)))
-    _check_total(float(counts.sum()), place)
+    mean = float(counts.sum())
+    _check_total(mean, place)
     whole = rng.poisson(counts) if expand == "poisson" else np.rint(counts).astype(np.int64)
     total = int(whole.sum())
     _check_total(total, place)
+    if expand != "poisson" and abs(total - mean) > max(1.0, _MOST_ROUNDED * mean):
+        message = (
+            f"intervals hold parts of queries: {expand} makes {total:,} of {mean:,.6g}; expand by poisson"
+        )
+        raise InputError.one(place, message)
     if expand == "even":
         rank = np.arange(total) - np.repeat(np.cumsum(whole) - whole, whole)
         offsets = np.floor((rank + 0.5) / np.repeat(whole, whole) * interval_ns).astype(np.int64)

@@ -165,8 +165,8 @@ class CsvTable(TableFile):
         ]
         return np.concatenate(pieces), faults
 
-    def instants(self, name: str) -> Int64:
-        """Return a column of dates as nanoseconds since 1970."""
+    def instants(self, name: str) -> tuple[Int64, list[RowFault]]:
+        """Return a column of dates as nanoseconds since 1970 with its faults."""
         return dates_to_ns(self, name, self._texts(name))
 
     def rows(self, indices: Positions) -> str:

@@ -34,6 +34,7 @@ from mipplan.trace import generators
 from mipplan.trace.adequacy import grid_step_ns, sample_warnings, spread_uniformly
 from mipplan.trace.checks import (
     check_arrivals,
+    check_labels,
     check_split,
     number_fault,
     seconds_column_to_ns,
@@ -95,9 +96,7 @@ class Trace:
     zero_ns: int | None = None
 
     def __post_init__(self) -> None:
-        problem = name_problem(self.name)
-        if problem is not None:
-            raise InputError.one("trace", problem)
+        check_labels(self.name, self.note, self.zero_ns)
         object.__setattr__(self, "arrival_ns", check_arrivals(self.arrival_ns))
 
     # ------------------------------------------------------------------------------------- measures
@@ -270,7 +269,7 @@ class Trace:
     @classmethod
     def from_ns(cls, arrival_ns: ArrayLike, name: str = "trace", note: str = "") -> Trace:
         """Make a trace from whole nanoseconds, shape (n,)."""
-        return cls(np.asarray(arrival_ns), name, note)
+        return cls(check_arrivals(arrival_ns), name, note)
 
     @classmethod
     def from_seconds(cls, arrival_s: ArrayLike, name: str = "trace", note: str = "") -> Trace:

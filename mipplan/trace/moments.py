@@ -14,13 +14,16 @@ from mipplan.core import (
     MAX_DURATION_NS,
     NS_PER_MS,
     NS_PER_S,
+    Fault,
+    Faults,
     InputError,
     Int64,
+    Positions,
     listed,
     parse_duration_ns,
     shown,
 )
-from mipplan.trace.checks import seconds_column_to_ns, time_ns
+from mipplan.trace.checks import NO_DATE, instants_of, positions_text, seconds_column_to_ns, time_ns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,7 +124,7 @@ def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> tuple[Int64, int 
     per_s = 1.0
     if isinstance(data, pd.DataFrame):
         wanted = ("arrival_s", "arrival_ms", "timestamp")
-        found = [column for column in wanted if column in data.columns]
+        found = [column for column in data.columns if column in wanted]
         if len(found) != 1:
             named = listed(map(str, data.columns))
             message = f"expected one of the columns {', '.join(wanted)}; the table has {named or 'none'}"
@@ -139,16 +142,31 @@ def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> tuple[Int64, int 
     if pd.api.types.is_timedelta64_dtype(times.dtype):
         return seconds_column_to_ns(times.to_numpy()), None
     if not pd.api.types.is_datetime64_any_dtype(times.dtype):
+        if pd.api.types.is_bool_dtype(times.dtype) or pd.api.types.is_complex_dtype(times.dtype):
+            raise InputError.one("data", f"expected numbers, durations or dates, found {times.dtype}")
         numbers = pd.to_numeric(times, errors="coerce").to_numpy(dtype=np.float64)
         seconds, zero_ns = numbers / per_s, None
         if seconds.size and MAX_DURATION_NS < seconds[0] * NS_PER_S < LATEST_DATE_NS:  # they count from 1970
             zero_ns, seconds = since_1970_ns(float(seconds[0]), NS_PER_S), seconds - seconds[0]
         return seconds_column_to_ns(seconds), zero_ns
-    if times.isna().any():
-        raise InputError.one("data", f"{int(times.isna().sum())} row(s) hold no date")
-    utc = times.dt.tz_convert("UTC").dt.tz_localize(None) if times.dt.tz is not None else times
-    instants = utc.to_numpy(dtype="datetime64[ns]").astype(np.int64)
+    instants, outside = instants_of(times)
+    faults = Faults()
+    for what, bad in (
+        ("no date", np.flatnonzero(times.isna())),
+        ("a date before 1678 or after 2261", outside),
+        ("a date more than ten years from the first", _far_from_the_first(instants)),
+    ):
+        if bad.size:
+            faults.add(Fault("data", f"{what} at position {positions_text(bad)}"))
+    faults.check()
     return (instants - instants[0], int(instants[0])) if len(instants) else (instants, None)
+
+
+def _far_from_the_first(instants: Int64) -> Positions:
+    """Positions of dates, in ns since 1970, more than ten years from the first: whole numbers may not hold how far."""
+    held = np.flatnonzero(instants != NO_DATE)
+    dates = instants[held].astype(np.float64)
+    return held[np.abs(dates - dates[:1]) > MAX_DURATION_NS]
 
 
 def pandas_of(arrival_ns: Int64) -> pd.DataFrame:

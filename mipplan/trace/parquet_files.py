@@ -15,9 +15,10 @@ from mipplan.trace.checks import (
     RowFault,
     TableFile,
     cells_of,
-    checked_dates,
     dates_to_ns,
+    instants_of,
     row_names,
+    too_far,
 )
 
 if TYPE_CHECKING:
@@ -108,15 +109,16 @@ class ParquetTable(TableFile):
         values[~np.isfinite(values)] = np.nan
         return values, faults
 
-    def instants(self, name: str) -> Int64:
-        """Return a column of dates as nanoseconds since 1970."""
+    def instants(self, name: str) -> tuple[Int64, list[RowFault]]:
+        """Return a column of dates as nanoseconds since 1970 with its faults."""
         import pyarrow as pa
 
         column = self._loaded(name)
         missing = np.flatnonzero(np.asarray(column.is_null().to_numpy(), dtype=bool))
-        self.check_rows(name, [RowFault("no value", missing)])
         if pa.types.is_timestamp(column.type):
-            return checked_dates(self, name, column.to_pandas())
+            instants, outside = instants_of(column.to_pandas())
+            return instants, [RowFault("no value", missing), too_far(outside)]
+        self.check_rows(name, [RowFault("no value", missing)])
         return dates_to_ns(self, name, ([str(cell) for cell in cells] for cells in cells_of(column)))
 
     def rows(self, indices: Positions) -> str:

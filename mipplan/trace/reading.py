@@ -20,16 +20,20 @@ from mipplan.core import (
     MAX_DURATION_NS,
     NS_PER_MS,
     NS_PER_S,
+    Fault,
+    Faults,
     Float64,
     InputError,
     Int64,
     Positions,
+    check_seed,
     format_duration,
     shown,
     suggestion,
 )
 from mipplan.documents import AnyPath, check_path, open_file, read_bytes
 from mipplan.trace.checks import (
+    NO_DATE,
     RowFault,
     TableFile,
     decreases,
@@ -105,24 +109,28 @@ def read_arrivals(
             )
         )
 
+    told = Faults()
     if not isinstance(start_s, str) and not isinstance(end_s, str):
-        window()
-    (table,) = _tables(path, params, whole=True)
-    column = _main_column(table.origin, table.columns)
+        told.take(window)
+    table = told.take(lambda: next(_tables(path, params, whole=True))).value
+    column = told.take(lambda: _main_column(table.origin, table.columns)).value
     if column in ARRIVAL_COLUMNS:
         if expand is not None:
             message = "holds arrival times, which need no expansion: leave out --expand (in Python: expand)"
-            raise table.fault(column, message)
-        arrival_ns = reader.read(table, column)
+            told.add(Fault(f"{table.origin}: {column}", message))
+        arrival_ns = told.take(lambda: reader.read(table, column)).value
+        told.check()
         since = ", which counts from 1970" if reader.zero_ns is not None and ARRIVAL_COLUMNS[column] else ""
         notes = [f"read from {column}{since}"]
         spans = _span_text(arrival_ns[:1], arrival_ns[-1:])
     else:
-        expand = check_expansion(expand, f"{table.origin}: {column}")
-        counts = read_counts(table, column)
-        arrival_ns = counts.expanded(window(), expand, seed, table.origin)
+        how = told.take(lambda: check_expansion(expand, f"{table.origin}: {column}"))
+        told.take(lambda: check_seed(seed))
+        counts = told.take(lambda: read_counts(table, column)).value
+        told.check()
+        arrival_ns = counts.expanded(window(), how.value, seed, table.origin)
         spans = _span_text(counts.start_ns[:1], counts.start_ns[-1:] + counts.interval_ns)
-        notes = [*counts.notes, f"expanded by {expand}, seed {seed}"]
+        notes = [*counts.notes, f"expanded by {how.value}, seed {seed}"]
     arrival_ns = arrival_ns[slice(*np.searchsorted(arrival_ns, window()))]
     is_cut = start_s is not None or end_s is not None
     if is_cut:
@@ -361,16 +369,17 @@ class _ArrivalReader:
         return np.rint(values * unit).astype(np.int64)
 
     def _dates(self, table: TableFile, column: str) -> Int64:
-        instants = table.instants(column)
-        early = decreases(np.concatenate([self._latest_ns, instants])) - self._latest_ns.size
-        table.check_rows(column, [_unsorted(early, column)])
-        if not instants.size:
-            return instants
-        self._zero_ns = self._zero_ns if self._zero_ns.size else instants[:1].copy()
-        self._latest_ns = instants[-1:].copy()
-        if instants[-1] - self._zero_ns[0] > MAX_DURATION_NS:
-            raise table.fault(column, "spans more than ten years")
-        return instants - self._zero_ns
+        instants, faults = table.instants(column)
+        held = np.flatnonzero(instants != NO_DATE)
+        dates = instants[held]
+        self._zero_ns = self._zero_ns if self._zero_ns.size else dates[:1].copy()
+        early = held[decreases(np.concatenate([self._latest_ns, dates])) - self._latest_ns.size]
+        # In floats, as the sum of a late date and ten years may not fit: those few hundred nanoseconds do not matter.
+        late = held[dates.astype(np.float64) > self._zero_ns.astype(np.float64) + MAX_DURATION_NS]
+        faults += [RowFault("a date more than ten years after the first", late), _unsorted(early, column)]
+        table.check_rows(column, faults)
+        self._latest_ns = instants[-1:].copy() if instants.size else self._latest_ns
+        return instants - self._zero_ns if instants.size else instants
 
 
 def _unsorted(early: Positions, column: str) -> RowFault:

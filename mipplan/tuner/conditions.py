@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
-from mipplan.core import Fault, InputError, dollars_to_microdollars, is_number, is_whole, shown
+from mipplan.core import Fault, InputError, dollars_to_microdollars, is_number, is_whole, remake, shown
 from mipplan.result import Plan
 
 #: More dollars per hour than this are a slip, and would leave the numbers that solvers take.
@@ -60,6 +61,14 @@ class Conditions:
             faults += dollar_faults(name, getattr(self, name))
         InputError.raise_if(faults)
         object.__setattr__(self, "limits", MappingProxyType({k: int(n) for k, n in self.limits.items()}))
+
+    def __hash__(self) -> int:
+        return hash(
+            (frozenset(self.limits.items()), self.budget_usd_per_hour, self.most_added, self.most_removed)
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return remake(self)  # a view of a mapping cannot be pickled
 
     @classmethod
     def of_plans(cls, plans: Iterable[Plan]) -> Conditions:

@@ -19,7 +19,7 @@ from mipplan.core import (
 )
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TuningStep(Printable):
     """Replica counts for the traffic at hand.
 

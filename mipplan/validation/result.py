@@ -156,7 +156,7 @@ class HopComparison:
     predicted_stagger_s: float | None
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Truth(Printable):
     """A plan's prediction against what was measured.
 

@@ -46,7 +46,7 @@ AXES = {"accuracy": "accuracy", "energy": "power", "both": "accuracy and power"}
 _STOPPED = "the search was stopped before the front was complete"
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Front(Printable):
     """Plans none of which another one beats in all that they are compared by.
 

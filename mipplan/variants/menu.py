@@ -52,7 +52,7 @@ _PATTERNS: Final[Mapping[str, Callable[[Choice], tuple[str | None, ...]]]] = {
 }
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PlanMenu(Printable):
     """Near-optimal plans, the cheapest first.
 

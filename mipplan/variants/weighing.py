@@ -30,7 +30,7 @@ from mipplan.trace import Trace
 from mipplan.variants.asking import Asker
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WeighedPlan(Printable):
     """The certified plan with the greatest weighted value.
 

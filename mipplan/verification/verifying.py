@@ -32,7 +32,7 @@ from mipplan.trace import Trace, TraceReference
 from mipplan.verification.certifying import certify_samples
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Verification(Printable):
     """Outcome of a re-check."""
 

@@ -39,7 +39,7 @@ class Misfit:
     """Found over planned: queries in a window, service times, latency, or dollars."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Watch(Printable):
     """Whether a plan still fits what runs.
 

@@ -68,6 +68,10 @@ CASES = [
         "--budget: expected dollars above 0",
     ),
     _flags(("--guarantee", "always"), "--guarantee: expected one of trace"),
+    _flags(
+        ("--trace", "nowhere.csv", "--from", "x"), "nowhere.csv: there is no such file", "--from: expected"
+    ),
+    _flags(("--from", "9s", "--to", "5s", "--expand", "even"), "is empty: it must end", "need no expansion"),
     _flags(("--headroom", "0"), "--headroom"),
     _flags(("--headroom", "nan"), "--headroom"),
     _flags(("--margin", "10"), "--margin: '10' has no unit"),

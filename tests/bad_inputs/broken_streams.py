@@ -108,7 +108,11 @@ TIMES = [
     _streamed(
         "no dates", "timestamp\n2024-01-01\nsoon\n", "timestamp: no ISO date (such as 'soon') in line 3"
     ),
-    _streamed("too long", "timestamp\n2000-01-01\n2024-01-01\n", "timestamp: spans more than ten years"),
+    _streamed(
+        "too long",
+        "timestamp\n2000-01-01\n2024-01-01\n",
+        "timestamp: a date more than ten years after the first in line 3",
+    ),
     _streamed("parquet of texts", parquet(arrival_s=["a", "b"]), "expected numbers, the column holds string"),
     _streamed(
         "parquet of truth values", parquet(arrival_s=[True]), "expected numbers, the column holds bool"

@@ -176,7 +176,7 @@ ARRIVALS = [
     _case(
         "dates long ago",
         "timestamp\n0001-01-01\n0001-01-02\n",
-        "trace.csv: timestamp: holds dates before 1678",
+        "trace.csv: timestamp: a date before 1678",
     ),
     _case("all at once", "arrival_s\n1\n1\n1\n", "trace", "all arrivals are at one instant"),
 ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -136,7 +137,7 @@ def test_first_reach_of_an_arrival_curve() -> None:
 
 @pytest.mark.parametrize("bucket", [(-1, 1), (1, -1), (INF, 1), (1, INF), (math.nan, 1)])
 def test_impossible_bucket_is_refused(bucket: Pair) -> None:
-    with pytest.raises(ValueError, match="finite and not negative"):
+    with pytest.raises(InputError, match="finite and not negative"):
         alpha(bucket)
 
 
@@ -152,8 +153,14 @@ def test_a_curve_to_keep_lets_a_query_arrive() -> None:
 
 
 def test_arrival_curve_needs_a_bucket() -> None:
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(InputError, match="at least one"):
         ArrivalCurve(())
+
+
+def test_words_are_no_bucket() -> None:
+    word: Any = "many"
+    with pytest.raises(InputError, match="finite and not negative, found \\('many', 1\\)"):
+        ArrivalCurve.token_bucket(word, 1)
 
 
 # ---------------------------------------------------------------------------------- service curves alone

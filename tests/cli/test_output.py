@@ -21,6 +21,7 @@ from mipplan.cli.app import app
 from mipplan.cli.session import Pace, Session
 
 SHOW = ("profiles",)
+FOUND = ("plan", "cascade", "--trace", "steady", "--to", "10s", "--no-costs")
 #: Infeasible, with a reason that holds signs beyond ASCII.
 NONE = ("plan", "cascade", "--trace", "steady", "--to", "10s", "--slo", "1ms")
 
@@ -54,6 +55,34 @@ def test_a_full_disk_is_told(flags: tuple[str, ...]) -> None:
         code, _, said = mipplan(*SHOW, *flags, stdout=full.fileno())
     assert code == 2
     assert said == "mipplan: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits the size of files")
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_file_that_cannot_be_written_costs_no_answer(flags: tuple[str, ...], tmp_path: Path) -> None:
+    """The disk may fill up while a plan is looked for: the search is not to be lost with the file."""
+    out = tmp_path / "plan.json"
+    command = shlex.join([sys.executable, "-m", "mipplan", *FOUND, "--out", str(out), *flags])
+    limited = f"ulimit -f 1; exec {command}"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(f"mipplan: the input has 1 fault:\n  {out}: cannot be written: .*\n", done.stderr)
+    assert list(tmp_path.iterdir()) == []
+    if flags:
+        report = json.loads(done.stdout)
+        assert (report["status"], report["plan_file"]) == ("optimal", None)
+    else:
+        assert "optimal" in done.stdout
+        assert "written to" not in done.stdout
+
+
+def test_links_that_lead_back_to_themselves_are_told(tmp_path: Path) -> None:
+    (tmp_path / "there").symlink_to("back")
+    (tmp_path / "back").symlink_to("there")
+    for out in (tmp_path / "there", tmp_path / "back" / "plan.json"):
+        code, text, said = mipplan(*FOUND, "--out", str(out))
+        assert (code, text) == (2, "")
+        assert said.endswith(f"--out {out}: is a link that leads back to itself\n")
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])

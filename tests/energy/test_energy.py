@@ -69,6 +69,12 @@ def test_power_of_a_plan_by_hand() -> None:
     assert energy.j_per_thousand == pytest.approx(1000 * energy.energy_j / 50)
 
 
+def test_no_price_is_a_price_of_nothing() -> None:
+    """A plan file holds a number: None was written, and could not be read."""
+    terms: Any = {"usd_per_kwh": None, "max_power_w": 500.0}
+    assert mp.EnergyTerms(**terms) == mp.EnergyTerms(max_power_w=500.0)
+
+
 def test_carbon_goes_by_the_hour() -> None:
     # One query of 10 ms at 0 s, one an hour less 4 ms later: 4 ms of its batch are in the first hour, 6 in the second.
     pipeline = mp.Pipeline.from_document({"slo": "1s", "stages": {"only": {"model": "m"}}})

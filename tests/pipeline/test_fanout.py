@@ -71,6 +71,7 @@ def test_unusable_means(mean: float) -> None:
     [
         ((), (), "as many weights"),
         ((1, 2), (1,), "as many weights"),
+        ((1, 2), (1e308, 1e308), "their sum must be finite"),
         ((1, 1), (1, 1), "given twice"),
         ((-1, 2), (1, 1), "whole numbers from 0"),
         ((1.5, 2), (1, 1), "whole numbers from 0"),

@@ -179,7 +179,7 @@ def test_topological_order_is_stable() -> None:
     )
 
 
-@pytest.mark.parametrize("slo_s", [0, -1, float("nan"), float("inf"), True, "300ms", 1e-12])
+@pytest.mark.parametrize("slo_s", [0, -1, float("nan"), float("inf"), True, "300ms", "0.3", 1e-12, 10**400])
 def test_unusable_objective(slo_s: float) -> None:
     graph = nx.DiGraph()
     graph.add_node("a", model="m")

@@ -39,6 +39,7 @@ def faults_of(text: str, tmp_path: Path) -> list[str]:
             "slo: {p101: 3ms, per: 0s}\n" + HEAD,
             "slo: p101: expected p50, p99, p99.9 or such, per or share; per: ",
         ),
+        ("slo: {p99: 3ms, p99.0: 3s}\n" + HEAD, "p.yaml:1: slo: p99.0: is the same quantile as p99"),
         ("name: ''\n" + HEAD, "p.yaml:1: name: the name is empty"),
         ("stage: 1\n" + HEAD, "p.yaml:1: stage: unknown key; did you mean 'stages'?"),
         (

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mipplan.core import InputError
-from mipplan.profiles import Hardware, LatencyTable
+from mipplan.profiles import Hardware, LatencyTable, Profiles
 
 
 def table(batch: Any = (1, 4, 8), latency_ms: Any = (2.0, 5.0, 4.0), **columns: Any) -> LatencyTable:
@@ -119,6 +119,15 @@ def test_sources() -> None:
         ((1,), (1,), {"latency_p99_ms": (0,)}, "latency_p99_ms: expected a number above 0"),
         ((1,), (1,), {"accuracy": (-1,)}, "accuracy: expected a number ≥ 0"),
         ((1,), (1,), {"latency_p99_ms": (1, 2)}, "latency_p99_ms: expected 1 values"),
+        # What NumPy would turn into numbers of another meaning.
+        ((1, 2), np.ma.array([1.0, 2.0], mask=[0, 1]), {}, "latency_ms: expected numbers"),
+        ((1, 2), np.array([1, 2], "timedelta64[s]"), {}, "latency_ms: expected numbers"),
+        (np.array(["2026", "2027"], "datetime64[Y]"), (1, 2), {}, "batch: expected whole numbers"),
+        ((1,), (10**400,), {}, "latency_ms: expected numbers"),
+        ((10**400,), (1,), {}, "batch: expected whole numbers"),
+        ((1,), (1,), {"source": None}, "source: expected text, found nothing"),
+        ((1,), (1,), {"source": "\ud800"}, "source: .* holds half a character"),
+        ((1,), (1,), {"latency": ["p99"]}, "latency: expected table, p50, p99"),
     ],
 )
 def test_bad_tables(batch: Any, latency_ms: Any, columns: dict[str, Any], message: str) -> None:
@@ -155,3 +164,31 @@ def test_every_fault_of_hardware_at_once() -> None:
         "memory_gib",
         "limit",
     ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"source": 5}, "source: expected text, found 5"),
+        ({"power_source": None}, "power_source: expected text, found nothing"),
+        ({"idle_w": 50, "tdp_w": 30}, "idle_w: 50 is above tdp_w 30"),
+    ],
+)
+def test_hardware_that_no_file_could_say(columns: dict[str, Any], message: str) -> None:
+    """Plans of such hardware were saved, and their files could not be read."""
+    with pytest.raises(InputError, match=message):
+        Hardware("t4", 1.0, **columns)
+
+
+def test_parts_of_profiles_that_are_none() -> None:
+    hardware, measured = Hardware("t4", 1.0), table()
+    odd: Any
+    for odd in ((None, None), ([measured], [hardware]), (hardware, measured), ("t4", "m")):
+        with pytest.raises(InputError) as caught:
+            Profiles.from_parts(*odd)
+        assert [fault.place for fault in caught.value.faults] == ["hardware", "tables"]
+    for nothing in (None, 3, b"x"):
+        with pytest.raises(InputError, match="expected a name or a path"):
+            Profiles.read(nothing)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="the name of a folder is empty"):
+        Profiles.read("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import pickle
 import re
@@ -116,6 +117,26 @@ def test_a_result_is_one_line_inside_anything_else(results: dict[str, Any], name
     assert re.fullmatch(rf"\[<{kind}.*>\]", text)
     assert len(text) <= 400
     assert "array" not in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_result_equals_its_copies(results: dict[str, Any], name: str) -> None:
+    """Comparing results that hold arrays was a `ValueError`, and none that holds a mapping had a hash."""
+    result = results[name]
+    for again in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+        assert again == result
+        assert {result: 1}[again] == 1
+    assert result not in (None, *(other for key, other in results.items() if key != name))
+
+
+def test_results_of_equal_questions_are_equal(results: dict[str, Any], trace: mp.Trace) -> None:
+    plan = results["planned"]
+    once, again = mp.replay(plan, trace), mp.replay(plan, trace)
+    assert once == again
+    assert once != replace(once, seed=7)
+    assert once != replace(once, latency_ns=once.latency_ns + 1)
+    assert mp.certify(plan, trace) == mp.certify(plan, trace) != mp.certify(plan, trace.scale(1.5))
+    assert mp.Tuner(plan).retune() == pickle.loads(pickle.dumps(mp.Tuner(plan))).retune()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -91,11 +91,15 @@ def test_equality() -> None:
         (list(range(20, 0, -1)), r"position 1, 2, 3, 4, 5, … \(19 in all\)"),
         ([1, MAX_DURATION_NS + 1], "beyond ten years"),
         (np.array([1, 2**64 - 1], np.uint64), "beyond ten years"),
+        ([[1], [2, 3]], "one dimension"),
+        (np.ma.array([1, 2, 3], mask=[0, 1, 0]), r"masked at position 1 \(1 in all\)"),
     ],
 )
 def test_what_is_no_trace(values: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Trace.from_ns(values)
+    with pytest.raises(InputError, match=message):
+        Trace(values)
 
 
 def test_several_faults_of_an_array_come_together() -> None:
@@ -148,6 +152,19 @@ def test_durations_are_converted_by_their_unit_exactly(ticks: list[int]) -> None
 def test_unusable_name() -> None:
     with pytest.raises(InputError, match="name"):
         Trace.from_ns([1, 2], name="")
+
+
+def test_labels_that_no_plan_file_could_say() -> None:
+    """Plans made for such traces were saved as files that could not be read, or not at all."""
+    odd: Any = {"note": 5, "zero_ns": "2026-01-01"}
+    with pytest.raises(InputError) as caught:
+        Trace(np.array([1, 2]), **odd)
+    assert [str(fault) for fault in caught.value.faults] == [
+        "trace.note: expected text, found 5",
+        "trace.zero_ns: expected ns since 1970, found '2026-01-01'",
+    ]
+    with pytest.raises(InputError, match=r"trace\.note: .* holds half a character"):
+        Trace.from_ns([1, 2], note="\ud800")
 
 
 def test_slice_is_half_open_and_keeps_times() -> None:

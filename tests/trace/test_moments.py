@@ -100,9 +100,15 @@ def test_traces_from_and_to_pandas() -> None:
     for bad, message in (
         ([1, 2], "expected a pandas Series or DataFrame"),
         (pd.DataFrame({"timestamp": [1.7e9, 1.7e9 + 1]}), "holds numbers"),
-        (pd.DataFrame({"timestamp": ["2024-01-31", "soon"]}), "1 row"),
+        (pd.DataFrame({"timestamp": ["2024-01-31", "soon"]}), r"no date at position 1 \(1 in all\)"),
         (pd.DataFrame({"t": [1]}), "expected one of the columns arrival_s"),
-        (pd.Series(pd.to_datetime(["2024-01-31", None])), "1 row"),
+        (pd.Series(pd.to_datetime(["2024-01-31", None])), r"no date at position 1 \(1 in all\)"),
+        # Nanoseconds cannot hold them, and wrap around.
+        (pd.Series(np.array(["1500-01-01", "1500-01-02"], "datetime64[s]")), "before 1678 .* position 0, 1"),
+        (pd.Series(np.array(["1700-01-01", "2200-01-01"], "datetime64[s]")), "ten years from the first"),
+        (pd.Series([1j, 2j]), "expected numbers, durations or dates, found complex128"),
+        (pd.Series([False, True]), "expected numbers, durations or dates, found bool"),
+        (pd.DataFrame([[0, 1], [1, 2]], columns=["arrival_s", "arrival_s"]), "the table has arrival_s"),
     ):
         with pytest.raises(mp.InputError, match=message):
             mp.Trace.from_pandas(bad)  # type: ignore[arg-type]
@@ -123,6 +129,8 @@ def test_profiles_from_and_to_pandas() -> None:
     with pytest.raises(mp.InputError) as caught:
         mp.Profiles.from_pandas(pd.concat([hardware, hardware]), tables.assign(model=["m", None]))
     assert [fault.place for fault in caught.value.faults] == ["hardware: t4", "tables"]
+    with pytest.raises(mp.InputError, match="tables: batch: there are several columns of this name"):
+        mp.Profiles.from_pandas(hardware, pd.concat([tables, tables[["batch"]]], axis=1))
     with pytest.raises(mp.InputError, match="expected a pandas DataFrame"):
         mp.Profiles.from_pandas({}, tables)  # type: ignore[arg-type]
 

@@ -18,7 +18,11 @@ from mipplan.trace import Trace
 from mipplan.trace.reading import ReadParams, read_arrivals, read_bins, read_pieces
 
 #: pandas reads dates that nanoseconds since 1970 cannot hold from version 3 on; before, it takes them for no dates.
-TOO_EARLY = "holds dates before 1678" if pd.__version__ >= "3" else "no ISO date (such as '1000-01-01')"
+TOO_EARLY = (
+    "a date before 1678 or after 2261 in lines 2, 3"
+    if pd.__version__ >= "3"
+    else "no ISO date (such as '1000-01-01')"
+)
 
 
 def written(tmp_path: Path, content: str | bytes, name: str = "t.csv") -> Path:
@@ -161,7 +165,7 @@ def test_nanoseconds_survive_a_csv_file(
         ("timestamp\n1700000000.5\n1700000001\n", "t.csv: timestamp: holds numbers; dates such as"),
         ("timestamp\n2024-01-02\n2024-01-01\n", "the row before in line 3: sort the file by timestamp"),
         ("timestamp\n2026-10-25T02:40:00\n2026-10-25T02:10:00\n", "or, where clocks went back, write dates with"),
-        ("timestamp\n1990-01-01\n2024-01-01\n", "t.csv: timestamp: spans more than ten years"),
+        ("timestamp\n1990-01-01\n2024-01-01\n", "a date more than ten years after the first in line 3"),
         ("timestamp\n1000-01-01\n1000-01-02\n", f"t.csv: timestamp: {TOO_EARLY}"),
         ("a,arrival_s\n1,2\n1,2,3\n1\n", "expected 2 values as in the header, found 1 to 3 values in lines 3, 4"),
         ("", "t.csv: is empty; the first line must name the columns"),
@@ -189,6 +193,28 @@ def test_all_kinds_of_fault_in_a_column_with_their_lines(tmp_path: Path) -> None
         "t.csv: arrival_s: no number (such as 'oops') in lines 8, 9, 10, 11, 12, … (7 in all)",
     ]
     assert len(faults_of(written(tmp_path, "arrival_s\n5\n-3\n-4\n"))) == 2
+
+
+def test_all_kinds_of_fault_in_dates_with_their_lines(tmp_path: Path) -> None:
+    """Whoever mends one should not have to read the file again to hear of the next."""
+    text = "timestamp\n2026-01-02\n2026-01-01\nsoon\n2062-01-01\n2026-01-03\n"
+    assert faults_of(written(tmp_path, text)) == [
+        "t.csv: timestamp: no ISO date (such as 'soon') in line 4",
+        "t.csv: timestamp: a date more than ten years after the first in line 5",
+        (
+            "t.csv: timestamp: earlier than the row before in lines 3, 6 (2 in all): sort the file by timestamp, or, "
+            "where clocks went back, write dates with their offset from UTC, such as +02:00"
+        ),
+    ]
+
+
+def test_all_that_is_wrong_with_counts_is_told_at_once(tmp_path: Path) -> None:
+    path = written(tmp_path, "t_s,requests_per_s\nx,1\n1,-1\n")
+    window, expansion, negative, key = faults_of(path, start_s=5, end_s=3)
+    assert "is empty" in window
+    assert "how they become arrivals must be said" in expansion
+    assert negative == "t.csv: requests_per_s: a negative count in line 3"
+    assert key == "t.csv: t_s: no number (such as 'x') in line 2"
 
 
 @pytest.mark.parametrize(
@@ -349,6 +375,13 @@ def test_window_is_applied_before_expansion(tmp_path: Path) -> None:
             "found requests_per_s and requests_per_min: keep one",
         ),
         ("requests_per_s\n0\n0\n", "even", "t.csv: requests_per_s: gives no arrival"),
+        # Each 0.6 would be rounded to a query: two thirds more traffic than there was.
+        (
+            "requests_per_s\n" + "0.6\n" * 100,
+            "even",
+            "t.csv: intervals hold parts of queries: even makes 100 of 60;",
+        ),
+        ("requests_per_s\n" + "0.4\n" * 100, "uniform", "uniform makes 0 of 40; expand by poisson"),
         ("requests_per_s\n", "even", "t.csv: requests_per_s: gives no arrival"),
         ("t_s\n1\n2\n", "even", "expected one of the columns"),
     ],

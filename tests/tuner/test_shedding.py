@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections import Counter
 from fractions import Fraction
 from typing import Any
@@ -203,3 +205,13 @@ def test_whoever_admits_the_share_that_is_stated_keeps_the_objective() -> None:
         assert bool(step.notes) == (share < 1)
     assert min(seen["all"], seen["some"], seen["none"]) > 3, seen
     write_summary("tuner_shares", dict(seen))
+
+
+def test_conditions_and_tuners_can_be_sent_to_another_process() -> None:
+    conditions = mp.Conditions({"h": 3, "g": 3}, most_added=2)
+    tuner = mp.Tuner(chain(slo_s=0.045, a=([10_000_000], 1)), conditions=conditions)
+    for again in (pickle.loads(pickle.dumps(conditions)), copy.deepcopy(conditions)):
+        assert {conditions: 1}[again] == 1
+    tuner.observe(np.arange(100) * 10**7)
+    sent = pickle.loads(pickle.dumps(tuner))
+    assert sent.retune() == tuner.retune()

@@ -302,8 +302,7 @@ def refine(
                 time_limit_s=source.limit_s,
                 progress=progress,
             )
-            if out is not None:
-                made.save(out)
+            out = session.save(made.save, out)
             replayed, each_ns = inputs.replay_samples(made, source.traces)
         remarks = reporting.sample_notes(made, source.traces)
         if first.usd_per_hour is not None and made.usd_per_hour is not None:

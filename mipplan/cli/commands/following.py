@@ -282,8 +282,7 @@ def watch(
         # A search that was broken off has not found the plan that was asked for: no file is replaced by its best.
         if found.replan is not None and found.replan.choices and not session.was_interrupted:
             if out is not None:
-                found.replan.save(out)
-                written.append(str(out))
+                written += [str(path) for path in (session.save(found.replan.save, out),) if path is not None]
             elif not found.fits:
                 given = runs.repeated(context, without=("out", "replan", "json"))
                 command = shlex.join(["mipplan", "watch", str(plan), *given, "--out", "new-plan.json"])

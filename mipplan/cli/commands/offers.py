@@ -90,8 +90,7 @@ def weigh(
         with session.progress() as progress:
             found = mp.weigh(*given, weights=Weights(alpha, beta, delta), **settings, progress=progress)
             made = found.plan
-            if out is not None:
-                made.save(out)
+            out = session.save(made.save, out)
             progress("replaying the plan")
             replayed, each_ns = inputs.replay_samples(made, given[2])
         made = replace(

@@ -57,6 +57,9 @@ class StagesOnDemand(Mapping[str, StageReplay]):
     def _stages(self) -> Mapping[str, StageReplay]:
         return self._replayed().stages
 
+    def __reduce__(self) -> tuple[type[StagesOnDemand], tuple[Sequence[str], Callable[[], ReplayResult]]]:
+        return StagesOnDemand, (self._names, self._replayed)  # what was asked for is too much to send
+
     def __getitem__(self, stage: str) -> StageReplay:
         return self._stages[stage]
 
@@ -70,7 +73,7 @@ class StagesOnDemand(Mapping[str, StageReplay]):
         return len(self._names)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TuningRun(Printable):
     """One policy on one trace.
 
@@ -222,7 +225,7 @@ class TuningRun(Printable):
         return longest * self.windows.window_s
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Tuning(Printable):
     """Several policies on one trace."""
 
