@@ -378,11 +378,15 @@ def test_fastest_within_a_budget_is_not_proven_before_all_combinations_were() ->
         assert (best.status, best.certificate_ns) == (status, 50_000_000)
 
 
-def test_an_interrupted_step_is_not_forgotten_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the budget pays for the greatest accuracy was left open, so what comes after it is no proven maximum."""
+@pytest.mark.parametrize("limit", list(Limit))
+def test_a_step_that_was_stopped_is_not_forgotten(monkeypatch: pytest.MonkeyPatch, limit: Limit) -> None:
+    """Whether the budget pays for the greatest accuracy was left open, so what comes after it is no proven maximum.
+
+    After Ctrl-C nothing comes.
+    """
     optimal = {"status": mp.PlanStatus.OPTIMAL, "figures": Figures(1)}
     cheapest, better = made("n", "r18", **optimal), made("s", "r18", **optimal)
-    unknown = made("m", "r50", choices={}, status=mp.PlanStatus.UNKNOWN, limit=Limit.INTERRUPT)
+    unknown = made("m", "r50", choices={}, status=mp.PlanStatus.UNKNOWN, limit=limit)
     listed = [cheapest.accuracy, better.accuracy, 0.64 * 0.76]
     steps = iter([unknown, better])
     asker = SimpleNamespace(
@@ -394,7 +398,8 @@ def test_an_interrupted_step_is_not_forgotten_by_the_next(monkeypatch: pytest.Mo
     )
     monkeypatch.setattr("mipplan.variants.front.Asker", lambda *_: asker)
     best = mp.most_accurate(pipeline(), profiles(), TRACE, budget_usd_per_hour=1.0)
-    assert (best.status, best.accuracy) == (mp.PlanStatus.FEASIBLE, better.accuracy)
+    found = cheapest if limit is Limit.INTERRUPT else better
+    assert (best.status, best.accuracy, best.limit) == (mp.PlanStatus.FEASIBLE, found.accuracy, limit)
 
 
 def test_menus_by_accuracy_hold_what_a_table_has() -> None:
