@@ -179,7 +179,8 @@ class FleetPlanner:
             is_open = not (solution.infeasible or solution.interrupted or solution.within(self.gap))
             if is_open and joint_too:
                 solution = self._decided_jointly(solution)
-            reason = None if solution.chosen is not None else _reason(fleet, solution, pool)
+            is_stopped = solution.interrupted or self.search.deadline.is_over
+            reason = None if solution.chosen is not None else _reason(fleet, solution, pool, is_stopped)
             made = self._made(fleet, solution, pool, reason)
             if made.plans or not alternatives or not solution.infeasible or solution.interrupted:
                 return made
@@ -308,7 +309,7 @@ def _proven_alone(fleet: Fleet, pool: Pool) -> dict[int, int]:
     }
 
 
-def _reason(fleet: Fleet, solution: FleetSolution, pool: Pool) -> str:
+def _reason(fleet: Fleet, solution: FleetSolution, pool: Pool, is_stopped: bool) -> str:
     """Say why there is no set of plans."""
     count = len(fleet.members)
     if pool.hopeless:
@@ -326,6 +327,12 @@ def _reason(fleet: Fleet, solution: FleetSolution, pool: Pool) -> str:
         )
     if solution.infeasible:
         return f"no set of certified plans for all {count} pipelines fits within {_shared_text(fleet)}"
+    if budget is not None and solution.lower_bound is not None and not is_stopped:
+        return (
+            f"what was found costs more than the budget of {budget / MICRODOLLARS_PER_DOLLAR:,.10g} $/h, and that "
+            f"nothing costs less is proven down to {solution.lower_bound / MICRODOLLARS_PER_DOLLAR:,.4f} $/h only; "
+            "ask for a smaller gap"
+        )
     return "the search stopped before a set of plans was found that fits; allow more time"
 
 
