@@ -14,6 +14,7 @@ from mipplan.core import SearchLimits
 from mipplan.profiles import Profiles
 from mipplan.questions import SETTINGS, Problem
 from mipplan.questions.changes import scaled_table, set_all, settable
+from mipplan.result import Reliability
 from planning_instances import PlanningInstance, hand_made, planning_instance
 from small_problems import arriving_ms, pipeline_of, profiles_of
 
@@ -241,6 +242,29 @@ def test_differences_are_those_of_the_plans() -> None:
     assert "→" in str(found)
     with pytest.raises(mp.InputError, match=r"after: expected a Plan.*Plan.load"):
         mp.diff(PLAN, "plan.json")  # type: ignore[arg-type]
+
+
+def test_differences_that_read_alike_are_told() -> None:
+    """What is written in four digits, and what devices are beside their price."""
+    objective = PLAN.objective
+    for changed, what in (
+        (replace(objective, slo_ns=objective.slo_ns + 1), "objective"),
+        (replace(objective, quantile=objective.quantile - 1e-9), "objective"),
+        (replace(objective, headroom=1.0 + 1e-9), "headroom"),
+    ):
+        (told,) = mp.diff(PLAN, replace(PLAN, objective=changed)).requests
+        assert told.what == what
+        assert told.before != told.after
+    device = replace(PLAN.profiles.hardware[HARDWARE], memory_gib=1234.5)
+    larger = replace(PLAN, profiles=PLAN.profiles.with_hardware(device))
+    (told,) = mp.diff(PLAN, larger).requests
+    assert (told.what, told.after) == (f"memory of {HARDWARE}", "1234.5 GiB")
+    tested = [
+        replace(PLAN, provenance=replace(PLAN.provenance, reliability=Reliability(share)))
+        for share in (0.9, 0.95)
+    ]
+    (told,) = mp.diff(*tested).requests
+    assert (told.what, told.before, told.after) == ("share of scenarios", "0.9", "0.95")
 
 
 def test_differences_of_tables_and_edges() -> None:
