@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from mipplan.core import Deadline, Fault, InputError, SearchLimits, check_time_limit
+from mipplan.core import Deadline, Fault, InputError, SearchLimits, check_kinds, check_time_limit
 from mipplan.options import Cap, check_accuracies
 from mipplan.pipeline import AccuracyKind, Pipeline, are_timed, choosing, combinations
 from mipplan.planner import Instance, PlanMaker, plan
@@ -44,6 +44,7 @@ class Asker:
         *,
         needs_accuracy: bool = True,
     ) -> None:
+        check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles))
         taken = sorted({"accuracy", "budget_usd_per_hour"} & settings.keys())
         varied = (Fault(name, "does not go with this question, which varies it") for name in taken)
         InputError.raise_if([*varied, *_uncompared(pipeline, settings)])

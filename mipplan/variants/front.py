@@ -28,7 +28,7 @@ from mipplan.core import (
     check_budget,
     check_one_of,
     drawn,
-    is_number,
+    is_finite,
     shown,
 )
 from mipplan.pipeline import Pipeline
@@ -88,13 +88,13 @@ class Front(Printable):
         Raises
         ------
         InputError
-            If a weight is negative, or there is no plan.
+            If a weight is negative or not finite, or there is no plan.
         """
         weights = {"accuracy": accuracy, "cost": cost}
         InputError.raise_if(
-            Fault(name, f"expected a weight of at least 0, found {shown(weight)}")
+            Fault(name, f"expected a finite weight of at least 0, found {shown(weight)}")
             for name, weight in weights.items()
-            if not is_number(weight) or weight < 0
+            if not is_finite(weight) or weight < 0
         )
         if not self.plans:
             raise InputError.one("front", f"holds no plan: {self.reason}")

@@ -372,3 +372,10 @@ def test_a_budget_that_the_gap_leaves_open_asks_for_a_smaller_gap() -> None:
         f"{made.lower_bound_usd_per_hour:.4f} $/h only; ask for a smaller gap"
     )
     assert mp.plan_fleet(pipelines, profiles, gap=0.0, budget=budget, **settings).status != "unknown"
+
+
+def test_what_is_no_profiles_and_no_mapping_of_limits_is_told() -> None:
+    pipelines, _ = arguments_of(fleet_of(1))
+    told = r"gap: expected a share(.|\n)*profiles: expected a Profiles(.|\n)*limits: expected a mapping"
+    with pytest.raises(mp.InputError, match=told):
+        mp.plan_fleet(pipelines, "profiles", gap=2, limits=[4])  # type: ignore[arg-type]

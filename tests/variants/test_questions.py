@@ -121,6 +121,10 @@ def test_accuracies_of_profiles_are_checked_where_they_are_asked_for() -> None:
             mp.plan(pipeline(), profiles(), TRACE, accuracy=wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="does not go with this question"):
         mp.pareto(pipeline(), profiles(), TRACE, accuracy=0.4)
+    with pytest.raises(
+        InputError, match=r"pipeline: expected a Pipeline(.|\n)*profiles: expected a Profiles"
+    ):
+        mp.pareto("video", "profiles", TRACE)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="within: expected a share") as both:
         mp.menu(pipeline(), profiles(), TRACE, within=-1, most=0, by="price", accuracy=40)
     for part in ("most: expected a whole number", "by: expected one of", "accuracy: expected an accuracy in"):
@@ -287,7 +291,10 @@ def test_front_stops_where_time_is_up_and_says_what_is_known() -> None:
     best = whole.best_by(accuracy=0.0, cost=1.0)
     assert best.usd_per_hour == whole.plans[0].usd_per_hour
     assert whole.best_by(accuracy=1.0, cost=0.0).accuracy == whole.plans[-1].accuracy
-    with pytest.raises(InputError, match="expected a weight of at least 0"):
+    for wrong in (float("nan"), float("inf"), 10**400):
+        with pytest.raises(InputError, match="cost: expected a finite weight of at least 0"):
+            whole.best_by(1.0, wrong)
+    with pytest.raises(InputError, match="expected a finite weight of at least 0"):
         whole.best_by(accuracy=-1.0, cost=1.0)
 
 
