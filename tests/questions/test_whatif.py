@@ -12,9 +12,9 @@ import pytest
 import mipplan as mp
 from mipplan.core import SearchLimits
 from mipplan.profiles import Profiles
-from mipplan.questions import SETTINGS, Problem
+from mipplan.questions import SETTINGS, Problem, least_cost_text
 from mipplan.questions.changes import scaled_table, set_all, settable
-from mipplan.result import Reliability
+from mipplan.result import Limit, PlanStatus, Reliability
 from planning_instances import PlanningInstance, hand_made, planning_instance
 from small_problems import arriving_ms, pipeline_of, profiles_of
 
@@ -417,3 +417,15 @@ def test_one_limit_of_several_is_not_set_alone() -> None:
     assert (
         mp.whatif(alone, JITTERY, {"slo": "50ms"}).cases[0].plan.objective.text == "P99 in every 80ms ≤ 50 ms"
     )
+
+
+def test_costs_that_are_not_proven_the_least_say_so() -> None:
+    """Plans tested on scenarios come of a search that proves nothing, stopped or not; a tie left open is no doubt."""
+    optimal = replace(PLAN, status=PlanStatus.OPTIMAL)
+    for plan, is_open in (
+        (replace(optimal, status=PlanStatus.FEASIBLE), True),
+        (replace(optimal, status=PlanStatus.FEASIBLE, limit=Limit.TIME), True),
+        (optimal, False),
+        (replace(optimal, limit=Limit.INTERRUPT), False),
+    ):
+        assert least_cost_text(plan, " $/h") == f"{'≤ ' * is_open}{plan.usd_per_hour:.4f} $/h"
