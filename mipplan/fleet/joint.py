@@ -16,6 +16,7 @@ from mipplan.core import NS_PER_S, SearchLimits, SolverError
 from mipplan.fleet.problem import Column, Fleet, FleetChoice, FleetSolution, ReplayedMember
 from mipplan.options import Cap, Configuration, StageOptions, build_problem, extremes, undominated
 from mipplan.planner import Cut, Instance, cover_of, plan, trim
+from mipplan.result import Limit
 from mipplan.solvers import Termination, solve
 from mipplan_formulations import (
     MULTI_PROJECT_FORMULATIONS,
@@ -125,20 +126,22 @@ class JointSearch:
             return FleetSolution(None, None, True)
         if not self._is_complete:
             return FleetSolution(None, None, False)
+        # What is solved for below bounds only fleets within these budgets, or of the most replicas.
+        least = sum(self._alone)
         budgets = [self.params.first_budget * cost for cost in self._alone]
         while True:
             afforded = zip(self._instances, budgets, strict=True)
             solution = self._solve(self._parts([one.affordable(budget) for one, budget in afforded]))
             known = self._any_fleet() if solution.infeasible else solution
             if known.chosen is None:
-                return known if solution.infeasible else replace(solution, lower_bound=sum(self._alone))
+                return known if known.infeasible else replace(known, lower_bound=least)
             # No pipeline can cost more than what the others, at their cheapest, leave of the best fleet known.
-            spare = known.chosen.cost - sum(self._alone)
+            spare = known.chosen.cost - least
             needed = [spare + cost for cost in self._alone]
             if solution.chosen is not None and all(n <= b for n, b in zip(needed, budgets, strict=True)):
                 return solution
             if self.search.deadline.is_over:
-                return replace(solution, lower_bound=sum(self._alone))
+                return replace(known, lower_bound=least)
             budgets = [max(n, b) for n, b in zip(needed, budgets, strict=True)]
 
     def _plan_alone(self) -> bool:
@@ -162,6 +165,8 @@ class JointSearch:
                 solver=self.solver,
                 time_limit_s=self.search.deadline.limit_s(),
             )
+            if found.limit is Limit.INTERRUPT:
+                raise KeyboardInterrupt  # it took that for its time limit
             if found.status == "infeasible":
                 return False
             self._alone.append(found.lower_bound_microusd_per_hour or 0)
@@ -203,7 +208,8 @@ class JointSearch:
             if np.any(used > [resource.capacity for resource in self._resources]):
                 raise SolverError(f"{self.solver} returned a choice that uses more devices than there are")
             accepted = [part.accepts(modes) for part, modes in zip(parts, selections, strict=True)]
-            self.search.report(f"all pipelines together: at least {(bound or 0) / 1e6:.4f} $/h")
+            least = f"at least {(bound or 0) / 1e6:.4f} $/h"
+            self.search.report(f"all pipelines together: {'whether they fit at all' if trims else least}")
             if all(accepted):
                 chosen = [part.configuration(modes) for part, modes in zip(parts, selections, strict=True)]
                 if trims:

@@ -54,6 +54,8 @@ class Pool:
     columns: list[list[Column]]
     #: Nothing can be certified for these, whatever devices cost.
     hopeless: set[int] = field(default_factory=set)
+    #: What a pipeline costs at least by itself, by index, as far as it was priced at the hardware's own prices.
+    alone: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, pipelines: int) -> Pool:
@@ -71,6 +73,14 @@ class Pool:
                     self.columns[index].append(column)
                     new += 1
         return new
+
+    def note_alone(self, answers: Mapping[int, Priced], known: Mapping[int, int | None]) -> None:
+        """Take in what answers at the hardware's own prices prove of each pipeline, whose known plans cost so much."""
+        for index, priced in answers.items():
+            cost = known[index]
+            least = priced.lower_bound if cost is None else min(cost, priced.lower_bound)
+            if priced.feasible:
+                self.alone[index] = max(least, self.alone.get(index, 0))
 
 
 @dataclass
@@ -119,6 +129,13 @@ class ColumnGeneration:
             if self.after_round(self):
                 return
         while not progress.converged and not self.search.deadline.is_over:
+            if not self.has_choice:
+                # A search had too little time for any plan; without one there is nothing to choose among.
+                self._round(progress.duals)
+                progress.converged = not self.has_choice and math.isinf(self.search.deadline.at)
+                if self.after_round(self):
+                    return
+                continue
             self.master = master = self._solve_master()
             # Duals of the capacities, as prices: whole and not negative.
             pressing = np.maximum(-master.row_duals[len(self.pool.columns) :], 0.0)
@@ -138,6 +155,11 @@ class ColumnGeneration:
         """How much the master's relaxation takes of every plan that it knew, per pipeline."""
         values = iter(() if self.master is None else self.master.values.tolist())
         return [list(itertools.islice(values, count)) for count in self._known]
+
+    @property
+    def has_choice(self) -> bool:
+        """Whether every pipeline has a known plan, or may be left out."""
+        return self.objective.forgone is not None or all(self.pool.columns)
 
     def _smoothing(self, master: Continuous) -> float:
         bound, most = self.progress.lower_bound, self.params.smoothing
@@ -169,6 +191,8 @@ class ColumnGeneration:
         most = {index: self._most(index, cost) for index, cost in known.items()}
         answers = self.workers.price(prices, most, self.search.deadline)
         new = self.pool.add(answers)
+        if self.objective.forgone is None and not duals.any():
+            self.pool.note_alone(answers, known)
         self._take_bound(duals, answers, known)
         self.progress.rounds += 1
         return new

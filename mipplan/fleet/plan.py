@@ -171,6 +171,7 @@ class FleetPlanner:
         with WorkerPool.open(fleet, self.n_jobs, self.params.workers) as workers:
             if before is not None:
                 workers.states = list(before.states)
+                pool.alone = pool.alone or _proven_alone(fleet, pool)
                 self.search.report(f"going on from round {before.progress.rounds} of {checkpoint}")
             objective = FleetObjective.of_cost(fleet)
             columns = ColumnSearch(objective, pool, workers, self.gap, self.search, file, before)
@@ -178,7 +179,8 @@ class FleetPlanner:
             is_open = not (solution.infeasible or solution.interrupted or solution.within(self.gap))
             if is_open and joint_too:
                 solution = self._decided_jointly(solution)
-            reason = None if solution.chosen is not None else _reason(fleet, solution, pool)
+            is_stopped = solution.interrupted or self.search.deadline.is_over
+            reason = None if solution.chosen is not None else _reason(fleet, solution, pool, is_stopped)
             made = self._made(fleet, solution, pool, reason)
             if made.plans or not alternatives or not solution.infeasible or solution.interrupted:
                 return made
@@ -228,7 +230,8 @@ class FleetPlanner:
         if not kept:
             return None
         subset = replace(fleet, members=tuple(fleet.members[index] for index in kept))
-        known = Pool([list(pool.columns[index]) for index in kept])
+        alone = {place: pool.alone[index] for place, index in enumerate(kept) if index in pool.alone}
+        known = Pool([list(pool.columns[index]) for index in kept], alone=alone)
         search = replace(self.search, deadline=self.search.deadline.share(share))
         solution, _ = self._cheapest(subset, self.gap, search, known)
         if solution.chosen is None:
@@ -289,12 +292,24 @@ class FleetPlanner:
 
     def _made(self, fleet: Fleet, solution: FleetSolution, pool: Pool, reason: str | None) -> FleetPlan:
         effort = self._effort("columns", solution.rounds, sum(map(len, pool.columns)))
-        # What each pipeline costs by itself: its first known plan was found at the hardware's own prices.
-        alone = [known[0].cost(fleet.prices) if known else 0 for known in pool.columns]
+        alone = [pool.alone.get(index, 0) for index in range(len(pool.columns))]
         return make_fleet_plan(fleet, solution, alone, effort, self.solver, reason)
 
 
-def _reason(fleet: Fleet, solution: FleetSolution, pool: Pool) -> str:
+def _proven_alone(fleet: Fleet, pool: Pool) -> dict[int, int]:
+    """What pipelines cost by themselves, of which checkpoints of earlier versions do not tell.
+
+    The first known plan was found at the hardware's own prices: unless it is timed, none is cheaper.
+    """
+    known = zip(fleet.members, pool.columns, strict=True)
+    return {
+        index: columns[0].cost(fleet.prices)
+        for index, (member, columns) in enumerate(known)
+        if columns and not member.is_timed
+    }
+
+
+def _reason(fleet: Fleet, solution: FleetSolution, pool: Pool, is_stopped: bool) -> str:
     """Say why there is no set of plans."""
     count = len(fleet.members)
     if pool.hopeless:
@@ -312,6 +327,12 @@ def _reason(fleet: Fleet, solution: FleetSolution, pool: Pool) -> str:
         )
     if solution.infeasible:
         return f"no set of certified plans for all {count} pipelines fits within {_shared_text(fleet)}"
+    if budget is not None and solution.lower_bound is not None and not is_stopped:
+        return (
+            f"what was found costs more than the budget of {budget / MICRODOLLARS_PER_DOLLAR:,.10g} $/h, and that "
+            f"nothing costs less is proven down to {solution.lower_bound / MICRODOLLARS_PER_DOLLAR:,.4f} $/h only; "
+            "ask for a smaller gap"
+        )
     return "the search stopped before a set of plans was found that fits; allow more time"
 
 

@@ -21,6 +21,7 @@ from mipplan.core import (
     Faults,
     InputError,
     check_budget,
+    check_kinds,
     check_one_of,
     check_quantile,
     check_seed,
@@ -132,7 +133,12 @@ def read_fleet(
     """Make the fleet; `InputError` lists every fault."""
     faults = Faults()
     faults.take(settings.check)
-    limits = limits or {}
+    limits = {} if limits is None else limits
+    if not isinstance(profiles, Profiles) or not isinstance(limits, Mapping):
+        faults.take(lambda: check_kinds(profiles=(profiles, Profiles)))
+        if not isinstance(limits, Mapping):
+            faults.add(Fault("limits", f"expected a mapping such as {{'t4': 4}}, found {shown(limits)}"))
+        faults.check()  # all else is read by what these hold
     for name, limit in limits.items():
         problem = None if limit is None else limit_problem(limit)
         problem = _unknown_hardware(name, profiles) or problem

@@ -162,6 +162,8 @@ class ColumnSearch:
             return
         if self._solution().within(self.gap) or self._progress.lower_bound is None:
             return
+        if not self._generation.has_choice:
+            return
         self.search.report("choosing among all known plans")
         columns = self.pool.columns
         chosen, _ = choose_exactly(self.objective, columns, self._best, self._choice_s, self._tail)
@@ -280,6 +282,7 @@ class CheckpointFile:
                 [([astuple(c) for c in own.choices], own.devices) for own in known] for known in pool.columns
             ],
             "hopeless": sorted(pool.hopeless),
+            "alone": sorted(pool.alone.items()),
             "memories": [[state.refused, state.multipliers, dict(state.caps)] for state in checkpoint.states],
             "progress": {**asdict(progress), "duals": progress.duals.tolist()},
             "best": None if best is None else best.places(pool.columns),
@@ -330,5 +333,5 @@ def _checkpoint(document: dict[str, Any]) -> Checkpoint:
     duals = np.array(document["progress"]["duals"], dtype=np.int64)
     places = document["best"]
     best = None if places is None else FleetChoice.at(columns, places, document["cost"])
-    pool = Pool(columns, set(document["hopeless"]))
+    pool = Pool(columns, set(document["hopeless"]), dict(document.get("alone", ())))
     return Checkpoint(pool, states, Progress(**{**document["progress"], "duals": duals}), best)

@@ -19,7 +19,7 @@ from mipplan.core import (
 )
 from mipplan.questions.changes import set_all
 from mipplan.questions.differences import PlanDifference, cost_or_status, diff
-from mipplan.questions.problems import Problem, SamePlan
+from mipplan.questions.problems import Problem, SamePlan, is_proven
 from mipplan.replayer import check_plan
 from mipplan.result import Plan, PlanStatus
 from mipplan.tokens import check_seeds, read_traces
@@ -130,10 +130,10 @@ class WhatIf(Printable):
 
 
 def least_cost_text(plan: Plan, unit: str = "") -> str:
-    """Write what the cheapest plan costs, or its status; ``≤`` where the search was stopped before that was proven."""
+    """Write what the cheapest plan costs, or its status; ``≤`` where a cheaper plan is not excluded."""
     if plan.usd_per_hour is None:
         return plan.status.value
-    return f"{'' if plan.limit is None else '≤ '}{plan.usd_per_hour:.4f}{unit}"
+    return f"{'' if is_proven(plan) else '≤ '}{plan.usd_per_hour:.4f}{unit}"
 
 
 def verdict(same: SamePlan | None, obstacle: str | None = None) -> str:

@@ -16,8 +16,8 @@ from mipplan.core import (
     check_kinds,
     format_duration,
 )
-from mipplan.profiles import EnergyTerms, LatencyTable
-from mipplan.result import Choice, Plan, choice_text
+from mipplan.profiles import EnergyTerms, Hardware, LatencyTable
+from mipplan.result import Choice, Objective, Plan, choice_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -189,15 +189,19 @@ def _microusd(plan: Plan, stage: str) -> int:
 def _requests(before: Plan, after: Plan) -> Iterator[RequestDifference]:
     """What was asked for otherwise: each thing as people read it, and where two read alike and still differ, so."""
     told: list[tuple[str, list[str]]] = [
-        ("objective", [plan.objective.text for plan in (before, after)]),
+        ("objective", _apart([(o.text, _exact_text(o)) for o in (before.objective, after.objective)])),
         ("guarantee", [plan.guarantee.value for plan in (before, after)]),
+        ("share of scenarios", [_confidence_text(plan) for plan in (before, after)]),
         (
             "dispatch",
             [f"{_laws_text(plan)}, {plan.discipline.replace('_', ' ')}" for plan in (before, after)],
         ),
         ("certified by", [plan.certificate.value for plan in (before, after)]),
-        ("headroom", [f"{plan.headroom:g}" for plan in (before, after)]),
-        ("margin", [format_duration(plan.margin_ns) for plan in (before, after)]),
+        ("headroom", _apart([(f"{plan.headroom:g}", f"{plan.headroom!r}") for plan in (before, after)])),
+        (
+            "margin",
+            _apart([(format_duration(plan.margin_ns), f"{plan.margin_ns:,} ns") for plan in (before, after)]),
+        ),
         ("seed", [str(plan.seed) for plan in (before, after)]),
         ("trace", [_trace_text(plan) for plan in (before, after)]),
     ]
@@ -211,7 +215,15 @@ def _requests(before: Plan, after: Plan) -> Iterator[RequestDifference]:
         devices = [plan.profiles.hardware.get(name) for plan in (before, after)]
         prices = ["none" if d is None else f"{d.usd_per_hour:.10g} $/h" for d in devices]
         limits = ["none" if d is None or d.limit is None else str(d.limit) for d in devices]
+        memory = [
+            "none" if d is None or d.memory_gib is None else f"{d.memory_gib:.10g} GiB" for d in devices
+        ]
+        watts = ["none" if d is None else _power_text(d) for d in devices]
         told += [(f"price of {name}", prices), (f"limit on {name}", limits)]
+        if None not in devices:  # where there is none, its price says so
+            told.append((f"memory of {name}", memory))
+            # A plan holds what devices draw only if energy is asked of it.
+            told += [(f"power of {name}", watts)] if None not in (before.energy, after.energy) else []
     for what, (first, second) in told:
         if first != second:
             yield RequestDifference(what, first, second)
@@ -229,6 +241,27 @@ def _requests(before: Plan, after: Plan) -> Iterator[RequestDifference]:
             if texts[0] != texts[1]:
                 yield RequestDifference(what, *texts)
         yield from _stage_requests(before, after)
+
+
+def _apart(texts: list[tuple[str, str]]) -> list[str]:
+    """The texts that people read, of two things; their exact ones where these read alike."""
+    short, exact = ([text[place] for text in texts] for place in (0, 1))
+    return exact if len(set(short)) == 1 else short
+
+
+def _exact_text(objective: Objective) -> str:
+    limits = [(objective.quantile, objective.slo_ns), *((o.quantile, o.limit_ns) for o in objective.others)]
+    over = "" if objective.per_ns is None else f" in {objective.share!r} of all {objective.per_ns:,} ns"
+    return ", ".join(f"quantile {quantile!r}{over} ≤ {limit_ns:,} ns" for quantile, limit_ns in limits)
+
+
+def _confidence_text(plan: Plan) -> str:
+    return "none" if plan.reliability is None else f"{plan.reliability.confidence:.10g}"
+
+
+def _power_text(device: Hardware) -> str:
+    known = (("idle", device.idle_w), ("at most", device.tdp_w))
+    return ", ".join(f"{what} {watts:.10g} W" for what, watts in known if watts is not None) or "none"
 
 
 def _trace_text(plan: Plan) -> str:

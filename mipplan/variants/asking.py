@@ -11,12 +11,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from mipplan.core import Deadline, Fault, InputError, SearchLimits, check_time_limit
+from mipplan.core import Deadline, Fault, InputError, SearchLimits, check_kinds, check_time_limit
 from mipplan.options import Cap, check_accuracies
 from mipplan.pipeline import AccuracyKind, Pipeline, are_timed, choosing, combinations
 from mipplan.planner import Instance, PlanMaker, plan
 from mipplan.profiles import MW_PER_W, EnergyTerms, Profiles, Use
-from mipplan.result import CertificateKind, Figures, Guarantee, Objective, Plan, PlanStatus
+from mipplan.result import CertificateKind, Figures, Guarantee, Limit, Objective, Plan, PlanStatus
 from mipplan.trace import Trace
 from mipplan.variants.combinations import best_combination
 from mipplan.variants.ties import told_apart
@@ -44,6 +44,7 @@ class Asker:
         *,
         needs_accuracy: bool = True,
     ) -> None:
+        check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles))
         taken = sorted({"accuracy", "budget_usd_per_hour"} & settings.keys())
         varied = (Fault(name, "does not go with this question, which varies it") for name in taken)
         InputError.raise_if([*varied, *_uncompared(pipeline, settings)])
@@ -107,7 +108,12 @@ class Asker:
         for asked, known in self._known if most_batches is None else ():
             if _is_among(known, objective) and _asks_less(asked, objective):
                 return replace(known, objective=objective)
-        made = _compared(best_combination(replace(self.asked, objective=objective), answering, self.limits))
+        asking = replace(self.asked, objective=objective)
+        try:
+            made = _compared(best_combination(asking, answering, self.limits))
+        except KeyboardInterrupt:  # while traffic was analysed: what was asked before is known still
+            figures = Figures(lower_bound_microusd_per_hour=proven)
+            return replace(asking, figures=figures, limit=Limit.INTERRUPT)
         if made.choices and accuracy is not None and self.next_above(made.accuracy or 0.0) <= accuracy:
             raise AssertionError(
                 "a plan is less accurate than asked for, so that who asks for more never ends"

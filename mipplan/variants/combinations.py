@@ -152,7 +152,16 @@ class _Search:
         self.opened = 0
 
     def run(self) -> Plan:
-        """Open combinations until none can be better."""
+        """Open combinations until none can be better; Ctrl-C while one is analysed leaves what the others gave."""
+        try:
+            self._open_all()
+        except KeyboardInterrupt:
+            if self._first is None:
+                raise
+            self._stopped = Limit.INTERRUPT
+        return self._concluded()
+
+    def _open_all(self) -> None:
         while self._open and (
             self._best is None
             or _has_failed(self._best)
@@ -164,8 +173,12 @@ class _Search:
                 self._stopped = self._stopped or Limit.TIME
                 break
             next_one = heapq.heappop(self._open)
-            self._take(next_one, self._answering(next_one.asked, self._share())())
-        return self._concluded()
+            try:
+                answer = self._answering(next_one.asked, self._share())()
+            except KeyboardInterrupt:
+                heapq.heappush(self._open, next_one)  # what it costs at least still counts
+                raise
+            self._take(next_one, answer)
 
     def _is_tied(self, best: Plan) -> bool:
         """Whether the next combination, which is no cheaper, may have a more accurate plan of the same cost."""

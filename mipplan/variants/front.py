@@ -28,7 +28,7 @@ from mipplan.core import (
     check_budget,
     check_one_of,
     drawn,
-    is_number,
+    is_finite,
     shown,
 )
 from mipplan.pipeline import Pipeline
@@ -88,13 +88,13 @@ class Front(Printable):
         Raises
         ------
         InputError
-            If a weight is negative, or there is no plan.
+            If a weight is negative or not finite, or there is no plan.
         """
         weights = {"accuracy": accuracy, "cost": cost}
         InputError.raise_if(
-            Fault(name, f"expected a weight of at least 0, found {shown(weight)}")
+            Fault(name, f"expected a finite weight of at least 0, found {shown(weight)}")
             for name, weight in weights.items()
-            if not is_number(weight) or weight < 0
+            if not is_finite(weight) or weight < 0
         )
         if not self.plans:
             raise InputError.one("front", f"holds no plan: {self.reason}")
@@ -358,10 +358,14 @@ def most_accurate(
             reason=dear if is_proven else "the search was stopped before a plan within the budget was found",
             figures=replace(best.figures, microusd_per_hour=None, certificate_ns=None, bound_ns=None),
         )
-    listed = asker.accuracies()
+    listed, limit = None, best.limit
+    try:
+        listed = asker.accuracies()
+    except KeyboardInterrupt:
+        limit = Limit.INTERRUPT
     low, high = best.accuracy or 0.0, 1.0 if listed is None else listed[-1]
     exact = True  # Whether every accuracy above `high` is proven to be too dear, or not to be had.
-    while asker.next_above(low) <= high and not asker.deadline.is_over:
+    while limit is not Limit.INTERRUPT and asker.next_above(low) <= high and not asker.deadline.is_over:
         if listed is None:
             floor = max(asker.next_above(low), (low + high) / 2)
         else:
@@ -369,6 +373,7 @@ def most_accurate(
             floor = listed[(first + bisect.bisect_right(listed, high)) // 2]
             floor = max(floor, asker.next_above(low))
         made = asker.at_least(floor)
+        limit = limit or made.limit
         if made.choices and (made.microusd_per_hour or 0) <= budget:
             best, low = made, made.accuracy or 0.0
             continue
@@ -383,5 +388,5 @@ def most_accurate(
         _at_its_own(best),
         status=PlanStatus.OPTIMAL if done else PlanStatus.FEASIBLE,
         reason=None if done else "the search was stopped before the most accurate plan was proven",
-        limit=None if done else best.limit or Limit.TIME,
+        limit=None if done else limit or Limit.TIME,
     )

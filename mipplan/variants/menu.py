@@ -187,10 +187,16 @@ def menu(
         return _one_after_another(found, asker.deadline, partial(_drawing_less, asker, accuracy))
     asked = replace(asker.asked, objective=replace(asker.asked.objective, min_accuracy=accuracy))
     for combination in each_combination(asked):
-        one = combination.asked
-        maker = asker.maker(one, asker.limits).asking(one.objective, asker.limits)
-        before = len(found.plans)
-        _add_patterns(found, maker, one, asker.limits)
+        if found.limit is Limit.INTERRUPT:
+            found.complete = False
+            found.plans = found.plans or [first]
+            break
+        one, before = combination.asked, len(found.plans)
+        try:
+            maker = asker.maker(one, asker.limits).asking(one.objective, asker.limits)
+            _add_patterns(found, maker, one, asker.limits)
+        except KeyboardInterrupt:  # while traffic was analysed
+            found.complete, found.limit = False, Limit.INTERRUPT
         found.plans[before:] = [combination.restored(plan, asked) for plan in found.plans[before:]]
     return found.menu()
 

@@ -357,3 +357,25 @@ def test_a_pipeline_of_another_quantile_is_refused() -> None:
 def test_workers_are_counted(n_jobs: Any) -> None:
     with pytest.raises(mp.InputError, match="n_jobs: expected a number of workers"):
         mp.plan_fleet({"x": one_stage("3ms")}, one_model(), n_jobs=n_jobs)
+
+
+def test_a_budget_that_the_gap_leaves_open_asks_for_a_smaller_gap() -> None:
+    pipelines, profiles = arguments_of(fleet_of(1, pipelines=3, scarcity=0.7))
+    settings = {"quantile": 0.9, "method": "columns", "n_jobs": 1}
+    wide = mp.plan_fleet(pipelines, profiles, gap=0.3, **settings)
+    assert wide.lower_bound_usd_per_hour is not None
+    assert wide.usd_per_hour is not None
+    budget = (wide.lower_bound_usd_per_hour + wide.usd_per_hour) / 2
+    made = mp.plan_fleet(pipelines, profiles, gap=0.3, budget=budget, **settings)
+    assert made.status == "unknown"
+    assert (made.reason or "").endswith(
+        f"{made.lower_bound_usd_per_hour:.4f} $/h only; ask for a smaller gap"
+    )
+    assert mp.plan_fleet(pipelines, profiles, gap=0.0, budget=budget, **settings).status != "unknown"
+
+
+def test_what_is_no_profiles_and_no_mapping_of_limits_is_told() -> None:
+    pipelines, _ = arguments_of(fleet_of(1))
+    told = r"gap: expected a share(.|\n)*profiles: expected a Profiles(.|\n)*limits: expected a mapping"
+    with pytest.raises(mp.InputError, match=told):
+        mp.plan_fleet(pipelines, "profiles", gap=2, limits=[4])  # type: ignore[arg-type]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ import pytest
 import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
 from fleet_instances import arguments_of, fleet_of, small_fleet
-from mipplan.core import Deadline, LimitReachedError
-from mipplan.fleet.pricing import ReplayedPricing
-from mipplan.fleet.problem import Fleet, ReplayedMember
+from mipplan.core import NO_DEADLINE, Deadline, Int64, LimitReachedError, SearchLimits
+from mipplan.fleet.master import Pool
+from mipplan.fleet.pricing import Priced, ReplayedPricing
+from mipplan.fleet.problem import Column, Fleet, FleetObjective, ReplayedMember
+from mipplan.fleet.solve import ColumnSearch
+from mipplan.fleet.workers import WorkerParams, WorkerPool
 from mipplan.pipeline import Discipline, DispatchLaw
 from oracle_fleet import certified_device_vectors, cheapest_selection, greatest_weight
 
@@ -138,3 +142,43 @@ def test_what_no_replay_keeps_is_told() -> None:
     made = mp.plan_fleet(asked, fleet.profiles, dispatch="timed", n_jobs=1, alternatives=False)
     assert made.status == "infeasible"
     assert "no certified plan even alone" in (made.reason or "")
+
+
+@dataclass(eq=False)
+class HastyWorkers(WorkerPool):
+    """Workers with little time: a plan is found in some round only, and never proven the cheapest."""
+
+    finds_in: int = 1
+    rounds: int = 0
+
+    def price(
+        self,
+        prices: Int64,
+        most: Mapping[int, int | None],
+        deadline: Deadline = NO_DEADLINE,
+        *,
+        wants_all: bool = False,
+    ) -> dict[int, Priced]:
+        """Answer with a bound of half of what the only plan costs, one device of each type."""
+        self.rounds += 1
+        if wants_all:
+            return dict.fromkeys(most, Priced(0, complete=False))
+        columns = (Column((), (1,) * prices.size),) if self.rounds >= self.finds_in else ()
+        return dict.fromkeys(most, Priced(int(prices.sum()) // 2, columns))
+
+
+@pytest.mark.parametrize(("finds_in", "limit_s"), [(1, None), (3, 60.0), (10**9, 0.3), (10**9, None)])
+def test_plans_that_hasty_searches_find_are_not_called_cheapest(finds_in: int, limit_s: float | None) -> None:
+    drawn = fleet_of(0)
+    devices = [replace(device, limit=None) for device in drawn.profiles.hardware.values()]
+    fleet = replace(drawn, profiles=mp.Profiles.from_parts(devices, drawn.profiles.tables.values()))
+    pool = Pool.empty(len(fleet.members))
+    workers = HastyWorkers(fleet, "", None, 1, WorkerParams(), finds_in=finds_in)
+    search = SearchLimits(Deadline.after(limit_s))
+    found = ColumnSearch(FleetObjective.of_cost(fleet), pool, workers, 0.0, search).run()
+    least = int(fleet.prices.sum()) // 2
+    assert not found.infeasible
+    assert found.lower_bound == len(fleet.members) * least
+    assert pool.alone == dict.fromkeys(range(len(fleet.members)), least)
+    # Without any plan the time is used, and where there is no limit on it the search ends all the same.
+    assert all(pool.columns) == (finds_in < 10)

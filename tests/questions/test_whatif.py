@@ -12,8 +12,9 @@ import pytest
 import mipplan as mp
 from mipplan.core import SearchLimits
 from mipplan.profiles import Profiles
-from mipplan.questions import SETTINGS, Problem
+from mipplan.questions import SETTINGS, Problem, least_cost_text
 from mipplan.questions.changes import scaled_table, set_all, settable
+from mipplan.result import Limit, PlanStatus, Reliability
 from planning_instances import PlanningInstance, hand_made, planning_instance
 from small_problems import arriving_ms, pipeline_of, profiles_of
 
@@ -243,6 +244,29 @@ def test_differences_are_those_of_the_plans() -> None:
         mp.diff(PLAN, "plan.json")  # type: ignore[arg-type]
 
 
+def test_differences_that_read_alike_are_told() -> None:
+    """What is written in four digits, and what devices are beside their price."""
+    objective = PLAN.objective
+    for changed, what in (
+        (replace(objective, slo_ns=objective.slo_ns + 1), "objective"),
+        (replace(objective, quantile=objective.quantile - 1e-9), "objective"),
+        (replace(objective, headroom=1.0 + 1e-9), "headroom"),
+    ):
+        (told,) = mp.diff(PLAN, replace(PLAN, objective=changed)).requests
+        assert told.what == what
+        assert told.before != told.after
+    device = replace(PLAN.profiles.hardware[HARDWARE], memory_gib=1234.5)
+    larger = replace(PLAN, profiles=PLAN.profiles.with_hardware(device))
+    (told,) = mp.diff(PLAN, larger).requests
+    assert (told.what, told.after) == (f"memory of {HARDWARE}", "1234.5 GiB")
+    tested = [
+        replace(PLAN, provenance=replace(PLAN.provenance, reliability=Reliability(share)))
+        for share in (0.9, 0.95)
+    ]
+    (told,) = mp.diff(*tested).requests
+    assert (told.what, told.before, told.after) == ("share of scenarios", "0.9", "0.95")
+
+
 def test_differences_of_tables_and_edges() -> None:
     slower = set_all(Problem(PLAN, [INSTANCE.trace]), {f"{STAGE}.latency": "+10%"}).plan
     whats = {one.what: one for one in mp.diff(PLAN, slower).requests}
@@ -393,3 +417,15 @@ def test_one_limit_of_several_is_not_set_alone() -> None:
     assert (
         mp.whatif(alone, JITTERY, {"slo": "50ms"}).cases[0].plan.objective.text == "P99 in every 80ms ≤ 50 ms"
     )
+
+
+def test_costs_that_are_not_proven_the_least_say_so() -> None:
+    """Plans tested on scenarios come of a search that proves nothing, stopped or not; a tie left open is no doubt."""
+    optimal = replace(PLAN, status=PlanStatus.OPTIMAL)
+    for plan, is_open in (
+        (replace(optimal, status=PlanStatus.FEASIBLE), True),
+        (replace(optimal, status=PlanStatus.FEASIBLE, limit=Limit.TIME), True),
+        (optimal, False),
+        (replace(optimal, limit=Limit.INTERRUPT), False),
+    ):
+        assert least_cost_text(plan, " $/h") == f"{'≤ ' * is_open}{plan.usd_per_hour:.4f} $/h"

@@ -121,6 +121,10 @@ def test_accuracies_of_profiles_are_checked_where_they_are_asked_for() -> None:
             mp.plan(pipeline(), profiles(), TRACE, accuracy=wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="does not go with this question"):
         mp.pareto(pipeline(), profiles(), TRACE, accuracy=0.4)
+    with pytest.raises(
+        InputError, match=r"pipeline: expected a Pipeline(.|\n)*profiles: expected a Profiles"
+    ):
+        mp.pareto("video", "profiles", TRACE)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="within: expected a share") as both:
         mp.menu(pipeline(), profiles(), TRACE, within=-1, most=0, by="price", accuracy=40)
     for part in ("most: expected a whole number", "by: expected one of", "accuracy: expected an accuracy in"):
@@ -287,7 +291,10 @@ def test_front_stops_where_time_is_up_and_says_what_is_known() -> None:
     best = whole.best_by(accuracy=0.0, cost=1.0)
     assert best.usd_per_hour == whole.plans[0].usd_per_hour
     assert whole.best_by(accuracy=1.0, cost=0.0).accuracy == whole.plans[-1].accuracy
-    with pytest.raises(InputError, match="expected a weight of at least 0"):
+    for wrong in (float("nan"), float("inf"), 10**400):
+        with pytest.raises(InputError, match="cost: expected a finite weight of at least 0"):
+            whole.best_by(1.0, wrong)
+    with pytest.raises(InputError, match="expected a finite weight of at least 0"):
         whole.best_by(accuracy=-1.0, cost=1.0)
 
 
@@ -378,11 +385,15 @@ def test_fastest_within_a_budget_is_not_proven_before_all_combinations_were() ->
         assert (best.status, best.certificate_ns) == (status, 50_000_000)
 
 
-def test_an_interrupted_step_is_not_forgotten_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the budget pays for the greatest accuracy was left open, so what comes after it is no proven maximum."""
+@pytest.mark.parametrize("limit", list(Limit))
+def test_a_step_that_was_stopped_is_not_forgotten(monkeypatch: pytest.MonkeyPatch, limit: Limit) -> None:
+    """Whether the budget pays for the greatest accuracy was left open, so what comes after it is no proven maximum.
+
+    After Ctrl-C nothing comes.
+    """
     optimal = {"status": mp.PlanStatus.OPTIMAL, "figures": Figures(1)}
     cheapest, better = made("n", "r18", **optimal), made("s", "r18", **optimal)
-    unknown = made("m", "r50", choices={}, status=mp.PlanStatus.UNKNOWN, limit=Limit.INTERRUPT)
+    unknown = made("m", "r50", choices={}, status=mp.PlanStatus.UNKNOWN, limit=limit)
     listed = [cheapest.accuracy, better.accuracy, 0.64 * 0.76]
     steps = iter([unknown, better])
     asker = SimpleNamespace(
@@ -394,7 +405,8 @@ def test_an_interrupted_step_is_not_forgotten_by_the_next(monkeypatch: pytest.Mo
     )
     monkeypatch.setattr("mipplan.variants.front.Asker", lambda *_: asker)
     best = mp.most_accurate(pipeline(), profiles(), TRACE, budget_usd_per_hour=1.0)
-    assert (best.status, best.accuracy) == (mp.PlanStatus.FEASIBLE, better.accuracy)
+    found = cheapest if limit is Limit.INTERRUPT else better
+    assert (best.status, best.accuracy, best.limit) == (mp.PlanStatus.FEASIBLE, found.accuracy, limit)
 
 
 def test_menus_by_accuracy_hold_what_a_table_has() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -83,3 +84,55 @@ def test_an_interrupt_leaves_the_cheapest_plan() -> None:
     plan = mp.plan(pipeline(), profiles(), TRACE, progress=stop)
     assert (plan.status, plan.reason, plan.limit) == ("optimal", UNSETTLED, "interrupt")
     assert plan.microusd_per_hour == mp.plan(pipeline(), profiles(), TRACE).microusd_per_hour
+
+
+def stopping_at(number: int, seen: list[str]) -> Callable[[str], None]:
+    """What notes lines of progress, and is interrupted at one of them."""
+
+    def stop(line: str) -> None:
+        seen.append(line)
+        if len(seen) == number:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_an_interrupt_leaves_what_other_combinations_gave() -> None:
+    """Variants make other tokens: combinations are analysed and searched one by one. After Ctrl-C no further one is."""
+    asked = pipeline(fanout={"a": 1, "b": 1.5, "c": 2}), profiles(), TRACE
+    lines: list[str] = []
+    best = mp.plan(*asked, progress=lines.append)
+    planned = len(lines)
+    whole = mp.menu(*asked, within=10, progress=lines.append)
+    assert whole.complete
+    # While the second combination is analysed, there is a plan of the first one.
+    second = [place for place, line in enumerate(lines[:planned], 1) if line.startswith("analysing")][1]
+    seen: list[str] = []
+    plan = mp.plan(*asked, progress=stopping_at(second, seen))
+    assert (plan.limit, len(seen)) == ("interrupt", second)
+    assert (plan.lower_bound_usd_per_hour or 0.0) <= (best.usd_per_hour or 0.0) <= (plan.usd_per_hour or 0.0)
+    # A menu looks at all of them once more.
+    for stopped_at, count in ((second, 1), (planned + 2, None)):
+        seen.clear()
+        menu = mp.menu(*asked, within=10, progress=stopping_at(stopped_at, seen))
+        assert (menu.complete, menu.limit, menu.reason) == (False, "interrupt", "the search was stopped")
+        assert len(seen) == stopped_at
+        assert 0 < len(menu.plans) < len(whole.plans)
+        assert count is None or len(menu.plans) == count
+
+
+def test_an_interrupt_while_traffic_is_analysed_leaves_the_front_so_far() -> None:
+    asked = pipeline(fanout={"a": 1, "b": 1.5, "c": 2}), profiles(), TRACE
+    lines: list[str] = []
+    planned = mp.plan(*asked, progress=lines.append)
+    count = len(lines)
+    complete = mp.pareto(*asked, progress=lines.append)
+    later = [place for place, line in enumerate(lines[count:], 1) if line.startswith("analysing")]
+    assert complete.complete
+    assert later[-1] > count, "a combination is analysed after the first plan is there"
+    seen: list[str] = []
+    front = mp.pareto(*asked, progress=stopping_at(later[-1], seen))
+    assert front.plans[0].microusd_per_hour == planned.microusd_per_hour
+    assert (front.complete, front.limit, len(seen)) == (False, "interrupt", later[-1])
+    most = mp.most_accurate(*asked, budget_usd_per_hour=1e3, progress=stopping_at(count + 1, []))
+    assert (most.status, most.limit) == ("feasible", "interrupt")

@@ -153,6 +153,6 @@ def show_whatif(console: Console, answer: WhatIf) -> None:
         changed = ", ".join(one.text for one in case.difference.stages) or "the same choices"
         said = changed if case.plan.choices else case.plan.reason or "no plan"
         console.print(f"[bold]{escape(case.name)}[/bold], planned anew: {escape(said)}")
-    stopped = any(plan.limit is not None for _, plan, _, _ in answer.rows())
-    notes = ["≤: the search was stopped before that was proven the cheapest"] if stopped else []
+    is_open = any(least_cost_text(plan).startswith("≤") for _, plan, _, _ in answer.rows())
+    notes = ["≤: it is not proven that no plan is cheaper"] if is_open else []
     show_notes(console, notes if answer.complete else [*notes, "interrupted before the last case"])
