@@ -271,7 +271,7 @@ def test_a_log_that_cannot_be_written_at_the_end_does_not_cost_the_summary(tmp_p
 
 
 def test_a_request_that_never_becomes_whole_does_not_keep_the_server() -> None:
-    """The client waits until the server hangs up, which it did after a minute, when whoever stopped it had killed it."""
+    """The client waits until the server hangs up, which it did after a minute: until then many are killed."""
 
     gave_up: list[bool] = []
 
