@@ -199,6 +199,7 @@ class _Run:
     params: DriveParams
     progress: Callable[[str], None]
     start_ns: int = 0
+    offset_ns: int = 0
     sent: int = 0
     answered: int = 0
     large: int = 0  # Large answers looked into.
@@ -242,9 +243,11 @@ class _Run:
 
     async def _send_all(self, session: aiohttp.ClientSession) -> None:
         lead_ns = round(self.params.lead_s * NS_PER_S)
-        self.start_ns = time.time_ns() + lead_ns
-        # Waiting follows the clock that nobody sets; the stamps in the log are of the one that servers share.
+        # The stamps in the log are of the clock that servers share, by one offset for the whole run from the one that
+        # nobody sets: a clock that is set meanwhile would be taken for latency.
+        self.offset_ns = time.time_ns() - time.monotonic_ns()
         begin_ns = time.monotonic_ns() + lead_ns
+        self.start_ns = begin_ns + self.offset_ns
         for query, offset_ns in enumerate(self.offsets_ns.tolist()):
             ahead_ns = begin_ns + offset_ns - time.monotonic_ns()
             await asyncio.sleep(max(0, ahead_ns) / NS_PER_S)
@@ -256,7 +259,7 @@ class _Run:
         import aiohttp
 
         body, headers = self.target.request(query)
-        self.sent_ns[query] = time.time_ns()
+        self.sent_ns[query] = time.monotonic_ns() + self.offset_ns
         self.sent += 1
         try:
             async with session.request(
@@ -270,7 +273,7 @@ class _Run:
                         self._end(query, QueryStatus.ERROR, f"answer of more than {limit} MiB")
                         response.close()
                         return
-                self.answered_ns[query] = time.time_ns()
+                self.answered_ns[query] = time.monotonic_ns() + self.offset_ns
                 self.route[query] = _route(response.headers.get(ROUTE_HEADER))
                 self._judge(query, response.status, bytes(pieces), response.headers)
         except TimeoutError:

@@ -82,6 +82,22 @@ def test_slow_answers_do_not_slow_the_sending_down() -> None:
         assert drive(url, model="net").log.ok.all()
 
 
+def test_clock_that_is_set_during_the_run_is_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    shift_ns, real = [0], time.time_ns
+
+    async def infer(request: web.Request) -> web.Response:
+        if request.headers["Mipplan-Query"] == "9":
+            shift_ns[0] = 3_600 * 10**9
+        return web.json_response(ANSWER)
+
+    monkeypatch.setattr(time, "time_ns", lambda: real() + shift_ns[0])
+    with served(infer) as url:
+        log = drive(url, model="net").log
+    assert shift_ns[0]
+    assert (log.answered_ns - log.sent_ns).max() < 60 * 10**9
+    assert (log.sent_ns - log.scheduled_ns).max() < 60 * 10**9
+
+
 def test_connections_are_used_again() -> None:
     ports: set[object] = set()
 
