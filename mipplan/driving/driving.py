@@ -8,6 +8,7 @@ the result, because a machine that cannot keep up spoils the measurement without
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import threading
@@ -26,6 +27,7 @@ from mipplan.core import (
     Int64,
     check_time_limit,
     format_duration,
+    interrupts_held,
     is_finite,
     shown,
 )
@@ -127,9 +129,12 @@ def drive(
     run = _Run(where.value, offsets_ns, float(timeout_s), params, progress or (lambda _line: None))
     interrupted = _completed(run.whole)
     name = trace.name if scale == 1 else f"{trace.name} × {scale:g}"
-    made = Drive(run.log(), name, target, int(offsets_ns.size), interrupted)
-    if out is not None:
-        made.save(out)
+    # Whoever presses Ctrl-C again, as writing takes a moment, would else lose all that was measured.
+    again = contextlib.suppress(KeyboardInterrupt) if interrupted else contextlib.nullcontext()
+    with again, interrupts_held():
+        made = Drive(run.log(), name, target, int(offsets_ns.size), interrupted)
+        if out is not None:
+            made.save(out)
     return made
 
 

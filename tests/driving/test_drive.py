@@ -303,3 +303,23 @@ def test_command_writes_the_log_and_after_an_interrupt_what_there_is(number: int
     assert set(log.status) <= {"ok", "timeout"}
     assert np.all(log.answered_ns[log.status == "timeout"] == MISSING)
     assert log.sent_ns[-1] < time.time_ns()
+
+
+def test_a_second_interrupt_does_not_cost_the_log(tmp_path: Path) -> None:
+    """It comes as the log is written, which takes longer than people wait."""
+    trace, out = tmp_path / "t.csv", tmp_path / "q.parquet"
+    trace.write_text("arrival_s\n" + "\n".join(str(k * 0.02) for k in range(3_000)))
+    command = [sys.executable, "-m", "mipplan", "drive", str(trace), "-o", str(out), "--json", "--target"]
+    with served(answers) as url:
+        process = subprocess.Popen(
+            [*command, f"{url}/any"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        while " sent, " not in process.stderr.readline():
+            assert process.poll() is None
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.1)
+        os.kill(process.pid, signal.SIGINT)
+        process.communicate()
+    assert process.returncode == 130
+    assert len(mp.read_log(out).queries) > 0
