@@ -14,7 +14,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,7 +100,7 @@ def drive(
     inputs, axes
         For models of the protocol, as for `mipplan.measure`: where inputs come from, sizes of free axes.
     out : path, optional
-        Write the log here, also after Ctrl-C.
+        Write the log here, also after Ctrl-C. If that is not possible by then, `Drive.unwritten` says why.
     progress : callable, optional
         Told how far it is, every two seconds.
     params : DriveParams
@@ -133,8 +133,11 @@ def drive(
     again = contextlib.suppress(KeyboardInterrupt) if interrupted else contextlib.nullcontext()
     with again, interrupts_held():
         made = Drive(run.log(), name, target, int(offsets_ns.size), interrupted)
-        if out is not None:
-            made.save(out)
+        try:
+            if out is not None:
+                made.save(out)
+        except InputError as error:  # a full disk must not cost what was measured
+            made = replace(made, unwritten="; ".join(fault.message for fault in error.faults))
     return made
 
 

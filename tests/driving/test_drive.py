@@ -323,3 +323,20 @@ def test_a_second_interrupt_does_not_cost_the_log(tmp_path: Path) -> None:
         process.communicate()
     assert process.returncode == 130
     assert len(mp.read_log(out).queries) > 0
+
+
+def test_a_log_that_cannot_be_written_at_the_end_does_not_cost_what_was_measured(tmp_path: Path) -> None:
+    out = tmp_path / "gone" / "q.parquet"
+    out.parent.mkdir()
+
+    async def infer(request: web.Request) -> web.Response:
+        if out.parent.exists():
+            out.parent.rmdir()
+        return web.json_response(ANSWER)
+
+    with served(infer) as url:
+        driven = drive(url, model="net", out=out)
+    assert driven.log.ok.all()
+    assert driven.unwritten is not None
+    assert any("the log was not written: there is no folder" in note for note in driven.notes)
+    driven.save(tmp_path / "elsewhere.parquet")
