@@ -61,6 +61,7 @@ from .search import SearchLimits as SearchLimits
 from .search import find_largest as find_largest
 from .search import first_true as first_true
 from .search import greatest_values as greatest_values
+from .search import interrupts_held as interrupts_held
 from .search import interrupts_seen as interrupts_seen
 from .search import last_true as last_true
 from .search import order_statistic as order_statistic

@@ -8,12 +8,13 @@ the result, because a machine that cannot keep up spoils the measurement without
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,7 @@ from mipplan.core import (
     Int64,
     check_time_limit,
     format_duration,
+    interrupts_held,
     is_finite,
     shown,
 )
@@ -98,7 +100,7 @@ def drive(
     inputs, axes
         For models of the protocol, as for `mipplan.measure`: where inputs come from, sizes of free axes.
     out : path, optional
-        Write the log here, also after Ctrl-C.
+        Write the log here, also after Ctrl-C. If that is not possible by then, `Drive.unwritten` says why.
     progress : callable, optional
         Told how far it is, every two seconds.
     params : DriveParams
@@ -127,9 +129,15 @@ def drive(
     run = _Run(where.value, offsets_ns, float(timeout_s), params, progress or (lambda _line: None))
     interrupted = _completed(run.whole)
     name = trace.name if scale == 1 else f"{trace.name} × {scale:g}"
-    made = Drive(run.log(), name, target, int(offsets_ns.size), interrupted)
-    if out is not None:
-        made.save(out)
+    # Whoever presses Ctrl-C again, as writing takes a moment, would else lose all that was measured.
+    again = contextlib.suppress(KeyboardInterrupt) if interrupted else contextlib.nullcontext()
+    with again, interrupts_held():
+        made = Drive(run.log(), name, target, int(offsets_ns.size), interrupted)
+        try:
+            if out is not None:
+                made.save(out)
+        except InputError as error:  # a full disk must not cost what was measured
+            made = replace(made, unwritten="; ".join(fault.message for fault in error.faults))
     return made
 
 
@@ -199,6 +207,7 @@ class _Run:
     params: DriveParams
     progress: Callable[[str], None]
     start_ns: int = 0
+    offset_ns: int = 0
     sent: int = 0
     answered: int = 0
     large: int = 0  # Large answers looked into.
@@ -242,9 +251,11 @@ class _Run:
 
     async def _send_all(self, session: aiohttp.ClientSession) -> None:
         lead_ns = round(self.params.lead_s * NS_PER_S)
-        self.start_ns = time.time_ns() + lead_ns
-        # Waiting follows the clock that nobody sets; the stamps in the log are of the one that servers share.
+        # The stamps in the log are of the clock that servers share, by one offset for the whole run from the one that
+        # nobody sets: a clock that is set meanwhile would be taken for latency.
+        self.offset_ns = time.time_ns() - time.monotonic_ns()
         begin_ns = time.monotonic_ns() + lead_ns
+        self.start_ns = begin_ns + self.offset_ns
         for query, offset_ns in enumerate(self.offsets_ns.tolist()):
             ahead_ns = begin_ns + offset_ns - time.monotonic_ns()
             await asyncio.sleep(max(0, ahead_ns) / NS_PER_S)
@@ -256,7 +267,7 @@ class _Run:
         import aiohttp
 
         body, headers = self.target.request(query)
-        self.sent_ns[query] = time.time_ns()
+        self.sent_ns[query] = time.monotonic_ns() + self.offset_ns
         self.sent += 1
         try:
             async with session.request(
@@ -270,7 +281,7 @@ class _Run:
                         self._end(query, QueryStatus.ERROR, f"answer of more than {limit} MiB")
                         response.close()
                         return
-                self.answered_ns[query] = time.time_ns()
+                self.answered_ns[query] = time.monotonic_ns() + self.offset_ns
                 self.route[query] = _route(response.headers.get(ROUTE_HEADER))
                 self._judge(query, response.status, bytes(pieces), response.headers)
         except TimeoutError:

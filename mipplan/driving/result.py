@@ -31,6 +31,8 @@ class Drive(Printable):
         Queries of the trace that were to be sent.
     interrupted : bool
         Whether it was stopped by Ctrl-C.
+    unwritten : str, optional
+        What kept the log from being written where it was asked for; `save` may do so elsewhere.
     """
 
     log: QueryLog
@@ -38,6 +40,7 @@ class Drive(Printable):
     target: str
     asked: int
     interrupted: bool = False
+    unwritten: str | None = None
 
     #: Where one query of a hundred is sent later than this, the measurement is of this machine as much as of the
     #: server: in measured runs such send errors went with latencies that were off.
@@ -81,6 +84,8 @@ class Drive(Printable):
             notes.append(f"stopped by Ctrl-C: {len(self.log):,} of {self.asked:,} queries were sent")
         if len(self.log) and not self.latency_ns.size:
             notes.append("no query got a good answer")
+        if self.unwritten is not None:
+            notes.append(f"the log was not written: {self.unwritten}")
         return tuple(notes)
 
     def save(self, path: AnyPath) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import partial
 
 from mipplan.core import NS_PER_S, Fault, InputError, is_finite, is_whole, shown
 from mipplan.following.targets import FollowTarget
-from mipplan.following.web import WebError
+from mipplan.following.web import WebError, begun
 
 _MINUTE_NS = 60 * NS_PER_S
 
@@ -103,7 +104,6 @@ class Actuator:
         self._patience_ns = delay_ns + round(params.grace_s * NS_PER_S)
         self._stages = {stage: _StageCommands(count, now_ns) for stage, count in told.items()}
         self._sent_ns: deque[int] = deque()
-        self._pool = ThreadPoolExecutor(max(1, len(told)), thread_name_prefix="mipplan-command")
         self.sent = self.failed = self.mismatches = self.delayed = 0
 
     @property
@@ -130,9 +130,7 @@ class Actuator:
             self.sent += 1
             one.asked = wanted[stage]
             self._log("command", stage=stage, replicas=one.asked, before=one.told)
-            one.future = self._pool.submit(
-                self._target.scale, stage, one.asked, self._params.command_timeout_s
-            )
+            one.future = begun(partial(self._target.scale, stage, one.asked, self._params.command_timeout_s))
 
     def _collect(self, now_ns: int) -> None:
         for stage, one in self._stages.items():
@@ -169,12 +167,7 @@ class Actuator:
                 one.told, one.told_ns = active[stage], now_ns
 
     def close(self, now_ns: int, timeout_s: float) -> None:
-        """Wait for commands on their way, for some time."""
-        for one in self._stages.values():
-            if one.future is not None:
-                try:
-                    one.future.exception(timeout_s)
-                except TimeoutError:
-                    continue
+        """Wait for commands on their way, for some time; those that take longer end with the process."""
+        under_way = [one.future for one in self._stages.values() if one.future is not None]
+        wait(under_way, timeout_s)
         self._collect(now_ns)
-        self._pool.shutdown(wait=False, cancel_futures=True)

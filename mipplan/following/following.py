@@ -116,7 +116,6 @@ def follow(
         run = FollowLoop(followed, scraper, log, progress or (lambda _line: None), params)
         return run.run(stop or threading.Event(), time_limit_s, state, saved)
     finally:
-        scraper.close()
         log.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ _ESCAPED = re.compile(r"\\(.)")
 _MOST_CHARACTERS = 64 * 2**20
 #: At most so many lines are told of.
 _TOLD = 3
-#: A series more than this is not remembered: labels that never come again must not fill the memory.
+#: Of more series than these the oldest are forgotten: labels that never come again must not fill the memory.
 _MOST_SERIES = 100_000
 
 
@@ -47,7 +48,7 @@ def parse_metrics(text: str) -> list[MetricSample]:
         raise InputError.one("metrics", "end in the middle of a line: the answer is not whole")
     found: list[MetricSample] = []
     faults: list[Fault] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue
@@ -144,8 +145,10 @@ class CounterMemory:
                 total += value if asked in self._known else 0.0
             else:
                 total += value - last if value >= last else value
-        if len(self._last) + len(values) > _MOST_SERIES:
-            self._last.clear()
-        self._last.update(values)
+        for series, value in values.items():  # those that were not seen for longest stand first, and go first
+            self._last.pop(series, None)
+            self._last[series] = value
+        for series in list(itertools.islice(self._last, max(0, len(self._last) - _MOST_SERIES))):
+            del self._last[series]
         self._known.add(asked)
         return total

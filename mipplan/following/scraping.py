@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from typing import Any
 
 from mipplan.core import InputError
 from mipplan.following.readings import MetricsReader, Scrape
 from mipplan.following.samples import MetricSample, parse_metrics
 from mipplan.following.targets import FollowTarget
-from mipplan.following.web import WebError, fetch
+from mipplan.following.web import WebError, begun, fetch
 
 #: More replicas of a stage than this are a lie.
 _MOST_REPLICAS = 1_000_000
@@ -37,7 +37,6 @@ class Scraper:
             *(lambda url=url: fetch(url, timeout_s=timeout_s) for url in urls),
             lambda: target.serving(timeout_s),
         ]
-        self._pool = ThreadPoolExecutor(len(self._jobs), thread_name_prefix="mipplan-look")
         #: Whoever does not answer is not asked again before he has: threads must not pile up.
         self._open: dict[int, Future[Any]] = {}
 
@@ -53,7 +52,7 @@ class Scraper:
         """
         for number, job in enumerate(self._jobs):
             if number not in self._open:
-                self._open[number] = self._pool.submit(job)
+                self._open[number] = begun(job)
         asked = dict(self._open)
         _, late = wait(asked.values(), self._timeout_s)
         self._open = {number: future for number, future in asked.items() if future in late}
@@ -72,7 +71,3 @@ class Scraper:
             if not 0 <= count <= _MOST_REPLICAS:
                 raise InputError.one(f"metrics: replicas of {stage}", f"cannot be {count}")
         return scrape, active
-
-    def close(self) -> None:
-        """Wait for nobody."""
-        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -135,9 +136,10 @@ class AuditLog:
             self.lost += 1
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; what a full disk did not take is in `lost`, and must not cost the summary now."""
         if self._stream is not None:
-            self._stream.close()
+            with contextlib.suppress(OSError):
+                self._stream.close()
             self._stream = None
 
 

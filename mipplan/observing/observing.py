@@ -321,7 +321,9 @@ class _Folder:
             raise InputError.one("out", f"{self.root}: {error.strerror or error}") from None
         day = datetime.fromtimestamp(int(run.stages.arrival_ns.min()) / NS_PER_S, UTC).date().isoformat()
         targets = sorted({source.target for source in run.sources if source.target})
-        origin = f"observed {day}" + (f" at {', '.join(targets)}" if targets else "")
+        # The clock of Triton's traces begins with its machine: the day is known beside the sender's log alone.
+        when = f"observed {day}" if len(run.queries) or not is_tritons(run) else "observed"
+        origin = when + (f" at {', '.join(targets)}" if targets else "")
         texts: dict[str, str] = {}
         tables: dict[tuple[str, str], dict[int, ObservedBatch]] = {}
         for one in found.batches:

@@ -23,6 +23,8 @@ _MOSEC = "/inference"
 _FORM = f"http://HOST:PORT/v2/models/NAME, or http://HOST:PORT{_MOSEC} of mosec"
 #: A server that is asked whether it is ready answers within this time, or is not.
 _READY_S = 2.0
+#: One that does not take a connection within this time has gone.
+_CONNECT_S = 30.0
 
 
 class EndpointWorker:
@@ -56,7 +58,11 @@ class EndpointWorker:
             import aiohttp
 
             # Each replica has one batch at a time, so no limit is needed, and none shall make a batch wait.
-            self._opened = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+            # Nor shall one end after aiohttp's five minutes: the host knows how long a batch may take.
+            self._opened = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+            )
         return self._opened
 
     async def start(self, stage: str, replica: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -218,13 +219,15 @@ class StageRecorder:
     ----------
     path : path
         A ``.parquet`` file, which is written at the end; or a folder, into which files are written as it
-        goes, in a thread of their own, so that little is lost if the server is killed.
+        goes, in threads of their own, so that little is lost if the server is killed.
     plan : Plan
         The one that is served.
     target : str, optional
         What served, for the log's metadata.
     rows_at_once : int
         Of a file in a folder.
+    longest_s : float
+        Fewer rows are written there, too, after this time: where little comes, they would be those of hours.
 
     Raises
     ------
@@ -233,7 +236,13 @@ class StageRecorder:
     """
 
     def __init__(
-        self, path: AnyPath, plan: Plan, target: str | None = None, *, rows_at_once: int = 10_000
+        self,
+        path: AnyPath,
+        plan: Plan,
+        target: str | None = None,
+        *,
+        rows_at_once: int = 10_000,
+        longest_s: float = 30.0,
     ) -> None:
         self._path = Path(path)
         metadata = LogMetadata.here(
@@ -245,7 +254,11 @@ class StageRecorder:
         self._makes_folder = not is_file and not self._path.exists()
         self._writer = None if is_file else LogWriter(self._path, StageLog, metadata, sys.maxsize)
         self._thread, self._unwritten = ThreadPoolExecutor(1), 0
-        self._rows_at_once = rows_at_once
+        self._rows_at_once, self._longest_s = rows_at_once, longest_s
+        self._closing = threading.Event()
+        self._regularly = threading.Thread(target=self._write_regularly, daemon=True)
+        if self._writer is not None:
+            self._regularly.start()
         # One offset for the whole run, so that a clock that is set meanwhile does not tear times apart.
         self._offset_ns = unix_offset_ns()
 
@@ -283,9 +296,20 @@ class StageRecorder:
     def rejected(self, reason: str) -> None:
         """A query that was turned away has no rows."""
 
+    def _write_regularly(self) -> None:
+        while self._writer is not None and not self._closing.wait(self._longest_s):
+            with contextlib.suppress(InputError):  # what fails is tried again, and told at the end
+                self._writer.flush()
+
+    def _end_threads(self) -> None:
+        self._closing.set()
+        if self._writer is not None:
+            self._regularly.join()
+        self._thread.shutdown()
+
     def close(self) -> None:
         """Write what has not been written; raises `InputError` if that is not possible."""
-        self._thread.shutdown()
+        self._end_threads()
         if self._writer is None:
             write_log(self._path, StageLog.from_rows(self._rows, self._metadata))
         else:
@@ -293,7 +317,7 @@ class StageRecorder:
 
     def discard(self) -> None:
         """Write nothing, and leave no folder that was not there: there was no run."""
-        self._thread.shutdown()
+        self._end_threads()
         if self._makes_folder:
             with contextlib.suppress(OSError):  # somebody else uses it by now
                 self._path.rmdir()

@@ -35,6 +35,8 @@ class ServeParams:
         Time on top of ℓ(k) that the dispatcher itself may take for a batch.
     drain_s : float
         Queries in flight when it is told to stop are served for so long, then answered with an error.
+    farewell_s : float
+        Then clients that have not sent all of a request, or not taken all of an answer, are left after this time.
     start_s : float
         How long an emulated replica takes to start that is added while it serves.
     certificate_ns : int, optional
@@ -48,6 +50,7 @@ class ServeParams:
     port: int = 8000
     allowance_s: float = 0.002
     drain_s: float = 10.0
+    farewell_s: float = 2.0
     start_s: float = 0.0
     certificate_ns: int | None = None
     admission: AdmissionParams = field(default_factory=AdmissionParams)
@@ -139,7 +142,12 @@ async def serve_until(
     )
     metrics = ServingMetrics(host.promised, host.dispatcher, host.told, certificate_ns=params.certificate_ns)
     observers += [metrics] if recorder is None else [metrics, recorder]
-    runner = web.AppRunner(serving_app(host, metrics), access_log=None, handler_cancellation=True)
+    runner = web.AppRunner(
+        serving_app(host, metrics),
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=params.farewell_s,
+    )
     has_started, unwritten = False, None
     try:
         async with host:

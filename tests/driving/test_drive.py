@@ -82,6 +82,22 @@ def test_slow_answers_do_not_slow_the_sending_down() -> None:
         assert drive(url, model="net").log.ok.all()
 
 
+def test_clock_that_is_set_during_the_run_is_no_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    shift_ns, real = [0], time.time_ns
+
+    async def infer(request: web.Request) -> web.Response:
+        if request.headers["Mipplan-Query"] == "9":
+            shift_ns[0] = 3_600 * 10**9
+        return web.json_response(ANSWER)
+
+    monkeypatch.setattr(time, "time_ns", lambda: real() + shift_ns[0])
+    with served(infer) as url:
+        log = drive(url, model="net").log
+    assert shift_ns[0]
+    assert (log.answered_ns - log.sent_ns).max() < 60 * 10**9
+    assert (log.sent_ns - log.scheduled_ns).max() < 60 * 10**9
+
+
 def test_connections_are_used_again() -> None:
     ports: set[object] = set()
 
@@ -287,3 +303,40 @@ def test_command_writes_the_log_and_after_an_interrupt_what_there_is(number: int
     assert set(log.status) <= {"ok", "timeout"}
     assert np.all(log.answered_ns[log.status == "timeout"] == MISSING)
     assert log.sent_ns[-1] < time.time_ns()
+
+
+def test_a_second_interrupt_does_not_cost_the_log(tmp_path: Path) -> None:
+    """It comes as the log is written, which takes longer than people wait."""
+    trace, out = tmp_path / "t.csv", tmp_path / "q.parquet"
+    trace.write_text("arrival_s\n" + "\n".join(str(k * 0.02) for k in range(3_000)))
+    command = [sys.executable, "-m", "mipplan", "drive", str(trace), "-o", str(out), "--json", "--target"]
+    with served(answers) as url:
+        process = subprocess.Popen(
+            [*command, f"{url}/any"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        while " sent, " not in process.stderr.readline():
+            assert process.poll() is None
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.1)
+        os.kill(process.pid, signal.SIGINT)
+        process.communicate()
+    assert process.returncode == 130
+    assert len(mp.read_log(out).queries) > 0
+
+
+def test_a_log_that_cannot_be_written_at_the_end_does_not_cost_what_was_measured(tmp_path: Path) -> None:
+    out = tmp_path / "gone" / "q.parquet"
+    out.parent.mkdir()
+
+    async def infer(request: web.Request) -> web.Response:
+        if out.parent.exists():
+            out.parent.rmdir()
+        return web.json_response(ANSWER)
+
+    with served(infer) as url:
+        driven = drive(url, model="net", out=out)
+    assert driven.log.ok.all()
+    assert driven.unwritten is not None
+    assert any("the log was not written: there is no folder" in note for note in driven.notes)
+    driven.save(tmp_path / "elsewhere.parquet")

@@ -269,6 +269,14 @@ def test_state_that_cannot_be_written_does_not_stop_following(tmp_path: Path) ->
     assert "state not written" in audit.read_text()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+def test_audit_log_on_a_full_disk_does_not_cost_the_summary() -> None:
+    with serving(FakeDispatcher({"only": 2}, 50.0)) as fake:
+        summary = followed(fake, Wish(4), lambda: len(fake.changes()) > 0, audit="/dev/full")
+    assert summary.commands == 1
+    assert any("lines of the audit log could not be written" in note for note in summary.notes)
+
+
 def test_bad_arguments_are_all_named() -> None:
     with pytest.raises(mp.InputError) as caught:
         mp.follow(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -80,3 +81,36 @@ def test_nothing_flaps_when_the_controller_is_killed_and_restarted(is_taken: boo
         assert report["ticks"] > 0
         assert [document for _, _, document in fake.changes()[1:]] == ([] if is_taken else [ordered])
         assert dispatcher.replicas == report["replicas"] == ordered
+
+
+def test_the_end_does_not_wait_for_a_target_that_does_not_answer(tmp_path: Path) -> None:
+    """Whoever stops it, such as Kubernetes, kills it when it takes too long, and its summary would be lost."""
+    plan = tmp_path / "plan.json"
+    one_stage(3).save(plan)
+    ended, answered_after_it = threading.Event(), list[bool]()
+
+    def trouble(_method: str, path: str) -> Answer | None:
+        if path == "/scale":
+            answered_after_it.append(ended.wait(40))
+        return None
+
+    dispatcher = FakeDispatcher({"only": 3}, 200.0)
+    dispatcher.trouble = trouble
+    with serving(dispatcher) as fake:
+        command = [
+            sys.executable,
+            "-m",
+            "mipplan",
+            "follow",
+            plan,
+            "--target",
+            f"mipplan:{fake.url}",
+            "--json",
+        ]
+        command += ["--sample", "steady", "--policy", "lp-lean", "--for", "2s", "--period", "200ms"]
+        command += ["--activation-delay", "0s"]
+        done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, timeout=120, check=True)
+        ended.set()
+    assert json.loads(done.stdout)["commands"] > 0
+    assert answered_after_it
+    assert all(answered_after_it)

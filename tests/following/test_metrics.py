@@ -95,6 +95,22 @@ def samples_of(text: str) -> list[MetricSample]:
     return parse_metrics(text)
 
 
+def test_pods_that_come_and_go_make_no_counter_begin_anew() -> None:
+    memory, found = CounterMemory(), []
+    for look in range(5):
+        stays = MetricSample("runs", {"pod": "stays"}, 1e6 + look)
+        found.append(memory.increase([stays], "runs", pod="stays"))
+        gone = [MetricSample("others", {"pod": f"{look}-{number}"}, 0.0) for number in range(30_000)]
+        memory.increase(gone, "others")
+    assert found == [0.0, 1.0, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("sign", ["\x0b", "\x1c", "\x85", "\u2028"])
+def test_signs_that_end_a_line_elsewhere_do_not_in_metrics(sign: str) -> None:
+    (sample,) = parse_metrics(f'queue{{stage="a{sign}b"}} 3\n')
+    assert sample == MetricSample("queue", {"stage": f"a{sign}b"}, 3.0)
+
+
 def test_triton_tells_busy_time_by_batches() -> None:
     reader = READERS["triton"](PLAN, {"b": "second"})
     first = {"a": (100, 100, 25, 4_000_000, 3), "second": (100, 100, 100, 3_000_000, 0)}

@@ -50,6 +50,17 @@ def test_models_of_triton_are_the_stages_that_they_were_exported_from(system: st
     assert observed(traced, plan=seen).batches == observed(run, plan=seen).batches
 
 
+def test_a_day_is_told_only_where_the_clock_knows_it(tmp_path: Path) -> None:
+    run = served()
+    traced = replace(run, sources=(LogMetadata("triton", STEADY_CLOCK),))
+    alone = replace(traced, queries=QueryLog.from_rows([]))
+    for name, told, knows in (("both", traced, True), ("alone", alone, False)):
+        observed(told, plan=plan(), out=tmp_path / name)
+        text = (tmp_path / name / "models" / "read.csv").read_text()
+        assert ("observed 20" in text) == knows
+        assert ("observed, stage read" in text) == (not knows)
+
+
 def test_metrics_are_refused_with_what_they_cannot_tell(tmp_path: Path) -> None:
     """Of mosec: how large batches were, and how long they took, but not how long which took."""
     text = "# TYPE mosec_service_batch_size histogram\nmosec_service_batch_size_count 3\n"

@@ -26,6 +26,7 @@ from mipplan.serving.clock import Alarm, now_ns, sleep_until
 from mipplan.serving.tensors import apart, together
 from serving_plans import small_plan
 
+aiohttp = pytest.importorskip("aiohttp")
 web = pytest.importorskip("aiohttp.web")
 
 PLAN = small_plan({"a": ([1.0, 1.5, 2.0, 2.5], 1)})
@@ -162,6 +163,24 @@ def test_faults_of_servers(script: list[str], reason: str | None) -> None:
             assert (await host.infer(asked(2))).outcome is Outcome.SERVED
 
     asyncio.run(with_server(Doubling(*script), client))
+
+
+def test_only_the_host_says_how_long_a_batch_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of minutes, by its table, was cut off by what aiohttp allows any request."""
+    slow = small_plan({"a": ([400.0], 1)})
+
+    class Slow(Doubling):
+        async def infer(self, request: Any) -> Any:
+            await asyncio.sleep(0.4)
+            return await super().infer(request)
+
+    async def one_is_doubled(url: str) -> None:
+        monkeypatch.setattr("aiohttp.client.DEFAULT_TIMEOUT", aiohttp.ClientTimeout(total=0.1))
+        async with ServingHost(slow, EndpointWorker({"a": [url]}), allowance_s=0.5) as host:
+            answered = await host.infer([InferTensor("x", "INT64", (1, 1), [4])])
+        assert answered.outcome is Outcome.SERVED, answered.reason
+
+    asyncio.run(with_server(Slow(), one_is_doubled))
 
 
 def test_a_server_that_is_not_there_is_told_at_the_start() -> None:

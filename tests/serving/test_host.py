@@ -262,6 +262,17 @@ def test_parts_have_to_be_as_many_as_a_query_said_before() -> None:
     asyncio.run(run())
 
 
+def test_no_query_makes_so_many_tokens_that_others_are_not_served_meanwhile() -> None:
+    plan = small_plan({"a": ([1.0], 1), "b": ([50.0], 1)}, {("a", "b"): {"fanout": 1.5}})
+
+    async def run() -> None:
+        async with ServingHost(plan, ScriptedWorker(), params=QUICK) as host:
+            with pytest.raises(mp.InputError, match="more than 10,000 tokens"):
+                await host.infer(1, decisions={("a", "b"): [10_001]})
+
+    asyncio.run(run())
+
+
 def test_functions_run_in_processes_of_their_own() -> None:
     plan = small_plan({"a": ([1.0], 2)})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,22 @@ def test_a_log_has_a_row_for_every_token_of_every_batch(name: str, tmp_path: Pat
     assert {source.law for source in log.sources} == {"eager, oldest_first"}
     # By which `mipplan truth` sees that it is given the plan that was served.
     assert {source.plan for source in log.sources} == {fingerprint(PLAN.to_document())}
+
+
+def test_where_little_comes_rows_are_written_after_some_time(tmp_path: Path) -> None:
+    recorder = StageRecorder(tmp_path / "stages", PLAN, longest_s=0.01)
+    steps = steps_of_a_run(Dispatcher(Blueprint.of(PLAN)))
+    for step in steps:
+        recorder.observe(step)
+    for _ in range(2_000):  # a server that is killed would have written no more
+        written = list((tmp_path / "stages").glob("*.parquet"))
+        if written and len(read_log(tmp_path / "stages").stages) == 14:
+            break
+        time.sleep(0.01)
+    else:
+        raise AssertionError(written)
+    recorder.close()
+    assert len(read_log(tmp_path / "stages").stages) == 14
 
 
 def test_a_log_that_could_not_be_written_at_the_end_is_refused_at_the_beginning(tmp_path: Path) -> None:

@@ -270,6 +270,31 @@ def test_a_log_that_cannot_be_written_at_the_end_does_not_cost_the_summary(tmp_p
     assert "log       not written: there is no folder" in str(summary)
 
 
+def test_a_request_that_never_becomes_whole_does_not_keep_the_server() -> None:
+    """The client waits until the server hangs up, which it did after a minute: until then many are killed."""
+
+    gave_up: list[bool] = []
+
+    async def patient(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /v2/models/cascade/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        try:
+            async with asyncio.timeout(40):
+                await reader.read()
+            gave_up.append(False)
+        except TimeoutError:
+            gave_up.append(True)
+        writer.close()
+
+    async def client(url: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(patient(int(url.rpartition(":")[2])))
+        await asyncio.sleep(0.2)
+        return task
+
+    while_served(CASCADE, None, client)
+    assert gave_up == [False]
+
+
 def test_a_client_that_breaks_off_is_noticed() -> None:
     plan = small_plan({"a": ([300.0], 1)}, slo_s=10.0)
 

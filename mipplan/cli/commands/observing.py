@@ -14,7 +14,7 @@ import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs, runs
 from mipplan.cli.session import EXIT_INTERRUPTED, EXIT_NOT_MET, Session
-from mipplan.core import Faults
+from mipplan.core import Faults, InputError
 
 Logs = Annotated[
     list[str],
@@ -199,7 +199,10 @@ def drive(
                 progress=progress,
                 **request,
             )
-        session.show(reporting.drive_report(driven, [str(out)]), reporting.show_drive)
+        written = [str(out)] if driven.unwritten is None else []
+        session.show(reporting.drive_report(driven, written), reporting.show_drive)
+        if driven.unwritten is not None:
+            raise InputError.one(f"--out {out}", f"was not written: {driven.unwritten}")
         if driven.interrupted:
             session.exit_code = EXIT_INTERRUPTED
         elif driven.spoilt or not driven.latency_ns.size:
