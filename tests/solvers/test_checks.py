@@ -57,6 +57,11 @@ def test_bounds_are_lifted_to_the_next_value_the_objective_can_take() -> None:
     assert scaled.lift_bound(-np.inf) == -np.inf
 
 
+def test_bounds_beside_a_large_cost_give_away_what_solvers_may_be_wrong_by() -> None:
+    scaled = scale_model(binary_model([10**13, 7], [[1, 1]], [0], [2]))
+    assert scaled.lift_bound(scaled.objective_step * 10**6) < 10**6
+
+
 def sample() -> LinearModel:
     model = binary_model([3, 4, 0], [[1_000_000, 1_000_000, -1], [1, 1, 0]], [0, 1], [np.inf, 1])
     return replace(

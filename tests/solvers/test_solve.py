@@ -43,6 +43,19 @@ def test_optimal(solver: str) -> None:
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
+def test_optimal_beside_a_cost_of_ten_million_dollars(solver: str) -> None:
+    # HiGHS said 2, 11 and 3
+    for costs, rows, sides, least in (
+        ([6, 1, 1, 6], [[1, 2, 2, 3, 1], [0, 1, 1, 3, 3]], [1, 1], 1),
+        ([4, 1, 7, 6], [[3, 0, 3, 1, 2], [2, 3, 1, 1, 2]], [1, 5], 10),
+        ([2, 4, 2, 1], [[1, 2, 2, 3, 0], [0, 0, 1, 3, 1], [2, 1, 1, 3, 2]], [1, 2, 1], 2),
+    ):
+        answer = solve(binary_model([10**13, *costs], rows, sides, [np.inf] * len(sides)), solver)
+        assert (answer.termination, answer.objective) == (Termination.OPTIMAL, least)
+        assert answer.lower_bound == least
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_infeasible_has_no_values(solver: str) -> None:
     answer = solve(binary_model([1, 1], [[1, 1]], [3], [np.inf]), solver)
     assert answer.termination is Termination.INFEASIBLE
