@@ -167,6 +167,8 @@ class SolverFeature(StrEnum):
 
     CONTINUOUS = "continuous"
     """Takes any continuous columns, not only event times, which integers are enough for."""
+    INTEGRAL = "integral"
+    """Computes in integers: costs are told apart whatever their size."""
     PRESOLVES = "presolves"
     """Leaves out modes of a problem by itself (`mipplan.solvers.presolve`)."""
 

@@ -22,6 +22,7 @@ from mipplan.solvers.backend import (
     PackageBackend,
     Selection,
     Settings,
+    SolverFeature,
     Termination,
     run_interruptibly,
 )
@@ -42,6 +43,7 @@ class CpSat(PackageBackend):
 
     name = "cp_sat"
     packages = ("ortools",)
+    features = frozenset({SolverFeature.INTEGRAL})
 
     def run(self, model: LinearModel, settings: Settings, start: Float64 | None) -> Answer[Float64]:
         """Solve a model."""

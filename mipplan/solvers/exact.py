@@ -26,7 +26,7 @@ import numpy as np
 from scipy import sparse
 
 from mipplan.core import Bool, Float64, Int64, SolverError, frozen
-from mipplan.solvers.backend import Answer, LinearBackend, Settings, Termination
+from mipplan.solvers.backend import Answer, LinearBackend, Settings, SolverFeature, Termination
 from mipplan_formulations import LinearModel
 
 # Largest violation of a row, relative to its largest coefficient.
@@ -39,7 +39,7 @@ _BOUND_TOLERANCE = 1e-6
 _INTEGRALITY_TOLERANCE = 1e-5
 
 # So many units in the largest cost are told apart: errors were seen from 2**33 on (CBC) and 2**43 on (HiGHS, SCIP).
-_RESOLVED_COST = 2**28
+_RESOLVED_COST = 2**31
 
 # More solutions that are not cheaper by our arithmetic, but within the tolerance, leave it open whether one is.
 _CHEAPER_ROUNDS = 30
@@ -85,9 +85,10 @@ def solve_exactly(
     Beside a cost of 10¹³ a solver takes what costs 7 for the optimum, though another solution costs 6. So it is asked
     for a cheaper one, as a row and without the columns that cost more: rows are judged exactly, an objective is not.
     """
-    deadline = settings.deadline()
+    deadline, in_floats = settings.deadline(), SolverFeature.INTEGRAL not in backend.features
+    is_doubted = in_floats and settings.gap == 0 and _is_blurred(model.objective)
     answer = _solve_in_rounds(backend, model, settings, start, most_rounds)
-    while answer.termination is Termination.OPTIMAL and settings.gap == 0 and _is_blurred(model.objective):
+    while is_doubted and answer.termination is Termination.OPTIMAL:
         assert answer.objective is not None  # there are values
         try:
             cheaper = _below(model, answer.objective)
