@@ -59,6 +59,10 @@ class LinearModel:
         raise_if_any(_shape_faults(self) or _value_faults(self))
         _freeze(self)
 
+    def __repr__(self) -> str:
+        rows, columns = self.matrix.shape
+        return f"<LinearModel {self.name}: {rows} rows, {columns} columns, {self.matrix.nnz} coefficients>"
+
     def renumbered(self, **numbers: NDArray[Any]) -> LinearModel:
         """Return the same model with other numbers: ``objective``, ``entries``, or sides and bounds by their names.
 

@@ -53,7 +53,7 @@ def inferline(
     cheaper hardware, start that stage anew there and improve it alone with the others frozen. Take the action that
     lowers the cost most; of equal ones, remove a replica before anything else, and take the first stage. If none
     lowers the cost, increase the batch cap of the first stage that allows for it (at least double it, to where
-    throughput rises): it costs nothing and may allow to remove replicas afterwards. Stages are in topological order.
+    throughput rises): it costs nothing and may allow to remove replicas afterwards. Stages are in file order.
     Each step lowers the cost, or raises a cap at the same cost, so the search ends.
 
     Parameters

@@ -22,6 +22,7 @@ from mipplan.pipeline import Discipline, DispatchLaw, Laws, Pipeline, Stage, ali
 from mipplan.profiles import Hardware, LatencyTable, PowerBounds, Profiles, Use
 from mipplan.result import Choice, RunClass
 from mipplan.tokens import Workload
+from mipplan_formulations import LARGEST_MAGNITUDE
 
 #: At most this many replicas of a stage are considered where neither stage nor hardware sets a limit.
 MAX_REPLICAS = 100_000
@@ -349,13 +350,9 @@ def _variant_families(
             families.append(
                 Family(name, cap, service_ns, price, fewest, most, is_source, limited, *how, variant, known)
             )
-    rejected += [
-        f"{name} has no measurements of model {model!r}"
-        for name in stage.hardware or ()
-        if name not in measured
-    ]
-    if not measured:
-        rejected.append(f"model {model!r} has no measurements on any hardware")
+    unmeasured = [name for name in stage.hardware or () if name not in measured]
+    rejected += [f"{name} has no measurements of model {model!r}" for name in unmeasured]
+    rejected += [] if measured else [f"model {model!r} has no measurements on any hardware"]
     return StageFamilies(stage.name, tuple(families), tuple(rejected))
 
 
@@ -376,13 +373,15 @@ def _batch_caps(stage: Stage, table: LatencyTable, hardware: Hardware, rejected:
         caps.append(size)
     if not caps and len(rejected) == known:
         measured = ", ".join(map(str, table.batch.tolist()))
-        reason = f"has no measurement at an admitted batch size (measured: {measured})"
-        rejected.append(f"{hardware.name} {reason}")
+        rejected.append(
+            f"{hardware.name} has no measurement at an admitted batch size (measured: {measured})"
+        )
     return caps
 
 
 def _most_replicas(stage: Stage, hardware: Hardware) -> tuple[int, str]:
-    candidates: list[tuple[int, str]] = [(MAX_REPLICAS, "the planner")]
+    exact = LARGEST_MAGNITUDE // hardware.microusd_per_hour  # beyond, programs would not tell costs apart
+    candidates: list[tuple[int, str]] = [(min(MAX_REPLICAS, exact), "the planner")]
     if stage.replicas_max is not None:
         candidates.append((stage.replicas_max, "the stage's replicas setting"))
     if hardware.limit is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -42,7 +42,7 @@ from mipplan.replayer.engines import resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.schedule import ReplicaSchedule
 from mipplan.replayer.stage_task import Capacity, EngineFeature, StageTask, no_times
-from mipplan.result import Plan, StageReplay
+from mipplan.result import Figures, Plan, StageReplay
 from mipplan.tokens import StageTokens
 from mipplan.trace import Trace
 
@@ -258,8 +258,8 @@ def check_at_once(plan: Plan, settings: ReplaySettings, why: str) -> None:
 
 
 def plan_features(plan: Plan) -> frozenset[EngineFeature]:
-    """What an engine must be able to do to replay a plan as it says."""
-    return ReplaySettings().needed([plan])
+    """What an engine must be able to do to replay plans of the same pipeline and laws, whatever their choices."""
+    return ReplaySettings().needed([replace(plan, choices={}, figures=Figures())])
 
 
 def stage_identity(plan: Plan, stage: str, settings: ReplaySettings) -> tuple[object, ...]:

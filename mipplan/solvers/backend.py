@@ -143,7 +143,7 @@ class ProblemAnswer:
     @property
     def whole_bound(self) -> int:
         """The lower bound as a whole cost of at least 0: costs are integers, so it rounds up, less its tolerance."""
-        if self.termination is Termination.OPTIMAL and self.cost is not None:
+        if self.cost is not None and self.lower_bound >= self.cost:  # not so within a gap that was asked for
             return self.cost
         if not math.isfinite(self.lower_bound):
             return 0
@@ -167,6 +167,8 @@ class SolverFeature(StrEnum):
 
     CONTINUOUS = "continuous"
     """Takes any continuous columns, not only event times, which integers are enough for."""
+    INTEGRAL = "integral"
+    """Computes in integers: costs are told apart whatever their size."""
     PRESOLVES = "presolves"
     """Leaves out modes of a problem by itself (`mipplan.solvers.presolve`)."""
 

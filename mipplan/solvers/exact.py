@@ -26,7 +26,7 @@ import numpy as np
 from scipy import sparse
 
 from mipplan.core import Bool, Float64, Int64, SolverError, frozen
-from mipplan.solvers.backend import Answer, LinearBackend, Settings, Termination
+from mipplan.solvers.backend import Answer, LinearBackend, Settings, SolverFeature, Termination
 from mipplan_formulations import LinearModel
 
 # Largest violation of a row, relative to its largest coefficient.
@@ -37,6 +37,12 @@ _BOUND_TOLERANCE = 1e-6
 
 # Farthest an integer column may be from an integer; it is rounded, and the rows are checked afterwards.
 _INTEGRALITY_TOLERANCE = 1e-5
+
+# So many units in the largest cost are told apart: errors were seen from 2**33 on (CBC) and 2**43 on (HiGHS, SCIP).
+_RESOLVED_COST = 2**31
+
+# More solutions that are not cheaper by our arithmetic, but within the tolerance, leave it open whether one is.
+_CHEAPER_ROUNDS = 30
 
 _UNREACHED = 2**62
 
@@ -73,6 +79,50 @@ def solve_exactly(
     start: Float64 | None = None,
     *,
     most_rounds: int = 1000,
+) -> Answer[Float64]:
+    """Solve, and where costs differ by too many digits for a solver's tolerances, until nothing is cheaper.
+
+    Beside a cost of 10¹³ a solver takes what costs 7 for the optimum, though another solution costs 6. So it is asked
+    for a cheaper one, as a row and without the columns that cost more: rows are judged exactly, an objective is not.
+    """
+    deadline, in_floats = settings.deadline(), SolverFeature.INTEGRAL not in backend.features
+    is_doubted = in_floats and settings.gap == 0 and _is_blurred(model.objective)
+    answer = _solve_in_rounds(backend, model, settings, start, most_rounds)
+    while is_doubted and answer.termination is Termination.OPTIMAL:
+        assert answer.objective is not None  # there are values
+        try:
+            cheaper = _below(model, answer.objective)
+            better = _solve_in_rounds(backend, cheaper, settings.until(deadline), None, _CHEAPER_ROUNDS)
+        except SolverError:  # what is at hand is a solution, only not proven the best
+            return replace(answer, termination=Termination.FEASIBLE)
+        if better.termination is Termination.INFEASIBLE:
+            return answer
+        if better.values is None:
+            return replace(answer, termination=Termination.FEASIBLE)
+        answer = replace(better, lower_bound=min(better.lower_bound, answer.lower_bound))
+    return answer
+
+
+def _is_blurred(objective: Int64) -> bool:
+    """Whether one unit of the objective is less than a solver may be wrong by beside its largest cost."""
+    divisor = int(np.gcd.reduce(objective))
+    return divisor > 0 and int(np.abs(objective).max()) // divisor >= _RESOLVED_COST
+
+
+def _below(model: LinearModel, objective: int) -> LinearModel:
+    """The model of what costs less: a row says so, and columns that cost too much by themselves are fixed at 0."""
+    costs = model.objective
+    most = objective - int(np.gcd.reduce(costs))
+    least = np.minimum(costs * model.column_lower, costs * model.column_upper)
+    dear = (costs > most - least.sum()) & (model.column_lower == 0)
+    kept = np.where(dear, 0, costs)
+    fewer = replace(model, objective=kept, column_upper=np.where(dear, 0.0, model.column_upper))
+    used = np.flatnonzero(kept).astype(np.int64)
+    return _with_row(fewer, used, -kept[used], -float(most))
+
+
+def _solve_in_rounds(
+    backend: LinearBackend, model: LinearModel, settings: Settings, start: Float64 | None, most_rounds: int
 ) -> Answer[Float64]:
     """Solve, and while the solution breaks an integer row within the solver's tolerance, cut it off and repeat.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from mipplan_formulations import LinearModel
 
 # HiGHS writes 15 significant digits to a file.
 _LARGEST_WRITTEN = 10**15
+
+# Headings of an LP file in words that CBC knows: it takes the short ones for columns, and integers for any numbers.
+_HEADINGS = {b"bin": b"binaries", b"gen": b"generals"}
 
 # Bit of presolve's search for parallel rows and columns: seen not to end, past every time limit, on models with
 # thousands of options that cost the same (HiGHS 1.16).
@@ -242,4 +246,7 @@ def write_model(model: LinearModel, path: str | Path) -> None:
     with TemporaryDirectory() as folder:
         draft = Path(folder) / f"model{path.suffix}"
         require(writer.writeModel(str(draft)), f"to write {path}")
-        write_atomically(path, lambda stream: stream.write(draft.read_bytes()))
+        written = draft.read_bytes()
+    if path.suffix == ".lp":  # names are indented there
+        written = re.sub(rb"(?m)^(bin|gen)(?=\r?$)", lambda heading: _HEADINGS[heading[1]], written)
+    write_atomically(path, lambda stream: stream.write(written))

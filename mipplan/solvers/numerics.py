@@ -22,6 +22,9 @@ from mipplan_formulations import LinearModel
 # Scaled objective coefficients stay below 2**20: far from overflow, far above every solver's tolerances.
 _OBJECTIVE_BITS = 20
 
+# A column that is off by 1e-9, the tightest tolerance in use, at the largest scaled cost.
+_BOUND_ERROR = 1e-9 * 2**_OBJECTIVE_BITS
+
 # A unit in a row scaled to 1 is 2**-24 or more up to here, which is 60 times the tightest tolerance in use.
 _RESOLVED_BITS = 24
 
@@ -86,13 +89,13 @@ class ScaledModel(LpArrays):
     def lift_bound(self, scaled_bound: float) -> float:
         """Turn a bound on the scaled objective into one on the model's, raised to the next value it can take.
 
-        The rounding error of the solver, taken as 10⁻⁹ of the bound and at least 10⁻⁶ steps, is given away
-        first, so that a bound computed a little too high does not become one step too high.
+        The rounding error of the solver, taken as 10⁻⁹ of the bound, of the largest cost, and at least 10⁻⁶ steps, is
+        given away first, so that a bound computed a little too high does not become one step too high.
         """
         if not math.isfinite(scaled_bound):
             return scaled_bound
         steps = scaled_bound / self.objective_step
-        safe = steps - max(1e-6, 1e-9 * abs(steps))
+        safe = steps - max(1e-6, 1e-9 * abs(steps), _BOUND_ERROR / self.objective_step)
         return float(math.ceil(safe) * round(self.objective_step * self.objective_unit))
 
 

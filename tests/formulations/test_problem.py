@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError
 import numpy as np
 import pytest
 
-from mipplan_formulations import Activity, Arc, Cover, Path, Resource, TimeCostProblem
+from mipplan_formulations import FORMULATIONS, Activity, Arc, Cover, Path, Resource, TimeCostProblem
 
 
 def two_in_a_row(**changes: object) -> TimeCostProblem:
@@ -70,6 +70,16 @@ def test_counts() -> None:
     problem = two_in_a_row()
     assert problem.num_binaries == 4
     assert problem.mode_counts.tolist() == [2, 2]
+
+
+def test_problems_and_models_print_in_a_line() -> None:
+    """Those of a pipeline have thousands of numbers."""
+    activities = Activity("a", [1, 2], [3, 1]), Activity("b", [1], [3])
+    problem = TimeCostProblem(activities, (), (Path((0,), 0, ([0, 0],)),), 9)
+    assert repr(problem) == "<TimeCostProblem: modes [2, 1], paths 1>"
+    model = FORMULATIONS["paths"].build(problem)
+    shape = f"{model.num_rows} rows, {model.num_columns} columns, {model.matrix.nnz} coefficients"
+    assert repr(model) == f"<LinearModel {model.name}: {shape}>"
 
 
 def test_without_paths_the_makespan_is_zero() -> None:

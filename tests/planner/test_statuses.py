@@ -19,7 +19,7 @@ from mipplan.planner import SearchMethod, SearchParams, benders, planning, trace
 from mipplan.planner import benders as requests
 from mipplan.planner.heuristics import FirstPlanParams, cheapen, find_first_plan
 from mipplan.planner.infeasible import Feasibility
-from mipplan.profiles import LatencyTable
+from mipplan.profiles import Hardware, LatencyTable
 from mipplan.result import Objective
 from mipplan.solvers import ProblemAnswer, Termination
 from mipplan_formulations import FORMULATIONS
@@ -285,6 +285,19 @@ def test_huge_and_tiny_latencies() -> None:
         assert plan.status in ("optimal", "infeasible")
         if plan.choices:
             assert mp.certify(plan, instance.trace).bound_ns == plan.certificate_ns <= plan.slo_ns
+
+
+@pytest.mark.parametrize("usd_per_hour", [100_000.0, 1_000_000.0])
+def test_what_would_do_is_told_of_the_dearest_hardware(usd_per_hour: float) -> None:
+    """A hundred thousand replicas of it cost more than programs take."""
+    stages = {"a": {"model": "m", "replicas": {"max": 1}}}
+    pipeline = mp.Pipeline.from_document({"name": "p", "stages": stages, "edges": []})
+    table = LatencyTable("m", "gold", np.array([1]), np.array([10.0]))
+    profiles = mp.Profiles.from_parts([Hardware("gold", usd_per_hour)], [table])
+    trace = mp.Trace.from_seconds(np.repeat(np.arange(5.0), 4))
+    plan = mp.plan(pipeline, profiles, trace, slo_s=0.025)
+    assert plan.status is mp.PlanStatus.INFEASIBLE
+    assert plan.reason
 
 
 def test_first_plan_is_certified_within_limits() -> None:

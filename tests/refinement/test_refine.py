@@ -20,7 +20,7 @@ from mipplan.refinement.evaluation import ScreenParams
 from mipplan.refinement.refining import RefinementParams
 from mipplan.refinement.result import record_refinement
 from mipplan.replayer import StageReplays, StageRun
-from mipplan.result import Limit, Refinement
+from mipplan.result import Choice, Limit, Refinement
 from mipplan.tokens import Sample, realise
 from oracle_refinement import Choices, replay_everything
 from refinement_instances import refinement_instance
@@ -408,3 +408,24 @@ def test_no_replay_is_begun_after_the_time_unless_it_is_short_or_the_certificate
     assert made.choices == plan.choices
     assert made.refinement is not None
     assert (made.refinement.quantile_ns is not None) == is_replayed
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_batches_are_collected_though_those_of_the_given_plan_are_not(given: bool) -> None:
+    """A batch of one waits for no other, so it did not tell that larger ones do."""
+    document = {"name": "p", "stages": {"s": {"model": "m", "window": "100ms", "replicas": {"max": 3}}}}
+    pipeline = mp.Pipeline.from_document({**document, "edges": []})
+    tables = [
+        LatencyTable("m", name, np.array([size]), np.array([latency_ms]))
+        for name, size, latency_ms in (("small", 4, 9.0), ("large", 1, 20.0))
+    ]
+    profiles = mp.Profiles.from_parts([Hardware("small", 1.0), Hardware("large", 2.0)], tables)
+    trace = mp.Trace.from_seconds([0, 0.1, 0.2, 0.3, 0.7, 0.9, 1.2])
+    if given:
+        start = mp.Plan.from_choices(pipeline, profiles, {"s": ("large", 1, 1)}, slo_s=0.06)
+        best = mp.refine(start, trace)
+    else:
+        best = mp.plan(pipeline, profiles, trace, slo_s=0.06, guarantee="replay")
+    assert best.status is mp.PlanStatus.OPTIMAL
+    assert dict(best.choices) == {"s": Choice("large", 1, 1)}
+    assert mp.replay(best, trace).quantile_ns(best.quantile) <= best.slo_ns

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pulp
 import pytest
 
 from mipplan.core import Float64, InputError, SolverError
@@ -15,6 +18,7 @@ from mipplan.solvers.backend import Settings
 from mipplan.solvers.exact import Conflict, check_solution, cut_off, find_broken_row, solve_exactly
 from mipplan.solvers.highs import Highs, make_highs
 from mipplan.solvers.numerics import scale_model
+from mipplan.solvers.register import LINEAR_BACKENDS
 from mipplan_formulations import LinearModel
 from random_problems import binary_model
 
@@ -55,6 +59,11 @@ def test_bounds_are_lifted_to_the_next_value_the_objective_can_take() -> None:
     scaled = scale_model(binary_model([500, 750], [[1, 1]], [0], [2]))
     assert [scaled.lift_bound(bound) for bound in (2.0, 2.1, 1.9999999, 2.0000001)] == [500, 750, 500, 500]
     assert scaled.lift_bound(-np.inf) == -np.inf
+
+
+def test_bounds_beside_a_large_cost_give_away_what_solvers_may_be_wrong_by() -> None:
+    scaled = scale_model(binary_model([10**13, 7], [[1, 1]], [0], [2]))
+    assert scaled.lift_bound(scaled.objective_step * 10**6) < 10**6
 
 
 def sample() -> LinearModel:
@@ -178,6 +187,20 @@ def test_files_read_back_as_the_same_model(ending: str, tmp_path: Path) -> None:
     assert sorted(lp.a_matrix_.value_) == sorted(model.matrix.data.tolist())
     assert list(lp.row_upper_) == model.row_upper.tolist()
     assert list(lp.col_names_) == list(model.column_names)
+
+
+@pytest.mark.skipif(not LINEAR_BACKENDS["cbc"].probe().available, reason="PuLP brings no CBC here")
+@pytest.mark.parametrize("ending", ["lp", "mps"])
+def test_files_are_the_same_model_to_cbc(ending: str, tmp_path: Path) -> None:
+    """Whose optimum is 2; with fractions it is less."""
+    odd_cycle = binary_model([1, 1, 1], [[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, 1]], [1] * 4, [np.inf] * 4)
+    model = replace(odd_cycle, column_upper=np.array([1.0, 1.0, 2.0]))
+    path = tmp_path / f"model.{ending}"
+    write_model(model, path)
+    command = [pulp.PULP_CBC_CMD.pulp_cbc_path, str(path), "-solve", "-quit"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert "###" not in said, said
+    assert float(re.findall(r"Objective value: +(\S+)", said)[0]) == 2 == solve(model, "cp_sat").objective
 
 
 def test_files_that_cannot_be_written_say_why(tmp_path: Path) -> None:

@@ -151,3 +151,17 @@ def test_sums_that_leave_int64_are_an_error() -> None:
     activities = tuple(Activity(f"a{v}", [2**53], [1]) for v in range(100))
     with pytest.raises(SolverError, match="too large"):
         solve_problem(TimeCostProblem(activities, (), (), 5), "labels")
+
+
+def test_within_a_gap_the_whole_bound_is_no_more_than_is_proven() -> None:
+    wide = 0
+    for seed in range(20):
+        problem = chain_problem(activities=6, modes=12, paths=3, seed=seed)
+        best, near = solve_problem(problem), solve_problem(problem, "cp_sat_native", gap=0.3)
+        if best.cost is None:
+            continue
+        assert best.whole_bound == best.cost
+        assert near.cost is not None
+        assert near.whole_bound <= best.cost <= near.cost
+        wide += best.cost < near.cost
+    assert wide > 0

@@ -43,6 +43,29 @@ def test_optimal(solver: str) -> None:
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
+def test_optimal_beside_a_cost_of_ten_million_dollars(solver: str) -> None:
+    # HiGHS said 2, 11 and 3
+    for costs, rows, sides, least in (
+        ([6, 1, 1, 6], [[1, 2, 2, 3, 1], [0, 1, 1, 3, 3]], [1, 1], 1),
+        ([4, 1, 7, 6], [[3, 0, 3, 1, 2], [2, 3, 1, 1, 2]], [1, 5], 10),
+        ([2, 4, 2, 1], [[1, 2, 2, 3, 0], [0, 0, 1, 3, 1], [2, 1, 1, 3, 2]], [1, 2, 1], 2),
+    ):
+        answer = solve(binary_model([10**13, *costs], rows, sides, [np.inf] * len(sides)), solver)
+        assert (answer.termination, answer.objective) == (Termination.OPTIMAL, least)
+        assert answer.lower_bound == least
+
+
+@pytest.mark.parametrize(("seed", "unit", "formulation"), [(2649, 10**9, "levels"), (2992, 10**12, "paths")])
+def test_cp_sat_keeps_the_optimum_of_long_times(seed: int, unit: int, formulation: str) -> None:
+    rng = np.random.default_rng([78, seed])
+    rng.integers(5)  # of the campaign that found these
+    problem = random_problem(rng, unit=unit)
+    best = solve_exhaustively(problem)
+    assert best is not None
+    assert solve(FORMULATIONS[formulation].build(problem), "cp_sat").objective == best.cost
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_infeasible_has_no_values(solver: str) -> None:
     answer = solve(binary_model([1, 1], [[1, 1]], [3], [np.inf]), solver)
     assert answer.termination is Termination.INFEASIBLE

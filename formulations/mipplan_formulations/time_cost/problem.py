@@ -241,6 +241,9 @@ class TimeCostProblem:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         raise_if_any(_find_faults(self))
 
+    def __repr__(self) -> str:
+        return f"<TimeCostProblem: modes {self.mode_counts.tolist()}, paths {len(self.paths)}>"
+
     @property
     def mode_counts(self) -> Int64:
         """Number of modes of each activity."""
@@ -294,8 +297,7 @@ class TimeCostProblem:
         if len(chosen) != len(self.activities):
             raise ValueError(f"the selection has {len(chosen)} modes for {len(self.activities)} activities")
         for activity, mode in zip(self.activities, chosen, strict=True):
-            modes = activity.num_modes
-            if not 0 <= mode < modes:
+            if not (modes := activity.num_modes) > mode >= 0:
                 raise ValueError(f"activity {activity.name!r} has modes 0 to {modes - 1}, not {mode}")
         return chosen
 

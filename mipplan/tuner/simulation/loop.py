@@ -38,7 +38,6 @@ from mipplan.replayer import (
     check_manner,
     check_plan,
     check_trace,
-    plan_features,
     replay,
     resolve_engine,
 )
@@ -193,7 +192,7 @@ def simulate(
     else:
         controller = policy.start(setting)
         notes = tuple(getattr(controller, "notes", ()))
-        needed = frozenset({EngineFeature.SCHEDULE, EngineFeature.RESUME}) | plan_features(plan)
+        needed = frozenset({EngineFeature.SCHEDULE, EngineFeature.RESUME}) | ReplaySettings().needed([plan])
         schedules, latency_ns = run_closed_loop(
             setting,
             trace,
