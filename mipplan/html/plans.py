@@ -9,7 +9,16 @@ from importlib.metadata import version
 
 from mipplan.certificate import Certificate, certify_stages
 from mipplan.comparison import GuaranteeCost, Judgement, compare, guarantee_costs
-from mipplan.core import NS_PER_S, Deadline, InputError, SearchLimits, format_duration
+from mipplan.core import (
+    NS_PER_S,
+    Allowance,
+    Deadline,
+    InputError,
+    Int64,
+    SearchLimits,
+    format_duration,
+    over_text,
+)
 from mipplan.html.page import Page, Section, sheet
 from mipplan.perturbation import Fragility, fragility
 from mipplan.pipeline import are_timed
@@ -29,7 +38,7 @@ from mipplan.plots import (
 from mipplan.questions import Problem, explain, hardware_text, measurement_row, model_text, sensitivity_of
 from mipplan.replayer import replay
 from mipplan.reporting import plan_remarks, sample_notes
-from mipplan.result import Plan, ReplayResult, fingerprint
+from mipplan.result import Objective, Plan, ReplayResult, fingerprint
 from mipplan.trace import Trace
 
 #: Shares of the time limit.
@@ -77,16 +86,13 @@ def page_of_plan(plan: Plan, trace: Trace, parts: Parts, time_limit_s: float, pr
         sections.append(_sensitivity(plan, trace, _FOR_SENSITIVITY * time_limit_s, progress))
     sections.append(provenance_section(plan, {"judged on": trace}))
     kept = replayed.objective_ns(plan.objective) <= plan.slo_ns
-    observed = format_duration(replayed.quantile_ns(plan.quantile))
-    quantile = f"P{100 * plan.quantile:g}"
+    name, certified = quantiles_text(plan.objective, replayed.ingress_ns, certificate)
+    _, observed = quantiles_text(plan.objective, replayed.ingress_ns, replayed)
     tiles = [
         ("cost", "–" if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.2f} $/h"),
         ("objective", plan.objective.text),
-        (
-            f"certified {quantile}",
-            "by its replay" if certificate is None else format_duration(certificate.bound_ns),
-        ),
-        (f"replayed {quantile}", observed),
+        (f"certified{name}", certified),
+        (f"replayed{name}", observed),
         ("objective in the replay", "kept" if kept else "MISSED"),
         ("status", str(plan.status)),
     ]
@@ -94,6 +100,22 @@ def page_of_plan(plan: Plan, trace: Trace, parts: Parts, time_limit_s: float, pr
         f"{len(plan.choices)} stages on {trace.name} ({len(trace):,} queries, {trace.rate_rps:,.4g} a second)"
     )
     return Page(f"Plan for {plan.pipeline.name}", lead, tuple(tiles), tuple(sections), foot())
+
+
+def quantiles_text(
+    objective: Objective, ingress_ns: Int64, judged: Certificate | ReplayResult | None
+) -> tuple[str, str]:
+    """Return what stands behind "certified" and "replayed", and the plan's figure for every limit, by its windows."""
+    if judged is None:
+        return f" {objective.name}", "by its replay"
+    quantiles = (objective.quantile, *(one.quantile for one in objective.others))
+    over = objective.per_ns, objective.share
+    figures = [Allowance.of(one, ingress_ns, *over).figure(judged.latency_ns) for one in quantiles]
+    if len(quantiles) == 1:
+        return f" {objective.name}", format_duration(figures[0])
+    named = zip(quantiles, figures, strict=True)
+    told = ", ".join(f"P{100 * one:g} {format_duration(figure)}" for one, figure in named)
+    return over_text(*over), told
 
 
 def choices_section(plan: Plan) -> Section:

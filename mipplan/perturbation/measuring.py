@@ -152,25 +152,26 @@ class _Judge:
 
     def worst(self, amount: Amount, cases: Sequence[Case]) -> tuple[Case, ReplayResult, FragilityPoint]:
         """Replay samples one after the other, and keep the one whose latency quantile is greatest."""
-        found: tuple[Case, ReplayResult, FragilityPoint] | None = None
+        found: tuple[int, Case, ReplayResult] | None = None
         for case in cases:
             result = self.replayed(case)
-            point = self.point(amount, case, result)
-            if found is None or (point.quantile_ns or 0) > (found[2].quantile_ns or 0):
-                found = case, result, point
+            figure_ns = result.objective_ns(self.objective)
+            if found is None or figure_ns > found[0]:
+                found = figure_ns, case, result
         if found is None:
             raise AssertionError("there is at least one sample")
-        return found
+        _, case, result = found
+        return case, result, self.point(amount, case, result)
 
     def point(self, amount: Amount, case: Case, result: ReplayResult) -> FragilityPoint:
-        slo_ns, quantile_ns = case.plan.slo_ns, result.objective_ns(self.objective)
+        slo_ns = case.plan.slo_ns
         busiest = max(result.stages, key=result.utilisation)
         return FragilityPoint(
             amount.value,
             amount.label,
             amount.size,
-            keeps=quantile_ns <= slo_ns,
-            quantile_ns=quantile_ns,
+            keeps=result.objective_ns(self.objective) <= slo_ns,
+            quantile_ns=result.objective_ns(self.objective.first),
             miss_rate=int((result.latency_ns > slo_ns).sum()) / result.queries,
             busiest=busiest,
             utilisation=result.utilisation(busiest),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
@@ -43,6 +44,8 @@ _ALONG = (2.4, 1.15)
 _LETTERS_PER_LINE, _BOLD_LETTERS = 24, 21
 #: The middles of edges to stages side by side are half as far apart as these: room for so many letters.
 _LETTERS_AT_EDGE = 14
+#: Further limits of an objective have other dashes than the first.
+_FURTHER: tuple[Any, ...] = ((0, (2, 2)), (0, (4, 1, 1, 1)), (0, (1, 3)))
 
 
 def draw_plan(plan: Plan, *, axes: Axes | None = None) -> Axes:
@@ -197,7 +200,7 @@ def draw_latency(
     Parameters
     ----------
     plan : Plan
-        Its objective is drawn as a line, and its bound of the program, if it has one.
+        Each limit of its objective is drawn as a line, and its bound of the program, if it has one.
     certificate : Certificate
         Of ``mipplan.certify(plan, trace)``: a bound for each query.
     result : ReplayResult, optional
@@ -207,7 +210,7 @@ def draw_latency(
     """
     axes = new_axes(3.2) if axes is None else axes
     unit, scale = unit_for(plan.slo_s)
-    quantile = f"P{100 * plan.quantile:g}"
+    quantile, limit = f"P{100 * plan.quantile:g}", f"{plan.slo_ns * scale:g} {unit}"
     curves = [("certified", certificate.latency_ns, ORANGE, "--")]
     if result is not None:
         curves.append(("replayed", result.latency_ns, BLUE, "-"))
@@ -224,6 +227,9 @@ def draw_latency(
             label=f"{name}: {quantile} {at:.4g} {unit}",
         )
         axes.plot([at], [1.0 - plan.quantile], "o", color=colour, markersize=5)
+        for one in plan.objective.others:
+            at = float(np.quantile(latency_ns, one.quantile, method="higher")) * scale
+            axes.plot([at], [1.0 - one.quantile], "o", color=colour, markersize=5)
     if plan.bound_ns is not None:
         axes.axvline(
             plan.bound_ns * scale,
@@ -237,9 +243,13 @@ def draw_latency(
         color=RED,
         linestyle=(0, (6, 2)),
         linewidth=1.3,
-        label=f"objective: {plan.slo_ns * scale:g} {unit}",
+        label=f"objective: {plan.objective.first.text if plan.objective.others else limit}",
     )
     axes.axhline(1.0 - plan.quantile, color=GREY, linestyle=":", linewidth=0.9)
+    for one, dashes in zip(plan.objective.others, cycle(_FURTHER), strict=False):
+        own = f"P{100 * one.quantile:g} ≤ {one.limit_ns * scale:g} {unit}"
+        axes.axvline(one.limit_ns * scale, color=RED, linestyle=dashes, linewidth=1.1, label=own)
+        axes.axhline(1.0 - one.quantile, color=GREY, linestyle=":", linewidth=0.9)
     values = np.concatenate([latency_ns for _, latency_ns, _, _ in curves])
     if values.max() > LOG_FROM * max(1, values.min()):
         axes.set_xscale("log")

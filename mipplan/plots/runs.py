@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textwrap import fill
+from textwrap import fill, wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +40,8 @@ _NICE_STEPS = (
 _POINTS = 600
 #: Verdicts are folded after so many letters: two panels stand side by side.
 _LETTERS = 30
+#: Titles are folded after so many.
+_TITLE_LETTERS = 70
 #: Names of more points than this below an axis are written upright.
 _LABELS_SIDE_BY_SIDE = 8
 
@@ -199,13 +201,10 @@ def draw_fragility(fragility: Fragility) -> Figure:
     for axes in panels[len(fragility.axes) :]:
         axes.set_axis_off()
     open_frames(panels)
-    plan, quantile = fragility.plan, f"P{100 * fragility.quantile:g}"
-    figure.suptitle(
-        literal(
-            f"{plan.pipeline.name} on {fragility.trace.name}, {quantile}\nbreaks first: {fragility.breaks_first}"
-        ),
-        fontsize=9,
-    )
+    plan = fragility.plan
+    of = f"{plan.pipeline.name} on {fragility.trace.name}, {plan.objective.text}"
+    lines = (*wrap(of, _TITLE_LETTERS), *wrap(f"breaks first: {fragility.breaks_first}", _TITLE_LETTERS))
+    figure.suptitle("\n".join(lines), fontsize=9, parse_math=False)
     return figure
 
 

@@ -125,6 +125,11 @@ class Objective:
         return Criterion(allowance(self.quantile), others)
 
     @property
+    def first(self) -> Objective:
+        """The same with its first limit alone."""
+        return replace(self, others=())
+
+    @property
     def per_s(self) -> float | None:
         """Length of the windows in seconds; None where there are none."""
         return None if self.per_ns is None else self.per_ns / NS_PER_S

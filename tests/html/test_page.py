@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,7 +23,7 @@ from matplotlib.figure import Figure
 import mipplan as mp
 from drawn_plans import drawn_plan, drawn_replay, drawn_trace
 from mipplan import plots
-from mipplan.core import InputError
+from mipplan.core import InputError, QuantileLimit, format_duration, quantile_ns
 from mipplan.html import Page, Section, Sheet
 from mipplan.plots import queries
 
@@ -195,6 +196,18 @@ def test_a_timed_plan_is_certified_by_its_replay() -> None:
     )
     made = mp.report(timed, drawn_trace(), **QUICK)
     assert ("certified P99", "by its replay") in made.tiles
+
+
+def test_of_several_limits_every_quantile_is_told() -> None:
+    """What is least left of any limit, as searches count, is no quantile."""
+    plan, trace = drawn_plan(), drawn_trace()
+    certificate, replayed = mp.certify(plan, trace), drawn_replay()
+    half = QuantileLimit(0.5, 2 * int(np.quantile(certificate.latency_ns, 0.5, method="higher")))
+    asked = replace(plan, objective=replace(plan.objective, slo_ns=2 * 10**9, others=(half,)))
+    tiles = dict(mp.report(asked, trace, **QUICK).tiles)
+    for name, latency_ns in (("certified", certificate.latency_ns), ("replayed", replayed.latency_ns)):
+        told = (f"P{100 * q:g} {format_duration(quantile_ns(latency_ns, q))}" for q in (0.99, 0.5))
+        assert tiles[name] == ", ".join(told)
 
 
 def test_a_plan_needs_a_trace() -> None:

@@ -25,7 +25,7 @@ import mipplan as mp
 from drawn_plans import drawn_plan, drawn_replay, drawn_trace
 from mipplan import plots
 from mipplan.calculus import ArrivalCurve, StageService
-from mipplan.core import NS_PER_S, InputError
+from mipplan.core import NS_PER_S, InputError, QuantileLimit
 from mipplan.plots.bars import _draw_devices
 from mipplan.plots.curves import deviation
 from mipplan.plots.plans import slower_share
@@ -340,6 +340,17 @@ def test_figures_can_share_a_page() -> None:
     left, right = Figure().subplots(1, 2)
     assert plots.draw_plan(drawn_plan(), axes=left) is left
     assert plots.draw_curves(drawn_plan(), drawn_trace(), "look", axes=right) is right
+
+
+def test_every_limit_of_an_objective_is_drawn_beside_the_latencies() -> None:
+    half = QuantileLimit(0.5, 80_000_000)
+    asked = replace(drawn_plan(), objective=replace(drawn_plan().objective, others=(half,)))
+    axes = plots.draw_latency(asked, mp.certify(drawn_plan(), drawn_trace()), drawn_replay())
+    said = {line.get_label(): line.get_xdata()[0] for line in axes.lines}
+    assert said["objective: P99 ≤ 300 ms"] == 300.0
+    assert said["P50 ≤ 80 ms"] == 80.0
+    marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_marker() == "o"]
+    assert (drawn_replay().quantile(0.5) * 1e3, 0.5) in [pytest.approx(mark) for mark in marks]
 
 
 def test_an_unknown_stage_is_refused() -> None:
