@@ -16,6 +16,8 @@ from mipplan.documents import write_text_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Names may look like what refers to an identifier, and stand between tags.
+_TAG = re.compile(r"<[^>]*>")
 #: Identifiers within a figure, and what refers to them.
 _IDENTIFIER = re.compile(r'(\bid="|url\(#|xlink:href="#)([^")]+)')
 _WHAT_COMES_BEFORE_SVG = re.compile(r"^.*?(?=<svg)", re.DOTALL)
@@ -144,9 +146,11 @@ def svg_of(figure: Figure, prefix: str, words: str) -> str:
         figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
     svg = _WHAT_COMES_BEFORE_SVG.sub("", stream.getvalue())
     numbers: dict[str, int] = {}
-    svg = _IDENTIFIER.sub(
-        lambda found: f"{found[1]}{prefix}{numbers.setdefault(found[2], len(numbers))}", svg
-    )
+
+    def renamed(found: re.Match[str]) -> str:
+        return f"{found[1]}{prefix}{numbers.setdefault(found[2], len(numbers))}"
+
+    svg = _TAG.sub(lambda tag: _IDENTIFIER.sub(renamed, tag[0]), svg)
     label = words.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 

@@ -177,6 +177,15 @@ def test_texts_are_escaped() -> None:
     assert Reader(made.html).open == []
 
 
+def test_names_in_figures_stay_as_they_are() -> None:
+    """Only identifiers are renamed, not what looks like one."""
+    odd = 'url(#a) id="b" xlink:href="#c"'
+    figure = Figure()
+    figure.add_subplot().set_title(odd)
+    made = Page("a", "b", (), (Section("c", figures=((figure, odd),)),)).html
+    assert [text for text in re.findall(r"<text[^>]*>([^<]*)</text>", made) if "url" in text] == [odd]
+
+
 def test_what_guarantees_cost_stands_there() -> None:
     """A plan that was made stands for its own, one that was given for none: what it costs proves nothing."""
     given, trace = drawn_plan(), drawn_trace()
