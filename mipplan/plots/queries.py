@@ -200,12 +200,14 @@ def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
     """
     stages = list(result.stages)
     figure = new_figure(0.9 + 0.75 * len(stages))
-    panels = figure.subplots(len(stages), 3, sharex=True, squeeze=False)
+    # Shared by matplotlib, axes look at all others at each change: of a hundred stages that took a minute and more.
+    panels = figure.subplots(len(stages), 3, squeeze=False)
     begin_ns = int(result.ingress_ns[0])
     edges_ns = np.unique(
         np.linspace(begin_ns, begin_ns + max(result.span_ns, _STEPS), _STEPS + 1).astype(np.int64)
     )
     edges_s = (edges_ns - begin_ns) / NS_PER_S
+    beside_s = 0.05 * (edges_s[-1] - edges_s[0])
     colours = colours_of(stages)
     unit, scale = unit_for(plan.slo_s)
     for row, (stage, replay) in zip(panels, result.stages.items(), strict=True):
@@ -215,7 +217,8 @@ def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
             axes.stairs(means, edges_s, fill=True, color=colours[stage], alpha=0.35)
             axes.stairs(means, edges_s, baseline=None, color=colours[stage], linewidth=0.8)
             axes.set_ylim(bottom=0.0)
-            axes.tick_params(labelsize=SMALLEST)
+            axes.set_xlim(edges_s[0] - beside_s, edges_s[-1] + beside_s)
+            axes.tick_params(labelsize=SMALLEST, labelbottom=stage == stages[-1])
         row[0].set_ylabel(short_name(stage), rotation=0, ha="right", va="center", fontsize=8)
         row[1].set_ylim(0.0, 105.0)
         row[1].axhline(100.0, color=GREY, linewidth=0.8, linestyle=":")

@@ -177,6 +177,17 @@ def test_texts_are_escaped() -> None:
     assert Reader(made.html).open == []
 
 
+def test_figures_are_as_large_as_their_letters_need_however_long() -> None:
+    """One that is made to fit the page in height shows thirty stages in letters that nobody can read."""
+    long, wide = Figure(figsize=(2.3, 35.0)), Figure(figsize=(20.0, 3.0))
+    made = Page("a", "b", (), (Section("c", figures=((long, "long"), (wide, "wide"))),)).html
+    widths = [float(told) for told in re.findall(r'<svg [^>]*style="width:([\d.]+)rem"', made)]
+    assert widths[1] / widths[0] == pytest.approx(20.0 / 2.3, rel=1e-3)
+    assert "max-height" not in made
+    assert made.count('class="scroll" role="region" tabindex="0" aria-label="wide"') == 1
+    assert 'aria-label="long"><svg' not in made
+
+
 def test_names_in_figures_stay_as_they_are() -> None:
     """Only identifiers are renamed, not what looks like one."""
     odd = 'url(#a) id="b" xlink:href="#c"'
