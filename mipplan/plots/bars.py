@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from mipplan.plots.style import (
@@ -12,6 +11,7 @@ from mipplan.plots.style import (
     ORANGE,
     RED,
     SMALLEST,
+    folded,
     hardware_looks,
     legend_below,
     mark_decades,
@@ -71,12 +71,8 @@ def draw_comparison(report: ComparisonReport) -> Figure:
     costs.set_yticks(range(len(report.rows)), [row.planner for row in report.rows])
     costs.set_ylim(len(report.rows) - 0.4, -0.6)
     _open_frames(costs, latencies)
-    figure.suptitle(
-        f"{report.pipeline} on {report.planned_on.name}, planned on its first {report.split:.0%}, "
-        f"{report.discipline.replace('_', ' ')}",
-        fontsize=9,
-        parse_math=False,
-    )
+    title = f"{report.pipeline} on {report.planned_on.name}, planned on its first {report.split:.0%}"
+    figure.suptitle(folded(f"{title}, {report.discipline.replace('_', ' ')}"), fontsize=9)
     return figure
 
 
@@ -187,7 +183,7 @@ def draw_fleet(report: FleetReport) -> Figure:
     _draw_devices(above, devices, looks)
     _draw_pipelines(below, pipelines, looks)
     _open_frames(above, below)
-    figure.suptitle(title, fontsize=9.5, parse_math=False)
+    figure.suptitle(folded(title), fontsize=9.5)
     return figure
 
 
@@ -296,8 +292,8 @@ def draw_sensitivity(sensitivity: Sensitivity, *, axes: Axes | None = None) -> A
     axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
     axes.set_xlabel("change of the least cost ($/h)")
     left = f"{sensitivity.found_text} measurements matter"
-    title = fill(f"{sensitivity.plan.pipeline.name}: {left}", _LETTERS)
-    axes.set_title(title, fontsize=9, loc="left", parse_math=False)
+    title = folded(f"{sensitivity.plan.pipeline.name}: {left}", _LETTERS)
+    axes.set_title(title, fontsize=9, loc="left")
     legend_below(axes, ncols=2)
     _open_frames(axes)
     return axes

@@ -20,9 +20,9 @@ from mipplan.plots.style import (
     RED,
     SMALLEST,
     figure_of,
+    folded,
     hardware_looks,
     legend_below,
-    literal,
     new_axes,
     open_frames,
     short_name,
@@ -41,7 +41,9 @@ _BOX = (1.6, 0.68)
 _APART = (1.85, 0.95)
 #: Beside columns there is room for what is written at edges.
 _ALONG = (2.4, 1.15)
-_LETTERS_PER_LINE, _BOLD_LETTERS = 24, 21
+_LETTERS_PER_LINE, _BOLD_LETTERS, _HARDWARE_LETTERS = 24, 21, 12
+#: Of a title; each further line of it asks for so many inches.
+_TITLE_LETTERS_PER_INCH, _TITLE_LINE = 11, 0.17
 #: The middles of edges to stages side by side are half as far apart as these: room for so many letters.
 _LETTERS_AT_EDGE = 14
 #: Further limits of an objective have other dashes than the first.
@@ -70,9 +72,16 @@ def draw_plan(plan: Plan, *, axes: Axes | None = None) -> Axes:
     places, cross = _places(plan)
     box_x, box_y = _BOX
     right, top = (max(place[axis] for place in places.values()) for axis in (0, 1))
+    cost = "" if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.2f} $/h, "
+    title = f"{plan.pipeline.name}: {cost}{plan.objective.text}"
     if axes is None:
         axes = new_axes(1.0)
-        figure_of(axes).set_size_inches(right + box_x + 0.7, top + box_y + 0.9)
+        title = folded(title, int(_TITLE_LETTERS_PER_INCH * (right + box_x + 0.7)))
+        height = top + box_y + 0.9 + _TITLE_LINE * title.count("\n")
+        figure_of(axes).set_size_inches(right + box_x + 0.7, height)
+    else:
+        width = figure_of(axes).get_figwidth() * axes.get_position().width
+        title = folded(title, max(_BOLD_LETTERS, int(_TITLE_LETTERS_PER_INCH * width)))
     looks = hardware_looks([name for name in plan.profiles.hardware if name in _used(plan)])
     margin = (
         max(_draw_edge(axes, edge, places, cross) for edge in plan.pipeline.edges)
@@ -87,9 +96,7 @@ def draw_plan(plan: Plan, *, axes: Axes | None = None) -> Axes:
     axes.set_xlim(-0.55 * box_x - margin * (1 - cross), right + 0.55 * box_x + margin * (1 - cross))
     axes.set_ylim(-0.6 * box_y - margin * cross, top + 0.6 * box_y + margin * cross)
     axes.set_axis_off()
-    cost = "" if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.2f} $/h, "
-    title = f"{plan.pipeline.name}: {cost}{plan.objective.text}"
-    axes.set_title(literal(title), fontsize=10)
+    axes.set_title(title, fontsize=10)
     return axes
 
 
@@ -136,7 +143,7 @@ def _draw_stage(axes: Axes, plan: Plan, stage: str, place: tuple[float, float], 
     model = plan.pipeline.stages[stage].model
     lines = (
         *([] if model == stage else [_shortened(model)]),
-        f"{choice.replicas} × {choice.hardware}, batch ≤ {choice.batch}",
+        f"{choice.replicas} × {_shortened(choice.hardware, _HARDWARE_LETTERS)}, batch ≤ {choice.batch}",
         f"{choice.replicas * price:,.2f} $/h",
     )
     middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4, "parse_math": False}

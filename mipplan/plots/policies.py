@@ -12,7 +12,7 @@ from mipplan.plots.style import (
     GREY,
     RED,
     edges_of,
-    literal,
+    folded,
     looks_of,
     mark_decades,
     mark_time,
@@ -90,7 +90,7 @@ def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
     missed.set_xlim(*on_clock(np.array([first_s, last_s]), tuning.trace.zero_ns))
     mark_time(missed, tuning.trace.zero_ns)
     open_frames(grid)
-    figure.suptitle(literal(title), fontsize=9.5) if title else None
+    figure.suptitle(folded(title), fontsize=9.5) if title else None
     figure.legend(
         *cost.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=7.5
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +36,8 @@ WIDTH = 4.7
 SMALLEST = 7.5
 #: Names on axes have as many letters at most.
 _LETTERS = 18
+#: Titles have as many letters in a line.
+_TITLE_LETTERS = 64
 #: From this ratio on, a linear axis would flatten usual values to a line.
 LOG_FROM = 30.0
 
@@ -114,11 +117,19 @@ def literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def folded(text: str, letters: int = _TITLE_LETTERS) -> str:
+    """Return a text in lines, drawn as it stands: of a longer one both ends would be cut at the edges of the figure."""
+    return literal(fill(text, letters))
+
+
+def shortened(name: str) -> str:
+    """Return a name that leaves panels beside it room. Both ends stay, to tell it by."""
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS // 2]}…{name[1 - _LETTERS // 2 :]}"
+
+
 def short_name(name: str) -> str:
-    """Return a name as axes show it: a longer one would leave the panels no room. Both ends stay, to tell it by."""
-    if len(name) > _LETTERS:
-        name = f"{name[: _LETTERS // 2]}…{name[1 - _LETTERS // 2 :]}"
-    return literal(name)
+    """Return a name as axes show it: no longer than there is room for, and drawn as it stands."""
+    return literal(shortened(name))
 
 
 def legend_below(axes: Axes, **given: Any) -> None:

@@ -233,8 +233,63 @@ def test_odd_and_long_names_are_drawn_as_they_stand_and_leave_room(name: str) ->
     figure.draw_without_rendering()
     width = figure.get_figwidth() * figure.dpi
     assert all(axes.get_window_extent().width > 0.1 * width for axes in figure.axes)
-    if name != "fragility":  # where names stand aslant below the panels
-        assert not any("streams-of-all-cameras" in text.get_text() for text in figure.findobj(Text))
+    assert not any("streams-of-all-cameras" in text.get_text() for text in figure.findobj(Text))
+
+
+@cache
+def long_winded() -> mp.Plan:
+    """A plan with much to spare, of a pipeline with a long name and hardware with one."""
+    named = drawn_plan().pipeline.to_document() | {"name": " ".join(["monitoring of all cameras"] * 4)}
+    stages = {f"{name}-with-a-long-name": body for name, body in named["stages"].items()}
+    edges = [
+        edge | {end: f"{edge[end]}-with-a-long-name" for end in ("from", "to")} for edge in named["edges"]
+    ]
+    tables = [
+        replace(drawn_plan().table(stage), hardware="h-with-24-gb-at-spot") for stage in named["stages"]
+    ]
+    profiles = mp.Profiles.from_parts([Hardware("h-with-24-gb-at-spot", usd_per_hour=1.0)], tables)
+    choices = dict.fromkeys(stages, ("h-with-24-gb-at-spot", 1, 3))
+    pipeline = mp.Pipeline.from_document(named | {"stages": stages, "edges": edges})
+    return mp.Plan.from_choices(pipeline, profiles, choices, slo_s=0.9)
+
+
+LONG_WINDED: dict[str, Callable[[], Figure]] = {
+    "plan": lambda: plots.figure_of(plots.draw_plan(long_winded())),
+    "waterfall": lambda: plots.figure_of(
+        plots.draw_waterfall(long_winded(), drawn_trace(), mp.replay(long_winded(), drawn_trace()))
+    ),
+    "late": lambda: plots.figure_of(  # bars from one side to the other leave no room for words
+        plots.draw_waterfall(
+            long_winded().with_slo(20_000_000), drawn_trace(), mp.replay(long_winded(), drawn_trace())
+        )
+    ),
+    "queues": lambda: plots.draw_queues(long_winded(), mp.replay(long_winded(), drawn_trace())),
+    "replay": lambda: mp.replay(long_winded(), drawn_trace()).plot(90.0),
+    "fragility": lambda: plots.draw_fragility(mp.fragility(long_winded(), drawn_trace())),
+}
+
+
+@pytest.mark.parametrize("name", LONG_WINDED)
+def test_no_words_are_cut_at_the_edges_of_a_figure(name: str) -> None:
+    figure = LONG_WINDED[name]()
+    figure.draw_without_rendering()
+    whole = figure.bbox.padded(1.0)
+    marks = {
+        id(label) for axes in figure.axes for label in (*axes.get_xticklabels(), *axes.get_yticklabels())
+    }
+    for text in figure.findobj(Text):
+        if text.get_text().strip() and text.get_visible() and id(text) not in marks:
+            place = text.get_window_extent()
+            assert whole.x0 <= place.x0, text.get_text()
+            assert place.x1 <= whole.x1, text.get_text()
+            assert place.y1 <= whole.y1, text.get_text()
+
+
+def test_headings_of_queues_are_not_written_over_each_other() -> None:
+    figure = LONG_WINDED["queues"]()
+    figure.draw_without_rendering()
+    headings = [axes._left_title.get_window_extent() for axes in figure.axes[:3]]
+    assert not any(one.overlaps(other) for one, other in combinations(headings, 2))
 
 
 def test_names_of_stages_stay_in_their_boxes() -> None:
