@@ -145,10 +145,11 @@ def svg_of(figure: Figure, prefix: str, words: str) -> str:
 
     They are numbered as they appear, since matplotlib makes some of them from addresses in memory.
     """
-    import matplotlib as mpl
+    from matplotlib import style
 
     stream = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": prefix, "svg.fonttype": "none", "font.family": "sans-serif"}):
+    look = {"svg.hashsalt": prefix, "svg.fonttype": "none", "font.family": "sans-serif"}
+    with style.context(["default", look]):
         figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
     svg = _WHAT_COMES_BEFORE_SVG.sub("", stream.getvalue())
     numbers: dict[str, int] = {}

@@ -146,7 +146,9 @@ def _draw_stage(axes: Axes, plan: Plan, stage: str, place: tuple[float, float], 
         f"{choice.replicas} × {_shortened(choice.hardware, _HARDWARE_LETTERS)}, batch ≤ {choice.batch}",
         f"{choice.replicas * price:,.2f} $/h",
     )
+    # Black, whatever the style of the reader: boxes are white.
     middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4, "parse_math": False}
+    middle["color"] = "black"
     axes.text(across, up + 0.23, _shortened(stage, _BOLD_LETTERS), fontsize=8.5, weight="bold", **middle)
     axes.text(across, up - 0.09, "\n".join(lines), fontsize=SMALLEST, linespacing=1.2, **middle)
 

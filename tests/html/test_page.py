@@ -18,6 +18,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from matplotlib import style
 from matplotlib.figure import Figure
 
 import mipplan as mp
@@ -186,6 +187,12 @@ def test_figures_are_as_large_as_their_letters_need_however_long() -> None:
     assert "max-height" not in made
     assert made.count('class="scroll" role="region" tabindex="0" aria-label="wide"') == 1
     assert 'aria-label="long"><svg' not in made
+
+
+def test_figures_lie_on_light_paper_whatever_the_style_of_the_reader() -> None:
+    light = mp.report(drawn_plan(), drawn_trace(), **QUICK).html
+    with style.context("dark_background"):
+        assert mp.report(drawn_plan(), drawn_trace(), **QUICK).html == light
 
 
 def test_names_in_figures_stay_as_they_are() -> None:

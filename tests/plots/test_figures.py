@@ -292,6 +292,14 @@ def test_headings_of_queues_are_not_written_over_each_other() -> None:
     assert not any(one.overlaps(other) for one, other in combinations(headings, 2))
 
 
+def test_words_in_white_boxes_are_dark_in_every_style() -> None:
+    with mpl.style.context("dark_background"):
+        axes = plots.draw_plan(drawn_plan())
+    inside = [text for text in axes.texts if text.get_zorder() == 4]
+    assert len(inside) == 2 * len(drawn_plan().choices)
+    assert {text.get_color() for text in inside} == {"black"}
+
+
 def test_names_of_stages_stay_in_their_boxes() -> None:
     axes = plots.draw_plan(oddly_named()[0])
     plots.figure_of(axes).draw_without_rendering()
