@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mipplan.core import NS_PER_S
 from mipplan.plots.style import (
     BLUE,
     GREY,
@@ -19,6 +20,7 @@ from mipplan.plots.style import (
     new_figure,
     open_frames,
     short_name,
+    unit_for,
 )
 from mipplan.questions import Sensitivity
 
@@ -112,7 +114,8 @@ def _draw_costs(axes: Axes, report: ComparisonReport) -> None:
 
 
 def _draw_latencies(axes: Axes, report: ComparisonReport) -> None:
-    unit, scale = ("ms", 1e3) if report.slo_s < 1.0 else ("s", 1.0)
+    unit, scale = unit_for(report.slo_s)
+    scale *= NS_PER_S
     shown = [report.slo_s * scale]
     for place, row in enumerate(report.rows):
         if row.in_sample is None or row.held_out is None:

@@ -23,6 +23,7 @@ from mipplan.plots.style import (
     on_clock,
     open_frames,
     shortened,
+    unit_for,
 )
 from mipplan.result import ReplayResult, Windows
 
@@ -69,7 +70,8 @@ def draw_replay(
     over_time = figure.add_subplot(grid[0])
     traffic = figure.add_subplot(grid[1], sharex=over_time)
     distribution = figure.add_subplot(grid[2])
-    unit, scale = ("ms", 1e3) if slo_s < 1.0 else ("s", 1.0)
+    unit, scale = unit_for(slo_s)
+    scale *= NS_PER_S
     windows = result.windows(window_s or _usual_window_s(result), slo_s)
     edges = on_clock(edges_of(windows), zero_ns)
     _draw_over_time(over_time, windows, edges, slo_s, unit, scale)
@@ -212,7 +214,8 @@ def draw_fragility(fragility: Fragility) -> Figure:
 
 
 def _draw_axis(axes: Axes, fragility: Fragility, axis: AxisFragility) -> None:
-    unit, scale = ("ms", 1e3) if fragility.plan.slo_s < 1.0 else ("s", 1.0)
+    unit, scale = unit_for(fragility.plan.slo_s)
+    scale *= NS_PER_S
     slo = fragility.plan.slo_s * scale
     points = (fragility.unperturbed, *axis.points)
     alive = np.array([np.nan if point.quantile_s is None else point.quantile_s * scale for point in points])

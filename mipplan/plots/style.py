@@ -87,7 +87,9 @@ def open_frames(several: Iterable[Axes]) -> None:
 
 def unit_for(longest_s: float) -> tuple[str, float]:
     """Return the unit in which durations up to `longest_s` are read best, and its multiple of a nanosecond."""
-    return ("ms", 1e3 / NS_PER_S) if longest_s < 1.0 else ("s", 1.0 / NS_PER_S)
+    units = (("s", 1.0), ("ms", 1e3), ("us", 1e6))
+    unit, per_s = next((one for one in units if longest_s * one[1] >= 1.0), ("ns", 1e9))
+    return unit, per_s / NS_PER_S
 
 
 def colours_of(names: Sequence[str]) -> dict[str, str]:

@@ -35,6 +35,7 @@ from mipplan.profiles import Hardware, LatencyTable
 from mipplan.questions import FrontierStep
 from mipplan.reporting import DeviceUseReport
 from planning_instances import hand_made
+from serving_plans import small_plan
 
 BASELINE = Path(__file__).parent / "baseline"
 #: Root mean square of the difference of pixels (0 to 255) that a release of matplotlib may make.
@@ -403,6 +404,30 @@ def test_figures_can_share_a_page() -> None:
     left, right = Figure().subplots(1, 2)
     assert plots.draw_plan(drawn_plan(), axes=left) is left
     assert plots.draw_curves(drawn_plan(), drawn_trace(), "look", axes=right) is right
+
+
+def test_the_arrival_curve_meets_its_hull_where_the_deviation_is_taken() -> None:
+    """Between the windows that are looked at it is drawn too low: the arrow began beside the curve."""
+    axes = plots.draw_curves(drawn_plan(), drawn_trace(), "look")
+    curve, hull = axes.lines[:2]
+    (arrow,) = [text for text in axes.texts if not text.get_text()]
+    start, tokens = arrow.xyann
+    assert np.interp(start, hull.get_xdata(), hull.get_ydata()) == pytest.approx(tokens, rel=0.01)
+    at = np.searchsorted(curve.get_xdata(), start + 1e-6, side="right") - 1
+    assert curve.get_ydata()[at] == pytest.approx(tokens)
+
+
+def test_times_below_a_millisecond_have_units_of_their_own() -> None:
+    """A pipeline of nanoseconds has a curve, and no axis is of millionths of a millisecond."""
+    plan = small_plan({"a": ([2e-6], 1), "b": ([3e-6, 4e-6], 1)}, {("a", "b"): {}}, slo_s=2e-8)
+    trace = mp.Trace.from_ns([0, 1, 2, 10, 50, 51, 52, 100, 200, 1_000])
+    axes = plots.draw_curves(plan, trace, "a")
+    assert axes.get_xlabel() == "window (ns)"
+    assert axes.lines[0].get_xdata()[0] < axes.get_xlim()[1] / 10
+    replayed = mp.replay(plan, trace)
+    labels = [one.get_xlabel() for one in replayed.plot(plan.slo_s).axes]
+    assert labels[-1] == "latency (ns)"
+    assert plots.draw_waterfall(plan, trace, replayed).get_xlabel() == "since ingress (ns)"
 
 
 def test_every_limit_of_an_objective_is_drawn_beside_the_latencies() -> None:
