@@ -18,6 +18,7 @@ from mipplan.core import (
     SearchLimits,
     format_duration,
     over_text,
+    short_number,
 )
 from mipplan.html.page import Page, Section, sheet
 from mipplan.perturbation import Fragility, fragility
@@ -96,9 +97,9 @@ def page_of_plan(plan: Plan, trace: Trace, parts: Parts, time_limit_s: float, pr
         ("objective in the replay", "kept" if kept else "MISSED"),
         ("status", str(plan.status)),
     ]
-    lead = (
-        f"{len(plan.choices)} stages on {trace.name} ({len(trace):,} queries, {trace.rate_rps:,.4g} a second)"
-    )
+    rate = f"{short_number(trace.rate_rps)} a second" if trace.span_ns else "all at once"
+    stages = "1 stage" if len(plan.choices) == 1 else f"{len(plan.choices)} stages"
+    lead = f"{stages} on {trace.name} ({len(trace):,} queries, {rate})"
     return Page(f"Plan for {plan.pipeline.name}", lead, tuple(tiles), tuple(sections), foot())
 
 

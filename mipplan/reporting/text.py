@@ -11,7 +11,15 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mipplan.core import NS_PER_MS, NS_PER_S, Allowance, format_duration, higher_rank, window_text
+from mipplan.core import (
+    NS_PER_MS,
+    NS_PER_S,
+    Allowance,
+    format_duration,
+    higher_rank,
+    short_number,
+    window_text,
+)
 from mipplan.reporting.documents import TraceReport
 from mipplan.result import Objective, ReplayResult
 from mipplan.tokens import read_traces
@@ -67,9 +75,9 @@ def counted(number: int, noun: str, several: str = "") -> str:
 def trace_text(trace: TraceReport, *, cut: bool = False) -> str:
     """Write a trace in a line, as markup; with `cut` also which part of a longer one it is."""
     part = f", {trace.note.rsplit('; ', 1)[-1]}" if cut else ""
-    rate = "all at once" if trace.rate_rps is None else f"{trace.rate_rps:.4g} queries/s"
+    rate = "all at once" if trace.rate_rps is None else f"{short_number(trace.rate_rps)} queries/s"
     cv = "" if trace.cv is None else f", CV {trace.cv:.2f}"
-    return f"{escape(trace.name)}{part}: {trace.queries:,} queries, {trace.duration_s:.4g} s, {rate}{cv}"
+    return f"{escape(trace.name)}{part}: {trace.queries:,} queries, {short_number(trace.duration_s)} s, {rate}{cv}"
 
 
 def traffic_parts(trace: Trace | Sequence[Trace], seeds: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from mipplan import plots
 from mipplan.core import InputError, QuantileLimit, format_duration, quantile_ns
 from mipplan.html import Page, Section, Sheet
 from mipplan.plots import queries
+from serving_plans import small_plan
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = (
@@ -235,6 +236,12 @@ def test_of_several_limits_every_quantile_is_told() -> None:
     for name, latency_ns in (("certified", certificate.latency_ns), ("replayed", replayed.latency_ns)):
         told = (f"P{100 * q:g} {format_duration(quantile_ns(latency_ns, q))}" for q in (0.99, 0.5))
         assert tiles[name] == ", ".join(told)
+
+
+def test_a_page_says_in_words_that_all_queries_come_at_once() -> None:
+    plan = small_plan({"a": ([10.0], 1)})
+    made = mp.report(plan, mp.Trace.from_seconds([0.0, 0.0]), **QUICK)
+    assert made.lead == "1 stage on trace (2 queries, all at once)"
 
 
 def test_a_plan_needs_a_trace() -> None:
