@@ -20,6 +20,7 @@ from mipplan.plots.style import (
     new_figure,
     open_frames,
     short_name,
+    short_names,
     unit_for,
 )
 from mipplan.questions import Sensitivity
@@ -222,7 +223,7 @@ def _draw_devices(
         if use.one_more_usd_per_hour:
             words += f", one more saves {use.one_more_usd_per_hour:.3g} $/h"
         axes.text(max(use.used, use.limit or 0), place, f"  {words}", va="center", fontsize=8)
-    axes.set_yticks(range(len(devices)), [short_name(name) for name in devices])
+    axes.set_yticks(range(len(devices)), list(short_names(devices).values()))
     axes.set_ylim(len(devices) - 0.4, -0.6)
     axes.set_xlim(0.0, 1.8 * max(largest, 1))  # room for the words beside the longest bar
     axes.xaxis.set_major_locator(
@@ -251,7 +252,7 @@ def _draw_pipelines(
         axes.text(start, place, f"  {start:.2f}", va="center", fontsize=8)
     for name, (colour, hatch) in looks.items():
         axes.barh(0, 0, color=colour, hatch=hatch, edgecolor="white", label=short_name(name))
-    axes.set_yticks(range(len(costs)), [short_name(name) for name, _ in costs], fontsize=8.5)
+    axes.set_yticks(range(len(costs)), list(short_names(name for name, _ in costs).values()), fontsize=8.5)
     axes.set_ylim(max(len(costs), 1) - 0.4, -0.6)
     axes.margins(x=0.12)
     axes.set_xlabel("cost of a pipeline ($/h)")

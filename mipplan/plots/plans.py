@@ -26,6 +26,7 @@ from mipplan.plots.style import (
     new_axes,
     open_frames,
     short_name,
+    shortened,
     unit_for,
 )
 from mipplan.result import Plan, ReplayResult
@@ -88,8 +89,11 @@ def draw_plan(plan: Plan, *, axes: Axes | None = None) -> Axes:
         if plan.pipeline.edges
         else 0.0
     )
+    names = {stage: _shortened(stage, _BOLD_LETTERS) for stage in places}
+    if len(set(names.values())) < len(names):
+        names = shortened(places)
     for stage, place in places.items():
-        _draw_stage(axes, plan, stage, place, looks[plan.choices[stage].hardware][0])
+        _draw_stage(axes, plan, stage, names[stage], place, looks[plan.choices[stage].hardware][0])
     for hardware, (colour, _) in looks.items():
         axes.plot([], [], "s", color=colour, markersize=9, label=short_name(hardware))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False, fontsize=8.5)
@@ -124,7 +128,9 @@ def _places(plan: Plan) -> tuple[dict[str, tuple[float, float]], int]:
     return places, cross
 
 
-def _draw_stage(axes: Axes, plan: Plan, stage: str, place: tuple[float, float], colour: str) -> None:
+def _draw_stage(
+    axes: Axes, plan: Plan, stage: str, name: str, place: tuple[float, float], colour: str
+) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     choice, (across, up), (width, height) = plan.choices[stage], place, _BOX
@@ -149,7 +155,7 @@ def _draw_stage(axes: Axes, plan: Plan, stage: str, place: tuple[float, float], 
     # Black, whatever the style of the reader: boxes are white.
     middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4, "parse_math": False}
     middle["color"] = "black"
-    axes.text(across, up + 0.23, _shortened(stage, _BOLD_LETTERS), fontsize=8.5, weight="bold", **middle)
+    axes.text(across, up + 0.23, name, fontsize=8.5, weight="bold", **middle)
     axes.text(across, up - 0.09, "\n".join(lines), fontsize=SMALLEST, linespacing=1.2, **middle)
 
 

@@ -19,7 +19,7 @@ from mipplan.plots.style import (
     new_figure,
     on_clock,
     open_frames,
-    short_name,
+    short_names,
     unit_for,
 )
 from mipplan.tuner import POLICIES, Tuning, TuningRun
@@ -69,7 +69,7 @@ def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
     window_s = tuning.runs[0].windows.window_s
     captions = [
         "queries/s (dotted: the rate of the sample)",
-        *(f"replicas of {short_name(stage)}" for stage in stages),
+        *(f"replicas of {name}" for name in short_names(stages).values()),
     ]
     captions += ["replicas commanded, $/h", f"P99 of {window_s:g} s, {unit} (dashed: objective)"]
     for axes, caption in zip(grid, [*captions, f"missed, % of {window_s:g} s"], strict=True):

@@ -24,7 +24,7 @@ from mipplan.plots.style import (
     new_axes,
     new_figure,
     open_frames,
-    short_name,
+    short_names,
     unit_for,
 )
 from mipplan.result import Plan, ReplayResult, StageReplay
@@ -137,7 +137,7 @@ def draw_stays(stays: Sequence[StageStay], slo_ns: int, query: int, *, axes: Axe
     axes = new_axes(1.1 + 0.4 * len(stays)) if axes is None else axes
     unit, scale = unit_for(max(latency_ns, slo_ns) / NS_PER_S)
     axes.set_xlim(0.0, 1.06 * max(latency_ns, slo_ns) * scale)
-    axes.set_yticks(range(len(stays)), [short_name(stay.stage) for stay in stays], fontsize=8.5)
+    axes.set_yticks(range(len(stays)), list(short_names(stay.stage for stay in stays).values()), fontsize=8.5)
     for row, stay in enumerate(stays):
         _draw_stay(axes, row, stay, begin_ns, scale, unit)
     axes.axvline(slo_ns * scale, color=RED, linestyle=(0, (6, 2)), linewidth=1.2)
@@ -221,7 +221,7 @@ def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
     )
     edges_s = (edges_ns - begin_ns) / NS_PER_S
     beside_s = 0.05 * (edges_s[-1] - edges_s[0])
-    colours = colours_of(stages)
+    colours, names = colours_of(stages), short_names(stages)
     unit, scale = unit_for(plan.slo_s)
     for row, (stage, replay) in zip(panels, result.stages.items(), strict=True):
         shares = 100.0 * replay.busy_replicas.means(edges_ns) / max(1, replay.replicas)
@@ -232,7 +232,7 @@ def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
             axes.set_ylim(bottom=0.0)
             axes.set_xlim(edges_s[0] - beside_s, edges_s[-1] + beside_s)
             axes.tick_params(labelsize=SMALLEST, labelbottom=stage == stages[-1])
-        row[0].set_ylabel(short_name(stage), rotation=0, ha="right", va="center", fontsize=8)
+        row[0].set_ylabel(names[stage], rotation=0, ha="right", va="center", fontsize=8)
         row[1].set_ylim(0.0, 105.0)
         row[1].axhline(100.0, color=GREY, linewidth=0.8, linestyle=":")
     # Beside long names the panels are so narrow that headings in one line would be written over each other.

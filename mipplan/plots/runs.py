@@ -247,9 +247,8 @@ def _draw_axis(axes: Axes, fragility: Fragility, axis: AxisFragility) -> None:
         axes.set_ylim(0.0, 1.25 * largest)
     axes.set_ylabel(f"P{100 * fragility.quantile:g} ({unit})", fontsize=8)
     verdict, labels = axis.verdict, [point.label for point in points]
-    for stage in fragility.plan.choices if not is_line else ():
+    for stage, short in shortened(fragility.plan.choices).items() if not is_line else ():
         # Of stages with long names the panels would have no room beside and above them.
-        short = shortened(stage)
         verdict, labels = verdict.replace(stage, short), [label.replace(stage, short) for label in labels]
     axes.set_title(f"{literal(axis.title)}\n{folded(verdict, _LETTERS)}", fontsize=8, loc="left")
     axes.tick_params(labelsize=8)

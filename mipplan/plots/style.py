@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -124,14 +125,35 @@ def folded(text: str, letters: int = _TITLE_LETTERS) -> str:
     return literal(fill(text, letters))
 
 
-def shortened(name: str) -> str:
-    """Return a name that leaves panels beside it room. Both ends stay, to tell it by."""
+def shortened(names: Iterable[str]) -> dict[str, str]:
+    """Return names that leave panels beside them room: each its own. Both ends stay, or else what differs."""
+    short = {name: _ends(name) for name in names}
+    for text, count in Counter(short.values()).items():
+        alike = [name for name, own in short.items() if own == text] if count > 1 else []
+        letters = enumerate(zip(*alike, strict=False))
+        first = next((place for place, own in letters if len(set(own)) > 1), 0)
+        parts = {name: _beginning(f"…{name[max(0, first - 2) :]}") for name in alike}
+        # Where that is not enough, they stand whole: two that read the same would be taken for one.
+        short |= parts if len(set(parts.values())) == len(alike) else {name: name for name in alike}
+    return short
+
+
+def _beginning(name: str) -> str:
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
+
+
+def _ends(name: str) -> str:
     return name if len(name) <= _LETTERS else f"{name[: _LETTERS // 2]}…{name[1 - _LETTERS // 2 :]}"
 
 
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return names as axes show them: no longer than there is room for, and drawn as they stand."""
+    return {name: literal(short) for name, short in shortened(names).items()}
+
+
 def short_name(name: str) -> str:
-    """Return a name as axes show it: no longer than there is room for, and drawn as it stands."""
-    return literal(shortened(name))
+    """Return one name as axes show it, beside no other."""
+    return literal(_ends(name))
 
 
 def legend_below(axes: Axes, **given: Any) -> None:

@@ -378,15 +378,12 @@ def test_durations_are_sorted_by_their_length(tmp_path: Path) -> None:
     cells = ("94.94 ms", "1.294 s", "0 ns", "945.8 us", "–")
     table = Sheet("Waits", (">mean wait",), tuple((cell,) for cell in cells))
     page = Page("Waits", "", (), (Section("Waits", (), (table,)),), "")
-    click = "<script>document.querySelector('th.number button').click();</script>"
-    shown = browse(page.html.replace("</body>", f"{click}</body>"), tmp_path, "light").stdout
-    assert re.findall(r'<td class="number">(.*?)</td>', shown) == [
-        "0 ns",
-        "945.8 us",
-        "94.94 ms",
-        "1.294 s",
-        "–",
-    ]
+    click = "document.querySelector('th.number button').click();"
+    rising = ["0 ns", "945.8 us", "94.94 ms", "1.294 s"]
+    for clicks, order in ((1, rising), (2, rising[::-1])):
+        text = page.html.replace("</body>", f"<script>{clicks * click}</script></body>")
+        shown = browse(text, tmp_path, "light").stdout
+        assert re.findall(r'<td class="number">(.*?)</td>', shown) == [*order, "–"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: CONTRIBUTING.md says how to install it")

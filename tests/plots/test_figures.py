@@ -30,7 +30,7 @@ from mipplan.plots.bars import _draw_devices
 from mipplan.plots.curves import deviation
 from mipplan.plots.plans import slower_share
 from mipplan.plots.runs import _mark_break
-from mipplan.plots.style import SHIPPED, figure_of, hardware_looks, looks_of, new_axes
+from mipplan.plots.style import SHIPPED, figure_of, hardware_looks, looks_of, new_axes, shortened
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.questions import FrontierStep
 from mipplan.reporting import DeviceUseReport
@@ -284,6 +284,23 @@ def test_no_words_are_cut_at_the_edges_of_a_figure(name: str) -> None:
             assert whole.x0 <= place.x0, text.get_text()
             assert place.x1 <= whole.x1, text.get_text()
             assert place.y1 <= whole.y1, text.get_text()
+
+
+def test_short_names_are_as_different_as_the_long_ones() -> None:
+    lanes = [f"detect-vehicles-in-lane-{number}-from-the-front" for number in (1, 2, 12)]
+    short = list(shortened([*lanes, "merge", "a-name-that-is-like-no-other-name"]).values())
+    assert short == [
+        "…e-1-from-the-fro…",
+        "…e-2-from-the-fro…",
+        "…e-12-from-the-fr…",
+        "merge",
+        "a-name-th…her-name",
+    ]
+    far = [f"{place * 'a'}b{(29 - place) * 'a'}" for place in range(30)]
+    assert len(set(shortened(far).values())) == len(far)
+    plan = small_plan({lane: ([1.0], 1) for lane in lanes})
+    boxes = [text.get_text() for text in plots.draw_plan(plan).texts if text.get_weight() == "bold"]
+    assert len(set(boxes)) == len(lanes)
 
 
 def test_headings_of_queues_are_not_written_over_each_other() -> None:
