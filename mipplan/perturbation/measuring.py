@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mipplan.core import Report, check_all, first_true
 from mipplan.perturbation.perturbations import AXES, Amount, Axis, Case
@@ -114,8 +114,7 @@ class _Judge:
     @property
     def objective(self) -> Objective:
         """Every query counts where the plan guarantees every query."""
-        asked = self.cases[0].plan.objective
-        return asked if asked.envelope is None else replace(asked, quantile=1.0, per_ns=None, share=1.0)
+        return self.cases[0].plan.objective.of_a_run
 
     def replayed(self, case: Case) -> ReplayResult:
         self.replays += 1

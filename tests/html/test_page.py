@@ -244,6 +244,18 @@ def test_a_page_says_in_words_that_all_queries_come_at_once() -> None:
     assert made.lead == "1 stage on trace (2 queries, all at once)"
 
 
+def test_a_plan_for_an_arrival_curve_is_held_to_every_query() -> None:
+    """Within the curve no query may be late; on other traffic a P99 that is kept does not make that true."""
+    given, trace = drawn_plan(), drawn_trace()
+    made = mp.plan(given.pipeline, given.profiles, trace, slo_s=0.6, guarantee="envelope")
+    slowest_ns = mp.replay(made, trace).latency_ns
+    between_ns = (quantile_ns(slowest_ns, 0.99) + quantile_ns(slowest_ns, 1.0)) // 2
+    for slo_ns, verdict in ((made.slo_ns, "kept"), (between_ns, "MISSED")):
+        tiles = dict(mp.report(made.with_slo(slo_ns), trace, **QUICK).tiles)
+        assert tiles["objective in the replay"] == verdict
+        assert tiles["replayed for every query"] == format_duration(slowest_ns.max())
+
+
 def test_a_plan_needs_a_trace() -> None:
     with pytest.raises(InputError, match="is needed"):
         mp.report(drawn_plan())
