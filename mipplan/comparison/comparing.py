@@ -324,7 +324,7 @@ class Evaluator:
         queries, misses, quantile_ns, keeps, taken = 0, 0, 0, True, list[RunEnergy]()
         for sample in samples:
             replayed = replay(plan, sample.trace, discipline=self.discipline, seed=sample.seed)
-            quantile_ns = max(quantile_ns, replayed.objective_ns(plan.objective.first))
+            quantile_ns = max(quantile_ns, replayed.objective_ns(replace(plan.objective, others=())))
             keeps &= replayed.objective_ns(plan.objective) <= plan.slo_ns
             misses += int(np.count_nonzero(replayed.latency_ns > plan.slo_ns))
             queries += replayed.queries

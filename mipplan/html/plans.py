@@ -21,7 +21,7 @@ from mipplan.core import (
     short_number,
 )
 from mipplan.html.page import Page, Section, sheet
-from mipplan.perturbation import Fragility, fragility
+from mipplan.perturbation import Fragility, fragility, of_a_run
 from mipplan.pipeline import are_timed
 from mipplan.plots import (
     draw_curves,
@@ -64,7 +64,7 @@ class Parts:
 def page_of_plan(plan: Plan, trace: Trace, parts: Parts, time_limit_s: float, progress: Progress) -> Page:
     """Write the page about a plan on a trace; see `report`."""
     progress("replaying the plan")
-    asked, seeds = plan.objective.of_a_run, range(plan.seed, plan.seed + plan.seeds)
+    asked, seeds = of_a_run(plan.objective), range(plan.seed, plan.seed + plan.seeds)
     replayed = max(
         (replay(plan, trace, seed=seed) for seed in seeds), key=lambda run: run.objective_ns(asked)
     )

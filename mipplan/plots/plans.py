@@ -258,7 +258,7 @@ def draw_latency(
         color=RED,
         linestyle=(0, (6, 2)),
         linewidth=1.3,
-        label=f"objective: {plan.objective.first.text if plan.objective.others else limit}",
+        label=f"objective: {f'{quantile} ≤ {limit}' if plan.objective.others else limit}",
     )
     axes.axhline(1.0 - plan.quantile, color=GREY, linestyle=":", linewidth=0.9)
     for one, dashes in zip(plan.objective.others, cycle(_FURTHER), strict=False):

@@ -125,16 +125,6 @@ class Objective:
         return Criterion(allowance(self.quantile), others)
 
     @property
-    def of_a_run(self) -> Objective:
-        """What a run is held to: every query counts where every query is guaranteed, inside an arrival curve."""
-        return self if self.envelope is None else replace(self, quantile=1.0, per_ns=None, share=1.0)
-
-    @property
-    def first(self) -> Objective:
-        """The same with its first limit alone."""
-        return replace(self, others=())
-
-    @property
     def per_s(self) -> float | None:
         """Length of the windows in seconds; None where there are none."""
         return None if self.per_ns is None else self.per_ns / NS_PER_S
