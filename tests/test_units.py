@@ -70,6 +70,8 @@ def test_unusable_seconds_are_refused(seconds: float) -> None:
 
 
 def test_people_read_durations() -> None:
+    long = [format_duration(s * 1e9) for s in (9_999.4, 9_999.6, 86_400.0, 1.5e7)]
+    assert long == ["9999 s", "10000 s", "86400 s", "15000000 s"]
     texts = [format_duration(ns) for ns in (0, 7, 40_000, 312_400_000, 1_250_000_000, math.inf)]
     assert texts == ["0 ns", "7 ns", "40 us", "312.4 ms", "1.25 s", "unbounded"]
 

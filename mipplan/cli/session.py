@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, TypeVar
 
 import typer
 
@@ -315,6 +315,10 @@ def _console(stream: TextIO | None) -> Console:
     from rich.console import Console
 
     class PipeConsole(Console):
+        def print(self, *objects: Any, crop: bool = False, **given: Any) -> None:
+            """Print; what is wider than the terminal goes on in its next line instead of being cut."""
+            super().print(*objects, crop=crop, **given)
+
         def on_broken_pipe(self) -> None:
             """Leave it to the session: the exit code 1 that rich would choose means something else here."""
             raise BrokenPipeError

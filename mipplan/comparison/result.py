@@ -49,11 +49,12 @@ class Judgement:
     """Of the token draws, the first of several."""
     queries: int
     quantile_ns: int
-    """Latency quantile over these queries (``method="higher"``); of several traces and seeds the greatest."""
+    """Latency quantile over these queries (``method="higher"``), of several limits the first's; of several traces and
+    seeds the greatest."""
     misses: int
     """Queries slower than the objective."""
     keeps: bool
-    """Whether the quantile is at most the objective."""
+    """Whether the objective is kept, with all its limits."""
     energy: RunEnergy | None = None
     """What these runs took; None where energy was not asked about."""
 

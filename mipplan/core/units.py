@@ -18,6 +18,8 @@ _NS_PER_UNIT = {"ns": 1, "us": 1_000, "ms": NS_PER_MS, "s": NS_PER_S, "min": 60 
 _DURATION = re.compile(
     r"\s*(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*(?P<unit>ns|us|ms|s|min|h)\s*", re.ASCII
 )
+#: Where four digits do not do, because this is rounded to ten thousand.
+_WHOLE_FROM = 9_999.5
 #: Longest duration accepted anywhere: ten years. Sums of such values stay far inside int64.
 MAX_DURATION_NS = 10 * 366 * 24 * 3600 * NS_PER_S
 
@@ -51,13 +53,18 @@ def parse_duration_ns(text: object) -> int:
     return round(value)
 
 
+def short_number(value: float) -> str:
+    """Write a number in four digits, from ten thousand on as a whole one: few people read ``8.64e+04``."""
+    return f"{value:.4g}" if abs(value) < _WHOLE_FROM else f"{value:.0f}"
+
+
 def format_duration(ns: float) -> str:
     """Write nanoseconds for people: ``312 ms``, ``1.25 s``, ``40 us``, ``7 ns``."""
     if not math.isfinite(ns):
         return "unbounded"
     for unit, scale in (("s", NS_PER_S), ("ms", NS_PER_MS), ("us", 1_000)):
         if abs(ns) >= scale:
-            return f"{ns / scale:.4g} {unit}"
+            return f"{short_number(ns / scale)} {unit}"
     return f"{ns:.4g} ns"
 
 

@@ -16,8 +16,14 @@ from mipplan.documents import write_text_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Names may look like what refers to an identifier, and stand between tags.
+_TAG = re.compile(r"<[^>]*>")
 #: Identifiers within a figure, and what refers to them.
 _IDENTIFIER = re.compile(r'(\bid="|url\(#|xlink:href="#)([^")]+)')
+#: Letters of figures are as large as those of tables, however many stages make a figure long.
+_REM_PER_INCH = 7.66
+#: Wider figures, in inches, are wider than the page.
+_WIDEST = 7.4
 _WHAT_COMES_BEFORE_SVG = re.compile(r"^.*?(?=<svg)", re.DOTALL)
 
 
@@ -41,6 +47,8 @@ class Picture:
 
     svg: str
     caption: str
+    is_wide: bool = False
+    """Whether it is wider than the page: then it is scrolled, since shrunk nobody could read it."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class Page(Printable):
         )
         pictures = {
             number: [
-                Picture(svg_of(figure, f"f{number}-{place}-", words), words)
+                Picture(svg_of(figure, f"f{number}-{place}-", words), words, figure.get_figwidth() > _WIDEST)
                 for place, (figure, words) in enumerate(section.figures)
             ]
             for number, section in enumerate(self.sections)
@@ -137,18 +145,22 @@ def svg_of(figure: Figure, prefix: str, words: str) -> str:
 
     They are numbered as they appear, since matplotlib makes some of them from addresses in memory.
     """
-    import matplotlib as mpl
+    from matplotlib import style
 
     stream = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": prefix, "svg.fonttype": "none", "font.family": "sans-serif"}):
+    look = {"svg.hashsalt": prefix, "svg.fonttype": "none", "font.family": "sans-serif"}
+    with style.context(["default", look]):
         figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
     svg = _WHAT_COMES_BEFORE_SVG.sub("", stream.getvalue())
     numbers: dict[str, int] = {}
-    svg = _IDENTIFIER.sub(
-        lambda found: f"{found[1]}{prefix}{numbers.setdefault(found[2], len(numbers))}", svg
-    )
+
+    def renamed(found: re.Match[str]) -> str:
+        return f"{found[1]}{prefix}{numbers.setdefault(found[2], len(numbers))}"
+
+    svg = _TAG.sub(lambda tag: _IDENTIFIER.sub(renamed, tag[0]), svg)
     label = words.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    width = f"width:{_REM_PER_INCH * figure.get_figwidth():.4g}rem"
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" style="{width}" ', 1)
 
 
 def sheet(caption: str, headings: Sequence[str], rows: Iterable[Iterable[Any]]) -> Sheet:

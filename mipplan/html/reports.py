@@ -68,12 +68,25 @@ def report(
         At Ctrl-C: a page holds all that was asked for, or is none.
     """
     check_time_limit(time_limit_s)
+    from matplotlib import style
+
+    # Figures lie on light paper: in a dark style of the reader's their words would be white on white.
+    with style.context("default"):
+        return _page_of(subject, trace, Parts(costs, compare, perturb, vary), time_limit_s, progress)
+
+
+def _page_of(
+    subject: Plan | Tuning | FleetPlan,
+    trace: Trace | None,
+    parts: Parts,
+    time_limit_s: float,
+    progress: Progress | None,
+) -> Page:
     match subject:
         case Plan():
             sample = trace if trace is not None else subject.provenance.sample
             if sample is None:
                 raise InputError.one("trace", "is needed: the plan has none at hand")
-            parts = Parts(costs, compare, perturb, vary)
             with interrupts_seen() as interrupts:
 
                 def told(line: str) -> None:

@@ -1,4 +1,5 @@
 from .measuring import fragility as fragility
+from .measuring import of_a_run as of_a_run
 from .perturbations import AXES as AXES
 from .perturbations import Amount as Amount
 from .perturbations import Axis as Axis

@@ -25,9 +25,10 @@ class FragilityPoint:
     size: float
     """How large the perturbation is: 0.05 for +5 %, 1/n for one of n replicas, 0 for another seed."""
     keeps: bool
-    """Whether the latency quantile is at most the objective."""
+    """Whether the objective is kept, with all its limits."""
     quantile_ns: int | None = None
-    """Latency quantile (``method="higher"``); None if a stage has no replica left, as for the figures below."""
+    """Latency quantile (``method="higher"``), of several limits the first's; None if a stage has no replica left, as
+    for the figures below."""
     miss_rate: float | None = None
     """Share of queries slower than the objective."""
     busiest: str | None = None
@@ -37,7 +38,7 @@ class FragilityPoint:
     cv: float | None = None
     """Of the gaps of the trace replayed; None if all queries arrive at once."""
     sample: str | None = None
-    """Where these figures are from, of several traces and seeds: where the quantile is greatest."""
+    """Where these figures are from, of several traces and seeds: where least of the objective is left."""
 
     quantile_s = FieldOf[float | None]("quantile_ns", NS_PER_S)
     """`quantile_ns` in seconds."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from mipplan.core import NS_PER_S
 from mipplan.plots.style import (
     BLUE,
     GREY,
     ORANGE,
     RED,
     SMALLEST,
+    folded,
     hardware_looks,
     legend_below,
     mark_decades,
@@ -19,6 +20,8 @@ from mipplan.plots.style import (
     new_figure,
     open_frames,
     short_name,
+    short_names,
+    unit_for,
 )
 from mipplan.questions import Sensitivity
 
@@ -71,12 +74,8 @@ def draw_comparison(report: ComparisonReport) -> Figure:
     costs.set_yticks(range(len(report.rows)), [row.planner for row in report.rows])
     costs.set_ylim(len(report.rows) - 0.4, -0.6)
     _open_frames(costs, latencies)
-    figure.suptitle(
-        f"{report.pipeline} on {report.planned_on.name}, planned on its first {report.split:.0%}, "
-        f"{report.discipline.replace('_', ' ')}",
-        fontsize=9,
-        parse_math=False,
-    )
+    title = f"{report.pipeline} on {report.planned_on.name}, planned on its first {report.split:.0%}"
+    figure.suptitle(folded(f"{title}, {report.discipline.replace('_', ' ')}"), fontsize=9)
     return figure
 
 
@@ -116,7 +115,8 @@ def _draw_costs(axes: Axes, report: ComparisonReport) -> None:
 
 
 def _draw_latencies(axes: Axes, report: ComparisonReport) -> None:
-    unit, scale = ("ms", 1e3) if report.slo_s < 1.0 else ("s", 1.0)
+    unit, scale = unit_for(report.slo_s)
+    scale *= NS_PER_S
     shown = [report.slo_s * scale]
     for place, row in enumerate(report.rows):
         if row.in_sample is None or row.held_out is None:
@@ -187,7 +187,7 @@ def draw_fleet(report: FleetReport) -> Figure:
     _draw_devices(above, devices, looks)
     _draw_pipelines(below, pipelines, looks)
     _open_frames(above, below)
-    figure.suptitle(title, fontsize=9.5, parse_math=False)
+    figure.suptitle(folded(title), fontsize=9.5)
     return figure
 
 
@@ -223,7 +223,7 @@ def _draw_devices(
         if use.one_more_usd_per_hour:
             words += f", one more saves {use.one_more_usd_per_hour:.3g} $/h"
         axes.text(max(use.used, use.limit or 0), place, f"  {words}", va="center", fontsize=8)
-    axes.set_yticks(range(len(devices)), [short_name(name) for name in devices])
+    axes.set_yticks(range(len(devices)), list(short_names(devices).values()))
     axes.set_ylim(len(devices) - 0.4, -0.6)
     axes.set_xlim(0.0, 1.8 * max(largest, 1))  # room for the words beside the longest bar
     axes.xaxis.set_major_locator(
@@ -252,7 +252,7 @@ def _draw_pipelines(
         axes.text(start, place, f"  {start:.2f}", va="center", fontsize=8)
     for name, (colour, hatch) in looks.items():
         axes.barh(0, 0, color=colour, hatch=hatch, edgecolor="white", label=short_name(name))
-    axes.set_yticks(range(len(costs)), [short_name(name) for name, _ in costs], fontsize=8.5)
+    axes.set_yticks(range(len(costs)), list(short_names(name for name, _ in costs).values()), fontsize=8.5)
     axes.set_ylim(max(len(costs), 1) - 0.4, -0.6)
     axes.margins(x=0.12)
     axes.set_xlabel("cost of a pipeline ($/h)")
@@ -296,8 +296,8 @@ def draw_sensitivity(sensitivity: Sensitivity, *, axes: Axes | None = None) -> A
     axes.set_ylim(max(len(shown), 1) - 0.4, -0.6)
     axes.set_xlabel("change of the least cost ($/h)")
     left = f"{sensitivity.found_text} measurements matter"
-    title = fill(f"{sensitivity.plan.pipeline.name}: {left}", _LETTERS)
-    axes.set_title(title, fontsize=9, loc="left", parse_math=False)
+    title = folded(f"{sensitivity.plan.pipeline.name}: {left}", _LETTERS)
+    axes.set_title(title, fontsize=9, loc="left")
     legend_below(axes, ncols=2)
     _open_frames(axes)
     return axes

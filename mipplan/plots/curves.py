@@ -8,7 +8,7 @@ import numpy as np
 
 from mipplan.calculus import ArrivalCurve, StageService, WindowCounts, empirical_envelope
 from mipplan.certificate import plan_services
-from mipplan.core import NS_PER_S, InputError, check_one_of
+from mipplan.core import NS_PER_S, InputError, Int64, check_one_of
 from mipplan.plots.style import BLUE, GREY, ORANGE, RED, new_axes, open_frames, short_name, unit_for
 from mipplan.result import Plan
 from mipplan.tokens import realise
@@ -17,8 +17,8 @@ from mipplan.trace import Trace
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: So many windows of a trace are looked at for its arrival curve, evenly spread over their logarithms.
-_WINDOWS = 120
+#: So many windows of a trace are looked at for its arrival curve, evenly spread, and as many over their logarithms.
+_WINDOWS = 60
 _SHORTEST_NS = 1_000
 #: The picture ends at this many times the deviation, or a little after the place where it is taken.
 _SHOWN = 1.9
@@ -63,7 +63,7 @@ def draw_curves(plan: Plan, trace: Trace, stage: str, *, axes: Axes | None = Non
     longest_s = max(_SHOWN * deviation_s, 1.05 * (start_s + deviation_s))
     unit, scale = unit_for(longest_s)
     scale *= NS_PER_S
-    windows_ns = np.unique(np.geomspace(_SHORTEST_NS, longest_s * NS_PER_S, _WINDOWS).astype(np.int64))
+    windows_ns = _windows_ns(envelope, longest_s)
     most = WindowCounts.of_arrivals(arrival_ns, windows_ns).count
     axes.plot(
         windows_ns / NS_PER_S * scale,
@@ -103,6 +103,15 @@ def draw_curves(plan: Plan, trace: Trace, stage: str, *, axes: Axes | None = Non
     axes.grid(visible=True, color=GREY, alpha=0.15)
     open_frames([axes])
     return axes
+
+
+def _windows_ns(envelope: ArrivalCurve, longest_s: float) -> Int64:
+    """Return the windows of a curve, ns: densest where it is steepest, and where its hull touches it."""
+    longest_ns = longest_s * NS_PER_S
+    short = np.geomspace(min(_SHORTEST_NS, longest_ns / _WINDOWS), longest_ns, _WINDOWS)
+    touched = NS_PER_S * np.array([time for time in envelope.breakpoints() if time <= longest_s])
+    windows = np.concatenate([short, np.linspace(0.0, longest_ns, _WINDOWS), touched])
+    return np.unique(np.maximum(np.rint(windows), 1.0).astype(np.int64))
 
 
 def deviation(envelope: ArrivalCurve, service: StageService) -> tuple[float, float]:

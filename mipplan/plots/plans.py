@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
@@ -19,12 +20,13 @@ from mipplan.plots.style import (
     RED,
     SMALLEST,
     figure_of,
+    folded,
     hardware_looks,
     legend_below,
-    literal,
     new_axes,
     open_frames,
     short_name,
+    shortened,
     unit_for,
 )
 from mipplan.result import Plan, ReplayResult
@@ -40,9 +42,13 @@ _BOX = (1.6, 0.68)
 _APART = (1.85, 0.95)
 #: Beside columns there is room for what is written at edges.
 _ALONG = (2.4, 1.15)
-_LETTERS_PER_LINE, _BOLD_LETTERS = 24, 21
+_LETTERS_PER_LINE, _BOLD_LETTERS, _HARDWARE_LETTERS = 24, 21, 12
+#: Of a title; each further line of it asks for so many inches.
+_TITLE_LETTERS_PER_INCH, _TITLE_LINE = 11, 0.17
 #: The middles of edges to stages side by side are half as far apart as these: room for so many letters.
 _LETTERS_AT_EDGE = 14
+#: Further limits of an objective have other dashes than the first.
+_FURTHER: tuple[Any, ...] = ((0, (2, 2)), (0, (4, 1, 1, 1)), (0, (1, 3)))
 
 
 def draw_plan(plan: Plan, *, axes: Axes | None = None) -> Axes:
@@ -67,26 +73,34 @@ def draw_plan(plan: Plan, *, axes: Axes | None = None) -> Axes:
     places, cross = _places(plan)
     box_x, box_y = _BOX
     right, top = (max(place[axis] for place in places.values()) for axis in (0, 1))
+    cost = "" if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.2f} $/h, "
+    title = f"{plan.pipeline.name}: {cost}{plan.objective.text}"
     if axes is None:
         axes = new_axes(1.0)
-        figure_of(axes).set_size_inches(right + box_x + 0.7, top + box_y + 0.9)
+        title = folded(title, int(_TITLE_LETTERS_PER_INCH * (right + box_x + 0.7)))
+        height = top + box_y + 0.9 + _TITLE_LINE * title.count("\n")
+        figure_of(axes).set_size_inches(right + box_x + 0.7, height)
+    else:
+        width = figure_of(axes).get_figwidth() * axes.get_position().width
+        title = folded(title, max(_BOLD_LETTERS, int(_TITLE_LETTERS_PER_INCH * width)))
     looks = hardware_looks([name for name in plan.profiles.hardware if name in _used(plan)])
     margin = (
         max(_draw_edge(axes, edge, places, cross) for edge in plan.pipeline.edges)
         if plan.pipeline.edges
         else 0.0
     )
+    names = {stage: _shortened(stage, _BOLD_LETTERS) for stage in places}
+    if len(set(names.values())) < len(names):
+        names = shortened(places)
     for stage, place in places.items():
-        _draw_stage(axes, plan, stage, place, looks[plan.choices[stage].hardware][0])
+        _draw_stage(axes, plan, stage, names[stage], place, looks[plan.choices[stage].hardware][0])
     for hardware, (colour, _) in looks.items():
         axes.plot([], [], "s", color=colour, markersize=9, label=short_name(hardware))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, frameon=False, fontsize=8.5)
     axes.set_xlim(-0.55 * box_x - margin * (1 - cross), right + 0.55 * box_x + margin * (1 - cross))
     axes.set_ylim(-0.6 * box_y - margin * cross, top + 0.6 * box_y + margin * cross)
     axes.set_axis_off()
-    cost = "" if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.2f} $/h, "
-    title = f"{plan.pipeline.name}: {cost}{plan.objective.text}"
-    axes.set_title(literal(title), fontsize=10)
+    axes.set_title(title, fontsize=10)
     return axes
 
 
@@ -114,7 +128,9 @@ def _places(plan: Plan) -> tuple[dict[str, tuple[float, float]], int]:
     return places, cross
 
 
-def _draw_stage(axes: Axes, plan: Plan, stage: str, place: tuple[float, float], colour: str) -> None:
+def _draw_stage(
+    axes: Axes, plan: Plan, stage: str, name: str, place: tuple[float, float], colour: str
+) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     choice, (across, up), (width, height) = plan.choices[stage], place, _BOX
@@ -133,11 +149,13 @@ def _draw_stage(axes: Axes, plan: Plan, stage: str, place: tuple[float, float], 
     model = plan.pipeline.stages[stage].model
     lines = (
         *([] if model == stage else [_shortened(model)]),
-        f"{choice.replicas} × {choice.hardware}, batch ≤ {choice.batch}",
+        f"{choice.replicas} × {_shortened(choice.hardware, _HARDWARE_LETTERS)}, batch ≤ {choice.batch}",
         f"{choice.replicas * price:,.2f} $/h",
     )
+    # Black, whatever the style of the reader: boxes are white.
     middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4, "parse_math": False}
-    axes.text(across, up + 0.23, _shortened(stage, _BOLD_LETTERS), fontsize=8.5, weight="bold", **middle)
+    middle["color"] = "black"
+    axes.text(across, up + 0.23, name, fontsize=8.5, weight="bold", **middle)
     axes.text(across, up - 0.09, "\n".join(lines), fontsize=SMALLEST, linespacing=1.2, **middle)
 
 
@@ -197,7 +215,7 @@ def draw_latency(
     Parameters
     ----------
     plan : Plan
-        Its objective is drawn as a line, and its bound of the program, if it has one.
+        Each limit of its objective is drawn as a line, and its bound of the program, if it has one.
     certificate : Certificate
         Of ``mipplan.certify(plan, trace)``: a bound for each query.
     result : ReplayResult, optional
@@ -207,7 +225,7 @@ def draw_latency(
     """
     axes = new_axes(3.2) if axes is None else axes
     unit, scale = unit_for(plan.slo_s)
-    quantile = f"P{100 * plan.quantile:g}"
+    quantile, limit = f"P{100 * plan.quantile:g}", f"{plan.slo_ns * scale:g} {unit}"
     curves = [("certified", certificate.latency_ns, ORANGE, "--")]
     if result is not None:
         curves.append(("replayed", result.latency_ns, BLUE, "-"))
@@ -224,6 +242,9 @@ def draw_latency(
             label=f"{name}: {quantile} {at:.4g} {unit}",
         )
         axes.plot([at], [1.0 - plan.quantile], "o", color=colour, markersize=5)
+        for one in plan.objective.others:
+            at = float(np.quantile(latency_ns, one.quantile, method="higher")) * scale
+            axes.plot([at], [1.0 - one.quantile], "o", color=colour, markersize=5)
     if plan.bound_ns is not None:
         axes.axvline(
             plan.bound_ns * scale,
@@ -237,9 +258,13 @@ def draw_latency(
         color=RED,
         linestyle=(0, (6, 2)),
         linewidth=1.3,
-        label=f"objective: {plan.slo_ns * scale:g} {unit}",
+        label=f"objective: {f'{quantile} ≤ {limit}' if plan.objective.others else limit}",
     )
     axes.axhline(1.0 - plan.quantile, color=GREY, linestyle=":", linewidth=0.9)
+    for one, dashes in zip(plan.objective.others, cycle(_FURTHER), strict=False):
+        own = f"P{100 * one.quantile:g} ≤ {one.limit_ns * scale:g} {unit}"
+        axes.axvline(one.limit_ns * scale, color=RED, linestyle=dashes, linewidth=1.1, label=own)
+        axes.axhline(1.0 - one.quantile, color=GREY, linestyle=":", linewidth=0.9)
     values = np.concatenate([latency_ns for _, latency_ns, _, _ in curves])
     if values.max() > LOG_FROM * max(1, values.min()):
         axes.set_xscale("log")

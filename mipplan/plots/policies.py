@@ -12,14 +12,14 @@ from mipplan.plots.style import (
     GREY,
     RED,
     edges_of,
-    literal,
+    folded,
     looks_of,
     mark_decades,
     mark_time,
     new_figure,
     on_clock,
     open_frames,
-    short_name,
+    short_names,
     unit_for,
 )
 from mipplan.tuner import POLICIES, Tuning, TuningRun
@@ -69,7 +69,7 @@ def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
     window_s = tuning.runs[0].windows.window_s
     captions = [
         "queries/s (dotted: the rate of the sample)",
-        *(f"replicas of {short_name(stage)}" for stage in stages),
+        *(f"replicas of {name}" for name in short_names(stages).values()),
     ]
     captions += ["replicas commanded, $/h", f"P99 of {window_s:g} s, {unit} (dashed: objective)"]
     for axes, caption in zip(grid, [*captions, f"missed, % of {window_s:g} s"], strict=True):
@@ -90,7 +90,7 @@ def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
     missed.set_xlim(*on_clock(np.array([first_s, last_s]), tuning.trace.zero_ns))
     mark_time(missed, tuning.trace.zero_ns)
     open_frames(grid)
-    figure.suptitle(literal(title), fontsize=9.5) if title else None
+    figure.suptitle(folded(title), fontsize=9.5) if title else None
     figure.legend(
         *cost.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=7.5
     )

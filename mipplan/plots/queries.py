@@ -18,12 +18,13 @@ from mipplan.plots.style import (
     RED,
     SMALLEST,
     colours_of,
+    figure_of,
+    folded,
     legend_below,
-    literal,
     new_axes,
     new_figure,
     open_frames,
-    short_name,
+    short_names,
     unit_for,
 )
 from mipplan.result import Plan, ReplayResult, StageReplay
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
 
 #: A panel over time has this many steps.
 _STEPS = 100
-#: The legend of a waterfall has one row beside names of as many letters at most.
+#: Legends and headings have one row beside names of as many letters at most.
 _LETTERS_BESIDE_LEGEND = 12
+#: The width of one of the smallest letters; words take at most such a share of the width.
+_LETTER_INCHES, _MOST_WORDS = 0.05, 0.6
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,7 @@ def draw_stays(stays: Sequence[StageStay], slo_ns: int, query: int, *, axes: Axe
     axes = new_axes(1.1 + 0.4 * len(stays)) if axes is None else axes
     unit, scale = unit_for(max(latency_ns, slo_ns) / NS_PER_S)
     axes.set_xlim(0.0, 1.06 * max(latency_ns, slo_ns) * scale)
+    axes.set_yticks(range(len(stays)), list(short_names(stay.stage for stay in stays).values()), fontsize=8.5)
     for row, stay in enumerate(stays):
         _draw_stay(axes, row, stay, begin_ns, scale, unit)
     axes.axvline(slo_ns * scale, color=RED, linestyle=(0, (6, 2)), linewidth=1.2)
@@ -144,7 +148,6 @@ def draw_stays(stays: Sequence[StageStay], slo_ns: int, query: int, *, axes: Axe
     ):
         axes.barh(0, 0, color=colour, edgecolor=BLUE if hatch else colour, hatch=hatch, label=label)
     axes.plot([], [], color=RED, linestyle=(0, (6, 2)), label=f"objective: {slo_ns * scale:g} {unit}")
-    axes.set_yticks(range(len(stays)), [short_name(stay.stage) for stay in stays], fontsize=8.5)
     axes.set_ylim(len(stays) - 0.4, -0.6)
     axes.set_xlabel(f"since ingress ({unit})")
     axes.set_title(f"query {query:,}: {format_duration(latency_ns)}", fontsize=9.5, loc="left")
@@ -173,8 +176,11 @@ def _draw_stay(axes: Axes, row: int, stay: StageStay, begin_ns: int, scale: floa
     )
     words = f" {waited:.3g} + {served:.3g} {unit}, batch of {stay.batch} "
     first, last = ((at_ns - begin_ns) * scale for at_ns in (stay.arrival_ns - stay.delay_ns, stay.sent_ns))
-    # On the side where there is more room.
-    before = first > axes.get_xlim()[1] - last
+    # On the side where there is more room; where there is none on either, room is made behind.
+    needed, end = words_width(axes, words), axes.get_xlim()[1]
+    before = first > end - last and first > needed * end
+    if not before:
+        axes.set_xlim(0.0, max(end, last / (1.0 - needed)))
     axes.text(
         first if before else last,
         row,
@@ -183,6 +189,13 @@ def _draw_stay(axes: Axes, row: int, stay: StageStay, begin_ns: int, scale: floa
         va="center",
         fontsize=SMALLEST,
     )
+
+
+def words_width(axes: Axes, words: str) -> float:
+    """Return about which share of the width of axes words in the smallest letters take, beside names of stages."""
+    names = max(len(label.get_text()) for label in axes.get_yticklabels())
+    inches = figure_of(axes).get_figwidth() * axes.get_position().width - _LETTER_INCHES * max(0, names - 6)
+    return min(_MOST_WORDS, _LETTER_INCHES * len(words) / max(inches, _LETTER_INCHES))
 
 
 def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
@@ -200,13 +213,15 @@ def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
     """
     stages = list(result.stages)
     figure = new_figure(0.9 + 0.75 * len(stages))
-    panels = figure.subplots(len(stages), 3, sharex=True, squeeze=False)
+    # Shared by matplotlib, axes look at all others at each change: of a hundred stages that took a minute and more.
+    panels = figure.subplots(len(stages), 3, squeeze=False)
     begin_ns = int(result.ingress_ns[0])
     edges_ns = np.unique(
         np.linspace(begin_ns, begin_ns + max(result.span_ns, _STEPS), _STEPS + 1).astype(np.int64)
     )
     edges_s = (edges_ns - begin_ns) / NS_PER_S
-    colours = colours_of(stages)
+    beside_s = 0.05 * (edges_s[-1] - edges_s[0])
+    colours, names = colours_of(stages), short_names(stages)
     unit, scale = unit_for(plan.slo_s)
     for row, (stage, replay) in zip(panels, result.stages.items(), strict=True):
         shares = 100.0 * replay.busy_replicas.means(edges_ns) / max(1, replay.replicas)
@@ -215,17 +230,20 @@ def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
             axes.stairs(means, edges_s, fill=True, color=colours[stage], alpha=0.35)
             axes.stairs(means, edges_s, baseline=None, color=colours[stage], linewidth=0.8)
             axes.set_ylim(bottom=0.0)
-            axes.tick_params(labelsize=SMALLEST)
-        row[0].set_ylabel(short_name(stage), rotation=0, ha="right", va="center", fontsize=8)
+            axes.set_xlim(edges_s[0] - beside_s, edges_s[-1] + beside_s)
+            axes.tick_params(labelsize=SMALLEST, labelbottom=stage == stages[-1])
+        row[0].set_ylabel(names[stage], rotation=0, ha="right", va="center", fontsize=8)
         row[1].set_ylim(0.0, 105.0)
         row[1].axhline(100.0, color=GREY, linewidth=0.8, linestyle=":")
+    # Beside long names the panels are so narrow that headings in one line would be written over each other.
+    end = " " if max(map(len, stages)) <= _LETTERS_BESIDE_LEGEND else "\n"
     for axes, title in zip(
-        panels[0], ("tokens waiting", "replicas busy (%)", f"time there ({unit})"), strict=True
+        panels[0], (f"tokens{end}waiting", f"replicas{end}busy (%)", f"time{end}there ({unit})"), strict=True
     ):
         axes.set_title(title, fontsize=8, loc="left")
     step = format_duration(int(edges_ns[1] - edges_ns[0]))
     figure.supxlabel(f"since the first query (s); means over {step}", fontsize=8)
-    figure.suptitle(literal(f"{plan.pipeline.name}: {result.queries:,} queries"), fontsize=9.5)
+    figure.suptitle(folded(f"{plan.pipeline.name}: {result.queries:,} queries"), fontsize=9.5)
     open_frames(panels.ravel())
     return figure
 

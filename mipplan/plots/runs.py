@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +16,14 @@ from mipplan.plots.style import (
     RED,
     SMALLEST,
     edges_of,
+    folded,
     literal,
     mark_time,
     new_figure,
     on_clock,
     open_frames,
+    shortened,
+    unit_for,
 )
 from mipplan.result import ReplayResult, Windows
 
@@ -40,6 +42,8 @@ _NICE_STEPS = (
 _POINTS = 600
 #: Verdicts are folded after so many letters: two panels stand side by side.
 _LETTERS = 30
+#: Left of this share of the width there is no room for a quantile in words.
+_MIDDLE = 0.35
 #: Names of more points than this below an axis are written upright.
 _LABELS_SIDE_BY_SIDE = 8
 
@@ -66,7 +70,8 @@ def draw_replay(
     over_time = figure.add_subplot(grid[0])
     traffic = figure.add_subplot(grid[1], sharex=over_time)
     distribution = figure.add_subplot(grid[2])
-    unit, scale = ("ms", 1e3) if slo_s < 1.0 else ("s", 1.0)
+    unit, scale = unit_for(slo_s)
+    scale *= NS_PER_S
     windows = result.windows(window_s or _usual_window_s(result), slo_s)
     edges = on_clock(edges_of(windows), zero_ns)
     _draw_over_time(over_time, windows, edges, slo_s, unit, scale)
@@ -76,7 +81,7 @@ def draw_replay(
     _draw_distribution(distribution, result, slo_s, quantile, unit, scale)
     if title:
         figure.suptitle(
-            literal(f"{title}: {result.queries:,} queries, {result.discipline.replace('_', ' ')}"),
+            folded(f"{title}: {result.queries:,} queries, {result.discipline.replace('_', ' ')}"),
             fontsize=9.5,
         )
     open_frames((over_time, traffic, distribution))
@@ -149,22 +154,25 @@ def _draw_distribution(
     if quantile < 1.0:
         axes.axhline(1.0 - quantile, color=GREY, linestyle=":", linewidth=1.0)
         axes.plot([observed], [1.0 - quantile], "o", color=BLUE, markersize=5)
-    axes.annotate(
-        f"P{100 * quantile:g} = {observed:.4g} {unit}",
-        (observed, max(1.0 - quantile, 1.0 / result.queries)),
-        xytext=(-6, -5),
-        textcoords="offset points",
-        ha="right",
-        va="top",
-        fontsize=8.5,
-        color=BLUE,
-    )
     axes.set_yscale("log")
     axes.set_ylim(0.5 / result.queries, 1.3)
     if latency[-1] > LOG_FROM * latency[0]:
         axes.set_xscale("log")
     else:
         axes.set_xlim(0.0, 1.05 * max(float(latency[-1]), slo_s * scale))
+    # On the side with more room: plans with much to spare would have it written over the marks of the axis.
+    place = axes.transAxes.inverted().transform(axes.transData.transform((observed, 0.5)))[0]
+    side, away = ("right", -6) if place > _MIDDLE else ("left", 6)
+    axes.annotate(
+        f"P{100 * quantile:g} = {observed:.4g} {unit}",
+        (observed, max(1.0 - quantile, 1.0 / result.queries)),
+        xytext=(away, -5),
+        textcoords="offset points",
+        ha=side,
+        va="top",
+        fontsize=8.5,
+        color=BLUE,
+    )
     axes.set_xlabel(f"latency ({unit})")
     axes.set_ylabel("share at least as slow")
 
@@ -199,18 +207,15 @@ def draw_fragility(fragility: Fragility) -> Figure:
     for axes in panels[len(fragility.axes) :]:
         axes.set_axis_off()
     open_frames(panels)
-    plan, quantile = fragility.plan, f"P{100 * fragility.quantile:g}"
-    figure.suptitle(
-        literal(
-            f"{plan.pipeline.name} on {fragility.trace.name}, {quantile}\nbreaks first: {fragility.breaks_first}"
-        ),
-        fontsize=9,
-    )
+    plan = fragility.plan
+    of = f"{plan.pipeline.name} on {fragility.trace.name}, {plan.objective.text}"
+    figure.suptitle(f"{folded(of)}\n{folded(f'breaks first: {fragility.breaks_first}')}", fontsize=9)
     return figure
 
 
 def _draw_axis(axes: Axes, fragility: Fragility, axis: AxisFragility) -> None:
-    unit, scale = ("ms", 1e3) if fragility.plan.slo_s < 1.0 else ("s", 1.0)
+    unit, scale = unit_for(fragility.plan.slo_s)
+    scale *= NS_PER_S
     slo = fragility.plan.slo_s * scale
     points = (fragility.unperturbed, *axis.points)
     alive = np.array([np.nan if point.quantile_s is None else point.quantile_s * scale for point in points])
@@ -241,15 +246,23 @@ def _draw_axis(axes: Axes, fragility: Fragility, axis: AxisFragility) -> None:
     else:
         axes.set_ylim(0.0, 1.25 * largest)
     axes.set_ylabel(f"P{100 * fragility.quantile:g} ({unit})", fontsize=8)
-    axes.set_title(literal(f"{axis.title}\n{fill(axis.verdict, _LETTERS)}"), fontsize=8, loc="left")
+    verdict, labels = axis.verdict, [point.label for point in points]
+    for stage, short in shortened(fragility.plan.choices).items() if not is_line else ():
+        # Of stages with long names the panels would have no room beside and above them.
+        verdict, labels = verdict.replace(stage, short), [label.replace(stage, short) for label in labels]
+    axes.set_title(f"{literal(axis.title)}\n{folded(verdict, _LETTERS)}", fontsize=8, loc="left")
     axes.tick_params(labelsize=8)
     if is_line:
         axes.set_xlabel("factor", fontsize=8)
     else:
         turned = 40 if len(points) <= _LABELS_SIDE_BY_SIDE else 90
-        labels = [literal(point.label) for point in points]
         axes.set_xticks(
-            places, labels, rotation=turned, ha="right", rotation_mode="anchor", fontsize=SMALLEST
+            places,
+            [literal(label) for label in labels],
+            rotation=turned,
+            ha="right",
+            rotation_mode="anchor",
+            fontsize=SMALLEST,
         )
 
 

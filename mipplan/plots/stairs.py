@@ -17,7 +17,9 @@ from mipplan.plots.style import (
     RED,
     SMALLEST,
     figure_of,
+    folded,
     legend_below,
+    literal,
     looks_of,
     mark_decades,
     new_axes,
@@ -38,6 +40,8 @@ _NUMBER_WIDTH = 0.04
 _POWER = "mean power at most (W)"
 #: Names of variants longer than this make a column of their own below a front.
 _LETTERS = 60
+#: Titles above axes alone have as many letters in a line.
+_TITLE_LETTERS = 54
 
 
 def draw_frontier(frontier: Frontier, *, axes: Axes | None = None) -> Axes:
@@ -89,9 +93,8 @@ def draw_frontier(frontier: Frontier, *, axes: Axes | None = None) -> Axes:
     count = f"{len(frontier.steps)} step{'s' if len(frontier.steps) > 1 else ''}"
     state = "exact" if frontier.exact else f"to {frontier.text_of(frontier.resolution)}"
     state += "" if frontier.complete else ", not the whole axis"
-    axes.set_title(
-        f"{frontier.plan.pipeline.name}: {count}, {state}", fontsize=9, loc="left", parse_math=False
-    )
+    title = f"{frontier.plan.pipeline.name}: {count}, {state}"
+    axes.set_title(folded(title, _TITLE_LETTERS), fontsize=9, loc="left")
     open_frames([axes])
     return axes
 
@@ -169,7 +172,15 @@ def _number(
             weight="bold",
         )
         handles.append(
-            Line2D([], [], linestyle="", marker=f"${number}$", color="black", markeredgewidth=0.0, label=text)
+            Line2D(
+                [],
+                [],
+                linestyle="",
+                marker=f"${number}$",
+                color="black",
+                markeredgewidth=0.0,
+                label=literal(text),
+            )
         )
     legend_below(axes, handles=handles, ncols=1 if max(map(len, texts), default=0) > _LETTERS // 2 else 2)
 
@@ -215,7 +226,7 @@ def draw_front(front: Front, *, title: str = "") -> Figure:
     axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
     state = "complete" if front.complete else "not complete"
     named = f"{title}: {len(front.plans)} plans, {state}" if title else state
-    axes.set_title(named, fontsize=9, loc="left", parse_math=False)
+    axes.set_title(folded(named, _TITLE_LETTERS), fontsize=9, loc="left")
     open_frames([axes])
     return figure_of(axes)
 

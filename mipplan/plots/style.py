@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +37,8 @@ WIDTH = 4.7
 SMALLEST = 7.5
 #: Names on axes have as many letters at most.
 _LETTERS = 18
+#: Titles have as many letters in a line.
+_TITLE_LETTERS = 64
 #: From this ratio on, a linear axis would flatten usual values to a line.
 LOG_FROM = 30.0
 
@@ -84,7 +88,9 @@ def open_frames(several: Iterable[Axes]) -> None:
 
 def unit_for(longest_s: float) -> tuple[str, float]:
     """Return the unit in which durations up to `longest_s` are read best, and its multiple of a nanosecond."""
-    return ("ms", 1e3 / NS_PER_S) if longest_s < 1.0 else ("s", 1.0 / NS_PER_S)
+    units = (("s", 1.0), ("ms", 1e3), ("us", 1e6))
+    unit, per_s = next((one for one in units if longest_s * one[1] >= 1.0), ("ns", 1e9))
+    return unit, per_s / NS_PER_S
 
 
 def colours_of(names: Sequence[str]) -> dict[str, str]:
@@ -114,11 +120,40 @@ def literal(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def folded(text: str, letters: int = _TITLE_LETTERS) -> str:
+    """Return a text in lines, drawn as it stands: of a longer one both ends would be cut at the edges of the figure."""
+    return literal(fill(text, letters))
+
+
+def shortened(names: Iterable[str]) -> dict[str, str]:
+    """Return names that leave panels beside them room: each its own. Both ends stay, or else what differs."""
+    short = {name: _ends(name) for name in names}
+    for text, count in Counter(short.values()).items():
+        alike = [name for name, own in short.items() if own == text] if count > 1 else []
+        letters = enumerate(zip(*alike, strict=False))
+        first = next((place for place, own in letters if len(set(own)) > 1), 0)
+        parts = {name: _beginning(f"…{name[max(0, first - 2) :]}") for name in alike}
+        # Where that is not enough, they stand whole: two that read the same would be taken for one.
+        short |= parts if len(set(parts.values())) == len(alike) else {name: name for name in alike}
+    return short
+
+
+def _beginning(name: str) -> str:
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
+
+
+def _ends(name: str) -> str:
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS // 2]}…{name[1 - _LETTERS // 2 :]}"
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return names as axes show them: no longer than there is room for, and drawn as they stand."""
+    return {name: literal(short) for name, short in shortened(names).items()}
+
+
 def short_name(name: str) -> str:
-    """Return a name as axes show it: a longer one would leave the panels no room. Both ends stay, to tell it by."""
-    if len(name) > _LETTERS:
-        name = f"{name[: _LETTERS // 2]}…{name[1 - _LETTERS // 2 :]}"
-    return literal(name)
+    """Return one name as axes show it, beside no other."""
+    return literal(_ends(name))
 
 
 def legend_below(axes: Axes, **given: Any) -> None:

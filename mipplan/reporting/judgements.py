@@ -195,6 +195,7 @@ class FragilityReport(BriefReport):
     plan_file: str
     pipeline: Annotated[str, "plan.pipeline.name"]
     usd_per_hour: Annotated[float | None, "plan.usd_per_hour"]
+    objective: Annotated[str, "plan.objective.text"]
     slo_s: Annotated[float, "plan.slo_s"]
     quantile: float
     dispatch: Annotated[str, "plan.dispatch"]
@@ -239,10 +240,9 @@ def _fragility_notes(fragility: Fragility) -> list[str]:
 
 def show_fragility(console: Console, report: FragilityReport) -> None:
     """What breaks first, from where on each axis breaks, and the figures of every replay."""
-    objective = f"P{percent_text(report.quantile)} ≤ {seconds_text(report.slo_s)}"
     cost = "" if report.usd_per_hour is None else f", {report.usd_per_hour:.4f} $/h"
     under = f"{report.dispatch} dispatch, {report.discipline.replace('_', ' ')}, seed {report.seed}"
-    console.print(f"[bold]{escape(report.pipeline)}[/bold]: {objective}{cost}; {under}")
+    console.print(f"[bold]{escape(report.pipeline)}[/bold]: {report.objective}{cost}; {under}")
     console.print(f"[bold]on[/bold]  {trace_text(report.trace)}")
     if report.samples is not None:
         names = escape("; ".join(report.samples))

@@ -6,12 +6,21 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from mipplan.core import NS_PER_MS, NS_PER_S, Allowance, format_duration, higher_rank, window_text
+from mipplan.core import (
+    NS_PER_MS,
+    NS_PER_S,
+    Allowance,
+    format_duration,
+    higher_rank,
+    short_number,
+    window_text,
+)
 from mipplan.reporting.documents import TraceReport
 from mipplan.result import Objective, ReplayResult
 from mipplan.tokens import read_traces
@@ -28,6 +37,12 @@ LABELS = {
     "max": "max",
     "miss_rate": "the share of slower queries",
 }
+#: Names in a table are folded to so many signs where it is narrow, and no further.
+_SHORTEST_NAME = 10
+#: Between columns there are so many blanks.
+_BETWEEN = 2
+#: Wider than any text in a table.
+_ANY_WIDTH = 100_000
 NO_THEOREM_UNDER_FIFO = "the certificate is no theorem under fifo, where tokens overtake"
 
 
@@ -67,9 +82,9 @@ def counted(number: int, noun: str, several: str = "") -> str:
 def trace_text(trace: TraceReport, *, cut: bool = False) -> str:
     """Write a trace in a line, as markup; with `cut` also which part of a longer one it is."""
     part = f", {trace.note.rsplit('; ', 1)[-1]}" if cut else ""
-    rate = "all at once" if trace.rate_rps is None else f"{trace.rate_rps:.4g} queries/s"
+    rate = "all at once" if trace.rate_rps is None else f"{short_number(trace.rate_rps)} queries/s"
     cv = "" if trace.cv is None else f", CV {trace.cv:.2f}"
-    return f"{escape(trace.name)}{part}: {trace.queries:,} queries, {trace.duration_s:.4g} s, {rate}{cv}"
+    return f"{escape(trace.name)}{part}: {trace.queries:,} queries, {short_number(trace.duration_s)} s, {rate}{cv}"
 
 
 def traffic_parts(trace: Trace | Sequence[Trace], seeds: int) -> dict[str, Any]:
@@ -116,9 +131,31 @@ def hidden_misses(result: ReplayResult, objective: Objective) -> list[str]:
     ]
 
 
+class WholeTable(Table):
+    """A table that cuts nothing: names are folded where it is narrow, and where numbers find no room it is wider."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Keep room for every number; rich would write ``21.…`` for ``21.47 ms``."""
+        wide = options.update_width(_ANY_WIDTH)
+        if self.__rich_measure__(console, wide).maximum > options.max_width:
+            for column in self.columns:
+                heading, *cells = (
+                    Measurement.get(console, wide, cell) for cell in (column.header, *column.cells)
+                )
+                if column.justify == "right":
+                    column.width = max(heading.minimum, *(cell.maximum for cell in cells), 0)
+                else:
+                    words = max(heading.minimum, *(cell.minimum for cell in cells), 0)
+                    column.overflow, column.min_width = "fold", min(words, _SHORTEST_NAME)
+            needed = sum(column.width or column.min_width or 0 for column in self.columns)
+            needed += _BETWEEN * (len(self.columns) - 1)
+            options = options.update_width(max(options.max_width, needed))
+        yield from super().__rich_console__(console, options)
+
+
 def table(*headings: str) -> Table:
     """Begin a table; a heading that begins with ``>`` stands above numbers, which are aligned to the right."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    made = WholeTable(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         made.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
     return made

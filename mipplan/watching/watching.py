@@ -267,6 +267,10 @@ def _objective(plan: Plan, seen: Evidence, trace: Trace, params: WatchParams) ->
         return []
     what = "measured" if found_ns == seen.latency_ns else "in a replay of what came"
     text = f"{plan.objective.name} is {format_duration(found_ns)} {what}, the objective {plan.objective.text}"
+    if (
+        plan.objective.others
+    ):  # The figure is no quantile: it is how far the worst limit is exceeded, and the first.
+        text = f"{plan.objective.text} is missed {what}, by {format_duration(found_ns - plan.slo_ns)}"
     if found_ns >= NEVER:
         text = f"more queries got no good answer than may be late, the objective {plan.objective.text}"
     return [Misfit(MisfitKind.OBJECTIVE, "", text, found_ns / plan.slo_ns)]

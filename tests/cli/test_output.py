@@ -162,3 +162,20 @@ def test_what_is_piped_is_not_wrapped() -> None:
     code, text, _ = mipplan(*NONE, "--no-costs", COLUMNS="80")
     assert code == 1
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+
+
+def test_a_narrow_terminal_cuts_no_figure_and_no_name(tmp_path: Path) -> None:
+    """Numbers stay whole, names are folded, and a table that finds no room is wider than the terminal."""
+    file, traffic = str(tmp_path / "plan.json"), ("--trace", "steady", "--to", "20s")
+    asked = ("replay", file, *traffic)
+    code, text, _ = mipplan("plan", "cascade", *traffic, "--no-costs", "--out", file)
+    assert code == 0
+    code, text, _ = mipplan(*asked, COLUMNS="")
+    assert code == 0
+    stages = [line.split() for line in text.splitlines() if " ms " in line and "%" in line]
+    assert stages
+    for columns in ("60", "40"):
+        code, narrow, _ = mipplan(*asked, COLUMNS=columns)
+        assert code == 0
+        assert "…" not in narrow
+        assert [line.split() for line in narrow.splitlines() if " ms " in line and "%" in line] == stages

@@ -9,22 +9,26 @@ import re
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from matplotlib import style
 from matplotlib.figure import Figure
 
 import mipplan as mp
 from drawn_plans import drawn_plan, drawn_replay, drawn_trace
 from mipplan import plots
-from mipplan.core import InputError
+from mipplan.core import InputError, QuantileLimit, format_duration, quantile_ns
 from mipplan.html import Page, Section, Sheet
 from mipplan.plots import queries
+from serving_plans import small_plan
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = (
@@ -176,6 +180,32 @@ def test_texts_are_escaped() -> None:
     assert Reader(made.html).open == []
 
 
+def test_figures_are_as_large_as_their_letters_need_however_long() -> None:
+    """One that is made to fit the page in height shows thirty stages in letters that nobody can read."""
+    long, wide = Figure(figsize=(2.3, 35.0)), Figure(figsize=(20.0, 3.0))
+    made = Page("a", "b", (), (Section("c", figures=((long, "long"), (wide, "wide"))),)).html
+    widths = [float(told) for told in re.findall(r'<svg [^>]*style="width:([\d.]+)rem"', made)]
+    assert widths[1] / widths[0] == pytest.approx(20.0 / 2.3, rel=1e-3)
+    assert "max-height" not in made
+    assert made.count('class="scroll" role="region" tabindex="0" aria-label="wide"') == 1
+    assert 'aria-label="long"><svg' not in made
+
+
+def test_figures_lie_on_light_paper_whatever_the_style_of_the_reader() -> None:
+    light = mp.report(drawn_plan(), drawn_trace(), **QUICK).html
+    with style.context("dark_background"):
+        assert mp.report(drawn_plan(), drawn_trace(), **QUICK).html == light
+
+
+def test_names_in_figures_stay_as_they_are() -> None:
+    """Only identifiers are renamed, not what looks like one."""
+    odd = 'url(#a) id="b" xlink:href="#c"'
+    figure = Figure()
+    figure.add_subplot().set_title(odd)
+    made = Page("a", "b", (), (Section("c", figures=((figure, odd),)),)).html
+    assert [text for text in re.findall(r"<text[^>]*>([^<]*)</text>", made) if "url" in text] == [odd]
+
+
 def test_what_guarantees_cost_stands_there() -> None:
     """A plan that was made stands for its own, one that was given for none: what it costs proves nothing."""
     given, trace = drawn_plan(), drawn_trace()
@@ -195,6 +225,49 @@ def test_a_timed_plan_is_certified_by_its_replay() -> None:
     )
     made = mp.report(timed, drawn_trace(), **QUICK)
     assert ("certified P99", "by its replay") in made.tiles
+
+
+def test_of_several_limits_every_quantile_is_told() -> None:
+    """What is least left of any limit, as searches count, is no quantile."""
+    plan, trace = drawn_plan(), drawn_trace()
+    certificate, replayed = mp.certify(plan, trace), drawn_replay()
+    half = QuantileLimit(0.5, 2 * int(np.quantile(certificate.latency_ns, 0.5, method="higher")))
+    asked = replace(plan, objective=replace(plan.objective, slo_ns=2 * 10**9, others=(half,)))
+    tiles = dict(mp.report(asked, trace, **QUICK).tiles)
+    for name, latency_ns in (("certified", certificate.latency_ns), ("replayed", replayed.latency_ns)):
+        told = (f"P{100 * q:g} {format_duration(quantile_ns(latency_ns, q))}" for q in (0.99, 0.5))
+        assert tiles[name] == ", ".join(told)
+
+
+def test_a_page_says_in_words_that_all_queries_come_at_once() -> None:
+    plan = small_plan({"a": ([10.0], 1)})
+    made = mp.report(plan, mp.Trace.from_seconds([0.0, 0.0]), **QUICK)
+    assert made.lead == "1 stage on trace (2 queries, all at once)"
+
+
+def test_a_plan_for_an_arrival_curve_is_held_to_every_query() -> None:
+    """Within the curve no query may be late; on other traffic a P99 that is kept does not make that true."""
+    given, trace = drawn_plan(), drawn_trace()
+    made = mp.plan(given.pipeline, given.profiles, trace, slo_s=0.6, guarantee="envelope")
+    slowest_ns = mp.replay(made, trace).latency_ns
+    between_ns = (quantile_ns(slowest_ns, 0.99) + quantile_ns(slowest_ns, 1.0)) // 2
+    for slo_ns, verdict in ((made.slo_ns, "kept"), (between_ns, "MISSED")):
+        tiles = dict(mp.report(made.with_slo(slo_ns), trace, **QUICK).tiles)
+        assert tiles["objective in the replay"] == verdict
+        assert tiles["replayed for every query"] == format_duration(slowest_ns.max())
+
+
+def test_of_several_draws_the_worst_is_told() -> None:
+    plan, trace = drawn_plan(), drawn_trace()
+    runs = (mp.replay(plan, trace, seed=seed) for seed in range(20))
+    worst = next(later for run, later in pairwise(runs) if later.quantile_ns(0.99) > run.quantile_ns(0.99))
+    asked = replace(plan, objective=replace(plan.objective, seed=worst.seed - 1, seeds=2))
+    made = mp.report(asked, trace, **QUICK)
+    tiles = dict(made.tiles)
+    assert tiles["replayed P99"] == format_duration(worst.quantile_ns(0.99))
+    assert tiles["certified P99"] == format_duration(mp.certify(asked, trace).bound_ns)
+    (told,) = [section.words[0] for section in made.sections if section.title == "Replay"]
+    assert f"of seed {worst.seed}" in told
 
 
 def test_a_plan_needs_a_trace() -> None:
@@ -331,15 +404,12 @@ def test_durations_are_sorted_by_their_length(tmp_path: Path) -> None:
     cells = ("94.94 ms", "1.294 s", "0 ns", "945.8 us", "–")
     table = Sheet("Waits", (">mean wait",), tuple((cell,) for cell in cells))
     page = Page("Waits", "", (), (Section("Waits", (), (table,)),), "")
-    click = "<script>document.querySelector('th.number button').click();</script>"
-    shown = browse(page.html.replace("</body>", f"{click}</body>"), tmp_path, "light").stdout
-    assert re.findall(r'<td class="number">(.*?)</td>', shown) == [
-        "0 ns",
-        "945.8 us",
-        "94.94 ms",
-        "1.294 s",
-        "–",
-    ]
+    click = "document.querySelector('th.number button').click();"
+    rising = ["0 ns", "945.8 us", "94.94 ms", "1.294 s"]
+    for clicks, order in ((1, rising), (2, rising[::-1])):
+        text = page.html.replace("</body>", f"<script>{clicks * click}</script></body>")
+        shown = browse(text, tmp_path, "light").stdout
+        assert re.findall(r'<td class="number">(.*?)</td>', shown) == [*order, "–"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: CONTRIBUTING.md says how to install it")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import mipplan as mp
 import oracle_fragility
 from campaigns import campaign_size
+from mipplan.core import QuantileLimit
 from mipplan.perturbation import AXES, Amount, Axis, Fragility, FragilityBreak, measuring
 from mipplan.perturbation import Case as Asked
 from planning_instances import hand_made
@@ -311,6 +312,24 @@ def test_result_prints_tabulates_and_draws(found: Fragility) -> None:
         assert len(dotted) == (axis.first_break is not None)
         if axis.name in CONTINUOUS and axis.first_break is not None:
             assert dotted[0].get_xdata()[0] == axis.first_break.value
+
+
+def test_of_several_limits_quantiles_are_the_first_ones_and_all_must_be_kept(plan: mp.Plan) -> None:
+    """What is least left of any limit is no P99: P50 decides here, and P99 is far below its limit."""
+    trace = _bursty()
+    now = mp.replay(plan, trace)
+    half = QuantileLimit(0.5, round(1.02 * now.quantile_ns(0.5)))
+    asked = replace(plan, objective=replace(plan.objective, slo_ns=10**9, others=(half,)))
+    found = mp.fragility(asked, trace)
+    assert found.keeps
+    assert found.unperturbed.quantile_ns == now.quantile_ns(0.99)
+    for point in found.axis("rate").points:
+        busier = mp.replay(plan, trace.scale(float(point.value)))
+        assert point.quantile_ns == busier.quantile_ns(0.99)
+        assert point.keeps == (busier.quantile_ns(0.5) <= half.limit_ns)
+    assert found.axis("rate").missed
+    title = found.plot().get_suptitle()
+    assert asked.objective.text in title.replace("\n", " ")
 
 
 # --- several samples --------------------------------------------------------------------------------------------------

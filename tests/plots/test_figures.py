@@ -25,16 +25,17 @@ import mipplan as mp
 from drawn_plans import drawn_plan, drawn_replay, drawn_trace
 from mipplan import plots
 from mipplan.calculus import ArrivalCurve, StageService
-from mipplan.core import NS_PER_S, InputError
+from mipplan.core import NS_PER_S, InputError, QuantileLimit
 from mipplan.plots.bars import _draw_devices
 from mipplan.plots.curves import deviation
 from mipplan.plots.plans import slower_share
 from mipplan.plots.runs import _mark_break
-from mipplan.plots.style import SHIPPED, figure_of, hardware_looks, looks_of, new_axes
+from mipplan.plots.style import SHIPPED, figure_of, hardware_looks, looks_of, new_axes, shortened
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.questions import FrontierStep
 from mipplan.reporting import DeviceUseReport
 from planning_instances import hand_made
+from serving_plans import small_plan
 
 BASELINE = Path(__file__).parent / "baseline"
 #: Root mean square of the difference of pixels (0 to 255) that a release of matplotlib may make.
@@ -233,8 +234,88 @@ def test_odd_and_long_names_are_drawn_as_they_stand_and_leave_room(name: str) ->
     figure.draw_without_rendering()
     width = figure.get_figwidth() * figure.dpi
     assert all(axes.get_window_extent().width > 0.1 * width for axes in figure.axes)
-    if name != "fragility":  # where names stand aslant below the panels
-        assert not any("streams-of-all-cameras" in text.get_text() for text in figure.findobj(Text))
+    assert not any("streams-of-all-cameras" in text.get_text() for text in figure.findobj(Text))
+
+
+@cache
+def long_winded() -> mp.Plan:
+    """A plan with much to spare, of a pipeline with a long name and hardware with one."""
+    named = drawn_plan().pipeline.to_document() | {"name": " ".join(["monitoring of all cameras"] * 4)}
+    stages = {f"{name}-with-a-long-name": body for name, body in named["stages"].items()}
+    edges = [
+        edge | {end: f"{edge[end]}-with-a-long-name" for end in ("from", "to")} for edge in named["edges"]
+    ]
+    tables = [
+        replace(drawn_plan().table(stage), hardware="h-with-24-gb-at-spot") for stage in named["stages"]
+    ]
+    profiles = mp.Profiles.from_parts([Hardware("h-with-24-gb-at-spot", usd_per_hour=1.0)], tables)
+    choices = dict.fromkeys(stages, ("h-with-24-gb-at-spot", 1, 3))
+    pipeline = mp.Pipeline.from_document(named | {"stages": stages, "edges": edges})
+    return mp.Plan.from_choices(pipeline, profiles, choices, slo_s=0.9)
+
+
+LONG_WINDED: dict[str, Callable[[], Figure]] = {
+    "plan": lambda: plots.figure_of(plots.draw_plan(long_winded())),
+    "waterfall": lambda: plots.figure_of(
+        plots.draw_waterfall(long_winded(), drawn_trace(), mp.replay(long_winded(), drawn_trace()))
+    ),
+    "late": lambda: plots.figure_of(  # bars from one side to the other leave no room for words
+        plots.draw_waterfall(
+            long_winded().with_slo(20_000_000), drawn_trace(), mp.replay(long_winded(), drawn_trace())
+        )
+    ),
+    "queues": lambda: plots.draw_queues(long_winded(), mp.replay(long_winded(), drawn_trace())),
+    "replay": lambda: mp.replay(long_winded(), drawn_trace()).plot(90.0),
+    "fragility": lambda: plots.draw_fragility(mp.fragility(long_winded(), drawn_trace())),
+}
+
+
+@pytest.mark.parametrize("name", LONG_WINDED)
+def test_no_words_are_cut_at_the_edges_of_a_figure(name: str) -> None:
+    figure = LONG_WINDED[name]()
+    figure.draw_without_rendering()
+    whole = figure.bbox.padded(1.0)
+    marks = {
+        id(label) for axes in figure.axes for label in (*axes.get_xticklabels(), *axes.get_yticklabels())
+    }
+    for text in figure.findobj(Text):
+        if text.get_text().strip() and text.get_visible() and id(text) not in marks:
+            place = text.get_window_extent()
+            assert whole.x0 <= place.x0, text.get_text()
+            assert place.x1 <= whole.x1, text.get_text()
+            assert place.y1 <= whole.y1, text.get_text()
+
+
+def test_short_names_are_as_different_as_the_long_ones() -> None:
+    lanes = [f"detect-vehicles-in-lane-{number}-from-the-front" for number in (1, 2, 12)]
+    short = list(shortened([*lanes, "merge", "a-name-that-is-like-no-other-name"]).values())
+    assert short == [
+        "…e-1-from-the-fro…",
+        "…e-2-from-the-fro…",
+        "…e-12-from-the-fr…",
+        "merge",
+        "a-name-th…her-name",
+    ]
+    far = [f"{place * 'a'}b{(29 - place) * 'a'}" for place in range(30)]
+    assert len(set(shortened(far).values())) == len(far)
+    plan = small_plan({lane: ([1.0], 1) for lane in lanes})
+    boxes = [text.get_text() for text in plots.draw_plan(plan).texts if text.get_weight() == "bold"]
+    assert len(set(boxes)) == len(lanes)
+
+
+def test_headings_of_queues_are_not_written_over_each_other() -> None:
+    figure = LONG_WINDED["queues"]()
+    figure.draw_without_rendering()
+    headings = [axes._left_title.get_window_extent() for axes in figure.axes[:3]]
+    assert not any(one.overlaps(other) for one, other in combinations(headings, 2))
+
+
+def test_words_in_white_boxes_are_dark_in_every_style() -> None:
+    with mpl.style.context("dark_background"):
+        axes = plots.draw_plan(drawn_plan())
+    inside = [text for text in axes.texts if text.get_zorder() == 4]
+    assert len(inside) == 2 * len(drawn_plan().choices)
+    assert {text.get_color() for text in inside} == {"black"}
 
 
 def test_names_of_stages_stay_in_their_boxes() -> None:
@@ -340,6 +421,41 @@ def test_figures_can_share_a_page() -> None:
     left, right = Figure().subplots(1, 2)
     assert plots.draw_plan(drawn_plan(), axes=left) is left
     assert plots.draw_curves(drawn_plan(), drawn_trace(), "look", axes=right) is right
+
+
+def test_the_arrival_curve_meets_its_hull_where_the_deviation_is_taken() -> None:
+    """Between the windows that are looked at it is drawn too low: the arrow began beside the curve."""
+    axes = plots.draw_curves(drawn_plan(), drawn_trace(), "look")
+    curve, hull = axes.lines[:2]
+    (arrow,) = [text for text in axes.texts if not text.get_text()]
+    start, tokens = arrow.xyann
+    assert np.interp(start, hull.get_xdata(), hull.get_ydata()) == pytest.approx(tokens, rel=0.01)
+    at = np.searchsorted(curve.get_xdata(), start + 1e-6, side="right") - 1
+    assert curve.get_ydata()[at] == pytest.approx(tokens)
+
+
+def test_times_below_a_millisecond_have_units_of_their_own() -> None:
+    """A pipeline of nanoseconds has a curve, and no axis is of millionths of a millisecond."""
+    plan = small_plan({"a": ([2e-6], 1), "b": ([3e-6, 4e-6], 1)}, {("a", "b"): {}}, slo_s=2e-8)
+    trace = mp.Trace.from_ns([0, 1, 2, 10, 50, 51, 52, 100, 200, 1_000])
+    axes = plots.draw_curves(plan, trace, "a")
+    assert axes.get_xlabel() == "window (ns)"
+    assert axes.lines[0].get_xdata()[0] < axes.get_xlim()[1] / 10
+    replayed = mp.replay(plan, trace)
+    labels = [one.get_xlabel() for one in replayed.plot(plan.slo_s).axes]
+    assert labels[-1] == "latency (ns)"
+    assert plots.draw_waterfall(plan, trace, replayed).get_xlabel() == "since ingress (ns)"
+
+
+def test_every_limit_of_an_objective_is_drawn_beside_the_latencies() -> None:
+    half = QuantileLimit(0.5, 80_000_000)
+    asked = replace(drawn_plan(), objective=replace(drawn_plan().objective, others=(half,)))
+    axes = plots.draw_latency(asked, mp.certify(drawn_plan(), drawn_trace()), drawn_replay())
+    said = {line.get_label(): line.get_xdata()[0] for line in axes.lines}
+    assert said["objective: P99 ≤ 300 ms"] == 300.0
+    assert said["P50 ≤ 80 ms"] == 80.0
+    marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_marker() == "o"]
+    assert (drawn_replay().quantile(0.5) * 1e3, 0.5) in [pytest.approx(mark) for mark in marks]
 
 
 def test_an_unknown_stage_is_refused() -> None:

@@ -133,6 +133,9 @@ def test_the_objective_is_looked_at_in_its_windows_and_with_its_further_quantile
         objective = replace(plan().objective, slo_ns=result.quantile_ns(0.99) + 1, **asked)
         found = mp.watch(replace(plan(), objective=objective), run, sample=traffic(), replan=False)
         assert kinds(found) == {"objective"}
+        (misfit,) = found.misfits
+        assert ("P50 ≤" in misfit.text) == ("others" in asked)
+        assert (" is missed " in misfit.text) == ("others" in asked)
 
 
 def test_a_query_that_enters_at_two_stages_is_one_query(tmp_path: Path) -> None:
