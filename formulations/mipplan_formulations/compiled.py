@@ -24,28 +24,37 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_compiled
-def go_back(arcs: Int32, costs: Int64, to_go: Int64) -> None:
-    """Lower the least costs to the ends, shape (nodes,), along all arcs; arcs are rows of tail, head and slot.
+def go_back(layers: Int64, cells: Int32, costs: Int64, to_go: Int64) -> None:
+    """Set the least costs to the ends, shape (nodes + 1,), from the last layer to the first.
 
-    What leads to a node stands before what follows it.
+    A row of `layers` is an activity on a path: its place, first cell, nodes before it, modes, first node, first slot.
+    Cells are the node after each mode from each node; where none follows, it is the one after all, dear as it is.
     """
-    for arc in range(arcs.shape[0] - 1, -1, -1):
-        onwards = costs[arcs[arc, 2]] + to_go[arcs[arc, 1]]
-        if onwards < to_go[arcs[arc, 0]]:
-            to_go[arcs[arc, 0]] = onwards
+    for layer in range(layers.shape[0] - 1, -1, -1):
+        cell, modes, node, slot = layers[layer, 1], layers[layer, 3], layers[layer, 4], layers[layer, 5]
+        for _ in range(layers[layer, 2]):
+            least = to_go[-1]
+            for mode in range(modes):
+                least = min(least, costs[slot + mode] + to_go[cells[cell + mode]])
+            to_go[node] = least
+            cell += modes
+            node += 1
 
 
 @_compiled
-def go_on(arcs: Int32, costs: Int64, to_go: Int64, spent: Int64, through: Int64) -> None:
-    """Lower the least costs from the roots, shape (nodes,), and those of walks through each slot, along all arcs."""
-    for arc in range(arcs.shape[0]):
-        head, slot = arcs[arc, 1], arcs[arc, 2]
-        reached = spent[arcs[arc, 0]] + costs[slot]
-        if reached < spent[head]:
-            spent[head] = reached
-        whole = reached + to_go[head]
-        if whole < through[slot]:
-            through[slot] = whole
+def go_on(layers: Int64, cells: Int32, costs: Int64, to_go: Int64, spent: Int64, through: Int64) -> None:
+    """Lower the least costs from the roots, shape (nodes + 1,), and those of walks through each slot."""
+    for layer in range(layers.shape[0]):
+        cell, modes, node, slot = layers[layer, 1], layers[layer, 3], layers[layer, 4], layers[layer, 5]
+        for _ in range(layers[layer, 2]):
+            before = spent[node]
+            for mode in range(modes):
+                head = cells[cell + mode]
+                reached = before + costs[slot + mode]
+                spent[head] = min(spent[head], reached)
+                through[slot + mode] = min(through[slot + mode], reached + to_go[head])
+            cell += modes
+            node += 1
 
 
 @_compiled

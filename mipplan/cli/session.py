@@ -120,8 +120,7 @@ class Session:
             if out is not None:
                 write(out)
         except InputError as error:
-            self._unwritten += error.faults
-            return None
+            self._unwritten, out = [*self._unwritten, *error.faults], None
         return out
 
     def answer(self, *, is_found: bool, is_proven: bool) -> None:
@@ -326,8 +325,7 @@ def _console(stream: TextIO | None) -> Console:
     if stream is None:  # closed before the start
         return Console(file=io.StringIO())
     # Whoever wants another width of what is piped says so, as for other programs.
-    columns = os.environ.get("COLUMNS", "")
-    wide = None if stream.isatty() or columns.isdecimal() else _UNWRAPPED
+    wide = None if stream.isatty() or os.environ.get("COLUMNS", "").isdecimal() else _UNWRAPPED
     return PipeConsole(file=stream, highlight=False, width=wide)
 
 

@@ -61,7 +61,8 @@ class PresolveParams:
     looks: int = 4  # As long as those up to the fourth next look
     least_gain: float = 0.01  # close a hundredth of the gap.
     tight_worth: float = 0.85  # Diagrams lose their walks when a seventh of the modes is gone.
-    dives_at: tuple[float, ...] = (0.7,)  # Shares of the time after which plans are dived for.
+    #: Shares of the time after which plans are dived for, where annealing cannot be had; and always at the end.
+    dives_at: tuple[float, ...] = (0.35, 0.7)
     dive: DiveParams = field(default_factory=DiveParams)
     ascent: AscentParams = field(default_factory=AscentParams)
 
@@ -218,7 +219,7 @@ def tighten(
     if priced is None or cost is None:
         return state
     has_limit, bounds = not math.isinf(deadline.at), list[float]()
-    dives = [deadline.share(part) for part in params.dives_at if has_limit]
+    dives = [deadline.share(part) for part in params.dives_at if has_limit and not can_anneal(state.problem)]
     while True:
         guide, alone = priced.climb(params.passes, deadline.at)
         bounds.append(guide.bound)

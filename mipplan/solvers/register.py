@@ -154,9 +154,7 @@ def solve(
         If a setting is out of range, or what is given is no model.
     """
     if not isinstance(model, LinearModel):
-        raise ValueError(
-            f"expected a LinearModel, got a {type(model).__name__}: solve_problem takes problems"
-        )
+        raise ValueError(f"expected a LinearModel, got a {type(model).__name__}; see solve_problem")
     settings = Settings(time_limit_s=time_limit_s, gap=gap, threads=threads, seed=seed, log=log)
     backend, info = _choose(solver)
     return _solve_model(backend, info, model, settings, start)

@@ -83,16 +83,18 @@ class PricedPaths:
         Prices stay. Returns the numbers of the modes left, too; None if an activity has none. Paths of which every
         choice of the modes left meets the deadline are left out.
         """
-        kept, diagrams, done = [*kept], dict(self._diagrams), False
-        while not done:
-            done = True
-            for number, route in self._routes.items():
-                diagram = self._diagrams[number].keep([kept[v] for v in route])
-                diagrams[number] = diagram
-                for v, layer in zip(route, diagram.children, strict=True):
+        kept, diagrams, changed = [*kept], dict(self._diagrams), set(range(len(kept)))
+        while changed:
+            todo = [number for number, route in self._routes.items() if not changed.isdisjoint(route)]
+            changed = set()
+            for number in todo:
+                route = self._routes[number]
+                diagrams[number] = self._diagrams[number].keep([kept[v] for v in route])
+                for v, layer in zip(route, diagrams[number].children, strict=True):
                     possible = (layer >= 0).any(axis=0)
                     if not possible.all():
-                        kept[v], done = kept[v][possible], False
+                        kept[v] = kept[v][possible]
+                        changed.add(v)
                         if kept[v].size == 0:
                             return None
         starts = np.cumsum([0, *self.counts[:-1]])
