@@ -56,6 +56,7 @@ class PresolveParams:
     tight_share: float = 0.95  # At most so much of what is then left: models of such problems get nowhere.
     anneal_runs: int = 8  # At most so many runs of annealing,
     anneal_share: float = 0.1  # or a tenth of the time left; one of them takes 0.2 s.
+    annealing_s: float = 5.0  # With at least five seconds left: where it was never compiled, that takes four.
     cover_gain: float = 5e-3  # Linear programs for first prices while the bound rises by 0.5 %.
     passes: int = 10  # 10 passes between two looks at which modes are left.
     looks: int = 4  # As long as those up to the fourth next look
@@ -208,7 +209,9 @@ def tighten(
 
     It ends within the relative `gap`. The first prices are those of the linear program of `mipplan.solvers.rounding`.
     """
-    state = _annealed(state, deadline.share(params.anneal_share), range(params.anneal_runs))
+    anneals = can_anneal(state.problem) and deadline.left_s() >= params.annealing_s
+    if anneals:
+        state = _annealed(state, deadline.share(params.anneal_share), range(params.anneal_runs))
     covering = RoundingParams(least_gain=params.cover_gain)
     rounding = Rounding(state.problem, deadline.share(params.relaxation_share), covering)
     rounding.relax()
@@ -219,7 +222,7 @@ def tighten(
     if priced is None or cost is None:
         return state
     has_limit, bounds = not math.isinf(deadline.at), list[float]()
-    dives = [deadline.share(part) for part in params.dives_at if has_limit and not can_anneal(state.problem)]
+    dives = [deadline.share(part) for part in params.dives_at if has_limit and not anneals]
     while True:
         guide, alone = priced.climb(params.passes, deadline.at)
         bounds.append(guide.bound)
@@ -250,14 +253,15 @@ def tighten(
             return replace(state, lower_bound=float(cost))
         priced, left = fewer
         state = _matched(state, [old[own] for old, own in zip(known, left, strict=True)])
-        state = _annealed(state, deadline, [len(state.counts)])  # among fewer modes a run finds more
+        if anneals:  # among fewer modes a run finds more
+            state = _annealed(state, deadline, [len(state.counts)])
         cost = cost if state.cost is None else state.cost
 
 
 def _annealed(state: ReducedProblem, deadline: Deadline, seeds: Iterable[int]) -> ReducedProblem:
-    """Make the selection at hand cheaper by annealing, where that can be done."""
+    """Make the selection at hand cheaper by annealing, if its modes are left."""
     selection = None if state.selection is None else state.reduction.lower(state.selection)
-    if selection is None or not can_anneal(state.problem):
+    if selection is None:
         return state
     found = Annealer(state.problem).improve(selection, seeds, deadline.at)
     return replace(state, selection=state.reduction.lift(found), cost=state.problem.cost_of(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import product
 
@@ -86,13 +87,15 @@ def test_the_optimum_is_that_of_brute_force(solver: str) -> None:
     )
 
 
-def test_dual_ascent_keeps_the_optimum() -> None:
+@pytest.mark.parametrize("annealing_s", [0.0, math.inf])
+def test_dual_ascent_keeps_the_optimum(annealing_s: float) -> None:
     """`tighten` where it would not be worth it: what is better than the selection at hand is left, and bounds hold."""
     closed = dropped = 0
     for seed in range(campaign_size(120, 600)):
         problem, _ = problem_of(seed)
         best, state = solve_exhaustively(problem), shrink(problem, time_limit_s=60, params=ONE_ROUND)
-        tight = tighten(state, Deadline(), 0.0)
+        params = PresolveParams(annealing_s=annealing_s, anneal_runs=1)
+        tight = tighten(state, Deadline.after([None, 60.0][seed % 2]), 0.0, params)
         if best is None:
             assert tight.selection is None
             continue
@@ -109,13 +112,20 @@ def test_dual_ascent_keeps_the_optimum() -> None:
     assert dropped > 3
 
 
-@pytest.mark.parametrize("most_states", [2, 3_000])
-def test_many_paths_are_solved_by_dual_ascent(most_states: int) -> None:
-    params = PresolveParams(few_paths=1, most_rounds=1, ascent=AscentParams(most_states=most_states))
+@pytest.mark.parametrize(("most_states", "annealing_s"), [(2, 0.0), (3_000, 0.0), (3_000, math.inf)])
+def test_many_paths_are_solved_by_dual_ascent(most_states: int, annealing_s: float) -> None:
+    params = PresolveParams(
+        few_paths=1,
+        most_rounds=1,
+        annealing_s=annealing_s,
+        anneal_runs=1,
+        ascent=AscentParams(most_states=most_states),
+    )
     for seed in range(campaign_size(24, 500)):
         problem, _ = problem_of(seed)
         best = solve_exhaustively(problem)
-        answer = run_checked(Auto(AutoParams(presolve=params)), problem, Settings())
+        limit_s = 60.0 if annealing_s else None
+        answer = run_checked(Auto(AutoParams(presolve=params)), problem, Settings(time_limit_s=limit_s))
         if best is None:
             assert answer.termination is Termination.INFEASIBLE
         else:
