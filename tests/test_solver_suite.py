@@ -430,7 +430,7 @@ def test_the_page_says_of_a_hundred_stages_what_the_rows_say() -> None:
     solved, relaxed = rows.loc["solve"], rows.loc["relax"]
     auto, first = solved.loc["auto", "auto"], min(known, key=lambda name: "served3-1.6x-51" not in name)
     gaps = 100 * auto["relative_gap"]
-    dearer = 100 * (1 - solved.loc["potentials", "highs"]["objective"] / auto["objective"])
+    linear = 100 * solved.loc["potentials", "highs"]["relative_gap"]
     best = known[first]["cost"]
     below = [
         100 * (1 - relaxed.loc[name, "highs_lp", first]["lower_bound"] / best) for name in ("paths", "levels")
@@ -438,8 +438,8 @@ def test_the_page_says_of_a_hundred_stages_what_the_rows_say() -> None:
     above = 100 * (solved.loc["paths", "highs", first]["objective"] / best - 1)
     page = " ".join((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8").split())
     for sentence in (
-        f"`auto` comes within {gaps.min():.1f} to {gaps.max():.1f} %",
-        f"`potentials` by HiGHS finds plans that are {dearer.min():.1f} to {dearer.max():.1f} % cheaper",
+        f"within {gaps.min():.1f} to {gaps.max():.1f} %;",
+        f"`potentials` by HiGHS leaves {linear.min():.1f} to {linear.max():.1f} %",
         f"bounds {below[0]:.1f} % and {below[1]:.1f} % below the best plan known of the first",
         f"the plans that HiGHS finds with `paths` are {above:.1f} % too dear",
     ):
@@ -447,8 +447,7 @@ def test_the_page_says_of_a_hundred_stages_what_the_rows_say() -> None:
     for name in ("paths", "potentials"):
         assert (auto["lower_bound"] > solved.loc[name, "highs"]["lower_bound"]).all()
     assert (solved.loc["levels", "highs"]["termination"] == "no_solution_found").all()
-    second = solved.loc["native", "lp_rounding"].drop(first)
-    assert second["lower_bound"].item() == known[second.index[0]]["lower_bound"]
+    assert gaps.max() <= 0.5
     forty = table[(table["group"] == "forty-stages") & (table["kind"] == "solve")]
     own = forty[forty["formulation"] == "potentials"].set_index("solver")
     assert (own.loc["cp_sat", "termination"] == "no_solution_found").all()
