@@ -32,6 +32,8 @@ PACKAGES = MappingProxyType(
         "highs_lp": "highspy",
         "glop": "ortools.math_opt.python.mathopt",
         "pdlp": "ortools.math_opt.python.mathopt",
+        "labels": "mipplan_formulations.compiled",
+        "auto": "mipplan_formulations.compiled",
     }
 )
 _Result = TypeVar("_Result")

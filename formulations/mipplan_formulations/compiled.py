@@ -32,10 +32,13 @@ def go_back(layers: Int64, cells: Int32, costs: Int64, to_go: Int64) -> None:
     """
     for layer in range(layers.shape[0] - 1, -1, -1):
         cell, modes, node, slot = layers[layer, 1], layers[layer, 3], layers[layer, 4], layers[layer, 5]
+        own, dear = costs[slot : slot + modes], to_go[-1]
         for _ in range(layers[layer, 2]):
-            least = to_go[-1]
-            for mode in range(modes):
-                least = min(least, costs[slot + mode] + to_go[cells[cell + mode]])
+            heads, least = cells[cell : cell + modes], dear
+            for mode in range(
+                modes
+            ):  # unsigned, for numba asks of other places whether they are counted from the end
+                least = min(least, own[mode] + to_go[np.uint32(heads[mode])])
             to_go[node] = least
             cell += modes
             node += 1
@@ -43,16 +46,21 @@ def go_back(layers: Int64, cells: Int32, costs: Int64, to_go: Int64) -> None:
 
 @_compiled
 def go_on(layers: Int64, cells: Int32, costs: Int64, to_go: Int64, spent: Int64, through: Int64) -> None:
-    """Lower the least costs from the roots, shape (nodes + 1,), and those of walks through each slot."""
+    """Lower the least costs from the roots, shape (nodes + 1,), and those of walks through each slot.
+
+    In two loops, since that of the slots takes several at a time where no node may be another's.
+    """
     for layer in range(layers.shape[0]):
         cell, modes, node, slot = layers[layer, 1], layers[layer, 3], layers[layer, 4], layers[layer, 5]
+        own, least = costs[slot : slot + modes], through[slot : slot + modes]
         for _ in range(layers[layer, 2]):
-            before = spent[node]
+            heads, before = cells[cell : cell + modes], spent[node]
             for mode in range(modes):
-                head = cells[cell + mode]
-                reached = before + costs[slot + mode]
-                spent[head] = min(spent[head], reached)
-                through[slot + mode] = min(through[slot + mode], reached + to_go[head])
+                least[mode] = min(least[mode], before + own[mode] + to_go[np.uint32(heads[mode])])
+            for mode in range(modes):
+                head, reached = np.uint32(heads[mode]), before + own[mode]
+                if reached < spent[head]:
+                    spent[head] = reached
             cell += modes
             node += 1
 

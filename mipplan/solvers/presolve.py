@@ -55,7 +55,7 @@ class PresolveParams:
     # What follows is for dual ascent, where there are more paths than that; measured on layered graphs of 100 stages.
     tight_share: float = 0.95  # At most so much of what is then left: models of such problems get nowhere.
     anneal_runs: int = 8  # At most so many runs of annealing,
-    anneal_share: float = 0.1  # or a tenth of the time left; one of them takes 0.2 s.
+    anneal_share: float = 0.08  # or a twelfth of the time left; one of them takes 0.2 s.
     annealing_s: float = 5.0  # With at least five seconds left: where it was never compiled, that takes four.
     cover_gain: float = 5e-3  # Linear programs for first prices while the bound rises by 0.5 %.
     passes: int = 10  # 10 passes between two looks at which modes are left.

@@ -31,8 +31,8 @@ from mipplan_formulations.time_cost import Path, TimeCostProblem
 
 _BEFORE = -(2**60)
 """A time before any other."""
-_MOST_PAIRS = 1 << 14
-"""At most this many pairs of durations with and without a wait are looked at for limits, because sorting takes time."""
+_MOST_CHOICES = 1 << 14
+"""At most this many choices of what follows are looked at for limits, because sorting takes time."""
 _MOST_CELLS = 1 << 22
 """Up to so many pairs of limits are numbered without sorting, by a table of all of them."""
 
@@ -110,14 +110,11 @@ def _limits(durations: Sequence[Int64], late: Sequence[Int64], room: int) -> lis
     total, waited = np.zeros(1, dtype=np.int64), np.full(1, _BEFORE)
     for place in range(len(durations) - 1, 0, -1):
         duration, with_wait = durations[place], late[place]
-        if duration.size * total.size > _MOST_PAIRS:
+        if duration.size * total.size > _MOST_CHOICES:
             break
-        longest = np.maximum(duration[:, None] + waited[None, :], with_wait[:, None] + total[None, :]).ravel()
-        both = np.stack([(duration[:, None] + total[None, :]).ravel(), longest], axis=1)[longest <= room]
-        order = np.lexsort(both.T)
-        is_new = np.ones(order.size, dtype=np.bool_)
-        is_new[1:] = (both[order[1:]] != both[order[:-1]]).any(axis=1)
-        total, waited = both[order[is_new]].T
+        longest = np.maximum(duration[:, None] + waited[None, :], with_wait[:, None] + total[None, :])
+        fits = longest <= room
+        total, waited = (duration[:, None] + total[None, :])[fits], longest[fits]
         found[place] = np.unique(room - waited), np.unique(room - total)
     return found
 
