@@ -16,6 +16,13 @@ from following.servers import Answer, FakeDispatcher, serving
 from tuned_plans import one_stage
 
 
+def follow_command(plan: Path, url: str, *settings: Any) -> list[str]:
+    """Follow `lp-lean` five times a second on a dispatcher whose replicas start at once, and tell it in JSON."""
+    command = [sys.executable, "-m", "mipplan", "follow", plan, "--target", f"mipplan:{url}"]
+    command += ["--policy", "lp-lean", "--period", "200ms", "--activation-delay", "0s", "--json", *settings]
+    return [str(part) for part in command]
+
+
 @pytest.mark.parametrize("is_taken", [True, False])
 def test_nothing_flaps_when_the_controller_is_killed_and_restarted(is_taken: bool, tmp_path: Path) -> None:
     """By SIGKILL in the middle of its first command, which the target takes, or not."""
@@ -35,32 +42,11 @@ def test_nothing_flaps_when_the_controller_is_killed_and_restarted(is_taken: boo
 
     dispatcher.trouble = trouble
     with serving(dispatcher) as fake:
-        target = f"mipplan:{fake.url}"
 
         def follow(*settings: Any) -> tuple[int, Any]:
             """Follow in a process of its own, to its end; its exit code and what it says."""
-            command = [
-                sys.executable,
-                "-m",
-                "mipplan",
-                "follow",
-                plan,
-                "--target",
-                target,
-                "--sample",
-                sample,
-            ]
-            command += [
-                "--policy",
-                "lp-lean",
-                "--period",
-                "200ms",
-                "--activation-delay",
-                "0s",
-                "--json",
-                *settings,
-            ]
-            with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE) as life:
+            command = follow_command(plan, fake.url, "--sample", sample, *settings)
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as life:
                 lives.append(life)
                 told, _ = life.communicate(timeout=120)
             return life.returncode, json.loads(told or "null")
@@ -97,19 +83,8 @@ def test_the_end_does_not_wait_for_a_target_that_does_not_answer(tmp_path: Path)
     dispatcher = FakeDispatcher({"only": 3}, 200.0)
     dispatcher.trouble = trouble
     with serving(dispatcher) as fake:
-        command = [
-            sys.executable,
-            "-m",
-            "mipplan",
-            "follow",
-            plan,
-            "--target",
-            f"mipplan:{fake.url}",
-            "--json",
-        ]
-        command += ["--sample", "steady", "--policy", "lp-lean", "--for", "2s", "--period", "200ms"]
-        command += ["--activation-delay", "0s"]
-        done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, timeout=120, check=True)
+        command = follow_command(plan, fake.url, "--sample", "steady", "--for", "2s")
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=120, check=True)
         ended.set()
     assert json.loads(done.stdout)["commands"] > 0
     assert answered_after_it
