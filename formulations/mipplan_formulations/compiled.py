@@ -35,9 +35,8 @@ def go_back(layers: Int64, cells: Int32, costs: Int64, to_go: Int64) -> None:
         own, dear = costs[slot : slot + modes], to_go[-1]
         for _ in range(layers[layer, 2]):
             heads, least = cells[cell : cell + modes], dear
-            for mode in range(
-                modes
-            ):  # unsigned, for numba asks of other places whether they are counted from the end
+            # Places are unsigned, for numba asks of others whether they are counted from the end.
+            for mode in range(modes):
                 least = min(least, own[mode] + to_go[np.uint32(heads[mode])])
             to_go[node] = least
             cell += modes

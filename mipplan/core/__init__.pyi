@@ -58,6 +58,7 @@ from .search import Deadline as Deadline
 from .search import Report as Report
 from .search import SampleParams as SampleParams
 from .search import SearchLimits as SearchLimits
+from .search import begun as begun
 from .search import find_largest as find_largest
 from .search import first_true as first_true
 from .search import greatest_values as greatest_values

@@ -8,6 +8,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ Report = Callable[[str], None]
 TOLD: ContextVar[Callable[[str], object]] = ContextVar("TOLD", default=str)
 Numbers = Int64 | Float64
 _Values = TypeVar("_Values", Int64, Float64)
+_Result = TypeVar("_Result")
 #: Values in a run whose maximum is taken by itself, and how many values make that worth while.
 _RUN, _LONG = 8, 1 << 13
 
@@ -187,6 +189,23 @@ class SearchLimits:
 
     deadline: Deadline = Deadline()
     report: Report = lambda _: None  # Called with a line of text now and then.
+
+
+def begun(work: Callable[[], _Result], name: str) -> Future[_Result]:
+    """Work in a thread of that name, which a process that ends does not wait for, as it does for those of a pool.
+
+    Whoever waits for a solver, or for a server that does not answer, could not be stopped otherwise.
+    """
+    outcome: Future[_Result] = Future()
+
+    def attempt() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as failure:  # raised again where the result is asked for
+            outcome.set_exception(failure)
+
+    threading.Thread(target=attempt, name=name, daemon=True).start()
+    return outcome
 
 
 @contextmanager

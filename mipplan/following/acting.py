@@ -8,9 +8,9 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 
-from mipplan.core import NS_PER_S, Fault, InputError, is_finite, is_whole, shown
+from mipplan.core import NS_PER_S, Fault, InputError, begun, is_finite, is_whole, shown
 from mipplan.following.targets import FollowTarget
-from mipplan.following.web import WebError, begun
+from mipplan.following.web import WebError
 
 _MINUTE_NS = 60 * NS_PER_S
 
@@ -130,7 +130,8 @@ class Actuator:
             self.sent += 1
             one.asked = wanted[stage]
             self._log("command", stage=stage, replicas=one.asked, before=one.told)
-            one.future = begun(partial(self._target.scale, stage, one.asked, self._params.command_timeout_s))
+            command = partial(self._target.scale, stage, one.asked, self._params.command_timeout_s)
+            one.future = begun(command, "mipplan-request")
 
     def _collect(self, now_ns: int) -> None:
         for stage, one in self._stages.items():

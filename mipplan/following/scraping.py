@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
 
-from mipplan.core import InputError
+from mipplan.core import InputError, begun
 from mipplan.following.readings import MetricsReader, Scrape
 from mipplan.following.samples import MetricSample, parse_metrics
 from mipplan.following.targets import FollowTarget
-from mipplan.following.web import WebError, begun, fetch
+from mipplan.following.web import WebError, fetch
 
 #: More replicas of a stage than this are a lie.
 _MOST_REPLICAS = 1_000_000
@@ -52,7 +52,7 @@ class Scraper:
         """
         for number, job in enumerate(self._jobs):
             if number not in self._open:
-                self._open[number] = begun(job)
+                self._open[number] = begun(job, "mipplan-request")
         asked = dict(self._open)
         _, late = wait(asked.values(), self._timeout_s)
         self._open = {number: future for number, future in asked.items() if future in late}

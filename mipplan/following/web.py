@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 from mipplan.core import Fault, InputError, MipplanError, shown, split_url
 
@@ -16,8 +13,6 @@ from mipplan.core import Fault, InputError, MipplanError, shown, split_url
 _MOST_BYTES = 64 * 2**20
 #: So much of an error's text is told.
 _TOLD = 200
-
-T = TypeVar("T")
 
 
 class WebError(MipplanError):
@@ -106,23 +101,6 @@ def fetch_json(url: str, **settings: object) -> Mapping[str, object]:
     if not isinstance(found, dict):
         raise WebError(f"{url}: expected a JSON object, found {shown(found)}")
     return found
-
-
-def begun(work: Callable[[], T]) -> Future[T]:
-    """Do something in a thread of its own, which a process that ends does not wait for, as it does for those of a pool.
-
-    Whoever asks a server that does not answer could not be stopped otherwise.
-    """
-    future: Future[T] = Future()
-
-    def do() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:  # whoever asks for the result is told
-            future.set_exception(error)
-
-    threading.Thread(target=do, name="mipplan-request", daemon=True).start()
-    return future
 
 
 def _read(connection: http.client.HTTPConnection, answer: http.client.HTTPResponse, ends: float) -> bytes:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import math
-import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Generic, Protocol, TypeVar
 
-from mipplan.core import Deadline, Float64
+from mipplan.core import Deadline, Float64, begun
 from mipplan_formulations import LinearModel, TimeCostProblem
 
 #: A mode per activity of a `TimeCostProblem`.
@@ -230,15 +229,7 @@ def run_interruptibly(work: Callable[[], Result], stop: Callable[[], object], na
     """
     # not Thread.join: interrupted in it, Python 3.11 takes the thread for ended while it still runs, and the
     # process would end, and abort, beneath the solver
-    outcome: Future[Result] = Future()
-
-    def attempt() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as failure:  # raised again by the thread that waits
-            outcome.set_exception(failure)
-
-    threading.Thread(target=attempt, name=f"mipplan-{name}", daemon=True).start()
+    outcome = begun(work, f"mipplan-{name}")
     try:
         while not outcome.done():  # without a timeout, Ctrl-C would not get through on Windows
             wait([outcome], timeout=0.2)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mipplan.core import Deadline, Float64, Int64, SolverError
+from mipplan.core import Deadline, Float64, SolverError
 from mipplan.solvers.backend import Answer, PackageBackend, Selection, Settings, SolverFeature, Termination
 from mipplan.solvers.lp import relax
 from mipplan.solvers.rounding import Rounding, RoundingParams
@@ -52,6 +52,12 @@ class PresolveParams:
     worth_it: float = 0.9  # Another round follows if at most nine tenths of the modes are left.
     relaxation_share: float = 0.25  # At most a quarter of the time left, for one relaxation.
     share: float = 0.4  # At most two fifths of a time limit, so that enough is left for solving.
+    # With more paths and few modes left, a model is tried before dual ascent: where it is solved at all, it is soon.
+    few_modes: int = (
+        500  # At most 500 modes, as graphs with thousands of paths have that are hard for the ascent;
+    )
+    try_share: float = 0.5  # half of the time left,
+    try_s: float = 10.0  # and no more than ten seconds.
     # What follows is for dual ascent, where there are more paths than that; measured on layered graphs of 100 stages.
     tight_share: float = 0.95  # At most so much of what is then left: models of such problems get nowhere.
     anneal_runs: int = 8  # At most so many runs of annealing,
@@ -209,9 +215,7 @@ def tighten(
 
     It ends within the relative `gap`. The first prices are those of the linear program of `mipplan.solvers.rounding`.
     """
-    anneals = can_anneal(state.problem) and deadline.left_s() >= params.annealing_s
-    if anneals:
-        state = _annealed(state, deadline.share(params.anneal_share), range(params.anneal_runs))
+    anneals = _can_anneal(state, deadline, params)
     covering = RoundingParams(least_gain=params.cover_gain)
     rounding = Rounding(state.problem, deadline.share(params.relaxation_share), covering)
     rounding.relax()
@@ -242,8 +246,7 @@ def tighten(
         useful = drop_useless(state.problem)
         if state.lower_bound >= cost or useful is None:  # what is better than the one at hand would be left
             return replace(state, lower_bound=float(cost))
-        lowered = None if state.guide is None else state.guide.lower(useful.kept)
-        state = replace(state, reduction=useful.after(state.reduction), guide=lowered).counted()
+        state = _left_out(state, useful).counted()
         if ends or cost - state.lower_bound <= gap * cost:
             return state
         fewer = priced.keep(
@@ -252,10 +255,19 @@ def tighten(
         if fewer is None:
             return replace(state, lower_bound=float(cost))
         priced, left = fewer
-        state = _matched(state, [old[own] for old, own in zip(known, left, strict=True)])
+        matched = [
+            np.isin(now, old[own]) for now, old, own in zip(state.reduction.kept, known, left, strict=True)
+        ]
+        smaller = keep_modes(state.problem, matched)
+        assert smaller is not None  # every activity has a mode left
+        state = _left_out(state, smaller)
         if anneals:  # among fewer modes a run finds more
             state = _annealed(state, deadline, [len(state.counts)])
         cost = cost if state.cost is None else state.cost
+
+
+def _can_anneal(state: ReducedProblem, deadline: Deadline, params: PresolveParams) -> bool:
+    return can_anneal(state.problem) and deadline.left_s() >= params.annealing_s
 
 
 def _annealed(state: ReducedProblem, deadline: Deadline, seeds: Iterable[int]) -> ReducedProblem:
@@ -267,13 +279,10 @@ def _annealed(state: ReducedProblem, deadline: Deadline, seeds: Iterable[int]) -
     return replace(state, selection=state.reduction.lift(found), cost=state.problem.cost_of(found))
 
 
-def _matched(state: ReducedProblem, kept: Sequence[Int64]) -> ReducedProblem:
-    """Leave out modes that paths have no walk with, too: those kept, per activity, are numbers of the original."""
-    marked = [np.isin(old, new) for old, new in zip(state.reduction.kept, kept, strict=True)]
-    fewer = keep_modes(state.problem, marked)
-    assert fewer is not None  # every activity has a mode left
-    lowered = None if state.guide is None else state.guide.lower(fewer.kept)
-    return replace(state, reduction=fewer.after(state.reduction), guide=lowered)
+def _left_out(state: ReducedProblem, reduction: Reduction) -> ReducedProblem:
+    """Leave out what a reduction of the problem leaves out."""
+    lowered = None if state.guide is None else state.guide.lower(reduction.kept)
+    return replace(state, reduction=reduction.after(state.reduction), guide=lowered)
 
 
 def solve_reduced(
@@ -289,35 +298,53 @@ def solve_reduced(
     """
     deadline, limit_s = settings.deadline(), settings.share(params.share).time_limit_s
     reduced = shrink(problem, start=start, time_limit_s=limit_s, proven=settings.proven, params=params)
-    cost = reduced.cost
-    many = len(breakable_paths(reduced.problem)) > params.few_paths
-    if many and cost is not None and cost - reduced.lower_bound > settings.gap * cost:
+    is_hard = len(breakable_paths(reduced.problem)) > params.few_paths and _is_open(reduced, settings.gap)
+    if is_hard and _can_anneal(reduced, deadline, params):
+        reduced = _annealed(reduced, deadline.share(params.anneal_share), range(params.anneal_runs))
+    if is_hard and reduced.problem.num_binaries <= params.few_modes:
+        soon = min(deadline.share(params.try_share).at, Deadline.after(params.try_s).at)
+        answer = _solve_left(reduced, replace(settings, time_limit_s=Deadline(soon).limit_s()), solve)
+        if answer.termination in (Termination.OPTIMAL, Termination.INFEASIBLE):
+            return answer
+        bound = answer.lower_bound
+        reduced = replace(reduced, selection=answer.values, cost=answer.objective, lower_bound=bound)
+    if is_hard and reduced.cost is not None:
         reduced = tighten(reduced, deadline.share(params.tight_share), settings.gap, params)
-        cost = reduced.cost
-    details = {"modes": reduced.counts[0], "modes_left": reduced.counts[-1]}
+    return _solve_left(reduced, settings.until(deadline), solve)
+
+
+def _is_open(state: ReducedProblem, gap: float) -> bool:
+    """Whether a selection is at hand that is not yet proven to be the cheapest, but for the gap."""
+    return state.cost is not None and state.cost - state.lower_bound > gap * state.cost
+
+
+def _solve_left(
+    reduced: ReducedProblem,
+    settings: Settings,
+    solve: Callable[[ReducedProblem, Settings, Selection | None], Answer[Selection]],
+) -> Answer[Selection]:
+    """Solve what is left, unless there is nothing to find, and put both answers together."""
+    cost, details = reduced.cost, {"modes": reduced.counts[0], "modes_left": reduced.counts[-1]}
     if cost is None and math.isinf(reduced.lower_bound):
         return Answer(Termination.INFEASIBLE, None, details=details)
-    if cost is not None and cost - reduced.lower_bound <= settings.gap * cost:
-        return Answer(
-            Termination.OPTIMAL, reduced.selection, lower_bound=reduced.lower_bound, details=details
-        )
+    if cost is not None and not _is_open(reduced, settings.gap):
+        return Answer(Termination.OPTIMAL, reduced.selection, cost, reduced.lower_bound, details=details)
     known = None if reduced.selection is None else reduced.reduction.lower(reduced.selection)
-    found = solve(reduced, settings.until(deadline), known)
+    found = solve(reduced, settings, known)
     # Whatever beats the selection at hand is in the smaller problem; so is that, unless its modes are dominated.
     bound, selection = max(reduced.lower_bound, found.lower_bound), reduced.selection
     found = replace(found, details={**found.details, **details})
     if found.values is not None:
-        lifted = reduced.reduction.lift(found.values)
-        found_cost = problem.evaluate(lifted).cost
+        found_cost = reduced.problem.cost_of(found.values)
         if cost is None or found_cost <= cost:
-            selection, cost = lifted, found_cost
+            selection, cost = reduced.reduction.lift(found.values), found_cost
     if cost is None:
         return replace(found, lower_bound=bound)
     bound = min(bound, float(cost))
     ended = found.termination in (Termination.OPTIMAL, Termination.INFEASIBLE)
     done = ended or cost - bound <= settings.gap * cost
     termination = Termination.OPTIMAL if done else Termination.FEASIBLE
-    return replace(found, termination=termination, values=selection, lower_bound=bound)
+    return replace(found, termination=termination, values=selection, objective=cost, lower_bound=bound)
 
 
 class LabelSolver(PackageBackend):

@@ -312,8 +312,7 @@ class AutoParams:
     """Where one way of solving gives way to another, from the solver benchmark (docs/benchmarks.md)."""
 
     few_stops: int = 500  # At most 500 activities on all paths together, because `paths` has as many rows.
-    #: At most 3,000 modes, because beyond CP-SAT no longer finds a solution in the time HiGHS takes for the optimum.
-    few_modes: int = 3_000
+    few_modes: int = 3_000  # At most 3,000 modes: of more CP-SAT finds nothing while HiGHS finds the optimum.
     #: At most 2,000 labels, because more take longer than the model that would be solved instead.
     few_labels: int = 2_000
     one_path: int = 5  # So many times as many on one path, where labels tell little more than cost and time.
@@ -327,10 +326,9 @@ class Auto(PackageBackend):
     Chosen from the solver benchmark (docs/benchmarks.md, "Formulations and solvers"):
 
     1. One path that may miss the deadline, and no resource or cover that may fail: labels, at any size.
-    2. Otherwise the problem is shrunk by reduced costs, and few labels are tried on what is left: small problems end
-       here.
-    3. What is harder becomes a linear model for CP-SAT: `paths`, or `potentials` where there are many paths; with very
-       many modes `potentials` for HiGHS.
+    2. Otherwise the problem is shrunk by reduced costs, and few labels are tried: small problems end here.
+    3. What is harder becomes a linear model for CP-SAT: `paths`, or `potentials` where their rows would be many; with
+       many paths or very many modes `potentials` for HiGHS.
 
     It is there wherever this package is, as labels need no other.
     CBC is fast on these models, too, but left out: it has been seen to call a problem infeasible that is not.
@@ -372,7 +370,9 @@ class Auto(PackageBackend):
     def choose_pair(self, problem: TimeCostProblem) -> tuple[str, str]:
         """Formulation and solver, which works here, for a problem that labels do not settle."""
         formulation = choose_formulation(problem, self.params)
-        if problem.num_binaries <= self.params.few_modes and LINEAR_BACKENDS["cp_sat"].probe().available:
+        is_small = problem.num_binaries <= self.params.few_modes
+        is_small = is_small and len(breakable_paths(problem)) <= self.params.presolve.few_paths
+        if is_small and LINEAR_BACKENDS["cp_sat"].probe().available:
             return formulation, "cp_sat"
         return "potentials" if LINEAR_BACKENDS["highs"].probe().available else formulation, resolve_solver()
 

@@ -64,6 +64,18 @@ def test_of_several_runs_the_cheapest_counts_and_time_may_be_over() -> None:
             assert annealer.improve(start, range(3), -math.inf) == start
 
 
+def test_fewer_exchanges_are_tried_where_they_look_at_many_stops() -> None:
+    changed = 0
+    for seed in range(20):
+        problem = with_paths_alone(random_problem(np.random.default_rng([seed, 8])))
+        start = dearest_plan(problem)
+        if start is not None:
+            few = replace(FEW_MOVES, stops=0)
+            assert Annealer(problem, few).run(start, 0) == start
+            changed += Annealer(problem, FEW_MOVES).run(start, 0) != start
+    assert changed > 3
+
+
 def test_problems_with_more_to_keep_than_paths_are_refused() -> None:
     refused = 0
     for seed in range(40):

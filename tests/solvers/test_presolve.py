@@ -12,8 +12,8 @@ import pytest
 from campaigns import Violations, campaign_size, write_summary
 from mipplan.core import Deadline
 from mipplan.solvers import Termination, presolve, shrink, solve_problem
-from mipplan.solvers.backend import Settings
-from mipplan.solvers.presolve import PresolveParams, tighten
+from mipplan.solvers.backend import Answer, Selection, Settings
+from mipplan.solvers.presolve import PresolveParams, ReducedProblem, solve_reduced, tighten
 from mipplan.solvers.register import Auto, AutoParams, run_checked
 from mipplan_formulations import FORMULATIONS, TimeCostProblem, solve_exhaustively
 from mipplan_formulations.labelling import AscentParams
@@ -116,6 +116,7 @@ def test_dual_ascent_keeps_the_optimum(annealing_s: float) -> None:
 def test_many_paths_are_solved_by_dual_ascent(most_states: int, annealing_s: float) -> None:
     params = PresolveParams(
         few_paths=1,
+        few_modes=0,
         most_rounds=1,
         annealing_s=annealing_s,
         anneal_runs=1,
@@ -131,6 +132,37 @@ def test_many_paths_are_solved_by_dual_ascent(most_states: int, annealing_s: flo
         else:
             assert answer.termination is Termination.OPTIMAL
             assert answer.cost == answer.lower_bound == best.cost
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_few_modes_are_tried_before_dual_ascent_and_what_that_finds_counts(ends: bool) -> None:
+    params = PresolveParams(few_paths=0, most_rounds=0, annealing_s=math.inf)
+    limits_s: list[float | None] = []
+
+    def solve(reduced: ReducedProblem, settings: Settings, _: Selection | None) -> Answer[Selection]:
+        limits_s.append(settings.time_limit_s)
+        best = solve_exhaustively(reduced.problem)
+        if best is None:  # nothing better than the selection at hand is left
+            return Answer(Termination.INFEASIBLE, None)
+        termination = Termination.OPTIMAL if ends else Termination.FEASIBLE
+        return Answer(termination, best.selection, lower_bound=float(best.cost if ends else best.cost - 1))
+
+    tried = 0
+    for seed in range(campaign_size(40, 500)):
+        problem, _ = problem_of(seed)
+        best, start = solve_exhaustively(problem), first_feasible(problem)
+        limits_s.clear()
+        answer = solve_reduced(problem, Settings(time_limit_s=60.0), start, solve, params)
+        assert answer.objective == (None if best is None else best.cost)
+        if limits_s and limits_s[0] is not None and limits_s[0] <= params.try_s:
+            tried += 1
+            assert len(limits_s) == 1 or not ends
+    assert tried > 5
+
+
+def first_feasible(problem: TimeCostProblem) -> Selection | None:
+    every = product(*(range(m) for m in problem.mode_counts))
+    return next((selection for selection in every if problem.evaluate(selection).feasible), None)
 
 
 def test_time_may_run_out_at_once() -> None:

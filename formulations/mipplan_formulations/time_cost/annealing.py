@@ -30,6 +30,8 @@ class AnnealingParams:
 
     moves: int = 1_000_000
     """Exchanges tried per run: 0.2 s. Several such runs found more than one of as many exchanges."""
+    stops: int = 100_000_000
+    """Fewer exchanges are tried where they would look at more stops of paths, so that a run takes no longer."""
     hottest: float = 0.3
     """Of what an activity costs in the mean: at first exchanges that cost so much more are taken one time in e."""
     coldest: float = 0.005
@@ -57,6 +59,8 @@ class Annealer:
         paths = [path for _, path in breakable_paths(problem)]
         activity = np.array([v for path in paths for v in path.activities], dtype=np.int64)
         path_of = np.repeat(np.arange(len(paths)), [len(path.activities) for path in paths])
+        passing = np.array([len(path.activities) for path in paths], dtype=np.int64)[path_of]
+        self._moves = min(params.moves, params.stops * len(problem.activities) // max(1, int(passing.sum())))
         waits = [np.maximum(own, path.least_wait) for path in paths for own in path.waits]
         first = np.cumsum([0, *problem.mode_counts])
         self._arrays = (
@@ -84,7 +88,7 @@ class Annealer:
             self._arrays,
             chosen,
             best,
-            self._params.moves,
+            self._moves,
             self._params.hottest * mean,
             self._params.coldest * mean,
             np.random.default_rng(seed),
