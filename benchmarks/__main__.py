@@ -35,7 +35,7 @@ BENCHMARKS = {
 RESULTS = Path(__file__).parent / "results"
 #: Runs nothing: says which results are of today's code, as every run does at its end.
 STATUS = "status"
-#: Measures a sample of the comparison again, where its code has changed since.
+#: Measures samples again of what takes long, to see whether today's code finds the same.
 REPRODUCE = "reproduce"
 
 

@@ -19,6 +19,8 @@ from benchmarks.provenance import keep_same_code, stamp
 
 #: So many at once: the machine has two cores.
 AT_ONCE = 2
+#: Each process computes on one core, whatever its libraries would like.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 #: What a job is known by in the rows, in the order of its keys.
 Job = TypeVar("Job", bound=tuple[Any, ...])
 
@@ -68,8 +70,7 @@ def measure_missing(
 ) -> None:
     """Append the rows of each job that has none, once it is done; `measure` is called with what a job is known by."""
     left, stamped = missing_jobs(jobs, keys, partial, benchmark), stamp(benchmark)
-    # Each process computes on one core, whatever its libraries would like.
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"))
+    os.environ.update(ONE_THREAD)
     with process_pool(AT_ONCE) as pool:
         futures = {pool.submit(measure, *job): job for job in left}
         for number, future in enumerate(as_completed(futures), len(jobs) - len(left) + 1):

@@ -1,8 +1,8 @@
 """Whether what older code found is still what today's finds: ``python -m benchmarks reproduce``.
 
-Measuring the comparison takes an hour and more, and most changes of the code that it measures change no answer. So a
-sample of its instances is measured again, drawn by the key of today's code: nobody chooses it, and the next change
-draws another one. Answers are compared, not times.
+Measuring all takes half a day, and most changes of the code that is measured change no answer. So a sample of jobs is
+measured again, drawn by the key of today's code: nobody chooses it, and the next change draws another one. Answers are
+compared, not times.
 """
 
 from __future__ import annotations
@@ -12,69 +12,152 @@ import os
 import random
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from benchmarks.jobs import AT_ONCE, ONE_THREAD, process_pool
 from benchmarks.machine import describe
 from benchmarks.provenance import code_key
 
-SAMPLE = 12
-KEY = ["instance", "planner"]
 #: A row that stopped at a time limit depends on the machine; those are counted, not compared.
 STOPPED = ("feasible", "unknown")
-#: Costs are sums of prices in doubles.
+#: Rows keep ten digits of sums in doubles.
 TOLERANCE = 1e-9
 WRITTEN = "reproduced.json"
+Rows = list[dict[str, Any]]
 
 
-def reproduce(results: Path, size: int = SAMPLE) -> None:
-    """Measure `size` instances of the comparison again and write what came of it beside its rows.
+@dataclass(frozen=True)
+class Sample:
+    """What of a benchmark is measured again."""
 
-    Exits with a message where there are no rows, or where an instance fails.
-    """
-    from benchmarks.compare.run import AT_ONCE, ROWS
-
-    folder = results / "compare"
-    if not (folder / ROWS).exists():
-        raise SystemExit(f"{folder / ROWS}: there are no rows that could be reproduced; run `compare` first")
-    before = pd.read_csv(folder / ROWS)
-    names = sorted(before["instance"].unique())
-    names = sorted(random.Random(code_key("compare")).sample(names, min(size, len(names))))
-    again: list[dict[str, Any]] = []
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for number, rows in enumerate(pool.map(_measure, names), 1):
-            again += rows
-            print(f"[{number}/{len(names)}] {names[number - 1]}", file=sys.stderr, flush=True)
-    found = {**compare_rows(before[before["instance"].isin(names)], pd.DataFrame(again)), "instances": names}
-    written = {**found, "machine": describe("compare")}
-    (folder / WRITTEN).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+    rows: str
+    """The file of rows in its folder."""
+    job: tuple[str, ...]
+    """Columns that name a job, which `measure` is called with; rows of a job are measured together."""
+    key: tuple[str, ...]
+    """Columns that name a row among those of its job."""
+    answers: tuple[str, ...]
+    """Columns that have to be the same."""
+    size: int
+    """So many jobs, of some minutes altogether."""
+    measure: Callable[..., Rows]
 
 
-def _measure(name: str) -> list[dict[str, Any]]:
-    from benchmarks.compare.run import ONE_THREAD
-
-    command = [sys.executable, "-m", "benchmarks.compare.measure", name]
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, **ONE_THREAD}
-    )
+def _compared(instance: str) -> Rows:
+    command = [sys.executable, "-m", "benchmarks.compare.measure", instance]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed; what it said is above")
-    rows: list[dict[str, Any]] = json.loads(done.stdout)
+        raise RuntimeError(f"{' '.join(command)} failed; what it said is above")
+    rows: Rows = json.loads(done.stdout)
     return rows
 
 
-def compare_rows(before: pd.DataFrame, again: pd.DataFrame) -> dict[str, Any]:
-    """Count rows whose status and cost are the same, rows that stopped at a limit, and name those that differ."""
-    both = before.merge(again, on=KEY, how="outer", suffixes=("_before", "_again"))
-    stopped = both["status_before"].isin(STOPPED) | both["status_again"].isin(STOPPED)
+def _reliability(case: str) -> Rows:
+    from benchmarks.reliability.measure import measure
+
+    return measure(case)
+
+
+def _tuner(pipeline: str, trace: str, draw: int) -> Rows:
+    from benchmarks.tuner.contenders import measure
+    from benchmarks.tuner.traffic import scenarios
+
+    (scenario,) = (one for one in scenarios() if one.name == trace)
+    return measure(pipeline, scenario, draw)
+
+
+def _race(pipeline: str, trace: str) -> Rows:
+    from benchmarks.race.run import measure_all
+
+    return list(measure_all(pipeline, trace, quick=False))
+
+
+#: Benchmarks of more than some minutes whose rows hold answers, and how a sample of them is measured again.
+SAMPLES: Mapping[str, Sample] = {
+    "compare": Sample("compare.csv", ("instance",), ("planner",), ("status", "usd_per_hour"), 12, _compared),
+    "reliability": Sample(
+        "reliability.csv",
+        ("case",),
+        ("planner", "of_slo", "headroom", "confidence"),
+        ("status", "usd_per_hour", "parts", "kept", "test_kept", "all_kept"),
+        6,
+        _reliability,
+    ),
+    "tuner": Sample(
+        "tuner.csv",
+        ("pipeline", "trace", "draw"),
+        ("policy", "setting"),
+        ("queries", "misses", "usd", "actions", "least_usd"),
+        6,
+        _tuner,
+    ),
+    "race": Sample(
+        "race.csv",
+        ("pipeline", "trace"),
+        ("family", "setting"),
+        ("queries", "misses", "usd", "actions", "planned_usd_per_hour"),
+        2,
+        _race,
+    ),
+}
+
+
+def reproduce(results: Path, samples: Mapping[str, Sample] = SAMPLES) -> None:
+    """Measure a sample of each benchmark again and write what came of it beside its rows.
+
+    Exits with a message where there are no rows at all.
+    """
+    there = {name: own for name, own in samples.items() if (results / name / own.rows).exists()}
+    if not there:
+        raise SystemExit(f"{results}: there are no rows that could be reproduced; run a benchmark first")
+    for name, own in there.items():
+        before = pd.read_csv(results / name / own.rows)
+        jobs = [tuple(job) for job in before[list(own.job)].drop_duplicates().itertuples(index=False)]
+        jobs = sorted(random.Random(code_key(name)).sample(sorted(jobs), min(own.size, len(jobs))))
+        again = _measured(name, own, jobs)
+        drawn = before.set_index(list(own.job)).index.isin([job if len(job) > 1 else job[0] for job in jobs])
+        found = compare_rows(before[drawn], again, own)
+        written = {**found, "jobs": [", ".join(map(str, job)) for job in jobs], "machine": describe(name)}
+        (results / name / WRITTEN).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+
+
+def _measured(name: str, sample: Sample, jobs: list[tuple[Any, ...]]) -> pd.DataFrame:
+    """Rows of these jobs, by today's code."""
+    rows: Rows = []
+    os.environ.update(ONE_THREAD)
+    with process_pool(AT_ONCE) as pool:
+        futures = {pool.submit(sample.measure, *job): job for job in jobs}
+        for number, future in enumerate(as_completed(futures), 1):
+            told = dict(zip(sample.job, futures[future], strict=True))
+            rows += [{**row, **told} for row in future.result()]
+            done = ", ".join(map(str, futures[future]))
+            print(f"{name} [{number}/{len(jobs)}] {done}", file=sys.stderr, flush=True)
+    return pd.DataFrame(rows)
+
+
+def compare_rows(before: pd.DataFrame, again: pd.DataFrame, sample: Sample) -> dict[str, Any]:
+    """Count rows whose answers are the same, rows that stopped at a limit, and name those that differ."""
+    key = [*sample.job, *sample.key]
+    columns = [*key, *sample.answers]
+    # Cells that hold nothing are one thing, in files and out of them, and settings are numbers or words.
+    tables = [table.reindex(columns=columns).astype(dict.fromkeys(key, str)) for table in (before, again)]
+    tables = [table.assign(**{one: table[one].map(_plain) for one in key}) for table in tables]
+    both = tables[0].merge(tables[1], on=key, how="outer", suffixes=("_before", "_again"), indicator=True)
+    stopped = pd.Series(data=False, index=both.index)
+    if "status" in sample.answers:
+        stopped = both["status_before"].isin(STOPPED) | both["status_again"].isin(STOPPED)
     compared = both[~stopped]
-    costs = compared["usd_per_hour_before"], compared["usd_per_hour_again"]
-    same_cost = (costs[0].isna() & costs[1].isna()) | ((costs[0] - costs[1]).abs() <= TOLERANCE * costs[1])
-    same = (compared["status_before"] == compared["status_again"]) & same_cost
-    differing = compared[~same][KEY].agg(", ".join, axis=1) if not same.all() else []
+    same = compared["_merge"] == "both"
+    for answer in sample.answers:
+        same &= _is_same(compared[f"{answer}_before"], compared[f"{answer}_again"])
+    differing = compared[~same][key].agg(", ".join, axis=1) if not same.all() else []
     return {
         "compared": len(compared),
         "same": int(same.sum()),
@@ -83,14 +166,32 @@ def compare_rows(before: pd.DataFrame, again: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def tell_reproduced(path: Path) -> str:
+def _plain(cell: str) -> str:
+    """One spelling of a cell: ``1``, ``1.0`` and ``1.000`` are one setting, and so are nothing and ``nan``."""
+    if cell in {"", "nan", "None"}:
+        return ""
+    try:
+        return f"{float(cell):.10g}"
+    except ValueError:
+        return cell
+
+
+def _is_same(before: pd.Series[Any], again: pd.Series[Any]) -> pd.Series[bool]:
+    """Whether answers are the same: numbers but for rounding, words exactly, nothing where there was nothing."""
+    numbers = [pd.to_numeric(side, errors="coerce").to_numpy(float) for side in (before, again)]
+    close = np.isclose(*numbers, rtol=TOLERANCE, atol=0.0)
+    words = [side.astype(str).map(_plain) for side in (before, again)]
+    return close | (words[0] == words[1])
+
+
+def tell_reproduced(path: Path, benchmark: str) -> str:
     """What a sample on today's code said, as a part of a sentence; empty where there is none of today's code."""
     written = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if written.get("machine", {}).get("code") != code_key("compare"):
+    if written.get("machine", {}).get("code") != code_key(benchmark):
         return ""
     differing = f"; differing: {'; '.join(written['differing'])}" if written["differing"] else ""
+    stopped = f" ({written['stopped']} stopped at a limit)" if written["stopped"] else ""
     return (
-        f"; a sample of {len(written['instances'])} instances measured again on today's code: "
-        f"{written['same']} of {written['compared']} proven answers are the same{differing} "
-        f"({written['stopped']} stopped at a limit)"
+        f"; a sample of {len(written['jobs'])} jobs measured again on today's code: {written['same']:,} of "
+        f"{written['compared']:,} answers are the same{differing}{stopped}"
     )

@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.machine import commit_words
 from benchmarks.provenance import STAMP, code_parts
-from benchmarks.reproduce import WRITTEN, tell_reproduced
+from benchmarks.reproduce import SAMPLES, WRITTEN, tell_reproduced
 
 #: Result: the benchmark whose subject it is of, and the file that says what it was measured on.
 RESULTS = {
@@ -59,8 +59,8 @@ def tell_status(results: Path) -> str:
         if (results / name).exists():
             machine = read_machine(results / file)
             said = compare_code(machine, benchmark)
-            if name == "compare" and said != "yes":
-                said += tell_reproduced(results / name / WRITTEN)
+            if name in SAMPLES and said != "yes":
+                said += tell_reproduced(results / name / WRITTEN, benchmark)
             lines.append(
                 f"| `{name}` | {commit_words(machine)}{_other_rows(results / name, machine)} | {said} |"
             )

@@ -34,7 +34,7 @@ from benchmarks.provenance import (
     keep_same_code,
     stamp,
 )
-from benchmarks.reproduce import WRITTEN, compare_rows
+from benchmarks.reproduce import SAMPLES, WRITTEN
 from benchmarks.status import RESULTS as LISTED
 from benchmarks.status import tell_status
 from benchmarks.truth.servers import TRUTH_SYSTEMS
@@ -285,7 +285,7 @@ def test_status_tells_results_of_today_from_older_ones(tmp_path: Path) -> None:
 
 
 def test_status_has_every_result_that_says_what_it_was_measured_on() -> None:
-    told = {file for _, file in LISTED.values()} | {f"compare/{WRITTEN}"}
+    told = {file for _, file in LISTED.values()} | {f"{name}/{WRITTEN}" for name in SAMPLES}
     keyed = [path for path in RESULTS.rglob("*.json") if path.parent.name != "campaigns"]
     keyed = [path for path in keyed if "code_parts" in path.read_text(encoding="utf-8")]
     assert {path.relative_to(RESULTS).as_posix() for path in keyed} <= told
@@ -299,49 +299,6 @@ def test_status_tells_of_rows_that_are_of_other_code(tmp_path: Path) -> None:
     for rows, said in (([own, own], " |"), ([own, other, other], "; 2 of 3 rows on 0123456 |")):
         pd.DataFrame(rows).to_csv(folder / "reliability.csv", index=False)
         assert f"({describe('reliability')['measured']}){said}" in tell_status(tmp_path)
-
-
-def compared(*rows: tuple[str, str, float | None]) -> pd.DataFrame:
-    """Rows of one instance: planner, status and cost."""
-    columns = ["planner", "status", "usd_per_hour"]
-    return pd.DataFrame(rows, columns=columns).assign(instance="video-0")
-
-
-def test_a_sample_measured_again_says_which_answers_are_still_the_same() -> None:
-    before = compared(
-        ("greedy", "given", 2.0),
-        ("paced", "optimal", 1.0),
-        ("sharp", "feasible", 3.0),
-        ("eager", "infeasible", None),
-    )
-    assert compare_rows(before, before) == {"compared": 3, "same": 3, "stopped": 1, "differing": []}
-    again = compared(
-        ("greedy", "given", 2.1),
-        ("paced", "infeasible", None),
-        ("sharp", "optimal", 2.9),
-        ("timed", "optimal", 1.0),
-    )
-    found = compare_rows(before, again)
-    assert (found["compared"], found["same"], found["stopped"]) == (4, 0, 1)
-    assert found["differing"] == [f"video-0, {name}" for name in ("eager", "greedy", "paced", "timed")]
-
-
-def test_the_status_tells_of_a_sample_while_the_code_is_the_one_that_it_was_measured_on(
-    tmp_path: Path,
-) -> None:
-    folder = tmp_path / "compare"
-    folder.mkdir()
-    machine = describe("compare")
-    old = {**machine, "code_parts": {**machine["code_parts"], "mipplan/planner": "old"}}
-    (folder / "machine.json").write_text(json.dumps(old))
-    sample = {"instances": ["a", "b"], "compared": 9, "same": 8, "stopped": 2, "differing": ["a, greedy"]}
-    (folder / WRITTEN).write_text(json.dumps({**sample, "machine": machine}))
-    assert (
-        "2 instances measured again on today's code: 8 of 9 proven answers are the same; differing: a, greedy"
-        in (tell_status(tmp_path))
-    )
-    (folder / WRITTEN).write_text(json.dumps({**sample, "machine": {**machine, "code": "other"}}))
-    assert "measured again" not in tell_status(tmp_path)
 
 
 def test_the_command_prints_the_status(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pandas as pd
 from benchmarks.compare import shared_data
 from benchmarks.instances.best_known import RECORDS
 from benchmarks.instances.specs import Spec, read_frozen
+from benchmarks.jobs import ONE_THREAD
 from benchmarks.machine import record
 from benchmarks.provenance import keep_same_code, stamp
 from benchmarks.solvers.jobs import Job, list_jobs
@@ -26,8 +27,6 @@ from benchmarks.solvers.processes import INTERRUPTED, terminated_like_interrupte
 from benchmarks.solvers.report import report, write_report
 from benchmarks.solvers.rows import COLUMNS, KEY
 
-#: Each process computes on one core, whatever its libraries would like.
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 #: One in so many problems of each group is the quick part.
 QUICK_SHARE = 30
 PARTIAL = "partial.csv"
