@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -33,11 +34,15 @@ from benchmarks.compare.planners import (
     TIMED,
 )
 from benchmarks.compare.run import COLUMNS, go_on, in_order, missing
-from benchmarks.compare.shipped import report
+from benchmarks.compare.shipped import FLOOR, list_jobs, report
+from benchmarks.compare.shipped import PLANNERS as SHIPPED_PLANNERS
+from benchmarks.compare.shipped import run as run_shipped
 from benchmarks.compare.specs import Spec, read_frozen
 from benchmarks.compare.summary import summarise
 from benchmarks.compare.ties import RULES, compare_rules
-from benchmarks.provenance import code_key
+from benchmarks.jobs import append_rows
+from benchmarks.machine import commit_words
+from benchmarks.provenance import code_key, stamp
 from mipplan.baselines.greedy import Actions, GreedySearch
 
 FROZEN = read_frozen()
@@ -479,6 +484,22 @@ def test_shipped_cases_are_laid_out_and_counted() -> None:
     assert "in geometric mean: kept." in report(costs.assign(**{"paced, sharp": costs["timed"]}))
     assert "Certified beside greedy: cheaper in 1, equal in 1, dearer in 1 of 3; geometric mean 1.000" in text
     assert "Refined beside greedy: cheaper in 2, equal in 1, dearer in 0 of 3" in text
+
+
+def test_shipped_cases_that_are_measured_are_not_measured_again(tmp_path: Path) -> None:
+    jobs = list_jobs()
+    assert ("video-monitoring", "bursty") in jobs
+    assert len(jobs) == len(set(jobs)) > 15
+    costs = dict.fromkeys(("greedy", *SHIPPED_PLANNERS, FLOOR), 2.0)
+    rows = [{"pipeline": pipeline, "trace": trace, **costs} for pipeline, trace in reversed(jobs)]
+    append_rows(tmp_path / "partial-shipped.csv", rows, stamp("shipped"))
+    run_shipped(tmp_path)
+    written = pd.read_csv(tmp_path / "shipped.csv")
+    assert list(written[["pipeline", "trace"]].itertuples(index=False, name=None)) == jobs
+    page = (tmp_path / "shipped.md").read_text(encoding="utf-8")
+    assert f"equal in {len(jobs)}, dearer in 0 of {len(jobs)}" in page
+    assert commit_words(json.loads((tmp_path / "shipped.json").read_text())) in page
+    assert not (tmp_path / "partial-shipped.csv").exists()
 
 
 def test_a_law_without_a_plan_where_greedy_has_one_misses_its_aim() -> None:

@@ -12,12 +12,16 @@ import pandas as pd
 
 import mipplan as mp
 from benchmarks.compare.figures import EQUAL, geometric_mean
+from benchmarks.jobs import measure_missing
 from benchmarks.machine import headline, record
+from benchmarks.provenance import STAMP
 from mipplan.documents import shipped_folder
 
 OUT = Path(__file__).parents[1] / "results" / "compare" / "shipped.md"
 MACHINE = OUT.with_suffix(".json")
 LIMIT_S = 60.0
+#: A job is a pipeline with a trace.
+KEYS = ["pipeline", "trace"]
 LAWS: dict[str, dict[str, Any]] = {
     "paced": {"dispatch": "paced"},
     "paced, sharp": {"dispatch": "paced", "certificate": "sharp"},
@@ -32,36 +36,47 @@ FLOOR = "paced at least"
 PACED_FACTOR = 0.90
 
 
-def measure() -> pd.DataFrame:
-    """Return cost of every planner's plan at each pipeline's own objective, $/h."""
+def run(folder: Path) -> None:
+    """Measure what has not been measured by today's code, and write ``shipped.csv``, a page and machine into `folder`.
+
+    Rows are kept in a file of their own while the run lasts; delete it to start anew.
+    """
+    partial = folder / "partial-shipped.csv"
+    jobs = list_jobs()
+    measure_missing(jobs, KEYS, partial, "shipped", measure)
+    rows = pd.read_csv(partial).drop(columns=list(STAMP)).set_index(KEYS).loc[jobs].reset_index()
+    rows.to_csv(folder / OUT.with_suffix(".csv").name, index=False, float_format="%.10g")
+    record(folder / MACHINE.name, "shipped")
+    (folder / OUT.name).write_text(f"{headline(folder / MACHINE.name)}\n\n{report(rows)}", encoding="utf-8")
+    partial.unlink()
+
+
+def list_jobs() -> list[tuple[str, str]]:
+    """Every shipped pipeline with every shipped trace, by name."""
+    pipelines = sorted(file.stem for file in (shipped_folder() / "pipelines").glob("*.yaml"))
+    traces = sorted(file.name.split(".")[0] for file in (shipped_folder() / "traces").glob("*.csv.gz"))
+    return [(pipeline, trace) for pipeline in pipelines for trace in traces]
+
+
+def measure(pipeline_name: str, trace_name: str) -> list[dict[str, Any]]:
+    """Return cost of every planner's plan at a pipeline's own objective, $/h, as a row."""
     profiles = mp.Profiles.default()
-    rows = []
-    for pipeline_file in sorted((shipped_folder() / "pipelines").glob("*.yaml")):
-        pipeline = mp.Pipeline.read(pipeline_file)
-        for trace_file in sorted((shipped_folder() / "traces").glob("*.csv.gz")):
-            trace = mp.Trace.read(trace_file)
-            certified = mp.plan(pipeline, profiles, trace, time_limit_s=LIMIT_S)
-            replayed = mp.plan(
-                pipeline, profiles, trace, time_limit_s=LIMIT_S, dispatch="paced", guarantee="replay"
-            )
-            rows.append(
-                {
-                    "pipeline": pipeline.name,
-                    "trace": trace.name,
-                    "greedy": mp.baselines.inferline(pipeline, profiles, trace).usd_per_hour,
-                    "certified": certified.usd_per_hour,
-                    "refined": mp.refine(
-                        certified, trace, discipline="fifo", time_limit_s=LIMIT_S
-                    ).usd_per_hour,
-                    **{
-                        law: mp.plan(pipeline, profiles, trace, time_limit_s=LIMIT_S, **asked).usd_per_hour
-                        for law, asked in LAWS.items()
-                    },
-                    REPLAYED: replayed.usd_per_hour,
-                    FLOOR: replayed.lower_bound_usd_per_hour,
-                }
-            )
-    return pd.DataFrame(rows)
+    pipeline, trace = mp.Pipeline.read(pipeline_name), mp.Trace.read(trace_name)
+
+    def planned(**asked: Any) -> mp.Plan:
+        return mp.plan(pipeline, profiles, trace, time_limit_s=LIMIT_S, **asked)
+
+    certified = planned()
+    plans = {
+        "greedy": mp.baselines.inferline(pipeline, profiles, trace),
+        "certified": certified,
+        "refined": mp.refine(certified, trace, discipline="fifo", time_limit_s=LIMIT_S),
+        **{law: planned(**asked) for law, asked in LAWS.items()},
+        REPLAYED: planned(dispatch="paced", guarantee="replay"),
+    }
+    costs = {name: plan.usd_per_hour for name, plan in plans.items()}
+    floor = plans[REPLAYED].lower_bound_usd_per_hour
+    return [{"pipeline": pipeline_name, "trace": trace_name, **costs, FLOOR: floor}]
 
 
 def report(costs: pd.DataFrame) -> str:
@@ -93,6 +108,4 @@ def report(costs: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    text = report(measure())
-    record(MACHINE, "shipped")
-    OUT.write_text(f"{headline(MACHINE)}\n\n{text}", encoding="utf-8")
+    run(OUT.parent)
