@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from rich.console import Console
@@ -137,8 +138,8 @@ def whatif_report(answer: WhatIf, asked: str) -> WhatIfReport:
     return WhatIfReport.of(answer, asked=asked, as_it_is=base, cases=cases, notes=notes, **traffic)
 
 
-def show_whatif(console: Console, answer: WhatIf) -> None:
-    """Cost planned anew, and the same plan's verdict, by case; then the choices that change in each."""
+def show_whatif(console: Console, answer: WhatIf, sample: Sequence[str]) -> None:
+    """Cost planned anew, and the same plan's verdict, by case; the choices that change; what to know of the sample."""
     name = escape(answer.plan.pipeline.name)
     console.print(f"[bold]{name}[/bold] on {escape(answer.traffic)}: {escape(answer.plan.objective.text)}\n")
     rows = table("what if", ">anew $/h", ">certificate", ">same $/h", "same plan")
@@ -155,4 +156,5 @@ def show_whatif(console: Console, answer: WhatIf) -> None:
         console.print(f"[bold]{escape(case.name)}[/bold], planned anew: {escape(said)}")
     is_open = any(least_cost_text(plan).startswith("≤") for _, plan, _, _ in answer.rows())
     notes = ["≤: it is not proven that no plan is cheaper"] if is_open else []
-    show_notes(console, notes if answer.complete else [*notes, "interrupted before the last case"])
+    unfinished = [] if answer.complete else ["interrupted before the last case"]
+    show_notes(console, [*notes, *sample, *unfinished])
