@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from mipplan.core import format_duration
-from mipplan.questions import PlanDifference, WhatIf, least_cost_text, verdict
+from mipplan.questions import STAGE_HEADINGS, PlanDifference, WhatIf, least_cost_text, verdict
 from mipplan.reporting.catalog import sample_notes
 from mipplan.reporting.documents import BriefReport, ChoiceReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
-from mipplan.reporting.text import show_notes, show_parts, table, traffic_parts
+from mipplan.reporting.text import figures, show_notes, show_parts, table, traffic_parts
 from mipplan.result import Choice, Plan
 
 
@@ -112,8 +112,15 @@ def diff_report(difference: PlanDifference, before: str, after: str) -> DiffRepo
 
 
 def show_diff(console: Console, difference: PlanDifference) -> None:
-    """Cost, certificate, what was asked for otherwise, and the stages that run on something else."""
-    console.print(escape(str(difference)))
+    """Cost, certificate, all that was asked for otherwise, and every stage that runs on something else."""
+    console.print(f"[bold]{escape(difference.title)}[/bold]\n")
+    console.print(figures(difference.figures()))
+    if difference.stages:
+        rows = table(*STAGE_HEADINGS)
+        for row in difference.rows():
+            rows.add_row(*map(escape, row))
+        console.print()
+        console.print(rows)
 
 
 def whatif_report(answer: WhatIf, asked: str) -> WhatIfReport:
