@@ -144,7 +144,8 @@ def check_laws(
     """
     faults = Faults()
     laws = faults.take(lambda: pipeline.laws(dispatch, otherwise))
-    faults.take(lambda: check_one_of("discipline", discipline or pipeline.discipline, Discipline, repr))
+    queues = pipeline.discipline if discipline is None else discipline
+    faults.take(lambda: check_one_of("discipline", queues, Discipline, repr))
     faults.check()
     return laws.value
 
