@@ -15,13 +15,16 @@ GREATEST = "max"
 
 def accuracy_of(text: str | None, budget: float | None) -> Any:
     """Read a least accuracy, or ``max``, which goes with a budget."""
-    from mipplan.pipeline import check_accuracy
-
     if text == GREATEST and budget is None:
         raise InputError.one("--accuracy", "max goes with --budget: the most accuracy that it pays for")
-    if text is None or text == GREATEST:
-        return text
-    return check_accuracy(inputs.share_of("--accuracy", text), "--accuracy")
+    return text if text == GREATEST else least_accuracy(text)
+
+
+def least_accuracy(text: str | None) -> float | None:
+    """Read a least accuracy of commands that have no budget."""
+    from mipplan.pipeline import check_accuracy
+
+    return None if text is None else check_accuracy(inputs.share_of("--accuracy", text), "--accuracy")
 
 
 def check_one_quantile(quantile: float | None, slo: str | None) -> None:

@@ -43,10 +43,10 @@ class Summary:
 
     def text(self) -> str:
         """Return at most `MOST_LINES` lines of at most `MOST_COLUMNS` signs."""
-        lines = [
-            _shortened(self.title, MOST_COLUMNS),
-            *itertools.islice(self._figure_lines(), MOST_LINES - 5),
-        ]
+        figures, room = list(self._figure_lines()), MOST_LINES - 5
+        if len(figures) > room:
+            figures[room - 1 :] = [f"{_INDENT}… and {len(figures) - room + 1:,} more lines"]
+        lines = [_shortened(self.title, MOST_COLUMNS), *figures]
         if self.count:
             rows = self._shown_rows(MOST_LINES - len(lines) - 2)
             lines += ["", *(_INDENT + line for line in self._aligned([self._names(), *rows]))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -149,7 +150,9 @@ def svg_of(figure: Figure, prefix: str, words: str) -> str:
 
     stream = io.StringIO()
     look = {"svg.hashsalt": prefix, "svg.fonttype": "none", "font.family": "sans-serif"}
-    with style.context(["default", look]):
+    with style.context(["default", look]), warnings.catch_warnings():
+        # Words stay text, which the reader's browser sets in fonts of its own; only here some have no sign for a name.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(stream, format="svg", metadata={"Date": None}, transparent=True)
     svg = _WHAT_COMES_BEFORE_SVG.sub("", stream.getvalue())
     numbers: dict[str, int] = {}

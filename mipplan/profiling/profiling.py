@@ -186,9 +186,7 @@ def measure(
     if batches is not None and len(batches) == 1:  # there is nothing to take turns with
         params = replace(params, visits=1, most_visits=1)
     if folder is not None:
-        folder.prepare(usd_per_hour)
-        if again:
-            folder.check_name()
+        folder.prepare(usd_per_hour, replaces=again)
     rule: SizeRule
     if batches is not None:
         rule = NamedSizes(tuple(sorted(map(int, batches))))
@@ -218,6 +216,8 @@ def measure(
             if before is not None:
                 before.check_continues(record, str(folder.record_path))
                 record = replace(before, machine=record.machine)
+        if folder is not None:  # a price that stands there could not be corrected by the next call
+            folder.add_hardware(usd_per_hour)
         return _Run(record, replicas, params, progress, folder, latency, request, rule).measure()
 
 

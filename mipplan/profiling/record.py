@@ -169,10 +169,11 @@ class ProfileFolder:
         """The record beside it; readers of profile folders look at tables only."""
         return self.root / "models" / f"{_file_name(self.model)}.{_file_name(self.hardware)}.json"
 
-    def prepare(self, usd_per_hour: float | None) -> None:
-        """Make the folder and its ``hardware.yaml``, before anything is measured.
+    def prepare(self, usd_per_hour: float | None, *, replaces: bool) -> None:
+        """Make the folder, and look through it before anything is measured.
 
-        Raises `InputError` if it cannot be written to, holds something that is no profile, or the price is missing.
+        Raises `InputError` if it cannot be written to, holds something that is no profile, the price is missing, or
+        what is to be replaced is the record of another model.
         """
         try:
             (self.root / "models").mkdir(parents=True, exist_ok=True)
@@ -184,16 +185,24 @@ class ProfileFolder:
             if problem is not None:
                 faults.add(Fault("out", f"{path}: {problem}"))
         faults.check()
-        faults.take(lambda: self._add_hardware(usd_per_hour))
-        faults.check()
+        self._hardware_text(usd_per_hour)
         if any((self.root / "models").glob("*.csv")):
             Profiles.read(self.root)
         holding = self._holding()
         if len(holding) > 1:
             stated = f"stand in {listed(map(str, holding))}: bring them together in one"
             raise InputError.one("out", f"rows of {self.model} on {self.hardware} {stated}")
+        if replaces:
+            self._check_name()
 
-    def _add_hardware(self, usd_per_hour: float | None) -> None:
+    def add_hardware(self, usd_per_hour: float | None) -> None:
+        """Write the hardware into ``hardware.yaml``, if it is not there; raises `InputError` if that cannot be."""
+        text = self._hardware_text(usd_per_hour)
+        if text is not None:
+            write_text_atomically(self.root / "hardware.yaml", text)
+
+    def _hardware_text(self, usd_per_hour: float | None) -> str | None:
+        """What ``hardware.yaml`` is to say; None if it says it. Raises `InputError` if that cannot be told."""
         path = self.root / "hardware.yaml"
         known = {device.name: device for device in read_hardware(path)} if path.exists() else {}
         device = known.get(self.hardware)
@@ -201,7 +210,7 @@ class ProfileFolder:
             if usd_per_hour is not None and usd_per_hour != device.usd_per_hour:
                 message = f"{path} says {device.usd_per_hour:g} for {self.hardware}: change it there"
                 raise InputError.one("usd_per_hour", message)
-            return
+            return None
         if usd_per_hour is None:
             message = f"{self.hardware} is not in {path}: say what one device costs in $/h"
             raise InputError.one("usd_per_hour", message)
@@ -218,7 +227,7 @@ class ProfileFolder:
             raise InputError.one(
                 str(path), f"has a form that nothing can be added to: write {self.hardware} into it"
             )
-        write_text_atomically(path, text)
+        return text
 
     def read_record(self) -> MeasurementRecord | None:
         """Return what was measured before; None if nothing was.
@@ -239,7 +248,7 @@ class ProfileFolder:
             raise InputError.one(str(path), f"is a record of another version of mipplan: {again}")
         return _record(parse_entry(Document(value, str(path)), RecordEntry))
 
-    def check_name(self) -> None:
+    def _check_name(self) -> None:
         """Refuse to replace the record of another model, whose file has the same name; a damaged one is nobody's.
 
         Raises `InputError`.

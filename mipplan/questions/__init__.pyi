@@ -6,6 +6,7 @@ from .answers import whatif as whatif
 from .axes import AXES_OF_COST as AXES_OF_COST
 from .axes import axis_of as axis_of
 from .changes import SETTINGS as SETTINGS
+from .differences import STAGE_HEADINGS as STAGE_HEADINGS
 from .differences import PlanDifference as PlanDifference
 from .differences import RequestDifference as RequestDifference
 from .differences import StageDifference as StageDifference

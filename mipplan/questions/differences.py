@@ -63,6 +63,10 @@ class RequestDifference:
     after: str
 
 
+#: Of the table of stages that run on something else; one that begins with ``>`` stands above numbers.
+STAGE_HEADINGS = ("stage", "before (batch)", "after (batch)", ">$/h")
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class PlanDifference(Printable):
     """What differs between two plans.
@@ -109,26 +113,33 @@ class PlanDifference(Printable):
             for one in self.stages
         )
 
-    def _summary(self) -> Summary:
-        first, second = self.before, self.after
-        certificates = [
-            "none" if ns is None else format_duration(ns)
-            for ns in (first.certificate_ns, second.certificate_ns)
-        ]
+    @property
+    def title(self) -> str:
+        """Between which plans this is, and how many stages differ."""
+        names = f"From the plan for {self.before.pipeline.name} to that for {self.after.pipeline.name}"
+        return f"{names}: {len(self.stages)} stage(s) run on something else"
+
+    def figures(self) -> list[tuple[str, str]]:
+        """Return cost, certificate and all that was asked for otherwise, each with both of its values in words."""
+        plans = self.before, self.after
+        costs = " → ".join(cost_or_status(plan) for plan in plans)
         more = "" if self.usd_per_hour is None else f" ({self.usd_per_hour:+.4f} $/h)"
+        certified = ("none" if p.certificate_ns is None else format_duration(p.certificate_ns) for p in plans)
+        asked = [(one.what, f"{one.before} → {one.after}") for one in self.requests]
+        return [("cost", f"{costs}{more}"), ("certificate", " → ".join(certified)), *asked]
+
+    def rows(self) -> Iterator[tuple[str, str, str, str]]:
+        """Each stage that runs on something else: its choices in words, and how much dearer the second is."""
+        for one in self.stages:
+            dearer = f"{one.usd_after - one.usd_before:+.4f}"
+            yield one.stage, _text(one.before), _text(one.after), dearer
+
+    def _summary(self) -> Summary:
         return Summary(
-            f"From the plan for {first.pipeline.name} to that for {second.pipeline.name}: "
-            f"{len(self.stages)} stage(s) run on something else",
-            figures=(
-                ("cost", f"{cost_or_status(first)} → {cost_or_status(second)}{more}"),
-                ("certificate", " → ".join(certificates)),
-                *((one.what, f"{one.before} → {one.after}") for one in self.requests),
-            ),
-            headings=("stage", "before (batch)", "after (batch)", ">$/h"),
-            rows=(
-                (one.stage, _text(one.before), _text(one.after), f"{one.usd_after - one.usd_before:+.4f}")
-                for one in self.stages
-            ),
+            self.title,
+            figures=self.figures(),
+            headings=STAGE_HEADINGS,
+            rows=self.rows(),
             count=len(self.stages),
             what="stages",
         )

@@ -142,9 +142,9 @@ def check_laws(
 
     Raises `InputError` listing what is no law, no stage or no discipline.
     """
-    faults = Faults()
+    faults, queues = Faults(), pipeline.discipline if discipline is None else discipline
     laws = faults.take(lambda: pipeline.laws(dispatch, otherwise))
-    faults.take(lambda: check_one_of("discipline", discipline or pipeline.discipline, Discipline, repr))
+    faults.take(lambda: check_one_of("discipline", queues, Discipline, repr))
     faults.check()
     return laws.value
 

@@ -173,6 +173,22 @@ def test_refine_goes_below_and_diff_says_how(run: Run, plan: mp.Plan) -> None:
     assert "there is no such file" in done.stderr
 
 
+def test_diff_shows_all_that_differs(run: Run, plan: mp.Plan) -> None:
+    """A result prints in some lines; the command is asked for every one."""
+    names = [f"stage{number}" for number in range(20)]
+    stages = {name: {"model": "preprocess"} for name in names}
+    other = mp.Pipeline.from_document({"name": "long", "slo": "1s", "stages": stages})
+    mp.Plan.from_choices(other, mp.Profiles.default(), dict.fromkeys(names, ("cpu", 1, 1))).save("long.json")
+    difference = mp.diff(plan, mp.Plan.load("long.json"))
+    assert len(difference.requests) > 20
+    lines = run("diff", "plan.json", "long.json").stdout.splitlines()
+    for one in difference.requests:
+        assert [line for line in lines if line.startswith(one.what) and line.endswith(one.after)], one
+    for stage in difference.stages:
+        assert [line for line in lines if line.split()[0:1] == [stage.stage]], stage
+    assert not [line for line in lines if "more" in line]
+
+
 def test_a_pipeline_is_planned_first(run: Run) -> None:
     done = CliRunner().invoke(
         app, ["explain", "image-processing", "--trace", "steady", "--slo", "200ms", "--to", "20s"]

@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -179,3 +181,28 @@ def test_a_narrow_terminal_cuts_no_figure_and_no_name(tmp_path: Path) -> None:
         assert code == 0
         assert "…" not in narrow
         assert [line.split() for line in narrow.splitlines() if " ms " in line and "%" in line] == stages
+
+
+def _commands(command: Any) -> Iterator[Any]:
+    yield command
+    for part in getattr(command, "commands", {}).values():
+        yield from _commands(part)
+
+
+def test_help_names_no_option_that_a_command_lacks() -> None:
+    """What stands in backquotes is of another command."""
+    wrong = []
+    for command in _commands(typer.main.get_command(app)):
+        known = {option for found in command.params for option in (*found.opts, *found.secondary_opts)}
+        for option in command.params:
+            said = re.sub(r"`[^`]*`", "", option.help or "")
+            named = re.findall(r"--[a-z][a-z-]*", said)
+            wrong += [(command.name, option.name, name) for name in named if name not in known]
+    assert not wrong
+
+
+@pytest.mark.parametrize("command", ["menu", "compare"])
+def test_commands_without_a_budget_do_not_ask_for_one(command: str) -> None:
+    code, _, said = mipplan(command, "video", "--trace", "bursty", "--accuracy", "max")
+    assert code == 2
+    assert said.endswith("  --accuracy: expected a share such as 10% or 0.1, found 'max'\n")

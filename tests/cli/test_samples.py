@@ -74,6 +74,27 @@ def test_coarse_stamps_are_told_until_they_are_spread(run: Run, command: str) ->
     assert "spread uniformly over steps of 1 s, seed 3" in trace["note"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "explain plan.json",
+        "whatif plan.json --set price.t4=-10%",
+        "frontier plan.json --over price:t4 --start 0.5 --end 0.6",
+        "sensitivity plan.json",
+        "refine small.yaml --profiles profiles --slo 5s",
+    ],
+)
+def test_what_is_asked_is_asked_of_the_traffic_that_was_planned_for(run: Run, line: str) -> None:
+    done = document(run(line, "--json", "--spread", "uniform"))
+    assert done["trace"]["sha256"] == mp.Trace.read("log.csv").spread(seed=0).sha256
+
+
+def test_whatif_tells_people_what_is_doubtful_about_the_sample(run: Run) -> None:
+    line = "whatif plan.json --set price.t4=-10%"
+    assert "note: time stamps are whole multiples of 1 s" in run(line).stdout
+    assert "time stamps" not in run(line, "--spread", "uniform").stdout
+
+
 def test_replay_spreads_as_the_library_does(run: Run) -> None:
     done = document(run("replay plan.json", "--json", "--spread", "uniform", "--seed", "5"))
     assert done["trace"]["sha256"] == mp.Trace.read("log.csv").spread(seed=5).sha256

@@ -206,6 +206,14 @@ def test_names_in_figures_stay_as_they_are() -> None:
     assert [text for text in re.findall(r"<text[^>]*>([^<]*)</text>", made) if "url" in text] == [odd]
 
 
+def test_names_in_any_script_are_text_without_a_warning() -> None:
+    """The browser has fonts for it, whatever this machine has."""
+    figure = Figure()
+    figure.add_subplot().set_title("検出")
+    made = Page("a", "b", (), (Section("c", figures=((figure, "検出"),)),)).html
+    assert re.findall(r"<text[^>]*>検出</text>", made)
+
+
 def test_what_guarantees_cost_stands_there() -> None:
     """A plan that was made stands for its own, one that was given for none: what it costs proves nothing."""
     given, trace = drawn_plan(), drawn_trace()

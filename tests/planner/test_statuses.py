@@ -237,6 +237,7 @@ def test_bad_argument(argument: str, value: object, message: str) -> None:
 
 def test_every_bad_argument_is_listed() -> None:
     wrong = {"slo_s": -1, "quantile": 2, "formulation": "x", "guarantee": "y", "time_limit_s": -1, "seed": -3}
+    wrong |= {"discipline": "", "dispatch": "z"}
     with pytest.raises(mp.InputError) as caught:
         hand_made().plan(**wrong)
     assert {fault.place for fault in caught.value.faults} == set(wrong)

@@ -225,3 +225,16 @@ def test_nothing_measured_is_lost(
     if broken.works:
         rows = Path("p/models/m.csv").read_text().splitlines()[1:]
         assert tuple(int(row.split(",")[2]) for row in rows) == broken.works
+
+
+def test_a_model_that_cannot_be_loaded_leaves_no_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The price of that call would stand against the one of the next."""
+    write_module(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert profile("served:slepy", "--batch", "1", "--usd-per-hour", "10").exit_code == 2
+    assert not Path("p/hardware.yaml").exists()
+    result = profile("served:sleepy", "--batch", "1", "--usd-per-hour", "1")
+    assert result.exit_code == 0, result.output
+    assert "usd_per_hour: 1.0\n" in Path("p/hardware.yaml").read_text()

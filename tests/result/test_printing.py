@@ -277,6 +277,9 @@ def test_long_texts_are_cut_to_size() -> None:
     assert len(lines) <= MOST_LINES
     assert max(map(len, lines)) <= MOST_COLUMNS
     assert lines[-1].endswith("more things")
+    # Nine figures of three lines each: what is left out above the table is counted, too.
+    assert [line for line in lines if "figure" in line][-1].startswith("  figure 2")
+    assert f"  … and {9 * 3 - 9} more lines" in lines
     assert np.all([line.isprintable() for line in lines])
 
 

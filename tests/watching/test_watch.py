@@ -84,10 +84,34 @@ def test_service_that_drifted_is_told_with_its_stage() -> None:
     drifted = [misfit for misfit in found.misfits if misfit.kind == "profile"]
     assert [misfit.place for misfit in drifted] == ["read"]
     assert drifted[0].ratio == pytest.approx(1.3, rel=1e-6)
+    assert "batches took longer than the table and the allowance; P99 of a batch size is up to 1.3 ×" in (
+        drifted[0].text
+    )
     # The new plan counts on the tables as they are by now.
     assert found.replan is not None
     table, before = (known.tables["read", "t4"] for known in (found.replan.profiles, plan().profiles))
     assert np.allclose(table.latency_ms, 1.3 * before.latency_ms)
+
+
+def test_what_was_measured_is_told_before_what_a_replay_supposes() -> None:
+    """A replay has every batch as late as the latest of a hundred: far later than what queries met."""
+    run = served()
+    late = (run.stages.stage == "read") & (run.stages.batch % 20 == 0)
+    finish = run.stages.finish_ns + np.where(late, 10**9, 0)
+    answered = run.queries.answered_ns + 300 * MS
+    slower = replace(
+        run,
+        stages=replace(run.stages, finish_ns=finish),
+        queries=replace(run.queries, answered_ns=answered),
+    )
+    found = mp.watch(plan(), slower, sample=traffic(), replan=False)
+    late_text, told = (
+        next(one for one in found.misfits if one.kind == kind) for kind in ("profile", "objective")
+    )
+    assert late_text.ratio > 10
+    measured_ns = np.sort(slower.queries.latency_ns)[-len(slower.queries) // 100]
+    assert told.text.endswith(" measured, the objective P99 ≤ 250 ms")
+    assert told.ratio == pytest.approx(measured_ns / (250 * MS), rel=0.05)
 
 
 def test_a_few_late_batches_are_no_drift() -> None:

@@ -78,6 +78,7 @@ def _read(
     time_limit: _TimeLimit = "60s",
     seeds: flags.Draws = 1,
     expand: flags.Expand = None,
+    spread: flags.Spread = None,
     start: flags.From = None,
     end: flags.To = None,
     out: flags.Document = None,
@@ -97,7 +98,7 @@ def _read(
     pipeline = None if is_plan else faults.take(lambda: inputs.read_pipeline(asked))
     measured = None if is_plan else faults.take(lambda: inputs.read_profiles(profiles))
     seed = plan.value.seed if plan else 0
-    arrivals = faults.take(lambda: inputs.read_traces(trace, expand, None, seed, start, end))
+    arrivals = faults.take(lambda: inputs.read_traces(trace, expand, spread, seed, start, end))
     faults.take(lambda: check_seeds(seeds, "--seeds"))
     faults.check()
     how = seeds, limit_s.value, asked, out
@@ -153,7 +154,9 @@ def whatif(
                     Fault(f"--set {fault.place}", fault.message) for fault in error.faults
                 ) from None
         report = reporting.whatif_report(answer, source.name)
-        session.show(report, lambda console, _: reporting.show_whatif(console, answer), source.out)
+        session.show(
+            report, lambda console, made: reporting.show_whatif(console, answer, made.notes), source.out
+        )
         session.answer_in_part()
 
 

@@ -213,7 +213,7 @@ def compare(
         faults.take(lambda: inputs.check_dispatch(dispatch))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         window_s = faults.take(lambda: inputs.window_of(window))
-        least = faults.take(lambda: question.accuracy_of(accuracy, None))
+        least = faults.take(lambda: question.least_accuracy(accuracy))
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         if asked and limits and per_s:
             faults.take(lambda: inputs.asked_of(asked.value, limits.value, per_s.value, share))
@@ -297,7 +297,9 @@ def verify(
     context: typer.Context,
     plan: flags.PlanFile,
     trace: flags.TraceFiles,
-    seed: Annotated[int | None, typer.Option(help="Seed of --expand; the plan's by default.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of --expand and --spread; the plan's by default.")
+    ] = None,
     dispatch: flags.Dispatch = None,
     discipline: flags.PlanDiscipline = None,
     stagger: flags.Stagger = None,

@@ -51,7 +51,9 @@ def menu(
         str, typer.Option(help="What makes plans differ: both, hardware, variants, accuracy, or energy.")
     ] = "both",
     most: Annotated[int, flags.option("COUNT", "Offer at most so many.")] = 20,
-    accuracy: flags.Accuracy = None,
+    accuracy: Annotated[
+        str | None, flags.option("SHARE", "Least accuracy of the pipeline, such as 0.6.")
+    ] = None,
     json: flags.Json = False,
     **asked: Any,
 ) -> None:
@@ -61,7 +63,7 @@ def menu(
 
         faults = Faults()
         share = faults.take(lambda: inputs.share_of("--within", within))
-        least = faults.take(lambda: question.accuracy_of(accuracy, None))
+        least = faults.take(lambda: question.least_accuracy(accuracy))
         faults.take(lambda: check_menu(by, share.value or 0.0, most))
         given, settings = question.read(faults, **asked)
         settings |= {"within": share.value or 0.0, "by": by, "most": most, "accuracy": least.value}

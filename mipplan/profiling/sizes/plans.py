@@ -54,6 +54,8 @@ class PlanSizes:
         known = about.profiles if isinstance(about, Plan) else profiles
         if known is None and root is not None and any((root / "models").glob("*.csv")):
             known = profiles = Profiles.read(root)
+        if root is not None and usd_per_hour is not None and hardware not in prices:
+            prices[hardware] = Hardware(hardware, usd_per_hour)  # the folder is about to hold it
         device = prices.get(hardware) or (None if known is None else known.hardware.get(hardware))
         if device is None and usd_per_hour is None:
             message = f"say what one {hardware} costs in $/h: it decides which plan is the cheapest"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from rich.console import Console
 from rich.markup import escape
 
 from mipplan.core import format_duration
-from mipplan.questions import PlanDifference, WhatIf, least_cost_text, verdict
+from mipplan.questions import STAGE_HEADINGS, PlanDifference, WhatIf, least_cost_text, verdict
 from mipplan.reporting.catalog import sample_notes
 from mipplan.reporting.documents import BriefReport, ChoiceReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
-from mipplan.reporting.text import show_notes, show_parts, table, traffic_parts
+from mipplan.reporting.text import figures, show_notes, show_parts, table, traffic_parts
 from mipplan.result import Choice, Plan
 
 
@@ -111,8 +112,15 @@ def diff_report(difference: PlanDifference, before: str, after: str) -> DiffRepo
 
 
 def show_diff(console: Console, difference: PlanDifference) -> None:
-    """Cost, certificate, what was asked for otherwise, and the stages that run on something else."""
-    console.print(escape(str(difference)))
+    """Cost, certificate, all that was asked for otherwise, and every stage that runs on something else."""
+    console.print(f"[bold]{escape(difference.title)}[/bold]\n")
+    console.print(figures(difference.figures()))
+    if difference.stages:
+        rows = table(*STAGE_HEADINGS)
+        for row in difference.rows():
+            rows.add_row(*map(escape, row))
+        console.print()
+        console.print(rows)
 
 
 def whatif_report(answer: WhatIf, asked: str) -> WhatIfReport:
@@ -137,8 +145,8 @@ def whatif_report(answer: WhatIf, asked: str) -> WhatIfReport:
     return WhatIfReport.of(answer, asked=asked, as_it_is=base, cases=cases, notes=notes, **traffic)
 
 
-def show_whatif(console: Console, answer: WhatIf) -> None:
-    """Cost planned anew, and the same plan's verdict, by case; then the choices that change in each."""
+def show_whatif(console: Console, answer: WhatIf, sample: Sequence[str]) -> None:
+    """Cost planned anew, and the same plan's verdict, by case; the choices that change; what to know of the sample."""
     name = escape(answer.plan.pipeline.name)
     console.print(f"[bold]{name}[/bold] on {escape(answer.traffic)}: {escape(answer.plan.objective.text)}\n")
     rows = table("what if", ">anew $/h", ">certificate", ">same $/h", "same plan")
@@ -155,4 +163,5 @@ def show_whatif(console: Console, answer: WhatIf) -> None:
         console.print(f"[bold]{escape(case.name)}[/bold], planned anew: {escape(said)}")
     is_open = any(least_cost_text(plan).startswith("≤") for _, plan, _, _ in answer.rows())
     notes = ["≤: it is not proven that no plan is cheaper"] if is_open else []
-    show_notes(console, notes if answer.complete else [*notes, "interrupted before the last case"])
+    unfinished = [] if answer.complete else ["interrupted before the last case"]
+    show_notes(console, [*notes, *sample, *unfinished])
