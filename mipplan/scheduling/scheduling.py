@@ -251,8 +251,8 @@ def _check_limits(tuner: Tuner, stages: Mapping[str, StageSchedule]) -> None:
 
 
 def _devices(stages: Mapping[str, StageSchedule], hardware: str, what: str) -> Int64:
-    counts = [getattr(stage, what) for stage in stages.values() if stage.hardware == hardware]
-    total: Int64 = np.sum(counts, axis=0, dtype=np.int64) if counts else np.zeros(1, dtype=np.int64)
+    """Devices of a kind in every bin, shape (bins,): 0 of one that a limit names and no stage runs on."""
+    total: Int64 = np.sum([getattr(s, what) * (s.hardware == hardware) for s in stages.values()], axis=0)
     return total
 
 

@@ -320,6 +320,16 @@ def test_devices_that_are_shared_are_never_more_than_there_are() -> None:
         mp.schedule(plan, counts * 3, sample=traffic)
 
 
+def test_limits_of_hardware_that_no_stage_runs_on_bind_nothing() -> None:
+    kinds = [Hardware("h", 1.0, limit=9), Hardware("idle", 2.0, limit=1)]
+    tables = [LatencyTable("m", kind.name, np.array([1]), np.array([50.0])) for kind in kinds]
+    pipeline = mp.Pipeline.from_document({"name": "p", "slo": "1s", "stages": {"a": {"model": "m"}}})
+    plan = mp.Plan.from_choices(pipeline, Profiles.from_parts(kinds, tables), {"a": ("h", 1, 4)})
+    made = mp.schedule(plan, [72000, 18000], sample=sample(20.0))
+    assert made.stages["a"].replicas[0] == made.stages["a"].needed[0]
+    assert not made.notes
+
+
 @pytest.mark.parametrize(
     ("wrong", "place"),
     [
