@@ -37,6 +37,8 @@ _MOST_BINS = 105_120
 _MOST_QUERIES = 1e12
 #: Rates are told apart to a millionth of the sample's; counts are those of the next such step up.
 _RATE_STEPS = 1_000_000
+#: Above a step by less than this share of itself, a rate is that step's: by so much quotients of counts are rounded.
+_ROUNDED = 1e-12
 #: At most so many bins are named in a fault.
 _NAMED = 5
 
@@ -112,7 +114,7 @@ def schedule(
     rate_rps = expected.value * (headroom * NS_PER_S / length.value)
     envelope = tuner.envelope()
     own_rps = _sample_rps(plan, sample, envelope)
-    needed = _needed(tuner, envelope, np.ceil(rate_rps / own_rps * _RATE_STEPS))
+    needed = _needed(tuner, envelope, np.ceil(rate_rps / own_rps * (_RATE_STEPS * (1.0 - _ROUNDED))))
     stages = {
         name: StageSchedule(
             name, scale.hardware, needed[name], needed[name], scale.planned, scale.microusd_per_hour

@@ -145,6 +145,12 @@ def test_bin_at_the_sample_rate_has_the_plans_counts_or_fewer() -> None:
     assert table["b"].tolist() == made.stages["b"].replicas.tolist()
 
 
+def test_bin_at_the_sample_rate_has_the_plans_counts_though_its_rate_is_rounded_up() -> None:
+    bursts = mp.Trace.from_ns(np.add.outer(np.arange(5) * 2502, np.arange(20) * 40).ravel() * 10**6)
+    made = mp.schedule(one_stage(1), [bursts.rate_rps * 10], bin_s=10.0, sample=bursts)
+    assert made.stages["only"].needed.tolist() == [1]
+
+
 def test_bin_at_the_rate_of_a_sample_with_a_busy_minute_has_what_that_asks_for() -> None:
     """It had the sample slowed down until its busiest minute came at the bin's rate."""
     quiet = mp.Trace.poisson(rate_rps=10.0, duration_s=120.0, seed=1).arrival_ns
