@@ -37,6 +37,8 @@ _MOST_BINS = 105_120
 _MOST_QUERIES = 1e12
 #: Rates are told apart to a millionth of the sample's; counts are those of the next such step up.
 _RATE_STEPS = 1_000_000
+#: Above a step by less than this share of itself, a rate is that step's: by so much quotients of counts are rounded.
+_ROUNDED = 1e-12
 #: At most so many bins are named in a fault.
 _NAMED = 5
 
@@ -112,7 +114,7 @@ def schedule(
     rate_rps = expected.value * (headroom * NS_PER_S / length.value)
     envelope = tuner.envelope()
     own_rps = _sample_rps(plan, sample, envelope)
-    needed = _needed(tuner, envelope, np.ceil(rate_rps / own_rps * _RATE_STEPS))
+    needed = _needed(tuner, envelope, np.ceil(rate_rps / own_rps * (_RATE_STEPS * (1.0 - _ROUNDED))))
     stages = {
         name: StageSchedule(
             name, scale.hardware, needed[name], needed[name], scale.planned, scale.microusd_per_hour
@@ -251,8 +253,8 @@ def _check_limits(tuner: Tuner, stages: Mapping[str, StageSchedule]) -> None:
 
 
 def _devices(stages: Mapping[str, StageSchedule], hardware: str, what: str) -> Int64:
-    counts = [getattr(stage, what) for stage in stages.values() if stage.hardware == hardware]
-    total: Int64 = np.sum(counts, axis=0, dtype=np.int64) if counts else np.zeros(1, dtype=np.int64)
+    """Devices of a kind in every bin, shape (bins,): 0 of one that a limit names and no stage runs on."""
+    total: Int64 = np.sum([getattr(s, what) * (s.hardware == hardware) for s in stages.values()], axis=0)
     return total
 
 

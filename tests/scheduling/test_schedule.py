@@ -145,6 +145,12 @@ def test_bin_at_the_sample_rate_has_the_plans_counts_or_fewer() -> None:
     assert table["b"].tolist() == made.stages["b"].replicas.tolist()
 
 
+def test_bin_at_the_sample_rate_has_the_plans_counts_though_its_rate_is_rounded_up() -> None:
+    bursts = mp.Trace.from_ns(np.add.outer(np.arange(5) * 2502, np.arange(20) * 40).ravel() * 10**6)
+    made = mp.schedule(one_stage(1), [bursts.rate_rps * 10], bin_s=10.0, sample=bursts)
+    assert made.stages["only"].needed.tolist() == [1]
+
+
 def test_bin_at_the_rate_of_a_sample_with_a_busy_minute_has_what_that_asks_for() -> None:
     """It had the sample slowed down until its busiest minute came at the bin's rate."""
     quiet = mp.Trace.poisson(rate_rps=10.0, duration_s=120.0, seed=1).arrival_ns
@@ -318,6 +324,16 @@ def test_devices_that_are_shared_are_never_more_than_there_are() -> None:
     assert (total <= 9).all()
     with pytest.raises(InputError, match="there are 9"):
         mp.schedule(plan, counts * 3, sample=traffic)
+
+
+def test_limits_of_hardware_that_no_stage_runs_on_bind_nothing() -> None:
+    kinds = [Hardware("h", 1.0, limit=9), Hardware("idle", 2.0, limit=1)]
+    tables = [LatencyTable("m", kind.name, np.array([1]), np.array([50.0])) for kind in kinds]
+    pipeline = mp.Pipeline.from_document({"name": "p", "slo": "1s", "stages": {"a": {"model": "m"}}})
+    plan = mp.Plan.from_choices(pipeline, Profiles.from_parts(kinds, tables), {"a": ("h", 1, 4)})
+    made = mp.schedule(plan, [72000, 18000], sample=sample(20.0))
+    assert made.stages["a"].replicas[0] == made.stages["a"].needed[0]
+    assert not made.notes
 
 
 @pytest.mark.parametrize(

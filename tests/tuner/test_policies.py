@@ -235,6 +235,15 @@ def test_the_forecast_is_the_sample_at_the_rate_at_hand_and_never_less_than_late
     assert 200 <= second <= 202
 
 
+def test_the_forecast_of_far_less_traffic_keeps_windows_of_nanoseconds_apart() -> None:
+    windows = np.array([2, 4, 8])
+    forecast = Forecast(ForecastRule(jump_s=()), steady_sample(), windows, 0, 6 * NS)
+    forecast.observe(np.array([19 * NS]), 20 * NS)
+    found = forecast.outlook(20 * NS, _counts(windows, [1, 1, 1]))(1.0)
+    assert found.window_ns.tolist() == [2, 4, 8]
+    assert found.count.min() >= 1
+
+
 def test_a_burst_that_the_sample_holds_is_no_reason_to_be_ready_for_more_than_the_sample() -> None:
     # 10 queries/s, and 40 for five seconds in the middle.
     quiet, busy = np.arange(0, 50 * NS, NS // 10), np.arange(20 * NS, 25 * NS, NS // 30) + 1

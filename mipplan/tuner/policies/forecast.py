@@ -143,6 +143,9 @@ class Forecast:
         step = math.ceil(math.log(max(ratio, 1e-3)) / math.log(_PARAMS.rate_step))
         if step not in self._stretched:
             lengths = np.rint(self._window_ns * _PARAMS.rate_step**step).astype(np.int64)
+            # Shortest windows of a few ns, with far less traffic, would come to one length: each is longer by 1 ns.
+            rank = np.arange(lengths.size)
+            lengths = np.maximum.accumulate(np.maximum(lengths, 1) - rank) + rank
             counts = WindowCounts.of_arrivals(self._sample.arrival_ns, lengths).count
             # No window of the sample is longer than itself: it goes on at its mean rate.
             mean = np.ceil(self._sample.rate_rps * lengths / NS_PER_S).astype(np.int64)
