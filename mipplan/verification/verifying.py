@@ -74,7 +74,7 @@ class Verification(Printable):
 
 
 def verify(
-    plan: Plan | str | Path,
+    plan: Plan | PlanDocument | str | Path,
     trace: Trace | Sequence[Trace],
     *,
     dispatch: Dispatch = None,
@@ -93,8 +93,9 @@ def verify(
 
     Parameters
     ----------
-    plan : str, Path or Plan
-        A file written by `Plan.save`, or a plan: it is judged as its file would be.
+    plan : str, Path, Plan or PlanDocument
+        A file written by `Plan.save`, or a plan: it is judged as its file would be. Or the file as it was read, since a
+        pipe can be read only once.
     trace : Trace, or sequence of Trace
         The trace it was made for, or all of several, to check its figures; or others, to see whether the plan would be
         certified there too. Each is judged by itself, with every seed of the plan.
@@ -113,14 +114,14 @@ def verify(
         If the file cannot be read as a plan, or there is no such certificate or column.
     """
     if isinstance(plan, Plan):
-        document, origin = PlanDocument.model_validate_json(plan.to_json()), "plan"
+        document = PlanDocument.model_validate_json(plan.to_json())
     else:
-        document, origin = read_document(plan), str(plan)
+        document = plan if isinstance(plan, PlanDocument) else read_document(plan)
     problems = [
         f"the file was altered after it was written: the checksum of its {part} does not match"
         for part in altered_parts(document)
     ]
-    plan = Plan.from_document(document, origin=origin)
+    plan = Plan.from_document(document, origin=document.origin)
     if not plan.choices:
         problems.append(f"the file holds no plan ({plan.status}: {plan.reason})")
         return Verification(False, tuple(problems), (), plan, None)
