@@ -17,8 +17,8 @@ import numpy as np
 
 from mipplan.calculus import StageService, fewest_replicas, stage_service
 from mipplan.certificate import delay_slacks_ns, most_passing
-from mipplan.core import Fault, InputError, Int64, check_kinds, check_one_of, frozen, listed, suggestion
-from mipplan.pipeline import Discipline, DispatchLaw, Laws, Pipeline, Stage, alike
+from mipplan.core import Fault, InputError, Int64, check_kinds, frozen, listed, suggestion
+from mipplan.pipeline import DispatchLaw, Laws, Pipeline, Stage, alike
 from mipplan.profiles import Hardware, LatencyTable, PowerBounds, Profiles, Use
 from mipplan.result import Choice, RunClass
 from mipplan.tokens import Workload
@@ -230,11 +230,12 @@ class Configuration(dict[str, Option]):
 
 
 def resolve_discipline(pipeline: Pipeline, profiles: Profiles, discipline: str | None) -> str:
-    """Return the discipline that is asked for, else the pipeline's; raises `InputError` if these are none."""
+    """Return the discipline that is asked for, else the pipeline's; raises `InputError` if these are none.
+
+    Whether there is such a discipline `check_laws` says, beside everything else that is wrong.
+    """
     check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles))
-    found = pipeline.discipline if discipline is None else discipline
-    check_one_of("discipline", found, Discipline, repr)
-    return found
+    return pipeline.discipline if discipline is None else discipline
 
 
 def check_names(pipeline: Pipeline, profiles: Profiles) -> None:

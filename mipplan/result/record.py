@@ -142,11 +142,10 @@ def check_laws(
 
     Raises `InputError` listing what is no law, no stage or no discipline.
     """
-    faults = Faults()
-    laws = faults.take(lambda: pipeline.laws(dispatch, otherwise))
-    faults.take(lambda: check_one_of("discipline", discipline or pipeline.discipline, Discipline, repr))
-    faults.check()
-    return laws.value
+    wanted = pipeline.discipline if discipline is None else discipline
+    find_laws = partial(pipeline.laws, dispatch, otherwise)
+    check_all(find_laws, lambda: check_one_of("discipline", wanted, Discipline, repr))
+    return find_laws()
 
 
 def check_certified_by(

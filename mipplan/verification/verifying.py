@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, most_tokens_per_query, overrun
 from mipplan.certificate import Certificate, check_certificate, plan_services
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, format_duration
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, check_all, format_duration
 from mipplan.pipeline import CollectionWindow, Discipline, Dispatch, Stagger, are_timed, is_accurate
 from mipplan.profiles import MW_PER_W, EnergyTerms, electricity, power_bounds
 from mipplan.result import (
@@ -111,7 +111,7 @@ def verify(
     Raises
     ------
     InputError
-        If the file cannot be read as a plan, or there is no such certificate or column.
+        If the file cannot be read as a plan; else with everything that is wrong in what is asked for.
     """
     if isinstance(plan, Plan):
         document = PlanDocument.model_validate_json(plan.to_json())
@@ -121,7 +121,17 @@ def verify(
         f"the file was altered after it was written: the checksum of its {part} does not match"
         for part in altered_parts(document)
     ]
-    plan = Plan.from_document(document, origin=document.origin)
+    plan = loaded = Plan.from_document(document, origin=document.origin)
+    wanted = plan.discipline if discipline is None else discipline
+    check_all(
+        lambda: read_traces(trace),
+        lambda: check_laws(loaded.pipeline, dispatch, wanted, loaded.laws),
+        lambda: loaded.pipeline.staggered(stagger_s),
+        lambda: loaded.pipeline.collecting(window_s),
+        lambda: None if certificate is None else check_certificate(certificate),
+        lambda: check_runs(runs),
+        lambda: None if latency is None else loaded.using(latency),
+    )
     if not plan.choices:
         problems.append(f"the file holds no plan ({plan.status}: {plan.reason})")
         return Verification(False, tuple(problems), (), plan, None)
@@ -130,10 +140,6 @@ def verify(
     traces = read_traces(trace)
     found = find_samples(plan.pipeline, traces, plan.seed, plan.seeds)
     planned = [sample.scaled(plan.headroom) for sample in found]
-    if certificate is not None:
-        check_certificate(certificate)
-    check_runs(runs)
-    wanted = plan.discipline if discipline is None else discipline
     laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
     pipeline = plan.pipeline.staggered(stagger_s).collecting(window_s)
     served = plan if latency is None else plan.using(latency)
