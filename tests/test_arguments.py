@@ -67,6 +67,19 @@ def test_words_that_are_none_are_refused() -> None:
         mp.plan(PIPELINE, PROFILES, TRACE, solver=None)  # type: ignore[arg-type]
 
 
+def test_an_unknown_discipline_hides_nothing_else_that_is_wrong() -> None:
+    wrong: dict[str, Any] = {"discipline": "lifo", "dispatch": "late", "certificate": "none"}
+    planned = wrong | {"quantile": 3, "headroom": 0, "formulation": "edges", "seed": -1}
+    with pytest.raises(mp.InputError) as caught:
+        mp.plan(PIPELINE, PROFILES, TRACE, **planned)
+    assert {fault.place for fault in caught.value.faults} == set(planned)
+    judged = wrong | {"stagger_s": -1, "window_s": -1, "latency": "p42"}
+    choices = {"preprocess": ("cpu", 1, 3), "fast": ("t4", 1, 2), "slow": ("v100", 16, 1)}
+    with pytest.raises(mp.InputError) as caught:
+        mp.verify(mp.Plan.from_choices(PIPELINE, PROFILES, choices), TRACE, **judged)
+    assert {fault.place for fault in caught.value.faults} == set(judged)
+
+
 def test_faults_reach_another_process_as_they_are() -> None:
     """Workers send their errors pickled; one made again of its text had a fault for every letter of it."""
     error = mp.InputError([mp.Fault("a.yaml:3", "no"), mp.Fault("b", "neither")])

@@ -34,7 +34,6 @@ from mipplan.core import (
 )
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
     from rich.console import Console
 
 EXIT_DONE = 0
@@ -44,7 +43,7 @@ EXIT_NO_ANSWER = 3
 EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141
 
-DocumentT = TypeVar("DocumentT", bound="BaseModel")
+DocumentT = TypeVar("DocumentT", bound="reporting.Report")
 #: What is wrong in a file is told with the file, not with the option that names it.
 _FILES = ("trace", "profiles")
 #: Arguments whose entries are given one by one with a flag, which is called otherwise; with a dot, those with names.
@@ -103,7 +102,7 @@ class Session:
         """Print a document, and write it as ``--json`` prints it."""
         from mipplan.documents import write_text_atomically
 
-        self.save(lambda path: write_text_atomically(path, report.model_dump_json(indent=2) + "\n"), out)
+        self.save(lambda path: write_text_atomically(path, reporting.json_text(report) + "\n"), out)
         try:
             if self.as_json:
                 _echo_json(report)
@@ -290,8 +289,8 @@ def _leave_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _echo_json(report: BaseModel) -> None:
-    text = report.model_dump_json(indent=2)
+def _echo_json(report: reporting.Report) -> None:
+    text = reporting.json_text(report)
     if sys.stdout is not None and not _holds_all(sys.stdout) and not text.isascii():
         text = json.dumps(json.loads(text), indent=2)  # escapes instead of signs
     typer.echo(text)

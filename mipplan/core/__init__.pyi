@@ -9,6 +9,7 @@ from .checks import array_of as array_of
 from .checks import check_allowance as check_allowance
 from .checks import check_budget as check_budget
 from .checks import check_headroom as check_headroom
+from .checks import check_jobs as check_jobs
 from .checks import check_kinds as check_kinds
 from .checks import check_margin as check_margin
 from .checks import check_one_of as check_one_of

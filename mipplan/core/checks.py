@@ -150,6 +150,15 @@ def check_time_limit(time_limit_s: object) -> float:
     return float(time_limit_s) if is_finite(time_limit_s) else math.inf
 
 
+def check_jobs(n_jobs: object) -> None:
+    """Refuse a number of workers that joblib could make nothing of; of those below 0 it takes all processors but some.
+
+    Raises `InputError`.
+    """
+    if not is_whole(n_jobs) or n_jobs == 0:
+        raise InputError.one("n_jobs", f"expected a whole number other than 0, found {shown(n_jobs)}")
+
+
 def check_budget(usd_per_hour: object, name: str = "budget_usd_per_hour") -> int | None:
     """Return a budget in micro-dollars per hour; None stays None.
 

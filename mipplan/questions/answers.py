@@ -14,6 +14,7 @@ from mipplan.core import (
     SearchLimits,
     Summary,
     check_all,
+    check_jobs,
     format_duration,
     shown,
 )
@@ -199,6 +200,7 @@ def whatif(
         lambda: None if seeds is None else check_seeds(seeds),
         lambda: _check_changes(changes),
         lambda: Deadline.after(time_limit_s),
+        lambda: check_jobs(n_jobs),
     )
     traces, report = read_traces(trace), progress or (lambda _: None)
     asked = plan if seeds is None else replace(plan, objective=replace(plan.objective, seeds=seeds))

@@ -16,6 +16,7 @@ from mipplan.core import (
     InputError,
     SearchLimits,
     check_all,
+    check_jobs,
     is_finite,
     is_whole,
     shown,
@@ -122,8 +123,7 @@ def frontier_of(
     )
     if low and high and low.value > high.value:
         faults.add(Fault("start", "lies above the end"))
-    if not is_whole(n_jobs) or n_jobs == 0:
-        faults.add(Fault("n_jobs", f"expected a whole number other than 0, found {shown(n_jobs)}"))
+    faults.take(lambda: check_jobs(n_jobs))
     if not is_whole(most_steps) or most_steps < 1:
         faults.add(Fault("most_steps", f"expected a whole number above 0, found {shown(most_steps)}"))
     if points is not None and not len(points):

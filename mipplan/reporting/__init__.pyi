@@ -39,6 +39,7 @@ from .documents import DeviceUseReport as DeviceUseReport
 from .documents import ErrorReport as ErrorReport
 from .documents import FleetMemberReport as FleetMemberReport
 from .documents import FleetReport as FleetReport
+from .documents import Report as Report
 from .drawings import drawing_report as drawing_report
 from .drawings import show_drawing as show_drawing
 from .exchange import export_report as export_report
@@ -70,3 +71,4 @@ from .replays import show_replay as show_replay
 from .replays import show_stream as show_stream
 from .replays import stream_report as stream_report
 from .replays import write_latencies as write_latencies
+from .text import json_text as json_text

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from pydantic_core import PydanticSerializationError
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
 from rich.measure import Measurement
@@ -21,7 +23,7 @@ from mipplan.core import (
     short_number,
     window_text,
 )
-from mipplan.reporting.documents import TraceReport
+from mipplan.reporting.documents import Report, TraceReport
 from mipplan.result import Objective, ReplayResult
 from mipplan.tokens import read_traces
 from mipplan.trace import Trace, date_text
@@ -44,6 +46,14 @@ _BETWEEN = 2
 #: Wider than any text in a table.
 _ANY_WIDTH = 100_000
 NO_THEOREM_UNDER_FIFO = "the certificate is no theorem under fifo, where tokens overtake"
+
+
+def json_text(report: Report) -> str:
+    """Return a document as JSON; bytes of a file's name that are no UTF-8 are escaped as Python has read them."""
+    try:
+        return report.model_dump_json(indent=2)
+    except PydanticSerializationError:
+        return json.dumps(report.model_dump(mode="json"), indent=2)
 
 
 def seconds_text(seconds: float) -> str:

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
 from mipplan.core import Fault, Faults, InputError, QuantileLimit, shown
 from mipplan.documents import Document, StrictEntry, decode_text, read_bytes, schema_findings
@@ -174,6 +174,12 @@ class PlanDocument(ObjectiveDocument, _Outcome):
     profiles: dict[str, Any]
     hashes: HashesDocument
     checksum: str
+    _origin: str = PrivateAttr("plan")
+
+    @property
+    def origin(self) -> str:
+        """The file that it was read from, where faults of it are told."""
+        return self._origin
 
     @model_validator(mode="after")
     def _laws_have_their_format(self) -> PlanDocument:
@@ -280,10 +286,12 @@ def read_document(path: str | Path) -> PlanDocument:
     if not isinstance(raw, dict) or "format" not in raw:
         raise InputError.one(str(path), "is not a plan file: write one with `mipplan plan … --out FILE`")
     try:
-        return PlanDocument.model_validate(raw)
+        read = PlanDocument.model_validate(raw)
     except ValidationError as error:
         document = Document(raw, str(path))
         raise InputError(document.faults(schema_findings(error, PlanDocument))) from None
+    read._origin = str(path)
+    return read
 
 
 def altered_parts(document: PlanDocument) -> tuple[str, ...]:

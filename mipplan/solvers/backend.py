@@ -10,9 +10,24 @@ from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from mipplan.core import Deadline, Float64, begun
+import numpy as np
+
+from mipplan.core import (
+    Deadline,
+    Fault,
+    Float64,
+    InputError,
+    array_of,
+    begun,
+    check_all,
+    check_time_limit,
+    is_finite,
+    is_whole,
+    remake,
+    shown,
+)
 from mipplan_formulations import LinearModel, TimeCostProblem
 
 #: A mode per activity of a `TimeCostProblem`.
@@ -52,14 +67,20 @@ class Settings:
     proven: int = 0
 
     def __post_init__(self) -> None:
-        if self.time_limit_s is not None and not self.time_limit_s > 0:
-            raise ValueError(f"time_limit_s must be above 0 or None, not {self.time_limit_s}")
-        if not 0 <= self.gap < math.inf:
-            raise ValueError(f"gap must be 0 or more, not {self.gap}")
-        if self.threads < 1:
-            raise ValueError(f"threads must be at least 1, not {self.threads}")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must be from 0 to 2**31 - 1, not {self.seed}")
+        ranges = {
+            "gap": (is_finite(self.gap) and self.gap >= 0, "a finite number of at least 0"),
+            "threads": (is_whole(self.threads) and self.threads >= 1, "a whole number of at least 1"),
+            "seed": (is_whole(self.seed) and 0 <= self.seed < 2**31, "a whole number from 0 to 2**31 - 1"),
+            "proven": (is_whole(self.proven), "a whole number"),
+        }
+        check_all(
+            lambda: check_time_limit(self.time_limit_s),
+            lambda: InputError.raise_if(
+                Fault(name, f"expected {expected}, found {shown(getattr(self, name))}")
+                for name, (is_right, expected) in ranges.items()
+                if not is_right
+            ),
+        )
 
     def deadline(self) -> Deadline:
         """Return when the limit is over, counted from now."""
@@ -74,6 +95,43 @@ class Settings:
     def share(self, part: float) -> Settings:
         """Return the same settings with a part of the time."""
         return self if self.time_limit_s is None else replace(self, time_limit_s=part * self.time_limit_s)
+
+
+def check_kind(name: str, given: object, kind: type, hint: str = "build one from a problem") -> None:
+    """Refuse what is not of the kind that is solved or written; raises `InputError`."""
+    if not isinstance(given, kind):
+        raise InputError.one(name, f"expected a {kind.__name__}, got a {type(given).__name__}; {hint}")
+
+
+def read_start(columns: int, start: object) -> Float64 | None:
+    """Return the solution to start from as an array with a value per column; None stays None.
+
+    Raises `InputError` if it is something else: solvers take what is too short or not finite for very different things.
+    """
+    if start is None:
+        return None
+    values = array_of(start)
+    if values.dtype.kind not in "iuf" or values.shape != (columns,) or not np.isfinite(values).all():
+        raise InputError.one(
+            "start", f"expected {columns} finite numbers, one per column, found {shown(start)}"
+        )
+    return values.astype(np.float64)
+
+
+def read_selection(problem: TimeCostProblem, start: object) -> Selection | None:
+    """Return the selection to start from as plain integers; None stays None.
+
+    Raises `InputError` if it does not name a mode that there is for each activity.
+    """
+    if start is None:
+        return None
+    modes = array_of(start)
+    if modes.ndim != 1 or (modes.size and modes.dtype.kind not in "iu"):
+        raise InputError.one("start", f"expected the number of a mode per activity, found {shown(start)}")
+    try:
+        return problem.modes_of(modes.tolist())
+    except ValueError as fault:
+        raise InputError.one("start", str(fault)) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +158,9 @@ class Answer(Generic[Found]):
     def __post_init__(self) -> None:
         if self.termination is Termination.INFEASIBLE:  # whatever bound the solver tells then
             object.__setattr__(self, "lower_bound", math.inf)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return remake(self)
 
     @property
     def checked(self) -> bool:
@@ -137,7 +198,10 @@ class ProblemAnswer:
     formulation: str | None
     build_s: float
     solve_s: float
-    details: Mapping[str, float | int | str]
+    details: Mapping[str, float | int | str] = field(hash=False)  # a mapping has none
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return remake(self)
 
     @property
     def whole_bound(self) -> int:

@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from mipplan.core import Bool, Float64, SolverError
-from mipplan.documents import write_atomically
+from mipplan.core import Bool, Float64, InputError, SolverError
+from mipplan.documents import check_path, write_atomically
 from mipplan.solvers.backend import (
     Answer,
     PackageBackend,
     Settings,
     SolverFeature,
     Termination,
+    check_kind,
     run_interruptibly,
 )
 from mipplan.solvers.numerics import LpArrays, ScaledModel, require, scale_model, values_of
@@ -218,20 +219,20 @@ def write_model(model: LinearModel, path: str | Path) -> None:
 
     Raises
     ------
-    ValueError
-        If the ending is another, or a number has more digits than the file would keep.
     InputError
-        If the file cannot be written: the message says why.
+        If it is no linear model, the ending is another, a number has more digits than the file would keep, or the file
+        cannot be written: the message says why.
     SolverUnavailableError
         If highspy is not installed.
     """
-    path = Path(path)
+    path = Path(check_path(path))
+    check_kind("model", model, LinearModel)
     if path.suffix not in (".lp", ".mps"):
-        raise ValueError(f"{path.name}: expected a name that ends in .lp or .mps")
+        raise InputError.one(str(path), "expected a name that ends in .lp or .mps")
     sides = np.concatenate([model.row_lower, model.row_upper])
     for numbers in (model.objective, model.matrix.data, sides[np.isfinite(sides)]):
         if numbers.size and np.abs(numbers).max() >= _LARGEST_WRITTEN:
-            raise ValueError(f"{path.name}: numbers of more than 15 digits would be rounded in the file")
+            raise InputError.one(str(path), "numbers of more than 15 digits would be rounded in the file")
     writer = make_highs()
     pass_arrays(
         writer,

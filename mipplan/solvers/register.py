@@ -30,6 +30,9 @@ from mipplan.solvers.backend import (
     SolverFeature,
     SolverInfo,
     Termination,
+    check_kind,
+    read_selection,
+    read_start,
 )
 from mipplan.solvers.cp_sat import CpSat, CpSatNative
 from mipplan.solvers.exact import solve_exactly
@@ -70,15 +73,7 @@ def available_problem_solvers() -> tuple[SolverInfo, ...]:
 def resolve_solver(solver: str = AUTO) -> str:
     """Return the name of the solver that `solve` would use, so that a wrong name is found before any work.
 
-    Parameters
-    ----------
-    solver : str
-        A name from `available_solvers`, or "auto".
-
-    Raises
-    ------
-    SolverUnavailableError
-        If there is no such solver, or it does not work here; names those that do.
+    Raises `SolverUnavailableError` if there is no such solver, or it does not work here; names those that do.
     """
     return _choose(solver)[1].name
 
@@ -150,14 +145,13 @@ def solve(
         If there is no such solver, or it does not work here.
     SolverError
         If the solver fails, or its solution breaks a row, a bound or integrality.
-    ValueError
-        If a setting is out of range, or what is given is no model.
+    InputError
+        If settings are out of range, or what is given is no model or no start of it.
     """
-    if not isinstance(model, LinearModel):
-        raise ValueError(f"expected a LinearModel, got a {type(model).__name__}; see solve_problem")
+    check_kind("model", model, LinearModel, "see solve_problem")
     settings = Settings(time_limit_s=time_limit_s, gap=gap, threads=threads, seed=seed, log=log)
     backend, info = _choose(solver)
-    return _solve_model(backend, info, model, settings, start)
+    return _solve_model(backend, info, model, settings, read_start(model.num_columns, start))
 
 
 def _solve_model(
@@ -230,11 +224,12 @@ def solve_problem(
         If the solver fails, refuses the problem, or its selection is not what it says.
     KeyError
         If there is no such formulation.
-    ValueError
-        If a setting is out of range.
+    InputError
+        If settings are out of range, or what is given is no problem or no selection of it.
     """
+    check_kind("problem", problem, TimeCostProblem, "see solve")
     settings = Settings(time_limit_s, gap, threads, seed, log, proven)
-    first = None if start is None else tuple(start)
+    first = read_selection(problem, start)
     if solver == formulation == AUTO:
         return run_checked(Auto(), problem, settings, first)
     backends = {**PROBLEM_BACKENDS, **HEURISTIC_BACKENDS}

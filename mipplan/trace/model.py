@@ -28,6 +28,7 @@ from mipplan.core import (
     check_seed,
     format_duration,
     name_problem,
+    shown,
 )
 from mipplan.documents import AnyPath, shipped_path
 from mipplan.trace import generators
@@ -249,8 +250,8 @@ class Trace:
         gap_s : float, optional
             Time from the last arrival of one to the first of the next; by default the mean gap of the former.
         """
-        if not traces:
-            raise InputError.one("concatenate", "expected at least one trace")
+        if not (isinstance(traces, Sequence) and traces and {*map(type, traces)} <= {Trace}):
+            raise InputError.one("traces", f"expected a list of at least one trace, found {shown(traces)}")
         fixed_ns = None if gap_s is None else time_ns("gap_s", gap_s)
         if fixed_ns is not None and fixed_ns < 0:
             raise InputError.one("gap_s", f"expected a time ≥ 0, found {gap_s!r}")

@@ -1,5 +1,6 @@
 from .asking import Asker as Asker
 from .combinations import best_combination as best_combination
+from .front import AXES as AXES
 from .front import Front as Front
 from .front import most_accurate as most_accurate
 from .front import pareto as pareto

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, most_tokens_per_query, overrun
 from mipplan.certificate import Certificate, check_certificate, plan_services
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, format_duration
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, check_all, format_duration
 from mipplan.pipeline import CollectionWindow, Discipline, Dispatch, Stagger, are_timed, is_accurate
 from mipplan.profiles import MW_PER_W, EnergyTerms, electricity, power_bounds
 from mipplan.result import (
@@ -74,7 +74,7 @@ class Verification(Printable):
 
 
 def verify(
-    plan: Plan | str | Path,
+    plan: Plan | PlanDocument | str | Path,
     trace: Trace | Sequence[Trace],
     *,
     dispatch: Dispatch = None,
@@ -93,8 +93,9 @@ def verify(
 
     Parameters
     ----------
-    plan : str, Path or Plan
-        A file written by `Plan.save`, or a plan: it is judged as its file would be.
+    plan : str, Path, Plan or PlanDocument
+        A file written by `Plan.save`, or a plan: it is judged as its file would be. Or the file as it was read, since a
+        pipe can be read only once.
     trace : Trace, or sequence of Trace
         The trace it was made for, or all of several, to check its figures; or others, to see whether the plan would be
         certified there too. Each is judged by itself, with every seed of the plan.
@@ -110,17 +111,27 @@ def verify(
     Raises
     ------
     InputError
-        If the file cannot be read as a plan, or there is no such certificate or column.
+        If the file cannot be read as a plan; else with everything that is wrong in what is asked for.
     """
     if isinstance(plan, Plan):
-        document, origin = PlanDocument.model_validate_json(plan.to_json()), "plan"
+        document = PlanDocument.model_validate_json(plan.to_json())
     else:
-        document, origin = read_document(plan), str(plan)
+        document = plan if isinstance(plan, PlanDocument) else read_document(plan)
     problems = [
         f"the file was altered after it was written: the checksum of its {part} does not match"
         for part in altered_parts(document)
     ]
-    plan = Plan.from_document(document, origin=origin)
+    plan = loaded = Plan.from_document(document, origin=document.origin)
+    wanted = plan.discipline if discipline is None else discipline
+    check_all(
+        lambda: read_traces(trace),
+        lambda: check_laws(loaded.pipeline, dispatch, wanted, loaded.laws),
+        lambda: loaded.pipeline.staggered(stagger_s),
+        lambda: loaded.pipeline.collecting(window_s),
+        lambda: None if certificate is None else check_certificate(certificate),
+        lambda: check_runs(runs),
+        lambda: None if latency is None else loaded.using(latency),
+    )
     if not plan.choices:
         problems.append(f"the file holds no plan ({plan.status}: {plan.reason})")
         return Verification(False, tuple(problems), (), plan, None)
@@ -129,10 +140,6 @@ def verify(
     traces = read_traces(trace)
     found = find_samples(plan.pipeline, traces, plan.seed, plan.seeds)
     planned = [sample.scaled(plan.headroom) for sample in found]
-    if certificate is not None:
-        check_certificate(certificate)
-    check_runs(runs)
-    wanted = plan.discipline if discipline is None else discipline
     laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
     pipeline = plan.pipeline.staggered(stagger_s).collecting(window_s)
     served = plan if latency is None else plan.using(latency)

@@ -24,6 +24,11 @@ def _replayed(*flags: str, said: tuple[str, ...]) -> Case:
     )
 
 
+def _asked(*arguments: str, said: tuple[str, ...]) -> Case:
+    given = (arguments[0], "pipeline.yaml", "--trace", "trace.csv", "--profiles", "profiles", *arguments[1:])
+    return Case(f"asked: {' '.join(arguments)}"[:60], said, {}, given)
+
+
 CASES = [
     _flags(("--slo", "300"), "--slo: '300' has no unit: write 300ms or 300s"),
     _flags(("--slo", "0ms"), "--slo: expected a positive"),
@@ -140,5 +145,28 @@ CASES = [
         ("--out there: is a folder",),
         {"there": Path.mkdir},
         (*PLAN, "--out", "there"),
+    ),
+    _asked(
+        *("whatif", "--set", "slo", "--time-limit", "0s", "--jobs", "0"),
+        said=(
+            "--set: expected WHAT=VALUE",
+            "--time-limit: expected seconds above 0",
+            "--jobs: expected a whole",
+        ),
+    ),
+    _asked("whatif", "--set", "slo=x", said=("--set slo=x: expected a duration",)),
+    _asked(
+        *("frontier", "--start", "x", "--time-limit", "0s", "--jobs", "0"),
+        said=("--start: expected", "--time-limit: expected seconds above 0", "--jobs: expected a whole"),
+    ),
+    _asked(
+        "pareto", "--by", "size", "--quantile", "3", said=("--by: expected one of", "--quantile: expected")
+    ),
+    _asked(
+        *("menu", "--by", "size", "--within", "x", "--most", "0"),
+        said=("--within: expected a share", "--by: expected one of", "--most: expected a whole"),
+    ),
+    _asked(
+        "weigh", "--alpha", "nan", "--slo", "3", said=("--alpha: expected a number", "--slo: '3' has no unit")
     ),
 ]

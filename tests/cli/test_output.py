@@ -105,6 +105,28 @@ def test_encodings_without_our_signs(encoding: str) -> None:
     assert "P99 ≤ 1 ms" in json.loads(text)["reason"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are any bytes on Linux")
+def test_documents_name_files_whose_names_are_no_text(tmp_path: Path) -> None:
+    """Python reads such bytes as halves of characters, which no JSON holds as they are: they are escaped there."""
+    missing, out = os.fsdecode(bytes(tmp_path) + b"/none\xff"), os.fsdecode(bytes(tmp_path) + b"/made\xff")
+    code, text, _ = mipplan("verify", missing, "--trace", "steady", "--json")
+    assert (code, json.loads(text)["faults"][0]["place"]) == (2, missing)
+    code, text, _ = mipplan(*FOUND, "--out", out, "--json")
+    assert (code, json.loads(text)["plan_file"]) == (0, out)
+    code, text, _ = mipplan("verify", out, "--trace", "steady", "--to", "10s", "--json")
+    assert (code, json.loads(text)["plan_file"]) == (0, out)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="reads a pipe by its name")
+def test_a_plan_is_verified_as_it_comes_through_a_pipe(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    assert mipplan(*FOUND, "--out", str(plan))[0] == 0
+    verify = [sys.executable, "-m", "mipplan", "verify", "/dev/stdin", "--trace", "steady", "--to", "10s"]
+    for text, code in ((plan.read_text(), 0), (plan.read_text().replace('"batch": 1,', '"batch": 2,'), 1)):
+        done = subprocess.run(verify, input=text, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (code, "")
+
+
 def test_ctrl_c_while_it_loads_leaves_no_traceback() -> None:
     loading = (
         "import builtins, os, signal, sys\n"

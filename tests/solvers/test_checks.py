@@ -214,7 +214,7 @@ def test_files_that_cannot_be_written_say_why(tmp_path: Path) -> None:
 
 def test_files_refuse_what_they_would_round(tmp_path: Path) -> None:
     model = binary_model([1], [[2**52 + 1]], [0], [np.inf])
-    with pytest.raises(ValueError, match="15 digits"):
+    with pytest.raises(InputError, match="15 digits"):
         write_model(model, tmp_path / "model.lp")
-    with pytest.raises(ValueError, match=r"\.lp or \.mps"):
+    with pytest.raises(InputError, match=r"\.lp or \.mps"):
         write_model(model, tmp_path / "model.txt")

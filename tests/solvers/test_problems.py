@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 
 from campaigns import Violations, campaign_size, write_summary
-from mipplan.core import SolverError, SolverUnavailableError
+from mipplan.core import InputError, SolverError, SolverUnavailableError
 from mipplan.solvers import Termination, available_problem_solvers, solve_problem
 from mipplan.solvers.presolve import find_guide
 from mipplan.solvers.register import PROBLEM_BACKENDS
@@ -143,7 +144,7 @@ def test_unknown_names() -> None:
         solve_problem(problem, "gurobi")
     with pytest.raises(KeyError, match="edges"):
         solve_problem(problem, "highs", formulation="edges")
-    with pytest.raises(ValueError, match="time_limit_s"):
+    with pytest.raises(InputError, match="time_limit_s"):
         solve_problem(problem, "labels", time_limit_s=0)
 
 
@@ -165,3 +166,9 @@ def test_within_a_gap_the_whole_bound_is_no_more_than_is_proven() -> None:
         assert near.whole_bound <= best.cost <= near.cost
         wide += best.cost < near.cost
     assert wide > 0
+
+
+@pytest.mark.parametrize("start", [[0], [0, 9, 0], "000", [0.5, 0, 0], 3])
+def test_a_selection_to_start_from_names_modes_that_there_are(start: Any) -> None:
+    with pytest.raises(InputError, match=r"^start: "):
+        solve_problem(chain_problem(3, 4, 1, seed=1), start=start)

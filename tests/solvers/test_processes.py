@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,9 +14,9 @@ import numpy as np
 import pytest
 
 from mipplan.core import SolverError
-from mipplan.solvers import SolverFeature, solve
+from mipplan.solvers import SolverFeature, solve, solve_problem
 from mipplan.solvers.register import LINEAR_BACKENDS
-from random_problems import binary_model
+from random_problems import binary_model, chain_problem
 
 SOLVERS = list(LINEAR_BACKENDS)
 PACKAGES = sorted({package for backend in LINEAR_BACKENDS.values() for package in backend.packages})
@@ -91,3 +93,14 @@ def test_columns_that_may_need_fractions_are_solved_or_refused(solver: str) -> N
     else:
         with pytest.raises(SolverError, match="may need fractions"):
             solve(model, solver)
+
+
+def test_answers_reach_other_processes() -> None:
+    model = binary_model([60, 100, 120], [[10, 20, 30]], [50], [np.inf])
+    problem = chain_problem(3, 4, 1, seed=1)
+    for remade in (copy.deepcopy, lambda answer: pickle.loads(pickle.dumps(answer))):
+        answer = remade(solve(model, "highs"))
+        assert (answer.objective, answer.values.tolist()) == (220, [0, 1, 1])
+        found = solve_problem(problem)
+        assert remade(found) == found
+        assert hash(remade(found)) == hash(found)

@@ -16,8 +16,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mipplan.core import SolverUnavailableError
-from mipplan.solvers import Answer, Backend, Termination, available_solvers, resolve_solver, solve
+from mipplan.core import InputError, SolverUnavailableError
+from mipplan.solvers import (
+    Answer,
+    Backend,
+    Termination,
+    available_solvers,
+    resolve_solver,
+    solve,
+    solve_problem,
+)
 from mipplan.solvers.register import LINEAR_BACKENDS, PROBLEM_BACKENDS
 from mipplan_formulations import FORMULATIONS, LinearModel, solve_exhaustively
 from random_problems import binary_model, chain_problem, hard_covering, market_split, random_problem
@@ -261,17 +269,34 @@ def test_cbc_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    "setting", [{"time_limit_s": 0.0}, {"gap": -0.1}, {"threads": 0}, {"seed": -1}, {"gap": float("nan")}]
+    "setting",
+    [
+        {"time_limit_s": 0.0},
+        {"time_limit_s": "5"},
+        {"gap": -0.1},
+        {"gap": float("nan")},
+        {"gap": "1%"},
+        {"threads": 0, "seed": -1},
+        {"threads": 1.5},
+        {"seed": None, "time_limit_s": float("nan")},
+        {"start": np.zeros(2)},
+        {"start": [0.0, 1.0, np.nan]},
+        {"start": "010"},
+    ],
 )
 def test_settings_out_of_range(setting: dict) -> None:
-    with pytest.raises(ValueError, match=next(iter(setting))):
+    with pytest.raises(InputError) as refused:
         solve(knapsack(), **setting)
+    assert {fault.place for fault in refused.value.faults} == set(setting)
 
 
 def test_a_problem_is_no_model() -> None:
     problem: Any = chain_problem(3, 4, 1, seed=1)
-    with pytest.raises(ValueError, match="expected a LinearModel, got a TimeCostProblem; see solve_problem"):
+    with pytest.raises(InputError, match="expected a LinearModel, got a TimeCostProblem; see solve_problem"):
         solve(problem)
+    model: Any = knapsack()
+    with pytest.raises(InputError, match="expected a TimeCostProblem, got a LinearModel; see solve"):
+        solve_problem(model)
 
 
 def test_auto_is_highs() -> None:

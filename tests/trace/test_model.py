@@ -239,8 +239,10 @@ def test_concatenation() -> None:
 
 
 def test_unusable_concatenations() -> None:
-    with pytest.raises(InputError, match="at least one trace"):
-        Trace.concatenate([])
+    one: Any = Trace.from_ns([1, 2])
+    for traces in ([], one, [one, [3, 4]], None, "ab"):
+        with pytest.raises(InputError, match="at least one trace"):
+            Trace.concatenate(traces)
     with pytest.raises(InputError, match="gap_s"):
         Trace.concatenate([Trace.from_ns([1, 2])], gap_s=-1)
 

@@ -84,6 +84,7 @@ def _read(
     out: flags.Document = None,
 ) -> _Source:
     """Read a plan or a pipeline, its traffic and what is asked for; raises `InputError` with all faults so far."""
+    from mipplan.core import check_time_limit
     from mipplan.tokens import check_seeds
 
     is_plan = Path(asked).suffix.lower() == ".json"
@@ -93,6 +94,7 @@ def _read(
         faults.add(*(Fault(f"--{flag}", _ForPipelines) for flag in given))
         slo = None
     limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
+    faults.take(lambda: check_time_limit(limit_s.value) if limit_s else None)
     faults.take(lambda: inputs.check_out("--out", out))
     limits = faults.take(lambda: inputs.slo_of(slo))
     pipeline = None if is_plan else faults.take(lambda: inputs.read_pipeline(asked))
@@ -135,8 +137,11 @@ def whatif(
 ) -> None:
     """Say what would be if something were different: planned anew, and the same plan judged."""
     with Session(context, json) as session:
+        from mipplan.core import check_jobs
+
         faults = Faults()
         wanted = faults.take(lambda: inputs.pairs_of("--set", "WHAT=VALUE such as slo=300ms", changes))
+        faults.take(lambda: check_jobs(jobs))
         source = _read(context, faults, **asked)
         with session.progress() as progress:
             plan = source.planned(progress).require()
@@ -151,7 +156,7 @@ def whatif(
                 )
             except InputError as error:
                 raise InputError(
-                    Fault(f"--set {fault.place}", fault.message) for fault in error.faults
+                    Fault(f"--set {f.place}" if "=" in f.place else f.place, f.message) for f in error.faults
                 ) from None
         report = reporting.whatif_report(answer, source.name)
         session.show(
@@ -184,7 +189,7 @@ def frontier(
 ) -> None:
     """Find what the objective costs along an axis: every step, and the plan on each."""
     with Session(context, json) as session:
-        from mipplan.core import Deadline, SearchLimits
+        from mipplan.core import Deadline, SearchLimits, check_jobs
         from mipplan.questions import MOST_STEPS, Problem, axis_of, frontier_of
 
         faults = Faults()
@@ -195,6 +200,7 @@ def frontier(
             for flag, text in (("--start", low), ("--end", high), ("--last", last))
         ]
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
+        faults.take(lambda: check_jobs(jobs))
         source = _read(context, faults, **asked)
         first, final, by = (value.value for value in ends)
         if by is None and over == "slo":

@@ -336,7 +336,7 @@ def verify(
         with session.progress() as progress, telling(progress):
             progress("recomputing the certificate")
             verification = mp.verify(
-                plan,
+                document.value,
                 arrivals.value,
                 dispatch=dispatch,
                 discipline=discipline,

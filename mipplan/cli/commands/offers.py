@@ -27,7 +27,11 @@ def pareto(
 ) -> None:
     """Find every plan that no other one beats in cost and accuracy, in cost and power, or in all three."""
     with Session(context, json) as session:
+        from mipplan.core import check_one_of
+        from mipplan.variants import AXES
+
         faults = Faults()
+        faults.take(lambda: check_one_of("by", by, AXES, repr))
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         given, settings = question.read(faults, **asked)
         with session.progress() as progress:
@@ -64,7 +68,7 @@ def menu(
         faults = Faults()
         share = faults.take(lambda: inputs.share_of("--within", within))
         least = faults.take(lambda: question.least_accuracy(accuracy))
-        faults.take(lambda: check_menu(by, share.value or 0.0, most))
+        faults.take(lambda: check_menu(by, share.or_else(None) or 0.0, most))
         given, settings = question.read(faults, **asked)
         settings |= {"within": share.value or 0.0, "by": by, "most": most, "accuracy": least.value}
         with session.progress() as progress:
@@ -86,11 +90,13 @@ def weigh(
 ) -> None:
     """Find the plan with the greatest α·accuracy − β·$/h − δ·batch sizes (IPA's objective), and replay it."""
     with Session(context, json) as session:
-        from mipplan.ipa import Weights
+        from mipplan.ipa import Weights, check_weights
 
-        given, settings = question.read(Faults(), **asked, out=out)
+        faults, weights = Faults(), Weights(alpha, beta, delta)
+        faults.add(*check_weights(weights))
+        given, settings = question.read(faults, **asked, out=out)
         with session.progress() as progress:
-            found = mp.weigh(*given, weights=Weights(alpha, beta, delta), **settings, progress=progress)
+            found = mp.weigh(*given, weights=weights, **settings, progress=progress)
             made = found.plan
             out = session.save(made.save, out)
             progress("replaying the plan")
