@@ -177,6 +177,22 @@ def test_every_third_answer_is_bad_and_counted_by_kind(kind: str, status: str, e
     assert error[:30] in str(driven)
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+def test_what_a_server_does_not_answer_is_not_sent_again(method: str) -> None:
+    seen: list[int] = []
+
+    async def infer(request: web.Request) -> web.Response:
+        seen.append(int(request.headers["Mipplan-Query"]))
+        if seen[-1] % 3 == 0 and request.transport is not None:
+            request.transport.close()
+        return web.Response()
+
+    with served(infer) as url:
+        driven = drive(f"{url}/any", method=method)
+    assert sorted(seen) == list(range(20))
+    assert driven.errors == {"connection closed without an answer": 7}
+
+
 def test_other_urls_get_the_body_that_was_given() -> None:
     seen: list[tuple[str, bytes, str]] = []
 
