@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -93,6 +94,21 @@ class ServingSummary(Printable):
         return f" {self.name}: {self.counts.get(Outcome.SERVED.value, 0)} queries served"
 
 
+def _log_of_defects() -> logging.Logger:
+    """Where aiohttp tells what went wrong: what clients send that is no HTTP is answered, and no defect of ours."""
+    log = logging.getLogger("mipplan.serving")
+    log.addFilter(_is_defect)  # once, however many servers there are
+    return log
+
+
+def _is_defect(record: logging.LogRecord) -> bool:
+    from aiohttp import web
+    from aiohttp.http import HttpProcessingError
+
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
+
+
 async def serve_until(
     stop: asyncio.Event,
     plan: Plan,
@@ -145,6 +161,7 @@ async def serve_until(
     runner = web.AppRunner(
         serving_app(host, metrics),
         access_log=None,
+        logger=_log_of_defects(),
         handler_cancellation=True,
         shutdown_timeout=params.farewell_s,
     )
