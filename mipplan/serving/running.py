@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mipplan.core import InputError, Printable, Summary, format_duration
+from mipplan.core import InputError, Printable, Summary, check_time_limit, format_duration
 from mipplan.documents import AnyPath
 from mipplan.result import Plan
 from mipplan.serving.clock import precise_loop
@@ -204,14 +205,15 @@ def serve(
     params: ServeParams = ServeParams(),
 ) -> ServingSummary:
     """Serve a plan over HTTP until Ctrl-C, SIGTERM or a time limit; all else is as of `serve_until`."""
+    limit_s = check_time_limit(time_limit_s)
 
     async def run() -> ServingSummary:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        if time_limit_s is not None:
-            loop.call_later(time_limit_s, stop.set)
+        if math.isfinite(limit_s):
+            loop.call_later(limit_s, stop.set)
         return await serve_until(stop, plan, workers, log=log, started=started, params=params)
 
     with asyncio.Runner(loop_factory=precise_loop) as runner:
