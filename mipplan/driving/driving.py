@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -173,6 +174,19 @@ def _check_aiohttp() -> None:
         raise InputError.one("drive", "needs aiohttp: pip install 'mipplan[drive]'") from None
 
 
+async def _sent_once(_session: object, context: SimpleNamespace, _headers: object) -> None:
+    """Keep aiohttp from sending a query again.
+
+    It does so, without a word, where the connection breaks before there is an answer to a GET or PUT. The server would
+    get more than it is due, and what it does not answer would be no error.
+    """
+    import aiohttp
+
+    if hasattr(context, "was_sent"):
+        raise aiohttp.ServerDisconnectedError
+    context.was_sent = True
+
+
 def _route(text: str | None) -> str | None:
     """Return what a server says of a query's branches, if it is what a log may hold."""
     try:
@@ -227,6 +241,8 @@ class _Run:
 
         # A limit would make queries wait here instead of at the server.
         connector = aiohttp.TCPConnector(limit=0)
+        once = aiohttp.TraceConfig()
+        once.on_request_headers_sent.append(_sent_once)
         timeout = aiohttp.ClientTimeout(total=self.timeout_s, sock_connect=self.timeout_s)
         async with aiohttp.ClientSession(
             connector=connector,
@@ -235,6 +251,7 @@ class _Run:
             headers={"Accept-Encoding": "identity"},
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[once],
         ) as session:
             reporting = asyncio.create_task(self._report())
             try:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from mipplan.core import Fault, Faults, InputError, shown
+from mipplan.core import Fault, Faults, InputError, check_time_limit
 from mipplan.documents import AnyPath, output_problem
 from mipplan.following.acting import FollowParams
 from mipplan.following.loop import Followed, FollowLoop
@@ -161,10 +161,7 @@ def check_follow(
     period = faults.take(lambda: check_period(period_s))
     delay = faults.take(lambda: check_delay(activation_delay_s))
     known = faults.take(lambda: _sample_of(plan, sample))
-    if time_limit_s is not None and not time_limit_s > 0:
-        faults.add(
-            Fault("time_limit_s", f"expected a positive number of seconds, found {shown(time_limit_s)}")
-        )
+    faults.take(lambda: check_time_limit(time_limit_s))
     problems = {
         "state": None if state is None or shadow else output_problem(state),
         "audit": None if audit is None else audit_problem(audit),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -101,7 +102,7 @@ class FollowLoop:
         Raises `InputError` if the system cannot be seen at the beginning.
         """
         active = self._first_look(stop)
-        ends_ns = None if time_limit_s is None else round(time_limit_s * NS_PER_S)
+        ends_ns = math.inf if time_limit_s is None else time_limit_s * NS_PER_S
         told = {stage: max(1, active[stage]) for stage in self._setting.stages}
         decider = Decider(self._setting, self._followed.policy, saved.replicas if saved else told)
         # A policy may have calibrated for seconds: counting begins now.
@@ -118,7 +119,7 @@ class FollowLoop:
             while not stop.is_set():
                 look = self._next_look(look, time.monotonic_ns() - begin_ns)
                 at_ns = look * self._setting.period_ns // self._params.looks
-                if ends_ns is not None and at_ns > ends_ns:
+                if at_ns > ends_ns:
                     break
                 if stop.wait(max(0.0, (at_ns - (time.monotonic_ns() - begin_ns)) / NS_PER_S)):
                     break

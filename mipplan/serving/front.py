@@ -94,6 +94,9 @@ async def _reasons(
         return web.json_response({"error": str(error)}, status=503, headers={"Retry-After": "1"})
     except web.HTTPException as error:
         return web.json_response({"error": error.reason}, status=error.status)
+    except web.RequestPayloadError:
+        told = "request: its body is not in the encoding that its headers name, or not whole"
+        return web.json_response({"error": told}, status=400)
 
 
 class _Front:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import math
 import signal
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mipplan.core import InputError, Printable, Summary, format_duration
+from mipplan.core import InputError, Printable, Summary, check_time_limit, format_duration
 from mipplan.documents import AnyPath
 from mipplan.result import Plan
 from mipplan.serving.clock import precise_loop
@@ -93,6 +95,21 @@ class ServingSummary(Printable):
         return f" {self.name}: {self.counts.get(Outcome.SERVED.value, 0)} queries served"
 
 
+def _log_of_defects() -> logging.Logger:
+    """Where aiohttp tells what went wrong: what clients send that is no HTTP is answered, and no defect of ours."""
+    log = logging.getLogger("mipplan.serving")
+    log.addFilter(_is_defect)  # once, however many servers there are
+    return log
+
+
+def _is_defect(record: logging.LogRecord) -> bool:
+    from aiohttp import web
+    from aiohttp.http import HttpProcessingError
+
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
+
+
 async def serve_until(
     stop: asyncio.Event,
     plan: Plan,
@@ -145,6 +162,7 @@ async def serve_until(
     runner = web.AppRunner(
         serving_app(host, metrics),
         access_log=None,
+        logger=_log_of_defects(),
         handler_cancellation=True,
         shutdown_timeout=params.farewell_s,
     )
@@ -187,14 +205,15 @@ def serve(
     params: ServeParams = ServeParams(),
 ) -> ServingSummary:
     """Serve a plan over HTTP until Ctrl-C, SIGTERM or a time limit; all else is as of `serve_until`."""
+    limit_s = check_time_limit(time_limit_s)
 
     async def run() -> ServingSummary:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        if time_limit_s is not None:
-            loop.call_later(time_limit_s, stop.set)
+        if math.isfinite(limit_s):
+            loop.call_later(limit_s, stop.set)
         return await serve_until(stop, plan, workers, log=log, started=started, params=params)
 
     with asyncio.Runner(loop_factory=precise_loop) as runner:

@@ -18,7 +18,7 @@ import pytest
 from aiohttp import web
 
 import mipplan as mp
-from driving.servers import ANSWER, served
+from driving.servers import ANSWER, MODEL, served
 from mipplan.driving import Drive, DriveParams, TargetRequest, find_target
 from mipplan.logs import MISSING, LogMetadata, QueryLog
 
@@ -137,6 +137,9 @@ def test_binary_tensors_go_where_the_server_takes_them() -> None:
         ("floods", "error", "answer of more than 1 MiB"),
         ("nan", "error", "the output 'y' holds NaN: give inputs the model is made for (--inputs)"),
         ("shape", "error", "the output 'y' holds 2 values, not the [1, 3] it says"),
+        ("negative", "error", "the server's answer is no inference response: "),
+        ("half", "error", "the server's answer is no inference response: "),
+        ("no list", "error", "the server's answer is no inference response: "),
         ("text", "error", "the server's answer is no inference response: b'hello'"),
         ("deep", "error", "the server's answer is no inference response: "),
     ],
@@ -160,7 +163,8 @@ def test_every_third_answer_is_bad_and_counted_by_kind(kind: str, status: str, e
             request.transport.close()
             return response
         output = ANSWER["outputs"][0]
-        lies = {"nan": {"data": [0.5, float("nan")]}, "shape": {"shape": [1, 3]}, "batch": {"shape": [2, 1]}}
+        shapes = {"shape": [1, 3], "batch": [2, 1], "negative": [-1, -2], "half": [1.5, 2], "no list": "12"}
+        lies = {"nan": {"data": [0.5, float("nan")]}} | {what: {"shape": of} for what, of in shapes.items()}
         texts = {"text": "hello", "deep": "[" * 100_000}
         text = texts.get(kind) or json.dumps({"outputs": [output | lies.get(kind, {})]})
         return web.Response(text=text)
@@ -175,6 +179,35 @@ def test_every_third_answer_is_bad_and_counted_by_kind(kind: str, status: str, e
     assert found.startswith(error)
     assert count == 7
     assert error[:30] in str(driven)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+def test_what_a_server_does_not_answer_is_not_sent_again(method: str) -> None:
+    seen: list[int] = []
+
+    async def infer(request: web.Request) -> web.Response:
+        seen.append(int(request.headers["Mipplan-Query"]))
+        if seen[-1] % 3 == 0 and request.transport is not None:
+            request.transport.close()
+        return web.Response()
+
+    with served(infer) as url:
+        driven = drive(f"{url}/any", method=method)
+    assert sorted(seen) == list(range(20))
+    assert driven.errors == {"connection closed without an answer": 7}
+
+
+@pytest.mark.parametrize("shape", [[-1, -2], [-1, 1.5], [True, 2], "12"])
+def test_what_a_model_cannot_take_is_told_before_the_run(shape: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODEL, "inputs", [{"name": "x", "datatype": "FP32", "shape": shape}])
+    with served(answers) as url, pytest.raises(mp.InputError, match="does not say what the model takes"):
+        drive(url, model="net")
+
+
+def test_whole_numbers_of_shapes_may_be_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODEL, "inputs", [{"name": "x", "datatype": "FP32", "shape": ["-1", "2"]}])
+    with served(answers) as url:
+        assert drive(url, model="net").log.ok.all()
 
 
 def test_other_urls_get_the_body_that_was_given() -> None:

@@ -134,6 +134,15 @@ def test_floor_holds_what_was_there_before_a_restart() -> None:
     assert decider.decide(builder.close())["only"] < 6
 
 
+def test_static_has_the_plans_replicas_whatever_was_there() -> None:
+    """Of a system that still starts some are ready at the first look; others were left by another plan."""
+    for found in (1, 2, 7):
+        decider = Decider(Setting(one_stage(2), SAMPLE, 0, S, 0), Static(), {"only": found})
+        builder = TickBuilder(0)
+        builder.add(S, Scrape(1.0, {"only": StageFigures(0, 0, found, 1, busy_s=0.1)}), {})
+        assert decider.decide(builder.close()) == {"only": 2}
+
+
 def test_policy_that_misspells_a_stage_is_refused() -> None:
     class Wrong:
         name = "wrong"

@@ -77,6 +77,20 @@ def test_what_is_decided_is_told_once() -> None:
     assert 2 <= summary.replica_hours["only"] * 3600 / summary.duration_s <= 4
 
 
+def test_no_limit_may_be_said_as_an_infinite_one() -> None:
+    with serving(FakeDispatcher({"only": 2}, 50.0)) as fake:
+        summary = followed(fake, Wish(4), lambda: len(fake.asked) > 20, time_limit_s=float("inf"))
+    assert summary.told == {"only": 4}
+
+
+@pytest.mark.parametrize("limit_s", ["8", [1], True, -1, float("nan")])
+def test_limits_that_are_no_time_are_refused(limit_s: Any) -> None:
+    with pytest.raises(mp.InputError, match="time_limit_s: expected seconds above 0"):
+        mp.follow(PLAN, "mipplan:http://127.0.0.1:9", sample=SAMPLE, time_limit_s=limit_s)
+    with pytest.raises(mp.InputError, match="time_limit_s: expected seconds above 0"):
+        mp.serving.serve(PLAN, time_limit_s=limit_s)
+
+
 def test_shadow_changes_nothing_and_logs_all(tmp_path: Path) -> None:
     audit = tmp_path / "audit.jsonl"
     with serving(FakeDispatcher({"only": 2}, 50.0)) as fake:

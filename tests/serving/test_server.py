@@ -295,6 +295,33 @@ def test_a_request_that_never_becomes_whole_does_not_keep_the_server() -> None:
     assert gave_up == [False]
 
 
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        "POST /v2/models/cascade/infer HTTP/9.9\r\nHost: x\r\n\r\n",
+        "POST /v2/models/cascade/infer HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+        "POST /v2/models/cascade/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\nnone\r\n",
+    ],
+)
+def test_what_is_no_request_is_the_clients_fault(
+    request_text: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def client(url: str) -> bytes:
+        host, _, port = url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request_text.encode())
+        answer = await reader.readline()
+        writer.close()
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/v2/health/ready") as response:
+            assert response.status == 200
+        return answer
+
+    answer, _ = while_served(CASCADE, None, client)
+    assert b" 400 " in answer
+    assert not caplog.records
+    assert "Traceback" not in "".join(capsys.readouterr())
+
+
 def test_a_client_that_breaks_off_is_noticed() -> None:
     plan = small_plan({"a": ([300.0], 1)}, slo_s=10.0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -30,6 +31,16 @@ def two_stages(first: int = 2, second: int = 4, *, batch: int = 1) -> Plan:
     profiles = Profiles.from_parts([Hardware("h", 1.0)], tables)
     choices = {"a": ("h", 1, first), "b": ("h", batch, second)}
     return Plan.from_choices(mp.Pipeline(graph), profiles, choices, slo_s=1.0)
+
+
+def one_stage() -> Plan:
+    """A replica that takes 100 ms for a query."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_node("a", model="a")
+    profiles = Profiles.from_parts(
+        [Hardware("h", 1.0)], [LatencyTable("a", "h", np.array([1]), np.array([100.0]))]
+    )
+    return Plan.from_choices(mp.Pipeline(graph), profiles, {"a": ("h", 1, 1)}, slo_s=1.0)
 
 
 def setting_of(plan: Plan) -> Setting:
@@ -91,6 +102,22 @@ def test_hpa_goes_by_the_utilisation_of_each_stage() -> None:
     assert run.show(15, busy={"a": 1.8, "b": 2.2}) == {"a": 4, "b": 4}
     # Down only to the largest wish of the last 300 s, stage by stage: a's was 4; b's, at 0.8 of 4, is 7.
     assert run.show(15, busy={"a": 0.4, "b": 3.2}) == {"a": 4, "b": 7}
+
+
+def test_hpa_counts_replicas_that_start_as_idle_ones() -> None:
+    # Nearly 10 queries/s, 100 ms each, keep one replica busy; at half of that two are asked for. Until the second one
+    # serves, after two minutes, the first one stays busy, which is no reason for more: 1.98 · 1/2 is about 1.
+    sample = Trace.from_seconds(np.arange(0.0, 60.0, 0.2))
+    trace = Trace.from_seconds(np.arange(0.0, 200.0, 1 / 9.9))
+    run = mp.tune(
+        one_stage(), trace, sample=sample, policies=[Hpa(target=0.5)], activation_delay_s=120.0
+    ).runs[0]
+    assert [(action.at_s, action.after) for action in run.actions if action.at_s < 135.0] == [(15.0, 2)]
+    # Where those on their way are too few, the rest is ordered: ⌈10 · (1/0.1) · 5/10⌉ = 50, at most twice as many.
+    controller = Hpa(target=0.1).start(setting_of(two_stages(10, 4)))
+    seen = seen_at(15, {"a": 10, "b": 4}, busy={"a": 10.0, "b": 0.4})
+    seen = replace(seen, stages={**seen.stages, "a": replace(seen.stages["a"], active=5)})
+    assert controller.decide(seen) == {"a": 20, "b": 4}
 
 
 def test_ray_goes_by_the_requests_of_each_stage() -> None:

@@ -88,7 +88,7 @@ class OipModel:
         try:
             unknown = {str(entry["datatype"]) for entry in document["inputs"]} - _TYPES.keys()
             for entry in () if unknown else document["inputs"]:
-                shape = tuple("" if size == -1 else int(size) for size in entry["shape"])
+                shape = tuple("" if size == -1 else size for size in _sizes(entry["shape"], least=-1))
                 self._specs.append(TensorSpec(str(entry["name"]), _TYPES[entry["datatype"]], shape))
         except (KeyError, OverflowError, TypeError, ValueError):  # JSON of Python knows infinity
             raise InputError.one(path, f"does not say what the model takes: {shown(document)}") from None
@@ -134,7 +134,7 @@ class OipModel:
         try:
             document = json.loads(body[: int(head)] if head else body)
             outputs = document["outputs"]
-            found = [(str(out["name"]), [int(size) for size in out["shape"]], out) for out in outputs]
+            found = [(str(out["name"]), _sizes(out["shape"]), out) for out in outputs]
         except (KeyError, OverflowError, RecursionError, TypeError, ValueError):
             raise SubjectError(f"the server's answer is no inference response: {shown(body[:80])}") from None
         if not found:
@@ -158,6 +158,18 @@ class OipModel:
                 raise SubjectError(f"the output {name!r} holds {len(flat)} values, not the {shape} it says")
             if any(isinstance(value, float) and math.isnan(value) for value in flat):
                 raise _nan(name)
+
+
+def _sizes(given: object, least: int = 0) -> list[int]:
+    """Read a shape; whole numbers may be text, as where an endpoint is one of gRPC behind a gateway.
+
+    Raises `ValueError` if it is none.
+    """
+    sizes = given if isinstance(given, list) else [None]
+    whole: list[Any] = [int(size) if isinstance(size, str) else size for size in sizes]
+    if not all(type(size) is int and size >= least for size in whole):
+        raise ValueError(f"no shape: {given}")
+    return whole
 
 
 def _checked(name: str, shape: list[int], output: Mapping[str, Any], tensors: bytes) -> bytes:
@@ -201,13 +213,13 @@ class _Endpoint:
         try:
             server = self._described(url.path.partition("/models/")[0])
             document = self._described(url.path)
+            extensions = server.get("extensions")
+            is_binary = isinstance(extensions, list) and _BINARY in extensions
+            self.model = OipModel(document, is_binary, url.path, request)
         except InputError:
             self.close()
             raise
         self._server = " ".join(str(server.get(key, "")) for key in ("name", "version")).strip()
-        extensions = server.get("extensions")
-        is_binary = isinstance(extensions, list) and _BINARY in extensions
-        self.model = OipModel(document, is_binary, url.path, request)
         self._batch = 0
         self._body: bytes = b""
         self._headers: dict[str, str] = {}

@@ -31,7 +31,8 @@ class Hpa(Parameters):
     """Every 15 s each stage is to have ⌈n · utilisation / target⌉ replicas.
 
     Nothing changes while utilisation / target is within the tolerance of 1. Down, the largest wish of the last 300 s
-    counts; up, at most max(100 %, 4) replicas come per 15 s.
+    counts; up, at most max(100 %, 4) replicas come per 15 s, and replicas that still start count as idle ones: nothing
+    changes if the ratio is within the tolerance, or below 1, with them.
 
     References
     ----------
@@ -73,8 +74,12 @@ class _HpaController:
         policy, present = self._policy, seen.stages[stage].replicas
         busy_ns, active_ns, _ = self._periods.sums_ns[stage]
         ratio = min(1.0, busy_ns / active_ns) / policy.target if active_ns else 1.0
-        within = abs(ratio - 1.0) <= policy.tolerance + ROUNDING
-        wish = present if within else whole_replicas(present * ratio)
+        most = policy.tolerance + ROUNDING
+        wish = present if abs(ratio - 1.0) <= most else whole_replicas(present * ratio)
+        if wish > present:
+            # Those on their way would be ordered again and again otherwise, until the first of them serves.
+            damped = ratio * min(1.0, seen.stages[stage].active / present)
+            wish = present if damped - 1.0 <= most else whole_replicas(present * damped)
         largest = self._wishes.largest(seen.now_ns, {stage: wish})[stage]
         return min(wish, max(2 * present, present + 4)) if wish > present else min(present, largest)
 

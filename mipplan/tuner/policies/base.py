@@ -223,13 +223,17 @@ class Static:
 
     name: str = "static"
 
-    def start(self, setting: Setting) -> Static:  # noqa: ARG002  # as every policy
-        """Start: it remembers nothing, so it is its own controller."""
-        return self
+    def start(self, setting: Setting) -> _StaticController:
+        """Start: a running system may have others when it is first looked at, and gets these."""
+        return _StaticController(setting.replicas)
+
+
+@dataclass(frozen=True)
+class _StaticController:
+    _replicas: Mapping[str, int]
 
     def decide(self, seen: Observation) -> Mapping[str, int]:  # noqa: ARG002  # as every controller
-        """Change nothing."""
-        return {}
+        return self._replicas
 
 
 class Parameters:
