@@ -43,6 +43,10 @@ from .printing import Summary as Summary
 from .printing import drawn as drawn
 from .printing import from_front as from_front
 from .printing import remake as remake
+from .processes import check_jobs as check_jobs
+from .processes import effective_jobs as effective_jobs
+from .processes import run_apart as run_apart
+from .processes import terminations_heard as terminations_heard
 from .quantiles import DEFAULT_QUANTILE as DEFAULT_QUANTILE
 from .quantiles import Allowance as Allowance
 from .quantiles import Criterion as Criterion

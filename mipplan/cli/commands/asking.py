@@ -134,7 +134,10 @@ def whatif(
 ) -> None:
     """Say what would be if something were different: planned anew, and the same plan judged."""
     with Session(context, json) as session:
+        from mipplan.core import check_jobs
+
         faults = Faults()
+        faults.take(lambda: check_jobs(jobs))
         wanted = faults.take(lambda: inputs.pairs_of("--set", "WHAT=VALUE such as slo=300ms", changes))
         source = _read(context, faults, **asked)
         with session.progress() as progress:
@@ -181,10 +184,11 @@ def frontier(
 ) -> None:
     """Find what the objective costs along an axis: every step, and the plan on each."""
     with Session(context, json) as session:
-        from mipplan.core import Deadline, SearchLimits
+        from mipplan.core import Deadline, SearchLimits, check_jobs
         from mipplan.questions import MOST_STEPS, Problem, axis_of, frontier_of
 
         faults = Faults()
+        faults.take(lambda: check_jobs(jobs))
         axis = faults.take(lambda: axis_of(over))
         unit = axis.value[0].unit if axis else "x"
         ends = [
