@@ -46,7 +46,6 @@ from .printing import remake as remake
 from .processes import check_jobs as check_jobs
 from .processes import effective_jobs as effective_jobs
 from .processes import run_apart as run_apart
-from .processes import terminations_heard as terminations_heard
 from .quantiles import DEFAULT_QUANTILE as DEFAULT_QUANTILE
 from .quantiles import Allowance as Allowance
 from .quantiles import Criterion as Criterion
@@ -71,6 +70,7 @@ from .search import last_true as last_true
 from .search import order_statistic as order_statistic
 from .search import running_maximum as running_maximum
 from .search import telling as telling
+from .search import terminations_heard as terminations_heard
 from .units import MAX_DURATION_NS as MAX_DURATION_NS
 from .units import MICRODOLLARS_PER_DOLLAR as MICRODOLLARS_PER_DOLLAR
 from .units import NS_PER_HOUR as NS_PER_HOUR

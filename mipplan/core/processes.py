@@ -1,4 +1,4 @@
-"""Work in other processes, through joblib, and how Ctrl-C and SIGTERM end it: with what each of them has.
+"""Work in other processes, through joblib, and how Ctrl-C ends it: with what each of them has.
 
 Ctrl-C in a terminal reaches every process of it, a `kill` one of them, and joblib throws away what its workers have
 once the process that asks is interrupted. So that one alone decides: it leaves a note in a folder of the run, which
@@ -190,28 +190,3 @@ def _interrupted_by(note: Path, asking: int) -> Iterator[None]:
         yield
     finally:
         over.set()
-
-
-@contextmanager
-def terminations_heard() -> Iterator[None]:
-    """Within this context SIGTERM, by which batch systems and containers end what they run, does what Ctrl-C does.
-
-    Where Ctrl-C is ignored, as in the background of a script, it ends the process in order. Whoever hears of it already
-    goes on doing so.
-    """
-    earlier = signal.getsignal(signal.SIGTERM)
-    if earlier is not signal.SIG_DFL or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        own = signal.getsignal(signal.SIGINT)
-        if not callable(own):
-            sys.exit(128 + number)
-        own(signal.SIGINT, frame)
-
-    signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)

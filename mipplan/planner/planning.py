@@ -323,10 +323,10 @@ class PlanMaker:
                         return self._infeasible() if limit is None else stopped(at_hand, limit)
                     first = cheapen(instance, at_hand.configuration, params.first_plan, soon)
                 assert first.certificate_ns <= instance.deadline_ns  # all that follows believes it
-                at_hand, is_too_dear = first, instance.count_affordable(first.cost) > params.most_options
+                at_hand, count = first, instance.count_affordable(first.cost)
                 report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
-                by_arrival = self.request.overtaking is not None
-                if by_arrival or not is_too_dear:
+                by_arrival, is_too_dear = self.request.overtaking is not None, count > params.most_options
+                if by_arrival or (count > params.narrowing.most and not is_too_dear):
                     at_hand, is_too_dear = begin(instance, first, self.method, params, by_arrival=by_arrival)
                 if is_too_dear:
                     return stopped(at_hand, Limit.TIME)
