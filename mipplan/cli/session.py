@@ -154,10 +154,10 @@ class Session:
         On a terminal that is one changing line; elsewhere one every two seconds at most, or with `as_log` one for each
         step.
         """
-        from mipplan.core import interrupts_seen
+        from mipplan.core import interrupts_seen, terminations_heard
 
         pace = Pace(self._limit)
-        with interrupts_seen() as self._interrupts:
+        with interrupts_seen() as self._interrupts, terminations_heard():
             if sys.stderr is None or not sys.stderr.isatty():
                 yield _echo_progress if as_log else pace.log
                 return

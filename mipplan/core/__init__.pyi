@@ -44,6 +44,8 @@ from .printing import Summary as Summary
 from .printing import drawn as drawn
 from .printing import from_front as from_front
 from .printing import remake as remake
+from .processes import effective_jobs as effective_jobs
+from .processes import run_apart as run_apart
 from .quantiles import DEFAULT_QUANTILE as DEFAULT_QUANTILE
 from .quantiles import Allowance as Allowance
 from .quantiles import Criterion as Criterion
@@ -69,6 +71,7 @@ from .search import last_true as last_true
 from .search import order_statistic as order_statistic
 from .search import running_maximum as running_maximum
 from .search import telling as telling
+from .search import terminations_heard as terminations_heard
 from .units import MAX_DURATION_NS as MAX_DURATION_NS
 from .units import MICRODOLLARS_PER_DOLLAR as MICRODOLLARS_PER_DOLLAR
 from .units import NS_PER_HOUR as NS_PER_HOUR

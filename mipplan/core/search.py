@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import threading
 import time
 from bisect import bisect_left
@@ -250,3 +251,28 @@ def interrupts_held() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
         if held:
             previous(signal.SIGINT, held[0])
+
+
+@contextmanager
+def terminations_heard() -> Iterator[None]:
+    """Within this context SIGTERM, by which batch systems and containers end what they run, does what Ctrl-C does.
+
+    Where Ctrl-C is ignored, as in the background of a script, it ends the process in order. Whoever hears of it already
+    goes on doing so.
+    """
+    earlier = signal.getsignal(signal.SIGTERM)
+    if earlier is not signal.SIG_DFL or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        own = signal.getsignal(signal.SIGINT)
+        if not callable(own):
+            sys.exit(128 + number)
+        own(signal.SIGINT, frame)
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)

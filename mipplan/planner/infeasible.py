@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from mipplan.calculus import given_up_at
 from mipplan.core import (
+    MAX_DURATION_NS,
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_MS,
     NS_PER_S,
@@ -31,6 +32,7 @@ from mipplan.planner.instance import Instance, Request
 from mipplan.planner.narrowing import Ranges
 from mipplan.profiles import Profiles
 from mipplan.result import Limit, Objective, Plan, PlanStatus, step_text
+from mipplan.tokens import Sample
 
 #: A certified plan, if any was found, and what stopped the search for it, if it did not come to its end.
 Found = tuple[CertifiedConfiguration | None, Limit | None]
@@ -295,9 +297,10 @@ class Diagnosis:
     def _highest_rate(self) -> list[str]:
         """Largest share of the traffic for which a plan can be certified, by bisection.
 
-        The tokens are those of the trace at every rate, and a plan found at one rate is tried first at the next.
+        The tokens are those of the trace at every rate, and a plan found at one rate is tried first at the next. Shares
+        at which a trace of months would last longer than traces may are not looked at.
         """
-        low, high = 0, _WHOLE
+        low, high = max(map(_too_long, self.request.samples)), _WHOLE
         known: CertifiedConfiguration | None = None
         while high - low > 1 and not self.feasibility.method.limits.deadline.is_over:
             middle = (low + high) // 2
@@ -308,11 +311,17 @@ class Diagnosis:
                 high = middle
             else:
                 break
-        if low == 0:
+        if known is None:
             return []
         rates_rps = {low / _WHOLE * sample.trace.rate_rps for sample in self.request.samples}
         most = "up to " if len(rates_rps) > 1 else ""
         return [f"At {low}% of the traffic ({most}{max(rates_rps):.4g} queries/s) it would work"]
+
+
+def _too_long(sample: Sample) -> int:
+    """The largest share of the traffic, in parts of `_WHOLE`, at which its trace may last longer than traces may."""
+    first_ns = int(sample.trace.arrival_ns[0])
+    return sample.trace.span_ns * _WHOLE // max(1, MAX_DURATION_NS - first_ns)
 
 
 def over_budget(cheapest: Plan, budget: int) -> str:

@@ -24,13 +24,15 @@ from mipplan.planner.benders import PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.choices import CertifiedChoice, LpBound
 from mipplan.planner.heuristics import CertifiedConfiguration, FirstPlanParams
 from mipplan.planner.instance import Instance, Request
-from mipplan.result import Limit, PlanStatus
+from mipplan.result import Limit, Plan, PlanStatus
 
 if TYPE_CHECKING:
     from mipplan.planner.planning import PlanMaker
 
 #: At most this share of the time left is spent on several limits, each by itself; the rest is for all of them.
 _LIMIT_SHARE = 0.5
+#: Before that all of them at once have this share of it: mostly what limits prove by themselves is not needed.
+_TOGETHER_SHARE = 0.3
 #: A limit is looked at by itself where that may take at least so many times as long as what is kept back for analyses.
 _WORTH_ANALYSING = 2.0
 
@@ -40,6 +42,8 @@ class NarrowingParams:
     """What is looked through at a time."""
 
     most: int = 30_000  # Options of all stages together; more are not searched as they are.
+    #: Where the oldest are served first they are, up to so many: listing more takes minutes.
+    vast: int = 1_000_000
     #: All numbers of replicas up to this one, and beyond it each larger by so large a part of itself, one in `dense`.
     dense: int = 8
     # Of the time left, for one search among few numbers: without a cheaper plan there is no other.
@@ -80,6 +84,7 @@ class Known:
     proven: int = 0  # micro-dollars per hour
     is_hopeless: bool = False
     limit: Limit | None = None  # Ctrl-C, where it stopped what was to be known.
+    answer: Plan | None = None  # What is asked for, where it was found on the way.
 
 
 def known_by_limits(maker: PlanMaker) -> Known:
@@ -87,11 +92,22 @@ def known_by_limits(maker: PlanMaker) -> Known:
 
     What keeps all of them keeps each. So no plan costs less than the cheapest for one of them, and where that keeps the
     others, too, nothing is cheaper. Where time is short for looking at the trace once more it is left to all of them.
+
+    All of them together come first, in a share of the time, if a plan is found at once: it is often proven the cheapest
+    as soon as one for a single limit is. Without a time limit nothing says when to give that up.
     """
     objective, instance, known = maker.asked.objective, maker.instance, Known(proven=maker.proven)
+    deadline = maker.method.limits.deadline
+    if deadline.at < math.inf:
+        made = maker.within(instance.deadline_ns, deadline.share(_TOGETHER_SHARE)).cheapest(quick=True)
+        if made.status is PlanStatus.OPTIMAL or made.limit is Limit.INTERRUPT:
+            return replace(known, answer=made)
+        if made.choices:
+            first = CertifiedConfiguration.of(instance.configuration(made.choices), instance)
+            known = Known(first, max(known.proven, made.lower_bound_microusd_per_hour or 0))
     later_ns = instance.deadline_ns - objective.deadline_ns
     further = [replace(objective, quantile=one.quantile, slo_ns=one.limit_ns) for one in objective.others]
-    end, left = maker.method.limits.deadline.share(_LIMIT_SHARE), 1 + len(further)
+    end, left = deadline.share(_LIMIT_SHARE), 1 + len(further)
     with suppress(KeyboardInterrupt):
         for number, alone in enumerate((objective, *further)):
             own_end = end.share(1 / (left - number))
@@ -117,6 +133,28 @@ def known_by_limits(maker: PlanMaker) -> Known:
                 break  # It is the answer: the limits left would tell nothing new.
         return known
     return replace(known, limit=Limit.INTERRUPT)
+
+
+def begin(
+    instance: Instance,
+    first: CertifiedConfiguration,
+    method: SearchMethod,
+    params: PlanningParams,
+    *,
+    by_arrival: bool,
+) -> tuple[CertifiedConfiguration, bool]:
+    """Return the plan that a search begins with, at best a cheaper one than the first, and whether that is too dear.
+
+    Too many options could be part of a cheaper plan then. Where the oldest are served first that is so where no time is
+    left, since listing them may take longer than all that came before.
+    """
+    own = params.narrowing
+    if by_arrival:
+        return narrow(instance, first, method, params)
+    if instance.count_affordable(first.cost) > own.vast:
+        first, _ = narrow(instance, first, method, params)
+    is_over = method.limits.deadline.is_over
+    return first, is_over and instance.count_affordable(first.cost) > own.most
 
 
 def narrow(

@@ -27,7 +27,7 @@ from mipplan.planner.choices import CertifiedChoice
 from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, cheapen, find_first_plan
 from mipplan.planner.infeasible import Diagnosis, Feasibility, over_budget
 from mipplan.planner.instance import Request, asked_objective, check_theorem, check_tomorrow, state_question
-from mipplan.planner.narrowing import PLANNING, Known, PlanningParams, known_by_limits, narrow, options_within
+from mipplan.planner.narrowing import PLANNING, Known, PlanningParams, begin, known_by_limits, options_within
 from mipplan.profiles import EnergyTerms, Profiles
 from mipplan.result import (
     CertificateKind,
@@ -306,8 +306,8 @@ class PlanMaker:
         by_limits = bool(self.asked.objective.others) and not quick
         known = known_by_limits(self) if by_limits else Known(proven=self.proven)
         stopped = partial(self._stopped, proven=known.proven)
-        if known.is_hopeless or known.limit is not None:
-            return self._infeasible() if known.limit is None else stopped(known.plan, known.limit)
+        if known.answer or known.is_hopeless or known.limit:
+            return known.answer or (stopped(known.plan, known.limit) if known.limit else self._infeasible())
         # A first plan has a moment, even if the time is up.
         soon, at_hand = Deadline(max(deadline.at, time.monotonic() + params.first_s)), known.plan
         try:
@@ -323,10 +323,11 @@ class PlanMaker:
                         return self._infeasible() if limit is None else stopped(at_hand, limit)
                     first = cheapen(instance, at_hand.configuration, params.first_plan, soon)
                 assert first.certificate_ns <= instance.deadline_ns  # all that follows believes it
-                at_hand, is_too_dear = first, instance.count_affordable(first.cost) > params.most_options
+                at_hand, count = first, instance.count_affordable(first.cost)
                 report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
-                if self.request.overtaking is not None:
-                    at_hand, is_too_dear = narrow(instance, first, self.method, params)
+                by_arrival, is_too_dear = self.request.overtaking is not None, count > params.most_options
+                if by_arrival or (count > params.narrowing.most and not is_too_dear):
+                    at_hand, is_too_dear = begin(instance, first, self.method, params, by_arrival=by_arrival)
                 if is_too_dear:
                     return stopped(at_hand, Limit.TIME)
                 least = partial(options_within, instance, self.method, params)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mipplan.core import (
@@ -15,7 +16,9 @@ from mipplan.core import (
     Summary,
     check_all,
     check_jobs,
+    effective_jobs,
     format_duration,
+    run_apart,
     shown,
 )
 from mipplan.questions.changes import set_all
@@ -218,20 +221,16 @@ def whatif(
     base = plan if proven else problem.planned(_limits(time_limit_s, report))
     same = problem.judged()
     cases: list[WhatIfCase] = []
-    if n_jobs == 1:
+    if effective_jobs(n_jobs) == 1:
         with suppress(KeyboardInterrupt):  # what was found until then is the answer
             for name, changed in problems.items():
                 report(name)
                 cases.append(_case(name, texts, changed, base, time_limit_s, report))
     else:
-        import joblib
-
-        cases = list(
-            joblib.Parallel(n_jobs=n_jobs)(
-                joblib.delayed(_case)(name, texts, changed, base, time_limit_s)
-                for name, changed in problems.items()
-            )
-        )
+        tasks = [
+            partial(_case, name, texts, changed, base, time_limit_s) for name, changed in problems.items()
+        ]
+        cases = [case for case in run_apart(tasks, n_jobs) if case is not None]
     return WhatIf(asked, base, same, tuple(traces), tuple(cases), complete=len(cases) == len(problems))
 
 

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mipplan.core import (
@@ -17,8 +18,10 @@ from mipplan.core import (
     SearchLimits,
     check_all,
     check_jobs,
+    effective_jobs,
     is_finite,
     is_whole,
+    run_apart,
     shown,
 )
 from mipplan.pipeline import Pipeline
@@ -142,7 +145,7 @@ def frontier_of(
         bounds = (low.value, high.value)
     task = _Task(problem, over, values, most_steps)
     single = [(value, value) for value in values] if n_jobs != 1 else [bounds]
-    parts = single if values else _parts(*bounds, _count(n_jobs))
+    parts = single if values else _parts(*bounds, effective_jobs(n_jobs))
     walks = _walked(task, parts, n_jobs, limits)
     steps = [step for walk in walks for step in walk.steps]
     if not values:
@@ -186,27 +189,30 @@ class _Task:
         return walker(self.problem, what, limits, high).walk(low, high, self.most_steps, limits)
 
 
-def _walk_apart(task: _Task, low: int, high: int, left_s: float) -> Walk:
-    """Walk in another process, whose clock is its own."""
-    return task.walk(low, high, SearchLimits(Deadline(time.monotonic() + left_s)))
+def _walk_apart(task: _Task, low: int, high: int, left_s: float, end: float, rounds: int) -> Walk:
+    """Walk in another process, whose clock is its own; the days' clock (`end`) says what of the time waiting took.
+
+    Where there are more parts than workers, `rounds` of them, this one included, have to do with the time left.
+    """
+    own_s = max(0.0, min(left_s, end - time.time()))
+    return task.walk(low, high, SearchLimits(Deadline(time.monotonic() + own_s / rounds)))
 
 
 def _walked(task: _Task, parts: list[tuple[int, int]], n_jobs: int, limits: SearchLimits) -> list[Walk]:
     """Walk all parts, one after the other or at once."""
-    if len(parts) == 1 or n_jobs == 1:
+    if len(parts) == 1 or effective_jobs(n_jobs) == 1:
         walks: list[Walk] = []
         for low, high in parts:
             walks.append(task.walk(low, high, limits))
             if walks[-1].interrupted:  # what was walked until then is the answer
                 break
         return walks
-    import joblib
-
-    left_s = limits.deadline.left_s()
-    done = joblib.Parallel(n_jobs=n_jobs)(
-        joblib.delayed(_walk_apart)(task, low, high, left_s) for low, high in parts
-    )
-    return list(done)
+    left_s, jobs = limits.deadline.left_s(), effective_jobs(n_jobs)
+    tasks = [
+        partial(_walk_apart, task, *part, left_s, time.time() + left_s, -(-(len(parts) - number) // jobs))
+        for number, part in enumerate(parts)
+    ]
+    return [walk or Walk(complete=False, interrupted=True) for walk in run_apart(tasks, n_jobs)]
 
 
 def _parts(low: int, high: int, count: int) -> list[tuple[int, int]]:
@@ -215,14 +221,6 @@ def _parts(low: int, high: int, count: int) -> list[tuple[int, int]]:
     count = max(1, min(count, size))
     edges = [low + size * part // count for part in range(count + 1)]
     return [(first, after - 1) for first, after in itertools.pairwise(edges)]
-
-
-def _count(n_jobs: int) -> int:
-    if n_jobs > 0:
-        return n_jobs
-    import joblib
-
-    return int(joblib.effective_n_jobs(n_jobs))
 
 
 def _tick(axis: FrontierAxis, name: str, given: object, otherwise: float) -> int:

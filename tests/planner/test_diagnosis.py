@@ -183,3 +183,13 @@ def test_smallest_objective_under_limits_does_not_depend_on_the_solver(solver: s
         reasons = [instance.plan(slo_s=HOPELESS_S, solver=s).reason or "" for s in (solver, "highs")]
         asked = [re.findall(r"Ask for at least \d+ms", reason) for reason in reasons]
         assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize("days", [60, 3600])
+def test_traces_of_months_have_a_reason_too(days: int) -> None:
+    """Slowed down to one per cent, as what would do is looked for, they last longer than traces may."""
+    instance = hand_made()
+    trace = mp.Trace.from_seconds([0.0, 86_400.0 * days, 86_400.0 * days + 1e-6, 86_400.0 * days + 1e-6])
+    plan = mp.plan(instance.pipeline, instance.profiles, trace, slo_s=1e-6)
+    assert plan.status == "infeasible"
+    assert "fastest reachable certificate" in (plan.reason or "")

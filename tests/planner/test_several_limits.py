@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import pytest
 
 import mipplan as mp
+from mipplan.core import Deadline, SearchLimits
 from mipplan.documents import shipped_folder
+from mipplan.options import Configuration, Option
+from mipplan.planner import PlanMaker
 from mipplan.planner import instance as instances
+from mipplan.planner.heuristics import CertifiedConfiguration
+from mipplan.planner.narrowing import PLANNING, begin
 from mipplan.planner.oracle import CertificateOracle
+from mipplan.questions import Problem
 from mipplan.tokens import Workload, realise
 from planning_instances import hand_made
 
@@ -23,7 +30,8 @@ def asked(p50: str = "40ms", **more: Any) -> mp.Plan:
 
 
 @pytest.mark.parametrize(
-    ("time_limit_s", "p50", "analyses"), [(1e-9, "10ms", 1), (None, "10ms", 3), (None, "79ms", 2)]
+    ("time_limit_s", "p50", "analyses"),
+    [(1e-9, "10ms", 1), (None, "10ms", 3), (None, "79ms", 2), (1e3, "79ms", 1)],
 )
 def test_no_limit_is_looked_at_by_itself_where_time_is_short_or_all_is_known(
     time_limit_s: float | None, p50: str, analyses: int, monkeypatch: pytest.MonkeyPatch
@@ -56,7 +64,7 @@ def test_ctrl_c_while_the_trace_is_looked_at_once_more_ends_the_whole(
         return CertificateOracle(*arguments)
 
     monkeypatch.setattr(instances, "CertificateOracle", analysing)
-    plan = asked()
+    plan = asked(time_limit_s=None)  # Within a time limit all of them together come first.
     assert (plan.status, plan.limit) == ("unknown", "interrupt")
 
 
@@ -71,7 +79,8 @@ def test_what_one_limit_proves_bounds_a_plan_that_was_stopped() -> None:
         if text.startswith("looking for a first") and next(begun) == 2:
             raise KeyboardInterrupt
 
-    plan = mp.plan(pipeline.asking({"p50": "90ms", "p99": "150ms"}), profiles, trace, progress=interrupt)
+    both = pipeline.asking({"p50": "90ms", "p99": "150ms"})
+    plan = mp.plan(both, profiles, trace, time_limit_s=None, progress=interrupt)
     alone = mp.plan(pipeline.asking({"p50": "90ms"}), profiles, trace)
     assert plan.limit == "interrupt"
     assert alone.microusd_per_hour is not None
@@ -99,3 +108,30 @@ def test_ctrl_c_as_the_reason_is_looked_for_leaves_that_there_is_no_plan(guarant
     hopeless = instance.pipeline.asking({"p50": "1ms", "p99": "80ms"})
     plan = mp.plan(hopeless, instance.profiles, instance.trace, guarantee=guarantee, progress=interrupt)
     assert plan.status == "infeasible"
+
+
+def dearest() -> tuple[PlanMaker, CertifiedConfiguration]:
+    """A problem of millions of options, with the dearest plan of all, which is what a search may find first."""
+    trace = mp.Trace.gamma(rate_rps=150.0, cv=2.0, duration_s=20.0, seed=1)
+    made = mp.plan(mp.Pipeline.read("social-media"), mp.Profiles.default(), trace)
+    asked = Problem(made, [trace]).asked
+    maker = PlanMaker(asked, SearchLimits())
+    most = Configuration()
+    for stage, found in maker.instance.families.items():
+        soonest = min(found.families, key=lambda family: family.service(family.most).latency_ns)
+        most[stage] = Option(soonest, soonest.most)
+    return maker, CertifiedConfiguration.of(most, maker.instance)
+
+
+def test_dear_first_plans_are_made_cheaper_before_all_options_are_listed() -> None:
+    """Listing millions of options took a minute, whatever time was left."""
+    maker, first = dearest()
+    instance, own = maker.instance, PLANNING.narrowing
+    assert first.certificate_ns <= instance.deadline_ns
+    assert instance.count_affordable(first.cost) > own.vast
+    over = replace(maker.method, limits=SearchLimits(Deadline.after(1e-9)))
+    kept, is_too_dear = begin(instance, first, over, PLANNING, by_arrival=False)
+    assert (kept, is_too_dear) == (first, True)
+    cheaper, is_too_dear = begin(instance, first, maker.method, PLANNING, by_arrival=False)
+    assert not is_too_dear
+    assert instance.count_affordable(cheaper.cost) <= own.most

@@ -6,6 +6,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -211,8 +212,18 @@ def drive(
 
 @contextlib.contextmanager
 def _stopped_alike() -> Iterator[None]:
-    """Within this context SIGTERM, by which whoever runs this in a container ends it, does what Ctrl-C does."""
-    earlier = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    """Within this context SIGTERM, by which whoever runs this in a container ends it, does what Ctrl-C does.
+
+    Also in the background of a script, where Ctrl-C is ignored.
+    """
+
+    def interrupt(_number: int, frame: FrameType | None) -> None:
+        own = signal.getsignal(signal.SIGINT)
+        if not callable(own):
+            raise KeyboardInterrupt
+        own(signal.SIGINT, frame)
+
+    earlier = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
