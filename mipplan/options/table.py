@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.calculus import PathWaits, StageService, Wait, service_columns
-from mipplan.core import UNLIMITED_NS, Bool, Int64
+from mipplan.core import UNLIMITED_NS, Bool, InputError, Int64
 from mipplan.options.families import Cap, Family, Option, StageFamilies
 from mipplan.pipeline import DispatchLaw, Pipeline
 from mipplan.profiles import Use, use_column
-from mipplan_formulations import Activity, Arc, Cover, Path, Resource, TimeCostProblem
+from mipplan_formulations import LARGEST_MAGNITUDE, Activity, Arc, Cover, Path, Resource, TimeCostProblem
 
 
 @dataclass(frozen=True)
@@ -316,7 +316,11 @@ def build_problem(
 
     `covers` are cuts found so far. With a `tolerance` of 0 waits are exact, else lower bounds on them, told apart to
     within this share of the deadline.
+
+    Raises `InputError` where the deadline is too late for solvers, whose numbers are no longer exact there.
     """
+    if deadline_ns > LARGEST_MAGNITUDE:
+        raise InputError.one("slo_s", "plans can be searched for up to an objective of 104 days")
     index = {stage: position for position, stage in enumerate(options)}
     used = {f.hardware for table in options.values() for f in table.families.families if f.limited}
     devices = [name for name in limits if name in used]

@@ -193,3 +193,13 @@ def test_traces_of_months_have_a_reason_too(days: int) -> None:
     plan = mp.plan(instance.pipeline, instance.profiles, trace, slo_s=1e-6)
     assert plan.status == "infeasible"
     assert "fastest reachable certificate" in (plan.reason or "")
+
+
+def test_objectives_beyond_what_solvers_can_count_are_refused() -> None:
+    """A deadline of ten years in nanoseconds is no number that solvers tell from the next one."""
+    instance = hand_made()
+    with pytest.raises(
+        mp.InputError, match="slo_s: plans can be searched for up to an objective of 104 days"
+    ):
+        mp.plan(instance.pipeline, instance.profiles, instance.trace, slo_s=3.15e8)
+    assert mp.plan(instance.pipeline, instance.profiles, instance.trace, slo_s=9.0e6).status == "optimal"
