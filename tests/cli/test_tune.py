@@ -119,12 +119,13 @@ def test_the_counts_ordered_are_written_as_csv_and_stand_in_the_document(run: Ru
 
 
 def test_a_run_that_ctrl_c_ended_is_marked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(self: object, seen: Observation) -> dict[str, int]:
-        if seen.now_ns > 30e9:
-            signal.raise_signal(signal.SIGINT)
-        return {}
+    class Interrupted:
+        def decide(self, seen: Observation) -> dict[str, int]:
+            if seen.now_ns > 30e9:
+                signal.raise_signal(signal.SIGINT)
+            return {}
 
-    monkeypatch.setattr(Static, "decide", interrupt)
+    monkeypatch.setattr(Static, "start", lambda _policy, _setting: Interrupted())
     done = run("--json", "--policy", "hpa,static,ray")
     assert done.exit_code == 130
     document = json.loads(done.stdout)
