@@ -1,4 +1,4 @@
-"""Loops compiled by numba: walks through decision diagrams, and annealing. Imported only where numba is installed.
+"""Loops compiled by numba: walks through decision diagrams, and annealing. Imported only where they are of use.
 
 All that the loops call is in this file, since numba's cache looks for changes only here.
 """
@@ -10,13 +10,21 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from mipplan_formulations.linear import Int32, Int64
+
+try:
+    from numba import njit
+except ImportError:  # it is not installed, or not for the NumPy that is there
+    IS_COMPILED = False
+else:
+    IS_COMPILED = True
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile at the first call; remember the machine code where there is a place for it."""
+    if not IS_COMPILED:  # as it is written it takes hundreds of times as long
+        return function
     try:
         return njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no place for a cache

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 
 import numpy as np
 
-from mipplan.core import Bool, InputError, Int64, Positions
+from mipplan.core import Bool, InputError, Int64, Positions, numba_fault
 from mipplan.pipeline import DispatchLaw
 from mipplan.result import RunClass
 
@@ -87,7 +86,7 @@ def bound_stage(
     problem = DispatchProblem(arrivals, service_ns, replicas, is_source, runs, law)
     if not problem.tokens:
         return StageBounds(*[np.empty(0, dtype=np.int64)] * 4)
-    if find_spec("numba") is None if is_compiled is None else not is_compiled:
+    if numba_fault() is not None if is_compiled is None else not is_compiled:
         dispatch_ns = find_latest_dispatch_ns(problem, check)
         exit_ns, batch = find_latest_exit_ns(problem, dispatch_ns)
     else:

@@ -1,9 +1,10 @@
-"""Numbers: names of arrays, what counts as a number, and checks of arguments that several calls take."""
+"""Numbers: names of arrays, what counts as a number, checks of arguments that several calls take, and of numba."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, TypeGuard, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -230,3 +231,16 @@ def positive_ns(seconds: object) -> int | None:
     """Round a time to nanoseconds; None for what is no number, or no positive time of at most ten years."""
     rounded = to_ns(seconds)
     return None if rounded is None or rounded <= 0 else rounded
+
+
+@cache
+def numba_fault() -> str | None:
+    """Say why numba cannot be used here, None if it can. It is loaded to see, which takes most of a second."""
+    try:
+        import numba  # noqa: F401
+    except ModuleNotFoundError as error:
+        absent = "the package numba is not installed: pip install 'mipplan[fast]'"
+        return absent if error.name == "numba" else f"numba cannot be loaded: {error}"
+    except ImportError as error:  # beside a NumPy that is newer than it knows, for one
+        return f"numba cannot be loaded: {error}"
+    return None

@@ -19,12 +19,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from mipplan.core import NO_DEADLINE, Deadline, Int64
+from mipplan.core import NO_DEADLINE, Deadline, Int64, numba_fault
 from mipplan.refinement.problem import Domain, Domains, RefinementProblem, least_cost, least_services_ns
 from mipplan.replayer import NEVER
 
@@ -273,7 +272,7 @@ def count_turned_away(gaps: Sequence[int] | Int64, window: int, work: int, most:
 @cache
 def _counter() -> Callable[[Int64, int, int, int], int]:
     """`count_turned_away`, compiled where numba is there."""
-    if find_spec("numba") is None:
+    if numba_fault() is not None:
         return lambda gaps, window, work, most: count_turned_away(gaps.tolist(), window, work, most)
     from mipplan.replayer import compiled
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -239,15 +241,13 @@ def test_batches_take_the_memory_of_batches() -> None:
         assert array.base is None
 
 
-def test_numba_is_loaded_only_to_serve() -> None:
+def test_numba_is_loaded_only_where_it_is_chosen() -> None:
     probe = """
 import sys
-import numpy as np
-import mipplan.replayer
-from mipplan.replayer import Capacity, StageTask, resolve_engine
-engine = resolve_engine("numba", frozenset())
+from mipplan.replayer import resolve_engine
+assert resolve_engine("auto", frozenset(), 10).name != "numba"
 print("numba" in sys.modules)
-engine.serve_many([StageTask(np.array([1, 2]), np.array([[3]]), Capacity.constant(1))])
+assert resolve_engine("auto", frozenset(), 10**8).name == "numba"
 print("numba" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
@@ -258,13 +258,51 @@ print("numba" in sys.modules)
 OWN = frozenset(EngineFeature) - {EngineFeature.SYSTEM}
 
 
-def test_without_numba_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_not_there_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ENGINE.missing() is None
     assert resolve_engine("auto", OWN).name == "numba"
-    monkeypatch.setattr(numba_engine, "find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install 'mipplan\[fast\]'"):
+    monkeypatch.setattr(numba_engine, "numba_fault", lambda: "it is too old")
+    with pytest.raises(InputError, match="engine numba cannot be used: it is too old"):
         resolve_engine("numba", frozenset())
     assert resolve_engine("auto", OWN).name != "numba"
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        ("ModuleNotFoundError('none', name='numba')", r"not installed: pip install 'mipplan[fast]'"),
+        ("ImportError('Numba needs NumPy 2.3 or less')", "cannot be loaded: Numba needs NumPy 2.3 or less"),
+    ],
+)
+def test_all_goes_on_without_numba_that_works(tmp_path: Path, raised: str, told: str) -> None:
+    """One that is installed and does not go with the NumPy that is there, too."""
+    (tmp_path / "numba.py").write_text(f"raise {raised}\n")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NUMBA], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert told in done.stdout
+
+
+WITHOUT_NUMBA = """
+import numpy as np
+import mipplan as mp
+from mipplan.core import numba_fault
+from mipplan.replayer import ENGINES, resolve_engine
+from mipplan_formulations.time_cost import can_anneal
+from random_problems import chain_problem
+
+pipeline, profiles = mp.Pipeline.read("image-processing"), mp.Profiles.default()
+trace = mp.Trace.poisson(100.0, 20.0, seed=1)
+plan = mp.plan(pipeline, profiles, trace, guarantee="replay", time_limit_s=20)
+assert mp.replay(plan, trace, engine="auto").quantile(0.99) <= plan.slo_s
+certified = mp.plan(pipeline, profiles, trace)
+assert mp.certify(certified, trace, certificate="sharp").bound_s <= plan.slo_s
+assert resolve_engine("auto", frozenset(), 10**7).name != "numba"
+assert not can_anneal(chain_problem(3, 3, 2, seed=1))
+print(numba_fault(), ENGINES["numba"].missing())
+"""
 
 
 def test_compiles_without_a_place_for_the_cache() -> None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
@@ -166,6 +165,13 @@ class _CompiledWalks:
         return to_go[group.roots], through
 
 
+def _are_loops_compiled() -> bool:
+    """Whether numba is there for them; it is loaded to see."""
+    from mipplan_formulations.compiled import IS_COMPILED
+
+    return IS_COMPILED
+
+
 @dataclass(frozen=True)
 class AscentParams:
     """Numbers that tune the ascent; measured on the layered graph of 100 stages."""
@@ -244,7 +250,7 @@ class DualAscent:
         self._cost[self._impossible] += self._most
         self.rest[self._impossible] += self._most
         if is_compiled is None:
-            is_compiled = self.arcs >= params.worth_compiling and find_spec("numba") is not None
+            is_compiled = self.arcs >= params.worth_compiling and _are_loops_compiled()
         walks = _CompiledWalks if is_compiled else _LayeredWalks
         self._walks: list[_Walks] = [walks(group) for group in self._groups]
 

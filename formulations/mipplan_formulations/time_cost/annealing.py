@@ -16,7 +16,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import numpy as np
 
@@ -42,8 +41,12 @@ DEFAULT = AnnealingParams()
 
 
 def can_anneal(problem: TimeCostProblem) -> bool:
-    """Whether numba is installed, and the problem has nothing but paths to keep."""
-    return find_spec("numba") is not None and not problem.resources and not problem.covers
+    """Whether the problem has nothing but paths to keep, and numba is there, which is loaded to see."""
+    if problem.resources or problem.covers:
+        return False
+    from mipplan_formulations.compiled import IS_COMPILED
+
+    return IS_COMPILED
 
 
 class Annealer:

@@ -79,7 +79,7 @@ def resolve_engine(
         return next(
             engine
             for engine in ENGINES.values()
-            if engine.can(needed) and engine.missing() is None and not (is_small and engine.is_cold())
+            if engine.can(needed) and not (is_small and engine.is_cold()) and engine.missing() is None
         )
     check_one_of("engine", name, ["auto", *ENGINES])
     engine = ENGINES[name]

@@ -9,13 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.core import Int32, Int64
+from mipplan.core import Int32, Int64, numba_fault
 from mipplan.replayer.engines import batches
 from mipplan.replayer.engines.batches import SortedArrivals
 from mipplan.replayer.stage_task import NEVER, Engine, Served, StageTask, dues_by_end, latest_ends
@@ -59,9 +58,8 @@ class NumbaEngine(Engine):
 
     def missing(self) -> str | None:
         """Why it cannot run here, or None."""
-        if find_spec("numba") is None:
-            return "the engine numba needs the package numba: pip install 'mipplan[fast]'"
-        return None
+        fault = numba_fault()
+        return None if fault is None else f"the engine numba cannot be used: {fault}"
 
     def is_cold(self) -> bool:
         """Whether numba and the kernels are still to be loaded: most of a second, and ten if they are not cached."""
