@@ -95,28 +95,36 @@ def test_frontiers_and_what_ifs_in_parts_are_answers_at_ctrl_c(has_begun: Callab
     assert not answer.complete
 
 
-def test_sigterm_does_what_ctrl_c_does(tmp_path: Path) -> None:
-    def terminate() -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(60.0)  # which the signal ends
+@contextmanager
+def signalled(number: int, handler: Any) -> Iterator[None]:
+    """What a signal does within this context, whatever was loaded before: Ray has a handler of its own."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
-    with interrupts_seen() as seen, terminations_heard(), pytest.raises(KeyboardInterrupt):
-        terminate()
-    assert seen
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in the background of a script
-    try:
-        with terminations_heard(), pytest.raises(SystemExit) as ended:
-            terminate()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert ended.value.code == 143
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60.0)  # which the signal ends
+
+
+def test_sigterm_does_what_ctrl_c_does() -> None:
     heard: list[int] = []
-    own = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
-    try:
-        with terminations_heard():
-            os.kill(os.getpid(), signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, own)
+    with signalled(signal.SIGTERM, signal.SIG_DFL):
+        with interrupts_seen() as seen, terminations_heard(), pytest.raises(KeyboardInterrupt):
+            terminate()
+        assert seen
+        with (  # as in the background of a script
+            signalled(signal.SIGINT, signal.SIG_IGN),
+            terminations_heard(),
+            pytest.raises(SystemExit) as ended,
+        ):
+            terminate()
+        assert ended.value.code == 143
+    with signalled(signal.SIGTERM, lambda number, _: heard.append(number)), terminations_heard():
+        os.kill(os.getpid(), signal.SIGTERM)
     assert heard == [signal.SIGTERM]  # whoever hears of it already goes on doing so
 
 
