@@ -187,7 +187,7 @@ def test_delays_of_centuries_are_refused_and_never_wrap_round(stages: int, disci
     nx.add_path(graph, [f"s{number}" for number in range(stages)], delay="87000h")
     nx.set_node_attributes(graph, "m", "model")
     profiles = Profiles.from_parts([Hardware("h", 1.0)], [LatencyTable("m", "h", [1], [1.0])])
-    choices = {stage: ("h", 1, 1) for stage in graph}
+    choices = dict.fromkeys(graph, ("h", 1, 1))
     plan = Plan.from_choices(Pipeline(graph), profiles, choices, slo_s=1.0, discipline=discipline)
     trace = Trace.from_ns(np.array([0, 10**9, 2 * 10**9]))
     with pytest.raises(InputError, match="more than a century"):
