@@ -26,7 +26,7 @@ Number = int | Fraction
 #: At most 64 steps are kept of each doubling of the window: half as many would raise the bound of long windows by a
 #: percent.
 _STEPS_PER_DOUBLING = 64
-#: Products of arrivals and nanoseconds stay below this, far from the end of int64.
+#: Products of arrivals and nanoseconds stay below this in arrays of int64, far from its end.
 _MOST_PRODUCT = 2**60
 
 
@@ -153,11 +153,11 @@ class WindowCounts:
         ----------
         [Lemma (known windows)][lemma-known-windows].
         """
-        if int(self.window_ns[-1]) * int(self.count[-1]) >= _MOST_PRODUCT:
-            raise OverflowError("window counts beyond 1.1e18 arrival-nanoseconds are refused")
         count, length = self._long_run()
         rate = Fraction(count, length)
-        starts, bounds = self.steps()
+        # Traffic of hundreds of thousands a second, or windows of days, take numbers of any length: exact and slower.
+        kind = np.int64 if int(self.window_ns[-1]) * int(self.count[-1]) < _MOST_PRODUCT else object
+        starts, bounds = (values.astype(kind, copy=False) for values in self.steps())
         # Beyond the corner that is furthest above a line of the long-run rate, the curve repeats along that line.
         last = int(np.argmax(bounds * length - starts * count))
         kept = _upper_hull(starts[: last + 1], bounds[: last + 1])

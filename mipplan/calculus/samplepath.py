@@ -19,6 +19,7 @@ from mipplan.pipeline import DispatchLaw
 
 #: Products above this are split, because no intermediate result may leave int64.
 SAFE = 2**62
+_TOO_LONG = "these replicas would need more than a century for this trace: too long to count"
 #: Called before passes over a trace, and may end what is under way by raising: whoever asks for it in this context.
 TIME_CHECK: ContextVar[Callable[[], None]] = ContextVar("TIME_CHECK", default=lambda: None)
 
@@ -190,13 +191,17 @@ def latest_start_ns(
     count = arrival_ns.size
     if count == 0:
         return np.empty(0, dtype=np.int64)
-    if period_ns == 0:
-        return running_maximum(arrival_ns)[slice(None) if probes is None else probes[0]]
     base, latest = int(arrival_ns.min()), int(arrival_ns.max())
     if probes is not None:
         served = int(probes[1].max(initial=0)) + 1
     else:
         served = count if position is None else int(position[-1]) + 1
+    # What would come near the end of int64 is refused, delays of years on the way as well as work: a number that
+    # wrapped around would look like a bound.
+    if latest + served * (period_ns // tokens + 1) >= SAFE:
+        raise InputError.one("load", _TOO_LONG)
+    if period_ns == 0:
+        return running_maximum(arrival_ns)[slice(None) if probes is None else probes[0]]
     if (latest - base + 1) * tokens + served * period_ns < SAFE:
         found = np.empty(count, dtype=np.int64)
         for some, _, greatest, work in running_maxima(arrival_ns, base, period_ns, tokens, position):
@@ -207,10 +212,8 @@ def latest_start_ns(
         if probes is None:
             return found
         return _rounded_up(found[probes[0]] + probes[1] * np.int64(period_ns), tokens, base)
-    # What would leave int64 even when split is refused: a wrapped number would look like a bound.
-    if latest + served * (period_ns // tokens + 1) >= SAFE or served * tokens >= SAFE:
-        message = "these replicas would need more than a century for this trace: too long to count"
-        raise InputError.one("load", message)
+    if served * tokens >= SAFE:
+        raise InputError.one("load", _TOO_LONG)
     index = np.arange(count, dtype=np.int64) if position is None else position
     last, number = (slice(None), index) if probes is None else probes
     done, remainder = _work_ns(index, period_ns, tokens)

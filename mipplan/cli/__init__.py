@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 
 __all__ = ["main"]
@@ -13,4 +15,15 @@ def main() -> None:
         from mipplan.cli.app import app
     except KeyboardInterrupt:  # before there is anybody to say so
         sys.exit(130)
-    app()
+    try:
+        app()
+    except OSError as error:
+        # Commands tell of their output themselves: what is left without a file's name is help, or the version.
+        if error.filename is not None or error.strerror is None:
+            raise
+        # What is still buffered would be a complaint at the end.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"mipplan: the output cannot be written: {error.strerror}\n")
+        sys.exit(2)

@@ -15,7 +15,7 @@ from mipplan.core import UNLIMITED_NS, Bool, InputError, Int64
 from mipplan.options.families import Cap, Family, Option, StageFamilies
 from mipplan.pipeline import DispatchLaw, Pipeline
 from mipplan.profiles import Use, use_column
-from mipplan_formulations import LARGEST_MAGNITUDE, Activity, Arc, Cover, Path, Resource, TimeCostProblem
+from mipplan_formulations import Activity, Arc, Cover, Path, Resource, TimeCostProblem
 
 
 @dataclass(frozen=True)
@@ -317,10 +317,11 @@ def build_problem(
     `covers` are cuts found so far. With a `tolerance` of 0 waits are exact, else lower bounds on them, told apart to
     within this share of the deadline.
 
-    Raises `InputError` where the deadline is too late for solvers, whose numbers are no longer exact there.
+    Raises `InputError` where the deadline is too late for solvers: sums of two such times are no longer exact there.
     """
-    if deadline_ns > LARGEST_MAGNITUDE:
-        raise InputError.one("slo_s", "plans can be searched for up to an objective of 104 days")
+    if deadline_ns > UNLIMITED_NS:
+        what = "plans are searched for up to latencies of 52 days: are times in the right unit?"
+        raise InputError.one("slo_s", what)
     index = {stage: position for position, stage in enumerate(options)}
     used = {f.hardware for table in options.values() for f in table.families.families if f.limited}
     devices = [name for name in limits if name in used]
@@ -331,9 +332,14 @@ def build_problem(
         usage = np.where(uses, table.replicas[:, None], 0)
         if caps:
             usage = np.concatenate([usage, table.uses], axis=1)
-        activities.append(Activity(stage, table.cost, table.latency_ns + serial_ns, usage))
+        # What no deadline allows need not be told apart, here as with delays and waits: solvers could not count it.
+        duration_ns = np.minimum(table.latency_ns + serial_ns, UNLIMITED_NS)
+        activities.append(Activity(stage, table.cost, duration_ns, usage))
         least_ns[stage] = int(activities[-1].duration.min())
-    arcs = tuple(Arc(index[edge.parent], index[edge.child], edge.delay_ns) for edge in pipeline.edges)
+    arcs = tuple(
+        Arc(index[edge.parent], index[edge.child], min(edge.delay_ns, UNLIMITED_NS))
+        for edge in pipeline.edges
+    )
     # Paths share curves: a stage's waits on one are looked up once, unless another path leaves it more slack.
     known: dict[tuple[str, int], tuple[int, Int64]] = {}
     rows = []
@@ -345,7 +351,7 @@ def build_problem(
             key = (stage, id(curve))
             if key not in known or slack_ns > known[key][0]:
                 found = wait_bounds(curve, options[stage], int(tolerance * deadline_ns), slack_ns)
-                known[key] = slack_ns, found
+                known[key] = slack_ns, np.minimum(found, UNLIMITED_NS)
             waits.append(known[key][1])
         rows.append(Path(tuple(index[stage] for stage in path.stages), path.lag_ns, tuple(waits)))
     resources = *(Resource(name, limits[name]) for name in devices), *(Resource(*cap) for cap in caps)

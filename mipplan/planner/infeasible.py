@@ -337,7 +337,7 @@ def over_budget(cheapest: Plan, budget: int) -> str:
 def _objective_text(plan: Plan) -> str:
     """The objective as people read it."""
     margin = f" less {format_duration(plan.margin_ns)} of margin" if plan.margin_ns else ""
-    return "any objective" if plan.slo_ns >= UNLIMITED_NS else f"{plan.objective.text}{margin}"
+    return "any objective" if plan.slo_ns == UNLIMITED_NS else f"{plan.objective.text}{margin}"
 
 
 def _later_text(objective: Objective, later_ns: int) -> str:

@@ -150,13 +150,26 @@ def test_wrong_counts_are_refused(windows: list[int], counts: list[int], message
         WindowCounts(np.array(windows), np.array(counts))
 
 
-def test_counts_that_would_overflow_are_refused() -> None:
-    for windows, counts in (([2**40], [2**20]), ([1, 2**40], [1, 2**20]), ([1, 2, 2**40], [1, 2, 2**20])):
-        with pytest.raises(OverflowError, match="refused"):
-            WindowCounts(np.array(windows), np.array(counts)).envelope()
-        with pytest.raises(OverflowError, match="refused"):
-            WindowCounts(np.array(windows), np.array(counts)).rates_needed([1])
-    assert WindowCounts(np.array([2**40]), np.array([2**20 - 1])).envelope().at(2**40) >= 2**20 - 1
+def test_counts_beyond_int64_products_are_as_exact_as_others() -> None:
+    """Windows and counts many times as large: the same corners, rates and answers, and none wraps round."""
+    for number in range(40):
+        _, counts = random_counts(np.random.default_rng([76, number]))
+        scale = 2**30
+        large = WindowCounts(scale * counts.window_ns, scale * 2**12 * counts.count)
+        assert int(large.window_ns[-1]) * int(large.count[-1]) >= 2**60
+        found = large.envelope()
+        assert found.rate == 2**12 * counts.envelope().rate
+        for window, most in zip(large.window_ns.tolist(), large.count.tolist(), strict=True):
+            assert found.at(window) >= most
+        for wait in (1, 1_000, 10**12):
+            needed, (found_at_once,) = rate_needed(found, wait), large.rates_needed([wait])
+            assert needed is not None
+            assert found_at_once is not None
+            rate = Fraction(*needed)
+            assert rate == Fraction(*found_at_once)
+            starts, bounds = (values.tolist() for values in large.steps())
+            longest = [Fraction(bound - 1, start + wait) for start, bound in zip(starts, bounds, strict=True)]
+            assert rate == max(found.rate, *longest)
 
 
 def test_traffic_that_comes_faster_has_the_envelope_of_the_compressed_trace() -> None:

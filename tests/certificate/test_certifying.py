@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 
@@ -24,9 +25,12 @@ from mipplan.certificate import (
 )
 from mipplan.certificate.certifying import CertifyParams
 from mipplan.core import Deadline, InputError, LimitReachedError, telling
+from mipplan.pipeline import Pipeline
+from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.result import CertificateKind, CriticalStage, Figures, Plan, RunClass, Ties
 from mipplan.tokens import Sample, Workload, realise
-from mipplan.verification import certify
+from mipplan.trace import Trace
+from mipplan.verification import certify, verify
 from random_pipelines import Case, random_case
 
 CLASSIC, SHARP = CertificateKind
@@ -173,3 +177,18 @@ def test_what_no_theorem_covers_is_refused() -> None:
     assert told(check_covered, "fifo", CLASSIC, inside_curve=True).startswith("discipline: ")
     assert told(check_covered, "fifo", SHARP).startswith("certificate: ")
     assert told(check_covered, "fifo", CLASSIC, RunClass(ties=Ties.ANY)).startswith("runs.ties: ")
+
+
+@pytest.mark.parametrize("stages", [31, 59])
+@pytest.mark.parametrize("discipline", ["oldest_first", "fifo"])
+def test_delays_of_centuries_are_refused_and_never_wrap_round(stages: int, discipline: str) -> None:
+    """On the way of ten years between all stages nanoseconds leave int64, and came back as a bound below zero."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    nx.add_path(graph, [f"s{number}" for number in range(stages)], delay="87000h")
+    nx.set_node_attributes(graph, "m", "model")
+    profiles = Profiles.from_parts([Hardware("h", 1.0)], [LatencyTable("m", "h", [1], [1.0])])
+    choices = dict.fromkeys(graph, ("h", 1, 1))
+    plan = Plan.from_choices(Pipeline(graph), profiles, choices, slo_s=1.0, discipline=discipline)
+    trace = Trace.from_ns(np.array([0, 10**9, 2 * 10**9]))
+    with pytest.raises(InputError, match="more than a century"):
+        verify(plan, trace)

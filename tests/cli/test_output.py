@@ -59,6 +59,15 @@ def test_a_full_disk_is_told(flags: tuple[str, ...]) -> None:
     assert said == "mipplan: the output cannot be written: No space left on device\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("asked", [("--version",), ("--help",), ("plan", "--help"), ()])
+def test_help_that_finds_no_room_is_told_as_any_output(asked: tuple[str, ...]) -> None:
+    """It ended with a traceback, and with the exit code that says that there is no plan."""
+    with Path("/dev/full").open("w") as full:
+        code, _, said = mipplan(*asked, stdout=full.fileno())
+    assert (code, said) == (2, "mipplan: the output cannot be written: No space left on device\n")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="limits the size of files")
 @pytest.mark.parametrize("flags", [(), ("--json",)])
 def test_a_file_that_cannot_be_written_costs_no_answer(flags: tuple[str, ...], tmp_path: Path) -> None:
