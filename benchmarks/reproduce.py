@@ -147,7 +147,7 @@ def compare_rows(before: pd.DataFrame, again: pd.DataFrame, sample: Sample) -> d
     key = [*sample.job, *sample.key]
     columns = [*key, *sample.answers]
     # Cells that hold nothing are one thing, in files and out of them, and settings are numbers or words.
-    tables = [table.reindex(columns=columns).astype(dict.fromkeys(key, str)) for table in (before, again)]
+    tables = [table.reindex(columns=columns).astype(object) for table in (before, again)]
     tables = [table.assign(**{one: table[one].map(_plain) for one in key}) for table in tables]
     both = tables[0].merge(tables[1], on=key, how="outer", suffixes=("_before", "_again"), indicator=True)
     stopped = pd.Series(data=False, index=both.index)
@@ -157,30 +157,31 @@ def compare_rows(before: pd.DataFrame, again: pd.DataFrame, sample: Sample) -> d
     same = compared["_merge"] == "both"
     for answer in sample.answers:
         same &= _is_same(compared[f"{answer}_before"], compared[f"{answer}_again"])
-    differing = compared[~same][key].agg(", ".join, axis=1) if not same.all() else []
+    differing = [", ".join(filter(None, row)) for row in compared[~same][key].itertuples(index=False)]
     return {
         "compared": len(compared),
         "same": int(same.sum()),
         "stopped": int(stopped.sum()),
-        "differing": list(differing),
+        "differing": differing,
     }
 
 
-def _plain(cell: str) -> str:
+def _plain(cell: object) -> str:
     """One spelling of a cell: ``1``, ``1.0`` and ``1.000`` are one setting, and so are nothing and ``nan``."""
-    if cell in {"", "nan", "None"}:
+    text = str(cell)
+    if text in {"", "nan", "None"}:
         return ""
     try:
-        return f"{float(cell):.10g}"
+        return f"{float(text):.10g}"
     except ValueError:
-        return cell
+        return text
 
 
 def _is_same(before: pd.Series[Any], again: pd.Series[Any]) -> pd.Series[bool]:
     """Whether answers are the same: numbers but for rounding, words exactly, nothing where there was nothing."""
     numbers = [pd.to_numeric(side, errors="coerce").to_numpy(float) for side in (before, again)]
     close = np.isclose(*numbers, rtol=TOLERANCE, atol=0.0)
-    words = [side.astype(str).map(_plain) for side in (before, again)]
+    words = [side.map(_plain) for side in (before, again)]
     return close | (words[0] == words[1])
 
 

@@ -62,6 +62,8 @@ def test_cells_are_the_same_however_a_file_spells_them(tmp_path: Path) -> None:
     for column, other in {"usd": 0.3001, "kept": 4, "word": "b"}.items():
         found = compare_rows(read, before.assign(**{column: [other, before[column][1]]}), own)
         assert (found["same"], found["differing"]) == (1, ["1, 0.5"])
+    found = compare_rows(read, before.assign(usd=[before["usd"][0], 2.0]), own)
+    assert found["differing"] == ["1"]  # the one without a setting
 
 
 def measure_twice(job: str) -> list[dict[str, object]]:
