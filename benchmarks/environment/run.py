@@ -30,6 +30,7 @@ PURPOSE = {
     "kiwisolver": "matplotlib",
     "llvmlite": "numba",
     "matplotlib": "figures (`--plot`); loaded when one is drawn",
+    "mipplan": "itself, with its profiles, prices and traces",
     "networkx": "pipelines as graphs",
     "numba": "replay, and the sharp certificate, compiled",
     "numpy": "everything",
