@@ -111,7 +111,7 @@ SUBJECTS: dict[str, Subject] = {
         slow=(
             "tests/replayer/test_following.py::test_a_queue_that_arrives_backwards_is_sorted_in_a_tree",
             "tests/replayer/test_numba_engine.py::test_equals_the_plain_engine_on_a_long_queue",
-            "tests/replayer/test_numba_engine.py::test_numba_is_loaded_only_to_serve",
+            "tests/replayer/test_numba_engine.py::test_numba_is_loaded_only_where_it_is_chosen",
         ),
         environment={"NUMBA_DISABLE_JIT": "1"},
         warnings=("ignore:overflow encountered in scalar:RuntimeWarning",),
