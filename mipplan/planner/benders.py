@@ -32,13 +32,12 @@ from mipplan.core import (
     check_one_of,
     check_time_limit,
 )
-from mipplan.options import build_problem
 from mipplan.pipeline import Discipline
-from mipplan.planner.aiming import Aim, AimParams
 from mipplan.planner.choices import CertifiedChoice, LpBound, ReducedCosts, SearchOutcome, SearchSpace
-from mipplan.planner.cuts import Cut, cover_of
+from mipplan.planner.cuts import Cut, cover_of, master_problem
 from mipplan.planner.enumeration import Enumeration, EnumerationParams
 from mipplan.planner.heuristics import repair
+from mipplan.planner.improving import Aim, AimParams, NeighbourhoodParams, Neighbourhoods
 from mipplan.planner.instance import Instance
 from mipplan.planner.oracle import ORACLES
 from mipplan.result import CertificateKind, Guarantee, Limit, Plan, RunClass, check_certified_by
@@ -88,6 +87,8 @@ class SearchParams:
     enumeration: EnumerationParams = field(default_factory=EnumerationParams)
     #: How good plans are looked for once a master's optimum was refused.
     aim: AimParams | None = field(default_factory=AimParams)
+    #: How they are looked for near the best plan, where a master and what was halved after it did not end the search.
+    neighbourhoods: NeighbourhoodParams | None = field(default_factory=NeighbourhoodParams)
 
 
 class PlanSearch:
@@ -124,6 +125,7 @@ class PlanSearch:
         self._narrowed_at: int | None = None  # What a better plan might cost when rows were last given up.
         self._bound: tuple[LpBound, ReducedCosts] | None = None
         self._enumeration: Enumeration | None = None
+        self._near: Neighbourhoods | None = None
 
     def run(self) -> SearchOutcome:
         """Search until the best plan is proven, there is none, or time is up; Ctrl-C is a limit, too."""
@@ -175,11 +177,6 @@ class PlanSearch:
             self._lower_bound = self._best.cost
         return self._ended()
 
-    @property
-    def _most(self) -> float:
-        """Cost of the best plan, infinite without one."""
-        return math.inf if self._best is None else self._best.cost
-
     def _is_settled(self) -> bool:
         """Whether the best plan is good enough, or proven by the bound."""
         return self._best is not None and (self._any_plan or self._best.cost <= self._lower_bound)
@@ -215,22 +212,8 @@ class PlanSearch:
 
     def _master(self, tolerance: float, rows: Int64) -> TimeCostProblem:
         """Return the time-cost problem over some rows, with all cuts."""
-        space, instance = self._space, self._instance
-        options = space.options_by_stage(rows)
-        covers = [
-            Cover(tuple((place, marked[options[place]]) for place, marked in cover.members))
-            for cover in (*space.required, *self._cuts.values(), *self._refusals)
-        ]
-        return build_problem(
-            instance.pipeline,
-            space.tables_of(rows),
-            instance.oracle.paths,
-            instance.deadline_ns,
-            instance.limits,
-            caps=space.caps,
-            covers=covers,
-            tolerance=tolerance,
-        )
+        covers = (*self._space.required, *self._cuts.values(), *self._refusals)
+        return master_problem(self._instance, self._space, rows, covers, tolerance)
 
     def _solve_master(
         self, tighter_ns: int = 0, end: Deadline | None = None
@@ -277,6 +260,7 @@ class PlanSearch:
         repaired = None if most is None else repair(*search, most, self._deadline)
         if repaired is not None:
             self._accept(repaired)
+        self._look_near()
         return self._cut_off(services) and self._aim(choice)
 
     def _aim(self, refused: Int64) -> bool:
@@ -286,7 +270,8 @@ class PlanSearch:
             return True
         self._has_aimed, end = True, self._deadline.share(params.share)
         excess_ns = instance.excess_ns(space.services(refused))
-        aim, most = Aim(excess_ns, space.cost_of(refused), instance.deadline_ns, params), self._most
+        aim = Aim(excess_ns, space.cost_of(refused), instance.deadline_ns, params)
+        most = math.inf if self._best is None else self._best.cost
         while not end.is_over and not aim.is_done(most, self._step):
             choice, answer = self._solve_master(aim.tighter_ns, end)
             if choice is None and answer.termination is not Termination.INFEASIBLE:
@@ -298,7 +283,7 @@ class PlanSearch:
             aim.was_enough()
             if choice is not None and excess_ns <= 0:
                 self._accept(choice)
-                most = self._most
+                most = most if self._best is None else self._best.cost
                 if not self._narrow():
                     return False
         return True
@@ -354,6 +339,20 @@ class PlanSearch:
             return self._enumeration.halve(sets, self._deadline)
         finally:
             self._take_over(self._enumeration)
+
+    def _look_near(self) -> None:
+        """Look for better plans near the best one; nothing is proven by it."""
+        params, instance, space = self._params.neighbourhoods, self._instance, self._space
+        if self._best is None or self._any_plan or params is None:
+            return
+        if self._near is None:
+            rough = self._params.rough
+            self._near = Neighbourhoods(instance, space, lambda r: self._master(rough, r), self._step, params)
+        try:
+            self._near.search(self._best.choice, self._rows, self._rounds, self._deadline)
+        finally:  # an interrupt, too, leaves what was found
+            if self._near.best is not None:
+                self._accept(self._near.best)
 
     def _take_over(self, enumeration: Enumeration) -> None:
         """Keep the best plan that was found, and what else was learnt."""

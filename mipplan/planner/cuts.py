@@ -21,16 +21,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mipplan.calculus import StageService
 from mipplan.core import Allowance, Bool, Float64, Int64, last_true
-from mipplan.options import StageOptions
+from mipplan.options import StageOptions, build_problem
 from mipplan.pipeline import Join
 from mipplan.tokens import Messages, StageTokens, Workload
-from mipplan_formulations import Cover
+from mipplan_formulations import Cover, TimeCostProblem
+
+if TYPE_CHECKING:
+    from mipplan.planner.choices import SearchSpace
+    from mipplan.planner.instance import Instance
 
 Services = Mapping[str, StageService]
 #: Some stage of the cut must beat its service: (stage, T in ns, speed rank, what may overtake).
@@ -114,6 +118,24 @@ def cover_of(cut: Cut, options: Mapping[str, StageOptions]) -> Cover:
         orderly = (own.passing < np.array(passing, dtype=np.int64)).any(axis=1)
         members.append((stages.index(stage), (own.latency_ns < latency_ns) | (own.speed > speed) | orderly))
     return Cover(tuple(members))
+
+
+def master_problem(
+    instance: Instance, space: SearchSpace, rows: Int64, covers: Iterable[Cover], tolerance: float
+) -> TimeCostProblem:
+    """Return the time-cost problem over some rows, ascending, with covers, which are over the rows of all stages."""
+    options = space.options_by_stage(rows)
+    left = [Cover(tuple((stage, own[options[stage]]) for stage, own in cover.members)) for cover in covers]
+    return build_problem(
+        instance.pipeline,
+        space.tables_of(rows),
+        instance.oracle.paths,
+        instance.deadline_ns,
+        instance.limits,
+        caps=space.caps,
+        covers=left,
+        tolerance=tolerance,
+    )
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ FOREVER = Deadline()
 USUAL = EnumerationParams()
 MASTERS_ALONE = SearchParams(lists=False, halves=False)
 #: Only masters, cuts and halving.
-WITHOUT_LISTS = SearchParams(lists=False, enumeration=EnumerationParams(listed=0))
+WITHOUT_LISTS = SearchParams(lists=False, enumeration=EnumerationParams(listed=0), neighbourhoods=None)
 
 
 class NoBound:
