@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
 
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from mipplan.core import NS_PER_S, InputError, Int64, check_slo
 from mipplan.documents import write_atomically
+from mipplan.perturbation import of_a_run
 from mipplan.pipeline import Discipline, DispatchLaw
 from mipplan.reporting.documents import (
     BriefReport,
@@ -162,19 +162,20 @@ def replay_command_report(
     dispatch: str | None = None,
 ) -> ReplayCommandReport:
     """Describe a replay of a plan file, under a law other than its own if one is named; with what was written."""
+    held = of_a_run(plan.objective)
     return ReplayCommandReport.of(
         plan,
         plan_file=plan_file,
         trace=trace,
         dispatch=dispatch or plan.dispatch,
         in_sample=trace.sha256 in {one.sha256 for one in plan.traces},
-        # Of a run inside an arrival curve it is said what its quantile does, not what every query is guaranteed.
-        objective=replace(plan.objective, envelope=None).text,
-        kept=result.objective_ns(plan.objective) <= plan.slo_ns,
+        objective=held.text,
+        quantile=held.quantile,
+        kept=result.objective_ns(held) <= plan.slo_ns,
         replay=replay_report(result, plan.slo_s),
         window_s=None if windows is None else windows.window_s,
         windows=None if windows is None else windows.to_pandas().to_dict(orient="records"),
-        remarks=hidden_misses(result, plan.objective),
+        remarks=hidden_misses(result, held),
         written=list(written),
     )
 

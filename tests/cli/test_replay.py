@@ -81,6 +81,24 @@ def test_the_verdict_is_that_of_the_quantile(run: Run, quantile: float) -> None:
         assert f": {verdict}\n" in run().stdout
 
 
+def test_inside_an_arrival_curve_the_verdict_is_that_of_every_query(run: Run) -> None:
+    plan = mp.plan(
+        mp.Pipeline.read("image-processing"),
+        mp.Profiles.default(),
+        mp.Trace.read("trace.csv"),
+        slo_s=0.2,
+        guarantee="envelope",
+        envelope=mp.ArrivalCurve.token_bucket(4, 160),
+    )
+    plan.save("plan.json")
+    slowest_ns = int(replayed().latency_ns.max())  # of a trace that leaves the curve
+    for slo_ns, kept in ((slowest_ns, True), (slowest_ns - 1, False)):
+        plan.with_slo(slo_ns).save("plan.json")
+        document = json.loads(run("--json").stdout)
+        assert document["objective"].startswith("every query ≤ ")
+        assert (document["quantile"], document["kept"]) == (1.0, kept)
+
+
 def test_the_document_holds_what_the_table_shows(run: Run) -> None:
     done = run("--windows", "20s", "--json")
     document = json.loads(done.stdout)
