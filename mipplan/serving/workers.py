@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol, TypeAlias
 
 from mipplan.result import Plan
@@ -190,7 +191,8 @@ def _serve(connection: Connection, function: BatchFunction) -> None:
             return
         try:
             outputs = [] if inputs is None else list(function(inputs))
-            answer: tuple[str | None, list[Any]] = None, outputs
+            # Outputs that cannot be sent fail their batch: sent outside, they would end the process.
+            answer = ForkingPickler.dumps((None, outputs))
         except Exception as error:
-            answer = f"{type(error).__name__}: {error}", []
-        connection.send(answer)
+            answer = ForkingPickler.dumps((f"{type(error).__name__}: {error}", []))
+        connection.send_bytes(answer)
