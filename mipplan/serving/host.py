@@ -145,7 +145,11 @@ class ServingHost:
             for replica in sorted(stage.alive)
         ]
         starts = (self.workers[name].start(name, replica) for name, replica in replicas)
-        failures = await asyncio.gather(*starts, return_exceptions=True)
+        try:
+            failures = await asyncio.gather(*starts, return_exceptions=True)
+        except asyncio.CancelledError:  # else processes that load their models would be left
+            await self._close_workers()
+            raise
         if any(failure is not None for failure in failures):
             await self._close_workers()
         faults = Faults()
