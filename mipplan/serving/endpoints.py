@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mipplan.core import Fault, Faults, InputError, shown, split_url
 from mipplan.serving.dispatching import ServedBatch
-from mipplan.serving.tensors import InferTensor, apart, read_tensors, tensor_document, together
+from mipplan.serving.tensors import InferTensor, apart, named_as, read_tensors, tensor_document, together
 from mipplan.serving.workers import BatchFailedError, ReplicaGoneError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class EndpointWorker:
                     faults.add(Fault(f"urls.{stage}[{number}]", f"expected {_FORM}, found {shown(url)}"))
         faults.check()
         self._urls = {stage: [url.rstrip("/") for url in given] for stage, given in urls.items()}
+        self._inputs: dict[str, list[str]] = {}
         self._opened: aiohttp.ClientSession | None = None
 
     @property
@@ -80,14 +81,30 @@ class EndpointWorker:
             raise ReplicaGoneError(f"{url} cannot be reached: {str(error) or type(error).__name__}") from None
         if status != 200:
             raise ReplicaGoneError(f"{url} is not ready: it answers {status}")
+        if not url.endswith(_MOSEC):
+            self._inputs[url] = await self._inputs_of(url)
+
+    async def _inputs_of(self, url: str) -> list[str]:
+        """Ask a model what it calls its inputs; empty where it does not say."""
+        import aiohttp
+
+        try:
+            async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=_READY_S)) as response:
+                document = json.loads(await response.read())
+            return [str(entry["name"]) for entry in document["inputs"]]
+        except (aiohttp.ClientError, TimeoutError, KeyError, RecursionError, TypeError, ValueError):
+            return []
 
     async def run(self, stage: str, replica: int, batch: ServedBatch) -> Sequence[Any]:
         """Send a batch as one request, and take its answer apart."""
         import aiohttp
 
         queries = [[tensor for _, tensors in token.inputs for tensor in tensors] for token in batch.tokens]
-        entries = [tensor_document(tensor) for tensor in together(queries)]
-        _, url = _routes(self._urls[stage][replica])
+        place = self._urls[stage][replica]
+        # What the models above call their outputs is not what this one calls its inputs.
+        tensors = named_as(self._inputs.get(place, []), together(queries))
+        entries = [tensor_document(tensor) for tensor in tensors]
+        _, url = _routes(place)
         try:
             async with self._session.post(url, json={"inputs": entries}) as response:
                 body = await response.read()

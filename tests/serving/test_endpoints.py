@@ -23,7 +23,7 @@ from mipplan.serving import (
     precise_loop,
 )
 from mipplan.serving.clock import Alarm, now_ns, sleep_until
-from mipplan.serving.tensors import apart, together
+from mipplan.serving.tensors import apart, named_as, together
 from serving_plans import small_plan
 
 aiohttp = pytest.importorskip("aiohttp")
@@ -36,13 +36,15 @@ MODEL = "/v2/models/m"
 class Doubling:
     """An OIP server that doubles its input; `script` says what else it does, request by request."""
 
-    def __init__(self, *script: str, odd: str = "") -> None:
-        self.script, self.odd = list(script), odd
+    def __init__(self, *script: str, odd: str = "", inputs: tuple[str, ...] = ()) -> None:
+        self.script, self.odd, self.inputs = list(script), odd, inputs
         self.batches: list[int] = []
 
     async def infer(self, request: Any) -> Any:
         told = self.script.pop(0) if self.script else "serve"
         (tensor,) = (await request.json())["inputs"]
+        if self.inputs and tensor["name"] not in self.inputs:
+            return web.json_response({"error": f"unexpected input {tensor['name']}"}, status=400)
         rows = tensor["shape"][0]
         if tensor["datatype"] == self.odd:
             return web.json_response({"error": f"expected INT64, found {self.odd}"}, status=400)
@@ -65,7 +67,12 @@ async def with_server(server: Doubling, client: Callable[[str], Awaitable[None]]
     async def ready(request: Any) -> Any:
         return web.json_response({"ready": True})
 
+    async def told(request: Any) -> Any:
+        return web.json_response({"inputs": [{"name": name} for name in server.inputs]})
+
     app.add_routes([web.post(f"{MODEL}/infer", server.infer), web.get(f"{MODEL}/ready", ready)])
+    if server.inputs:
+        app.add_routes([web.get(MODEL, told)])
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -111,6 +118,41 @@ def test_one_query_with_an_odd_tensor_gets_the_error_and_no_other() -> None:
         assert host.counts["void"] >= 4
 
     asyncio.run(with_server(server, all_at_once))
+
+
+def test_outputs_go_on_under_the_names_of_the_next_models_inputs() -> None:
+    """What the first model calls its output, ``y``, is not what the second calls its input."""
+    plan = small_plan({"a": ([1.0], 1), "b": ([1.0], 1)}, {("a", "b"): {}})
+
+    async def twice_doubled(url: str) -> None:
+        async with ServingHost(plan, EndpointWorker({"a": [url], "b": [url]})) as host:
+            answer = await host.infer(asked(3))
+        assert answer.outcome is Outcome.SERVED, answer.reason
+        assert answer.query.outputs == [("b", [InferTensor("y", "INT64", (1, 1), [12])])]
+
+    asyncio.run(with_server(Doubling(inputs=("x",)), twice_doubled))
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "sent"),
+    [
+        ("", "yz", "yz"),
+        ("ab", "yz", "ab"),
+        ("ab", "ba", "ba"),
+        ("ab", "yy", "ab"),
+        ("ab", "aa", "ab"),
+        ("ab", "yb", "ab"),
+        ("abc", "yb", "yb"),
+    ],
+)
+def test_tensors_are_named_as_a_model_names_its_inputs(names: str, given: str, sent: str) -> None:
+    made = named_as(list(names), [InferTensor(name, "INT64", (1, 1), [1]) for name in given])
+    assert "".join(tensor.name for tensor in made) == sent
+
+
+def test_clients_may_give_their_tensors_in_any_order() -> None:
+    one, other = (InferTensor(name, "INT64", (1, 1), [1]) for name in "xy")
+    assert [tensor.name for tensor in together([[one, other], [other, one]])] == ["x", "y"]
 
 
 MOSEC = """
