@@ -66,6 +66,10 @@ class EndpointWorker:
             )
         return self._opened
 
+    def most_replicas(self, stage: str) -> int:
+        """As many as there are endpoints."""
+        return len(self._urls.get(stage, ()))
+
     async def start(self, stage: str, replica: int) -> None:
         """Ask an endpoint whether it is ready; raises `ReplicaGoneError` if it is not."""
         import aiohttp

@@ -47,7 +47,7 @@ class Routed:
 
 
 class ServingWorker(Protocol):
-    """Runs the batches of a stage."""
+    """Runs the batches of a stage. One that cannot have any number of replicas says so by ``most_replicas(stage)``."""
 
     async def start(self, stage: str, replica: int) -> None:
         """Make a replica ready; called for each before the first batch, and again after it has gone.

@@ -207,6 +207,33 @@ def test_faults_of_servers(script: list[str], reason: str | None) -> None:
     asyncio.run(with_server(Doubling(*script), client))
 
 
+def test_there_are_no_more_replicas_than_endpoints() -> None:
+    """One that goes after its batch gives its endpoint to one that comes; there was none with a number beyond."""
+    answers = asyncio.Event()
+
+    class Held(Doubling):
+        async def infer(self, request: Any) -> Any:
+            await answers.wait()
+            return await super().infer(request)
+
+    async def scaled(url: str) -> None:
+        plan = small_plan({"a": ([1.0], 2)})
+        async with ServingHost(plan, EndpointWorker({"a": [url, url, url]})) as host:
+            with pytest.raises(mp.InputError, match="expected a whole number from 1 to 3, found 4"):
+                host.scale({"a": 4})
+            asking = [asyncio.create_task(host.infer(asked(number))) for number in range(2)]
+            while len(host.dispatcher.batches) < 2:
+                await asyncio.sleep(0.001)
+            for count in (1, 3):
+                host.scale({"a": count})
+            answers.set()
+            assert [(await one).outcome for one in asking] == [Outcome.SERVED] * 2
+            while host.dispatcher.stages["a"].alive != {0, 1, 2}:
+                await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(with_server(Held(), scaled), 60))
+
+
 def test_only_the_host_says_how_long_a_batch_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of minutes, by its table, was cut off by what aiohttp allows any request."""
     slow = small_plan({"a": ([400.0], 1)})
