@@ -15,7 +15,7 @@ import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs, runs
 from mipplan.cli.session import EXIT_NOT_MET, Session
-from mipplan.core import Fault, Faults, InputError
+from mipplan.core import Fault, Faults, InputError, interrupts_held
 
 _SAMPLE = "The trace planned for: how traffic bursts. A plan file does not hold it."
 Sample = Annotated[str | None, flags.option("FILE", _SAMPLE)]
@@ -199,11 +199,16 @@ def follow(
         # A controller in a container is told so to go: what is on its way is waited for, and logged.
         stop = threading.Event()
         earlier = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-        with session.progress(as_log=True) as progress:
-            summary = mp.follow(loaded.value, target, stop=stop, progress=progress, **given)
-        signal.signal(signal.SIGTERM, earlier)
-        written = [str(path) for path in (state, audit) if path is not None and path.exists()]
-        session.show(reporting.follow_report(summary, str(plan), written), reporting.show_follow)
+        try:
+            with session.progress(as_log=True) as progress:
+                summary = mp.follow(loaded.value, target, stop=stop, progress=progress, **given)
+            with (
+                interrupts_held()
+            ):  # who presses Ctrl-C again, or ends it after that, would not see the summary
+                written = [str(path) for path in (state, audit) if path is not None and path.exists()]
+                session.show(reporting.follow_report(summary, str(plan), written), reporting.show_follow)
+        finally:
+            signal.signal(signal.SIGTERM, earlier)
 
 
 def watch(
