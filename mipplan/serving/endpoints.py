@@ -35,13 +35,16 @@ class EndpointWorker:
     urls : mapping of str to sequence of str
         By stage, one URL for each replica: ``http://HOST:PORT/v2/models/NAME``, or ``http://HOST:PORT/inference``.
 
+    most_answer_bytes : int
+        Answers beyond fail their batch: a server that never stops must not fill the memory of who serves all others.
+
     Raises
     ------
     InputError
         Listing every URL that is none.
     """
 
-    def __init__(self, urls: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, urls: Mapping[str, Sequence[str]], *, most_answer_bytes: int = 2**30) -> None:
         faults = Faults()
         for stage, given in urls.items():
             for number, url in enumerate(given):
@@ -50,6 +53,7 @@ class EndpointWorker:
                     faults.add(Fault(f"urls.{stage}[{number}]", f"expected {_FORM}, found {shown(url)}"))
         faults.check()
         self._urls = {stage: [url.rstrip("/") for url in given] for stage, given in urls.items()}
+        self._most_bytes = most_answer_bytes
         self._inputs: dict[str, list[str]] = {}
         self._opened: aiohttp.ClientSession | None = None
 
@@ -94,9 +98,17 @@ class EndpointWorker:
 
         try:
             async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=_READY_S)) as response:
-                document = json.loads(await response.read())
+                document = json.loads(await self._whole(url, response))
             return [str(entry["name"]) for entry in document["inputs"]]
-        except (aiohttp.ClientError, TimeoutError, KeyError, RecursionError, TypeError, ValueError):
+        except (
+            aiohttp.ClientError,
+            TimeoutError,
+            BatchFailedError,
+            KeyError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ):
             return []
 
     async def run(self, stage: str, replica: int, batch: ServedBatch) -> Sequence[Any]:
@@ -111,7 +123,7 @@ class EndpointWorker:
         _, url = _routes(place)
         try:
             async with self._session.post(url, json={"inputs": entries}) as response:
-                body = await response.read()
+                body = await self._whole(url, response)
         except aiohttp.ClientError as error:
             raise ReplicaGoneError(f"{url} breaks off: {str(error) or type(error).__name__}") from None
         if response.status != 200:
@@ -119,6 +131,15 @@ class EndpointWorker:
                 f"{url} answers {response.status}: {body[:200].decode('utf-8', 'replace')}"
             )
         return apart(self._answer(body, len(batch.tokens)), len(batch.tokens))
+
+    async def _whole(self, url: str, response: aiohttp.ClientResponse) -> bytes:
+        pieces = bytearray()
+        async for piece in response.content.iter_any():
+            pieces += piece
+            if len(pieces) > self._most_bytes:
+                response.close()
+                raise BatchFailedError(f"{url} answers more than {self._most_bytes:,} bytes")
+        return bytes(pieces)
 
     def _answer(self, body: bytes, rows: int) -> list[InferTensor]:
         try:

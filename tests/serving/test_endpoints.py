@@ -207,6 +207,23 @@ def test_faults_of_servers(script: list[str], reason: str | None) -> None:
     asyncio.run(with_server(Doubling(*script), client))
 
 
+def test_an_answer_without_end_is_broken_off() -> None:
+    class Endless(Doubling):
+        async def infer(self, request: Any) -> Any:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            while True:
+                await response.write(b" " * 1_000)
+
+    async def asked_once(url: str) -> None:
+        worker = EndpointWorker({"a": [url]}, most_answer_bytes=100_000)
+        async with ServingHost(PLAN, worker) as host:
+            answer = await host.infer(asked(1))
+        assert f"stage a: {url}/infer answers more than 100,000 bytes" == answer.reason
+
+    asyncio.run(asyncio.wait_for(with_server(Endless(), asked_once), 60))
+
+
 def test_there_are_no_more_replicas_than_endpoints() -> None:
     """One that goes after its batch gives its endpoint to one that comes; there was none with a number beyond."""
     answers = asyncio.Event()
