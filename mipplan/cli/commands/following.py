@@ -15,7 +15,7 @@ import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs, runs
 from mipplan.cli.session import EXIT_NOT_MET, Session
-from mipplan.core import Fault, Faults, InputError, interrupts_held
+from mipplan.core import Fault, Faults, InputError
 
 _SAMPLE = "The trace planned for: how traffic bursts. A plan file does not hold it."
 Sample = Annotated[str | None, flags.option("FILE", _SAMPLE)]
@@ -164,6 +164,7 @@ def follow(
 ) -> None:
     """Let replicas of a running system follow its traffic, by a policy of `mipplan tune`, until Ctrl-C."""
     with Session(context, json) as session:
+        from mipplan.core import interrupts_held
         from mipplan.following import check_follow
         from mipplan.tuner import read_policies
 
