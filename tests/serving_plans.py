@@ -43,6 +43,8 @@ def double(batch: list[list[Any]]) -> list[Any]:
         os._exit(3)
     if any("raise" in inputs for inputs in batch):
         raise ValueError("no such number")
+    if any("unsendable" in inputs for inputs in batch):
+        return [(part for part in inputs) for inputs in batch]
     return [2 * sum(inputs) for inputs in batch]
 
 

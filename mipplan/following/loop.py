@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_HOUR, NS_PER_S, InputError
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_HOUR, NS_PER_S, InputError, interrupts_held
 from mipplan.documents import AnyPath
 from mipplan.following.acting import Actuator, FollowParams
 from mipplan.following.deciding import Decider, Tick, TickBuilder
@@ -114,7 +115,7 @@ class FollowLoop:
         floor = saved.replicas if saved else {}
         hold_ns = round(self._params.restart_hold_s * NS_PER_S)
         self._start(wanted, saved)
-        look = 0
+        look, interrupted = 0, False
         try:
             while not stop.is_set():
                 look = self._next_look(look, time.monotonic_ns() - begin_ns)
@@ -140,9 +141,15 @@ class FollowLoop:
                         actuator.compare(now_ns, active)
                     actuator.act(now_ns, wanted)
         except KeyboardInterrupt:
-            self._say("interrupted")
-        actuator.close(now_ns, self._params.metrics_timeout_s)
-        self._note("stop", replicas=wanted, told=actuator.told)
+            interrupted = True
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            interrupts_held(),
+        ):  # it ends, however often it is told so
+            if interrupted:
+                self._say("interrupted")
+            actuator.close(now_ns, self._params.metrics_timeout_s)
+            self._note("stop", replicas=wanted, told=actuator.told)
         return self._summary(now_ns, wanted, actuator, decider.notes)
 
     def _start(self, replicas: Mapping[str, int], saved: FollowState | None) -> None:

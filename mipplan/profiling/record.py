@@ -283,7 +283,7 @@ class ProfileFolder:
             raise InputError.one(str(path), message)
 
     def write(self, record: MeasurementRecord, table: LatencyTable) -> None:
-        """Write the record, then the table; rows about other models and hardware stay as they are."""
+        """Write the record, then the table; rows about other models and hardware stay as they are, and the accuracy."""
         document = {
             "format": _FORMAT,
             "model": record.model,
@@ -303,9 +303,16 @@ class ProfileFolder:
         write_text_atomically(self.record_path, json.dumps(document) + "\n")
         path, ours = self.table_path, table.to_document()
         columns = {name: values for name, values in ours.items() if isinstance(values, list)}
-        rows: list[dict[str, str]] = [
-            row for row in _rows(path) if (row["model"], row["hardware"]) != (self.model, self.hardware)
-        ]
+        rows: list[dict[str, str]] = []
+        accuracy: dict[float, str] = {}
+        for row in _rows(path):
+            if (row["model"], row["hardware"]) != (self.model, self.hardware):
+                rows.append(row)
+            elif row.get("accuracy"):
+                accuracy[float(row["batch"])] = row["accuracy"]
+        if accuracy:  # Nothing here measures it, so it is the user's; larger batches have it, too.
+            known = [[size for size in accuracy if size <= batch] for batch in table.batch.tolist()]
+            columns["accuracy"] = [accuracy[max(sizes, default=min(accuracy))] for sizes in known]
         for place in range(table.batch.size):
             cells = {name: str(values[place]) for name, values in columns.items()}
             rows.append({"model": self.model, "hardware": self.hardware, **cells})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mipplan.core import Fault, Faults, InputError, shown, split_url
 from mipplan.serving.dispatching import ServedBatch
-from mipplan.serving.tensors import InferTensor, apart, read_tensors, tensor_document, together
+from mipplan.serving.tensors import InferTensor, apart, named_as, read_tensors, tensor_document, together
 from mipplan.serving.workers import BatchFailedError, ReplicaGoneError
 
 if TYPE_CHECKING:
@@ -35,13 +35,16 @@ class EndpointWorker:
     urls : mapping of str to sequence of str
         By stage, one URL for each replica: ``http://HOST:PORT/v2/models/NAME``, or ``http://HOST:PORT/inference``.
 
+    most_answer_bytes : int
+        Answers beyond fail their batch: a server that never stops must not fill the memory of who serves all others.
+
     Raises
     ------
     InputError
         Listing every URL that is none.
     """
 
-    def __init__(self, urls: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, urls: Mapping[str, Sequence[str]], *, most_answer_bytes: int = 2**30) -> None:
         faults = Faults()
         for stage, given in urls.items():
             for number, url in enumerate(given):
@@ -50,6 +53,8 @@ class EndpointWorker:
                     faults.add(Fault(f"urls.{stage}[{number}]", f"expected {_FORM}, found {shown(url)}"))
         faults.check()
         self._urls = {stage: [url.rstrip("/") for url in given] for stage, given in urls.items()}
+        self._most_bytes = most_answer_bytes
+        self._inputs: dict[str, list[str]] = {}
         self._opened: aiohttp.ClientSession | None = None
 
     @property
@@ -64,6 +69,10 @@ class EndpointWorker:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
             )
         return self._opened
+
+    def most_replicas(self, stage: str) -> int:
+        """As many as there are endpoints."""
+        return len(self._urls.get(stage, ()))
 
     async def start(self, stage: str, replica: int) -> None:
         """Ask an endpoint whether it is ready; raises `ReplicaGoneError` if it is not."""
@@ -80,17 +89,41 @@ class EndpointWorker:
             raise ReplicaGoneError(f"{url} cannot be reached: {str(error) or type(error).__name__}") from None
         if status != 200:
             raise ReplicaGoneError(f"{url} is not ready: it answers {status}")
+        if not url.endswith(_MOSEC):
+            self._inputs[url] = await self._inputs_of(url)
+
+    async def _inputs_of(self, url: str) -> list[str]:
+        """Ask a model what it calls its inputs; empty where it does not say."""
+        import aiohttp
+
+        try:
+            async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=_READY_S)) as response:
+                document = json.loads(await self._whole(url, response))
+            return [str(entry["name"]) for entry in document["inputs"]]
+        except (
+            aiohttp.ClientError,
+            TimeoutError,
+            BatchFailedError,
+            KeyError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ):
+            return []
 
     async def run(self, stage: str, replica: int, batch: ServedBatch) -> Sequence[Any]:
         """Send a batch as one request, and take its answer apart."""
         import aiohttp
 
         queries = [[tensor for _, tensors in token.inputs for tensor in tensors] for token in batch.tokens]
-        entries = [tensor_document(tensor) for tensor in together(queries)]
-        _, url = _routes(self._urls[stage][replica])
+        place = self._urls[stage][replica]
+        # What the models above call their outputs is not what this one calls its inputs.
+        tensors = named_as(self._inputs.get(place, []), together(queries))
+        entries = [tensor_document(tensor) for tensor in tensors]
+        _, url = _routes(place)
         try:
             async with self._session.post(url, json={"inputs": entries}) as response:
-                body = await response.read()
+                body = await self._whole(url, response)
         except aiohttp.ClientError as error:
             raise ReplicaGoneError(f"{url} breaks off: {str(error) or type(error).__name__}") from None
         if response.status != 200:
@@ -98,6 +131,15 @@ class EndpointWorker:
                 f"{url} answers {response.status}: {body[:200].decode('utf-8', 'replace')}"
             )
         return apart(self._answer(body, len(batch.tokens)), len(batch.tokens))
+
+    async def _whole(self, url: str, response: aiohttp.ClientResponse) -> bytes:
+        pieces = bytearray()
+        async for piece in response.content.iter_any():
+            pieces += piece
+            if len(pieces) > self._most_bytes:
+                response.close()
+                raise BatchFailedError(f"{url} answers more than {self._most_bytes:,} bytes")
+        return bytes(pieces)
 
     def _answer(self, body: bytes, rows: int) -> list[InferTensor]:
         try:

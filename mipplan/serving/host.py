@@ -145,7 +145,11 @@ class ServingHost:
             for replica in sorted(stage.alive)
         ]
         starts = (self.workers[name].start(name, replica) for name, replica in replicas)
-        failures = await asyncio.gather(*starts, return_exceptions=True)
+        try:
+            failures = await asyncio.gather(*starts, return_exceptions=True)
+        except asyncio.CancelledError:  # else processes that load their models would be left
+            await self._close_workers()
+            raise
         if any(failure is not None for failure in failures):
             await self._close_workers()
         faults = Faults()
@@ -249,7 +253,8 @@ class ServingHost:
         Raises
         ------
         InputError
-            If there is no such stage, or a count is no whole number from 1 to 1,000; nothing is changed then.
+            If there is no such stage, or a count is no whole number from 1 to 1,000, or to as many as its worker can
+            have (endpoints that were given); nothing is changed then.
         """
         if not isinstance(replicas, Mapping):  # it comes as clients send it
             raise InputError.one("replicas", f"expected counts by stage, found {shown(replicas)}")
@@ -257,15 +262,21 @@ class ServingHost:
             Fault(f"replicas.{name}", "there is no such stage")
             if name not in self.told
             else Fault(
-                f"replicas.{name}", f"expected a whole number from 1 to {_MOST_REPLICAS:,}, found {shown(n)}"
+                f"replicas.{name}",
+                f"expected a whole number from 1 to {self._most(name):,}, found {shown(n)}",
             )
             for name, n in replicas.items()
-            if name not in self.told or not is_whole(n) or not 1 <= n <= _MOST_REPLICAS
+            if name not in self.told or not is_whole(n) or not 1 <= n <= self._most(name)
         )
         for name, count in replicas.items():
             self.told[name] = count
             self._fit(name)
         self._wake()
+
+    def _most(self, name: str) -> int:
+        """How many replicas of a stage there can be."""
+        most = getattr(self.workers[name], "most_replicas", None)
+        return _MOST_REPLICAS if most is None else min(_MOST_REPLICAS, most(name))
 
     def _fit(self, name: str) -> None:
         """Start or stop replicas of a stage until they are as many as told."""
@@ -284,8 +295,10 @@ class ServingHost:
                 self._spawn(self.workers[name].stop(name, replica))
         taken = state.alive | state.busy.keys() | set(starting)
         for _ in range(-surplus):
-            replica = min(set(range(len(taken) + 1)) - taken)
-            taken.add(replica)
+            free = set(range(min(len(taken) + 1, self._most(name)))) - taken
+            if not free:  # one that goes is under way yet: its place is free after its batch
+                break
+            taken.add(replica := min(free))
             self._starting[name, replica] = self._spawn(self._restart(name, replica, 0.0))
 
     async def drain(self) -> None:
@@ -347,6 +360,7 @@ class ServingHost:
         self._wake()
         if batch.replica not in self.dispatcher.stages[batch.stage].alive and not self._is_awaited(batch):
             await self.workers[batch.stage].stop(batch.stage, batch.replica)
+            self._fit(batch.stage)
 
     def _is_awaited(self, batch: ServedBatch) -> bool:
         """Whether the replica of a batch is started again."""

@@ -58,6 +58,8 @@ class RayWorker:
 
         try:
             answer: tuple[str | None, Sequence[Any]] = await reference
+        except ray.exceptions.RayTaskError as error:  # outputs that cannot be sent; the actor is there
+            return f"{type(error.cause).__name__}: {error.cause}", []
         except ray.exceptions.RayError as error:
             raise ReplicaGoneError(f"its actor has gone: {_reason(error)}") from None
         return answer

@@ -8,9 +8,9 @@ import logging
 import math
 import signal
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mipplan.core import InputError, Printable, Summary, check_time_limit, format_duration
 from mipplan.documents import AnyPath
@@ -21,6 +21,9 @@ from mipplan.serving.front import serving_app
 from mipplan.serving.host import HostParams, ServingHost
 from mipplan.serving.records import ServingMetrics, StageRecorder
 from mipplan.serving.workers import EmulatedWorker, ServingWorker
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ async def serve_until(
     Parameters
     ----------
     stop : asyncio.Event
+        Replicas that still start when it is set are not waited for.
     plan : Plan
     workers : ServingWorker or mapping of str to ServingWorker, optional
         For all stages, or by stage. By default emulated devices: then delays of edges are kept here, and decisions that
@@ -168,24 +172,20 @@ async def serve_until(
     )
     has_started, unwritten = False, None
     try:
-        async with host:
-            await runner.setup()
-            site = web.TCPSite(runner, params.address, params.port)
-            try:
-                await site.start()
-            except OSError as error:
-                place = f"{params.address}:{params.port}"
-                raise InputError.one("port", f"cannot listen on {place}: {error.strerror or error}") from None
-            has_started = True
-            if started is not None:
-                started(f"http://{params.address}:{runner.addresses[0][1]}")
-            await stop.wait()
-            with contextlib.suppress(TimeoutError):  # leaving the host answers the rest with an error
-                await asyncio.wait_for(host.drain(), params.drain_s)
+        async with contextlib.AsyncExitStack() as replicas:
+            if await _is_ready(replicas.enter_async_context(host), stop):
+                url = await _listening(runner, params)
+                has_started = True
+                if started is not None:
+                    started(url)
+                await stop.wait()
+                with contextlib.suppress(TimeoutError):  # leaving the host answers the rest with an error
+                    await asyncio.wait_for(host.drain(), params.drain_s)
     finally:
         await runner.cleanup()
         if recorder is not None and not has_started:
             recorder.discard()  # an empty log would take the place of one that is there
+            unwritten = "it was told to stop before all replicas had started"
         elif recorder is not None:
             try:
                 recorder.close()
@@ -193,6 +193,32 @@ async def serve_until(
                 unwritten = "; ".join(fault.message for fault in error.faults)
     objective = f"{format_duration(plan.slo_ns)}"
     return ServingSummary(plan.pipeline.name, Counter(host.counts), objective, unwritten)
+
+
+async def _is_ready(starting: Awaitable[ServingHost], stop: asyncio.Event) -> bool:
+    """Wait until replicas are ready, which may load models for minutes; False if it is told to stop before."""
+    begun, told = asyncio.ensure_future(starting), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({begun, told}, return_when=asyncio.FIRST_COMPLETED)
+        return begun.done() and begun.result() is not None
+    finally:
+        for task in (begun, told):
+            task.cancel()
+        await asyncio.gather(begun, told, return_exceptions=True)
+
+
+async def _listening(runner: web.AppRunner, params: ServeParams) -> str:
+    """Take connections, and return the URL; raises `InputError` if the address or port cannot be had."""
+    from aiohttp import web
+
+    host = f"[{params.address}]" if ":" in params.address else params.address  # as URLs have IPv6
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, params.address, params.port).start()
+    except OSError as error:
+        place = f"{host}:{params.port}"
+        raise InputError.one("port", f"cannot listen on {place}: {error.strerror or error}") from None
+    return f"http://{host}:{runner.addresses[0][1]}"
 
 
 def serve(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mipplan.core import Fault, Faults, InputError, is_whole, shown
@@ -78,7 +78,7 @@ def tensor_document(tensor: InferTensor) -> dict[str, Any]:
 
 
 def together(queries: Sequence[Sequence[InferTensor]]) -> list[InferTensor]:
-    """Make the tensors of a batch of those of its queries, each with the same names.
+    """Make the tensors of a batch of those of its queries, each with the same names, in whichever order.
 
     Raises
     ------
@@ -86,6 +86,14 @@ def together(queries: Sequence[Sequence[InferTensor]]) -> list[InferTensor]:
         If names, types or shapes differ between queries.
     """
     made = []
+    order = [tensor.name for tensor in queries[0]]
+    if len(set(order)) == len(order):  # else two have one name, and only their places tell them apart
+        queries = [
+            sorted(query, key=lambda tensor: order.index(tensor.name))
+            if {tensor.name for tensor in query} == set(order)
+            else query
+            for query in queries
+        ]
     for tensors in zip(*queries, strict=False):
         first = tensors[0]
         for tensor in tensors:
@@ -103,6 +111,22 @@ def together(queries: Sequence[Sequence[InferTensor]]) -> list[InferTensor]:
     if len({len(tensors) for tensors in queries}) > 1:
         raise InputError.one("inputs", "queries of one batch have different numbers of tensors")
     return made
+
+
+def named_as(names: Sequence[str], tensors: Sequence[InferTensor]) -> list[InferTensor]:
+    """Name tensors as a model names its inputs: those of other names by their order; as they are if there are more."""
+    left, kept = list(names), [False] * len(tensors)
+    for place, tensor in enumerate(tensors):
+        if tensor.name in left:
+            left.remove(tensor.name)
+            kept[place] = True
+    if len(left) != kept.count(False):
+        return list(tensors)
+    others = iter(left)
+    return [
+        tensor if is_kept else replace(tensor, name=next(others))
+        for tensor, is_kept in zip(tensors, kept, strict=True)
+    ]
 
 
 def apart(tensors: Sequence[InferTensor], count: int) -> list[list[InferTensor]]:

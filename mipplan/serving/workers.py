@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol, TypeAlias
 
 from mipplan.result import Plan
@@ -46,7 +47,7 @@ class Routed:
 
 
 class ServingWorker(Protocol):
-    """Runs the batches of a stage."""
+    """Runs the batches of a stage. One that cannot have any number of replicas says so by ``most_replicas(stage)``."""
 
     async def start(self, stage: str, replica: int) -> None:
         """Make a replica ready; called for each before the first batch, and again after it has gone.
@@ -190,7 +191,8 @@ def _serve(connection: Connection, function: BatchFunction) -> None:
             return
         try:
             outputs = [] if inputs is None else list(function(inputs))
-            answer: tuple[str | None, list[Any]] = None, outputs
+            # Outputs that cannot be sent fail their batch: sent outside, they would end the process.
+            answer = ForkingPickler.dumps((None, outputs))
         except Exception as error:
-            answer = f"{type(error).__name__}: {error}", []
-        connection.send(answer)
+            answer = ForkingPickler.dumps((f"{type(error).__name__}: {error}", []))
+        connection.send_bytes(answer)

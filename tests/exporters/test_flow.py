@@ -132,3 +132,15 @@ def test_every_token_gets_a_part_of_its_own() -> None:
 
     assert asyncio.run(flow.run("to be", infer, copies)) == [("c", "to+be")]
     assert seen[1:3] == [("b", [("a", "to")]), ("b", [("a", "be")])]
+
+
+@pytest.mark.parametrize(
+    "count", [2, np.int64(2), np.count_nonzero([1, 1]), np.bool_(True), np.int64(0), False]
+)
+def test_counts_may_be_those_of_numpy(count: Any) -> None:
+    async def infer(stage: str, _messages: list[Message]) -> str:
+        return stage
+
+    flow = Flow({"a": False, "b": False}, [FlowEdge("a", "b")])
+    ends = asyncio.run(flow.run("query", infer, lambda _edge, _answer: count))
+    assert ends == ([("b", "b")] * int(count) or [("a", "a")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -289,6 +290,21 @@ def test_audit_log_on_a_full_disk_does_not_cost_the_summary() -> None:
         summary = followed(fake, Wish(4), lambda: len(fake.changes()) > 0, audit="/dev/full")
     assert summary.commands == 1
     assert any("lines of the audit log could not be written" in note for note in summary.notes)
+
+
+def test_whoever_interrupts_again_has_the_summary_all_the_same() -> None:
+    class Impatient(Wish):
+        def decide(self, seen: Any) -> dict[str, int]:
+            signal.raise_signal(signal.SIGINT)
+            return super().decide(seen)
+
+    def again(line: str) -> None:
+        if line == "interrupted":
+            signal.raise_signal(signal.SIGINT)
+
+    with serving(FakeDispatcher({"only": 2}, 50.0)) as fake:
+        summary = followed(fake, Impatient(4), lambda: False, progress=again)
+    assert (summary.ticks, summary.told) == (0, {"only": 2})
 
 
 def test_bad_arguments_are_all_named() -> None:

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mipplan.cli.app import app
+from mipplan.profiles import Profiles
 from profiling.subjects_under_test import serving, write_module, write_onnx
 
 
@@ -238,3 +239,22 @@ def test_a_model_that_cannot_be_loaded_leaves_no_price(
     result = profile("served:sleepy", "--batch", "1", "--usd-per-hour", "1")
     assert result.exit_code == 0, result.output
     assert "usd_per_hour: 1.0\n" in Path("p/hardware.yaml").read_text()
+
+
+@pytest.mark.parametrize("again", [(), ("--again",)])
+def test_an_accuracy_that_was_written_by_hand_stays(
+    again: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_module(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    measured = profile("served:sleepy", "--batch", "2,4", "--name", "m", "--usd-per-hour", "1")
+    assert measured.exit_code == 0, measured.output
+    table = tmp_path / "p" / "models" / "m.csv"
+    head, *lines = table.read_text(encoding="utf-8").splitlines()
+    written = [f"accuracy,{head}", *(f"0.5,{line}" for line in lines)]
+    table.write_text("\n".join(written) + "\n", encoding="utf-8")
+    assert profile("served:sleepy", "--batch", "1,2,4,8", *again, "--name", "m").exit_code == 0
+    found = Profiles.read("p").table("m", "here")
+    assert found is not None
+    assert found.accuracy is not None
+    assert found.accuracy.tolist() == [0.5] * 4

@@ -23,7 +23,7 @@ from mipplan.serving import (
     precise_loop,
 )
 from mipplan.serving.clock import Alarm, now_ns, sleep_until
-from mipplan.serving.tensors import apart, together
+from mipplan.serving.tensors import apart, named_as, together
 from serving_plans import small_plan
 
 aiohttp = pytest.importorskip("aiohttp")
@@ -36,13 +36,15 @@ MODEL = "/v2/models/m"
 class Doubling:
     """An OIP server that doubles its input; `script` says what else it does, request by request."""
 
-    def __init__(self, *script: str, odd: str = "") -> None:
-        self.script, self.odd = list(script), odd
+    def __init__(self, *script: str, odd: str = "", inputs: tuple[str, ...] = ()) -> None:
+        self.script, self.odd, self.inputs = list(script), odd, inputs
         self.batches: list[int] = []
 
     async def infer(self, request: Any) -> Any:
         told = self.script.pop(0) if self.script else "serve"
         (tensor,) = (await request.json())["inputs"]
+        if self.inputs and tensor["name"] not in self.inputs:
+            return web.json_response({"error": f"unexpected input {tensor['name']}"}, status=400)
         rows = tensor["shape"][0]
         if tensor["datatype"] == self.odd:
             return web.json_response({"error": f"expected INT64, found {self.odd}"}, status=400)
@@ -65,7 +67,12 @@ async def with_server(server: Doubling, client: Callable[[str], Awaitable[None]]
     async def ready(request: Any) -> Any:
         return web.json_response({"ready": True})
 
+    async def told(request: Any) -> Any:
+        return web.json_response({"inputs": [{"name": name} for name in server.inputs]})
+
     app.add_routes([web.post(f"{MODEL}/infer", server.infer), web.get(f"{MODEL}/ready", ready)])
+    if server.inputs:
+        app.add_routes([web.get(MODEL, told)])
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -111,6 +118,41 @@ def test_one_query_with_an_odd_tensor_gets_the_error_and_no_other() -> None:
         assert host.counts["void"] >= 4
 
     asyncio.run(with_server(server, all_at_once))
+
+
+def test_outputs_go_on_under_the_names_of_the_next_models_inputs() -> None:
+    """What the first model calls its output, ``y``, is not what the second calls its input."""
+    plan = small_plan({"a": ([1.0], 1), "b": ([1.0], 1)}, {("a", "b"): {}})
+
+    async def twice_doubled(url: str) -> None:
+        async with ServingHost(plan, EndpointWorker({"a": [url], "b": [url]})) as host:
+            answer = await host.infer(asked(3))
+        assert answer.outcome is Outcome.SERVED, answer.reason
+        assert answer.query.outputs == [("b", [InferTensor("y", "INT64", (1, 1), [12])])]
+
+    asyncio.run(with_server(Doubling(inputs=("x",)), twice_doubled))
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "sent"),
+    [
+        ("", "yz", "yz"),
+        ("ab", "yz", "ab"),
+        ("ab", "ba", "ba"),
+        ("ab", "yy", "ab"),
+        ("ab", "aa", "ab"),
+        ("ab", "yb", "ab"),
+        ("abc", "yb", "yb"),
+    ],
+)
+def test_tensors_are_named_as_a_model_names_its_inputs(names: str, given: str, sent: str) -> None:
+    made = named_as(list(names), [InferTensor(name, "INT64", (1, 1), [1]) for name in given])
+    assert "".join(tensor.name for tensor in made) == sent
+
+
+def test_clients_may_give_their_tensors_in_any_order() -> None:
+    one, other = (InferTensor(name, "INT64", (1, 1), [1]) for name in "xy")
+    assert [tensor.name for tensor in together([[one, other], [other, one]])] == ["x", "y"]
 
 
 MOSEC = """
@@ -163,6 +205,50 @@ def test_faults_of_servers(script: list[str], reason: str | None) -> None:
             assert (await host.infer(asked(2))).outcome is Outcome.SERVED
 
     asyncio.run(with_server(Doubling(*script), client))
+
+
+def test_an_answer_without_end_is_broken_off() -> None:
+    class Endless(Doubling):
+        async def infer(self, request: Any) -> Any:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            while True:
+                await response.write(b" " * 1_000)
+
+    async def asked_once(url: str) -> None:
+        worker = EndpointWorker({"a": [url]}, most_answer_bytes=100_000)
+        async with ServingHost(PLAN, worker) as host:
+            answer = await host.infer(asked(1))
+        assert f"stage a: {url}/infer answers more than 100,000 bytes" == answer.reason
+
+    asyncio.run(asyncio.wait_for(with_server(Endless(), asked_once), 60))
+
+
+def test_there_are_no_more_replicas_than_endpoints() -> None:
+    """One that goes after its batch gives its endpoint to one that comes; there was none with a number beyond."""
+    answers = asyncio.Event()
+
+    class Held(Doubling):
+        async def infer(self, request: Any) -> Any:
+            await answers.wait()
+            return await super().infer(request)
+
+    async def scaled(url: str) -> None:
+        plan = small_plan({"a": ([1.0], 2)})
+        async with ServingHost(plan, EndpointWorker({"a": [url, url, url]})) as host:
+            with pytest.raises(mp.InputError, match="expected a whole number from 1 to 3, found 4"):
+                host.scale({"a": 4})
+            asking = [asyncio.create_task(host.infer(asked(number))) for number in range(2)]
+            while len(host.dispatcher.batches) < 2:
+                await asyncio.sleep(0.001)
+            for count in (1, 3):
+                host.scale({"a": count})
+            answers.set()
+            assert [(await one).outcome for one in asking] == [Outcome.SERVED] * 2
+            while host.dispatcher.stages["a"].alive != {0, 1, 2}:
+                await asyncio.sleep(0.001)
+
+    asyncio.run(asyncio.wait_for(with_server(Held(), scaled), 60))
 
 
 def test_only_the_host_says_how_long_a_batch_may_take(monkeypatch: pytest.MonkeyPatch) -> None:

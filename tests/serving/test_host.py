@@ -283,6 +283,11 @@ def test_functions_run_in_processes_of_their_own() -> None:
             assert (await host.infer(21)).query.outputs == [("a", 42)]
             failed = await host.infer("raise")
             assert failed.reason == "stage a: ValueError: no such number"
+            unsent = await host.infer("unsendable")
+            assert (unsent.reason, host.problem) == (
+                "stage a: TypeError: cannot pickle 'generator' object",
+                None,
+            )
             dead = await host.infer("die")
             assert dead.outcome is Outcome.FAILED
             assert "its process ended with code 3" in str(dead.reason)

@@ -30,6 +30,11 @@ def test_batches_run_on_actors_that_are_started_again_when_they_die(monkeypatch:
             ]
             failed: Any = await host.infer("raise")
             assert failed.reason == "stage a: ValueError: no such number"
+            unsent: Any = await host.infer("unsendable")
+            assert (unsent.reason, host.problem) == (
+                "stage a: TypeError: cannot pickle 'generator' object",
+                None,
+            )
             dead: Any = await host.infer("die")
             assert dead.outcome is Outcome.FAILED
             assert "its actor has gone" in str(dead.reason)

@@ -254,6 +254,50 @@ def test_a_port_that_is_taken_is_told_and_an_earlier_log_stays(tmp_path: Path) -
     assert log.read_bytes() == b"an earlier run"
 
 
+class Loading(EmulatedWorker):
+    """Its models take for ever to load."""
+
+    is_closed = False
+
+    async def start(self, stage: str, replica: int) -> None:
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+def test_replicas_that_still_start_do_not_keep_who_is_told_to_stop(tmp_path: Path) -> None:
+    worker = Loading(CASCADE)
+
+    async def run() -> ServingSummary:
+        stop = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.01, stop.set)
+        params = ServeParams(port=0)
+        return await serve_until(
+            stop, CASCADE, worker, log=tmp_path / "log", started=pytest.fail, params=params
+        )
+
+    summary = asyncio.run(asyncio.wait_for(run(), 60))
+    assert worker.is_closed
+    assert not list(tmp_path.iterdir())
+    assert "log       not written: it was told to stop before all replicas had started" in str(summary)
+
+
+def test_its_url_has_an_address_of_ipv6_in_brackets() -> None:
+    async def ask(url: str) -> str:
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/v2/health/live") as response:
+            assert response.status == 200
+        return url
+
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    url, _ = while_served(CASCADE, None, ask, address="::1")
+    assert url.startswith("http://[::1]:")
+
+
 def test_a_log_that_cannot_be_written_at_the_end_does_not_cost_the_summary(tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()

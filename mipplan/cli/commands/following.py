@@ -164,6 +164,7 @@ def follow(
 ) -> None:
     """Let replicas of a running system follow its traffic, by a policy of `mipplan tune`, until Ctrl-C."""
     with Session(context, json) as session:
+        from mipplan.core import interrupts_held
         from mipplan.following import check_follow
         from mipplan.tuner import read_policies
 
@@ -199,11 +200,16 @@ def follow(
         # A controller in a container is told so to go: what is on its way is waited for, and logged.
         stop = threading.Event()
         earlier = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-        with session.progress(as_log=True) as progress:
-            summary = mp.follow(loaded.value, target, stop=stop, progress=progress, **given)
-        signal.signal(signal.SIGTERM, earlier)
-        written = [str(path) for path in (state, audit) if path is not None and path.exists()]
-        session.show(reporting.follow_report(summary, str(plan), written), reporting.show_follow)
+        try:
+            with session.progress(as_log=True) as progress:
+                summary = mp.follow(loaded.value, target, stop=stop, progress=progress, **given)
+            with (
+                interrupts_held()
+            ):  # who presses Ctrl-C again, or ends it after that, would not see the summary
+                written = [str(path) for path in (state, audit) if path is not None and path.exists()]
+                session.show(reporting.follow_report(summary, str(plan), written), reporting.show_follow)
+        finally:
+            signal.signal(signal.SIGTERM, earlier)
 
 
 def watch(

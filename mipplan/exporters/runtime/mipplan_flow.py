@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,8 @@ class Flow:
             answer, goes_on = await infer(stage, messages), False
             for edge in self.outgoing[stage]:
                 made = copies(edge, answer)
-                for piece in [answer] * made if isinstance(made, int) else made:
+                # A count may be one of NumPy's, as of what is above a threshold.
+                for piece in made if isinstance(made, Iterable) else [answer] * int(made):
                     goes_on = True
                     if self.merges[edge.child]:
                         inbox[edge.child].append((stage, piece))
