@@ -32,6 +32,7 @@ from mipplan.core import (
     SolverError,
     suggestion,
 )
+from mipplan.documents import decode_text, is_file, read_bytes, write_text_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,8 +101,6 @@ class Session:
         self, report: DocumentT, render: Callable[[Console, DocumentT], None], out: Path | None = None
     ) -> None:
         """Print a document, and write it as ``--json`` prints it."""
-        from mipplan.documents import write_text_atomically
-
         self.save(lambda path: write_text_atomically(path, reporting.json_text(report) + "\n"), out)
         try:
             if self.as_json:
@@ -351,10 +350,11 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
     import tomllib
 
     file = config_file(given)
-    if not file.is_file() and not (given or os.environ.get(CONFIG_VARIABLE)):
-        return {}
-    from mipplan.documents import decode_text, read_bytes
-
+    if not (given or os.environ.get(CONFIG_VARIABLE)):
+        with contextlib.suppress(InputError):  # a folder that is closed to us holds nothing for us
+            given = file if is_file(file) else None
+        if given is None:
+            return {}
     try:
         content = tomllib.loads(decode_text(read_bytes(file), str(file)))
     except tomllib.TOMLDecodeError as error:

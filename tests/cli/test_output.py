@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 import typer
 from rich.console import Console
+from typer.testing import CliRunner
 
 from mipplan.cli.app import app
 from mipplan.cli.session import Pace, Session
+from mipplan.documents import write_text_atomically
 
 SHOW = ("profiles",)
 FOUND = ("plan", "cascade", "--trace", "steady", "--to", "10s", "--no-costs")
@@ -94,6 +96,60 @@ def test_links_that_lead_back_to_themselves_are_told(tmp_path: Path) -> None:
         code, text, said = mipplan(*FOUND, "--out", str(out))
         assert (code, text) == (2, "")
         assert said.endswith(f"--out {out}: is a link that leads back to itself\n")
+
+
+#: No file can be called so: like a folder that is closed to us, it is none that merely is not there.
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("plan", LONG, "--trace", "steady"), "is neither a file nor one of the shipped pipelines"),
+        (("plan", "cascade", "--trace", f"{LONG}.csv"), "cannot be read: File name too long"),
+        (
+            ("plan", "cascade", "--trace", "steady", "--profiles", LONG),
+            "cannot be reached: File name too long",
+        ),
+        ((*FOUND, "--out", LONG), "cannot be reached: File name too long"),
+        (("profiles", "--profiles", LONG), "cannot be reached: File name too long"),
+        (("export", "plan.json", "--to", "triton", "-o", LONG), "cannot be reached: File name too long"),
+        (("observe", LONG, "-o", f"{LONG}.d"), f"{LONG}.d cannot be reached: File name too long"),
+        (("truth", "plan.json", LONG), "cannot be reached: File name too long"),
+        (("serve", "plan.json", "--emulate", "--log", LONG), "cannot be reached: File name too long"),
+        (("replay", "plan.json", "--trace", f"./{LONG}", "--stream"), "File name too long"),
+        (("--config", LONG, "profiles"), "cannot be read: File name too long"),
+    ],
+)
+def test_names_that_cannot_be_looked_at_are_told(arguments: tuple[str, ...], told: str) -> None:
+    """They ended with a traceback, and with the exit code that says that there is no plan."""
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == 2
+    assert isinstance(done.exception, SystemExit)
+    assert told in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="no folder is closed to root")
+def test_nothing_is_needed_of_a_working_folder_that_is_closed(tmp_path: Path) -> None:
+    command = ["sh", "-c", f"chmod 0 .; exec {shlex.join([sys.executable, '-m', 'mipplan', *FOUND])}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a folder in use is not removed there")
+def test_nothing_is_needed_of_a_working_folder_that_is_gone(tmp_path: Path) -> None:
+    """It was told as an output that cannot be written."""
+    (tmp_path / "gone").mkdir()
+    command = f"rmdir ../gone; exec {shlex.join([sys.executable, '-m', 'mipplan', *FOUND])}"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path / "gone", capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("length", [200, 255])
+def test_names_as_long_as_they_may_be_are_written(length: int, tmp_path: Path) -> None:
+    out = tmp_path / "plan.json".rjust(length, "x")
+    write_text_atomically(out, "{}")
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
