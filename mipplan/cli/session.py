@@ -23,15 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, TypeVar
 import typer
 
 from mipplan import reporting
-from mipplan.core import (
-    NS_PER_S,
-    Fault,
-    Faults,
-    InputError,
-    NoPlanError,
-    SolverError,
-    suggestion,
-)
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, NoPlanError, SolverError, suggestion
 from mipplan.documents import decode_text, is_file, read_bytes, write_text_atomically
 
 if TYPE_CHECKING:
@@ -77,7 +69,7 @@ class Session:
     def __init__(self, context: typer.Context, as_json: bool) -> None:
         self.as_json = as_json
         self.exit_code, self._interrupts = EXIT_DONE, list[int]()
-        self._unwritten = list[Fault]()
+        self._unwritten, self._lost = list[Fault](), list[str]()
         self._options, self._limit = _options(context), context.params.get("time_limit")
 
     def __enter__(self) -> Self:
@@ -101,7 +93,9 @@ class Session:
         self, report: DocumentT, render: Callable[[Console, DocumentT], None], out: Path | None = None
     ) -> None:
         """Print a document, and write it as ``--json`` prints it."""
+        report = self._as_written(report)
         self.save(lambda path: write_text_atomically(path, reporting.json_text(report) + "\n"), out)
+        report = self._as_written(report)
         try:
             if self.as_json:
                 _echo_json(report)
@@ -118,8 +112,16 @@ class Session:
             if out is not None:
                 write(out)
         except InputError as error:
-            self._unwritten, out = [*self._unwritten, *error.faults], None
+            self._unwritten.extend(error.faults)
+            self._lost.append(str(out))
+            return None
         return out
+
+    def _as_written(self, report: DocumentT) -> DocumentT:
+        """Return a document that names none of the files that could not be written."""
+        names: list[str] = getattr(report, "written", [])
+        kept = [name for name in names if name not in self._lost]
+        return report if kept == names else report.model_copy(update={"written": kept})
 
     def answer(self, *, is_found: bool, is_proven: bool) -> None:
         """Choose the exit code by whether anything was found, else by whether it is proven that there is nothing."""
@@ -224,7 +226,6 @@ def _options(context: typer.Context) -> dict[str, str]:
                 keys[flag] = f"{file}: {context.command.name}.{flag.removeprefix('--')}"
             if option.name not in _FILES:
                 flags[option.name] = keys.get(flag, flag)
-    timed = {f"{name}_s": flag for name, flag in flags.items()}
     priced = {f"energy.{name}": flag for name, flag in flags.items()}
     others = {
         "budget_usd_per_hour": "--budget",
@@ -244,7 +245,7 @@ def _options(context: typer.Context) -> dict[str, str]:
         "params.cheaper": "--cheaper",
     }
     others |= {place: flag for place, flag in _LISTED.items() if flag in known}
-    told = flags | timed | priced | others
+    told = flags | {f"{name}_s": flag for name, flag in flags.items()} | priced | others
     return {name: keys.get(flag, flag) for name, flag in told.items()} | keys
 
 

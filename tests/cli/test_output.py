@@ -89,6 +89,41 @@ def test_a_file_that_cannot_be_written_costs_no_answer(flags: tuple[str, ...], t
         assert "written to" not in done.stdout
 
 
+@pytest.mark.skipif(os.name == "nt", reason="limits the size of files")
+@pytest.mark.parametrize(
+    ("command", "flags", "held"),
+    [
+        ("fragility", ("--out", "made.json", "--plot", "made.svg"), "eager dispatch"),
+        ("replay", ("--latencies", "made.csv", "--plot", "made.svg"), "P99"),
+        ("tune", ("--policy", "static", "--out", "made.json", "--plot", "made.svg"), "static"),
+    ],
+)
+def test_figures_and_tables_that_cannot_be_written_cost_no_answer(
+    command: str, flags: tuple[str, ...], held: str, tmp_path: Path
+) -> None:
+    """All that was found was lost with them; `--out` alone was told behind it."""
+    assert mipplan(*FOUND, "--no-replay", "--out", str(tmp_path / "plan.json"))[0] == 0
+    asked = [
+        sys.executable,
+        "-m",
+        "mipplan",
+        command,
+        "plan.json",
+        "--trace",
+        "steady",
+        "--to",
+        "10s",
+        *flags,
+    ]
+    limited = ["bash", "-c", f"ulimit -f 1; exec {shlex.join(asked)}"]
+    done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert held in done.stdout
+    assert "written to" not in done.stdout
+    assert done.stderr.count(": cannot be written: ") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
 def test_links_that_lead_back_to_themselves_are_told(tmp_path: Path) -> None:
     (tmp_path / "there").symlink_to("back")
     (tmp_path / "back").symlink_to("there")
