@@ -1,7 +1,7 @@
 """One run of a command: where its output goes, and which exit code its errors mean.
 
-0 done, 1 infeasible or not verified, 2 bad input or no room for the output, 3 no working solver or nothing found within
-the limit. As for any program 130 after Ctrl-C, and 141 if whoever reads the output stops doing so (``| head``).
+0 done, 1 infeasible or not verified, 2 bad input or no room for the output, 3 no working solver, too little memory or
+nothing found within the limit. As for any program 130 after Ctrl-C, 141 if whoever reads the output stops (``| head``).
 """
 
 from __future__ import annotations
@@ -169,11 +169,11 @@ class Session:
         """Say what went wrong and return the exit code for it; None for a defect of ours."""
         if isinstance(error, InputError):
             faults = tuple(Fault(self._flag_of(f.place), f.message) for f in error.faults)
-            several = "s" if len(faults) > 1 else ""
-            self._complain("input", f"the input has {len(faults)} fault{several}", faults)
+            self._complain("input", f"the input has {len(faults)} fault{'s' * (len(faults) > 1)}", faults)
             return EXIT_BAD_INPUT
-        if isinstance(error, SolverError):
-            self._complain("solver", str(error))
+        if isinstance(error, SolverError | MemoryError):
+            told = str(error) if isinstance(error, SolverError) else f"memory is short: {error}"
+            self._complain("solver", told)
             return EXIT_NO_ANSWER
         if isinstance(error, NoPlanError):
             self._complain("no_plan", str(error))

@@ -14,11 +14,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Generic, TypeVar
+
+from mipplan.core.errors import SolverError
 
 Result = TypeVar("Result")
 #: A worker looks so often whether it shall end.
@@ -41,6 +44,8 @@ def run_apart(tasks: Sequence[Callable[[], Result]], n_jobs: int) -> list[Result
 
     Ctrl-C is raised in every task once; None stands for those that return nothing then, or had not begun. A second
     Ctrl-C, or seconds of waiting for workers, end them: None stands for what had not come back.
+
+    Raises `SolverError` if a worker is ended from outside.
     """
     import joblib
 
@@ -51,7 +56,7 @@ def run_apart(tasks: Sequence[Callable[[], Result]], n_jobs: int) -> list[Result
         # Not every backend hands over results as they come.
         backend, _ = joblib.parallel.get_active_backend()
         by_one = getattr(backend, "supports_return_generator", False)
-        with _noting_interrupts(folder):
+        with lost_workers_told(), _noting_interrupts(folder):
             try:
                 parallel = joblib.Parallel(
                     n_jobs, batch_size=1, pre_dispatch="all", return_as="generator" if by_one else "list"
@@ -64,6 +69,19 @@ def run_apart(tasks: Sequence[Callable[[], Result]], n_jobs: int) -> list[Result
                 if not isinstance(stop, KeyboardInterrupt) and not _stop_of(folder).exists():
                     raise
     return done + [None] * (len(tasks) - len(done))
+
+
+@contextmanager
+def lost_workers_told() -> Iterator[None]:
+    """Within this context a worker that is ended from outside, as systems short of memory do, is no defect of ours.
+
+    Raises `SolverError` then.
+    """
+    try:
+        yield
+    except BrokenExecutor as error:
+        advice = "which systems do that are short of memory: take fewer at once (--jobs)"
+        raise SolverError(f"a worker process was ended from outside, {advice}") from error
 
 
 def _stop_of(folder: Path) -> Path:

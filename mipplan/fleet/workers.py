@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mipplan.core import NO_DEADLINE, Deadline, Int64
+from mipplan.core import NO_DEADLINE, Deadline, Int64, lost_workers_told
 from mipplan.fleet.pricing import Priced, Pricing, PricingState, pricing_of
 from mipplan.fleet.problem import Fleet, Realisation, ReplayedMember
 
@@ -159,10 +159,14 @@ class WorkerPool:
     def open(
         cls, fleet: Fleet, n_jobs: int | None, params: WorkerParams = WorkerParams()
     ) -> Iterator[WorkerPool]:
-        """Start workers (as many as ``joblib.Parallel`` makes of `n_jobs`); their folder goes with them."""
+        """Start workers (as many as ``joblib.Parallel`` makes of `n_jobs`); their folder goes with them.
+
+        Raises `SolverError` if one is ended from outside.
+        """
         import joblib
 
         with (
+            lost_workers_told(),
             tempfile.TemporaryDirectory(prefix="mipplan-fleet-", ignore_cleanup_errors=True) as folder,
             joblib.Parallel(n_jobs=n_jobs, batch_size=1, pre_dispatch="all") as parallel,
         ):

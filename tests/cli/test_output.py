@@ -271,6 +271,15 @@ def test_long_work_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> Non
     assert console.file.getvalue().split("  ") == ["starting", "(0 s, 100% of 0ns) starting", "(0 s)\n"]
 
 
+def test_too_little_memory_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    """It was a traceback, with the exit code that says that there is no plan."""
+    command = typer.Context(typer.main.get_command(app))
+    with pytest.raises(SystemExit) as ended, Session(command, as_json=False):
+        raise MemoryError("Unable to allocate 31.0 MiB")
+    assert ended.value.code == 3
+    assert capsys.readouterr().err == "mipplan: memory is short: Unable to allocate 31.0 MiB\n"
+
+
 def test_reading_a_trace_needs_no_pandas() -> None:
     """pyarrow imports it where a Ctrl-C is swallowed."""
     reading = "import sys, mipplan as mp; mp.Trace.read('steady'); print('pandas' in sys.modules)"
@@ -286,6 +295,12 @@ def test_what_is_piped_is_not_wrapped() -> None:
     code, text, _ = mipplan(*NONE, "--no-costs", COLUMNS="80")
     assert code == 1
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("columns", ["0", "00", ""])
+def test_a_terminal_of_no_columns_is_one_of_unknown_width(columns: str) -> None:
+    """Nothing at all was printed into it, with exit code 0; some terminals of containers have none."""
+    assert mipplan(*SHOW, COLUMNS=columns)[1] == mipplan(*SHOW, COLUMNS="100000")[1]
 
 
 def test_a_narrow_terminal_cuts_no_figure_and_no_name(tmp_path: Path) -> None:

@@ -128,6 +128,12 @@ def test_sigterm_does_what_ctrl_c_does() -> None:
     assert heard == [signal.SIGTERM]  # whoever hears of it already goes on doing so
 
 
+def test_workers_that_are_ended_from_outside_are_no_defect() -> None:
+    """Systems short of memory end them: that was a traceback, with the exit code that says that there is no plan."""
+    with pytest.raises(mp.SolverError, match="ended from outside, which systems do that are short of memory"):
+        run_apart([partial(os._exit, 9), partial(time.sleep, 0.1)], 2)
+
+
 @pytest.mark.parametrize("n_jobs", [0, 1.5, "all"])
 def test_jobs_are_counted(n_jobs: Any) -> None:
     plan = mp.plan(VIDEO, mp.Profiles.default(), BURSTY)
