@@ -13,10 +13,13 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import current_process
 from pathlib import Path
 from types import FrameType
 from typing import Generic, TypeVar
@@ -84,6 +87,25 @@ def lost_workers_told() -> Iterator[None]:
         raise SolverError(f"a worker process was ended from outside, {advice}") from error
 
 
+@cache
+def end_with(asking: int) -> None:
+    """Let this process, if it is a worker of joblib's own, end as soon as the one that it works for is gone.
+
+    Killed, that one could not say so: a worker would go on with what nobody waits for, or begin it, and then wait for
+    minutes for more. Workers of other backends, perhaps on other machines, are no children of who asks.
+    """
+    is_child = os.getppid() == asking or current_process().name.startswith("LokyProcess")
+    if asking == os.getpid() or not is_child:
+        return
+
+    def watch() -> None:
+        while os.getppid() == asking:
+            time.sleep(_LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="mipplan-parent", daemon=True).start()
+
+
 def _stop_of(folder: Path) -> Path:
     """The note that a run shall end."""
     return folder / "stop"
@@ -120,6 +142,7 @@ class _Apart(Generic[Result]):
     asking: int  # The process that waits for it.
 
     def __call__(self) -> Result | None:
+        end_with(self.asking)
         result, stop = None, _stop_of(self.folder)
         with suppress(KeyboardInterrupt), _interrupted_by(stop, self.asking):
             if not stop.exists():
@@ -164,7 +187,7 @@ def _noting_interrupts(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _interrupted_by(note: Path, asking: int) -> Iterator[None]:
-    """Within this context a worker is interrupted once, by a note; it ends if nobody waits for it any more.
+    """Within this context a worker is interrupted once, by a note.
 
     Ctrl-C in the terminal means nothing to it, also when it has nothing to do: a worker that ends takes what the others
     have with it.
@@ -173,7 +196,7 @@ def _interrupted_by(note: Path, asking: int) -> Iterator[None]:
     if not is_apart or threading.current_thread() is not threading.main_thread():
         yield
         return
-    over, told, parent = threading.Event(), list[int](), os.getppid()
+    over, told = threading.Event(), list[int]()
 
     def hear(number: int, _frame: FrameType | None) -> None:
         if not over.is_set() and not told and note.exists():
@@ -182,8 +205,6 @@ def _interrupted_by(note: Path, asking: int) -> Iterator[None]:
 
     def watch() -> None:
         while not over.wait(_LOOK_S):
-            if parent == asking and os.getppid() != asking:
-                os._exit(1)  # killed, it could not say so
             if note.exists():
                 if sys.platform == "win32":
                     _thread.interrupt_main()

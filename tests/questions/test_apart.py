@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -82,6 +83,30 @@ def test_workers_end_with_whoever_asked_them(tmp_path: Path) -> None:
     worker = int(pid.read_text())
     while Path(f"/proc/{worker}").exists() and ") Z " not in Path(f"/proc/{worker}/stat").read_text():
         time.sleep(0.05)
+
+
+#: Kills itself as its workers, of which each had something to do, wait for more: it says who they are.
+KILLED = """\
+import os, signal, time
+from mipplan.core import run_apart
+def meet():
+    open(str(os.getpid()), "w").close()
+    while len(os.listdir()) < 2:
+        time.sleep(0.05)
+    return os.getpid()
+print(*run_apart([meet] * 2, 2), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_that_wait_for_more_end_with_who_asked(tmp_path: Path) -> None:
+    """They stayed for five minutes, and those that had only begun to load worked on for nobody."""
+    command = [sys.executable, "-c", KILLED]
+    done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, check=False)
+    for worker in map(int, done.stdout.split()):
+        while Path(f"/proc/{worker}").exists() and ") Z " not in Path(f"/proc/{worker}/stat").read_text():
+            time.sleep(0.05)
+    assert done.returncode == -signal.SIGKILL
 
 
 def test_frontiers_and_what_ifs_in_parts_are_answers_at_ctrl_c(has_begun: Callable[[], bool]) -> None:
