@@ -157,7 +157,10 @@ def seconds_of(flag: str, text: str) -> float:
             message = f"{text.strip()!r} has no unit: write {text.strip()}s"
         elif match := _LONG_UNITS.fullmatch(text.strip()):
             unit = "min" if match["unit"] == "m" else "h"
-            message = f"{text.strip()!r} is not accepted: write {match['number']}{unit}"
+            if (
+                meant := f"{match['number']}{unit}"
+            ) != text.strip():  # what is too long is written as it should be
+                message = f"{text.strip()!r} is not accepted: write {meant}"
         raise InputError.one(flag, message) from error
 
 

@@ -119,7 +119,9 @@ def _draw(
     answer: mp.Frontier | mp.Sensitivity,
     progress: Callable[[str], None],
 ) -> None:
-    if plot is not None:
+    # Where time was up before the first plan there is nothing to draw, which is no fault of what was given.
+    is_empty = isinstance(answer, mp.Frontier) and not answer.steps
+    if plot is not None and not is_empty:
         progress(f"drawing {plot}")
         session.save(lambda file: plots.write_figure(file, answer.plot()), plot)
 
