@@ -305,8 +305,7 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
     """Write signs that an encoding lacks in others."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    signs = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(sign, "?") for sign in signs), error.end
+    return "".join(_PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
 
 
 def _console(stream: TextIO | None) -> Console:
@@ -356,9 +355,10 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
             given = file if is_file(file) else None
         if given is None:
             return {}
+    text = decode_text(read_bytes(file), str(file))
     try:
-        content = tomllib.loads(decode_text(read_bytes(file), str(file)))
-    except tomllib.TOMLDecodeError as error:
+        content = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # it may also hold numbers without end, or lists in lists
         raise InputError.one(str(file), f"is not valid TOML: {error}") from None
     options = {
         command: {
