@@ -11,6 +11,10 @@ __all__ = ["main"]
 
 def main() -> None:
     """Entry point of the ``mipplan`` command."""
+    if not os.environ.get("COLUMNS", "1").strip("0"):
+        del os.environ[
+            "COLUMNS"
+        ]  # a terminal of no columns is one whose width is not known: nothing fits into it
     try:
         from mipplan.cli.app import app
     except KeyboardInterrupt:  # before there is anybody to say so

@@ -234,9 +234,9 @@ def fleet(
             written += [str(path) for path in (plot, page) if path is not None]
             report = reporting.fleet_report(file.name, file.quantile, file.seed, made, written)
             if plot is not None:
-                plots.write_figure(plot, plots.draw_fleet(report))
+                session.save(lambda file: plots.write_figure(file, plots.draw_fleet(report)), plot)
             if page is not None:
-                mp.report(made).save(page)
+                session.save(mp.report(made).save, page)
         session.show(report, reporting.show_fleet)
         session.answer(is_found=bool(made.plans), is_proven=made.status == "infeasible")
 

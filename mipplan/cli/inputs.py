@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import mipplan as mp
 from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken, parse_duration_ns
+from mipplan.documents import files_in, mode_of, open_file, output_problem, real_path, shipped_path
 
 if TYPE_CHECKING:
     from mipplan.importers import Share
@@ -84,8 +85,6 @@ def read_trace(
     file: str, expand: str | None, spread: str | None, seed: int, start: str | None, end: str | None
 ) -> mp.Trace:
     """Read a trace file, or the shipped trace of that name; `seed` places the arrivals that are expanded or spread."""
-    from mipplan.documents import open_file, shipped_path
-
     faults = Faults()
     if spread not in (None, "uniform"):
         faults.add(Fault("--spread", f"expected uniform, found {spread!r}"))
@@ -158,7 +157,10 @@ def seconds_of(flag: str, text: str) -> float:
             message = f"{text.strip()!r} has no unit: write {text.strip()}s"
         elif match := _LONG_UNITS.fullmatch(text.strip()):
             unit = "min" if match["unit"] == "m" else "h"
-            message = f"{text.strip()!r} is not accepted: write {match['number']}{unit}"
+            if (
+                meant := f"{match['number']}{unit}"
+            ) != text.strip():  # what is too long is written as it should be
+                message = f"{text.strip()!r} is not accepted: write {meant}"
         raise InputError.one(flag, message) from error
 
 
@@ -324,8 +326,6 @@ def _server_time(time: ServerTime, text: str | None) -> float | None:
 
 def check_out(flag: str, out: Path | None, endings: tuple[str, ...] = ()) -> None:
     """Find out before the work, not after it, that a file could not be written."""
-    from mipplan.documents import output_problem
-
     problem = None if out is None else output_problem(out)
     if out is not None and endings and out.suffix.lower() not in endings:
         problem = f"expected a name that ends in {', '.join(endings[:-1]) + ' or ' if endings[1:] else ''}{endings[-1]}"
@@ -339,15 +339,15 @@ def check_apart(
     """Refuse to write over what is read (by what it is, and a profile folder), or one file twice (by flag)."""
     read = [(what, path) for what, path in inputs.items() if path is not None]
     if profiles is not None:
-        tables = sorted((profiles / "models").glob("*.csv"))
+        tables = files_in(profiles / "models", ".csv")
         read += [("table of profiles", path) for path in (profiles / "hardware.yaml", *tables)]
-    owner = {os.path.realpath(path): f"is the {what} that is read" for what, path in read}
+    owner = {real_path(path): f"is the {what} that is read" for what, path in read}
     faults = []
     for flag, path in outputs.items():
         if path is None:
             continue
         mine = f"is written by {flag} already"
-        taken = owner.setdefault(os.path.realpath(path), mine)
+        taken = owner.setdefault(real_path(path), mine)
         if taken != mine:
             faults.append(Fault(f"{flag} {path}", f"{taken}; name another file"))
     if faults:
@@ -358,7 +358,7 @@ def check_beginning(file: str) -> None:
     """Find out with everything else whether a trace to be streamed begins as one; a pipe can be read only once."""
     from mipplan.trace import read_pieces
 
-    if not Path(file).is_fifo():
+    if not stat.S_ISFIFO(mode_of(file) or 0):
         next(read_pieces(file), None)
 
 

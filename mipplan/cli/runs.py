@@ -10,15 +10,15 @@ import typer
 import mipplan as mp
 from mipplan.cli.inputs import pairs_of, seconds_of
 from mipplan.core import NS_PER_S, Fault, Faults, InputError
+from mipplan.documents import files_in, is_folder
 
 
 def log_files(logs: Iterable[str]) -> dict[str, str | Path]:
     """Say of logs which one each is, for `check_apart`; of folders their files, as these are what is read."""
     files: dict[str, str | Path] = {}
     for log in logs:
-        folder = Path(log)
-        if folder.is_dir():
-            files |= {f"log {file}": file for file in sorted(folder.glob("*.parquet"))}
+        if is_folder(log):
+            files |= {f"log {file}": file for file in files_in(log, ".parquet")}
         else:
             files[f"log {log}"] = log
     return files

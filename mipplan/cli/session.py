@@ -1,7 +1,7 @@
 """One run of a command: where its output goes, and which exit code its errors mean.
 
-0 done, 1 infeasible or not verified, 2 bad input or no room for the output, 3 no working solver or nothing found within
-the limit. As for any program 130 after Ctrl-C, and 141 if whoever reads the output stops doing so (``| head``).
+0 done, 1 infeasible or not verified, 2 bad input or no room for the output, 3 no working solver, too little memory or
+nothing found within the limit. As for any program 130 after Ctrl-C, 141 if whoever reads the output stops (``| head``).
 """
 
 from __future__ import annotations
@@ -23,15 +23,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, TypeVar
 import typer
 
 from mipplan import reporting
-from mipplan.core import (
-    NS_PER_S,
-    Fault,
-    Faults,
-    InputError,
-    NoPlanError,
-    SolverError,
-    suggestion,
-)
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, NoPlanError, SolverError, suggestion
+from mipplan.documents import decode_text, is_file, read_bytes, write_text_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,7 +69,7 @@ class Session:
     def __init__(self, context: typer.Context, as_json: bool) -> None:
         self.as_json = as_json
         self.exit_code, self._interrupts = EXIT_DONE, list[int]()
-        self._unwritten = list[Fault]()
+        self._unwritten, self._lost = list[Fault](), list[str]()
         self._options, self._limit = _options(context), context.params.get("time_limit")
 
     def __enter__(self) -> Self:
@@ -100,9 +93,9 @@ class Session:
         self, report: DocumentT, render: Callable[[Console, DocumentT], None], out: Path | None = None
     ) -> None:
         """Print a document, and write it as ``--json`` prints it."""
-        from mipplan.documents import write_text_atomically
-
+        report = self._as_written(report)
         self.save(lambda path: write_text_atomically(path, reporting.json_text(report) + "\n"), out)
+        report = self._as_written(report)
         try:
             if self.as_json:
                 _echo_json(report)
@@ -119,8 +112,16 @@ class Session:
             if out is not None:
                 write(out)
         except InputError as error:
-            self._unwritten, out = [*self._unwritten, *error.faults], None
+            self._unwritten.extend(error.faults)
+            self._lost.append(str(out))
+            return None
         return out
+
+    def _as_written(self, report: DocumentT) -> DocumentT:
+        """Return a document that names none of the files that could not be written."""
+        names: list[str] = getattr(report, "written", [])
+        kept = [name for name in names if name not in self._lost]
+        return report if kept == names else report.model_copy(update={"written": kept})
 
     def answer(self, *, is_found: bool, is_proven: bool) -> None:
         """Choose the exit code by whether anything was found, else by whether it is proven that there is nothing."""
@@ -168,11 +169,11 @@ class Session:
         """Say what went wrong and return the exit code for it; None for a defect of ours."""
         if isinstance(error, InputError):
             faults = tuple(Fault(self._flag_of(f.place), f.message) for f in error.faults)
-            several = "s" if len(faults) > 1 else ""
-            self._complain("input", f"the input has {len(faults)} fault{several}", faults)
+            self._complain("input", f"the input has {len(faults)} fault{'s' * (len(faults) > 1)}", faults)
             return EXIT_BAD_INPUT
-        if isinstance(error, SolverError):
-            self._complain("solver", str(error))
+        if isinstance(error, SolverError | MemoryError):
+            told = str(error) if isinstance(error, SolverError) else f"memory is short: {error}"
+            self._complain("solver", told)
             return EXIT_NO_ANSWER
         if isinstance(error, NoPlanError):
             self._complain("no_plan", str(error))
@@ -225,7 +226,6 @@ def _options(context: typer.Context) -> dict[str, str]:
                 keys[flag] = f"{file}: {context.command.name}.{flag.removeprefix('--')}"
             if option.name not in _FILES:
                 flags[option.name] = keys.get(flag, flag)
-    timed = {f"{name}_s": flag for name, flag in flags.items()}
     priced = {f"energy.{name}": flag for name, flag in flags.items()}
     others = {
         "budget_usd_per_hour": "--budget",
@@ -245,7 +245,7 @@ def _options(context: typer.Context) -> dict[str, str]:
         "params.cheaper": "--cheaper",
     }
     others |= {place: flag for place, flag in _LISTED.items() if flag in known}
-    told = flags | timed | priced | others
+    told = flags | {f"{name}_s": flag for name, flag in flags.items()} | priced | others
     return {name: keys.get(flag, flag) for name, flag in told.items()} | keys
 
 
@@ -305,8 +305,7 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
     """Write signs that an encoding lacks in others."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    signs = error.object[error.start : error.end]
-    return "".join(_PLAIN.get(sign, "?") for sign in signs), error.end
+    return "".join(_PLAIN.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
 
 
 def _console(stream: TextIO | None) -> Console:
@@ -351,13 +350,15 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
     import tomllib
 
     file = config_file(given)
-    if not file.is_file() and not (given or os.environ.get(CONFIG_VARIABLE)):
-        return {}
-    from mipplan.documents import decode_text, read_bytes
-
+    if not (given or os.environ.get(CONFIG_VARIABLE)):
+        with contextlib.suppress(InputError):  # a folder that is closed to us holds nothing for us
+            given = file if is_file(file) else None
+        if given is None:
+            return {}
+    text = decode_text(read_bytes(file), str(file))
     try:
-        content = tomllib.loads(decode_text(read_bytes(file), str(file)))
-    except tomllib.TOMLDecodeError as error:
+        content = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # it may also hold numbers without end, or lists in lists
         raise InputError.one(str(file), f"is not valid TOML: {error}") from None
     options = {
         command: {

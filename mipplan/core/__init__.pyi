@@ -46,6 +46,8 @@ from .printing import drawn as drawn
 from .printing import from_front as from_front
 from .printing import remake as remake
 from .processes import effective_jobs as effective_jobs
+from .processes import end_with as end_with
+from .processes import lost_workers_told as lost_workers_told
 from .processes import run_apart as run_apart
 from .quantiles import DEFAULT_QUANTILE as DEFAULT_QUANTILE
 from .quantiles import Allowance as Allowance

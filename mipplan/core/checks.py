@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from typing import Any, TypeGuard, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -40,7 +41,8 @@ def keep_memory() -> None:
 
     By default glibc returns memory beyond twice the largest piece that was ever freed, so freeing one is enough.
     """
-    np.empty(_LARGEST_MEASURE, dtype=np.uint8)
+    with suppress(MemoryError):  # where there is little of it, what is computed may need less
+        np.empty(_LARGEST_MEASURE, dtype=np.uint8)
 
 
 def frozen(values: _Array) -> _Array:

@@ -13,12 +13,18 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import current_process
 from pathlib import Path
 from types import FrameType
 from typing import Generic, TypeVar
+
+from mipplan.core.errors import SolverError
 
 Result = TypeVar("Result")
 #: A worker looks so often whether it shall end.
@@ -41,6 +47,8 @@ def run_apart(tasks: Sequence[Callable[[], Result]], n_jobs: int) -> list[Result
 
     Ctrl-C is raised in every task once; None stands for those that return nothing then, or had not begun. A second
     Ctrl-C, or seconds of waiting for workers, end them: None stands for what had not come back.
+
+    Raises `SolverError` if a worker is ended from outside.
     """
     import joblib
 
@@ -51,7 +59,7 @@ def run_apart(tasks: Sequence[Callable[[], Result]], n_jobs: int) -> list[Result
         # Not every backend hands over results as they come.
         backend, _ = joblib.parallel.get_active_backend()
         by_one = getattr(backend, "supports_return_generator", False)
-        with _noting_interrupts(folder):
+        with lost_workers_told(), _noting_interrupts(folder):
             try:
                 parallel = joblib.Parallel(
                     n_jobs, batch_size=1, pre_dispatch="all", return_as="generator" if by_one else "list"
@@ -64,6 +72,38 @@ def run_apart(tasks: Sequence[Callable[[], Result]], n_jobs: int) -> list[Result
                 if not isinstance(stop, KeyboardInterrupt) and not _stop_of(folder).exists():
                     raise
     return done + [None] * (len(tasks) - len(done))
+
+
+@contextmanager
+def lost_workers_told() -> Iterator[None]:
+    """Within this context a worker that is ended from outside, as systems short of memory do, is no defect of ours.
+
+    Raises `SolverError` then.
+    """
+    try:
+        yield
+    except BrokenExecutor as error:
+        advice = "which systems do that are short of memory: take fewer at once (--jobs)"
+        raise SolverError(f"a worker process was ended from outside, {advice}") from error
+
+
+@cache
+def end_with(asking: int) -> None:
+    """Let this process, if it is a worker of joblib's own, end as soon as the one that it works for is gone.
+
+    Killed, that one could not say so: a worker would go on with what nobody waits for, or begin it, and then wait for
+    minutes for more. Workers of other backends, perhaps on other machines, are no children of who asks.
+    """
+    is_child = os.getppid() == asking or current_process().name.startswith("LokyProcess")
+    if asking == os.getpid() or not is_child:
+        return
+
+    def watch() -> None:
+        while os.getppid() == asking:
+            time.sleep(_LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="mipplan-parent", daemon=True).start()
 
 
 def _stop_of(folder: Path) -> Path:
@@ -102,6 +142,7 @@ class _Apart(Generic[Result]):
     asking: int  # The process that waits for it.
 
     def __call__(self) -> Result | None:
+        end_with(self.asking)
         result, stop = None, _stop_of(self.folder)
         with suppress(KeyboardInterrupt), _interrupted_by(stop, self.asking):
             if not stop.exists():
@@ -146,7 +187,7 @@ def _noting_interrupts(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _interrupted_by(note: Path, asking: int) -> Iterator[None]:
-    """Within this context a worker is interrupted once, by a note; it ends if nobody waits for it any more.
+    """Within this context a worker is interrupted once, by a note.
 
     Ctrl-C in the terminal means nothing to it, also when it has nothing to do: a worker that ends takes what the others
     have with it.
@@ -155,7 +196,7 @@ def _interrupted_by(note: Path, asking: int) -> Iterator[None]:
     if not is_apart or threading.current_thread() is not threading.main_thread():
         yield
         return
-    over, told, parent = threading.Event(), list[int](), os.getppid()
+    over, told = threading.Event(), list[int]()
 
     def hear(number: int, _frame: FrameType | None) -> None:
         if not over.is_set() and not told and note.exists():
@@ -164,8 +205,6 @@ def _interrupted_by(note: Path, asking: int) -> Iterator[None]:
 
     def watch() -> None:
         while not over.wait(_LOOK_S):
-            if parent == asking and os.getppid() != asking:
-                os._exit(1)  # killed, it could not say so
             if note.exists():
                 if sys.platform == "win32":
                     _thread.interrupt_main()

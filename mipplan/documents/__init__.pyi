@@ -2,10 +2,16 @@ from .files import MAX_DOCUMENT_BYTES as MAX_DOCUMENT_BYTES
 from .files import AnyPath as AnyPath
 from .files import check_path as check_path
 from .files import decode_text as decode_text
+from .files import files_in as files_in
 from .files import folder_problem as folder_problem
+from .files import is_file as is_file
+from .files import is_folder as is_folder
+from .files import is_there as is_there
+from .files import mode_of as mode_of
 from .files import open_file as open_file
 from .files import output_problem as output_problem
 from .files import read_bytes as read_bytes
+from .files import real_path as real_path
 from .files import shipped_folder as shipped_folder
 from .files import shipped_names as shipped_names
 from .files import shipped_path as shipped_path

@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
@@ -40,6 +41,59 @@ def check_path(path: AnyPath) -> AnyPath:
     if not isinstance(path, str | os.PathLike):
         raise InputError.one("file", f"expected a name or a path, found {shown(path)}")
     return path
+
+
+def mode_of(path: AnyPath) -> int | None:
+    """Return the kind and the rights (`st_mode`) of what has this name; None if nothing has.
+
+    Raises `InputError` if that cannot be told: a folder on the way is closed, the name is too long, or links lead back
+    to themselves. `Path.exists` and its like end with the system's own error there.
+    """
+    try:
+        return Path(check_path(path)).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        is_circle = getattr(error, "errno", None) == errno.ELOOP
+        message = "is a link that leads back to itself" if is_circle else f"cannot be reached: {reason}"
+        raise InputError.one(os.fspath(path).replace("\0", "?"), message) from None
+
+
+def is_there(path: AnyPath) -> bool:
+    """Whether anything has this name; raises `InputError` as `mode_of`."""
+    return mode_of(path) is not None
+
+
+def is_file(path: AnyPath) -> bool:
+    """Whether a file has this name; raises `InputError` as `mode_of`."""
+    return stat.S_ISREG(mode_of(path) or 0)
+
+
+def is_folder(path: AnyPath) -> bool:
+    """Whether a folder has this name; raises `InputError` as `mode_of`."""
+    return stat.S_ISDIR(mode_of(path) or 0)
+
+
+def real_path(path: AnyPath) -> Path:
+    """What links lead to; the path as it is where that cannot be told, as in a working folder that is gone."""
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError):
+        return Path(path)
+
+
+def files_in(folder: AnyPath, ending: str = "") -> list[Path]:
+    """Return what a folder holds under names that end so, sorted; nothing if there is no such folder.
+
+    Raises `InputError` if it cannot be looked into.
+    """
+    try:
+        return sorted(path for path in Path(folder).iterdir() if path.name.endswith(ending))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise InputError.one(str(folder), f"cannot be read: {error.strerror or error}") from None
 
 
 def open_file(path: AnyPath) -> BufferedReader:
@@ -119,8 +173,9 @@ def write_atomically(path: str | Path, write: Callable[[BinaryIO], object]) -> N
     problem = output_problem(path)
     if problem is not None:
         raise InputError.one(str(path).replace("\0", "?"), problem)
-    target = Path(path).resolve()
-    temporary = target.parent / f".{target.name}.{secrets.token_urlsafe(6)}.part"
+    target = real_path(path)
+    # Of a long name the beginning: with what is put around it, it would be too long for a file.
+    temporary = target.parent / f".{target.name[:50]}.{secrets.token_urlsafe(6)}.part"
     try:
         try:
             # A plan is an ordinary file: its mode follows the umask, which is the whole process's to set.
@@ -144,35 +199,34 @@ def output_problem(path: object) -> str | None:
     if not name or "\0" in name:
         return "the name of a file to write to is empty or holds a zero byte"
     target = Path(name)
-    if _leads_nowhere(target):
-        return "is a link that leads back to itself"
-    if target.is_dir():
-        return "is a folder; name a file to write to"
-    if not target.parent.is_dir():
+    try:
+        mode = mode_of(target)
+    except InputError as error:
+        return error.faults[0].message
+    if mode is None and not is_folder(target.parent):
         return f"there is no folder {str(target.parent)!r} to write to"
-    if target.exists() and not target.is_file():
+    if mode is not None and stat.S_ISDIR(mode):
+        return "is a folder; name a file to write to"
+    if mode is not None and not stat.S_ISREG(mode):
         return "is a device or a pipe, which cannot be replaced; name a file to write to"
-    if not os.access(target.resolve().parent, os.W_OK):
+    if not os.access(real_path(target).parent, os.W_OK):
         return f"the folder {str(target.parent)!r} cannot be written to"
     return None
 
 
-def _leads_nowhere(path: Path) -> bool:
-    """Whether links lead from it, or a folder above it, back to themselves."""
+def folder_problem(path: AnyPath, *, is_new: bool = False) -> str | None:
+    """Say what keeps a folder from being made, with all above it, and written to; None if nothing.
+
+    With `is_new` it must not be there yet, unless it is empty.
+    """
     try:
-        path.stat()
-    except OSError as error:
-        return error.errno == errno.ELOOP
-    return False
-
-
-def folder_problem(path: str | Path) -> str | None:
-    """Say what keeps a folder from being made, with all above it, and written to; None if nothing."""
-    if _leads_nowhere(Path(path)):
-        return "is a link that leads back to itself"
-    place = Path(path).resolve()
-    there = next(above for above in (place, *place.parents) if above.exists())
-    if not there.is_dir():
+        if is_there(path) and is_new and (not is_folder(path) or files_in(path)):
+            return "is there already: name a new folder"
+    except InputError as error:
+        return error.faults[0].message
+    place = real_path(path)
+    there = next(above for above in (place, *place.parents) if is_there(above))
+    if not is_folder(there):
         return "is a file; name a folder" if there == place else f"{str(there)!r} is no folder to make it in"
     return None if os.access(there, os.W_OK) else f"the folder {str(there)!r} cannot be written to"
 
@@ -184,7 +238,7 @@ def shipped_folder(package: Path = _PACKAGE) -> Path:
     checkout. Raises `InputError` if neither exists.
     """
     for folder in (package / "shipped_profiles", package.parent / "profiles"):
-        if (folder / "hardware.yaml").is_file():
+        if is_file(folder / "hardware.yaml"):
             return folder
     message = "this installation holds no profile folder; install mipplan again, or name a folder of your own"
     raise InputError.one("shipped profiles", message)
@@ -196,12 +250,15 @@ def shipped_path(kind: str, name: str, beside: Path | None = None) -> str:
     Raises `InputError` if a bare name is neither a file nor shipped, or one is shipped whose name lacks this ending.
     """
     path = name if beside is None else str(beside / name)
-    if Path(path).exists() or "/" in name:
+    with suppress(InputError):  # what cannot be reached is told where it is read
+        if is_there(path):
+            return path
+    if "/" in name:
         return path
+    shipped = {file.name: file for file in files_in(shipped_folder() / kind)}
     for ending in _ENDINGS[kind]:
-        candidate = shipped_folder() / kind / f"{name}{ending}"
-        if candidate.is_file():
-            return str(candidate)
+        if f"{name}{ending}" in shipped:
+            return str(shipped[f"{name}{ending}"])
         # What has the ending of a file is meant to be one: another one in its place would be a surprise.
         if (bare := name.removesuffix(ending)) != name and bare in shipped_names(kind):
             raise InputError.one(
@@ -216,8 +273,7 @@ def shipped_path(kind: str, name: str, beside: Path | None = None) -> str:
 
 def shipped_names(kind: str) -> list[str]:
     """Names of the shipped files of a kind."""
-    folder = shipped_folder() / kind
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    names = [path.name for path in files_in(shipped_folder() / kind)]
     return sorted(
         {name.removesuffix(ending) for name in names for ending in _ENDINGS[kind] if name.endswith(ending)}
     )

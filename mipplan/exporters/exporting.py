@@ -20,6 +20,7 @@ from mipplan.core import (
     check_one_of,
     format_duration,
 )
+from mipplan.documents import files_in, is_folder, is_there, real_path
 from mipplan.exporters.departures import Departure, assumptions
 from mipplan.exporters.deployment import Deployment
 from mipplan.exporters.register import TARGETS, ExportTarget
@@ -177,14 +178,18 @@ def check_directory(directory: object, *, force: bool = False) -> None:
 def _directory_problem(directory: object, force: bool) -> str | None:
     if not isinstance(directory, str | os.PathLike) or not os.fspath(directory) or "\0" in str(directory):
         return "expected the name of a folder"
-    place = Path(directory).resolve()
-    if place.exists() and not place.is_dir():
+    try:
+        is_new, is_empty = not is_there(directory), not is_folder(directory) or not files_in(directory)
+    except InputError as error:
+        return error.faults[0].message
+    place = real_path(directory)
+    if not is_new and not place.is_dir():
         return "is a file; name a folder"
-    if not place.parent.is_dir():
+    if not is_folder(place.parent):
         return f"there is no folder {str(place.parent)!r} to make it in"
-    if not all(os.access(folder, os.W_OK) for folder in (place.parent, place) if folder.exists()):
+    if not all(os.access(folder, os.W_OK) for folder in (place.parent, *([] if is_new else [place]))):
         return f"the folder {str(place.parent)!r} cannot be written to"
-    if not place.is_dir() or not any(place.iterdir()):
+    if is_empty:
         return None
     if not force:
         return "is not empty; name another folder (force replaces an earlier export)"
@@ -222,9 +227,9 @@ def _write_folder(directory: Path, files: Mapping[str, str], kept: Collection[st
 
     A folder that is there stays the same one, since somebody may be in it: what it holds is exchanged.
     """
-    place = directory.resolve()
+    place = real_path(directory)
     token = secrets.token_urlsafe(6)
-    made, old = (place.parent / f".{place.name}.{token}.{end}" for end in ("part", "old"))
+    made, old = (place.parent / f".{place.name[:50]}.{token}.{end}" for end in ("part", "old"))
     is_new = not place.exists()
     try:
         try:

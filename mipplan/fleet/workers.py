@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import pickle
 import tempfile
 import time
@@ -20,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mipplan.core import NO_DEADLINE, Deadline, Int64
+from mipplan.core import NO_DEADLINE, Deadline, Int64, end_with, lost_workers_told
 from mipplan.fleet.pricing import Priced, Pricing, PricingState, pricing_of
 from mipplan.fleet.problem import Fleet, Realisation, ReplayedMember
 
@@ -56,6 +57,7 @@ class PricingTask:
     prices: Int64
     requests: tuple[PricingRequest, ...]
     data: Mapping[int, Realisation | ReplayedMember]  # of pipelines that are new, or that the worker has lost
+    asking: int  # The process that waits for it.
     left_s: float = math.inf  # Seconds to answer in: workers have clocks of their own.
     params: WorkerParams = WorkerParams()
 
@@ -65,6 +67,7 @@ def answer(task: PricingTask) -> tuple[list[tuple[int, Priced, PricingState]], l
 
     Raises `LimitReachedError` if that takes longer than there is time.
     """
+    end_with(task.asking)
     worker = worker_of(task.folder, task.hardware, task.params)
     deadline = Deadline(time.monotonic() + task.left_s)
     replies, missing = [], []
@@ -159,10 +162,14 @@ class WorkerPool:
     def open(
         cls, fleet: Fleet, n_jobs: int | None, params: WorkerParams = WorkerParams()
     ) -> Iterator[WorkerPool]:
-        """Start workers (as many as ``joblib.Parallel`` makes of `n_jobs`); their folder goes with them."""
+        """Start workers (as many as ``joblib.Parallel`` makes of `n_jobs`); their folder goes with them.
+
+        Raises `SolverError` if one is ended from outside.
+        """
         import joblib
 
         with (
+            lost_workers_told(),
             tempfile.TemporaryDirectory(prefix="mipplan-fleet-", ignore_cleanup_errors=True) as folder,
             joblib.Parallel(n_jobs=n_jobs, batch_size=1, pre_dispatch="all") as parallel,
         ):
@@ -215,5 +222,7 @@ class WorkerPool:
             sent = [request.index for request in asked if request.index in unknown]
             data = {index: self.fleet.realisations[index] for index in sent}
             yield joblib.delayed(answer)(
-                PricingTask(self.folder, self.fleet.hardware, prices, asked, data, left_s, self.params)
+                PricingTask(
+                    self.folder, self.fleet.hardware, prices, asked, data, os.getpid(), left_s, self.params
+                )
             )

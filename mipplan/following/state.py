@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from mipplan.core import Fault, Faults, InputError, is_whole, shown
-from mipplan.documents import AnyPath, read_bytes, write_text_atomically
+from mipplan.documents import AnyPath, is_folder, is_there, read_bytes, write_text_atomically
 
 _FORMAT = 1
 
@@ -54,7 +54,7 @@ class FollowState:
             With every fault: also if it is of another plan or target than `like`.
         """
         place = os.fspath(path)
-        if not Path(path).exists():
+        if not is_there(path):
             return None
         try:
             document = json.loads(read_bytes(path))
@@ -94,8 +94,11 @@ class FollowState:
 
 def audit_problem(path: AnyPath) -> str | None:
     """Say what keeps lines from being put behind a file, as far as can be told beforehand; a device takes them, too."""
-    if Path(path).is_dir():
-        return "is a folder; name a file to write to"
+    try:
+        if is_folder(path):
+            return "is a folder; name a file to write to"
+    except InputError as error:
+        return error.faults[0].message
     folder = Path(path).parent
     return None if folder.is_dir() else f"there is no folder {str(folder)!r} to write to"
 

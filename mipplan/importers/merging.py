@@ -12,7 +12,16 @@ from functools import partial
 from pathlib import Path
 
 from mipplan.core import Fault, Faults, InputError, listed
-from mipplan.documents import AnyPath, decode_text, read_bytes, read_yaml, write_text_atomically
+from mipplan.documents import (
+    AnyPath,
+    decode_text,
+    files_in,
+    is_folder,
+    is_there,
+    read_bytes,
+    read_yaml,
+    write_text_atomically,
+)
 from mipplan.importers.rows import ImportedFile, ImportedRow
 from mipplan.profiles import OPTIONAL_COLUMNS, LatencyTable
 
@@ -121,10 +130,10 @@ def merge_rows(
         would be filled for part of a table; or if what is in the folder cannot be read.
     """
     root = Path(folder)
-    if root.exists() and not root.is_dir():
+    if is_there(root) and not is_folder(root):
         raise InputError.one(str(root), "is a file; name a profile folder")
     faults = Faults()
-    paths = sorted((root / "models").glob("*.csv"))
+    paths = files_in(root / "models", ".csv")
     existing = [faults.take(partial(_TableFile.read, path)) for path in paths]
     priced = faults.take(lambda: _hardware_in(root / "hardware.yaml"))
     faults.check()
@@ -161,7 +170,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _hardware_in(path: Path) -> set[str]:
-    if not path.exists():
+    if not is_there(path):
         return set()
     value = read_yaml(path).value
     return set(value) if isinstance(value, dict) else set()

@@ -15,6 +15,7 @@ from mipplan.documents import (
     AnyPath,
     decode_text,
     first_faults,
+    is_there,
     parse_yaml,
     read_bytes,
     write_text_atomically,
@@ -258,7 +259,7 @@ def merge_hardware(
         If a hardware type stands there with another price and is not to be replaced, or the file cannot be read.
     """
     target = Path(path)
-    text = decode_text(read_bytes(target), str(target)) if target.exists() else ""
+    text = decode_text(read_bytes(target), str(target)) if is_there(target) else ""
     document = parse_yaml(text, str(target)) if text.strip() else None
     there: dict[str, Any] = document.value if document and isinstance(document.value, dict) else {}
     if document is not None and (not isinstance(document.value, dict) or document.findings):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 import numpy as np
 
 from mipplan.core import Fault, Faults, InputError, listed, suggestion
-from mipplan.documents import AnyPath, open_file, write_atomically
+from mipplan.documents import AnyPath, files_in, is_folder, open_file, write_atomically
 from mipplan.logs.checks import (
     ClockParams,
     batch_faults,
@@ -283,10 +283,9 @@ def _aligned(log: StageLog, queries: QueryLog) -> StageLog:
 def _files_of(path: AnyPath) -> list[Path]:
     if str(path).startswith(("http://", "https://")):
         raise InputError.one(str(path), _METRICS)
-    folder = Path(path)
-    if not folder.is_dir():
-        return [folder]
-    files = sorted(file for file in folder.glob("*.parquet") if not file.name.startswith("."))
+    if not is_folder(path):
+        return [Path(path)]
+    files = [file for file in files_in(path, ".parquet") if not file.name.startswith(".")]
     if not files:
         raise InputError.one(str(path), "is a folder without any *.parquet file")
     return files

@@ -29,7 +29,7 @@ from mipplan.core import (
     name_problem,
     shown,
 )
-from mipplan.documents import AnyPath, write_text_atomically
+from mipplan.documents import AnyPath, folder_problem, write_text_atomically
 from mipplan.logs import RunLog
 from mipplan.observing.hops import hops_of
 from mipplan.observing.reading import earliest, is_tritons, run_of
@@ -132,12 +132,12 @@ def check_observe(
     """
     faults = Faults()
     faults.take(lambda: check_one_of("latency", latency, _LATENCIES))
-    folder = None if out is None else Path(out)
-    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        faults.add(Fault("out", f"{folder} is there already: name a new folder"))
+    problem = None if out is None else folder_problem(out, is_new=True)
+    if problem is not None:
+        faults.add(Fault("out", f"{out} {problem}"))
     if has_plan and (hardware is not None or usd_per_hour is not None):
         faults.add(Fault("hardware", "does not go with a plan, which says what its stages run on"))
-    if not has_plan and folder is not None:
+    if not has_plan and out is not None:
         problem = "say what it ran on, or give the plan" if hardware is None else name_problem(hardware)
         if problem is not None:
             faults.add(Fault("hardware", problem))

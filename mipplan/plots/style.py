@@ -157,9 +157,11 @@ def short_name(name: str) -> str:
 
 
 def legend_below(axes: Axes, **given: Any) -> None:
-    """Write the legend below what stands below the axes, whatever their height."""
+    """Write the legend below what stands below the axes, whatever their height; none where nothing has a label."""
     from matplotlib.transforms import ScaledTranslation
 
+    if "handles" not in given and not axes.get_legend_handles_labels()[0]:
+        return
     below = axes.transAxes + ScaledTranslation(0.0, -0.42, figure_of(axes).dpi_scale_trans)
     look = {
         "frameon": False,

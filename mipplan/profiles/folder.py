@@ -24,7 +24,10 @@ from mipplan.documents import (
     check_path,
     checked_by,
     decode_text,
+    files_in,
     first_faults,
+    is_folder,
+    is_there,
     parse_entry,
     read_bytes,
     read_yaml,
@@ -121,13 +124,14 @@ def read_profiles(folder: AnyPath) -> tuple[list[Hardware], list[LatencyTable]]:
     if not os.fspath(check_path(folder)):
         raise InputError.one("profiles", "the name of a folder is empty")
     root = Path(folder)
-    if not root.is_dir():
-        what = "is a file; a profile folder was expected" if root.exists() else "there is no such folder"
+    if not is_folder(root):
+        what = "is a file; a profile folder was expected" if is_there(root) else "there is no such folder"
         raise InputError.one(os.fspath(folder), what)
     faults = Faults()
     hardware = faults.take(lambda: read_hardware(root / "hardware.yaml")).or_else([])
-    paths = sorted((root / "models").glob("*.csv"))
-    if not paths:
+    read = faults.take(lambda: files_in(root / "models", ".csv"))
+    paths = read.or_else([])
+    if read and not paths:
         faults.add(Fault(str(root / "models"), "there is no table here; expected at least one *.csv file"))
     known = [device.name for device in hardware]
     rows: _Rows = {}

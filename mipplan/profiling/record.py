@@ -24,6 +24,8 @@ from mipplan.documents import (
     Document,
     StrictEntry,
     decode_text,
+    files_in,
+    is_there,
     output_problem,
     parse_entry,
     parse_yaml,
@@ -158,7 +160,7 @@ class ProfileFolder:
         """Return all tables with rows of this model on this hardware."""
         return [
             path
-            for path in sorted((self.root / "models").glob("*.csv"))
+            for path in files_in(self.root / "models", ".csv")
             if any(
                 (row.get("model"), row.get("hardware")) == (self.model, self.hardware) for row in _rows(path)
             )
@@ -186,7 +188,7 @@ class ProfileFolder:
                 faults.add(Fault("out", f"{path}: {problem}"))
         faults.check()
         self._hardware_text(usd_per_hour)
-        if any((self.root / "models").glob("*.csv")):
+        if files_in(self.root / "models", ".csv"):
             Profiles.read(self.root)
         holding = self._holding()
         if len(holding) > 1:
@@ -204,7 +206,7 @@ class ProfileFolder:
     def _hardware_text(self, usd_per_hour: float | None) -> str | None:
         """What ``hardware.yaml`` is to say; None if it says it. Raises `InputError` if that cannot be told."""
         path = self.root / "hardware.yaml"
-        known = {device.name: device for device in read_hardware(path)} if path.exists() else {}
+        known = {device.name: device for device in read_hardware(path)} if is_there(path) else {}
         device = known.get(self.hardware)
         if device is not None:
             if usd_per_hour is not None and usd_per_hour != device.usd_per_hour:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mipplan.core import NS_PER_S, InputError
-from mipplan.documents import AnyPath, output_problem
+from mipplan.documents import AnyPath, is_folder, is_there, output_problem
 from mipplan.logs import LogMetadata, LogWriter, StageLog, StageRow, write_log
 from mipplan.result import Plan, fingerprint
 from mipplan.serving.clock import now_ns, unix_offset_ns
@@ -206,7 +206,7 @@ def check_log(path: AnyPath) -> None:
     """Find out whether a `StageRecorder` could write there; raises `InputError` if surely not."""
     place = Path(path)
     problem = output_problem(path) if place.suffix == ".parquet" else None
-    if place.suffix != ".parquet" and place.exists() and not place.is_dir():
+    if place.suffix != ".parquet" and is_there(place) and not is_folder(place):
         problem = f"{place} is a file: name a folder, or a file that ends in .parquet"
     if problem is not None:
         raise InputError.one("log", problem)

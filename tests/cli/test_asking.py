@@ -15,7 +15,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import mipplan as mp
+from mipplan import questions
 from mipplan.cli.app import app
+from mipplan.core import SearchLimits
 from mipplan.questions.problems import WarmPlanner
 from mipplan.reporting.answers import differences, frontiers
 from mipplan.result import Limit
@@ -219,6 +221,25 @@ def test_ctrl_c_in_the_search_for_a_plan_ends_the_question(
     assert len(made) == after
     if after > 1:
         assert "stopped before" in done.output
+
+
+def test_a_frontier_without_a_step_is_no_bad_input(
+    run: Run, plan: mp.Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to draw, which was told as a fault of the input, with its exit code."""
+    problem = questions.Problem(plan, [hand_made().trace])
+    found = questions.frontier_of(problem, "slo", (None, None), [plan.slo_s], 40, 1, SearchLimits())
+    monkeypatch.setattr(questions, "frontier_of", lambda *_: replace(found, steps=(), complete=False))
+    done = run("frontier", "plan.json", "--plot", "stairs.png")
+    assert (done.exit_code, done.stderr) == (3, "")
+    assert "stopped before" in done.stdout
+    assert not (tmp_path / "stairs.png").exists()
+
+
+def test_times_that_are_too_long_are_not_told_to_be_written_as_they_are(run: Run) -> None:
+    done = run("frontier", "plan.json", "--time-limit", "999999999h")
+    assert done.exit_code == 2
+    assert "--time-limit: '999999999h' is longer than ten years" in done.stderr
 
 
 def test_ctrl_c_while_the_first_plan_is_made_asks_nothing_of_it(

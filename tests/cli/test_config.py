@@ -66,6 +66,15 @@ def test_every_fault_is_told_at_once(folder: Path) -> None:
     assert run("--config", "none.toml", *COMMAND).exit_code == 2
 
 
+@pytest.mark.parametrize("text", ["seed = " + "9" * 5_000, "limit = " + "[" * 100_000, "seed = "])
+def test_what_no_parser_takes_is_no_valid_toml(folder: Path, text: str) -> None:
+    """Numbers without end and lists in lists ended with a traceback."""
+    (folder / "mipplan.toml").write_text(text)
+    done = run(*COMMAND, "--trace", "steady")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "  mipplan.toml: is not valid TOML: " in done.stderr
+
+
 def test_an_objective_for_pipelines_leaves_plan_files_alone(folder: Path) -> None:
     assert run(*COMMAND[:-1], "--trace", "steady", "--to", "20s", "--out", "plan.json").exit_code == 0
     (folder / "mipplan.toml").write_text('trace = "steady"\nto = "20s"\nslo = "1ms"\n')

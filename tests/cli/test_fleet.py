@@ -108,6 +108,13 @@ def test_where_not_all_fit_it_says_whom_to_admit(run: Run, tmp_path: Path) -> No
     assert sorted([*kept, *document["admission"]["left_out"]]) == ["cascade", "images", "video"]
 
 
+def test_a_fleet_that_nothing_can_keep_is_drawn_without_a_warning(run: Run, tmp_path: Path) -> None:
+    """Nothing has a label: what Matplotlib thinks of such a legend stood on stderr."""
+    (tmp_path / "tight.yaml").write_text("pipelines:\n  a: {pipeline: cascade, trace: trace.csv, slo: 1ms}\n")
+    assert run("--plot", "none.png", file="tight.yaml").exit_code == 1
+    assert (tmp_path / "none.png").is_file()
+
+
 _SCARCE = {"t4": 3, "v100": 1, "v100_32gb": 0, "a100": 0, "a100_80gb": 1}
 
 

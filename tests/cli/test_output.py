@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 import typer
 from rich.console import Console
+from typer.testing import CliRunner
 
 from mipplan.cli.app import app
 from mipplan.cli.session import Pace, Session
+from mipplan.documents import write_text_atomically
 
 SHOW = ("profiles",)
 FOUND = ("plan", "cascade", "--trace", "steady", "--to", "10s", "--no-costs")
@@ -87,6 +89,41 @@ def test_a_file_that_cannot_be_written_costs_no_answer(flags: tuple[str, ...], t
         assert "written to" not in done.stdout
 
 
+@pytest.mark.skipif(os.name == "nt", reason="limits the size of files")
+@pytest.mark.parametrize(
+    ("command", "flags", "held"),
+    [
+        ("fragility", ("--out", "made.json", "--plot", "made.svg"), "eager dispatch"),
+        ("replay", ("--latencies", "made.csv", "--plot", "made.svg"), "P99"),
+        ("tune", ("--policy", "static", "--out", "made.json", "--plot", "made.svg"), "static"),
+    ],
+)
+def test_figures_and_tables_that_cannot_be_written_cost_no_answer(
+    command: str, flags: tuple[str, ...], held: str, tmp_path: Path
+) -> None:
+    """All that was found was lost with them; `--out` alone was told behind it."""
+    assert mipplan(*FOUND, "--no-replay", "--out", str(tmp_path / "plan.json"))[0] == 0
+    asked = [
+        sys.executable,
+        "-m",
+        "mipplan",
+        command,
+        "plan.json",
+        "--trace",
+        "steady",
+        "--to",
+        "10s",
+        *flags,
+    ]
+    limited = ["bash", "-c", f"ulimit -f 1; exec {shlex.join(asked)}"]
+    done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert held in done.stdout
+    assert "written to" not in done.stdout
+    assert done.stderr.count(": cannot be written: ") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
 def test_links_that_lead_back_to_themselves_are_told(tmp_path: Path) -> None:
     (tmp_path / "there").symlink_to("back")
     (tmp_path / "back").symlink_to("there")
@@ -94,6 +131,60 @@ def test_links_that_lead_back_to_themselves_are_told(tmp_path: Path) -> None:
         code, text, said = mipplan(*FOUND, "--out", str(out))
         assert (code, text) == (2, "")
         assert said.endswith(f"--out {out}: is a link that leads back to itself\n")
+
+
+#: No file can be called so: like a folder that is closed to us, it is none that merely is not there.
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("plan", LONG, "--trace", "steady"), "is neither a file nor one of the shipped pipelines"),
+        (("plan", "cascade", "--trace", f"{LONG}.csv"), "cannot be read: File name too long"),
+        (
+            ("plan", "cascade", "--trace", "steady", "--profiles", LONG),
+            "cannot be reached: File name too long",
+        ),
+        ((*FOUND, "--out", LONG), "cannot be reached: File name too long"),
+        (("profiles", "--profiles", LONG), "cannot be reached: File name too long"),
+        (("export", "plan.json", "--to", "triton", "-o", LONG), "cannot be reached: File name too long"),
+        (("observe", LONG, "-o", f"{LONG}.d"), f"{LONG}.d cannot be reached: File name too long"),
+        (("truth", "plan.json", LONG), "cannot be reached: File name too long"),
+        (("serve", "plan.json", "--emulate", "--log", LONG), "cannot be reached: File name too long"),
+        (("replay", "plan.json", "--trace", f"./{LONG}", "--stream"), "File name too long"),
+        (("--config", LONG, "profiles"), "cannot be read: File name too long"),
+    ],
+)
+def test_names_that_cannot_be_looked_at_are_told(arguments: tuple[str, ...], told: str) -> None:
+    """They ended with a traceback, and with the exit code that says that there is no plan."""
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == 2
+    assert isinstance(done.exception, SystemExit)
+    assert told in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="no folder is closed to root")
+def test_nothing_is_needed_of_a_working_folder_that_is_closed(tmp_path: Path) -> None:
+    command = ["sh", "-c", f"chmod 0 .; exec {shlex.join([sys.executable, '-m', 'mipplan', *FOUND])}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a folder in use is not removed there")
+def test_nothing_is_needed_of_a_working_folder_that_is_gone(tmp_path: Path) -> None:
+    """It was told as an output that cannot be written."""
+    (tmp_path / "gone").mkdir()
+    command = f"rmdir ../gone; exec {shlex.join([sys.executable, '-m', 'mipplan', *FOUND])}"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path / "gone", capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("length", [200, 255])
+def test_names_as_long_as_they_may_be_are_written(length: int, tmp_path: Path) -> None:
+    out = tmp_path / "plan.json".rjust(length, "x")
+    write_text_atomically(out, "{}")
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
@@ -180,6 +271,15 @@ def test_long_work_says_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> Non
     assert console.file.getvalue().split("  ") == ["starting", "(0 s, 100% of 0ns) starting", "(0 s)\n"]
 
 
+def test_too_little_memory_is_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    """It was a traceback, with the exit code that says that there is no plan."""
+    command = typer.Context(typer.main.get_command(app))
+    with pytest.raises(SystemExit) as ended, Session(command, as_json=False):
+        raise MemoryError("Unable to allocate 31.0 MiB")
+    assert ended.value.code == 3
+    assert capsys.readouterr().err == "mipplan: memory is short: Unable to allocate 31.0 MiB\n"
+
+
 def test_reading_a_trace_needs_no_pandas() -> None:
     """pyarrow imports it where a Ctrl-C is swallowed."""
     reading = "import sys, mipplan as mp; mp.Trace.read('steady'); print('pandas' in sys.modules)"
@@ -195,6 +295,12 @@ def test_what_is_piped_is_not_wrapped() -> None:
     code, text, _ = mipplan(*NONE, "--no-costs", COLUMNS="80")
     assert code == 1
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("columns", ["0", "00", ""])
+def test_a_terminal_of_no_columns_is_one_of_unknown_width(columns: str) -> None:
+    """Nothing at all was printed into it, with exit code 0; some terminals of containers have none."""
+    assert mipplan(*SHOW, COLUMNS=columns)[1] == mipplan(*SHOW, COLUMNS="100000")[1]
 
 
 def test_a_narrow_terminal_cuts_no_figure_and_no_name(tmp_path: Path) -> None:

@@ -51,13 +51,15 @@ def test_several_processes_give_the_same_fleet(fleet: Fleet, expected: mp.FleetP
 
 def test_a_worker_without_data_asks_for_them(fleet: Fleet, tmp_path: Path) -> None:
     requests = tuple(PricingRequest(index, None, PricingState()) for index in range(2))
-    task = PricingTask(str(tmp_path), fleet.hardware, fleet.prices, requests, {0: fleet.realisations[0]})
+    task = PricingTask(
+        str(tmp_path), fleet.hardware, fleet.prices, requests, {0: fleet.realisations[0]}, os.getpid()
+    )
     replies, missing = answer(task)
     assert ([index for index, *_ in replies], missing) == ([0], [1])
     assert (tmp_path / "0.pickle").is_file()
     # another worker of this machine finds what the first one has left
     workers.worker_of.cache_clear()
-    elsewhere = PricingTask(str(tmp_path), fleet.hardware, fleet.prices, requests, {})
+    elsewhere = PricingTask(str(tmp_path), fleet.hardware, fleet.prices, requests, {}, os.getpid())
     again, missing = answer(elsewhere)
     assert ([index for index, *_ in again], missing) == ([0], [1])
     assert again[0][1] == replies[0][1]

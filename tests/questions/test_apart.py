@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -84,6 +85,30 @@ def test_workers_end_with_whoever_asked_them(tmp_path: Path) -> None:
         time.sleep(0.05)
 
 
+#: Kills itself as its workers, of which each had something to do, wait for more: it says who they are.
+KILLED = """\
+import os, signal, time
+from mipplan.core import run_apart
+def meet():
+    open(str(os.getpid()), "w").close()
+    while len(os.listdir()) < 2:
+        time.sleep(0.05)
+    return os.getpid()
+print(*run_apart([meet] * 2, 2), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_that_wait_for_more_end_with_who_asked(tmp_path: Path) -> None:
+    """They stayed for five minutes, and those that had only begun to load worked on for nobody."""
+    command = [sys.executable, "-c", KILLED]
+    done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, check=False)
+    for worker in map(int, done.stdout.split()):
+        while Path(f"/proc/{worker}").exists() and ") Z " not in Path(f"/proc/{worker}/stat").read_text():
+            time.sleep(0.05)
+    assert done.returncode == -signal.SIGKILL
+
+
 def test_frontiers_and_what_ifs_in_parts_are_answers_at_ctrl_c(has_begun: Callable[[], bool]) -> None:
     plan = mp.plan(VIDEO, mp.Profiles.default(), BURSTY)
     problem = Problem(plan, [BURSTY])
@@ -126,6 +151,12 @@ def test_sigterm_does_what_ctrl_c_does() -> None:
     with signalled(signal.SIGTERM, lambda number, _: heard.append(number)), terminations_heard():
         os.kill(os.getpid(), signal.SIGTERM)
     assert heard == [signal.SIGTERM]  # whoever hears of it already goes on doing so
+
+
+def test_workers_that_are_ended_from_outside_are_no_defect() -> None:
+    """Systems short of memory end them: that was a traceback, with the exit code that says that there is no plan."""
+    with pytest.raises(mp.SolverError, match="ended from outside, which systems do that are short of memory"):
+        run_apart([partial(os._exit, 9), partial(time.sleep, 0.1)], 2)
 
 
 @pytest.mark.parametrize("n_jobs", [0, 1.5, "all"])

@@ -113,10 +113,17 @@ def _read(
 _asking = flags.options_of(_read)
 
 
-def _draw(plot: Path | None, answer: mp.Frontier | mp.Sensitivity, progress: Callable[[str], None]) -> None:
-    if plot is not None:
+def _draw(
+    session: Session,
+    plot: Path | None,
+    answer: mp.Frontier | mp.Sensitivity,
+    progress: Callable[[str], None],
+) -> None:
+    # Where time was up before the first plan there is nothing to draw, which is no fault of what was given.
+    is_empty = isinstance(answer, mp.Frontier) and not answer.steps
+    if plot is not None and not is_empty:
         progress(f"drawing {plot}")
-        plots.write_figure(plot, answer.plot())
+        session.save(lambda file: plots.write_figure(file, answer.plot()), plot)
 
 
 @_asking
@@ -214,7 +221,7 @@ def frontier(
             except InputError as error:
                 flag = {"start": "--start", "end": "--end"}
                 raise InputError(replace(f, place=flag.get(f.place, f.place)) for f in error.faults) from None
-            _draw(plot, answer, progress)
+            _draw(session, plot, answer, progress)
         report = reporting.frontier_report(answer, source.name, source.traces, by)
         session.show(report, lambda console, _: reporting.show_frontier(console, answer, by), source.out)
         session.answer(is_found=any(step.plan for step in answer.steps), is_proven=answer.complete)
@@ -242,7 +249,7 @@ def sensitivity(
         with session.progress() as progress:
             problem = Problem(source.planned(progress).require(), source.traces)
             answer = sensitivity_of(problem, varied.value, SearchLimits(deadline, progress))
-            _draw(plot, answer, progress)
+            _draw(session, plot, answer, progress)
         report = reporting.sensitivity_report(answer, source.name, source.traces)
         session.show(report, lambda console, _: reporting.show_sensitivity(console, answer), source.out)
         session.answer_in_part()

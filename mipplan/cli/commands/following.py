@@ -120,7 +120,8 @@ def schedule(
         if to is not None and out is not None:
             from mipplan.documents import write_text_atomically
 
-            write_text_atomically(out, schedule_entries(made, to, namespace=namespace, time_zone=time_zone))
+            text = schedule_entries(made, to, namespace=namespace, time_zone=time_zone)
+            session.save(lambda file: write_text_atomically(file, text), out)
             written.append(str(out))
         session.show(reporting.schedule_report(made, str(plan), written), reporting.show_schedule)
 

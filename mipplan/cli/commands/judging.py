@@ -138,7 +138,7 @@ def replay(
             )
             if latencies is not None:
                 progress(f"writing {latencies}")
-                reporting.write_latencies(latencies, result)
+                session.save(lambda file: reporting.write_latencies(file, result), latencies)
             if plot is not None:
                 progress(f"drawing {plot}")
                 figure = plots.draw_replay(
@@ -149,7 +149,7 @@ def replay(
                     title=arrivals.name,
                     zero_ns=arrivals.zero_ns,
                 )
-                plots.write_figure(plot, figure)
+                session.save(lambda file: plots.write_figure(file, figure), plot)
         session.show(report, reporting.show_replay, out)
 
 
@@ -241,7 +241,7 @@ def compare(
             report = reporting.comparison_report(asked.value, comparison, written)
             if plot is not None:
                 progress(f"drawing {plot}")
-                plots.write_figure(plot, plots.draw_comparison(report))
+                session.save(lambda file: plots.write_figure(file, plots.draw_comparison(report)), plot)
         session.show(report, reporting.show_comparison)
         session.exit_code = EXIT_INTERRUPTED if comparison.left_out else EXIT_DONE
 
@@ -285,7 +285,7 @@ def fragility(
             report = reporting.fragility_report(measured, str(plan), written)
             if plot is not None:
                 progress(f"drawing {plot}")
-                plots.write_figure(plot, plots.draw_fragility(measured))
+                session.save(lambda file: plots.write_figure(file, plots.draw_fragility(measured)), plot)
         session.show(report, reporting.show_fragility, out)
         if measured.left_out:
             session.exit_code = EXIT_INTERRUPTED

@@ -40,7 +40,7 @@ def pareto(
                 progress(f"drawing {plot}")
                 names = ", ".join(one.name for one in given[2])
                 figure = plots.draw_front(found, title=f"{given[0].name} on {names}")
-                plots.write_figure(plot, figure)
+                session.save(lambda file: plots.write_figure(file, figure), plot)
         written = [] if plot is None else [str(plot)]
         report = reporting.offers_report(given[0], given[2], settings["seeds"], found, written)
         session.show(report, reporting.show_offers)

@@ -13,6 +13,7 @@ from mipplan import reporting
 from mipplan.cli import flags, inputs, runs
 from mipplan.cli.session import Session
 from mipplan.core import Fault, Faults, InputError, format_duration
+from mipplan.documents import real_path
 
 
 def serve(
@@ -249,5 +250,5 @@ def _check_apart(plan: Path, out: Path) -> None:
 
     An earlier export holds one, and whoever exports that into its own folder would lose what was changed there.
     """
-    if out.resolve() in plan.resolve().parents:
+    if real_path(out) in real_path(plan).parents:
         raise InputError.one(f"--out {out}", "holds the plan that is read; name another folder")

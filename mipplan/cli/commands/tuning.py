@@ -98,13 +98,13 @@ def tune(
             written = [str(path) for path in (out, schedule, plot, page) if path is not None]
             report = reporting.tune_report(tuning, str(plan), written)
             if schedule is not None:
-                reporting.write_schedule(schedule, tuning)
+                session.save(lambda file: reporting.write_schedule(file, tuning), schedule)
             if plot is not None:
                 progress(f"drawing {plot}")
                 figure = plots.draw_tuning(tuning, title=f"{tuned.pipeline.name} on {arrivals.name}")
-                plots.write_figure(plot, figure)
+                session.save(lambda file: plots.write_figure(file, figure), plot)
             if page is not None:
                 progress(f"writing {page}")
-                mp.report(tuning).save(page)
+                session.save(mp.report(tuning).save, page)
         session.show(report, reporting.show_tuning, out)
         session.exit_code = EXIT_INTERRUPTED if tuning.is_partial else EXIT_DONE

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, InputError, Report, listed
+from mipplan.documents import files_in, is_there
 from mipplan.profiles import Hardware, Profiles, read_hardware
 from mipplan.profiling.measuring import BatchMeasurement
 from mipplan.profiling.sizes.choosing import EnoughSizes, NextSize
@@ -50,9 +51,9 @@ class PlanSizes:
         Raises `InputError` as `PlanQuestion.of`, or if there is no price.
         """
         file = None if root is None else root / "hardware.yaml"
-        prices = {} if file is None or not file.exists() else {one.name: one for one in read_hardware(file)}
+        prices = {} if file is None or not is_there(file) else {one.name: one for one in read_hardware(file)}
         known = about.profiles if isinstance(about, Plan) else profiles
-        if known is None and root is not None and any((root / "models").glob("*.csv")):
+        if known is None and root is not None and files_in(root / "models", ".csv"):
             known = profiles = Profiles.read(root)
         if root is not None and usd_per_hour is not None and hardware not in prices:
             prices[hardware] = Hardware(hardware, usd_per_hour)  # the folder is about to hold it

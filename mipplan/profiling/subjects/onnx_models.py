@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mipplan.core import Fault, InputError, listed, shown, suggestion
+from mipplan.documents import is_file, is_folder
 from mipplan.profiling.subjects.base import LocalSubject, Subject, SubjectError, SubjectRequest
 
 FORM = "a file that ends in .onnx"
@@ -47,8 +48,8 @@ def load(request: SubjectRequest) -> Subject:
         message = f"onnxruntime is needed to measure ONNX models ({error}): pip install 'mipplan[profile]'"
         raise InputError.one("model", message) from None
     path = Path(request.text)
-    if not path.is_file():
-        what = "is a folder; a file was expected" if path.is_dir() else "there is no such file"
+    if not is_file(path):
+        what = "is a folder; a file was expected" if is_folder(path) else "there is no such file"
         raise InputError.one(request.text, what)
     installed = onnxruntime.get_available_providers()
     providers = list(request.providers) or _usual(installed)
