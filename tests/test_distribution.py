@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import configparser
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -136,3 +138,21 @@ def test_the_citation_names_the_version() -> None:
 def test_hosted_workflows_and_templates_are_yaml(path: Path) -> None:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert set(document) & {"jobs", "body", "blank_issues_enabled"}
+
+
+@pytest.mark.skipif(sys.platform == "win32" or shutil.which("make") is None, reason="make is not installed")
+def test_what_pip_is_told_elsewhere_leads_nothing_out_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """pip refuses `--user` in a virtual environment, and takes it from PIP_USER or from its own settings."""
+    for name in ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"):
+        monkeypatch.setenv(name, "1")
+    told = subprocess.run(
+        ["make", "--no-print-directory", "--file", "-", "PYTHON=python3", "told"],
+        input="include Makefile\ntold:; @env\n",
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.findall(r"^PIP_(?:USER|TARGET|PREFIX|ROOT)=.*", told.stdout, re.MULTILINE) == ["PIP_USER=0"]
