@@ -146,6 +146,8 @@ def test_durations_are_converted_by_their_unit_exactly(ticks: list[int]) -> None
             assert Trace.from_seconds(series).arrival_ns.tolist() == expected
             for column in ("arrival_s", "arrival_ms"):
                 table = pd.DataFrame({column: series})
+                arrow = table.convert_dtypes(dtype_backend="pyarrow")
+                assert Trace.from_pandas(arrow).arrival_ns.tolist() == expected
                 assert Trace.from_pandas(table).arrival_ns.tolist() == expected
 
 
