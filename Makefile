@@ -12,8 +12,9 @@ SHELL := bash
 .NOTPARALLEL:
 
 # The environment must hold what pyproject.toml says and nothing that happens to lie around.
-unexport PYTHONPATH PYTHONHOME
+unexport PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT
 export PYTHONNOUSERSITE := 1
+export PIP_USER := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 ifeq ($(origin PYTHON),undefined)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import importlib.metadata
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -12,6 +15,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+import mipplan as mp
+from drawn_plans import drawn_plan, drawn_trace
+from mipplan.logs import LogMetadata
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -136,3 +143,39 @@ def test_the_citation_names_the_version() -> None:
 def test_hosted_workflows_and_templates_are_yaml(path: Path) -> None:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert set(document) & {"jobs", "body", "blank_issues_enabled"}
+
+
+@pytest.mark.skipif(sys.platform == "win32" or shutil.which("make") is None, reason="make is not installed")
+def test_what_pip_is_told_elsewhere_leads_nothing_out_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """pip refuses `--user` in a virtual environment, and takes it from PIP_USER or from its own settings."""
+    for name in ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT"):
+        monkeypatch.setenv(name, "1")
+    told = subprocess.run(
+        ["make", "--no-print-directory", "--file", "-", "PYTHON=python3", "told"],
+        input="include Makefile\ntold:; @env\n",
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.findall(r"^PIP_(?:USER|TARGET|PREFIX|ROOT)=.*", told.stdout, re.MULTILINE) == ["PIP_USER=0"]
+
+
+def test_a_checkout_that_is_not_installed_does_all_that_an_installed_one_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On the path alone, our own version is unknown: a page ended with that, once all of it was computed."""
+    read = importlib.metadata.version
+
+    def version(package: str) -> str:
+        if package == "mipplan":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return read(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    page = mp.report(drawn_plan(), drawn_trace(), costs=False, compare=False, perturb=False, vary=False)
+    assert "mipplan unknown, numpy " in page.html
+    assert all(solver.available for solver in mp.solvers.available_problem_solvers())
+    assert LogMetadata.here().mipplan == "unknown"

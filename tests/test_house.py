@@ -163,6 +163,18 @@ def test_other_rooms_are_entered_by_their_front(path: Path) -> None:
             assert len(parts) <= 2, f"line {line} imports {module}: take the name from the room's front"
 
 
+@pytest.mark.parametrize(
+    "front",
+    sorted(folder / "__init__.pyi" for folder in ROOMS if (folder / "__init__.pyi").exists()),
+    ids=name_of,
+)
+def test_what_a_room_offers_is_no_file_of_it(front: Path) -> None:
+    """Whoever imports the file `menu` of a room makes the room's function `menu` a module, with old lazy-loaders."""
+    files = {path.stem for path in front.parent.iterdir()}
+    imports = [node for node in tree_of(front).body if isinstance(node, ast.ImportFrom) and node.module]
+    assert files.isdisjoint(alias.name for node in imports for alias in node.names)
+
+
 def private_patches(path: Path) -> Iterator[str]:
     """Calls `setattr(…, "_name", …)` and texts such as "mipplan.room.module._name" in a test."""
     for node in ast.walk(tree_of(path)):

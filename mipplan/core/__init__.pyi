@@ -26,6 +26,7 @@ from .checks import numba_fault as numba_fault
 from .checks import positive_ns as positive_ns
 from .checks import split_url as split_url
 from .checks import to_ns as to_ns
+from .checks import version_of as version_of
 from .errors import Fault as Fault
 from .errors import Faults as Faults
 from .errors import InputError as InputError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -246,3 +247,11 @@ def numba_fault() -> str | None:
     except ImportError as error:  # beside a NumPy that is newer than it knows, for one
         return f"numba cannot be loaded: {error}"
     return None
+
+
+def version_of(package: str) -> str:
+    """Return the version of an installed package, `unknown` if there is none: of ours in a checkout, say."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 
 from mipplan.certificate import Certificate, certify_stages
 from mipplan.comparison import GuaranteeCost, Judgement, compare, guarantee_costs
@@ -19,6 +18,7 @@ from mipplan.core import (
     format_duration,
     over_text,
     short_number,
+    version_of,
 )
 from mipplan.html.page import Page, Section, sheet
 from mipplan.perturbation import Fragility, fragility, of_a_run
@@ -363,9 +363,9 @@ def _seeds_text(plan: Plan) -> str:
 
 def foot() -> str:
     """Versions of what made a page."""
-    return f"mipplan {version('mipplan')}, {', '.join(_versions())}, Python {platform.python_version()}."
+    return f"mipplan {version_of('mipplan')}, {', '.join(_versions())}, Python {platform.python_version()}."
 
 
 def _versions() -> Iterator[str]:
     for name in ("numpy", "highspy", "ortools", "networkx"):
-        yield f"{name} {version(name)}"
+        yield f"{name} {version_of(name)}"

@@ -6,7 +6,6 @@ file, `MISSING` in an array.
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.core import Bool, InputError, Int64, Positions, frozen, shown
+from mipplan.core import Bool, InputError, Int64, Positions, frozen, shown, version_of
 
 #: Texts, or None where there is none.
 Texts = NDArray[np.object_]
@@ -115,12 +114,8 @@ class LogMetadata:
     @classmethod
     def here(cls, plan: str | None = None, target: str | None = None, law: str | None = None) -> LogMetadata:
         """Describe a run that begins now on this machine."""
-        try:
-            version = importlib.metadata.version("mipplan")
-        except importlib.metadata.PackageNotFoundError:
-            version = "unknown"
         host = platform.node() or "unknown"
-        return cls(host, "UNIX time", version, plan, target, law, run=secrets.token_hex(8))
+        return cls(host, "UNIX time", version_of("mipplan"), plan, target, law, run=secrets.token_hex(8))
 
 
 class LogColumn(NamedTuple):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from mipplan.core import version_of
 
 _SYSTEM = Path("/sys")
 _PROC = Path("/proc")
@@ -48,7 +49,7 @@ def read_machine(versions: dict[str, str], system: Path = _SYSTEM, proc: Path = 
     with contextlib.suppress(OSError):
         load = round(os.getloadavg()[0], 2)
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    own = {"mipplan": _version_of("mipplan"), "python": platform.python_version()}
+    own = {"mipplan": version_of("mipplan"), "python": platform.python_version()}
     return MachineRecord(
         processor=_processor(proc),
         processors=usable,
@@ -58,13 +59,6 @@ def read_machine(versions: dict[str, str], system: Path = _SYSTEM, proc: Path = 
         load=load,
         versions=own | versions,
     )
-
-
-def _version_of(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # used from a checkout that is not installed
-        return "unknown"
 
 
 def _sysconf(name: str) -> int:

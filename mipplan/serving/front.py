@@ -7,13 +7,12 @@ dimension of each tensor is 1.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mipplan.core import InputError, is_finite, shown
+from mipplan.core import InputError, is_finite, shown, version_of
 from mipplan.serving.dispatching import Answered, Decisions, Outcome
 from mipplan.serving.host import RejectedError, ServingHost
 from mipplan.serving.records import ServingMetrics
@@ -105,9 +104,7 @@ class _Front:
 
     async def server(self, _request: web.Request) -> web.Response:
         """Describe the server."""
-        return _answer(
-            {"name": "mipplan", "version": importlib.metadata.version("mipplan"), "extensions": []}
-        )
+        return _answer({"name": "mipplan", "version": version_of("mipplan"), "extensions": []})
 
     async def live(self, _request: web.Request) -> web.Response:
         """The process is alive if it answers."""

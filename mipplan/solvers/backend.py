@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import math
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from mipplan.core import (
     is_whole,
     remake,
     shown,
+    version_of,
 )
 from mipplan_formulations import LinearModel, TimeCostProblem
 
@@ -276,7 +276,7 @@ class PackageBackend:
     def probe(self) -> SolverInfo:
         """Tell whether the packages are installed, without importing them."""
         missing, last = self.missing(), ("mipplan", *self.packages)[-1]
-        return missing or SolverInfo(self.name, True, importlib.metadata.version(last), None)
+        return missing or SolverInfo(self.name, True, version_of(last), None)
 
     def missing(self) -> SolverInfo | None:
         """Name the first package that is not installed, if one is not."""

@@ -139,7 +139,7 @@ def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> tuple[Int64, int 
         times = data.infer_objects()  # dates and durations of Python are such of pandas, too
     else:
         raise InputError.one("data", f"expected a pandas Series or DataFrame, found {shown(data)}")
-    if pd.api.types.is_timedelta64_dtype(times.dtype):
+    if times.dtype.kind == "m":  # those of Arrow, too
         return seconds_column_to_ns(times.to_numpy()), None
     if not pd.api.types.is_datetime64_any_dtype(times.dtype):
         if pd.api.types.is_bool_dtype(times.dtype) or pd.api.types.is_complex_dtype(times.dtype):

@@ -4,9 +4,9 @@ from .front import AXES as AXES
 from .front import Front as Front
 from .front import most_accurate as most_accurate
 from .front import pareto as pareto
-from .menu import PlanMenu as PlanMenu
-from .menu import check_menu as check_menu
-from .menu import menu as menu
+from .menus import PlanMenu as PlanMenu
+from .menus import check_menu as check_menu
+from .menus import menu as menu
 from .ties import UNSETTLED as UNSETTLED
 from .ties import cheapest_of as cheapest_of
 from .weighing import WeighedPlan as WeighedPlan

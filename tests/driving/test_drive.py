@@ -210,6 +210,18 @@ def test_whole_numbers_of_shapes_may_be_text(monkeypatch: pytest.MonkeyPatch) ->
         assert drive(url, model="net").log.ok.all()
 
 
+def test_what_makes_inputs_is_found_where_the_command_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installed `mipplan` begins its path with its own folder, `python -m mipplan` with the working one."""
+    makes = "import numpy\n\ndef ones(batch):\n    return {'x': numpy.ones((batch, 2), numpy.float32)}\n"
+    (tmp_path / "made_for_net.py").write_text(makes, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(tmp_path))])
+    with served(answers) as url:
+        assert drive(url, model="net", inputs="made_for_net:ones").log.ok.all()
+
+
 def test_other_urls_get_the_body_that_was_given() -> None:
     seen: list[tuple[str, bytes, str]] = []
 

@@ -80,6 +80,8 @@ def test_equals_peer_in_every_nanosecond(peer: str) -> None:
     assert batched > number / 3
 
 
+# Ciw copies an `itertools` object, which Python 3.12 and 3.13 call deprecated.
+@pytest.mark.filterwarnings("ignore:Pickle, copy, and deepcopy support:DeprecationWarning")
 def test_ciw_agrees_up_to_rounding() -> None:
     """Whichever of two tokens of one instant goes first is Ciw's to choose, so here no two come together."""
     pytest.importorskip("ciw")

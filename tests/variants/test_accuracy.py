@@ -80,7 +80,7 @@ def test_a_menu_by_accuracy_ends_when_its_time_is_up(monkeypatch: pytest.MonkeyP
     menu = mp.menu(*given, by="accuracy", within=10)
     assert menu.complete
     late = SimpleNamespace(deadline=SimpleNamespace(is_over=True), first=lambda: menu.plans[0])
-    monkeypatch.setattr(sys.modules["mipplan.variants.menu"], "Asker", lambda *_, **__: late)
+    monkeypatch.setattr(sys.modules["mipplan.variants.menus"], "Asker", lambda *_, **__: late)
     short = mp.menu(*given, by="accuracy", within=10)
     assert (len(short.plans), short.complete, short.limit) == (1, False, "time")
     assert short.reason == "the search was stopped"

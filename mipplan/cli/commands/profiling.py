@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -219,8 +218,6 @@ def _measure_scale(
     from mipplan.documents import write_text_atomically
     from mipplan.profiling import find_callable, raised
 
-    # As `python -m` does: a command that is installed looks beside itself, and not where it is called.
-    sys.path.insert(0, str(Path.cwd()))
     faults = Faults()
     asked = faults.take(lambda: read_pipeline(pipeline))
     function = faults.take(lambda: find_callable(step, "MODEL"))

@@ -89,13 +89,17 @@ def find_callable(reference: str, place: str) -> Callable[[Any], Any]:
     if not recognises(reference):
         raise InputError.one(place, f"expected {FORM}, found {reference!r}")
     name, _, path = reference.partition(":")
+    # A command that is installed looks beside itself, and not where it is called; so does -m with PYTHONSAFEPATH.
+    here = str(Path.cwd())
+    if {"", here}.isdisjoint(sys.path):
+        sys.path.insert(0, here)
     try:
         found: Any = importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or name
         where = "" if missing == name or name.startswith(f"{missing}.") else f", which {name} imports"
         raise InputError.one(
-            place, f"there is no module {missing!r}{where} (looked for in {Path.cwd()}, too)"
+            place, f"there is no module {missing!r}{where} (looked for in {here}, too)"
         ) from None
     except Exception as error:
         raise InputError.one(place, f"importing {name} {raised(error)}") from error
