@@ -11,6 +11,7 @@ from mipplan.core import (
     check_time_limit,
     format_duration,
     interrupts_seen,
+    usd_text,
 )
 from mipplan.fleet import FleetPlan
 from mipplan.html.page import Page, Section, Sheet, sheet
@@ -120,7 +121,7 @@ def _of_tuning(tuning: Tuning) -> Page:
         (
             run.policy,
             f"{run.miss_rate:.3%}",
-            f"{run.usd_per_hour:,.2f}",
+            usd_text(run.usd_per_hour, 2),
             format_duration(run.result.quantile_ns(run.quantile)),
             f"{max(run.missed_over_time):.2%}",
             f"{run.reaction_s:g}",
@@ -167,10 +168,13 @@ def _of_tuning(tuning: Tuning) -> Page:
     policies = Section("Policies", tuple(words), tables, ((tuning.plot(), caption),))
     cheapest = min(tuning.runs, key=lambda run: run.usd_per_hour)
     tiles = (
-        ("plan", "–" if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.2f} $/h"),
+        ("plan", "–" if plan.usd_per_hour is None else f"{usd_text(plan.usd_per_hour, 2)} $/h"),
         ("objective", plan.objective.text),
         ("policies", str(len(tuning.runs))),
-        ("cheapest", f"{cheapest.policy}: {cheapest.usd_per_hour:,.2f} $/h, {cheapest.miss_rate:.2%} missed"),
+        (
+            "cheapest",
+            f"{cheapest.policy}: {usd_text(cheapest.usd_per_hour, 2)} $/h, {cheapest.miss_rate:.2%} missed",
+        ),
     )
     lead = f"Replicas that follow {tuning.trace.name} ({len(tuning.trace):,} queries)"
     told = provenance_section(plan, {"followed": tuning.trace, "told as the sample": tuning.sample})
@@ -206,9 +210,9 @@ def _of_fleet(fleet: FleetPlan) -> Page:
     if shown.plans:
         sections.append(Section("Where it comes from", (), tuple(_sources(shown.plans))))
     cost, bound = shown.usd_per_hour, fleet.lower_bound_usd_per_hour
-    proof = "–" if bound is None else f"{bound:,.2f} $/h"
+    proof = "–" if bound is None else f"{usd_text(bound, 2)} $/h"
     tiles = (
-        ("cost", "–" if cost is None else f"{cost:,.2f} $/h"),
+        ("cost", "–" if cost is None else f"{usd_text(cost, 2)} $/h"),
         ("lower bound", proof),
         ("pipelines", f"{len(shown.plans):,}"),
         ("status", str(fleet.status)),
@@ -225,8 +229,8 @@ def _members(plans: Mapping[str, Plan]) -> Sheet:
             name,
             plan.objective.text,
             None if plan.certificate_ns is None else format_duration(plan.certificate_ns),
-            None if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.4f}",
-            None if plan.lower_bound_usd_per_hour is None else f"{plan.lower_bound_usd_per_hour:,.4f}",
+            None if plan.usd_per_hour is None else usd_text(plan.usd_per_hour),
+            None if plan.lower_bound_usd_per_hour is None else usd_text(plan.lower_bound_usd_per_hour),
             *(None if plan.accuracy is None else f"{plan.accuracy:.4g}" for _ in accurate),
             ", ".join(f"{stage}: {choice_text(one)}" for stage, one in plan.choices.items()),
         )
@@ -250,8 +254,8 @@ def _devices(fleet: FleetPlan) -> Sheet:
             name,
             f"{use.used:,}",
             None if use.limit is None else f"{use.limit:,}",
-            f"{use.microusd_per_hour / MICRODOLLARS_PER_DOLLAR:,.4f}",
-            f"{(use.one_more_microusd_per_hour or 0) / MICRODOLLARS_PER_DOLLAR:,.4f}" if use.binds else None,
+            usd_text(use.microusd_per_hour / MICRODOLLARS_PER_DOLLAR),
+            usd_text((use.one_more_microusd_per_hour or 0) / MICRODOLLARS_PER_DOLLAR) if use.binds else None,
         )
         for name, use in fleet.devices.items()
     )

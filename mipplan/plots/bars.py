@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mipplan.core import NS_PER_S
+from mipplan.core import NS_PER_S, usd_text
 from mipplan.plots.style import (
     BLUE,
     GREY,
@@ -99,7 +99,7 @@ def _draw_costs(axes: Axes, report: ComparisonReport) -> None:
         axes.text(
             row.usd_per_hour,
             place,
-            f" {row.usd_per_hour:.2f} $/h{_accuracy(row)}\n {_where(row)}",
+            f" {usd_text(row.usd_per_hour, 2)} $/h{_accuracy(row)}\n {_where(row)}",
             va="center",
             fontsize=SMALLEST,
         )
@@ -197,8 +197,8 @@ def _drawn(report: FleetReport) -> tuple[Mapping[str, DeviceUseReport], Mapping[
         made = admission.fleet
         left_out = len(admission.left_out)
         title = f"{report.name}: {len(made.pipelines):,} pipelines admitted, {left_out:,} left out"
-        return made.devices, made.pipelines, f"{title}, {made.usd_per_hour:,.2f} $/h"
-    cost = "no plan" if report.usd_per_hour is None else f"{report.usd_per_hour:,.2f} $/h"
+        return made.devices, made.pipelines, f"{title}, {usd_text(made.usd_per_hour, 2)} $/h"
+    cost = "no plan" if report.usd_per_hour is None else f"{usd_text(report.usd_per_hour, 2)} $/h"
     gap = f", gap {report.gap:.2%}" if report.gap else ""
     return (
         report.devices,
