@@ -236,7 +236,7 @@ def fleet(
             if plot is not None:
                 plots.write_figure(plot, plots.draw_fleet(report))
             if page is not None:
-                mp.report(made).save(page)
+                mp.report(made, title=f"Fleet {file.name}").save(page)
         session.show(report, reporting.show_fleet)
         session.answer(is_found=bool(made.plans), is_proven=made.status == "infeasible")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import assert_never
 
 from mipplan.core import (
@@ -29,6 +30,7 @@ def report(
     compare: bool = True,
     perturb: bool = True,
     vary: bool = True,
+    title: str | None = None,
     time_limit_s: float = 30.0,
     progress: Progress | None = None,
 ) -> Page:
@@ -49,6 +51,8 @@ def report(
         Whether it says what breaks the plan first.
     vary : bool
         Whether it says which prices, models and measurements the cost depends on.
+    title : str, optional
+        Of the page; by default it is made from the pipeline's name. A fleet itself has none.
     time_limit_s : float
         For what is searched: plans under other guarantees, on other hardware, by others. Replays come on top.
     progress : callable, optional
@@ -73,7 +77,8 @@ def report(
 
     # Figures lie on light paper: in a dark style of the reader's their words would be white on white.
     with style.context("default"):
-        return _page_of(subject, trace, Parts(costs, compare, perturb, vary), time_limit_s, progress)
+        page = _page_of(subject, trace, Parts(costs, compare, perturb, vary), time_limit_s, progress)
+    return page if title is None else replace(page, title=title)
 
 
 def _page_of(
@@ -218,7 +223,8 @@ def _of_fleet(fleet: FleetPlan) -> Page:
         ("status", str(fleet.status)),
         ("limits that bind", ", ".join(fleet.binding) or "none"),
     )
-    lead = f"{len(shown.plans):,} pipelines on shared hardware"
+    count = len(shown.plans)
+    lead = f"{count:,} {'pipeline' if count == 1 else 'pipelines'} on shared hardware"
     return Page("Fleet", lead, tiles, tuple(sections), foot())
 
 

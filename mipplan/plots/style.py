@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Float64
+from mipplan.core import NS_PER_S, Float64, InputError
 from mipplan.documents import write_atomically
 
 if TYPE_CHECKING:
@@ -49,9 +49,11 @@ def write_figure(path: str | Path, figure: Figure) -> None:
     Raises
     ------
     InputError
-        If the place cannot be written to.
+        If the name has another ending than `FIGURE_FILES`, or the place cannot be written to.
     """
     kind = Path(path).suffix.lower().removeprefix(".")
+    if f".{kind}" not in FIGURE_FILES:
+        raise InputError.one(str(path), "expected a name that ends in .png, .svg or .pdf")
     write_atomically(path, lambda stream: figure.savefig(stream, format=kind))
 
 

@@ -331,6 +331,13 @@ def test_a_fleet_has_a_page() -> None:
     assert len(made.sections[-1].sheets[2].rows) == 1
 
 
+def test_a_page_has_the_title_that_it_is_given() -> None:
+    made = mp.plan_fleet({"a": (drawn_plan().pipeline, drawn_trace(), 0.3)}, drawn_plan().profiles)
+    named = mp.report(made, title='Fleet "prod" <eu>')
+    assert "<h1>Fleet &#34;prod&#34; &lt;eu&gt;</h1>" in named.html
+    assert (mp.report(made).title, named.lead) == ("Fleet", "1 pipeline on shared hardware")
+
+
 def test_a_fleet_that_does_not_fit_says_what_would() -> None:
     pipelines = {name: (drawn_plan().pipeline, drawn_trace(), 0.3) for name in ("a", "b")}
     made = mp.report(mp.plan_fleet(pipelines, drawn_plan().profiles, limits={"h": 5}))

@@ -525,3 +525,10 @@ def test_no_two_of_many_look_alike() -> None:
     names = [str(number) for number in range(32)]
     assert len(set(map(str, looks_of(names).values()))) == 32
     assert len(set(plots.hardware_looks(SHIPPED).values())) == len(SHIPPED)
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a", "a.jpg"])
+def test_a_figure_of_another_format_is_a_fault(name: str, tmp_path: Path) -> None:
+    with pytest.raises(mp.InputError, match=r"ends in \.png, \.svg or \.pdf"):
+        mp.plots.write_figure(tmp_path / name, Figure())
+    assert list(tmp_path.iterdir()) == []
