@@ -249,7 +249,7 @@ def _draw_pipelines(
             cost = by_hardware.get(name, 0.0)
             axes.barh(place, cost, left=start, height=0.66, color=colour, hatch=hatch, edgecolor="white")
             start += cost
-        axes.text(start, place, f"  {start:.2f}", va="center", fontsize=8)
+        axes.text(start, place, f"  {usd_text(start, 2)}", va="center", fontsize=8)
     for name, (colour, hatch) in looks.items():
         axes.barh(0, 0, color=colour, hatch=hatch, edgecolor="white", label=short_name(name))
     axes.set_yticks(range(len(costs)), list(short_names(name for name, _ in costs).values()), fontsize=8.5)

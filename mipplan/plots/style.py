@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -54,7 +55,10 @@ def write_figure(path: str | Path, figure: Figure) -> None:
     kind = Path(path).suffix.lower().removeprefix(".")
     if f".{kind}" not in FIGURE_FILES:
         raise InputError.one(str(path), "expected a name that ends in .png, .svg or .pdf")
-    write_atomically(path, lambda stream: figure.savefig(stream, format=kind))
+    with warnings.catch_warnings():
+        # What a font of this machine has no sign for is a box in the picture, which the reader sees.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        write_atomically(path, lambda stream: figure.savefig(stream, format=kind))
 
 
 def new_figure(height: float) -> Figure:

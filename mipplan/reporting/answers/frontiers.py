@@ -13,7 +13,15 @@ from mipplan.core import NS_PER_S, usd_text
 from mipplan.questions import Frontier, Sensitivity, cost_range, hardware_text, measurement_row, model_text
 from mipplan.reporting.documents import BriefReport, ChoiceReport, CriticalStageReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
-from mipplan.reporting.text import figures, seconds_text, show_notes, show_parts, table, traffic_parts
+from mipplan.reporting.text import (
+    counted,
+    figures,
+    seconds_text,
+    show_notes,
+    show_parts,
+    table,
+    traffic_parts,
+)
 from mipplan.result import Explanation, Plan, choice_text, dollars_text, step_text
 from mipplan.trace import Trace
 
@@ -83,14 +91,12 @@ def show_frontier(console: Console, frontier: Frontier, by: float | None) -> Non
     rows = [("now", f"{_now(frontier)} at {frontier.text_of(frontier.present)}")]
     if by is not None and (saving := frontier.saving(by)) is not None:
         much = frontier.text_of(by).removeprefix("× ")
-        last = (
-            f"the last {much} cost {usd_text(saving)} $/h",
-            f"{much} more would cost {usd_text(-saving)} $/h",
-        )
+        cost = f"{usd_text(abs(saving))} $/h" if saving else "nothing"
+        last = f"the last {much} cost {cost}", f"{much} more would cost {cost}"
         known = "" if all(step.proven for step in frontier.steps) else ", as far as was found"
         rows.append(("last", f"{last[saving < 0]}{known}"))
     how = "exact" if frontier.exact else f"to {frontier.text_of(frontier.resolution)}"
-    rows.append(("steps", f"{how}, {frontier.solves} plans made"))
+    rows.append(("steps", f"{how}, {counted(frontier.solves, 'plan')} made"))
     console.print(figures(rows))
     unfinished = [] if frontier.complete else ["stopped before the end of the axis (time, steps, or Ctrl-C)"]
     show_notes(console, [*frontier.notes, *unfinished])
