@@ -95,3 +95,4 @@ def test_dollars_become_whole_microdollars() -> None:
 def test_what_costs_something_never_reads_as_nothing(usd: float, decimals: int, text: str) -> None:
     assert usd_text(usd, decimals) == text
     assert usd_text(usd, decimals, sign=True) == (text if usd < 0 else f"+{text}")
+    assert usd_text(0.1 + 0.2 - 0.3) == usd_text(0.3 - 0.1 - 0.2) == "0.0000"

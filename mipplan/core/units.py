@@ -62,6 +62,8 @@ def usd_text(usd: float | None, decimals: int = 4, *, sign: bool = False) -> str
     """Write dollars; what so few decimals would round to nothing in the millionths that prices are counted in."""
     if usd is None:
         return "–"
+    # Differences of floats may leave less than a millionth, of either sign, where there is none.
+    usd = round(usd, 6) + 0.0
     digits = decimals if usd == 0 or abs(usd) >= 10.0**-decimals else 6
     return f"{usd:{'+' if sign else ''},.{digits}f}"
 

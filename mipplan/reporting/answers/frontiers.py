@@ -91,7 +91,7 @@ def show_frontier(console: Console, frontier: Frontier, by: float | None) -> Non
     rows = [("now", f"{_now(frontier)} at {frontier.text_of(frontier.present)}")]
     if by is not None and (saving := frontier.saving(by)) is not None:
         much = frontier.text_of(by).removeprefix("× ")
-        cost = f"{usd_text(abs(saving))} $/h" if saving else "nothing"
+        cost = f"{usd_text(abs(saving))} $/h" if round(saving, 6) else "nothing"
         last = f"the last {much} cost {cost}", f"{much} more would cost {cost}"
         known = "" if all(step.proven for step in frontier.steps) else ", as far as was found"
         rows.append(("last", f"{last[saving < 0]}{known}"))
