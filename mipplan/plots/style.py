@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -40,6 +41,8 @@ SMALLEST = 7.5
 _LETTERS = 18
 #: Titles have as many letters in a line.
 _TITLE_LETTERS = 64
+#: Spaces where a line does not end.
+_WITHIN_A_FIGURE = re.compile(r" (?=≤)|(?<=≤) |(?<=\d) (?=(?:[num]?s|\$/h)(?:\W|$))")
 #: From this ratio on, a linear axis would flatten usual values to a line.
 LOG_FROM = 30.0
 
@@ -127,8 +130,11 @@ def literal(text: str) -> str:
 
 
 def folded(text: str, letters: int = _TITLE_LETTERS) -> str:
-    """Return a text in lines, drawn as it stands: of a longer one both ends would be cut at the edges of the figure."""
-    return literal(fill(text, letters))
+    """Return a text in lines, drawn as it stands: of a longer one both ends would be cut at the edges of the figure.
+
+    A number stays in one line with its unit, and with what it is compared with.
+    """
+    return literal(fill(_WITHIN_A_FIGURE.sub("\N{NO-BREAK SPACE}", text), letters)).replace("\xa0", " ")
 
 
 def shortened(names: Iterable[str]) -> dict[str, str]:

@@ -32,7 +32,7 @@ from mipplan.plots.bars import _draw_devices
 from mipplan.plots.curves import deviation
 from mipplan.plots.plans import slower_share
 from mipplan.plots.runs import _mark_break
-from mipplan.plots.style import SHIPPED, figure_of, hardware_looks, looks_of, new_axes, shortened
+from mipplan.plots.style import SHIPPED, figure_of, folded, hardware_looks, looks_of, new_axes, shortened
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.questions import FrontierStep
 from mipplan.reporting import DeviceUseReport
@@ -534,6 +534,11 @@ def test_a_figure_of_another_format_is_a_fault(name: str, tmp_path: Path) -> Non
     with pytest.raises(mp.InputError, match=r"ends in \.png, \.svg or \.pdf"):
         mp.plots.write_figure(tmp_path / name, Figure())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_number_stays_in_one_line_with_its_unit() -> None:
+    assert folded("forty: 37.56 $/h, P99 ≤ 5 s", 26) == "forty: 37.56 \\$/h,\nP99 ≤ 5 s"
+    assert folded("a video in 7 stages of it", 10) == "a video in\n7 stages\nof it"
 
 
 def test_names_that_fonts_have_no_sign_for_are_drawn_without_a_warning(tmp_path: Path) -> None:
