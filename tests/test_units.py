@@ -13,6 +13,7 @@ from mipplan.core import (
     format_duration,
     parse_duration_ns,
     seconds_to_ns,
+    usd_text,
 )
 
 
@@ -79,3 +80,19 @@ def test_people_read_durations() -> None:
 def test_dollars_become_whole_microdollars() -> None:
     assert dollars_to_microdollars(0.526) == 526_000
     assert dollars_to_microdollars(4.1) == 4_100_000
+
+
+@pytest.mark.parametrize(
+    ("usd", "decimals", "text"),
+    [
+        (0.0, 4, "0.0000"),
+        (0.085, 2, "0.09"),
+        (0.0042, 2, "0.004200"),
+        (-3e-6, 4, "-0.000003"),
+        (1234.5, 2, "1,234.50"),
+    ],
+)
+def test_what_costs_something_never_reads_as_nothing(usd: float, decimals: int, text: str) -> None:
+    assert usd_text(usd, decimals) == text
+    assert usd_text(usd, decimals, sign=True) == (text if usd < 0 else f"+{text}")
+    assert usd_text(0.1 + 0.2 - 0.3) == usd_text(0.3 - 0.1 - 0.2) == "0.0000"

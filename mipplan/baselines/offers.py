@@ -51,38 +51,31 @@ def best_choice(problem: BaselineProblem, offers: Mapping[str, Sequence[Offer]])
     limits = np.array(list(problem.limits.values()), dtype=np.int64)
     kinds = len(next(iter(offers.values()))[0].costs)
     # Choices for the stages so far, side by side: what they are, and all that matters about them to later ones (costs,
-    # devices taken of each limited type, and when each stage with children still to come is done at the latest).
+    # devices taken of each limited type, and when each of these may begin). A merge has one figure, however many
+    # branches lead there: with the end of each branch, wide pipelines would keep nearly every choice.
     chosen: list[tuple[Option, ...]] = [()]
     costs, used = np.zeros((1, kinds), dtype=np.int64), np.zeros((1, limits.size), dtype=np.int64)
-    ends_ns: dict[str, Int64] = {}
-    for position, stage in enumerate(order):
-        offered, later = offers[stage], order[position + 1 :]
+    begins_ns: dict[str, Int64] = {}
+    for stage in order:
+        offered = offers[stage]
         before, added = (grid.ravel() for grid in np.indices((len(chosen), len(offered))))
-        begin_ns = np.zeros(len(chosen), dtype=np.int64)
-        for edge in pipeline.incoming(stage):
-            begin_ns = np.maximum(begin_ns, ends_ns[edge.parent] + edge.delay_ns)
         taken = [
             [n if family.hardware == name else 0 for name in problem.limits] for (family, n), *_ in offered
         ]
         duration_ns = np.array([offer.duration_ns for offer in offered], dtype=np.int64)
         own_costs = np.array([offer.costs for offer in offered], dtype=np.int64)
         costs, used = costs[before] + own_costs[added], used[before] + np.array(taken, dtype=np.int64)[added]
-        ends_ns = {name: end_ns[before] for name, end_ns in ends_ns.items()}
-        ends_ns[stage] = begin_ns[before] + duration_ns[added]
-        in_time = ends_ns[stage] + (from_begin_ns[stage] - least_ns[stage]) <= problem.deadline_ns
-        ends_ns = {
-            name: end_ns
-            for name, end_ns in ends_ns.items()
-            if any(edge.child in later for edge in pipeline.outgoing(name))
-        }
+        begins_ns = {name: begin_ns[before] for name, begin_ns in begins_ns.items()}
+        end_ns = begins_ns.pop(stage, np.int64(0)) + duration_ns[added]
+        in_time = end_ns + (from_begin_ns[stage] - least_ns[stage]) <= problem.deadline_ns
+        for edge in pipeline.outgoing(stage):
+            at_ns = end_ns + edge.delay_ns
+            begins_ns[edge.child] = np.maximum(begins_ns.get(edge.child, at_ns), at_ns)
         rows = np.flatnonzero(in_time & (used <= limits).all(axis=1))
-        rows = rows[_undominated(np.column_stack((costs, *ends_ns.values(), used))[rows])]
+        rows = rows[_undominated(np.column_stack((costs, *begins_ns.values(), used))[rows])]
         chosen = [(*chosen[before[row]], offered[added[row]].option) for row in rows.tolist()]
-        costs, used, ends_ns = (
-            costs[rows],
-            used[rows],
-            {name: end_ns[rows] for name, end_ns in ends_ns.items()},
-        )
+        costs, used = costs[rows], used[rows]
+        begins_ns = {name: begin_ns[rows] for name, begin_ns in begins_ns.items()}
     if not chosen:
         return None
     best = dict(zip(order, chosen[np.lexsort(costs.T[::-1])[0]], strict=True))

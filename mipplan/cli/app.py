@@ -236,7 +236,7 @@ def fleet(
             if plot is not None:
                 session.save(lambda file: plots.write_figure(file, plots.draw_fleet(report)), plot)
             if page is not None:
-                session.save(mp.report(made).save, page)
+                session.save(mp.report(made, title=f"Fleet {file.name}").save, page)
         session.show(report, reporting.show_fleet)
         session.answer(is_found=bool(made.plans), is_proven=made.status == "infeasible")
 

@@ -15,6 +15,7 @@ from mipplan.core import (
     format_duration,
     from_front,
     higher_rank,
+    usd_text,
 )
 from mipplan.result import Objective, Plan, RunEnergy
 from mipplan.trace import Trace
@@ -260,7 +261,7 @@ class Comparison(Printable):
                 (
                     row.planner.value,
                     row.plan.status.value,
-                    "" if row.plan.usd_per_hour is None else f"{row.plan.usd_per_hour:.4f}",
+                    "" if row.plan.usd_per_hour is None else usd_text(row.plan.usd_per_hour),
                     *("" if row.accuracy is None else f"{row.accuracy:.4g}" for _ in accurate),
                     _verdict_text(row.in_sample),
                     _verdict_text(row.held_out),

@@ -89,6 +89,7 @@ from .units import format_seconds as format_seconds
 from .units import parse_duration_ns as parse_duration_ns
 from .units import seconds_to_ns as seconds_to_ns
 from .units import short_number as short_number
+from .units import usd_text as usd_text
 from .units import window_text as window_text
 from .wording import field_text as field_text
 from .wording import listed as listed

@@ -58,6 +58,16 @@ def short_number(value: float) -> str:
     return f"{value:.4g}" if abs(value) < _WHOLE_FROM else f"{value:.0f}"
 
 
+def usd_text(usd: float | None, decimals: int = 4, *, sign: bool = False) -> str:
+    """Write dollars; what so few decimals would round to nothing in the millionths that prices are counted in."""
+    if usd is None:
+        return "–"
+    # Differences of floats may leave less than a millionth, of either sign, where there is none.
+    usd = round(usd, 6) + 0.0
+    digits = decimals if usd == 0 or abs(usd) >= 10.0**-decimals else 6
+    return f"{usd:{'+' if sign else ''},.{digits}f}"
+
+
 def format_duration(ns: float) -> str:
     """Write nanoseconds for people: ``312 ms``, ``1.25 s``, ``40 us``, ``7 ns``."""
     if not math.isfinite(ns):

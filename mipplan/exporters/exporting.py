@@ -19,6 +19,7 @@ from mipplan.core import (
     check_allowance,
     check_one_of,
     format_duration,
+    usd_text,
 )
 from mipplan.documents import files_in, is_folder, is_there, real_path
 from mipplan.exporters.departures import Departure, assumptions
@@ -274,7 +275,7 @@ def _readme(
     target: ExportTarget, deployment: Deployment, departures: tuple[Departure, ...], names: tuple[str, ...]
 ) -> str:
     plan = deployment.plan
-    cost = "" if plan.usd_per_hour is None else f", {plan.usd_per_hour:.4f} $/h"
+    cost = "" if plan.usd_per_hour is None else f", {usd_text(plan.usd_per_hour)} $/h"
     certified = ""
     if plan.certificate_ns is not None:
         certified = f" Certificate: {format_duration(plan.certificate_ns)}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline, SearchLimits, listed
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline, SearchLimits, listed, usd_text
 from mipplan.fleet.joint import JointSearch
 from mipplan.fleet.master import Pool
 from mipplan.fleet.problem import WEIGHT_UNIT, Fleet, FleetObjective, FleetSolution
@@ -322,7 +322,7 @@ def _reason(fleet: Fleet, solution: FleetSolution, pool: Pool, is_stopped: bool)
     budget = fleet.budget
     if budget is not None and solution.lower_bound is not None and solution.lower_bound > budget:
         return (
-            f"all pipelines together cost at least {solution.lower_bound / MICRODOLLARS_PER_DOLLAR:,.4f} $/h, "
+            f"all pipelines together cost at least {usd_text(solution.lower_bound / MICRODOLLARS_PER_DOLLAR)} $/h, "
             f"more than the budget of {budget / MICRODOLLARS_PER_DOLLAR:,.10g} $/h"
         )
     if solution.infeasible:
@@ -330,8 +330,8 @@ def _reason(fleet: Fleet, solution: FleetSolution, pool: Pool, is_stopped: bool)
     if budget is not None and solution.lower_bound is not None and not is_stopped:
         return (
             f"what was found costs more than the budget of {budget / MICRODOLLARS_PER_DOLLAR:,.10g} $/h, and that "
-            f"nothing costs less is proven down to {solution.lower_bound / MICRODOLLARS_PER_DOLLAR:,.4f} $/h only; "
-            "ask for a smaller gap"
+            f"nothing costs less is proven down to {usd_text(solution.lower_bound / MICRODOLLARS_PER_DOLLAR)} $/h "
+            "only; ask for a smaller gap"
         )
     return "the search stopped before a set of plans was found that fits; allow more time"
 

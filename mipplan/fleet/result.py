@@ -21,6 +21,7 @@ from mipplan.core import (
     Summary,
     drawn,
     from_front,
+    usd_text,
 )
 from mipplan.fleet.problem import Column, Fleet, FleetMember, FleetSolution
 from mipplan.pipeline import choosing
@@ -205,8 +206,11 @@ class FleetPlan(Printable):
         return Summary(
             f"{fleet}: {self.status}",
             figures=(
-                ("cost", None if cost is None else f"{cost:,.4f} $/h{proof}"),
-                ("dearest", ", ".join(f"{name} {plan.usd_per_hour:.2f} $/h" for name, plan in dearest)),
+                ("cost", None if cost is None else f"{usd_text(cost)} $/h{proof}"),
+                (
+                    "dearest",
+                    ", ".join(f"{name} {usd_text(plan.usd_per_hour, 2)} $/h" for name, plan in dearest),
+                ),
                 ("reason", self.reason),
                 ("admit", admission),
                 ("or relax", relaxation),
@@ -217,8 +221,8 @@ class FleetPlan(Printable):
                     name,
                     f"{use.used:,}",
                     "" if use.limit is None else f"{use.limit:,}",
-                    f"{use.microusd_per_hour / MICRODOLLARS_PER_DOLLAR:,.4f}",
-                    f"{(use.one_more_microusd_per_hour or 0) / MICRODOLLARS_PER_DOLLAR:.4f} $/h"
+                    usd_text(use.microusd_per_hour / MICRODOLLARS_PER_DOLLAR),
+                    f"{usd_text((use.one_more_microusd_per_hour or 0) / MICRODOLLARS_PER_DOLLAR)} $/h"
                     if use.binds
                     else "",
                 )
@@ -229,7 +233,7 @@ class FleetPlan(Printable):
         )
 
     def _line(self) -> str:
-        cost = "" if self.usd_per_hour is None else f", {self.usd_per_hour:,.4f} $/h"
+        cost = "" if self.usd_per_hour is None else f", {usd_text(self.usd_per_hour)} $/h"
         return f": {len(self.plans)} pipelines, {self.status}{cost}, {len(self.devices)} hardware types"
 
 

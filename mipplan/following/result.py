@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mipplan.core import NS_PER_S, Printable, Summary, format_duration
+from mipplan.core import NS_PER_S, Printable, Summary, format_duration, usd_text
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,7 +84,7 @@ class FollowSummary(Printable):
                 ("decided", f"{self.ticks:,} times, {self.changes:,} changes; {how}"),
                 ("troubles", told or "none"),
                 ("queries", f"{self.queries:,}"),
-                ("rent", f"{self.usd:.4f} $"),
+                ("rent", f"{usd_text(self.usd)} $"),
                 *(("note", note) for note in self.notes),
             ),
             headings=("stage", ">replicas", ">replica-hours"),

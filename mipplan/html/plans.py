@@ -18,6 +18,7 @@ from mipplan.core import (
     format_duration,
     over_text,
     short_number,
+    usd_text,
     version_of,
 )
 from mipplan.html.page import Page, Section, sheet
@@ -95,7 +96,7 @@ def page_of_plan(plan: Plan, trace: Trace, parts: Parts, time_limit_s: float, pr
     name, bound = quantiles_text(asked, replayed.ingress_ns, certificate)
     _, observed = quantiles_text(asked, replayed.ingress_ns, replayed)
     tiles = [
-        ("cost", "–" if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.2f} $/h"),
+        ("cost", "–" if plan.usd_per_hour is None else f"{usd_text(plan.usd_per_hour, 2)} $/h"),
         ("objective", plan.objective.text),
         (f"certified{name}", bound),
         (f"replayed{name}", observed),
@@ -134,7 +135,7 @@ def choices_section(plan: Plan) -> Section:
             choice.hardware,
             choice.batch,
             choice.replicas,
-            f"{choice.replicas * plan.profiles.hardware[choice.hardware].usd_per_hour:,.4f}",
+            usd_text(choice.replicas * plan.profiles.hardware[choice.hardware].usd_per_hour),
             plan.laws[stage],
         )
         for stage, choice in plan.choices.items()
@@ -176,7 +177,7 @@ def _guarantees(priced: dict[str, GuaranteeCost]) -> Section:
     rows = (
         (
             f"{cost.label}{' (this plan)' if cost.is_answer else ''}",
-            None if cost.usd_per_hour is None else f"{cost.usd_per_hour:,.2f}",
+            None if cost.usd_per_hour is None else usd_text(cost.usd_per_hour, 2),
             cost.proof,
             cost.holds_for,
             cost.void_if,
@@ -274,7 +275,7 @@ def _comparison(plan: Plan, trace: Trace, time_limit_s: float, progress: Progres
     rows = (
         (
             row.planner.value,
-            None if row.plan.usd_per_hour is None else f"{row.plan.usd_per_hour:,.2f}",
+            None if row.plan.usd_per_hour is None else usd_text(row.plan.usd_per_hour, 2),
             *(None if row.accuracy is None else f"{row.accuracy:.4g}" for _ in accurate),
             _verdict(row.in_sample),
             _verdict(row.held_out),
@@ -345,7 +346,7 @@ def provenance_section(plan: Plan, traces: Mapping[str, Trace]) -> Section:
         for source in dict.fromkeys(plan.table(stage).source)
     )
     prices = (
-        (name, f"{device.usd_per_hour:,.4f}", device.source)
+        (name, usd_text(device.usd_per_hour), device.source)
         for name, device in plan.profiles.hardware.items()
         if name in {choice.hardware for choice in plan.choices.values()}
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import assert_never
 
 from mipplan.core import (
@@ -11,6 +12,7 @@ from mipplan.core import (
     check_time_limit,
     format_duration,
     interrupts_seen,
+    usd_text,
 )
 from mipplan.fleet import FleetPlan
 from mipplan.html.page import Page, Section, Sheet, sheet
@@ -28,6 +30,7 @@ def report(
     compare: bool = True,
     perturb: bool = True,
     vary: bool = True,
+    title: str | None = None,
     time_limit_s: float = 30.0,
     progress: Progress | None = None,
 ) -> Page:
@@ -48,6 +51,8 @@ def report(
         Whether it says what breaks the plan first.
     vary : bool
         Whether it says which prices, models and measurements the cost depends on.
+    title : str, optional
+        Of the page; by default it is made from the pipeline's name. A fleet itself has none.
     time_limit_s : float
         For what is searched: plans under other guarantees, on other hardware, by others. Replays come on top.
     progress : callable, optional
@@ -72,7 +77,8 @@ def report(
 
     # Figures lie on light paper: in a dark style of the reader's their words would be white on white.
     with style.context("default"):
-        return _page_of(subject, trace, Parts(costs, compare, perturb, vary), time_limit_s, progress)
+        page = _page_of(subject, trace, Parts(costs, compare, perturb, vary), time_limit_s, progress)
+    return page if title is None else replace(page, title=title)
 
 
 def _page_of(
@@ -120,7 +126,7 @@ def _of_tuning(tuning: Tuning) -> Page:
         (
             run.policy,
             f"{run.miss_rate:.3%}",
-            f"{run.usd_per_hour:,.2f}",
+            usd_text(run.usd_per_hour, 2),
             format_duration(run.result.quantile_ns(run.quantile)),
             f"{max(run.missed_over_time):.2%}",
             f"{run.reaction_s:g}",
@@ -167,10 +173,13 @@ def _of_tuning(tuning: Tuning) -> Page:
     policies = Section("Policies", tuple(words), tables, ((tuning.plot(), caption),))
     cheapest = min(tuning.runs, key=lambda run: run.usd_per_hour)
     tiles = (
-        ("plan", "–" if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.2f} $/h"),
+        ("plan", "–" if plan.usd_per_hour is None else f"{usd_text(plan.usd_per_hour, 2)} $/h"),
         ("objective", plan.objective.text),
         ("policies", str(len(tuning.runs))),
-        ("cheapest", f"{cheapest.policy}: {cheapest.usd_per_hour:,.2f} $/h, {cheapest.miss_rate:.2%} missed"),
+        (
+            "cheapest",
+            f"{cheapest.policy}: {usd_text(cheapest.usd_per_hour, 2)} $/h, {cheapest.miss_rate:.2%} missed",
+        ),
     )
     lead = f"Replicas that follow {tuning.trace.name} ({len(tuning.trace):,} queries)"
     told = provenance_section(plan, {"followed": tuning.trace, "told as the sample": tuning.sample})
@@ -206,15 +215,16 @@ def _of_fleet(fleet: FleetPlan) -> Page:
     if shown.plans:
         sections.append(Section("Where it comes from", (), tuple(_sources(shown.plans))))
     cost, bound = shown.usd_per_hour, fleet.lower_bound_usd_per_hour
-    proof = "–" if bound is None else f"{bound:,.2f} $/h"
+    proof = "–" if bound is None else f"{usd_text(bound, 2)} $/h"
     tiles = (
-        ("cost", "–" if cost is None else f"{cost:,.2f} $/h"),
+        ("cost", "–" if cost is None else f"{usd_text(cost, 2)} $/h"),
         ("lower bound", proof),
         ("pipelines", f"{len(shown.plans):,}"),
         ("status", str(fleet.status)),
         ("limits that bind", ", ".join(fleet.binding) or "none"),
     )
-    lead = f"{len(shown.plans):,} pipelines on shared hardware"
+    count = len(shown.plans)
+    lead = f"{count:,} {'pipeline' if count == 1 else 'pipelines'} on shared hardware"
     return Page("Fleet", lead, tiles, tuple(sections), foot())
 
 
@@ -225,8 +235,8 @@ def _members(plans: Mapping[str, Plan]) -> Sheet:
             name,
             plan.objective.text,
             None if plan.certificate_ns is None else format_duration(plan.certificate_ns),
-            None if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.4f}",
-            None if plan.lower_bound_usd_per_hour is None else f"{plan.lower_bound_usd_per_hour:,.4f}",
+            None if plan.usd_per_hour is None else usd_text(plan.usd_per_hour),
+            None if plan.lower_bound_usd_per_hour is None else usd_text(plan.lower_bound_usd_per_hour),
             *(None if plan.accuracy is None else f"{plan.accuracy:.4g}" for _ in accurate),
             ", ".join(f"{stage}: {choice_text(one)}" for stage, one in plan.choices.items()),
         )
@@ -250,8 +260,8 @@ def _devices(fleet: FleetPlan) -> Sheet:
             name,
             f"{use.used:,}",
             None if use.limit is None else f"{use.limit:,}",
-            f"{use.microusd_per_hour / MICRODOLLARS_PER_DOLLAR:,.4f}",
-            f"{(use.one_more_microusd_per_hour or 0) / MICRODOLLARS_PER_DOLLAR:,.4f}" if use.binds else None,
+            usd_text(use.microusd_per_hour / MICRODOLLARS_PER_DOLLAR),
+            usd_text((use.one_more_microusd_per_hour or 0) / MICRODOLLARS_PER_DOLLAR) if use.binds else None,
         )
         for name, use in fleet.devices.items()
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mipplan.core import NS_PER_S
+from mipplan.core import NS_PER_S, usd_text
 from mipplan.plots.style import (
     BLUE,
     GREY,
@@ -99,7 +99,7 @@ def _draw_costs(axes: Axes, report: ComparisonReport) -> None:
         axes.text(
             row.usd_per_hour,
             place,
-            f" {row.usd_per_hour:.2f} $/h{_accuracy(row)}\n {_where(row)}",
+            f" {usd_text(row.usd_per_hour, 2)} $/h{_accuracy(row)}\n {_where(row)}",
             va="center",
             fontsize=SMALLEST,
         )
@@ -197,8 +197,8 @@ def _drawn(report: FleetReport) -> tuple[Mapping[str, DeviceUseReport], Mapping[
         made = admission.fleet
         left_out = len(admission.left_out)
         title = f"{report.name}: {len(made.pipelines):,} pipelines admitted, {left_out:,} left out"
-        return made.devices, made.pipelines, f"{title}, {made.usd_per_hour:,.2f} $/h"
-    cost = "no plan" if report.usd_per_hour is None else f"{report.usd_per_hour:,.2f} $/h"
+        return made.devices, made.pipelines, f"{title}, {usd_text(made.usd_per_hour, 2)} $/h"
+    cost = "no plan" if report.usd_per_hour is None else f"{usd_text(report.usd_per_hour, 2)} $/h"
     gap = f", gap {report.gap:.2%}" if report.gap else ""
     return (
         report.devices,
@@ -249,7 +249,7 @@ def _draw_pipelines(
             cost = by_hardware.get(name, 0.0)
             axes.barh(place, cost, left=start, height=0.66, color=colour, hatch=hatch, edgecolor="white")
             start += cost
-        axes.text(start, place, f"  {start:.2f}", va="center", fontsize=8)
+        axes.text(start, place, f"  {usd_text(start, 2)}", va="center", fontsize=8)
     for name, (colour, hatch) in looks.items():
         axes.barh(0, 0, color=colour, hatch=hatch, edgecolor="white", label=short_name(name))
     axes.set_yticks(range(len(costs)), list(short_names(name for name, _ in costs).values()), fontsize=8.5)

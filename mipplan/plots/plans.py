@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 import numpy as np
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, Int64, format_duration
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, Int64, format_duration, usd_text
 from mipplan.plots.style import (
     BLUE,
     COLOURS,
@@ -73,7 +73,7 @@ def draw_plan(plan: Plan, *, axes: Axes | None = None) -> Axes:
     places, cross = _places(plan)
     box_x, box_y = _BOX
     right, top = (max(place[axis] for place in places.values()) for axis in (0, 1))
-    cost = "" if plan.usd_per_hour is None else f"{plan.usd_per_hour:,.2f} $/h, "
+    cost = "" if plan.usd_per_hour is None else f"{usd_text(plan.usd_per_hour, 2)} $/h, "
     title = f"{plan.pipeline.name}: {cost}{plan.objective.text}"
     if axes is None:
         axes = new_axes(1.0)
@@ -150,7 +150,7 @@ def _draw_stage(
     lines = (
         *([] if model == stage else [_shortened(model)]),
         f"{choice.replicas} × {_shortened(choice.hardware, _HARDWARE_LETTERS)}, batch ≤ {choice.batch}",
-        f"{choice.replicas * price:,.2f} $/h",
+        f"{usd_text(choice.replicas * price, 2)} $/h",
     )
     # Black, whatever the style of the reader: boxes are white.
     middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4, "parse_math": False}

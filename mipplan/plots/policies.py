@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Float64
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Float64, usd_text
 from mipplan.plots.style import (
     GREY,
     RED,
@@ -60,7 +60,7 @@ def draw_tuning(tuning: Tuning, *, title: str = "") -> Figure:
         edges, counts = _commanded(tuning, run)
         for axes, stage in zip(replicas, stages, strict=True):
             axes.stairs(counts[stage], edges, **look)
-        label = f"{run.policy}: {run.miss_rate:.2%} missed, {run.usd_per_hour:.2f} $/h"
+        label = f"{run.policy}: {run.miss_rate:.2%} missed, {usd_text(run.usd_per_hour, 2)} $/h"
         cost.stairs(sum(_prices(tuning, counts)), edges, label=label, **look)
         windows = on_clock(edges_of(run.windows), tuning.trace.zero_ns)
         latency.stairs(run.windows.p99_s * scale, windows, **look)

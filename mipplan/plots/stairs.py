@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipplan.core import Float64, InputError
+from mipplan.core import Float64, InputError, usd_text
 from mipplan.plots.style import (
     BLUE,
     GREY,
@@ -79,7 +79,7 @@ def draw_frontier(frontier: Frontier, *, axes: Axes | None = None) -> Axes:
     else:
         axes.set_ylim(0.0, 1.12 * max(costs, default=1.0))
     present, now = frontier.present * scale, frontier.now
-    said = "now" if now is None else f"now: {now:,.2f} $/h"
+    said = "now" if now is None else f"now: {usd_text(now, 2)} $/h"
     axes.axvline(present, color=RED, linestyle=(0, (6, 2)), linewidth=1.1, label=said)
     axes.plot([present], [now], "o", color=RED, markersize=4) if now is not None else None
     told = _told(frontier)

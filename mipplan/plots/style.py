@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Float64
+from mipplan.core import NS_PER_S, Float64, InputError
 from mipplan.documents import write_atomically
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ SMALLEST = 7.5
 _LETTERS = 18
 #: Titles have as many letters in a line.
 _TITLE_LETTERS = 64
+#: Spaces where a line does not end.
+_WITHIN_A_FIGURE = re.compile(r" (?=≤)|(?<=≤) |(?<=\d) (?=(?:[num]?s|\$/h)(?:\W|$))")
 #: From this ratio on, a linear axis would flatten usual values to a line.
 LOG_FROM = 30.0
 
@@ -49,10 +53,15 @@ def write_figure(path: str | Path, figure: Figure) -> None:
     Raises
     ------
     InputError
-        If the place cannot be written to.
+        If the name has another ending than `FIGURE_FILES`, or the place cannot be written to.
     """
     kind = Path(path).suffix.lower().removeprefix(".")
-    write_atomically(path, lambda stream: figure.savefig(stream, format=kind))
+    if f".{kind}" not in FIGURE_FILES:
+        raise InputError.one(str(path), "expected a name that ends in .png, .svg or .pdf")
+    with warnings.catch_warnings():
+        # What a font of this machine has no sign for is a box in the picture, which the reader sees.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        write_atomically(path, lambda stream: figure.savefig(stream, format=kind))
 
 
 def new_figure(height: float) -> Figure:
@@ -121,8 +130,11 @@ def literal(text: str) -> str:
 
 
 def folded(text: str, letters: int = _TITLE_LETTERS) -> str:
-    """Return a text in lines, drawn as it stands: of a longer one both ends would be cut at the edges of the figure."""
-    return literal(fill(text, letters))
+    """Return a text in lines, drawn as it stands: of a longer one both ends would be cut at the edges of the figure.
+
+    A number stays in one line with its unit, and with what it is compared with.
+    """
+    return literal(fill(_WITHIN_A_FIGURE.sub("\N{NO-BREAK SPACE}", text), letters)).replace("\xa0", " ")
 
 
 def shortened(names: Iterable[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from mipplan.core import (
     format_duration,
     run_apart,
     shown,
+    usd_text,
 )
 from mipplan.questions.changes import set_all
 from mipplan.questions.differences import PlanDifference, cost_or_status, diff
@@ -137,7 +138,7 @@ def least_cost_text(plan: Plan, unit: str = "") -> str:
     """Write what the cheapest plan costs, or its status; ``≤`` where a cheaper plan is not excluded."""
     if plan.usd_per_hour is None:
         return plan.status.value
-    return f"{'' if is_proven(plan) else '≤ '}{plan.usd_per_hour:.4f}{unit}"
+    return f"{'' if is_proven(plan) else '≤ '}{usd_text(plan.usd_per_hour)}{unit}"
 
 
 def verdict(same: SamePlan | None, obstacle: str | None = None) -> str:

@@ -15,6 +15,7 @@ from mipplan.core import (
     Summary,
     check_kinds,
     format_duration,
+    usd_text,
 )
 from mipplan.profiles import EnergyTerms, Hardware, LatencyTable
 from mipplan.result import Choice, Objective, Plan, choice_text
@@ -123,7 +124,7 @@ class PlanDifference(Printable):
         """Return cost, certificate and all that was asked for otherwise, each with both of its values in words."""
         plans = self.before, self.after
         costs = " → ".join(cost_or_status(plan) for plan in plans)
-        more = "" if self.usd_per_hour is None else f" ({self.usd_per_hour:+.4f} $/h)"
+        more = "" if self.usd_per_hour is None else f" ({usd_text(self.usd_per_hour, sign=True)} $/h)"
         certified = ("none" if p.certificate_ns is None else format_duration(p.certificate_ns) for p in plans)
         asked = [(one.what, f"{one.before} → {one.after}") for one in self.requests]
         return [("cost", f"{costs}{more}"), ("certificate", " → ".join(certified)), *asked]
@@ -131,7 +132,7 @@ class PlanDifference(Printable):
     def rows(self) -> Iterator[tuple[str, str, str, str]]:
         """Each stage that runs on something else: its choices in words, and how much dearer the second is."""
         for one in self.stages:
-            dearer = f"{one.usd_after - one.usd_before:+.4f}"
+            dearer = usd_text(one.usd_after - one.usd_before, sign=True)
             yield one.stage, _text(one.before), _text(one.after), dearer
 
     def _summary(self) -> Summary:
@@ -154,7 +155,7 @@ def _text(choice: Choice | None) -> str:
 
 def cost_or_status(plan: Plan) -> str:
     """Write what a plan costs, or that there is none."""
-    return plan.status if plan.usd_per_hour is None else f"{plan.usd_per_hour:.4f} $/h"
+    return plan.status if plan.usd_per_hour is None else f"{usd_text(plan.usd_per_hour)} $/h"
 
 
 def diff(before: Plan, after: Plan) -> PlanDifference:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, FieldOf, Printable, Summary, drawn
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, FieldOf, Printable, Summary, drawn, usd_text
 from mipplan.questions.differences import diff
 from mipplan.result import Plan, choice_text
 
@@ -147,7 +147,7 @@ class Frontier(Printable):
 
     def _summary(self) -> Summary:
         cost = self.now
-        now = self.text_of(self.present) + ("" if cost is None else f": {cost:.4f} $/h")
+        now = self.text_of(self.present) + ("" if cost is None else f": {usd_text(cost)} $/h")
         how = "exact" if self.exact else f"to {self.text_of(self.resolution)}"
         if not self.complete:
             how += ", stopped before the end of the axis"
@@ -169,7 +169,7 @@ class Frontier(Printable):
 
     def _line(self) -> str:
         costs = [step.usd_start for step in self.steps if step.usd_start is not None]
-        ranged = f", {min(costs):.4f} to {max(costs):.4f} $/h" if costs else ""
+        ranged = f", {usd_text(min(costs))} to {usd_text(max(costs))} $/h" if costs else ""
         return f" {self.plan.pipeline.name} over {self.over}: {len(self.steps)} steps{ranged}"
 
 
@@ -187,7 +187,7 @@ def cost_range(step: FrontierStep) -> str:
         return "–"
     same = step.microusd_start == step.microusd_end
     at_most = "" if step.proven else "≤ "
-    return f"{at_most}{step.usd_start:.4f}" + ("" if same else f"–{step.usd_end:.4f}")
+    return f"{at_most}{usd_text(step.usd_start)}" + ("" if same else f"–{usd_text(step.usd_end)}")
 
 
 def runs_on(plan: Plan) -> str:

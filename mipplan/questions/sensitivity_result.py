@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, FieldOf, Printable, Summary, drawn
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, FieldOf, Printable, Summary, drawn, usd_text
 from mipplan.result import Plan
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Sensitivity(Printable):
         model = min(faster, key=lambda one: one.faster_by or 0.0, default=None)
         done = "" if self.complete else ", stopped before all was looked at"
         return Summary(
-            f"What the cost of {self.plan.pipeline.name} depends on: {self.plan.usd_per_hour:.4f} $/h",
+            f"What the cost of {self.plan.pipeline.name} depends on: {usd_text(self.plan.usd_per_hour)} $/h",
             figures=(
                 ("price", None if nearest is None else hardware_text(nearest)),
                 ("model", None if model is None else model_text(model, self.plan)),
@@ -160,11 +160,11 @@ def hardware_text(one: HardwareSensitivity) -> str:
     parts = []
     if one.chosen_below_usd is not None and one.cheaper_by is not None:
         share = f"{100 * one.cheaper_by:.1f} % cheaper"
-        parts.append(f"{more} would be chosen below {one.chosen_below_usd:.4f} $/h ({share})")
+        parts.append(f"{more} would be chosen below {usd_text(one.chosen_below_usd)} $/h ({share})")
     if one.kept_up_to_usd is not None:
-        parts.append(f"as many are kept up to {one.kept_up_to_usd:.4f} $/h")
+        parts.append(f"as many are kept up to {usd_text(one.kept_up_to_usd)} $/h")
     said = "; ".join(parts) or "from a tenth to four times of that nothing would change"
-    return f"{one.name} at {one.usd_per_hour:.4f} $/h: {said}"
+    return f"{one.name} at {usd_text(one.usd_per_hour)} $/h: {said}"
 
 
 def model_text(one: ModelSensitivity, plan: Plan) -> str:
@@ -172,11 +172,11 @@ def model_text(one: ModelSensitivity, plan: Plan) -> str:
     if one.faster_by is None or one.usd_per_hour is None or plan.usd_per_hour is None:
         return f"{one.model}: even {MOST_FASTER} % faster it would save nothing"
     saved = plan.usd_per_hour - one.usd_per_hour
-    return f"{one.model}: {100 * one.faster_by:g} % faster it would save {saved:.4f} $/h"
+    return f"{one.model}: {100 * one.faster_by:g} % faster it would save {usd_text(saved)} $/h"
 
 
 def measurement_row(one: MeasurementSensitivity) -> tuple[str, str, str, str]:
     """Write a measurement, its latency, and what the cost changes by if it is off."""
-    slower = "no plan" if one.usd_slower is None else f"{one.usd_slower:+.4f}"
+    slower = "no plan" if one.usd_slower is None else usd_text(one.usd_slower, sign=True)
     what = f"{one.model} on {one.hardware}, batch {one.batch}"
-    return what, f"{one.latency_ms:.4g}", slower, f"{one.usd_faster:+.4f}"
+    return what, f"{one.latency_ms:.4g}", slower, usd_text(one.usd_faster, sign=True)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mipplan.certificate import plan_services
-from mipplan.core import NS_PER_MS, NS_PER_S
+from mipplan.core import NS_PER_MS, NS_PER_S, usd_text
 from mipplan.profiles import Finding, Profiles, Severity, examine, power_assumption
 from mipplan.profiling import MachineRecord
 from mipplan.reporting.documents import Report
@@ -144,7 +144,7 @@ def show_profiles(console: Console, report: ProfilesReport) -> None:
     for name, device in report.hardware.items():
         memory = "" if device.memory_gib is None else f"{device.memory_gib:g} GiB"
         limit = "none" if device.limit is None else str(device.limit)
-        hardware.add_row(escape(name), f"{device.usd_per_hour:.4f}", memory, limit, escape(device.source))
+        hardware.add_row(escape(name), usd_text(device.usd_per_hour), memory, limit, escape(device.source))
     show_parts(console, hardware)
     models = table("model", "hardware", "batch sizes", ">latency of one batch")
     previous = ""

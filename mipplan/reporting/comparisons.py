@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mipplan.comparison import Comparison, Contender
+from mipplan.core import usd_text
 from mipplan.documents import write_atomically
 from mipplan.pipeline import Pipeline, are_timed, may_draw
 from mipplan.reporting.catalog import assumed_power, sample_notes
@@ -191,7 +192,7 @@ def _verdict_table(report: ComparisonReport, rows: list[ComparisonRowReport]) ->
         known = [_accuracy(row, report.min_accuracy) for _ in accurate]
         taken = [row.held_out.energy or {} for _ in energy if row.held_out]
         watts = (f"{of['mean_power_w']:.4g} W, {of['j_per_thousand']:.4g} J per 1,000" for of in taken)
-        verdicts.add_row(row.planner, f"{row.usd_per_hour:.4f}", *known, *cells, *watts)
+        verdicts.add_row(row.planner, usd_text(row.usd_per_hour), *known, *cells, *watts)
     return verdicts
 
 
@@ -223,7 +224,7 @@ def _planning_table(rows: list[ComparisonRowReport]) -> Table:
         planning.add_row(
             row.planner,
             row.status,
-            "" if lower_bound is None else f"{lower_bound:.4f} $/h",
+            "" if lower_bound is None else f"{usd_text(lower_bound)} $/h",
             "" if row.bound_s is None else seconds_text(row.bound_s),
             "" if row.certificate_s is None else seconds_text(row.certificate_s),
             seconds_text(row.planning_s),
@@ -247,7 +248,7 @@ def _cheapest_lines(report: ComparisonReport, rows: list[ComparisonRowReport]) -
 
 def _named(row: ComparisonRowReport) -> str:
     accuracy = "" if row.accuracy is None else f", accuracy {row.accuracy:.4g}"
-    return f"{row.planner}, {row.usd_per_hour:.4f} $/h{accuracy}"
+    return f"{row.planner}, {usd_text(row.usd_per_hour)} $/h{accuracy}"
 
 
 # --- tune ------------------------------------------------------------------------------------------------------------
@@ -362,7 +363,7 @@ def show_tuning(console: Console, report: TuneReport) -> None:
     """Who misses how much at what cost, and what must be known to read it."""
     objective = f"P{percent_text(report.quantile)} ≤ {seconds_text(report.slo_s)}"
     console.print(
-        f"[bold]{escape(report.pipeline)}[/bold]: {objective}, planned at {report.planned_usd_per_hour:.4f} $/h; "
+        f"[bold]{escape(report.pipeline)}[/bold]: {objective}, planned at {usd_text(report.planned_usd_per_hour)} $/h; "
         f"control every {seconds_text(report.period_s)}, replicas serve {seconds_text(report.activation_delay_s)} "
         "after their order"
     )
@@ -386,7 +387,7 @@ def _run_table(report: TuneReport) -> Table:
             run.policy if run.until_s is None else f"{run.policy} (partial)",
             f"[{colour}]{run.miss_rate:.3%}[/{colour}]",
             seconds_text(run.latency_s),
-            f"{run.usd_per_hour:.4f}",
+            usd_text(run.usd_per_hour),
             f"{run.action_count:,}",
             f"{worst.miss_rate:.0%} at {moment_text(worst.start_s, report.trace.zero)}"
             if worst.miss_rate

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from rich.console import Console
 from rich.markup import escape
 
-from mipplan.core import NS_PER_S, window_text
+from mipplan.core import NS_PER_S, usd_text, window_text
 from mipplan.following import FollowSummary
 from mipplan.reporting.documents import Report
 from mipplan.reporting.text import counted, figures, seconds_text, show_notes, show_parts, table
@@ -81,8 +81,9 @@ def show_schedule(console: Console, report: DayScheduleReport) -> None:
     span = window_text(round(report.bin_s * len(report.rate_rps) * NS_PER_S))
     saved = 1 - report.usd / report.peak_usd if report.peak_usd else 0.0
     console.print(
-        f"[bold]{escape(report.pipeline)}[/bold]: {report.usd:.2f} $ for {span}, {saved:.0%} less than the "
-        f"{report.peak_usd:.2f} $ of the peak's counts all the time; {counted(report.starts, 'start')} of replicas\n"
+        f"[bold]{escape(report.pipeline)}[/bold]: {usd_text(report.usd, 2)} $ for {span}, {saved:.0%} less than the "
+        f"{usd_text(report.peak_usd, 2)} $ of the peak's counts all the time; {counted(report.starts, 'start')} of "
+        "replicas\n"
     )
     bins = table("from", ">queries/s", *(f">{escape(name)}" for name in report.stages))
     for place, rate in list(enumerate(report.rate_rps))[:_BINS_SHOWN]:
@@ -169,7 +170,12 @@ def show_follow(console: Console, report: FollowReport) -> None:
         f"{report.ticks:,} times in {seconds_text(report.duration_s)}, {counted(report.changes, 'change')}, "
         f"{counted(report.commands, 'command')}"
     )
-    rows = [("decided", done), ("queries", f"{report.queries:,}"), ("rent", f"{report.usd:.4f} $"), *troubles]
+    rows = [
+        ("decided", done),
+        ("queries", f"{report.queries:,}"),
+        ("rent", f"{usd_text(report.usd)} $"),
+        *troubles,
+    ]
     show_parts(console, figures(rows), stages)
     show_notes(console, report.notes, report.written)
 

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from mipplan.core import Fault, listed
+from mipplan.core import Fault, listed, usd_text
 from mipplan.exporters import Export
 from mipplan.importers import FolderMerge, HardwareMerge, ImportedFile, PriceList
 from mipplan.profiling import ScaleFactors
@@ -154,7 +154,7 @@ def show_prices(console: Console, report: PricesReport) -> None:
     hardware = table("hardware", ">$/h", ">memory", "price from")
     for name, entry in list(report.hardware.items())[:_SPELT_OUT]:
         memory = "" if entry.memory_gib is None else f"{entry.memory_gib:g} GiB"
-        hardware.add_row(escape(name), f"{entry.usd_per_hour:.4f}", memory, escape(entry.source))
+        hardware.add_row(escape(name), usd_text(entry.usd_per_hour), memory, escape(entry.source))
     show_parts(console, hardware)
     if len(report.hardware) > _SPELT_OUT:
         console.print(f"and {counted(len(report.hardware) - _SPELT_OUT, 'more hardware type')}\n")

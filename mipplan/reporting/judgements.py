@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mipplan.core import NS_PER_S
+from mipplan.core import NS_PER_S, usd_text
 from mipplan.perturbation import Fragility
 from mipplan.reporting.catalog import sample_notes
 from mipplan.reporting.documents import (
@@ -240,7 +240,7 @@ def _fragility_notes(fragility: Fragility) -> list[str]:
 
 def show_fragility(console: Console, report: FragilityReport) -> None:
     """What breaks first, from where on each axis breaks, and the figures of every replay."""
-    cost = "" if report.usd_per_hour is None else f", {report.usd_per_hour:.4f} $/h"
+    cost = "" if report.usd_per_hour is None else f", {usd_text(report.usd_per_hour)} $/h"
     under = f"{report.dispatch} dispatch, {report.discipline.replace('_', ' ')}, seed {report.seed}"
     console.print(f"[bold]{escape(report.pipeline)}[/bold]: {report.objective}{cost}; {under}")
     console.print(f"[bold]on[/bold]  {trace_text(report.trace)}")

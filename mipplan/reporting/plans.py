@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, usd_text
 from mipplan.fleet import FleetPlan
 from mipplan.pipeline import MIXED, Discipline, DispatchLaw, duties_text, server_habits
 from mipplan.reporting.catalog import assumed_power
@@ -140,7 +140,7 @@ def show_plan(console: Console, report: PlanReport, best: str = "") -> None:
     named = any(choice.variant for choice in report.choices.values())
     choices = table("stage", *(["variant"] if named else []), "hardware", ">batch", ">replicas", ">$/h")
     for stage, choice in report.choices.items():
-        row = (choice.hardware, str(choice.batch), str(choice.replicas), f"{choice.usd_per_hour:.4f}")
+        row = (choice.hardware, str(choice.batch), str(choice.replicas), usd_text(choice.usd_per_hour))
         shown = (stage, choice.variant or "", *row) if named else (stage, *row)
         choices.add_row(*(escape(cell) for cell in shown))
     console.print()
@@ -186,14 +186,14 @@ def _plan_figures(report: PlanReport, best: str) -> list[tuple[str, str]]:
     by = ", ".join(dict.fromkeys(map(str, (report.formulation, report.solver))))  # "auto" once is enough
     tested = "and tested on" if report.reliability and report.reliability.scenarios else "but not tested on"
     by = {"replay": "refined by replay", "reliable": f"chosen {tested} scenarios"}.get(report.guarantee, by)
-    rows = [("status", f"{best or report.status}  ({by})"), ("cost", f"{report.usd_per_hour:.4f} $/h")]
+    rows = [("status", f"{best or report.status}  ({by})"), ("cost", f"{usd_text(report.usd_per_hour)} $/h")]
     if report.budget_usd_per_hour is not None:
         proof = _proof(report, "proven fastest within it")
-        rows.append(("budget", f"{report.budget_usd_per_hour:.4f} $/h  ({proof})"))
+        rows.append(("budget", f"{usd_text(report.budget_usd_per_hour)} $/h  ({proof})"))
     else:
         is_other = best and report.status != "optimal"  # The gap to the least cost says nothing of it.
         proof = "of plans of any value" if is_other else _proof(report, "proven cheapest")
-        rows.append(("lower bound", f"{report.lower_bound_usd_per_hour:.4f} $/h  ({proof})"))
+        rows.append(("lower bound", f"{usd_text(report.lower_bound_usd_per_hour)} $/h  ({proof})"))
         rows.append(("objective", report.objective))
     if report.accuracy is not None:
         least = "" if report.min_accuracy is None else f"  (at least {report.min_accuracy:g} asked for)"
@@ -204,7 +204,7 @@ def _plan_figures(report: PlanReport, best: str) -> list[tuple[str, str]]:
         most, fewest = report.energy["power_w"], report.energy["least_power_w"]
         rows.append(("power", f"at most {most:.6g} W on average, at least {fewest:.6g} W{asked}"))
         if priced := report.energy["electricity_usd_per_hour"]:
-            rows.append(("electricity", f"at most {priced:.4f} $/h of the cost"))
+            rows.append(("electricity", f"at most {usd_text(priced)} $/h of the cost"))
     if report.headroom != 1.0 or report.margin_s:
         margin = f", {seconds_text(report.margin_s)} of the objective kept back" if report.margin_s else ""
         rows.append(("headroom", f"{report.headroom:g} × the traffic{margin}"))
@@ -323,12 +323,12 @@ def show_fleet(console: Console, report: FleetReport) -> None:
 def _fleet_figures(report: FleetReport) -> list[tuple[str, str]]:
     rows = [("status", f"{report.status}  ({report.method})")]
     if report.usd_per_hour is not None:
-        rows.append(("cost", f"{report.usd_per_hour:,.4f} $/h"))
+        rows.append(("cost", f"{usd_text(report.usd_per_hour)} $/h"))
     if report.lower_bound_usd_per_hour is not None:
         gap = (
             "" if report.gap is None else f"  (gap {report.gap:.3%})" if report.gap else "  (proven cheapest)"
         )
-        rows.append(("lower bound", f"{report.lower_bound_usd_per_hour:,.4f} $/h{gap}"))
+        rows.append(("lower bound", f"{usd_text(report.lower_bound_usd_per_hour)} $/h{gap}"))
     if report.budget_usd_per_hour is not None:
         rows.append(("budget", f"{report.budget_usd_per_hour:,.10g} $/h"))
     return rows
@@ -342,8 +342,8 @@ def _device_table(devices: Mapping[str, DeviceUseReport]) -> Table:
             name,
             f"{use.used:,}",
             "" if use.limit is None else f"{use.limit:,}",
-            f"{use.usd_per_hour:,.4f}",
-            "" if saves is None else f"{saves:.4f} $/h" if saves else "nothing",
+            usd_text(use.usd_per_hour),
+            "" if saves is None else f"{usd_text(saves)} $/h" if saves else "nothing",
         )
     return used
 
@@ -357,8 +357,8 @@ def _member_table(pipelines: Mapping[str, FleetMemberReport]) -> Table:
     for name, member in shown:
         members.add_row(
             escape(name),
-            f"{member.usd_per_hour:.4f}",
-            f"{member.alone_usd_per_hour:.4f}",
+            usd_text(member.usd_per_hour),
+            usd_text(member.alone_usd_per_hour),
             seconds_text(member.certificate_s),
             seconds_text(member.slo_s),
             *("" if member.accuracy is None else f"{member.accuracy:.4g}" for _ in accurate),
@@ -382,7 +382,7 @@ def _show_admission(console: Console, admission: AdmissionReport, either: str) -
     )
     left_out = ", ".join(admission.left_out[:_MOST_NAMED])
     more = len(admission.left_out) - _MOST_NAMED
-    cost = "" if admission.fleet is None else f", for {admission.fleet.usd_per_hour:,.4f} $/h"
+    cost = "" if admission.fleet is None else f", for {usd_text(admission.fleet.usd_per_hour)} $/h"
     console.print(
         f"[bold]{either}[/bold] weight {admission.weight:g} of {admission.total_weight:g}{cost} ({proof}), "
         f"without {escape(left_out)}{f' and {more:,} more' if more > 0 else ''}"
@@ -393,5 +393,5 @@ def _show_relaxation(console: Console, relaxation: SloRelaxationReport) -> None:
     proof = "is proven not to be enough" if relaxation.proven else "was not found to be enough"
     console.print(
         f"[bold]or relax[/bold] every objective to {relaxation.factor:.4g} times what it is: then all fit, for "
-        f"{relaxation.fleet.usd_per_hour:,.4f} $/h ({relaxation.too_small:.4g} times {proof})"
+        f"{usd_text(relaxation.fleet.usd_per_hour)} $/h ({relaxation.too_small:.4g} times {proof})"
     )

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mipplan.core import NS_PER_S, InputError, Int64, check_slo
+from mipplan.core import NS_PER_S, InputError, Int64, check_slo, usd_text
 from mipplan.documents import write_atomically
 from mipplan.perturbation import of_a_run
 from mipplan.pipeline import Discipline, DispatchLaw
@@ -240,7 +240,7 @@ def _verdict_figures(report: ReplayCommandReport) -> list[tuple[str, str]]:
         rows.append(("slower", share + (f", {replay.rejected:,} turned away" if replay.rejected else "")))
     paid = f"{replay.usd:.4g} $ for the {seconds_text(replay.span_s)} replayed"
     per_thousand = f"{1_000 * replay.usd_per_query:.4g} $ per 1,000 queries"
-    return [*rows, ("cost", f"{report.usd_per_hour:.4f} $/h; {paid}, {per_thousand}")]
+    return [*rows, ("cost", f"{usd_text(report.usd_per_hour)} $/h; {paid}, {per_thousand}")]
 
 
 def _latency_table(replay: ReplayReport) -> Table:
@@ -343,7 +343,7 @@ def _stream_figures(report: StreamReport) -> list[tuple[str, str]]:
         *rows,
         ("slower", f"{share} than {seconds_text(report.slo_s)}"),
         ("latency", latencies),
-        ("cost", f"{report.usd_per_hour:.4f} $/h"),
+        ("cost", f"{usd_text(report.usd_per_hour)} $/h"),
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, MOST_LINES, NS_PER_S, Printable, Summary, format_duration
+from mipplan.core import MOST_LINES, NS_PER_S, Printable, Summary, format_duration, usd_text
 from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed, common_law, duties_text
 from mipplan.profiles import Profiles
 from mipplan.result.record import Choice, Guarantee, PlanStatus
@@ -86,8 +86,8 @@ class OptionReason:
             missed = format_duration((self.certificate_ns or 0) - whole.deadline_ns)
             alone = format_duration(self.latency_ns or 0)
             return f"{what}: misses by {missed} with any number of replicas (T alone is {alone})"
-        extra = ((self.microusd_per_hour or 0) - whole.microusd_per_hour) / MICRODOLLARS_PER_DOLLAR
-        price = f"{abs(extra):.4f} $/h {'dearer' if extra > 0 else 'cheaper'}" if extra else "the same cost"
+        more = (self.microusd_per_hour or 0) - whole.microusd_per_hour
+        price = f"{dollars_text(abs(more))} {('cheaper', 'dearer')[more > 0]}" if more else "the same cost"
         if self.verdict is OptionVerdict.CHOSEN:
             return f"{what}: chosen, {self.replicas} replica(s)"
         needed = f"{self.replicas} replica(s) to keep up"
@@ -163,7 +163,7 @@ class Explanation(Printable):
         import pandas as pd
 
         table = pd.DataFrame({"stage": s.stage, **vars(option)} for s in self.stages for option in s.options)
-        table["usd_per_hour"] = table.pop("microusd_per_hour") / MICRODOLLARS_PER_DOLLAR
+        table["usd_per_hour"] = table.pop("microusd_per_hour") / 1e6
         for kind in ("certificate", "latency"):
             table[f"{kind}_s"] = table.pop(f"{kind}_ns") / NS_PER_S
         return table
@@ -236,8 +236,8 @@ def _stage_row(stage: StageExplanation, whole: Explanation) -> tuple[str, ...]:
     elif stage.choice.replicas > 1:
         fewer = "does not keep up"
     if stage.alternative is not None:
-        extra = (stage.alternative.microusd_per_hour - whole.microusd_per_hour) / MICRODOLLARS_PER_DOLLAR
-        price = f"{extra:+.4f} $/h" if extra else "same cost"
+        extra = stage.alternative.microusd_per_hour - whole.microusd_per_hour
+        price = dollars_text(extra, sign=True) if extra else "same cost"
         other = f"{choice_text(stage.alternative.choice)}, {price}"
     spare = f"{format_duration(stage.spare_latency_ns)} more"
     return (stage.stage, choice_text(stage.choice), spare, fewer, other)
@@ -269,9 +269,9 @@ def choice_text(choice: Choice, batch: str = "") -> str:
     return f"{choice.replicas} × {' on '.join(filter(None, (choice.variant, choice.hardware)))} ({batch}{choice.batch})"
 
 
-def dollars_text(microusd: int) -> str:
+def dollars_text(microusd: int, *, sign: bool = False) -> str:
     """Write a cost."""
-    return f"{microusd / MICRODOLLARS_PER_DOLLAR:.4f} $/h"
+    return f"{usd_text(microusd / 1e6, sign=sign)} $/h"
 
 
 def step_text(step: CriticalStage) -> str:

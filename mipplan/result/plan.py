@@ -23,6 +23,7 @@ from mipplan.core import (
     format_duration,
     from_front,
     remake,
+    usd_text,
 )
 from mipplan.documents import write_text_atomically
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, choosing, common_law
@@ -317,9 +318,8 @@ class Plan(Printable):
                     stage,
                     *((choice.variant or "",) if named else ()),
                     choice.hardware,
-                    str(choice.batch),
-                    str(choice.replicas),
-                    f"{choice.replicas * prices[choice.hardware] / MICRODOLLARS_PER_DOLLAR:.4f}",
+                    *map(str, (choice.batch, choice.replicas)),
+                    usd_text(choice.replicas * prices[choice.hardware] / MICRODOLLARS_PER_DOLLAR),
                 )
                 for stage, choice in self.choices.items()
             ),

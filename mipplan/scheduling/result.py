@@ -19,6 +19,7 @@ from mipplan.core import (
     Int64,
     Printable,
     Summary,
+    usd_text,
     window_text,
 )
 from mipplan.replayer import ReplicaSchedule
@@ -191,7 +192,7 @@ class DaySchedule(Printable):
 
     def _summary(self) -> Summary:
         span = window_text(self.span_ns)
-        figures = f"{self.usd:.2f} $ for {span}, {self.peak_usd:.2f} $ at the peak's counts"
+        figures = f"{usd_text(self.usd, 2)} $ for {span}, {usd_text(self.peak_usd, 2)} $ at the peak's counts"
         return Summary(
             f"Schedule of {self.plan.pipeline.name}: {figures}",
             figures=(("keeps", self.keep), *(("note", note) for note in self.notes)),
@@ -209,4 +210,4 @@ class DaySchedule(Printable):
         )
 
     def _line(self) -> str:
-        return f" of {self.plan.pipeline.name}: {self.bins} bins, {self.usd:.2f} $"
+        return f" of {self.plan.pipeline.name}: {self.bins} bins, {usd_text(self.usd, 2)} $"

@@ -16,6 +16,7 @@ from mipplan.core import (
     Printable,
     Summary,
     format_seconds,
+    usd_text,
 )
 
 
@@ -102,7 +103,7 @@ class TuningStep(Printable):
     def _summary(self) -> Summary:
         steady, from_now = format_seconds(self.latency_bound_s), format_seconds(self.transient_bound_s)
         return Summary(
-            f"Retuned: {self.usd_per_hour:.4f} $/h{', a new plan is needed' if self.replan else ''}",
+            f"Retuned: {usd_text(self.usd_per_hour)} $/h{', a new plan is needed' if self.replan else ''}",
             figures=(
                 ("bound", f"{steady} for traffic inside the envelope, {from_now} from now on"),
                 ("served", None if self.share == 1.0 else f"{self.share:.1%} of the traffic"),
@@ -116,4 +117,4 @@ class TuningStep(Printable):
 
     def _line(self) -> str:
         bound, count = format_seconds(self.latency_bound_s), sum(self.replicas.values())
-        return f": {count} replicas, {self.usd_per_hour:.4f} $/h, bound {bound}"
+        return f": {count} replicas, {usd_text(self.usd_per_hour)} $/h, bound {bound}"

@@ -30,6 +30,7 @@ from mipplan.core import (
     drawn,
     is_finite,
     shown,
+    usd_text,
 )
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import EnergyTerms, Profiles
@@ -129,7 +130,7 @@ class Front(Printable):
         last = self.beyond_usd_per_hour
         state = "complete" if self.complete else "not complete"
         further = "draws less" if self.by == "energy" else "is more accurate"
-        beyond = None if last is None else f"whatever {further} costs at least {last:.4f} $/h"
+        beyond = None if last is None else f"whatever {further} costs at least {usd_text(last)} $/h"
         power = () if self.by == "accuracy" else (">W at most",)
         stages = (
             [stage for stage, choice in self.plans[0].choices.items() if choice.variant] if self.plans else []
@@ -140,7 +141,7 @@ class Front(Printable):
             headings=(">$/h", ">accuracy", *power, *stages),
             rows=(
                 (
-                    f"{plan.usd_per_hour:.4f}",
+                    usd_text(plan.usd_per_hour),
                     "–" if plan.accuracy is None else f"{plan.accuracy:.4g}",
                     *(f"{plan.power_w:.6g}" for _ in power),
                     *(plan.choices[stage].variant or "" for stage in stages),

@@ -28,6 +28,7 @@ from mipplan.core import (
     check_one_of,
     is_number,
     shown,
+    usd_text,
 )
 from mipplan.options import StageOptions, undominated_per_hardware
 from mipplan.pipeline import Pipeline, check_accuracy
@@ -102,7 +103,7 @@ class PlanMenu(Printable):
             ),
             rows=(
                 (
-                    f"{plan.usd_per_hour:.4f}",
+                    usd_text(plan.usd_per_hour),
                     *(("–" if plan.accuracy is None else f"{plan.accuracy:.4g}",) if named else ()),
                     *((f"{plan.power_w or 0:.6g}",) if powered else ()),
                     f"{(plan.certificate_s or 0) * 1e3:.4g} ms",

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, InputError, Printable, Summary
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, InputError, Printable, Summary, usd_text
 from mipplan.ipa import Weights, check_weights
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
@@ -66,7 +66,10 @@ class WeighedPlan(Printable):
             figures=(
                 ("value", None if self.value is None else f"{self.value:.6g}"),
                 ("at most", None if self.bound is None else f"{self.bound:.6g}"),
-                ("cost", None if self.plan.usd_per_hour is None else f"{self.plan.usd_per_hour:.4f} $/h"),
+                (
+                    "cost",
+                    None if self.plan.usd_per_hour is None else f"{usd_text(self.plan.usd_per_hour)} $/h",
+                ),
                 ("accuracy", None if self.plan.accuracy is None else f"{self.plan.accuracy:.4g}"),
                 ("reason", self.plan.reason),
             ),

@@ -10,7 +10,15 @@ from pathlib import Path
 
 from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, most_tokens_per_query, overrun
 from mipplan.certificate import Certificate, check_certificate, plan_services
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, NS_PER_S, Printable, Summary, check_all, format_duration
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    NS_PER_S,
+    Printable,
+    Summary,
+    check_all,
+    format_duration,
+    usd_text,
+)
 from mipplan.pipeline import CollectionWindow, Discipline, Dispatch, Stagger, are_timed, is_accurate
 from mipplan.profiles import MW_PER_W, EnergyTerms, electricity, power_bounds
 from mipplan.result import (
@@ -59,7 +67,7 @@ class Verification(Printable):
         return Summary(
             f"{'Verified' if self.verified else 'Not verified'}: plan for {plan.pipeline.name}",
             figures=(
-                ("cost", None if plan.usd_per_hour is None else f"{plan.usd_per_hour:.4f} $/h"),
+                ("cost", None if plan.usd_per_hour is None else f"{usd_text(plan.usd_per_hour)} $/h"),
                 ("objective", plan.objective.text),
                 ("certificate", None if bound is None else f"{format_duration(bound)}, recomputed{where}"),
                 ("worst case", worst),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mipplan.core import Printable, Summary
+from mipplan.core import Printable, Summary, usd_text
 from mipplan.result import Plan
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Watch(Printable):
             for stage, choice in self.replan.choices.items()
         )
         change = f" ({new / old - 1:+.0%})" if old else ""
-        return f"{new:.4f} $/h instead of {old:.4f} $/h{change}: {counts}"
+        return f"{usd_text(new)} $/h instead of {usd_text(old)} $/h{change}: {counts}"
 
     def _summary(self) -> Summary:
         seen = f"{self.queries:,} queries in {self.duration_s:.4g} s"

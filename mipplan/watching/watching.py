@@ -20,6 +20,7 @@ from mipplan.core import (
     format_duration,
     is_finite,
     shown,
+    usd_text,
 )
 from mipplan.documents import AnyPath
 from mipplan.following import READERS, check_metrics_urls
@@ -307,5 +308,7 @@ def _price(plan: Plan, made: Plan, params: WatchParams) -> list[Misfit]:
     old, new = plan.usd_per_hour, made.usd_per_hour
     if old is None or new is None or not new < old * (1 - params.cheaper):
         return []
-    text = f"a plan for what came costs {new:.4f} $/h, this one {old:.4f} $/h ({new / old - 1:+.0%})"
+    text = (
+        f"a plan for what came costs {usd_text(new)} $/h, this one {usd_text(old)} $/h ({new / old - 1:+.0%})"
+    )
     return [Misfit(MisfitKind.PRICE, "", text, new / old)]

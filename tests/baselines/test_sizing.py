@@ -209,6 +209,18 @@ def test_half_slo_is_the_cheapest_that_obeys_its_rule() -> None:
     write_summary("half_slo", {"instances": count, **seen})
 
 
+def test_half_slo_of_many_branches_that_merge_ends() -> None:
+    """With an end for each of sixteen branches, nearly all choices would be kept to the last."""
+    branches = [f"branch{number}" for number in range(16)]
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    nx.add_star(graph, ["detect", *branches])
+    graph.add_edges_from((branch, "merge") for branch in branches)
+    nx.set_node_attributes(graph, dict.fromkeys(graph, "d"), "model")
+    plan = mp.baselines.half_slo(mp.Pipeline(graph, slo_s=0.1), two_stages()[1], steady(310))
+    assert set(as_settings(plan.choices)) == set(graph)
+    assert len({setting for stage, setting in as_settings(plan.choices).items() if stage in branches}) <= 2
+
+
 # ------------------------------------------------------------------------------------------------- both
 
 

@@ -140,6 +140,13 @@ def test_a_frontier_has_its_steps_and_what_the_last_part_costs(run: Run, plan: m
     assert "--start: expected a factor such as 2x" in done.stderr
 
 
+def test_what_costs_nothing_and_one_plan_are_told_in_words(run: Run, plan: mp.Plan) -> None:
+    ends = ["--start", f"{plan.slo_s:.9f}s", "--end", f"{plan.slo_s + 2e-6:.9f}s", "--last", "1us"]
+    done = run("frontier", "plan.json", *ends)
+    assert re.search(r"last +the last \S+ \S+ cost nothing\n", done.stdout), done.output
+    assert "exact, 1 plan made\n" in done.stdout
+
+
 def test_an_explanation_has_a_reason_for_every_hardware(run: Run, plan: mp.Plan) -> None:
     done = run("explain", "plan.json")
     assert done.exit_code == 0, done.output

@@ -89,7 +89,9 @@ def test_document_plans_and_picture(run: Run, tmp_path: Path) -> None:
     height, width, _ = matplotlib.image.imread(tmp_path / "fleet.png").shape
     assert width > height > 200
     assert document["written"][1:] == ["fleet.png", "fleet.html"]
-    assert f"{truth.usd_per_hour:,.2f} $/h" in (tmp_path / "fleet.html").read_text()
+    page = (tmp_path / "fleet.html").read_text()
+    assert f"{truth.usd_per_hour:,.2f} $/h" in page
+    assert f"<h1>Fleet {document['name']}</h1>" in page
 
 
 def test_where_not_all_fit_it_says_whom_to_admit(run: Run, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import networkx as nx
 import numpy as np
 import pytest
 from matplotlib import style
@@ -28,6 +29,7 @@ from mipplan import plots
 from mipplan.core import InputError, QuantileLimit, format_duration, quantile_ns
 from mipplan.html import Page, Section, Sheet
 from mipplan.plots import queries
+from mipplan.profiles import Hardware, LatencyTable
 from serving_plans import small_plan
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -329,6 +331,13 @@ def test_a_fleet_has_a_page() -> None:
     assert len(made.sections[-1].sheets[2].rows) == 1
 
 
+def test_a_page_has_the_title_that_it_is_given() -> None:
+    made = mp.plan_fleet({"a": (drawn_plan().pipeline, drawn_trace(), 0.3)}, drawn_plan().profiles)
+    named = mp.report(made, title='Fleet "prod" <eu>')
+    assert "<h1>Fleet &#34;prod&#34; &lt;eu&gt;</h1>" in named.html
+    assert (mp.report(made).title, named.lead) == ("Fleet", "1 pipeline on shared hardware")
+
+
 def test_a_fleet_that_does_not_fit_says_what_would() -> None:
     pipelines = {name: (drawn_plan().pipeline, drawn_trace(), 0.3) for name in ("a", "b")}
     made = mp.report(mp.plan_fleet(pipelines, drawn_plan().profiles, limits={"h": 5}))
@@ -336,6 +345,20 @@ def test_a_fleet_that_does_not_fit_says_what_would() -> None:
     (words,) = [part.words for part in made.sections if part.title == "What would fit"]
     assert words[0].startswith("Admit 1 of 2 pipelines")
     assert Reader(made.html).open == []
+
+
+def test_devices_of_millionths_cost_something_wherever_they_are_told() -> None:
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_node("only", model="m")
+    pipeline = mp.Pipeline(graph, slo_s=0.1)
+    tables = [LatencyTable("m", "nano", np.array([1, 2]), np.array([5.0, 8.0]))]
+    profiles = mp.Profiles.from_parts([Hardware("nano", 3e-6)], tables)
+    trace = mp.Trace.from_seconds(np.linspace(0.0, 1.0, 50))
+    plan = mp.plan(pipeline, profiles, trace)
+    told = [str(plan), mp.report(plan, trace, costs=False, compare=False).html]
+    for text in told:
+        assert "0.000003" in text
+        assert not re.search(r"\b0\.0+ \$|<td[^>]*>0\.0+<", text)
 
 
 def test_a_page_is_written_whole(page: Page, tmp_path: Path) -> None:

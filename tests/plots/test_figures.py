@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import matplotlib as mpl
+import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
@@ -30,7 +32,7 @@ from mipplan.plots.bars import _draw_devices
 from mipplan.plots.curves import deviation
 from mipplan.plots.plans import slower_share
 from mipplan.plots.runs import _mark_break
-from mipplan.plots.style import SHIPPED, figure_of, hardware_looks, looks_of, new_axes, shortened
+from mipplan.plots.style import SHIPPED, figure_of, folded, hardware_looks, looks_of, new_axes, shortened
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.questions import FrontierStep
 from mipplan.reporting import DeviceUseReport
@@ -525,3 +527,33 @@ def test_no_two_of_many_look_alike() -> None:
     names = [str(number) for number in range(32)]
     assert len(set(map(str, looks_of(names).values()))) == 32
     assert len(set(plots.hardware_looks(SHIPPED).values())) == len(SHIPPED)
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a", "a.jpg"])
+def test_a_figure_of_another_format_is_a_fault(name: str, tmp_path: Path) -> None:
+    with pytest.raises(mp.InputError, match=r"ends in \.png, \.svg or \.pdf"):
+        mp.plots.write_figure(tmp_path / name, Figure())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_number_stays_in_one_line_with_its_unit() -> None:
+    assert folded("forty: 37.56 $/h, P99 ≤ 5 s", 26) == "forty: 37.56 \\$/h,\nP99 ≤ 5 s"
+    assert folded("a video in 7 stages of it", 10) == "a video in\n7 stages\nof it"
+
+
+def test_names_that_fonts_have_no_sign_for_are_drawn_without_a_warning(tmp_path: Path) -> None:
+    figure = Figure()
+    figure.suptitle("🚀")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mp.plots.write_figure(tmp_path / "a.png", figure)
+
+
+def test_pipelines_of_a_fleet_never_cost_nothing() -> None:
+    trace = mp.Trace.from_seconds(np.linspace(0.0, 1.0, 50))
+    tables = [LatencyTable("m", "nano", np.array([1, 2]), np.array([5.0, 8.0]))]
+    profiles = mp.Profiles.from_parts([Hardware("nano", 3e-6)], tables)
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_node("only", model="m")
+    figure = mp.plan_fleet({"a": (mp.Pipeline(graph, slo_s=0.1), trace)}, profiles).plot()
+    assert "0.000003" in [text.strip() for axes in figure.axes for text in texts_of(axes)]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from rich.console import Console
 from rich.markup import escape
 
-from mipplan.core import format_duration
+from mipplan.core import format_duration, usd_text
 from mipplan.questions import STAGE_HEADINGS, PlanDifference, WhatIf, least_cost_text, verdict
 from mipplan.reporting.catalog import sample_notes
 from mipplan.reporting.documents import BriefReport, ChoiceReport, Report, TraceReport
@@ -152,7 +152,7 @@ def show_whatif(console: Console, answer: WhatIf, sample: Sequence[str]) -> None
     rows = table("what if", ">anew $/h", ">certificate", ">same $/h", "same plan")
     for what, plan, same, obstacle in answer.rows():
         certificate = "" if plan.certificate_ns is None else format_duration(plan.certificate_ns)
-        old = "" if same is None else f"{same.plan.usd_per_hour:.4f}"
+        old = "" if same is None else usd_text(same.plan.usd_per_hour)
         colour = "green" if same is not None and same.keeps else "bold red"
         said = f"[{colour}]{escape(verdict(same, obstacle))}[/{colour}]"
         rows.add_row(escape(what), least_cost_text(plan), certificate, old, said)

@@ -9,11 +9,19 @@ from typing import Annotated, Literal
 from rich.console import Console
 from rich.markup import escape
 
-from mipplan.core import NS_PER_S
+from mipplan.core import NS_PER_S, usd_text
 from mipplan.questions import Frontier, Sensitivity, cost_range, hardware_text, measurement_row, model_text
 from mipplan.reporting.documents import BriefReport, ChoiceReport, CriticalStageReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
-from mipplan.reporting.text import figures, seconds_text, show_notes, show_parts, table, traffic_parts
+from mipplan.reporting.text import (
+    counted,
+    figures,
+    seconds_text,
+    show_notes,
+    show_parts,
+    table,
+    traffic_parts,
+)
 from mipplan.result import Explanation, Plan, choice_text, dollars_text, step_text
 from mipplan.trace import Trace
 
@@ -83,11 +91,12 @@ def show_frontier(console: Console, frontier: Frontier, by: float | None) -> Non
     rows = [("now", f"{_now(frontier)} at {frontier.text_of(frontier.present)}")]
     if by is not None and (saving := frontier.saving(by)) is not None:
         much = frontier.text_of(by).removeprefix("× ")
-        last = f"the last {much} cost {saving:.4f} $/h", f"{much} more would cost {-saving:.4f} $/h"
+        cost = f"{usd_text(abs(saving))} $/h" if round(saving, 6) else "nothing"
+        last = f"the last {much} cost {cost}", f"{much} more would cost {cost}"
         known = "" if all(step.proven for step in frontier.steps) else ", as far as was found"
         rows.append(("last", f"{last[saving < 0]}{known}"))
     how = "exact" if frontier.exact else f"to {frontier.text_of(frontier.resolution)}"
-    rows.append(("steps", f"{how}, {frontier.solves} plans made"))
+    rows.append(("steps", f"{how}, {counted(frontier.solves, 'plan')} made"))
     console.print(figures(rows))
     unfinished = [] if frontier.complete else ["stopped before the end of the axis (time, steps, or Ctrl-C)"]
     show_notes(console, [*frontier.notes, *unfinished])
@@ -97,7 +106,7 @@ def _now(frontier: Frontier) -> str:
     step = frontier.step_at(frontier.present)
     if frontier.now is None:
         return "no plan" if step is None or step.proven else "no plan found"
-    return f"{'' if step is None or step.proven else 'at most '}{frontier.now:.4f} $/h"
+    return f"{'' if step is None or step.proven else 'at most '}{usd_text(frontier.now)} $/h"
 
 
 class HardwareSensitivityReport(Report):
@@ -159,7 +168,7 @@ def sensitivity_report(sensitivity: Sensitivity, asked: str, traces: Sequence[Tr
 def show_sensitivity(console: Console, sensitivity: Sensitivity) -> None:
     """Prices and speeds at which something changes, and the measurements that matter."""
     plan, share = sensitivity.plan, f"{100 * sensitivity.share:g} %"
-    console.print(f"[bold]{escape(plan.pipeline.name)}[/bold]: {plan.usd_per_hour:.4f} $/h\n")
+    console.print(f"[bold]{escape(plan.pipeline.name)}[/bold]: {usd_text(plan.usd_per_hour)} $/h\n")
     lines = [hardware_text(one) for one in sensitivity.hardware]
     lines += [model_text(one, plan) for one in sensitivity.models]
     for line in lines:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from rich.console import Console
 from rich.markup import escape
 
+from mipplan.core import usd_text
 from mipplan.pipeline import Pipeline
 from mipplan.reporting.documents import BriefReport, ChoiceReport, PlanReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports, show_plan
@@ -97,7 +98,7 @@ def show_offers(console: Console, report: OffersReport) -> None:
                 for choice in plan.choices.values()
             ]
             watts = [f"{plan.power_w:.6g}" for _ in power]
-            first = (f"{plan.usd_per_hour:.4f}", accuracy, *watts, seconds_text(plan.certificate_s))
+            first = (usd_text(plan.usd_per_hour), accuracy, *watts, seconds_text(plan.certificate_s))
             rows.add_row(*(escape(cell) for cell in (*first, *cells)))
         show_parts(console, rows)
     what = "menu" if report.command == "menu" else "front"
@@ -106,7 +107,7 @@ def show_offers(console: Console, report: OffersReport) -> None:
     if report.beyond_usd_per_hour is not None:
         notes.append(
             f"whatever {'draws less' if report.by == 'energy' else 'is more accurate'} than the last costs at least "
-            f"{report.beyond_usd_per_hour:.4f} $/h"
+            f"{usd_text(report.beyond_usd_per_hour)} $/h"
         )
     if report.within is not None:
         notes.append(f"within {report.within:.3g} of the cheapest, and different by {report.by}")

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipplan.core import NS_PER_HOUR, NS_PER_S, FieldOf, Float64, Printable, Summary, drawn, format_seconds
+from mipplan.core import (
+    NS_PER_HOUR,
+    NS_PER_S,
+    FieldOf,
+    Float64,
+    Printable,
+    Summary,
+    drawn,
+    format_seconds,
+    usd_text,
+)
 from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan, ReplayResult, StageReplay, Windows
 from mipplan.trace import Trace
@@ -146,7 +156,7 @@ class TuningRun(Printable):
                     "latency",
                     f"P{100 * self.quantile:g} {format_seconds(self.result.quantile(self.quantile))}",
                 ),
-                ("cost", f"{self.usd_per_hour:.4f} $/h"),
+                ("cost", f"{usd_text(self.usd_per_hour)} $/h"),
                 ("actions", f"{len(self.actions):,}"),
                 ("worst", when if worst.miss_rate else None),
                 *(("note", note) for note in self.notes),
@@ -161,7 +171,7 @@ class TuningRun(Printable):
         )
 
     def _line(self) -> str:
-        return f" {self.policy}: {self.miss_rate:.3%} missed, {self.usd_per_hour:.4f} $/h"
+        return f" {self.policy}: {self.miss_rate:.3%} missed, {usd_text(self.usd_per_hour)} $/h"
 
     @cached_property
     def actions(self) -> tuple[Action, ...]:
@@ -298,7 +308,7 @@ class Tuning(Printable):
         plan = self.plan
         return Summary(
             f"{len(self.runs)} policies on {self.trace.name}: "
-            f"P{100 * plan.quantile:g} ≤ {format_seconds(plan.slo_s)}, planned at {plan.usd_per_hour or 0:.4f} $/h",
+            f"P{100 * plan.quantile:g} ≤ {format_seconds(plan.slo_s)}, planned at {usd_text(plan.usd_per_hour)} $/h",
             figures=(
                 ("control", f"every {format_seconds(self.period_s)}"),
                 ("replicas", f"serve {format_seconds(self.activation_delay_s)} after their order"),
@@ -311,7 +321,7 @@ class Tuning(Printable):
                     run.policy,
                     f"{run.miss_rate:.3%}",
                     format_seconds(run.result.quantile(run.quantile)),
-                    f"{run.usd_per_hour:.4f}",
+                    usd_text(run.usd_per_hour),
                     f"{len(run.actions):,}",
                     format_seconds(run.reaction_s) if run.reaction_s else "none",
                 )
