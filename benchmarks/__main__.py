@@ -60,6 +60,11 @@ def main() -> None:
     unknown = [name for name in arguments.names if name not in (*BENCHMARKS, STATUS, REPRODUCE)]
     if unknown:
         parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    try:
+        arguments.results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"argument --results: {error}")
+    unmeasured = []
     for name in arguments.names or BENCHMARKS:
         if name == REPRODUCE:
             reproduce(arguments.results)
@@ -67,10 +72,15 @@ def main() -> None:
             continue
         benchmark, folder = import_module(BENCHMARKS[name]), arguments.results / name
         if arguments.report:
-            benchmark.report(folder)
+            try:
+                benchmark.report(folder)
+            except FileNotFoundError as error:
+                unmeasured.append(f"{name}: there is no {error.filename}; run it first")
         else:
             benchmark.run(folder, quick=arguments.quick)
     print(write_status(arguments.results))
+    if unmeasured:
+        raise SystemExit("\n".join(unmeasured))
 
 
 def end_as_by_ctrl_c() -> None:

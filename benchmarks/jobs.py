@@ -80,6 +80,14 @@ def measure_missing(
 
 
 def append_rows(partial: Path, rows: Iterable[dict[str, Any]], stamped: dict[str, Any]) -> None:
-    """Append rows, stamped with the code that they are of, to the file that keeps them while a run lasts."""
+    """Append rows, stamped with the code that they are of, to the file that keeps them while a run lasts.
+
+    Cells go to the columns that they are named after: jobs that find nothing have others, or the same in another order.
+    """
     table = pd.DataFrame([{**row, **stamped} for row in rows])
-    table.to_csv(partial, mode="a", header=not partial.exists(), index=False)
+    known = list(pd.read_csv(partial, nrows=0).columns) if partial.exists() else []
+    columns = [*known, *(name for name in table.columns if name not in known)]
+    if known and len(columns) > len(known):
+        before = pd.read_csv(partial, dtype=str, keep_default_na=False)
+        before.reindex(columns=columns, fill_value="").to_csv(partial, index=False)
+    table.reindex(columns=columns).to_csv(partial, mode="a", header=not known, index=False)

@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from benchmarks.jobs import append_rows
 from benchmarks.truth.run import sent_in_time
 from benchmarks.truth.summary import ATTEMPTS, LATE
 
@@ -65,3 +67,34 @@ def test_runs_sent_late_are_driven_again_and_the_least_late_counts() -> None:
     assert sent_in_time(drive, 5.0) == {"attempts": ATTEMPTS, LATE: 20.0, "found": 200.0}
     driven.clear()
     assert sent_in_time(drive, 22.0) == {"attempts": 2, LATE: 20.0, "found": 200.0}
+
+
+def test_cells_of_later_jobs_stand_under_their_names(tmp_path: Path) -> None:
+    """A job that finds no plan has fewer cells than the first one; one that finds another kind of plan has more."""
+    partial, stamped = tmp_path / "partial.csv", {"code": "k"}
+    for row in (
+        {"job": "a, 1", "usd": 2.0, "kept": 3},
+        {"job": "b"},
+        {"kept": 5, "job": "c", "drift": 0.1},
+    ):
+        append_rows(partial, [row], stamped)
+    rows = pd.read_csv(partial, dtype=str, keep_default_na=False)
+    assert list(rows) == ["job", "usd", "kept", "code", "drift"]
+    assert rows.to_numpy().tolist() == [
+        ["a, 1", "2.0", "3", "k", ""],
+        ["b", "", "", "k", ""],
+        ["c", "", "5", "k", "0.1"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [("planning --report --results new", "run it first"), ("--results /dev/null/x", "/dev")],
+)
+def test_what_is_not_there_is_told(asked: str, told: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", *asked.split()]
+    environment = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode in (1, 2)
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr

@@ -119,6 +119,26 @@ def test_claims_are_judged(library: Path, tmp_path: Path, capsys: pytest.Capture
     assert next(judge_claims(library, claims)).verdict == "better"
 
 
+def test_what_is_no_submission_is_told(
+    library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One row that is none costs the verdicts of the others nothing."""
+    name, claims = CHOSEN[0].name, tmp_path / "claims.csv"
+    claims.write_text(f"name,selection\n{name},0 one\n{name},0 0\n{name}\n", encoding="utf-8")
+    verdicts = [claim.verdict for claim in judge_claims(library, claims)]
+    assert "no list of modes" in verdicts[0]
+    assert len(verdicts) == 3
+    claims.write_text(f"problem,selection\n{name},0\n", encoding="utf-8")
+    for arguments, told in (
+        (["check", str(library), str(claims)], "no column name"),
+        (["check", str(library), str(tmp_path / "nothing.csv")], "nothing.csv"),
+        (["export", str(tmp_path), "--only", "no such problem"], "no such problem"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert told in capsys.readouterr().err
+
+
 def test_better_values_are_taken_over() -> None:
     records = {"a": Record("f", "open", 9, 7, (1,), ("x / y",)), "b": Record("g", "open", 9, 7, (1,), ())}
     claims = [

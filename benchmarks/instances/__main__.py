@@ -29,13 +29,18 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if asked.command == "export":
         specs = [spec for spec in read_frozen() if asked.only in spec.name]
+        if not specs:
+            parser.error(f"argument --only: no problem has {asked.only!r} in its name")
         here = [spec for spec in specs if shared_data.is_present() or not spec.needs_shared_data]
         for spec in specs:
             if spec not in here:
                 print(f"{spec.name}: left out, the public data are not beside the checkout", file=sys.stderr)
         export(asked.folder, here, read_records(), models=not asked.no_models)
         return 0
-    claims = list(judge_claims(asked.folder, asked.file))
+    try:
+        claims = list(judge_claims(asked.folder, asked.file))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     for claim in claims:
         print(f"{claim.name}: {'-' if claim.cost is None else claim.cost}: {claim.verdict}")
     if asked.record:

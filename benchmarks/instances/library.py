@@ -114,12 +114,25 @@ def read_problem(path: File) -> TimeCostProblem:
 
 
 def judge_claims(folder: File, claims: File) -> Iterator[Claim]:
-    """Judge the plans in a CSV file, one by one, by the problems and best known values of an exported library."""
+    """Judge the plans in a CSV file, one by one, by the problems and best known values of an exported library.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing.
+    """
     with (folder / BEST_KNOWN).open(newline="", encoding="utf-8") as file:
         known = {row["name"]: row["value"] for row in csv.DictReader(file)}
     with claims.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            name, selection = row["name"], tuple(map(int, row["selection"].split()))
+        rows = csv.DictReader(file)
+        if lacking := {"name", "selection"} - set(rows.fieldnames or ()):
+            raise ValueError(f"{claims}: there is no column {', '.join(sorted(lacking))}")
+        for row in rows:
+            name, words = row["name"], (row["selection"] or "").split()
+            if not all(word.isdecimal() for word in words):
+                yield Claim(name, None, "its selection is no list of modes", ())
+                continue
+            selection = tuple(map(int, words))
             if name not in known:
                 yield Claim(name, None, "there is no such problem", selection)
                 continue

@@ -154,6 +154,11 @@ def least_cost(domain: Domain) -> int:
     return min(span.least_cost for span in domain)
 
 
+def least_total(domains: Domains) -> int:
+    """What a plan costs at least, whatever it keeps; 0 where nothing is left for a stage, and no plan can be made."""
+    return sum(map(least_cost, domains.values())) if all(domains.values()) else 0
+
+
 def least_services_ns(domains: Domains) -> dict[str, int]:
     """Find the least batch latency on offer at every stage."""
     return {

@@ -31,7 +31,7 @@ from mipplan.refinement.evaluation import (
     sufficient_domains,
 )
 from mipplan.refinement.heuristics import Heuristics, RefinementParams, fastest_plan, propose_plans
-from mipplan.refinement.problem import Domains, RefinementProblem, find_options, least_cost, state_problem
+from mipplan.refinement.problem import Domains, RefinementProblem, find_options, least_total, state_problem
 from mipplan.refinement.result import ASSUMING, OPTIMAL, conclude, record_refinement
 from mipplan.refinement.samples import OtherSamples
 from mipplan.refinement.search import RefinementSearch
@@ -95,7 +95,7 @@ class Refining:
         self._choices: Mapping[str, Choice] = {}
         self._best: Configuration | None = None
         self._cost: int | None = None
-        self._lower_bound = 0
+        self._lower_bound = least_total(self._problem.domains)  # a search may be stopped at once
         self._known: Known = {}
         self._sufficient: Domains | None = None
         self._stopped = Limit.TIME
@@ -115,7 +115,7 @@ class Refining:
             self._counters.refuted += excluded.refuted
             if excluded.blocked is None:
                 self._problem = excluded.problem
-                self._raise_bound(sum(least_cost(domain) for domain in self._problem.domains.values()))
+                self._raise_bound(least_total(self._problem.domains))
                 self._improve()
                 self._bound()
                 trusted = self._search_on_trust()
@@ -179,6 +179,7 @@ class Refining:
             )
         if keeps and (made is None or self._problem.allows(made)):
             self._choices, self._cost, self._best = dict(choices), self.base.microusd_per_hour, made
+            self._raise_bound(0)  # what is not on offer may cost less
         self.limits.report(f"the given plan {'keeps' if keeps else 'does not keep'} the objective")
 
     def _is_certified(self, made: Configuration) -> bool:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, LimitReachedError, Report
-from mipplan.options import Configuration, limits_of
+from mipplan.options import Configuration, find_families, limits_of
 from mipplan.refinement import (
     Heuristics,
     Known,
@@ -74,6 +75,11 @@ class ScenarioSearch:
         self._limits = limits_of(self.base.profiles)
         hardware = self.base.profiles.hardware
         self._prices = {name: device.microusd_per_hour for name, device in hardware.items()}
+        # Known before any scenario is at hand: the cheapest that each stage can run on, though it may be overloaded.
+        nothing = dict.fromkeys(self.base.pipeline.stages, Fraction(0))
+        found = find_families(self.base.pipeline, self.base.profiles, nothing, self.base.laws).values()
+        self._least = sum(min((f.cost(f.fewest) for f in own.families), default=0) for own in found)
+        self.lower_bound = self._least
 
     def add(self, scenarios: list[Scenario]) -> Choices:
         """Demand more scenarios to be kept; the best plan so far is the best no longer, and returned."""
@@ -86,7 +92,7 @@ class ScenarioSearch:
         """Demand one of them no longer."""
         self.scenarios.remove(scenario)
         self._judged.clear()
-        self.lower_bound = 0
+        self.lower_bound = self._least
 
     # ------------------------------------------------------------------------------------------------ judging
 

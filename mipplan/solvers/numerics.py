@@ -28,6 +28,9 @@ _BOUND_ERROR = 1e-9 * 2**_OBJECTIVE_BITS
 # A unit in a row scaled to 1 is 2**-24 or more up to here, which is 60 times the tightest tolerance in use.
 _RESOLVED_BITS = 24
 
+# Beyond that a unit in a row, even if that is scaled up, is less than the tolerance: in nanoseconds, a minute.
+_BLURRED_BITS = 36
+
 
 @dataclass(frozen=True, eq=False)
 class LpArrays:
@@ -103,9 +106,9 @@ def scale_model(model: LinearModel, *, gain_bits: int = 0, slack: float = 0.0) -
     """Scale each row and the objective by a power of two; the objective by its common divisor, too.
 
     Rows whose coefficients have more than 24 bits are scaled up to 2**gain_bits beyond 1: the solver's absolute
-    tolerance then still tells apart what differs by one unit. Rows with event times are relaxed by `slack` once scaled.
-    It should exceed what the solver's tolerance and arithmetic can do to such a row, lest it miss a solution by a hair;
-    what it finds is judged exactly.
+    tolerance then still tells apart what differs by one unit. Rows with event times are relaxed by `slack` once scaled,
+    those of more than 36 bits by a tenth of it. It should exceed what the solver's tolerance and arithmetic can do to
+    such a row, lest it miss a solution by a hair; what it finds is judged exactly.
     """
     starts, columns = model.matrix.indptr, model.matrix.indices
     # Exponents that bring continuous columns to values of at most 1.
@@ -120,7 +123,9 @@ def scale_model(model: LinearModel, *, gain_bits: int = 0, slack: float = 0.0) -
     lower, upper = _binding_sides(model)
     objective, unit, step = _scale_objective(model.objective)
     differences = find_differences(model) if slack else None
-    given = 0.0 if differences is None else np.where(differences.is_row_in, slack, 0.0)
+    is_timed = np.zeros(bits.size, dtype=np.bool_) if differences is None else differences.is_row_in
+    # Presolving loses what keeps a blurred row by no unit; given more, these let in more that has to be cut off.
+    given = np.where(is_timed, slack, np.where(bits > _BLURRED_BITS, slack / 10, 0.0))
     return ScaledModel(
         objective,
         starts,

@@ -31,6 +31,8 @@ from mipplan.variants.ties import UNSETTLED
 
 #: At most this many combinations are opened only because one may have a more accurate plan of the same cost.
 _MOST_TIED = 3
+#: Why nothing is known of some.
+_NOT_ALL = "the search was stopped before every combination of variants was looked at"
 #: Plans that rest on replays, which may be overloaded.
 _BY_REPLAY = (Guarantee.REPLAY, Guarantee.RELIABLE)
 #: Makes what answers the question that a plan without choices states, within limits.
@@ -143,7 +145,7 @@ class _Search:
         heapq.heapify(self._open)
         self._all = each
         self._best: Plan | None = None
-        # The answer for the first combination: what it says if there is none.
+        # The answer for the first combination, or for the first that is not refuted: what it says if there is no plan.
         self._first: Plan | None = None
         self._lower_bound = math.inf  # Of what was opened.
         self._stopped: Limit | None = None
@@ -197,9 +199,11 @@ class _Search:
     def _take(self, combination: Combination, plan: Plan) -> None:
         self.opened += 1
         plan = combination.restored(plan, self._asked)
-        self._first = plan if self._first is None else self._first
         self._stopped = plan.limit or self._stopped
-        if plan.status is not PlanStatus.INFEASIBLE:
+        is_open = plan.status is not PlanStatus.INFEASIBLE
+        if self._first is None or (is_open and self._first.status is PlanStatus.INFEASIBLE):
+            self._first = plan
+        if is_open:
             bound = plan.lower_bound_microusd_per_hour
             self._lower_bound = min(self._lower_bound, combination.lower_bound if bound is None else bound)
         if plan.reason == UNSETTLED:
@@ -238,15 +242,16 @@ class _Search:
                 reason = f"none of {count:,} combinations of variants {asked}"
                 return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason)
             plan = self._first
-            if self._stopped is not None or plan.status is not PlanStatus.INFEASIBLE:
-                return replace(plan, status=PlanStatus.UNKNOWN, limit=self._stopped or plan.limit)
+            if math.isfinite(lower_bound):  # else all were opened, and each was refuted
+                why = _NOT_ALL if plan.status is PlanStatus.INFEASIBLE else plan.reason
+                figures = replace(plan.figures, lower_bound_microusd_per_hour=int(lower_bound))
+                limit, unknown = self._stopped or plan.limit, PlanStatus.UNKNOWN
+                return replace(plan, status=unknown, figures=figures, reason=why, limit=limit)
             return replace(
                 plan,
                 reason=f"none of {count:,} combinations of variants has a plan; of the first: {plan.reason}",
             )
-        reason = (
-            self._best.reason or "the search was stopped before every combination of variants was looked at"
-        )
+        reason = self._best.reason or _NOT_ALL
         limit = self._best.limit or self._stopped
         if self._asked.budget_microusd_per_hour is not None:
             # Nothing bounds the latency of combinations that were not opened, or not to the end.

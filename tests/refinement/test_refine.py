@@ -365,6 +365,22 @@ def test_a_refined_file_says_that_it_rests_on_replay(tmp_path: Path) -> None:
         mp.plan(plan.pipeline, plan.profiles, trace, guarantee="refined")
 
 
+@pytest.mark.parametrize(("find", "devices"), [(mp.refine, 1), (mp.sharpen, 2)])
+def test_what_is_stopped_at_once_is_bounded_by_the_cheapest_devices(find: Any, devices: int) -> None:
+    """What only has to replay may be overloaded by 44 queries/s of 30 ms; a certified plan keeps up with them."""
+    plan, trace = hand_made()
+    assert find(plan, trace, time_limit_s=1e-9).lower_bound_usd_per_hour == devices
+
+
+def test_a_given_plan_that_costs_less_than_all_on_offer_is_bounded_by_its_own_cost() -> None:
+    plan, trace = hand_made()
+    stages = {"s": {"model": "m", "hardware": ["large"]}}
+    pipeline = mp.Pipeline.from_document({"name": "one", "slo": "1s", "stages": stages, "edges": []})
+    given = mp.Plan.from_choices(pipeline, plan.profiles, {"s": ("small", 1, 4)}, quantile=1.0)
+    best = mp.refine(given, trace, time_limit_s=1e-9)
+    assert (best.usd_per_hour, best.lower_bound_usd_per_hour) == (4.0, 4.0)
+
+
 def test_other_seeds_are_tried_where_something_is_drawn() -> None:
     instance = next(
         i

@@ -188,6 +188,12 @@ def test_without_time_nothing_is_claimed() -> None:
     assert plan.status is mp.PlanStatus.UNKNOWN
     assert plan.limit is Limit.TIME
     assert "before any plan was found" in (plan.reason or "")
+    # Each stage needs a device, whatever it keeps.
+    least = [
+        min(PROFILES.hardware[name].usd_per_hour for name in PROFILES.hardware_for(stage.model))
+        for stage in PIPELINE.stages.values()
+    ]
+    assert plan.lower_bound_usd_per_hour == pytest.approx(sum(least))
 
 
 def interrupting(after: str) -> object:

@@ -74,6 +74,22 @@ def test_cp_sat_keeps_the_optimum_of_long_times(seed: int, unit: int, formulatio
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
+def test_what_keeps_a_deadline_of_a_day_by_no_nanosecond_is_kept(solver: str) -> None:
+    # HiGHS said 86: by its presolve the fifth stage has no mode but the first
+    times_ns = [
+        *(16_596_305_567_965, 16_596_305_567_967, 0, 0, 1_471_771_621_108),
+        *(475_926_638, 70_368_744_177_663, 1, 70_368_744_177_663),
+        *(54_504_696, 36_336_465, 54_504_696, 1, 36_336_464),
+    ]
+    stages = np.repeat(np.eye(6, dtype=np.int64), [2, 1, 1, 1, 4, 5], axis=1)
+    costs = [36, 7, 0, 2, 6, 70, 0, 1023, 0, 5, 1, 3, 4, 3]
+    sides = [1.0] * 6
+    model = binary_model(costs, [*stages, times_ns], [*sides, -np.inf], [*sides, 88_436_857_703_202.0])
+    answer = solve(model, solver)
+    assert (answer.termination, answer.objective) == (Termination.OPTIMAL, 18)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_infeasible_has_no_values(solver: str) -> None:
     answer = solve(binary_model([1, 1], [[1, 1]], [3], [np.inf]), solver)
     assert answer.termination is Termination.INFEASIBLE

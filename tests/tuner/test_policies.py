@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,20 @@ def test_hpa_adds_at_most_as_many_again_or_four() -> None:
     # ⌈3 · 1.0/0.1⌉ = 30: at most 3 + 4; ⌈10 · 10⌉ = 100: at most 2 · 10.
     assert run_of(Hpa(target=0.1).start(setting_of(one_stage(3))), 3, 15, busy=3.0)[-1] == 7
     assert run_of(Hpa(target=0.1).start(setting_of(one_stage(10))), 10, 15, busy=10.0)[-1] == 20
+
+
+def test_hpa_adds_no_more_in_15_s_however_often_it_looks() -> None:
+    # From 10 at 3 s, the first look, on at most 20 until 18 s, and 40 then.
+    counts = run_of(Hpa(target=0.1, sync_s=3.0).start(setting_of(one_stage(10))), 10, 19, busy=10.0)
+    assert counts == [10] * 2 + [20] * 15 + [40] * 2
+
+
+def test_hpa_scales_down_by_the_replicas_that_serve() -> None:
+    # Kubernetes sets those aside that are not ready: ⌈4 · 0.4/0.5⌉ are enough, not ⌈10 · 0.8⌉.
+    controller = Hpa(target=0.5, sync_s=1.0, down_window_s=0.0).start(setting_of(one_stage(10)))
+    seen = seen_at(1, 10, busy=1.6)
+    stage = replace(seen.stages["only"], active=4, active_ns=4 * seen.period_ns)
+    assert controller.decide(replace(seen, stages={"only": stage})) == {"only": 4}
 
 
 def test_hpa_tolerates_a_tenth() -> None:

@@ -200,3 +200,12 @@ def check_budgets(instance: VariantInstance, truth: list[Combination]) -> None:
         assert plan.status == "optimal"
         assert plan.microusd_per_hour == within[-1][0]
         assert plan.accuracy == pytest.approx(within[-1][1], abs=CLOSE)
+
+
+def test_what_is_stopped_before_all_combinations_were_looked_at_claims_no_more_than_that() -> None:
+    """The first combination is refuted, and of the others, one of which has a plan, nothing is known yet."""
+    stopped = variant_instance(21).plan(guarantee="replay", time_limit_s=1e-6)
+    assert (stopped.status, stopped.limit) == ("unknown", "time")
+    assert stopped.lower_bound_usd_per_hour == 0.0
+    assert "stopped before every combination" in (stopped.reason or "")
+    assert variant_instance(21).plan(guarantee="replay").status == "optimal"

@@ -25,6 +25,9 @@ from mipplan.tuner.policies.base import (
 )
 from mipplan.tuner.traffic import LONGEST_WINDOW_NS, RecentArrivals, doubling_windows_ns
 
+#: So long is a period of Kubernetes' default policy for scaling up, however often it looks.
+_POLICY_NS = 15 * NS_PER_S
+
 
 @dataclass(frozen=True)
 class Hpa(Parameters):
@@ -32,7 +35,7 @@ class Hpa(Parameters):
 
     Nothing changes while utilisation / target is within the tolerance of 1. Down, the largest wish of the last 300 s
     counts; up, at most max(100 %, 4) replicas come per 15 s, and replicas that still start count as idle ones: nothing
-    changes if the ratio is within the tolerance, or below 1, with them.
+    changes if the ratio is within the tolerance, or below 1, with them. Below 1 without them, n is of those that serve.
 
     References
     ----------
@@ -62,6 +65,8 @@ class _HpaController:
         self._periods = MetricWindow(policy.sync_s, policy.metric_delay_s)
         down_ns = round(policy.down_window_s * NS_PER_S)
         self._wishes = StabilizationWindow(down_ns, setting.start_ns, setting.replicas)
+        # Of each stage, from 15 s ago on: (instant, replicas from then on).
+        self._counts = {stage: deque[tuple[int, int]]() for stage in setting.stages}
 
     def decide(self, seen: Observation) -> Mapping[str, int]:
         self._periods.take(seen)
@@ -74,14 +79,24 @@ class _HpaController:
         policy, present = self._policy, seen.stages[stage].replicas
         busy_ns, active_ns, _ = self._periods.sums_ns[stage]
         ratio = min(1.0, busy_ns / active_ns) / policy.target if active_ns else 1.0
-        most = policy.tolerance + ROUNDING
+        most, active = policy.tolerance + ROUNDING, min(present, seen.stages[stage].active)
         wish = present if abs(ratio - 1.0) <= most else whole_replicas(present * ratio)
         if wish > present:
             # Those on their way would be ordered again and again otherwise, until the first of them serves.
-            damped = ratio * min(1.0, seen.stages[stage].active / present)
+            damped = ratio * active / present
             wish = present if damped - 1.0 <= most else whole_replicas(present * damped)
-        largest = self._wishes.largest(seen.now_ns, {stage: wish})[stage]
-        return min(wish, max(2 * present, present + 4)) if wish > present else min(present, largest)
+        elif ratio < 1.0 - most:
+            wish = whole_replicas(active * ratio)
+        largest, counts = self._wishes.largest(seen.now_ns, {stage: wish})[stage], self._counts[stage]
+        if not counts:
+            counts.append((seen.now_ns - _POLICY_NS, present))
+        while len(counts) > 1 and counts[1][0] <= seen.now_ns - _POLICY_NS:
+            counts.popleft()
+        before = counts[0][1]
+        allowed = max(present, 2 * before, before + 4)
+        count = min(wish, allowed) if wish > present else min(present, largest)
+        counts.append((seen.now_ns, count))
+        return count
 
 
 @dataclass(frozen=True)
