@@ -14,20 +14,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
-from mipplan.core import Int64
+from mipplan.core import Int64, compiled
 
 if TYPE_CHECKING:
     from mipplan.calculus.intervals import DispatchProblem
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call; remember the machine code where there is a place for it."""
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no place for a cache
-        return njit(nogil=True)(function)
 
 
 #: So many tokens are bounded between two looks at the clock: a fifth of a second.
@@ -106,7 +97,7 @@ def solve(problem: DispatchProblem, check: Callable[[], None]) -> tuple[Int64, I
     return (dispatch_ns, *exits)
 
 
-@_compiled
+@compiled
 def _below(ascending: Int64, bar: int, start: int) -> int:
     """How many lie below the bar: steps that double lead there from a place to start from, which is mostly near."""
     low, high = 0, ascending.size
@@ -132,7 +123,7 @@ def _below(ascending: Int64, bar: int, start: int) -> int:
     return low
 
 
-@_compiled
+@compiled
 def _lower_one(ascending: Int64, old: int, new: int, near: int) -> None:
     """Put a lower number in the place of one of the numbers that equal `old`, in order."""
     place = _below(ascending, old, near)
@@ -142,7 +133,7 @@ def _lower_one(ascending: Int64, old: int, new: int, near: int) -> None:
     ascending[place] = new
 
 
-@_compiled
+@compiled
 def _count_batches(
     now: int,
     held: int,
@@ -193,7 +184,7 @@ def _count_batches(
     return total
 
 
-@_compiled
+@compiled
 def _can_wait(
     time: int,
     token: int,
@@ -235,7 +226,7 @@ def _can_wait(
     return False
 
 
-@_compiled
+@compiled
 def lower_dispatches(
     dispatch_ns: Int64,
     order: Int64,
@@ -324,7 +315,7 @@ def lower_dispatches(
     stand[_GONE], stand[_KNOWN] = gone, known
 
 
-@_compiled
+@compiled
 def find_exits(
     earliest_ns: Int64, dispatch_ns: Int64, sorted_arrivals_ns: Int64, longest_ns: Int64, batch: int
 ) -> tuple[Int64, Int64]:

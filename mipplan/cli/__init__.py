@@ -12,9 +12,7 @@ __all__ = ["main"]
 def main() -> None:
     """Entry point of the ``mipplan`` command."""
     if not os.environ.get("COLUMNS", "1").strip("0"):
-        del os.environ[
-            "COLUMNS"
-        ]  # a terminal of no columns is one whose width is not known: nothing fits into it
+        del os.environ["COLUMNS"]  # nothing fits into no columns: the width is not known
     try:
         from mipplan.cli.app import app
     except KeyboardInterrupt:  # before there is anybody to say so

@@ -157,9 +157,8 @@ def seconds_of(flag: str, text: str) -> float:
             message = f"{text.strip()!r} has no unit: write {text.strip()}s"
         elif match := _LONG_UNITS.fullmatch(text.strip()):
             unit = "min" if match["unit"] == "m" else "h"
-            if (
-                meant := f"{match['number']}{unit}"
-            ) != text.strip():  # what is too long is written as it should be
+            meant = f"{match['number']}{unit}"
+            if meant != text.strip():  # what is too long is written as it should be
                 message = f"{text.strip()!r} is not accepted: write {meant}"
         raise InputError.one(flag, message) from error
 

@@ -158,7 +158,7 @@ class Session:
         from mipplan.core import interrupts_seen, terminations_heard
 
         pace = Pace(self._limit)
-        with interrupts_seen() as self._interrupts, terminations_heard():
+        with interrupts_seen() as self._interrupts, terminations_heard(self._interrupts):
             if sys.stderr is None or not sys.stderr.isatty():
                 yield _echo_progress if as_log else pace.log
                 return

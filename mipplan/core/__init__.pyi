@@ -16,6 +16,7 @@ from .checks import check_one_of as check_one_of
 from .checks import check_seed as check_seed
 from .checks import check_slo as check_slo
 from .checks import check_time_limit as check_time_limit
+from .checks import compiled as compiled
 from .checks import counts_up as counts_up
 from .checks import frozen as frozen
 from .checks import is_finite as is_finite

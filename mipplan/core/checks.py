@@ -249,6 +249,19 @@ def numba_fault() -> str | None:
     return None
 
 
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a function by numba at its first call, without the interpreter lock; keep the machine code on disk.
+
+    Where neither the folder of the source nor the user's own cache can be written to, every process compiles anew.
+    """
+    from numba import njit
+
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # no place for a cache
+        return njit(nogil=True)(function)
+
+
 def version_of(package: str) -> str:
     """Return the version of an installed package, `unknown` if there is none: of ours in a checkout, say."""
     try:

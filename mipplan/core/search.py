@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import sys
 import threading
 import time
 from bisect import bisect_left
@@ -254,11 +253,11 @@ def interrupts_held() -> Iterator[None]:
 
 
 @contextmanager
-def terminations_heard() -> Iterator[None]:
+def terminations_heard(seen: list[int]) -> Iterator[None]:
     """Within this context SIGTERM, by which batch systems and containers end what they run, does what Ctrl-C does.
 
-    Where Ctrl-C is ignored, as in the background of a script, it ends the process in order. Whoever hears of it already
-    goes on doing so.
+    So it does where Ctrl-C is ignored, as in the background of a script; then it is noted here. Whoever hears of it
+    already goes on doing so.
     """
     earlier = signal.getsignal(signal.SIGTERM)
     if earlier is not signal.SIG_DFL or threading.current_thread() is not threading.main_thread():
@@ -268,7 +267,8 @@ def terminations_heard() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         own = signal.getsignal(signal.SIGINT)
         if not callable(own):
-            sys.exit(128 + number)
+            seen.append(number)
+            raise KeyboardInterrupt
         own(signal.SIGINT, frame)
 
     signal.signal(signal.SIGTERM, interrupt)

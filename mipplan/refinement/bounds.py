@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mipplan.core import NO_DEADLINE, Deadline, Int64, numba_fault
+from mipplan.core import NO_DEADLINE, Deadline, Int64, compiled, numba_fault
 from mipplan.refinement.problem import Domain, Domains, RefinementProblem, least_cost, least_services_ns
 from mipplan.replayer import NEVER
 
@@ -274,7 +274,5 @@ def _counter() -> Callable[[Int64, int, int, int], int]:
     """`count_turned_away`, compiled where numba is there."""
     if numba_fault() is not None:
         return lambda gaps, window, work, most: count_turned_away(gaps.tolist(), window, work, most)
-    from mipplan.replayer import compiled
-
     fast: Callable[..., Any] = compiled(count_turned_away)
     return lambda gaps, window, work, most: int(fast(gaps, window, work, most))

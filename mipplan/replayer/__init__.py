@@ -6,7 +6,7 @@ bounds, options or solvers that made the plan.
 
 from mipplan.pipeline import Discipline
 from mipplan.replayer.cache import CacheParams, DrawnService, StageReplays, StageRun
-from mipplan.replayer.engines import ENGINES, EngineParams, compiled, resolve_engine
+from mipplan.replayer.engines import ENGINES, EngineParams, resolve_engine
 from mipplan.replayer.noise import ServiceNoise
 from mipplan.replayer.replaying import Verdict, replay, replay_many
 from mipplan.replayer.schedule import ReplicaSchedule
@@ -48,7 +48,6 @@ __all__ = [
     "check_manner",
     "check_plan",
     "check_trace",
-    "compiled",
     "plan_features",
     "read_settings",
     "replay",

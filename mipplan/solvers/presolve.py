@@ -53,9 +53,7 @@ class PresolveParams:
     relaxation_share: float = 0.25  # At most a quarter of the time left, for one relaxation.
     share: float = 0.4  # At most two fifths of a time limit, so that enough is left for solving.
     # With more paths and few modes left, a model is tried before dual ascent: where it is solved at all, it is soon.
-    few_modes: int = (
-        500  # At most 500 modes, as graphs with thousands of paths have that are hard for the ascent;
-    )
+    few_modes: int = 500  # At most 500, as graphs of thousands of paths have that are hard for it;
     try_share: float = 0.5  # half of the time left,
     try_s: float = 10.0  # and no more than ten seconds.
     # What follows is for dual ascent, where there are more paths than that; measured on layered graphs of 100 stages.

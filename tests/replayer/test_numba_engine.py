@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
-from mipplan.core import InputError
+from mipplan.core import InputError, compiled
 from mipplan.profiles import Hardware, LatencyTable
-from mipplan.replayer import NEVER, Capacity, EngineFeature, StageTask, compiled, resolve_engine
+from mipplan.replayer import NEVER, Capacity, EngineFeature, StageTask, resolve_engine
 from mipplan.replayer.engines import numba_engine, plain
 from mipplan.replayer.engines.numpy_engine import NumpyEngine, Way, sort_arrivals
 from mipplan.replayer.stage_task import ALWAYS, Served

@@ -204,9 +204,7 @@ def follow(
         try:
             with session.progress(as_log=True) as progress:
                 summary = mp.follow(loaded.value, target, stop=stop, progress=progress, **given)
-            with (
-                interrupts_held()
-            ):  # who presses Ctrl-C again, or ends it after that, would not see the summary
+            with interrupts_held():  # another Ctrl-C would cost the summary
                 written = [str(path) for path in (state, audit) if path is not None and path.exists()]
                 session.show(reporting.follow_report(summary, str(plan), written), reporting.show_follow)
         finally:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -189,7 +186,7 @@ def drive(
         arrivals = faults.take(lambda: inputs.read_trace(trace, expand, spread, seed, start, end))
         faults.check()
         _allow_many_connections()
-        with session.progress(as_log=True) as progress, _stopped_alike():
+        with session.progress(as_log=True) as progress:
             driven = mp.drive(
                 arrivals.value,
                 target,
@@ -208,26 +205,6 @@ def drive(
             session.exit_code = EXIT_INTERRUPTED
         elif driven.spoilt or not driven.latency_ns.size:
             session.exit_code = EXIT_NOT_MET
-
-
-@contextlib.contextmanager
-def _stopped_alike() -> Iterator[None]:
-    """Within this context SIGTERM, by which whoever runs this in a container ends it, does what Ctrl-C does.
-
-    Also in the background of a script, where Ctrl-C is ignored.
-    """
-
-    def interrupt(_number: int, frame: FrameType | None) -> None:
-        own = signal.getsignal(signal.SIGINT)
-        if not callable(own):
-            raise KeyboardInterrupt
-        own(signal.SIGINT, frame)
-
-    earlier = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
 
 
 def _allow_many_connections() -> None:

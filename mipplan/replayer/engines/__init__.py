@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from mipplan.core import InputError, check_one_of
 from mipplan.replayer.engines.events import EventEngine
-from mipplan.replayer.engines.numba_engine import NumbaEngine, compiled
+from mipplan.replayer.engines.numba_engine import NumbaEngine
 from mipplan.replayer.engines.numpy_engine import NumpyEngine
 from mipplan.replayer.engines.plain import PlainEngine
 from mipplan.replayer.stage_task import Engine, EngineFeature, Served, StageTask
@@ -93,4 +93,4 @@ def resolve_engine(
     return engine
 
 
-__all__ = ["ENGINES", "EVENTS", "EngineParams", "compiled", "resolve_engine"]
+__all__ = ["ENGINES", "EVENTS", "EngineParams", "resolve_engine"]

@@ -7,9 +7,9 @@ and NumPy finds it faster than any loop.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,20 +31,6 @@ class NumbaParams:
     """Sorting runs of equal arrivals instead of tokens pays if there are fewer runs than this per token (measured)."""
     ends_room: int = 256
     """Least room for ends of batches beside those that matter: what is full is moved to its start."""
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call, without the interpreter lock, and remember the machine code between processes.
-
-    Where neither the folder of the source nor the user's own cache can be written to, it is compiled anew in
-    every process.
-    """
-    from numba import njit
-
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no place for a cache
-        return njit(nogil=True)(function)
 
 
 class NumbaEngine(Engine):

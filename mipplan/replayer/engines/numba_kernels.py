@@ -15,8 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.core import Int32, Int64, UInt64
-from mipplan.replayer.engines.numba_engine import compiled
+from mipplan.core import Int32, Int64, UInt64, compiled
 from mipplan.replayer.stage_task import ALWAYS, NEVER
 
 #: With more replicas than this, if their number is constant, ends are kept in a heap (measured).

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mipplan.core import Int32, Int64
-from mipplan.replayer.engines.numba_engine import compiled
+from mipplan.core import Int32, Int64, compiled
 
 #: Up to 64 tokens of one instant are sorted by insertion: at most 32 shifts a token, if in reverse order.
 _STRETCH = 64
