@@ -66,17 +66,15 @@ def _reliability(case: str) -> Rows:
 
 
 def _tuner(pipeline: str, trace: str, draw: int) -> Rows:
-    from benchmarks.tuner.contenders import measure
-    from benchmarks.tuner.traffic import scenarios
+    from benchmarks.tuner.run import measure_job
 
-    (scenario,) = (one for one in scenarios() if one.name == trace)
-    return measure(pipeline, scenario, draw)
+    return measure_job(pipeline, trace, draw)
 
 
 def _race(pipeline: str, trace: str) -> Rows:
-    from benchmarks.race.run import measure_all
+    from benchmarks.race.run import measure_job
 
-    return list(measure_all(pipeline, trace, quick=False))
+    return measure_job(pipeline, trace)
 
 
 #: Benchmarks of more than some minutes whose rows hold answers, and how a sample of them is measured again.

@@ -22,6 +22,7 @@ from benchmarks.compare import shared_data
 from benchmarks.compare.plots import draw
 from benchmarks.compare.specs import Spec, read_frozen
 from benchmarks.compare.summary import summarise
+from benchmarks.jobs import ONE_THREAD
 from benchmarks.machine import publish, record
 from benchmarks.provenance import STAMP, keep_same_code, stamp
 
@@ -70,8 +71,6 @@ ROWS = "compare.csv"
 AT_ONCE = 2
 #: Planners have limits of their own; one that does not keep to it must not hold up the others.
 INSTANCE_LIMIT_S = 600.0
-#: Each process computes on one core, whatever its libraries would like.
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 
 def run(folder: Path, *, quick: bool) -> None:

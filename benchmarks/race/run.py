@@ -42,7 +42,7 @@ def run(folder: Path, *, quick: bool) -> None:
 def run_jobs(jobs: Sequence[tuple[str, str]], folder: Path, benchmark: str, *, quick: bool) -> None:
     """Run every entrant on each of these pairs of pipeline and trace, and write what came of it."""
     partial = begin(folder, quick=quick)
-    measure_missing(jobs, KEYS, partial, benchmark, _quick_job if quick else _job)
+    measure_missing(jobs, KEYS, partial, benchmark, _quick_job if quick else measure_job)
     table = pd.read_csv(partial)
     table.sort_values(KEYS, kind="stable").to_csv(folder / ROWS, index=False, float_format="%.10g")
     partial.unlink()
@@ -69,7 +69,8 @@ def traffic_of(name: str, pipeline: str) -> tuple[mp.Trace, mp.Trace]:
     return real_day(next(day for day in REAL_DAYS if day_name(day) == name), DAY_RPS)
 
 
-def _job(pipeline: str, name: str) -> list[dict[str, Any]]:
+def measure_job(pipeline: str, name: str) -> list[dict[str, Any]]:
+    """Measure all entrants, at all their settings, on one pipeline and trace."""
     return list(measure_all(pipeline, name, quick=False))
 
 

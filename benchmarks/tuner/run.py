@@ -36,7 +36,7 @@ def run(folder: Path, *, quick: bool) -> None:
     chosen = [one for one in scenarios() if not quick or one.name in QUICK]
     draws = [(one.name, draw) for one in chosen for draw in (one.draws[:1] if quick else one.draws)]
     jobs = [(pipeline, *which) for pipeline in pipelines for which in draws]
-    measure_missing(jobs, KEYS, partial, "tuner", _job)
+    measure_missing(jobs, KEYS, partial, "tuner", measure_job)
     table = pd.read_csv(partial)
     places = {name: number for number, name in enumerate([*pipelines, *(one.name for one in chosen)])}
     table = table.sort_values(
@@ -60,6 +60,7 @@ def missing(jobs: list[tuple[str, str, int]], partial: Path) -> list[tuple[str, 
     return missing_jobs(jobs, KEYS, partial, "tuner")
 
 
-def _job(pipeline: str, scenario: str, draw: int) -> list[dict[str, object]]:
+def measure_job(pipeline: str, scenario: str, draw: int) -> list[dict[str, object]]:
+    """Measure all contenders on one pipeline and draw of a scenario."""
     (wanted,) = (one for one in scenarios() if one.name == scenario)
     return measure(pipeline, wanted, draw)

@@ -200,14 +200,15 @@ def _walk_apart(task: _Task, low: int, high: int, left_s: float, end: float, rou
 
 def _walked(task: _Task, parts: list[tuple[int, int]], n_jobs: int, limits: SearchLimits) -> list[Walk]:
     """Walk all parts, one after the other or at once."""
-    if len(parts) == 1 or effective_jobs(n_jobs) == 1:
+    jobs = effective_jobs(n_jobs)
+    if len(parts) == 1 or jobs == 1:
         walks: list[Walk] = []
         for low, high in parts:
             walks.append(task.walk(low, high, limits))
             if walks[-1].interrupted:  # what was walked until then is the answer
                 break
         return walks
-    left_s, jobs = limits.deadline.left_s(), effective_jobs(n_jobs)
+    left_s = limits.deadline.left_s()
     tasks = [
         partial(_walk_apart, task, *part, left_s, time.time() + left_s, -(-(len(parts) - number) // jobs))
         for number, part in enumerate(parts)
