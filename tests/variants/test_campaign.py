@@ -207,5 +207,7 @@ def test_what_is_stopped_before_all_combinations_were_looked_at_claims_no_more_t
     stopped = variant_instance(21).plan(guarantee="replay", time_limit_s=1e-6)
     assert (stopped.status, stopped.limit) == ("unknown", "time")
     assert stopped.lower_bound_usd_per_hour == 0.0
-    assert "stopped before every combination" in (stopped.reason or "")
+    # On a busy machine the first one is not even refuted.
+    reasons = "the search was stopped before every combination", "the time was up before any plan was found"
+    assert (stopped.reason or "").startswith(reasons)
     assert variant_instance(21).plan(guarantee="replay").status == "optimal"
