@@ -85,9 +85,8 @@ class SearchParams:
     lists: bool = True  # Whether choices near the bound are listed.
     halves: bool = True  # Whether sets of choices are halved where masters do not end the search.
     enumeration: EnumerationParams = field(default_factory=EnumerationParams)
-    #: How good plans are looked for once a master's optimum was refused.
+    #: How good plans are looked for once a master's optimum was refused: by tighter deadlines, and near the best plan.
     aim: AimParams | None = field(default_factory=AimParams)
-    #: How they are looked for near the best plan, where a master and what was halved after it did not end the search.
     neighbourhoods: NeighbourhoodParams | None = field(default_factory=NeighbourhoodParams)
 
 

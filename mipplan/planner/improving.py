@@ -13,6 +13,7 @@ where waits add up, after dozens of them.
 **Neighbourhoods.** Of the best plan some stages are free to change, drawn at random, and the others stay. What is
 cheaper is looked for by halving (`mipplan.planner.enumeration`), which ends soon there, since the stages that stay say
 most of what a plan costs and takes. Where a few stages do not do, more are freed (variable neighbourhood search).
+A stage whose option was given up is free in any case: no cheaper plan has that option.
 
 References
 ----------
@@ -90,9 +91,7 @@ class NeighbourhoodParams:
 
     fewest: int = 3  # So many stages are free at first,
     most: int = 5  # and so many at last.
-    tries: int = (
-        2  # Another one is freed once so many neighbourhoods per stage, one after another, held nothing.
-    )
+    tries: int = 2  # Another one is freed once so many per stage, one after another, held nothing.
     sets: int = 100  # At most so many sets of choices are looked at in each.
     share: float = 0.25  # After a master this share of the time left may go there.
     seed: int = 0
