@@ -21,7 +21,7 @@ from benchmarks.__main__ import BENCHMARKS, RESULTS
 from benchmarks.fleet.run import rows_before
 from benchmarks.house.hops import measure_all
 from benchmarks.machine import UNKNOWN, describe, headline, record
-from benchmarks.planning.stopwatch import MEASURED
+from benchmarks.planning.stopwatch import MEASURED, PHASES, Stopwatch
 from benchmarks.planning.summary import explain_trees, judge_aims, judge_proofs, judge_trees
 from benchmarks.provenance import (
     SUBJECTS,
@@ -342,6 +342,11 @@ def test_trees_are_set_beside_chains_of_as_many_stages_and_queries() -> None:
     assert line.endswith("| missed in 1 of 2 pairs, worst 5 stages, 100,000 queries: 2.50 times a chain |")
     (line,) = judge_trees(pd.DataFrame([*rows, trees[0]]))
     assert line.endswith("| kept in each of 1 pairs |")
+
+
+def test_every_function_that_the_planning_benchmark_times_is_there() -> None:
+    with Stopwatch().running():
+        assert {phase for phase, _, _ in PHASES} == {*MEASURED}
 
 
 def test_where_trees_take_longer_is_told_by_its_largest_parts() -> None:

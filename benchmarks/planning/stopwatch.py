@@ -18,7 +18,7 @@ PHASES = (
     ("options", "mipplan.planner.instance", "find_families"),
     ("options", "mipplan.planner.instance", "expand"),
     ("options", "mipplan.options.table", "frontier"),
-    ("build", "mipplan.planner.benders", "build_problem"),
+    ("build", "mipplan.planner.cuts", "build_problem"),
     ("build", "mipplan_formulations.time_cost.paths", "add_choices"),
     ("solve", "mipplan.planner.benders", "solve_problem"),
     ("relax", "mipplan.planner.choices:LpBound", "within"),
