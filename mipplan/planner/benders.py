@@ -342,7 +342,8 @@ class PlanSearch:
     def _look_near(self) -> None:
         """Look for better plans near the best one; nothing is proven by it."""
         params, instance, space = self._params.neighbourhoods, self._instance, self._space
-        if self._best is None or self._any_plan or params is None:
+        # Few choices near the best plan keep caps: there masters with tighter deadlines are worth their time more.
+        if self._best is None or self._any_plan or params is None or space.caps:
             return
         if self._near is None:
             rough = self._params.rough
