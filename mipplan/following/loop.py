@@ -142,10 +142,8 @@ class FollowLoop:
                     actuator.act(now_ns, wanted)
         except KeyboardInterrupt:
             interrupted = True
-        with (
-            contextlib.suppress(KeyboardInterrupt),
-            interrupts_held(),
-        ):  # it ends, however often it is told so
+        # It ends in order, however often it is told so.
+        with contextlib.suppress(KeyboardInterrupt), interrupts_held():
             if interrupted:
                 self._say("interrupted")
             actuator.close(now_ns, self._params.metrics_timeout_s)
