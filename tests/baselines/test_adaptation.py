@@ -89,6 +89,21 @@ def test_rim_by_hand() -> None:
     )
 
 
+@pytest.mark.parametrize("rule", [mp.baselines.fa2, partial(mp.baselines.rim, replicas=np.int64(4))])
+def test_a_stage_that_no_token_reaches_waits_for_no_batch_to_fill(rule: Callable[..., mp.Plan]) -> None:
+    """Of 200 queries none takes the edge; and a lone token a year does not fill a batch within any objective."""
+    pipeline, profiles, trace = two_stages()
+    rare = nx.DiGraph(pipeline.graph)
+    rare.edges["detect", "classify"]["probability"] = 1e-9
+    made = rule(mp.Pipeline(rare, slo_s=0.1), profiles, trace)
+    assert (made.status, set(made.choices)) == ("given", {"detect", "classify"})
+    assert all(type(choice.replicas) is int for choice in made.choices.values())
+    tables = [table(model, "gpu", [10.0] * 2, 0.6, [1, 10**6]) for model in ("small", "large", "next")]
+    profiles = mp.Profiles.from_parts([Hardware("gpu", 1.0)], tables)
+    yearly = rule(pipeline, profiles, mp.Trace.from_seconds([0.0, 3e7]))
+    assert {choice.batch for choice in yearly.choices.values()} == {1}
+
+
 @pytest.mark.parametrize("rule", [mp.baselines.fa2, partial(mp.baselines.rim, replicas=4)])
 def test_what_is_no_pipeline_and_no_profiles_is_told(rule: Callable[..., mp.Plan]) -> None:
     with pytest.raises(
