@@ -13,7 +13,7 @@ from fractions import Fraction
 from mipplan.baselines.offers import Offer, best_choice, sized, why_no_choice
 from mipplan.baselines.problem import BaselineProblem, filled_ns, pose
 from mipplan.baselines.sizing import rate_checks, rate_to_size_for
-from mipplan.core import Fault, InputError, is_whole, shown
+from mipplan.core import Fault, InputError, check_kinds, is_whole, shown
 from mipplan.options import Family, Option, check_accuracies, find_families
 from mipplan.pipeline import Dispatch, Pipeline, choosing
 from mipplan.profiles import Profiles
@@ -65,6 +65,7 @@ def fa2(
     Razavi et al., "FA2: fast, accurate autoscaling for serving deep learning inference with SLA guarantees", RTAS 2022,
     doi:10.1109/RTAS54340.2022.00020; FA2-low and FA2-high in the evaluation of IPA, doi:10.5070/SR34163500.
     """
+    check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles))
     if isinstance(variants, Mapping):
         pipeline = choosing(pipeline, variants)
     elif variants not in ("low", "high"):
@@ -136,30 +137,23 @@ def rim(
     cost-efficiency", Journal of Systems Research 4(1), 2024, doi:10.5070/SR34163500, as its published configurations
     run it: replicas are fixed at a high number, variants and batch sizes are chosen.
     """
+    check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles))
     given = replicas if isinstance(replicas, Mapping) else dict.fromkeys(pipeline.stages, replicas)
     wrong = [
         Fault(
             f"replicas.{stage}", f"expected replicas of a stage, a whole number from 1, found {shown(count)}"
         )
         for stage, count in given.items()
-        if stage not in pipeline.stages or not isinstance(count, int) or isinstance(count, bool) or count < 1
+        if stage not in pipeline.stages or not is_whole(count) or count < 1
     ]
     if largest_batch is not None and (not is_whole(largest_batch) or largest_batch < 1):
         wrong.append(Fault("largest_batch", f"expected a whole number from 1, found {shown(largest_batch)}"))
     InputError.raise_if(wrong)
+    given = {stage: int(count) for stage, count in given.items()}
     if any(len(stage.models) > 1 for stage in pipeline.stages.values()):
         check_accuracies(pipeline, profiles)
-    problem = pose(
-        pipeline,
-        profiles,
-        trace,
-        f"rim, {mode}",
-        slo_s,
-        quantile,
-        seed,
-        rate_checks(mode, window_s),
-        dispatch,
-    )
+    name, checks = f"rim, {mode}", rate_checks(mode, window_s)
+    problem = pose(pipeline, profiles, trace, name, slo_s, quantile, seed, checks, dispatch)
     if isinstance(problem, Plan):
         return problem
     rate = rate_to_size_for(problem, mode, window_s)

@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from mipplan.certificate import certified_figures
-from mipplan.core import FieldOf, InputError, LongestPaths, check_all, check_kinds, shown
+from mipplan.core import MAX_DURATION_NS, FieldOf, InputError, LongestPaths, check_all, check_kinds, shown
 from mipplan.options import Configuration, Family, Option, check_names, check_span, find_families, limits_of
 from mipplan.pipeline import Dispatch, Pipeline, are_timed, pinned
 from mipplan.profiles import Profiles
@@ -59,8 +59,9 @@ def size_family(family: Family, tokens_per_ns: Fraction) -> Option | None:
 
 
 def filled_ns(family: Family, tokens_per_ns: Fraction) -> int:
-    """Time of a full batch and of waiting until it is full, ℓ(b) + (b − 1)/λ, rounded up."""
-    return int(family.service_ns[-1]) + math.ceil((family.batch - 1) / tokens_per_ns)
+    """Time of a full batch and of waiting until it is full, ℓ(b) + (b − 1)/λ, rounded up; ℓ(b) where nothing comes."""
+    filling_ns = math.ceil((family.batch - 1) / tokens_per_ns) if tokens_per_ns else 0
+    return int(family.service_ns[-1]) + min(filling_ns, MAX_DURATION_NS)  # longer than any objective
 
 
 @dataclass(frozen=True)

@@ -137,20 +137,8 @@ def compare(
     parts = [split_trace(one, split) for one in read_traces(trace)]
     (planned_on, judged_on), *others = parts
     pipeline = pipeline.asking(per_s=per_s, share=share)
-    task = PlanningTask(
-        pipeline,
-        profiles,
-        [first for first, _ in parts],
-        slo_s,
-        quantile,
-        seed,
-        discipline,
-        time_limit_s,
-        dispatch,
-        draws,
-        accuracy,
-        energy,
-    )
+    given = (pipeline, profiles, [first for first, _ in parts], slo_s, quantile, seed, discipline)
+    task = PlanningTask(*given, time_limit_s, dispatch, draws, accuracy, energy)
     evaluator = Evaluator(task.samples, [rest for _, rest in parts], discipline, drawn)
     rows: list[ComparisonRow] = []
     # Ctrl-C ends the comparison, and what was complete is the answer.
@@ -168,18 +156,8 @@ def compare(
             rows.append(row)
     left_out = contenders[len(rows) :]
     objective = resolve_objective(pipeline, slo_s, quantile, seed)
-    return Comparison(
-        replace(objective, min_accuracy=accuracy),
-        discipline,
-        float(split),
-        drawn,
-        planned_on,
-        judged_on,
-        tuple(rows),
-        left_out,
-        tuple(others),
-        draws,
-    )
+    asked, found = replace(objective, min_accuracy=accuracy), (tuple(rows), left_out, tuple(others), draws)
+    return Comparison(asked, discipline, float(split), drawn, planned_on, judged_on, *found)
 
 
 @dataclass(frozen=True)

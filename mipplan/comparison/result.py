@@ -219,7 +219,6 @@ class Comparison(Printable):
 
         rows = [
             {
-                "planner": row.planner.value,
                 "status": row.plan.status.value,
                 "usd_per_hour": row.plan.usd_per_hour,
                 "certificate_s": row.certificate_s,
@@ -232,7 +231,7 @@ class Comparison(Printable):
             }
             for row in self.by_cost
         ]
-        return pd.DataFrame(rows).set_index("planner")
+        return pd.DataFrame(rows, pd.Index([row.planner.value for row in self.by_cost], name="planner"))
 
     def plot(self) -> Figure:
         """Draw what each plan costs, and its latency quantile in sample and held out.

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mipplan.core import Faults, Int64
+from mipplan.core import Faults, Int64, frozen
 from mipplan.options import Configuration, Family, Option
 from mipplan.pipeline import Discipline, DispatchLaw
 from mipplan.refinement import Domains, RefinementProblem, ReplayOracle, Span, WorkLimit, state_problem
@@ -57,7 +57,7 @@ class ServiceDraws:
         self.noise = ServiceNoise.from_p99()
         self.table_ns = lru_cache(params.most_tables)(self._table_ns)
         #: The least time of each batch size, of a stage on some hardware with some cap.
-        self.least_ns = cache(lambda stage, hardware, batch: self.table_ns(stage, hardware, batch)[0])
+        self.least_ns = cache(lambda *of: frozen(self.table_ns(*of)[0].copy()))  # a view would keep the table
 
     def is_random(self, stage: str, hardware: str) -> bool:
         """Whether the profile says how much service times spread there."""

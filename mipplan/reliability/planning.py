@@ -219,7 +219,7 @@ class _Planning:
             )
             return False
         self.left_out += 1
-        allowed = int((1.0 - self.confidence) * len(self._drawn))
+        allowed = int(round((1.0 - self.confidence) * len(self._drawn), 6))  # 20 · (1 − 0.9) is below 2
         if self.left_out > allowed:
             self._reason = (
                 f"{self.left_out} of {len(self._drawn)} scenarios are kept by no plan that was tried, more than the "

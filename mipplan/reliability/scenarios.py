@@ -198,8 +198,9 @@ def estimate_drift(gaps_ns: Int64, params: ScenarioParams = ScenarioParams()) ->
     by_parts = float(means.var(ddof=1)) / params.parts
     by_memory = max(0.0, sum_covariances(gaps)[1]) / gaps.size
     beyond = math.sqrt(max(0.0, by_parts - by_memory)) / float(gaps.mean())
-    if by_parts * free <= by_memory * float(chdtri(free, params.chance)):
-        return beyond
     # A part without any gap has no rate; as a multiple of the rest its logarithm would be without end.
-    between = float(np.log(means[means > 0]).var(ddof=1)) - params.parts * by_memory / float(gaps.mean()) ** 2
+    logs = np.log(means[means > 0])
+    if by_parts * free <= by_memory * float(chdtri(free, params.chance)) or logs.size == 1:
+        return beyond
+    between = float(logs.var(ddof=1)) - params.parts * by_memory / float(gaps.mean()) ** 2
     return max(beyond, math.sqrt(max(0.0, between)))

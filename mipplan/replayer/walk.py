@@ -171,6 +171,8 @@ class _WholeReplay(_Walk):
         systems = settings.systems_of(plan)
         stages, latency_ns, rejected = look_for_rejected(workload, replays, systems.values())
         first_ns, last_ns = int(workload.ingress_ns[0]), int((workload.ingress_ns + latency_ns).max())
+        if rejected is not None:  # what else there is of a query that was turned away is served all the same
+            last_ns = max(last_ns, *(one.assignment.last_exit_ns for one in stages.values() if one.batches))
         hardware, terms = plan.profiles.hardware, plan.energy
         return ReplayResult(
             frozen(latency_ns),

@@ -147,9 +147,13 @@ class ReplayResult(Printable):
         """
         if self.rejected is None:
             return times_ns
-        if self.rejected.all():
+        if not self._is_answered:
             raise InputError.one("system", "every query was turned away: there is no latency to speak of")
         return times_ns[~self.rejected]
+
+    @property
+    def _is_answered(self) -> bool:
+        return self.rejected is None or not self.rejected.all()
 
     @property
     def answered_ns(self) -> Int64:
@@ -259,7 +263,11 @@ class ReplayResult(Printable):
     @property
     def span_ns(self) -> int:
         """Time from the first ingress to the last exit."""
-        return int(np.max(self.ingress_ns + self.latency_ns)) - int(self.ingress_ns[0])
+        ends_ns = [int(np.max(self.ingress_ns + self.latency_ns))]
+        if self.rejected is not None:
+            # What else there is of a query that was turned away is served all the same.
+            ends_ns += [stage.assignment.last_exit_ns for stage in self.stages.values() if stage.batches]
+        return max(ends_ns) - int(self.ingress_ns[0])
 
     @property
     def usd(self) -> float:
@@ -331,8 +339,8 @@ class ReplayResult(Printable):
         return Summary(
             f"Replay of {self.queries:,} queries over {format_duration(self.span_ns)}",
             figures=(
-                ("latency", latencies_text(self, *SHOWN_QUANTILES)),
-                ("mean", format_duration(self.mean_latency_s * NS_PER_S)),
+                ("latency", latencies_text(self, *SHOWN_QUANTILES) if self._is_answered else ""),
+                ("mean", format_duration(self.mean_latency_s * NS_PER_S) if self._is_answered else ""),
                 ("cost", f"{self.usd:.4g} $, {1_000 * self.usd_per_query:.4g} $ per 1,000 queries"),
                 ("energy", self._energy_text()),
                 ("manner", manner_text(self)),
@@ -350,7 +358,7 @@ class ReplayResult(Printable):
 
     def _line(self) -> str:
         span = f"{self.span_ns / NS_PER_S:.6g} s"
-        latencies = latencies_text(self, "P50", "P99", "max")
+        latencies = latencies_text(self, "P50", "P99", "max") if self._is_answered else "all turned away"
         return f": {self.queries} queries, {span}, {latencies}, {len(self.stages)} stages"
 
     def to_pandas(self) -> pd.DataFrame:

@@ -56,6 +56,10 @@ def _whole_rows(read: Callable[[int], bytes], origin: str, at_once: int) -> Iter
             piece += following
         held += piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in piece else piece
         end = _end_of_rows(held)
+        if not end and len(held) >= at_once:
+            # A quote within a value that has none around it opens nothing; a sign may be cut in two here.
+            *_, before, _ = (0, 0, *(last for _, last, _ in _records(held.decode("latin-1").encode())))
+            end = len(held) - len(b"".join(held.split(b"\n", before)[before:]))
         if end:
             yield held[:end], lines
             lines += held.count(b"\n", 0, end)

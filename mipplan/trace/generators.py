@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,10 @@ from mipplan.core import (
     Float64,
     InputError,
     Int64,
+    array_of,
     check_all,
     check_seed,
+    is_number,
     shown,
 )
 from mipplan.trace.checks import MAX_ARRIVALS, number_fault
@@ -80,9 +83,8 @@ def markov_modulated(
         Mean of the exponential time spent in a state, one for all or one each. The next state is any other,
         equally likely.
     """
-    sojourns = (
-        [mean_sojourn_s] * len(rates_rps) if isinstance(mean_sojourn_s, int | float) else [*mean_sojourn_s]
-    )
+    rates_rps, for_all = _listed("rates_rps", rates_rps), is_number(mean_sojourn_s)
+    sojourns = _listed("mean_sojourn_s", [mean_sojourn_s] * len(rates_rps) if for_all else mean_sojourn_s)
     faults = _number_faults("rates_rps", rates_rps, zero=True) + _number_faults("mean_sojourn_s", sojourns)
     if len(rates_rps) < 2 or len(sojourns) != len(rates_rps):
         faults.append(
@@ -90,7 +92,7 @@ def markov_modulated(
         )
     _check(*faults, _duration_fault(duration_s))
     _expected(max(rates_rps) * duration_s)
-    if duration_s / min(sojourns) > _MAX_JUMPS:
+    if duration_s * len(sojourns) / sum(sojourns) > _MAX_JUMPS:  # states are visited equally often
         message = f"more than {_MAX_JUMPS} changes of state are expected: lengthen it"
         raise InputError.one("mean_sojourn_s", message)
     rng = _random(seed)
@@ -150,6 +152,8 @@ def ramp(
     Gamma renewals of unit rate in operational time, mapped to real time by the inverse of the cumulative rate
     (exact for linear ramps); on a ramp the burstiness changes in sixteen steps.
     """
+    rates_rps, cvs = _listed("rates_rps", rates_rps), _listed("cvs", cvs)
+    durations_s = _listed("durations_s", durations_s)
     faults = _number_faults("rates_rps", rates_rps) + _number_faults("cvs", cvs, most=_MAX_CV)
     faults += _number_faults("durations_s", durations_s, most=_MAX_DURATION_S)
     faults.append(number_fault("transition_s", transition_s, zero=True, most=_MAX_DURATION_S))
@@ -256,7 +260,7 @@ def _renewals(
 
     `first` is the first renewal time where it is known already.
     """
-    shape = cv**-2
+    shape = max(cv, 1e-150) ** -2  # the inverse square of less is no number
     parts = [np.empty(0) if first is None else np.array([first])]
     reached = 0.0 if first is None else first
     while reached < until:
@@ -295,6 +299,13 @@ def _random(seed: object) -> np.random.Generator:
 
 def _duration_fault(duration_s: object) -> Fault | None:
     return number_fault("duration_s", duration_s, most=_MAX_DURATION_S)
+
+
+def _listed(name: str, values: Any) -> list[float]:
+    """Return what should be several numbers as a list; raises `InputError` where it is none."""
+    if array_of(values).ndim != 1:
+        raise InputError.one(name, f"expected a list of numbers, found {shown(values)}")
+    return list(values)
 
 
 def _number_faults(

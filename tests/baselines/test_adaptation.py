@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import networkx as nx
@@ -17,9 +18,10 @@ from mipplan.profiles import Hardware, LatencyTable
 from oracle_greedy import as_settings
 
 
-def table(model: str, hardware: str, latency_ms: list[float], accuracy: float) -> LatencyTable:
-    sizes = np.array([1, 4])
-    return LatencyTable(model, hardware, sizes, np.array(latency_ms), accuracy=np.full(2, accuracy))
+def table(
+    model: str, hardware: str, latency_ms: list[float], accuracy: float, sizes: Sequence[int] = (1, 4)
+) -> LatencyTable:
+    return LatencyTable(model, hardware, np.array(sizes), np.array(latency_ms), accuracy=np.full(2, accuracy))
 
 
 def two_stages() -> tuple[mp.Pipeline, mp.Profiles, mp.Trace]:
@@ -85,6 +87,29 @@ def test_rim_by_hand() -> None:
         "infeasible",
         "no allowed number of replicas keeps up with the rate at detect",
     )
+
+
+@pytest.mark.parametrize("rule", [mp.baselines.fa2, partial(mp.baselines.rim, replicas=np.int64(4))])
+def test_a_stage_that_no_token_reaches_waits_for_no_batch_to_fill(rule: Callable[..., mp.Plan]) -> None:
+    """Of 200 queries none takes the edge; and a lone token a year does not fill a batch within any objective."""
+    pipeline, profiles, trace = two_stages()
+    rare = nx.DiGraph(pipeline.graph)
+    rare.edges["detect", "classify"]["probability"] = 1e-9
+    made = rule(mp.Pipeline(rare, slo_s=0.1), profiles, trace)
+    assert (made.status, set(made.choices)) == ("given", {"detect", "classify"})
+    assert all(type(choice.replicas) is int for choice in made.choices.values())
+    tables = [table(model, "gpu", [10.0] * 2, 0.6, [1, 10**6]) for model in ("small", "large", "next")]
+    profiles = mp.Profiles.from_parts([Hardware("gpu", 1.0)], tables)
+    yearly = rule(pipeline, profiles, mp.Trace.from_seconds([0.0, 3e7]))
+    assert {choice.batch for choice in yearly.choices.values()} == {1}
+
+
+@pytest.mark.parametrize("rule", [mp.baselines.fa2, partial(mp.baselines.rim, replicas=4)])
+def test_what_is_no_pipeline_and_no_profiles_is_told(rule: Callable[..., mp.Plan]) -> None:
+    with pytest.raises(
+        mp.InputError, match=r"pipeline: expected a Pipeline, found 'p.yaml'.*\nprofiles: expected"
+    ):
+        rule("p.yaml", None, two_stages()[2])
 
 
 def test_bad_arguments() -> None:

@@ -347,6 +347,18 @@ def test_ctrl_c_leaves_the_rows_that_were_complete(
     assert comparison.left_out == ("inferline", "coarse_mean")
 
 
+def test_a_comparison_that_was_stopped_before_its_first_row_is_an_empty_table(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **more: Any) -> mp.Plan:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(comparing, "half_slo", interrupted)
+    stopped = mp.compare(*problem, planners=["half_slo"])
+    assert (stopped.rows, stopped.left_out) == ((), ("half_slo",))
+    assert (stopped.to_pandas().empty, stopped.to_pandas().index.name) == (True, "planner")
+
+
 # --- arguments -------------------------------------------------------------------------------------------------------
 
 

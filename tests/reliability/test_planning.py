@@ -11,8 +11,10 @@ import pytest
 
 import mipplan as mp
 from mipplan.core import SearchLimits
+from mipplan.profiles import Hardware, LatencyTable
 from mipplan.reliability import (
     Purpose,
+    Scenario,
     ScenarioSource,
     clopper_pearson,
     fewest_scenarios,
@@ -290,6 +292,25 @@ def test_time_that_is_up_while_scenarios_are_drawn_is_not_waited_for(
     assert (plan.status, plan.limit, dict(plan.choices)) == (mp.PlanStatus.UNKNOWN, Limit.TIME, {})
     assert plan.reason is not None
     assert "the time was up before any plan was found" in plan.reason
+
+
+def test_as_many_scenarios_are_left_out_as_the_confidence_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten that are drawn two may be left out at 80 %, though 1 − 0.8 is a hair less than a fifth."""
+    table = LatencyTable("m", "gpu", np.array([1]), np.array([10.0]))
+    profiles = mp.Profiles.from_parts([Hardware("gpu", 1.0, limit=2)], [table])
+    pipeline = mp.Pipeline.from_document({"stages": {"a": {"model": "m"}}})
+    asked = mp.Plan(pipeline, profiles, Objective(15_000_000, 0.99).under(pipeline.laws()))
+    even = mp.Trace.from_seconds(np.arange(40) / 10)
+
+    def draw(_: ScenarioSource, number: int, purpose: int = Purpose.CHOICE) -> Scenario:
+        at_once = purpose == Purpose.CHOICE and number < 2
+        return Scenario(number, mp.Trace.from_ns(0 * even.arrival_ns) if at_once else even, number)
+
+    monkeypatch.setattr(ScenarioSource, "scenario", draw)
+    plan = plan_reliably(asked, [even], 0.8, time_limit_s=None)
+    assert plan.status is mp.PlanStatus.FEASIBLE
+    assert plan.reliability is not None
+    assert plan.reliability.left_out == 2
 
 
 def test_of_several_variants_a_plan_that_failed_its_test_is_never_the_best() -> None:

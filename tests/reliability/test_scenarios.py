@@ -136,6 +136,12 @@ def test_a_rate_moves_where_parts_differ_as_stationary_ones_hardly_do() -> None:
     assert all(estimate_drift(gaps) > 0.2 for gaps in steps)
 
 
+def test_traffic_in_one_of_ten_parts_tells_nothing_of_how_rates_differ() -> None:
+    gaps = np.zeros(1_000, dtype=np.int64)
+    gaps[910::20] = 10**9
+    assert 0.0 < estimate_drift(gaps) < 1.0
+
+
 def test_scenarios_differ_from_the_sample_as_two_samples_do() -> None:
     """Twice the variance of a resample: tomorrow is a draw, and so is the sample."""
     sample = mp.Trace.gamma(100.0, 2.0, 100.0, seed=2)

@@ -71,7 +71,7 @@ def _with_p99(rng: np.random.Generator, table: LatencyTable) -> LatencyTable:
     if rng.random() < 0.3:
         return table
     p99 = table.latency_ms * rng.uniform(1.0, 2.0, table.latency_ms.size)
-    return LatencyTable(table.model, table.hardware, table.batch, table.latency_ms, p99)
+    return replace(table, latency_p99_ms=p99)
 
 
 def test_judges_say_what_the_public_replay_says() -> None:
@@ -94,6 +94,20 @@ def test_judges_say_what_the_public_replay_says() -> None:
                 if judge.configuration(made) is not None:
                     assert judge.keeps(made, limit) == (reached <= asked.slo_ns), (number, choices)
                     assert judge.lateness_ns(made, limit) == reached - asked.slo_ns, (number, choices)
+
+
+def test_least_times_do_not_hold_the_tables_that_they_are_of() -> None:
+    """Tables of which few are kept would fill the memory by a row of each."""
+    draws, *of = next(
+        (draws, name, hardware, 1)
+        for number in range(0, 60, 3)
+        for draws in [ServiceDraws(reliable_instance(number).asked)]
+        for name, stage in reliable_instance(number).asked.pipeline.stages.items()
+        for hardware in reliable_instance(number).asked.profiles.hardware_for(stage.model)
+        if draws.is_random(name, hardware)
+    )
+    assert draws.least_ns(*of).tolist() == draws.table_ns(*of)[0].tolist()
+    assert draws.least_ns(*of).base is None
 
 
 def test_what_is_found_keeps_all_scenarios_and_is_nearly_always_the_cheapest() -> None:

@@ -316,8 +316,13 @@ def test_queries_turned_away_are_counted_as_missed_and_left_out_of_latencies() -
     assert int(made.windows(0.1).queries.sum()) == 3
     # Two tokens of each query at once, at a replica that takes one and lets none wait.
     forked = small_plan({"a": ([10], 1), "b": ([1], 1)}, {("a", "b"): {"fanout": 2}})
+    none = mp.replay(forked, trace, system="central:waiting=0")
     with pytest.raises(mp.InputError, match="every query was turned away"):
-        mp.replay(forked, trace, system="central:waiting=0").quantile(0.5)
+        none.quantile(0.5)
+    assert repr(none).startswith("<ReplayResult: 5 queries, 0.061 s, all turned away")
+    assert "rejected     5 queries" in str(none)
+    # The second token of the last query goes at 60 ms; the first one is served, for a millisecond more.
+    assert (none.span_ns, none.paid_replica_ns["b"]) == (61 * MS, 61 * MS)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

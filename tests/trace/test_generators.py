@@ -88,6 +88,20 @@ def test_a_silent_state_is_silent() -> None:
     assert np.mean(counts(trace, np.arange(1001)) == 0) > 0.3
 
 
+def test_a_sojourn_may_be_a_number_of_numpys_and_few_of_them_short() -> None:
+    """Of 100 s at most a few are spent beside the long state, however short the sojourns there are."""
+    whole = Trace.markov_modulated([10, 200], np.int64(5), 100.0, 3)
+    assert whole.sha256 == Trace.markov_modulated([10, 200], 5, 100.0, 3).sha256
+    assert len(Trace.markov_modulated([10, 200], [1e-9, 1e9], 100.0, 3)) > 10_000
+
+
+def test_gaps_that_hardly_vary_are_all_alike() -> None:
+    gaps_ns = np.diff(
+        Trace.gamma(1000.0, 1e-200, 1.0, 1).arrival_ns
+    )  # the inverse square of this CV is no number
+    assert np.all(np.abs(gaps_ns - 10**6) <= 1)
+
+
 def test_every_state_is_visited_equally_often() -> None:
     rng = np.random.Generator(np.random.PCG64(1))
     _, states = generators._state_path(rng, np.array([1.0, 2.0, 3.0]), 20_000.0)
@@ -143,6 +157,8 @@ def test_one_regime_is_a_gamma_process() -> None:
         ("markov_modulated", {"mean_sojourn_s": [1.0]}, ["rates_rps"]),
         ("markov_modulated", {"mean_sojourn_s": 0}, ["mean_sojourn_s[0]", "mean_sojourn_s[1]"]),
         ("markov_modulated", {"mean_sojourn_s": 1e-9}, ["mean_sojourn_s"]),
+        ("markov_modulated", {"rates_rps": 5.0}, ["rates_rps"]),
+        ("markov_modulated", {"mean_sojourn_s": None}, ["mean_sojourn_s"]),
         ("markov_modulated", {"rates_rps": [0, 0]}, ["markov_modulated"]),
         ("diurnal", {"amplitude": 1.1}, ["amplitude"]),
         ("diurnal", {"amplitude": -0.1, "period_s": 0}, ["amplitude", "period_s"]),
@@ -150,6 +166,8 @@ def test_one_regime_is_a_gamma_process() -> None:
         ("ramp", {"rates_rps": [], "cvs": [], "durations_s": []}, ["rates_rps"]),
         ("ramp", {"transition_s": -1, "durations_s": [1.0, 0]}, ["durations_s[1]", "transition_s"]),
         ("ramp", {"rates_rps": [1e9, 1e9]}, ["trace"]),
+        ("ramp", {"cvs": 1.0}, ["cvs"]),
+        ("ramp", {"durations_s": "40"}, ["durations_s"]),
     ],
 )
 def test_unusable_arguments(name: str, changes: dict[str, Any], places: list[str]) -> None:

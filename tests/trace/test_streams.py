@@ -204,6 +204,17 @@ def test_text_at_fault_has_its_line_in_later_blocks_too(tmp_path: Path) -> None:
         list(read_pieces(path, SMALL))
 
 
+def test_a_quote_within_a_value_opens_nothing(tmp_path: Path) -> None:
+    """An inch in a column that is not read: all the rows below it are no part of a value."""
+    path = tmp_path / "arrivals.csv"
+    for which in ([3], [3, 4, 5], range(2_000)):
+        rows = [f"{time},{time}{chr(34) if time in which else ''} of \u00e9" for time in range(2_000)]
+        path.write_text("\n".join(["arrival_s,who", *rows]), encoding="utf-8")
+        pieces = list(read_pieces(path, SMALL))
+        assert len(pieces) > 3
+        assert np.concatenate(pieces).tolist() == Trace.read(path).arrival_ns.tolist()
+
+
 def test_an_endless_row_is_refused_where_it_begins(tmp_path: Path) -> None:
     params = ReadParams(bytes_at_once=2**20)
     path = tmp_path / "arrivals.csv"
