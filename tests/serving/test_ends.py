@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mipplan.serving import Blueprint, Dispatcher, Outcome, rehearse
+import pytest
+
+from mipplan.serving import Blueprint, Dispatcher, Outcome, Voided, rehearse
 from serving_plans import MS, small_plan
 
 
@@ -20,3 +22,17 @@ def test_a_query_that_ends_where_two_stages_merge_at_once_ends_once() -> None:
     )
     ends = {answer.query.name: (answer.outcome, answer.reason) for answer in run.answers}
     assert ends == dict.fromkeys((0, 1), (Outcome.FAILED, "no replica of stage one is left"))
+
+
+@pytest.mark.parametrize("dispatch", ["eager", "paced", "timed"])
+def test_a_query_that_waits_for_no_time_does_not_keep_a_disturbance_up(dispatch: str) -> None:
+    dispatcher = Dispatcher(Blueprint.of(small_plan({"a": ([1.0], 1)}, dispatch=dispatch)))
+    dispatcher.arrive("hasty", 0, deadline_ns=0)
+    steps = dispatcher.wake(0)
+    for number, taken_ns in enumerate((3 * MS, MS, MS)):  # the first batch overruns
+        sent_ns = (1 + number) * 100 * MS
+        dispatcher.arrive(number, sent_ns)
+        steps += dispatcher.wake(sent_ns)
+        dispatcher.finished(number, sent_ns + taken_ns)
+        steps += dispatcher.wake(sent_ns + taken_ns)
+    assert [step.query.name for step in steps if isinstance(step, Voided) and step.query.name != "hasty"] == [0]
