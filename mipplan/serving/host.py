@@ -114,14 +114,9 @@ class ServingHost:
         """The plan with the allowance: what is guaranteed is what holds for this one."""
         blueprint = Blueprint.of(self.promised, hold_delays=hold_delays)
         given = dict(workers) if isinstance(workers, Mapping) else dict.fromkeys(blueprint.stages, workers)
-        faults = Faults()
-        faults.add(
-            *(Fault(f"workers.{name}", "the stage has no worker") for name in blueprint.stages.keys() - given)
-        )
-        faults.add(
-            *(Fault(f"workers.{name}", "there is no such stage") for name in given.keys() - blueprint.stages)
-        )
-        faults.check()
+        missing = dict.fromkeys(blueprint.stages.keys() - given, "the stage has no worker")
+        unknown = dict.fromkeys(given.keys() - blueprint.stages, "there is no such stage")
+        InputError.raise_if(Fault(f"workers.{name}", what) for name, what in (missing | unknown).items())
         self.workers: Mapping[str, ServingWorker] = given
         self.dispatcher = Dispatcher(blueprint, admission)
         self.counts: Counter[str] = Counter()
@@ -287,13 +282,15 @@ class ServingHost:
             self._starting.pop((name, replica)).cancel()
             self._spawn(self.workers[name].stop(name, replica))
             surplus -= 1
+        # What a timed stage holds back keeps a replica from further batches, while its worker has none.
+        under_way = {replica for replica, batch in state.busy.items() if batch.finished_ns is None}
         idle_first = sorted(state.alive, key=lambda replica: (replica in state.busy, -replica))
         # One that is there has to stay while those that were asked for start.
         for replica in idle_first[: min(max(0, surplus), len(state.alive) - 1)]:
             self.dispatcher.retire(name, replica, now_ns())
-            if replica not in state.busy:
+            if replica not in under_way:
                 self._spawn(self.workers[name].stop(name, replica))
-        taken = state.alive | state.busy.keys() | set(starting)
+        taken = state.alive | under_way | set(starting)
         for _ in range(-surplus):
             free = set(range(min(len(taken) + 1, self._most(name)))) - taken
             if not free:  # one that goes is under way yet: its place is free after its batch

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
-from mipplan.serving import Blueprint, Dispatcher, Outcome, Voided, rehearse
+from mipplan.serving import Blueprint, Dispatcher, Outcome, ServedBatch, ServingHost, Voided, rehearse
 from serving_plans import MS, small_plan
 
 
@@ -36,3 +40,68 @@ def test_a_query_that_waits_for_no_time_does_not_keep_a_disturbance_up(dispatch:
         dispatcher.finished(number, sent_ns + taken_ns)
         steps += dispatcher.wake(sent_ns + taken_ns)
     assert [step.query.name for step in steps if isinstance(step, Voided) and step.query.name != "hasty"] == [0]
+
+
+class TwoPlaces:
+    """Has room for two replicas of a stage, and is done as soon as it may be."""
+
+    def __init__(self) -> None:
+        self.may_end = asyncio.Event()
+        self.stopped: list[tuple[str, int]] = []
+
+    def most_replicas(self, stage: str) -> int:
+        return 2
+
+    async def start(self, stage: str, replica: int) -> None:
+        pass
+
+    async def run(self, stage: str, replica: int, batch: ServedBatch) -> Sequence[Any]:
+        await self.may_end.wait()
+        return [None] * len(batch.tokens)
+
+    async def stop(self, stage: str, replica: int) -> None:
+        self.stopped.append((stage, replica))
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("dispatch", ["eager", "timed"])
+def test_a_replica_that_is_given_back_within_its_batch_comes_back(dispatch: str) -> None:
+    """Of a timed stage the batch is held back beyond its end."""
+    plan = small_plan({"a": ([100.0], 2)}, dispatch=dispatch)
+
+    async def run() -> None:
+        worker = TwoPlaces()
+        async with ServingHost(plan, worker) as host:
+            queries = [asyncio.create_task(host.infer(number)) for number in range(2)]
+            await asyncio.sleep(0)
+            host.scale({"a": 1})
+            host.scale({"a": 2})
+            worker.may_end.set()
+            assert [answer.outcome for answer in await asyncio.gather(*queries)] == [Outcome.SERVED] * 2
+            for _ in range(1_000):
+                if host.dispatcher.stages["a"].alive == {0, 1}:
+                    break
+                await asyncio.sleep(0.001)
+            assert host.dispatcher.stages["a"].alive == {0, 1}
+            assert (await host.infer()).outcome is Outcome.SERVED
+
+    asyncio.run(run())
+
+
+def test_a_replica_whose_batch_is_held_back_is_let_go() -> None:
+    plan = small_plan({"a": ([100.0], 2)}, dispatch="timed")
+
+    async def run() -> None:
+        worker = TwoPlaces()
+        worker.may_end.set()
+        async with ServingHost(plan, worker) as host:
+            queries = [asyncio.create_task(host.infer(number)) for number in range(2)]
+            while {batch.finished_ns is None for batch in host.dispatcher.batches.values()} != {False}:
+                await asyncio.sleep(0)
+            host.scale({"a": 1})
+            await asyncio.gather(*queries)
+            assert worker.stopped == [("a", 1)]
+
+    asyncio.run(run())
