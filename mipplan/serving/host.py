@@ -160,14 +160,16 @@ class ServingHost:
 
     async def __aexit__(self, *exception: object) -> None:
         """Stop: whatever is still in flight is answered as failed. `drain` before, to serve it."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._alarm.set(None)
         for name, stage in self.dispatcher.stages.items():
             for replica in tuple(stage.alive):
                 self.dispatcher.gone(name, replica, now_ns(), "the server has stopped")
+        for query in tuple(self.dispatcher.queries):  # between stages, or held back
+            self.dispatcher.cancel(query, now_ns(), "the server has stopped")
         self._do(self.dispatcher.wake(now_ns()))
+        self._alarm.set(None)
+        for task in self._tasks:  # not before: nothing may be dispatched while they end
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._close_workers()
 
     async def _close_workers(self) -> None:

@@ -39,7 +39,9 @@ def test_a_query_that_waits_for_no_time_does_not_keep_a_disturbance_up(dispatch:
         steps += dispatcher.wake(sent_ns)
         dispatcher.finished(number, sent_ns + taken_ns)
         steps += dispatcher.wake(sent_ns + taken_ns)
-    assert [step.query.name for step in steps if isinstance(step, Voided) and step.query.name != "hasty"] == [0]
+    assert [step.query.name for step in steps if isinstance(step, Voided) and step.query.name != "hasty"] == [
+        0
+    ]
 
 
 class TwoPlaces:
@@ -91,17 +93,76 @@ def test_a_replica_that_is_given_back_within_its_batch_comes_back(dispatch: str)
 
 
 def test_a_replica_whose_batch_is_held_back_is_let_go() -> None:
-    plan = small_plan({"a": ([100.0], 2)}, dispatch="timed")
+    plan = small_plan({"a": ([1e6], 2)}, dispatch="timed")
 
     async def run() -> None:
         worker = TwoPlaces()
         worker.may_end.set()
         async with ServingHost(plan, worker) as host:
             queries = [asyncio.create_task(host.infer(number)) for number in range(2)]
-            while {batch.finished_ns is None for batch in host.dispatcher.batches.values()} != {False}:
+            while [batch.finished_ns is None for batch in host.dispatcher.batches.values()] != [False] * 2:
                 await asyncio.sleep(0)
             host.scale({"a": 1})
-            await asyncio.gather(*queries)
+            await asyncio.sleep(0)
             assert worker.stopped == [("a", 1)]
+        await asyncio.wait_for(asyncio.gather(*queries), 60)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("dispatch", "first_ms", "delay"), [("eager", 1.0, "1000s"), ("timed", 1e6, "1ms")])
+def test_leaving_answers_what_is_between_stages_or_held_back(
+    dispatch: str, first_ms: float, delay: str
+) -> None:
+    plan = small_plan(
+        {"a": ([first_ms], 1), "b": ([1.0], 1)}, {("a", "b"): {"delay": delay}}, dispatch=dispatch
+    )
+
+    async def run() -> None:
+        worker = TwoPlaces()
+        worker.may_end.set()
+        async with ServingHost(plan, worker) as host:
+            query = asyncio.create_task(host.infer())
+            await asyncio.sleep(0)
+            while any(batch.finished_ns is None for batch in host.dispatcher.batches.values()):
+                await asyncio.sleep(0)
+        answer = await asyncio.wait_for(query, 60)
+        assert (answer.outcome, answer.reason) == (Outcome.FAILED, "the server has stopped")
+        assert host.counts["failed"] == 1
+
+    asyncio.run(run())
+
+
+class Reluctant(TwoPlaces):
+    """Lets a batch of the first stage go only when the second stage has one, or after some time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_gone_on = asyncio.Event()
+
+    async def run(self, stage: str, replica: int, batch: ServedBatch) -> Sequence[Any]:
+        try:
+            if stage == "b":
+                self.has_gone_on.set()
+            if stage == "b" or batch.number:
+                await asyncio.Event().wait()
+        finally:
+            if stage == "a" and batch.number:
+                await asyncio.wait({asyncio.ensure_future(self.has_gone_on.wait())}, timeout=0.2)
+        return [None] * len(batch.tokens)
+
+
+def test_nothing_is_dispatched_while_a_host_is_left() -> None:
+    edges = {("a", "b"): {"delay": "50ms"}}
+    plan = small_plan({"a": ([1.0], 1), "b": ([1.0], 1)}, edges)
+
+    async def run() -> None:
+        worker = Reluctant()
+        async with ServingHost(plan, worker) as host:
+            queries = [asyncio.create_task(host.infer(number)) for number in range(2)]
+            while 1 not in host.dispatcher.batches:
+                await asyncio.sleep(0)
+        assert {answer.outcome for answer in await asyncio.gather(*queries)} == {Outcome.FAILED}
+        assert {task for task in asyncio.all_tasks() if "ServingHost" in repr(task)} == set()
+
+    asyncio.run(asyncio.wait_for(run(), 60))
