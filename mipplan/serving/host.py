@@ -351,19 +351,21 @@ class ServingHost:
             self._lose(batch, str(error))
         except TimeoutError:
             self._lose(batch, f"no answer within {format_duration(round(patience_s * 1e9))}")
-        except Exception as error:  # whatever a worker raises is the answer to its batch
+        except (
+            Exception,
+            asyncio.CancelledError,
+        ) as error:  # what a worker raises is the answer to its batch
+            if (task := asyncio.current_task()) is not None and task.cancelling():  # the host is left
+                raise
             kind = "" if isinstance(error, BatchFailedError) else f"{type(error).__name__}: "
             self.dispatcher.failed(batch.number, now_ns(), f"{kind}{error}")
         else:
             self._take(batch, routed)
         self._wake()
-        if batch.replica not in self.dispatcher.stages[batch.stage].alive and not self._is_awaited(batch):
+        is_gone = batch.replica not in self.dispatcher.stages[batch.stage].alive
+        if is_gone and (batch.stage, batch.replica) not in self._starting:  # else it is started again
             await self.workers[batch.stage].stop(batch.stage, batch.replica)
             self._fit(batch.stage)
-
-    def _is_awaited(self, batch: ServedBatch) -> bool:
-        """Whether the replica of a batch is started again."""
-        return (batch.stage, batch.replica) in self._starting
 
     def _take(self, batch: ServedBatch, routed: Sequence[Routed]) -> None:
         try:

@@ -49,6 +49,8 @@ class ScriptedWorker:
             raise ReplicaGoneError("killed")
         if told == "raise":
             raise ValueError("out of memory")
+        if told == "cancel":  # as gRPC does with a call that the server cancels
+            raise asyncio.CancelledError
         if told == "hang":
             await asyncio.sleep(3600)
         if told == "short":
@@ -86,6 +88,8 @@ def test_queries_are_served_with_their_outputs() -> None:
     [
         (["raise"], ["served"], None),
         (["raise", "raise"], ["failed"], "stage a: ValueError: out of memory"),
+        (["cancel"], ["served"], None),
+        (["cancel", "cancel"], ["failed"], "stage a: CancelledError: "),
         (["die"], ["served"], None),
         (["hang"], ["served"], None),
         (["short", "serve"], ["served"], None),
