@@ -27,7 +27,7 @@ from mipplan.serving import (
     route_headers,
     with_allowance,
 )
-from serving_plans import double, small_plan
+from serving_plans import Unreadable, double, small_plan
 
 PLAN = small_plan({"a": ([1.0, 1.5], 2), "b": ([1.0], 1)}, {("a", "b"): {}})
 QUICK = HostParams(least_patience_s=0.2, first_restart_s=0.01)
@@ -292,6 +292,8 @@ def test_functions_run_in_processes_of_their_own() -> None:
                 "stage a: TypeError: cannot pickle 'generator' object",
                 None,
             )
+            unread = await host.infer(Unreadable())
+            assert (unread.reason, host.problem) == ("stage a: ValueError: no such number", None)
             dead = await host.infer("die")
             assert dead.outcome is Outcome.FAILED
             assert "its process ended with code 3" in str(dead.reason)
