@@ -150,7 +150,6 @@ async def serve_until(
 
     is_emulated = workers is None
     observers: list[Any] = []
-    recorder = None if log is None else StageRecorder(log, plan, target="emulated" if is_emulated else None)
     host = ServingHost(
         plan,
         EmulatedWorker(plan, start_s=params.start_s) if workers is None else workers,
@@ -162,6 +161,8 @@ async def serve_until(
         params=params.host,
     )
     metrics = ServingMetrics(host.promised, host.dispatcher, host.told, certificate_ns=params.certificate_ns)
+    # Last of all: it makes its folder, and has a thread, which nobody would end if something above cannot be.
+    recorder = None if log is None else StageRecorder(log, plan, target="emulated" if is_emulated else None)
     observers += [metrics] if recorder is None else [metrics, recorder]
     runner = web.AppRunner(
         serving_app(host, metrics),

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mipplan.serving import Blueprint, Dispatcher, Outcome, ServedBatch, ServingHost, Voided, rehearse
+import mipplan as mp
+from mipplan.serving import (
+    Blueprint,
+    Dispatcher,
+    Outcome,
+    ServedBatch,
+    ServingHost,
+    Voided,
+    rehearse,
+    serve_until,
+)
 from serving_plans import MS, small_plan
 
 
@@ -166,3 +178,13 @@ def test_nothing_is_dispatched_while_a_host_is_left() -> None:
         assert {task for task in asyncio.all_tasks() if "ServingHost" in repr(task)} == set()
 
     asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_host_that_cannot_be_leaves_no_log(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+    threads = set(threading.enumerate())
+    plan = small_plan({"a": ([1.0], 1)})
+    with pytest.raises(mp.InputError, match="the stage has no worker"):
+        asyncio.run(serve_until(asyncio.Event(), plan, {}, log=tmp_path / "stages"))
+    assert not list(tmp_path.iterdir())
+    assert set(threading.enumerate()) <= threads
