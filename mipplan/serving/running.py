@@ -216,9 +216,9 @@ async def _listening(runner: web.AppRunner, params: ServeParams) -> str:
     await runner.setup()
     try:
         await web.TCPSite(runner, params.address, params.port).start()
-    except OSError as error:
-        place = f"{host}:{params.port}"
-        raise InputError.one("port", f"cannot listen on {place}: {error.strerror or error}") from None
+    except (OSError, OverflowError, ValueError) as error:  # the latter of ports and names that cannot be
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError.one("port", f"cannot listen on {host}:{params.port}: {reason}") from None
     return f"http://{host}:{runner.addresses[0][1]}"
 
 

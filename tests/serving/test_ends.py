@@ -16,6 +16,7 @@ from mipplan.serving import (
     Dispatcher,
     Outcome,
     ServedBatch,
+    ServeParams,
     ServingHost,
     Voided,
     rehearse,
@@ -178,6 +179,17 @@ def test_nothing_is_dispatched_while_a_host_is_left() -> None:
         assert {task for task in asyncio.all_tasks() if "ServingHost" in repr(task)} == set()
 
     asyncio.run(asyncio.wait_for(run(), 60))
+
+
+@pytest.mark.parametrize(
+    ("address", "port"), [("127.0.0.1", 70_000), ("127.0.0.1", -1), ("no..name", 0), ("x" * 64, 0)]
+)
+def test_addresses_and_ports_that_cannot_be_are_told(address: str, port: int) -> None:
+    pytest.importorskip("aiohttp")
+    pytest.importorskip("prometheus_client")
+    plan, params = small_plan({"a": ([1.0], 1)}), ServeParams(address=address, port=port)
+    with pytest.raises(mp.InputError, match=f"port: cannot listen on {address}:{port}: "):
+        asyncio.run(serve_until(asyncio.Event(), plan, params=params))
 
 
 def test_a_host_that_cannot_be_leaves_no_log(tmp_path: Path) -> None:
