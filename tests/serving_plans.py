@@ -48,6 +48,13 @@ def double(batch: list[list[Any]]) -> list[Any]:
     return [2 * sum(inputs) for inputs in batch]
 
 
+class Unreadable:
+    """Can be sent to another process, and not be read there."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return double, ([["raise"]],)
+
+
 class Doubler:
     """The same as an object that is made first, as a model is loaded."""
 

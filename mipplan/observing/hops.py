@@ -45,6 +45,8 @@ def hops_of(
             "query": stages.query[ended],
             "from": stages.stage[ended].astype(str),
             "finish": stages.finish_ns[ended],
+            # Where some tokens came from nowhere, the one above is a float, which rounds instants to 256 ns.
+            "finished": stages.finish_ns[ended].astype("timedelta64[ns]"),
         }
     ).sort_values("finish", kind="stable")
     sent = pd.DataFrame({"query": queries.query, "sent_ns": queries.sent_ns})
@@ -57,7 +59,7 @@ def hops_of(
         )
         has_parent = came["from"].notna()
         for parent, tokens in came[has_parent].groupby("from", sort=False):
-            hops[str(parent), stage] = (tokens["arrival"] - tokens["finish"]).to_numpy(np.int64)
+            hops[str(parent), stage] = (tokens["arrival"] - tokens["finished"].astype(np.int64)).to_numpy()
         if known is None or not above:
             entered = came.loc[~has_parent, ["query", "arrival"]].merge(sent, on="query")
             if len(entered):

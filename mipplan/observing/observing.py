@@ -377,10 +377,14 @@ class _Folder:
                 name: {"usd_per_hour": self.usd_per_hour, "source": "given with the log"} for name in names
             }
         return "".join(
-            f"{json.dumps(name)}:\n"
-            + "".join(f"  {key}: {json.dumps(value)}\n" for key, value in entry.items())
+            f"{_quoted(name)}:\n" + "".join(f"  {key}: {_quoted(value)}\n" for key, value in entry.items())
             for name, entry in entries.items()
         )
+
+
+def _quoted(value: object) -> str:
+    """Write a value for YAML, which knows no pairs of halves, as JSON has them for a sign beyond U+FFFF."""
+    return json.dumps(value, ensure_ascii=not str(value).isprintable())
 
 
 def _csv(heading: list[str], rows: list[list[object]]) -> str:

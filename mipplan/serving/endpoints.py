@@ -127,9 +127,8 @@ class EndpointWorker:
         except aiohttp.ClientError as error:
             raise ReplicaGoneError(f"{url} breaks off: {str(error) or type(error).__name__}") from None
         if response.status != 200:
-            raise BatchFailedError(
-                f"{url} answers {response.status}: {body[:200].decode('utf-8', 'replace')}"
-            )
+            told = body[:200].decode("utf-8", "replace")
+            raise BatchFailedError(f"{url} answers {response.status}: {told}")
         return apart(self._answer(body, len(batch.tokens)), len(batch.tokens))
 
     async def _whole(self, url: str, response: aiohttp.ClientResponse) -> bytes:
@@ -146,9 +145,8 @@ class EndpointWorker:
             document = json.loads(body)
         except ValueError:
             raise InputError.one("answer", "is no JSON") from None
-        return read_tensors(
-            document.get("outputs") if isinstance(document, dict) else document, "outputs", rows
-        )
+        entries = document.get("outputs") if isinstance(document, dict) else document
+        return read_tensors(entries, "outputs", rows)
 
     async def stop(self, stage: str, replica: int) -> None:
         """Do nothing: who runs the endpoint stops it."""

@@ -227,9 +227,8 @@ def _parameters(parameters: object) -> tuple[Decisions | None, float | None]:
         raise InputError.one("parameters", f"expected a JSON object, found {shown(parameters)}")
     timeout_ms, route = parameters.get("timeout_ms"), parameters.get("route")
     if timeout_ms is not None and not (is_finite(timeout_ms) and timeout_ms > 0):
-        raise InputError.one(
-            "parameters.timeout_ms", f"expected milliseconds above 0, found {shown(timeout_ms)}"
-        )
+        message = f"expected milliseconds above 0, found {shown(timeout_ms)}"
+        raise InputError.one("parameters.timeout_ms", message)
     timeout_s = None if timeout_ms is None else float(timeout_ms) / 1e3
     if route is None:
         return None, timeout_s

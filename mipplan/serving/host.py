@@ -114,14 +114,9 @@ class ServingHost:
         """The plan with the allowance: what is guaranteed is what holds for this one."""
         blueprint = Blueprint.of(self.promised, hold_delays=hold_delays)
         given = dict(workers) if isinstance(workers, Mapping) else dict.fromkeys(blueprint.stages, workers)
-        faults = Faults()
-        faults.add(
-            *(Fault(f"workers.{name}", "the stage has no worker") for name in blueprint.stages.keys() - given)
-        )
-        faults.add(
-            *(Fault(f"workers.{name}", "there is no such stage") for name in given.keys() - blueprint.stages)
-        )
-        faults.check()
+        missing = dict.fromkeys(blueprint.stages.keys() - given, "the stage has no worker")
+        unknown = dict.fromkeys(given.keys() - blueprint.stages, "there is no such stage")
+        InputError.raise_if(Fault(f"workers.{name}", what) for name, what in (missing | unknown).items())
         self.workers: Mapping[str, ServingWorker] = given
         self.dispatcher = Dispatcher(blueprint, admission)
         self.counts: Counter[str] = Counter()
@@ -165,14 +160,16 @@ class ServingHost:
 
     async def __aexit__(self, *exception: object) -> None:
         """Stop: whatever is still in flight is answered as failed. `drain` before, to serve it."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._alarm.set(None)
         for name, stage in self.dispatcher.stages.items():
             for replica in tuple(stage.alive):
                 self.dispatcher.gone(name, replica, now_ns(), "the server has stopped")
+        for query in tuple(self.dispatcher.queries):  # between stages, or held back
+            self.dispatcher.cancel(query, now_ns(), "the server has stopped")
         self._do(self.dispatcher.wake(now_ns()))
+        self._alarm.set(None)
+        for task in self._tasks:  # not before: nothing may be dispatched while they end
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._close_workers()
 
     async def _close_workers(self) -> None:
@@ -287,13 +284,15 @@ class ServingHost:
             self._starting.pop((name, replica)).cancel()
             self._spawn(self.workers[name].stop(name, replica))
             surplus -= 1
+        # What a timed stage holds back keeps a replica from further batches, while its worker has none.
+        under_way = {replica for replica, batch in state.busy.items() if batch.finished_ns is None}
         idle_first = sorted(state.alive, key=lambda replica: (replica in state.busy, -replica))
         # One that is there has to stay while those that were asked for start.
         for replica in idle_first[: min(max(0, surplus), len(state.alive) - 1)]:
             self.dispatcher.retire(name, replica, now_ns())
-            if replica not in state.busy:
+            if replica not in under_way:
                 self._spawn(self.workers[name].stop(name, replica))
-        taken = state.alive | state.busy.keys() | set(starting)
+        taken = state.alive | under_way | set(starting)
         for _ in range(-surplus):
             free = set(range(min(len(taken) + 1, self._most(name)))) - taken
             if not free:  # one that goes is under way yet: its place is free after its batch
@@ -352,19 +351,21 @@ class ServingHost:
             self._lose(batch, str(error))
         except TimeoutError:
             self._lose(batch, f"no answer within {format_duration(round(patience_s * 1e9))}")
-        except Exception as error:  # whatever a worker raises is the answer to its batch
+        except (
+            Exception,
+            asyncio.CancelledError,
+        ) as error:  # what a worker raises is the answer to its batch
+            if (task := asyncio.current_task()) is not None and task.cancelling():  # the host is left
+                raise
             kind = "" if isinstance(error, BatchFailedError) else f"{type(error).__name__}: "
             self.dispatcher.failed(batch.number, now_ns(), f"{kind}{error}")
         else:
             self._take(batch, routed)
         self._wake()
-        if batch.replica not in self.dispatcher.stages[batch.stage].alive and not self._is_awaited(batch):
+        is_gone = batch.replica not in self.dispatcher.stages[batch.stage].alive
+        if is_gone and (batch.stage, batch.replica) not in self._starting:  # else it is started again
             await self.workers[batch.stage].stop(batch.stage, batch.replica)
             self._fit(batch.stage)
-
-    def _is_awaited(self, batch: ServedBatch) -> bool:
-        """Whether the replica of a batch is started again."""
-        return (batch.stage, batch.replica) in self._starting
 
     def _take(self, batch: ServedBatch, routed: Sequence[Routed]) -> None:
         try:

@@ -46,10 +46,8 @@ class _BusySeconds:
         """Yield the counter as it is now."""
         from prometheus_client.core import CounterMetricFamily
 
-        found, now = (
-            CounterMetricFamily("mipplan_busy_seconds", "Time under way.", labels=["stage"]),
-            now_ns(),
-        )
+        found = CounterMetricFamily("mipplan_busy_seconds", "Time under way.", labels=["stage"])
+        now = now_ns()
         for name, stage in self._dispatcher.stages.items():
             open_ns = sum(max(0, now - batch.dispatched_ns) for batch in stage.busy.values())
             found.add_metric([name], (self.ended_ns[name] + open_ns) / NS_PER_S)

@@ -150,7 +150,6 @@ async def serve_until(
 
     is_emulated = workers is None
     observers: list[Any] = []
-    recorder = None if log is None else StageRecorder(log, plan, target="emulated" if is_emulated else None)
     host = ServingHost(
         plan,
         EmulatedWorker(plan, start_s=params.start_s) if workers is None else workers,
@@ -162,6 +161,8 @@ async def serve_until(
         params=params.host,
     )
     metrics = ServingMetrics(host.promised, host.dispatcher, host.told, certificate_ns=params.certificate_ns)
+    # Last of all: it makes its folder, and has a thread, which nobody would end if something above cannot be.
+    recorder = None if log is None else StageRecorder(log, plan, target="emulated" if is_emulated else None)
     observers += [metrics] if recorder is None else [metrics, recorder]
     runner = web.AppRunner(
         serving_app(host, metrics),
@@ -215,9 +216,9 @@ async def _listening(runner: web.AppRunner, params: ServeParams) -> str:
     await runner.setup()
     try:
         await web.TCPSite(runner, params.address, params.port).start()
-    except OSError as error:
-        place = f"{host}:{params.port}"
-        raise InputError.one("port", f"cannot listen on {place}: {error.strerror or error}") from None
+    except (OSError, OverflowError, ValueError) as error:  # the latter of ports and names that cannot be
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError.one("port", f"cannot listen on {host}:{params.port}: {reason}") from None
     return f"http://{host}:{runner.addresses[0][1]}"
 
 

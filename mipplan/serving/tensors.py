@@ -96,12 +96,9 @@ def together(queries: Sequence[Sequence[InferTensor]]) -> list[InferTensor]:
         ]
     for tensors in zip(*queries, strict=False):
         first = tensors[0]
+        kind = first.name, first.datatype, first.shape[1:]
         for tensor in tensors:
-            if (tensor.name, tensor.datatype, tensor.shape[1:]) != (
-                first.name,
-                first.datatype,
-                first.shape[1:],
-            ):
+            if (tensor.name, tensor.datatype, tensor.shape[1:]) != kind:
                 message = f"{shown(tensor.name)} of {tensor.datatype}{list(tensor.shape)} does not go together with "
                 raise InputError.one(
                     "inputs", f"{message}{shown(first.name)} of {first.datatype}{list(first.shape)}"

@@ -186,12 +186,13 @@ def _serve(connection: Connection, function: BatchFunction) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes, but this one is still needed
     while True:
         try:
-            inputs = connection.recv()
+            given = connection.recv_bytes()
         except EOFError:
             return
         try:
+            inputs = ForkingPickler.loads(given)
             outputs = [] if inputs is None else list(function(inputs))
-            # Outputs that cannot be sent fail their batch: sent outside, they would end the process.
+            # What cannot be read or sent fails its batch: done outside, that would end the process.
             answer = ForkingPickler.dumps((None, outputs))
         except Exception as error:
             answer = ForkingPickler.dumps((f"{type(error).__name__}: {error}", []))

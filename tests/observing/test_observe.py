@@ -91,6 +91,12 @@ def test_written_folder_plans_and_replays_like_the_system(tmp_path: Path) -> Non
         observed(served(), plan=plan(), out=out)
 
 
+def test_prices_of_any_hardware_can_be_read_again(tmp_path: Path) -> None:
+    name = 'a "new" 😀: #1'
+    observed(served(), hardware=name, usd_per_hour=1.5, out=tmp_path / "seen")
+    assert mp.Profiles.read(tmp_path / "seen").hardware[name].usd_per_hour == 1.5
+
+
 def test_what_the_log_cannot_tell_is_told() -> None:
     quiet = traffic(10.0, 60.0)
     found = observed(served(trace=quiet), plan=plan())

@@ -19,18 +19,23 @@ TIMES = st.permutations(range(1, 40))
 def ways(draw: st.DrawFn) -> tuple[list[QueryRow], list[StageRow]]:
     """Some queries, each at some stages, once or twice, at times that mean nothing."""
     queries, rows = [], []
+    since = draw(st.sampled_from([0, 1_764_000_000_123_456_789]))  # of today's clocks, too
     for query in range(draw(st.integers(1, 4))):
         queries.append(
             QueryRow(
-                query, 0, 0, draw(st.none() | st.integers(0, 60)), draw(st.sampled_from(["ok", "error"]))
+                query,
+                since,
+                since,
+                draw(st.none() | st.integers(since, since + 60)),
+                draw(st.sampled_from(["ok", "error"])),
             )
         )
         if queries[-1].answered_ns is None:
             queries[-1] = queries[-1]._replace(status="timeout")
         visits = draw(st.lists(st.sampled_from("abc"), max_size=4))
-        finishes = draw(TIMES)[: len(visits)]
+        finishes = [since + at for at in draw(TIMES)[: len(visits)]]
         for stage, finish in zip(visits, finishes, strict=True):
-            arrival = draw(st.integers(0, finish))
+            arrival = draw(st.integers(since, finish))
             ended = draw(st.integers(0, 9)) > 0
             at = finish if ended else None
             rows.append(StageRow(query, stage, arrival, arrival, at, len(rows), 1))

@@ -27,7 +27,7 @@ from mipplan.serving import (
     route_headers,
     with_allowance,
 )
-from serving_plans import double, small_plan
+from serving_plans import Unreadable, double, small_plan
 
 PLAN = small_plan({"a": ([1.0, 1.5], 2), "b": ([1.0], 1)}, {("a", "b"): {}})
 QUICK = HostParams(least_patience_s=0.2, first_restart_s=0.01)
@@ -49,6 +49,8 @@ class ScriptedWorker:
             raise ReplicaGoneError("killed")
         if told == "raise":
             raise ValueError("out of memory")
+        if told == "cancel":  # as gRPC does with a call that the server cancels
+            raise asyncio.CancelledError
         if told == "hang":
             await asyncio.sleep(3600)
         if told == "short":
@@ -86,6 +88,8 @@ def test_queries_are_served_with_their_outputs() -> None:
     [
         (["raise"], ["served"], None),
         (["raise", "raise"], ["failed"], "stage a: ValueError: out of memory"),
+        (["cancel"], ["served"], None),
+        (["cancel", "cancel"], ["failed"], "stage a: CancelledError: "),
         (["die"], ["served"], None),
         (["hang"], ["served"], None),
         (["short", "serve"], ["served"], None),
@@ -288,6 +292,8 @@ def test_functions_run_in_processes_of_their_own() -> None:
                 "stage a: TypeError: cannot pickle 'generator' object",
                 None,
             )
+            unread = await host.infer(Unreadable())
+            assert (unread.reason, host.problem) == ("stage a: ValueError: no such number", None)
             dead = await host.infer("die")
             assert dead.outcome is Outcome.FAILED
             assert "its process ended with code 3" in str(dead.reason)

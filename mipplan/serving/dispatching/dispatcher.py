@@ -265,11 +265,12 @@ class Dispatcher:
         if self._watch is not None:
             (self._watch.disturb if state.is_off_plan else self._watch.calm)(stage)
 
-    def cancel(self, query: Hashable, now_ns: int) -> None:
-        """Give up a query whose client has gone; nothing happens if it was answered before."""
+    def cancel(self, query: Hashable, now_ns: int, reason: str | None = None) -> None:
+        """Give up a query, if it is in flight: its client has gone, or, for another reason, it has failed."""
         now_ns = self._move_to(now_ns)
         if query in self.queries:
-            self._answer(self.queries[query], now_ns, Outcome.CANCELLED, "its client has gone")
+            outcome = Outcome.CANCELLED if reason is None else Outcome.FAILED
+            self._answer(self.queries[query], now_ns, outcome, reason or "its client has gone")
 
     def drain(self) -> None:
         """Accept no further query; those in flight are served."""

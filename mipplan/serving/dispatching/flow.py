@@ -100,14 +100,13 @@ class TokenFlow:
 
     def _merge(self, query: ServedQuery, now_ns: int) -> None:
         """Enqueue merged tokens that nothing more can reach."""
-        for name in list(query.merging):
-            token = query.merging[name]
+        for name, token in list(query.merging.items()):
             if query.routes is not None:
                 is_whole = len(token.received) == query.routes.expected[name]
             else:
                 others = sum(query.at.get(above, 0) for above in self._ancestors[name])
                 is_whole = not others and query.at[name] == 1
-            if is_whole:
+            if is_whole and not query.is_answered:  # as by one before it, whose stage has no replica left
                 del query.merging[name]
                 # Whoever had to wait for a decision after its last message is later than a bound knows.
                 token.is_void |= token.arrival_ns < now_ns

@@ -55,7 +55,8 @@ class TokenRecorder:
 
     def taken(self) -> tuple[list[ServedToken], list[ServedToken]]:
         """Return arrivals and exits since the last time."""
-        found = self.arrivals, self.exits
+        # What is answered as it comes, by a client that waits for no time, would stay for ever.
+        found = [token for token in self.arrivals if not token.query.is_answered], self.exits
         self.arrivals, self.exits = [], []
         return found
 
