@@ -102,7 +102,7 @@ class Feasibility:
     def smallest_deadline(self, instance: Instance) -> Found:
         """Find the smallest deadline that a plan keeps, the plan's certificate, by bisection between proven bounds.
 
-        Without a limit, no plan keeps a smaller one.
+        Without a limit, no plan keeps a smaller one; solvers count none beyond `UNLIMITED_NS`.
         """
         ranges, limit, deadline = Ranges(instance), None, self.method.limits.deadline
         best = _anything(instance, self.budget)
@@ -117,17 +117,17 @@ class Feasibility:
                     best = _quickened(instance, best, deadline)
                 low = instance.certificate_ns(instance.ideal_services())
                 # The first question is whether anything at all is faster: mostly the answer is no, and that is all.
-                guess = best.certificate_ns - 1
-                while low < best.certificate_ns:
+                guess = min(best.certificate_ns - 1, UNLIMITED_NS)
+                while low < best.certificate_ns and low <= UNLIMITED_NS:
                     deadline.check()
                     found, limit = self.find(instance.with_deadline(guess), ranges=ranges)
                     best, low = (best, guess + 1) if found is None else (found, low)
                     if limit is not None:
                         return best, limit
-                    guess = (low + best.certificate_ns - 1) // 2
+                    guess = min((low + best.certificate_ns - 1) // 2, UNLIMITED_NS)
         except (KeyboardInterrupt, LimitReachedError) as stop:
             return best, Limit.INTERRUPT if isinstance(stop, KeyboardInterrupt) else Limit.TIME
-        return best, None
+        return best, None if low >= best.certificate_ns else Limit.TIME
 
 
 def _moved(configuration: Configuration, instance: Instance) -> Configuration | None:

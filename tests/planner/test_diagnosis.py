@@ -257,3 +257,22 @@ def test_ctrl_c_ends_the_search_for_a_reason(number: int, monkeypatch: pytest.Mo
     assert plan.status == whole.status == "infeasible"
     assert plan.reason is not None
     assert (whole.reason or "").startswith(plan.reason.split(". ")[0])
+
+
+@pytest.mark.parametrize("budget", [None, 3.0])
+def test_what_takes_longer_than_solvers_can_count_is_told_all_the_same(budget: float | None) -> None:
+    """Small batches are soonest and large ones fastest, so that something in between was asked of a solver."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from("ab", model="m", replicas=2)
+    graph.add_edge("a", "b", delay="2400h")
+    profiles = mp.Profiles.from_parts(
+        [Hardware("h", 0.5)], [LatencyTable("m", "h", np.array([1, 4]), np.array([8.0, 14.0]))]
+    )
+    trace = mp.Trace.from_ns(np.repeat(np.arange(20) * 200_000_000, 9))
+    plan = mp.plan(mp.Pipeline(graph, slo_s=1.0), profiles, trace, budget_usd_per_hour=budget)
+    if budget is None:
+        assert plan.status == "infeasible"
+        assert "certificate found in time is 8640000 s" in (plan.reason or "")
+    else:
+        assert (plan.status, plan.limit, plan.usd_per_hour) == ("feasible", "time", 2.0)
+        assert plan.certificate_ns == mp.certify(plan, trace).bound_ns
