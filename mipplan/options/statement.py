@@ -47,7 +47,7 @@ def time_cost_problem(
     InputError
         If an input is bad, or some stage has no option at all.
     """
-    check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles))
+    check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles), trace=(trace, Trace))
     check_names(pipeline, profiles)
     objective = resolve_objective(pipeline, slo_s, quantile, seed)
     budget = check_budget(budget_usd_per_hour)
