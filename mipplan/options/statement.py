@@ -39,8 +39,8 @@ def time_cost_problem(
     slo_s, quantile, seed
         As for `mipplan.plan`.
     budget_usd_per_hour : float, optional
-        Options of a stage that alone cost more are left out. Without it, each family offers up to four times
-        the replicas it needs for the mean rate, plus four.
+        Options of a stage that alone cost more are left out. By default that is what four times the replicas that
+        the mean rate takes, and four more, cost where they are dearest.
 
     Raises
     ------
