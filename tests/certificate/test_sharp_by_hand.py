@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import MappingProxyType
 
 import networkx as nx
@@ -123,7 +124,7 @@ def test_who_may_overtake_is_counted_beyond_int64() -> None:
     graph: nx.DiGraph[str] = nx.DiGraph()
     for name in names:
         graph.add_node(name, model="m")
-    graph.add_edges_from(zip(names, names[1:], strict=False), fanout={"values": [1, copies], "weights": [1, 1]})
+    graph.add_edges_from(pairwise(names), fanout={"values": [1, copies], "weights": [1, 1]})
     pipeline = Pipeline(graph)
     stages = {names[0]: StageTokens(names[0], np.arange(2), (), 2)}
     for name in names[1:]:
