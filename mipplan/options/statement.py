@@ -39,15 +39,15 @@ def time_cost_problem(
     slo_s, quantile, seed
         As for `mipplan.plan`.
     budget_usd_per_hour : float, optional
-        Options of a stage that alone cost more are left out. Without it, each family offers up to four times
-        the replicas it needs for the mean rate, plus four.
+        Options of a stage that alone cost more are left out. By default that is what four times the replicas that
+        the mean rate takes, and four more, cost where they are dearest.
 
     Raises
     ------
     InputError
         If an input is bad, or some stage has no option at all.
     """
-    check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles))
+    check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles), trace=(trace, Trace))
     check_names(pipeline, profiles)
     objective = resolve_objective(pipeline, slo_s, quantile, seed)
     budget = check_budget(budget_usd_per_hour)

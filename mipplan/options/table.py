@@ -317,9 +317,9 @@ def build_problem(
     `covers` are cuts found so far. With a `tolerance` of 0 waits are exact, else lower bounds on them, told apart to
     within this share of the deadline.
 
-    Raises `InputError` where the deadline is too late for solvers: sums of two such times are no longer exact there.
+    Raises `InputError` where deadline or delays are too long for solvers: sums of two such times are no longer exact.
     """
-    if deadline_ns > UNLIMITED_NS:
+    if max([deadline_ns, *(path.lag_ns for path in paths.paths)]) > UNLIMITED_NS:
         what = "plans are searched for up to latencies of 52 days: are times in the right unit?"
         raise InputError.one("slo_s", what)
     index = {stage: position for position, stage in enumerate(options)}

@@ -244,8 +244,9 @@ class PlanSearch:
         if (refusal := space.refusal(choice)) is not None:
             self._refusals.append(refusal)
             return True
-        services = space.services(choice)
-        if instance.keeps_slo(services):
+        services, best = space.services(choice), self._best
+        # What costs as much as the best plan is no better, and may share rows with it that were given up.
+        if (best is not None and space.cost_of(choice) >= best.cost) or instance.keeps_slo(services):
             self._accept(choice)
             return True
         bound_ns = instance.oracle.paths.bound_ns

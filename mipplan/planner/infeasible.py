@@ -102,7 +102,7 @@ class Feasibility:
     def smallest_deadline(self, instance: Instance) -> Found:
         """Find the smallest deadline that a plan keeps, the plan's certificate, by bisection between proven bounds.
 
-        Without a limit, no plan keeps a smaller one.
+        Without a limit, no plan keeps a smaller one; solvers count none beyond `UNLIMITED_NS`.
         """
         ranges, limit, deadline = Ranges(instance), None, self.method.limits.deadline
         best = _anything(instance, self.budget)
@@ -110,27 +110,24 @@ class Feasibility:
             with given_up_at(deadline):
                 if best is None:
                     best, limit = self.find(instance.with_deadline(UNLIMITED_NS), ranges=ranges)
-                if best is None:
-                    return None, limit
+                if best is None or limit is not None:
+                    return best, limit
                 deadline.check()
                 if self.budget is None:
                     best = _quickened(instance, best, deadline)
                 low = instance.certificate_ns(instance.ideal_services())
                 # The first question is whether anything at all is faster: mostly the answer is no, and that is all.
-                guess = best.certificate_ns - 1
-                while low < best.certificate_ns:
+                guess = min(best.certificate_ns - 1, UNLIMITED_NS)
+                while low < best.certificate_ns and low <= UNLIMITED_NS:
                     deadline.check()
                     found, limit = self.find(instance.with_deadline(guess), ranges=ranges)
-                    if found is not None:
-                        best = found
-                    elif limit is None:
-                        low = guess + 1
-                    else:
+                    best, low = (best, guess + 1) if found is None else (found, low)
+                    if limit is not None:
                         return best, limit
-                    guess = (low + best.certificate_ns - 1) // 2
+                    guess = min((low + best.certificate_ns - 1) // 2, UNLIMITED_NS)
         except (KeyboardInterrupt, LimitReachedError) as stop:
             return best, Limit.INTERRUPT if isinstance(stop, KeyboardInterrupt) else Limit.TIME
-        return best, None
+        return best, None if low >= best.certificate_ns else Limit.TIME
 
 
 def _moved(configuration: Configuration, instance: Instance) -> Configuration | None:
@@ -200,6 +197,7 @@ class Diagnosis:
     request: Request
     instance: Instance
     feasibility: Feasibility
+    limits: list[Limit | None] = field(default_factory=list)  # What stopped the searches so far, if anything.
 
     def reason(self) -> str:
         """Everything that could be found out in the time there is, most useful first."""
@@ -223,7 +221,7 @@ class Diagnosis:
                 cost = "" if self.feasibility.budget is None else ", whatever it costs"
                 told = f"Something would be without any one of these{cost}: {'; '.join(named)}"
                 parts += [told] if named else []
-            parts += self._highest_rate()
+            parts += [] if Limit.INTERRUPT in self.limits else self._highest_rate()
         return ". ".join(parts)
 
     def what_would_do(self) -> str:
@@ -232,7 +230,7 @@ class Diagnosis:
         with suppress(KeyboardInterrupt, LimitReachedError):
             if self.instance.has_options:
                 parts += [part for part in self._smallest_objective() if part != _NOTHING_FITS]
-            parts += self._highest_rate()
+            parts += [] if Limit.INTERRUPT in self.limits else self._highest_rate()
         return ". ".join(parts)
 
     def _blocked_stages(self) -> list[str]:
@@ -254,6 +252,7 @@ class Diagnosis:
 
     def _smallest_objective(self) -> list[str]:
         fastest, limit = self.feasibility.smallest_deadline(self.instance)
+        self.limits.append(limit)
         if fastest is None:
             return [] if limit is not None else [_NOTHING_FITS]
         path = " → ".join(map(step_text, self.instance.oracle.critical_path(fastest.configuration.services)))
@@ -282,16 +281,17 @@ class Diagnosis:
         if asked.energy is not None and asked.energy.max_power_w is not None:
             anything = replace(asked, energy=replace(asked.energy, max_power_w=None))
             lifted["the cap on power"] = plan.pipeline, plan.profiles, anything
-        binding = []
+        binding: list[str] = []
         for name, (pipeline, profiles, objective) in lifted.items():
-            if self.feasibility.method.limits.deadline.is_over:
+            if self.feasibility.method.limits.deadline.is_over or Limit.INTERRUPT in self.limits:
                 break
             families = find_families(pipeline, profiles, instance.demand, plan.laws, self.request.overtaking)
             limits = limits_of(profiles)
             relaxed = replace(instance, families=families, limits=limits, caps=(), floor=None)
             relaxed = relaxed.with_energy(objective.energy, profiles).with_floor(objective.min_accuracy)
-            if self.feasibility.find(relaxed)[0] is not None:
-                binding.append(name)
+            found, limit = self.feasibility.find(relaxed)
+            self.limits.append(limit)
+            binding += [] if found is None else [name]
         return binding
 
     def _highest_rate(self) -> list[str]:
@@ -309,7 +309,7 @@ class Diagnosis:
                 low, known = middle, plan
             elif limit is None:
                 high = middle
-            else:
+            if limit is not None:
                 break
         if known is None:
             return []

@@ -142,27 +142,28 @@ def begin(
     params: PlanningParams,
     *,
     by_arrival: bool,
-) -> tuple[CertifiedConfiguration, bool]:
-    """Return the plan that a search begins with, at best a cheaper one than the first, and whether that is too dear.
+) -> tuple[CertifiedConfiguration, Limit | None]:
+    """Return the plan that a search begins with, at best a cheaper one than the first, and what forbids a search.
 
-    Too many options could be part of a cheaper plan then. Where the oldest are served first that is so where no time is
-    left, since listing them may take longer than all that came before.
+    That is Ctrl-C, or the time where the plan is too dear: too many options could be part of a cheaper one. Where the
+    oldest are served first none is left then, since listing them may take longer than all that came before.
     """
-    own = params.narrowing
-    if by_arrival:
-        return narrow(instance, first, method, params)
-    if instance.count_affordable(first.cost) > own.vast:
-        first, _ = narrow(instance, first, method, params)
+    own, stop = params.narrowing, None
+    if by_arrival or instance.count_affordable(first.cost) > own.vast:
+        first, stop = narrow(instance, first, method, params)
+    if by_arrival or stop is Limit.INTERRUPT:
+        return first, stop
     is_over = method.limits.deadline.is_over
-    return first, is_over and instance.count_affordable(first.cost) > own.most
+    return first, Limit.TIME if is_over and instance.count_affordable(first.cost) > own.most else None
 
 
 def narrow(
     instance: Instance, first: CertifiedConfiguration, method: SearchMethod, params: PlanningParams
-) -> tuple[CertifiedConfiguration, bool]:
+) -> tuple[CertifiedConfiguration, Limit | None]:
     """Look for cheaper plans among few numbers of replicas, as long as there are too many and it helps.
 
-    Returns the cheapest, and whether too many options for a search with a deadline could be part of a cheaper one.
+    Returns the cheapest, and the time as a limit if too many options for a search with a deadline could be part of a
+    cheaper one, or Ctrl-C.
     """
     helps, own = True, params.narrowing
     # A search that there is no time to begin leaves the plan that there is.
@@ -176,15 +177,13 @@ def narrow(
             known = CertifiedChoice.of(space.no_worse(first.configuration), space, instance)
             limits = replace(method.limits, deadline=method.limits.deadline.share(own.share))
             hurried = replace(method, limits=limits)
-            best = PlanSearch(instance, space, hurried, known=known, params=params.search).run().best
-            if best is None:
-                raise AssertionError("a search that starts from a plan ends with one")
-            before, first = (
-                first,
-                CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns),
-            )
+            outcome = PlanSearch(instance, space, hurried, known=known, params=params.search).run()
+            best, before = outcome.best or known, first
+            first = CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns)
+            if outcome.limit is Limit.INTERRUPT:
+                return first, outcome.limit
             helps = first.cost <= own.worth_it * before.cost
-    return first, is_too_dear and method.limits.deadline.at < math.inf
+    return first, Limit.TIME if is_too_dear and method.limits.deadline.at < math.inf else None
 
 
 def options_within(

@@ -325,11 +325,11 @@ class PlanMaker:
                 assert first.certificate_ns <= instance.deadline_ns  # all that follows believes it
                 at_hand, count = first, instance.count_affordable(first.cost)
                 report(f"first certified plan: {first.cost / 1e6:.4f} $/h")
-                by_arrival, is_too_dear = self.request.overtaking is not None, count > params.most_options
-                if by_arrival or (count > params.narrowing.most and not is_too_dear):
-                    at_hand, is_too_dear = begin(instance, first, self.method, params, by_arrival=by_arrival)
-                if is_too_dear:
-                    return stopped(at_hand, Limit.TIME)
+                fifo, why = bool(self.request.overtaking), Limit.TIME if count > params.most_options else None
+                if fifo or (count > params.narrowing.most and why is None):
+                    at_hand, why = begin(instance, first, self.method, params, by_arrival=fifo)
+                if why is not None:
+                    return stopped(at_hand, why)
                 least = partial(options_within, instance, self.method, params)
                 is_few = instance.count_affordable(at_hand.cost) <= params.narrowing.many
                 space = instance.space((instance.affordable if is_few else least)(at_hand.cost))
@@ -338,11 +338,11 @@ class PlanMaker:
                 outcome = PlanSearch(
                     instance, space, self.method, known=start, proven=known.proven, params=params.search
                 ).run()
-                best = outcome.best
-                assert best is not None  # a search that starts from a plan ends with one
+                best = outcome.best or start  # a search that starts from a plan ends with one
                 at_hand = CertifiedConfiguration(space.configuration(best.choice), best.certificate_ns)
                 optimal = outcome.finished or outcome.lower_bound >= best.cost
-                choice, own_ns = break_ties(instance, space, best.choice, best.certificate_ns, deadline)
+                end = Deadline(0.0) if outcome.limit is Limit.INTERRUPT else deadline
+                choice, own_ns = break_ties(instance, space, best.choice, best.certificate_ns, end)
         except (KeyboardInterrupt, LimitReachedError) as stop:
             return stopped(at_hand, Limit.INTERRUPT if isinstance(stop, KeyboardInterrupt) else Limit.TIME)
         lower_bound, limit = (best.cost, None) if optimal else (outcome.lower_bound, outcome.limit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import MappingProxyType
 
 import networkx as nx
@@ -112,3 +113,29 @@ def test_order_at_a_join_is_unknown_where_as_many_messages_as_tokens_are_not_one
     settings = {name: StageSetting(np.array([5]), 1) for name in tokens}
     bounds = evaluator_of(tokens, "join").bound(settings)
     assert bounds["join"].arrivals.overtakers.tolist() == [-1, -1]
+
+
+def test_who_may_overtake_is_counted_beyond_int64() -> None:
+    """Two queries down eight stages; of the tokens of each the first makes 1,024: so many times as many each time.
+
+    The seventh power of that is 2⁷⁰. In int64 it was 0, as if the order were kept.
+    """
+    names, copies = [f"s{number}" for number in range(9)], 1024
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    for name in names:
+        graph.add_node(name, model="m")
+    graph.add_edges_from(pairwise(names), fanout={"values": [1, copies], "weights": [1, 1]})
+    pipeline = Pipeline(graph)
+    stages = {names[0]: StageTokens(names[0], np.arange(2), (), 2)}
+    for name in names[1:]:
+        (edge,) = pipeline.incoming(name)
+        firsts = np.array([0, stages[edge.parent].count // 2])
+        messages = Messages(edge, np.repeat(firsts, copies), np.arange(2 * copies))
+        stages[name] = StageTokens(name, np.repeat(np.arange(2), copies), (messages,), 2)
+    workload = Workload(pipeline, np.array([0, 5]), 0, MappingProxyType(stages))
+    evaluator = SharpEvaluator(workload, RunClass(least_service=0.5), is_compiled=False)
+    single = StageSetting(np.array([10]), 1)
+    bounds = evaluator.bound(dict.fromkeys(names, single) | {names[0]: StageSetting(np.array([10]), 3)})
+    assert (bounds[names[0]].arrivals.overtakers == 0).all()
+    for name in names[1:]:
+        assert (bounds[name].arrivals.overtakers >= 2 * copies).all(), name

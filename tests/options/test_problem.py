@@ -156,3 +156,17 @@ def test_budget_below_every_option_names_each_stage() -> None:
     with pytest.raises(mp.InputError) as caught:
         mp.time_cost_problem(instance.pipeline, instance.profiles, instance.trace, budget_usd_per_hour=0.01)
     assert [fault.place for fault in caught.value.faults] == ["stages.detect", "stages.identify"]
+
+
+def test_what_no_problem_can_be_made_of_is_refused() -> None:
+    """Several traces, or a name, were an `AttributeError`; delays that solvers cannot count a `ValueError`."""
+    instance = hand_made()
+    for given in ("arrivals.csv", [instance.trace, instance.trace]):
+        with pytest.raises(mp.InputError, match="trace: expected a Trace, found"):
+            mp.time_cost_problem(instance.pipeline, instance.profiles, given)  # type: ignore[arg-type]
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_node("detect", model="m1")
+    graph.add_node("identify", model="m2")
+    graph.add_edge("detect", "identify", delay="2400h")
+    with pytest.raises(mp.InputError, match="latencies of 52 days"):
+        mp.time_cost_problem(mp.Pipeline(graph, slo_s=1.0), instance.profiles, instance.trace)

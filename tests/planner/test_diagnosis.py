@@ -16,7 +16,9 @@ import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
 from mipplan.calculus import ArrivalCurve
 from mipplan.core import parse_duration_ns
+from mipplan.planner import benders
 from mipplan.profiles import Hardware, LatencyTable
+from mipplan.solvers import ProblemAnswer
 from mipplan.tokens import realise
 from oracle_planner import (
     OracleFamily,
@@ -236,3 +238,41 @@ def test_waits_of_months_are_no_matter_for_solvers() -> None:
     trace = mp.Trace.from_ns(np.append(np.zeros(1_000, dtype=np.int64), 9 * 10**16))
     plan = mp.plan(mp.Pipeline(graph), profiles, trace, slo_s=4e5)
     assert plan.status == "optimal"
+
+
+@pytest.mark.parametrize("number", [1009, 1018, 1059])
+def test_ctrl_c_ends_the_search_for_a_reason(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches take it for a limit: each of the next questions was asked all the same, until Ctrl-C came again."""
+    instance = planning_instance(number, limited=True)
+    asked = []
+
+    def interrupted(*arguments: object, **settings: object) -> ProblemAnswer:
+        asked.append(arguments)
+        raise KeyboardInterrupt
+
+    whole = instance.plan()
+    monkeypatch.setattr(benders, "solve_problem", interrupted)
+    plan = instance.plan()
+    assert len(asked) == 1
+    assert plan.status == whole.status == "infeasible"
+    assert plan.reason is not None
+    assert (whole.reason or "").startswith(plan.reason.split(". ")[0])
+
+
+@pytest.mark.parametrize("budget", [None, 3.0])
+def test_what_takes_longer_than_solvers_can_count_is_told_all_the_same(budget: float | None) -> None:
+    """Small batches are soonest and large ones fastest, so that something in between was asked of a solver."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from("ab", model="m", replicas=2)
+    graph.add_edge("a", "b", delay="2400h")
+    profiles = mp.Profiles.from_parts(
+        [Hardware("h", 0.5)], [LatencyTable("m", "h", np.array([1, 4]), np.array([8.0, 14.0]))]
+    )
+    trace = mp.Trace.from_ns(np.repeat(np.arange(20) * 200_000_000, 9))
+    plan = mp.plan(mp.Pipeline(graph, slo_s=1.0), profiles, trace, budget_usd_per_hour=budget)
+    if budget is None:
+        assert plan.status == "infeasible"
+        assert "certificate found in time is 8640000 s" in (plan.reason or "")
+    else:
+        assert (plan.status, plan.limit, plan.usd_per_hour) == ("feasible", "time", 2.0)
+        assert plan.certificate_ns == mp.certify(plan, trace).bound_ns

@@ -15,7 +15,7 @@ from campaigns import Violations, campaign_size, write_summary
 from mipplan.core import Deadline, Int64
 from mipplan.fleet.pricing import PricingProblem
 from mipplan.options import build_problem
-from mipplan.planner import SearchParams, SearchSpace, trace_instance
+from mipplan.planner import SearchParams, SearchSpace, break_ties, planning, trace_instance
 from mipplan.planner.choices import ReducedCosts
 from mipplan.planner.enumeration import Enumeration, EnumerationParams
 from mipplan.result import relevant_profiles
@@ -211,6 +211,19 @@ def test_an_interrupted_list_leaves_a_plan_and_a_bound(after: int, monkeypatch: 
     best = branching(5, 2)
     plan = check_interrupted(best, SearchParams(), "is_certified", after, monkeypatch)
     assert plan.lower_bound_microusd_per_hour
+
+
+def test_after_an_interrupt_no_ties_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On long traces that took as long as it took, and the bound was lost where Ctrl-C came again."""
+    best, over = branching(5, 2), []
+
+    def noted(*arguments: Any) -> Any:
+        over.append(arguments[-1].is_over)
+        return break_ties(*arguments)
+
+    monkeypatch.setattr(planning, "break_ties", noted)
+    check_interrupted(best, SearchParams(), "is_certified", 2, monkeypatch)
+    assert over == [True]
 
 
 def check_interrupted(

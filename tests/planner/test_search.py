@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 import networkx as nx
 import numpy as np
 import pytest
 
 import mipplan as mp
-from mipplan.calculus import PathWaits, StageService
+from mipplan.calculus import PathWait, PathWaits, StageService
 from mipplan.certificate import CertificateEvaluator, classic
-from mipplan.core import Deadline, Int64
+from mipplan.core import UNLIMITED_NS, Deadline, Int64
 from mipplan.options import Family, Option, StageFamilies, StageOptions, expand
 from mipplan.planner import (
     CertifiedChoice,
@@ -20,13 +21,15 @@ from mipplan.planner import (
     PlanSearch,
     SearchMethod,
     SearchOutcome,
+    SearchParams,
     SearchSpace,
     SeparationOracle,
     trace_instance,
 )
 from mipplan.planner.cuts import QueryCuts
 from mipplan.planner.heuristics import repair
-from mipplan.result import CriticalStage
+from mipplan.profiles import Hardware, LatencyTable
+from mipplan.result import Choice, CriticalStage
 from mipplan.tokens import Workload, realise
 from planning_instances import PlanningInstance, hand_made, planning_instance
 
@@ -196,3 +199,62 @@ def test_an_option_that_is_no_worse_is_found_whatever_the_size_of_the_numbers() 
 def expanded(period_ns: int, batch: int) -> StageOptions:
     family = Family("cpu", batch, np.full(batch, period_ns), 1, 1, 100_000, False, False)
     return expand(StageFamilies("s", (family,), ()), 100_000)
+
+
+class BluntCurve:
+    """Waits by the time of a full batch, of which coarse questions hear nothing."""
+
+    def __init__(self, waits_ns: Mapping[int, int]) -> None:
+        self._waits_ns = waits_ns
+
+    def exact(self, period_ns: int, tokens: int) -> int:
+        return self._waits_ns[2 * period_ns // tokens]
+
+    def lower(self, period_ns: int, tokens: int, least_ns: int = 0, most_ns: int = UNLIMITED_NS) -> int:
+        return 0 if least_ns > 1_000 else self.exact(period_ns, tokens)
+
+
+class AddingOracle(SeparationOracle):
+    """Adds up the waits of two stages, of which the bound takes the longer."""
+
+    waits = (
+        BluntCurve({50_000: 900_000, 30_000: 300_000, 10_000: 100_000}),
+        BluntCurve({20_000: 0, 40_000: 400_000}),
+    )
+
+    @property
+    def paths(self) -> PathWaits:
+        return PathWaits((PathWait(("a", "b"), 0, self.waits),), truncated=False)
+
+    def certificate_ns(self, services: Services) -> int:
+        chosen = [services["a"], services["b"]]
+        waits_ns = (c.exact(s.period_ns, s.tokens) for c, s in zip(self.waits, chosen, strict=True))
+        return sum(service.latency_ns for service in chosen) + sum(waits_ns)
+
+    def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
+        return ()
+
+
+def test_an_optimum_that_costs_as_much_as_the_best_plan_may_have_what_was_given_up() -> None:
+    """No cut can be made of such a row, which is among the options no more: the search ended with a ValueError."""
+    measured = {"a0": (50, 50), "a1": (350, 10), "a2": (100, 30), "b0": (150, 20), "b1": (100, 40)}
+    prices = {"a0": 1.0, "a1": 1.0, "a2": 2.0, "b0": 2.0, "b1": 2.0}
+    sizes = np.array([1, 2])
+    profiles = mp.Profiles.from_parts(
+        [Hardware(name, usd) for name, usd in prices.items()],
+        [LatencyTable(name[0], name, sizes, np.array(us) / 1e3) for name, us in measured.items()],
+    )
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    for name in "ab":
+        graph.add_node(name, model=name, replicas=1, batch=2)
+    graph.add_edge("a", "b")
+    slow = dict.fromkeys("ab", Fraction(1, 10**9))
+    instance = Instance.of(mp.Pipeline(graph), profiles, slow, AddingOracle(), 1_000_000)
+    space = instance.space(instance.affordable(10_000_000))
+    plan = instance.configuration({"a": Choice("a2", 2, 1), "b": Choice("b0", 2, 1)})
+    known = CertifiedChoice.of(space.no_worse(plan), space, instance)
+    params = SearchParams(lists=False, halves=False)
+    outcome = PlanSearch(instance, space, SearchMethod("paths", "highs"), known=known, params=params).run()
+    assert outcome.finished
+    assert outcome.best is not None
+    assert outcome.best.cost == outcome.lower_bound == known.cost == 4_000_000

@@ -12,12 +12,13 @@ import mipplan as mp
 from mipplan.core import Deadline, SearchLimits
 from mipplan.documents import shipped_folder
 from mipplan.options import Configuration, Option
-from mipplan.planner import PlanMaker
+from mipplan.planner import PlanMaker, PlanSearch, SearchOutcome, narrowing
 from mipplan.planner import instance as instances
 from mipplan.planner.heuristics import CertifiedConfiguration
 from mipplan.planner.narrowing import PLANNING, begin
 from mipplan.planner.oracle import CertificateOracle
 from mipplan.questions import Problem
+from mipplan.result import Limit
 from mipplan.tokens import Workload, realise
 from planning_instances import hand_made
 
@@ -130,8 +131,24 @@ def test_dear_first_plans_are_made_cheaper_before_all_options_are_listed() -> No
     assert first.certificate_ns <= instance.deadline_ns
     assert instance.count_affordable(first.cost) > own.vast
     over = replace(maker.method, limits=SearchLimits(Deadline.after(1e-9)))
-    kept, is_too_dear = begin(instance, first, over, PLANNING, by_arrival=False)
-    assert (kept, is_too_dear) == (first, True)
-    cheaper, is_too_dear = begin(instance, first, maker.method, PLANNING, by_arrival=False)
-    assert not is_too_dear
+    assert begin(instance, first, over, PLANNING, by_arrival=False) == (first, Limit.TIME)
+    cheaper, stop = begin(instance, first, maker.method, PLANNING, by_arrival=False)
+    assert stop is None
     assert instance.count_affordable(cheaper.cost) <= own.most
+
+
+def test_ctrl_c_ends_the_search_for_a_plan_to_begin_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was searched among few numbers of replicas ended; all that comes after it was begun all the same."""
+    maker, first = dearest()
+    runs = []
+
+    class Interrupted(PlanSearch):
+        def run(self) -> SearchOutcome:
+            runs.append(self)
+            return SearchOutcome(None, 0, Limit.INTERRUPT)
+
+    monkeypatch.setattr(narrowing, "PlanSearch", Interrupted)
+    kept, stop = begin(maker.instance, first, maker.method, PLANNING, by_arrival=False)
+    assert (kept.cost, stop, len(runs)) == (first.cost, Limit.INTERRUPT, 1)
+    kept, stop = begin(maker.instance, first, maker.method, PLANNING, by_arrival=True)
+    assert (kept.cost, stop, len(runs)) == (first.cost, Limit.INTERRUPT, 2)
