@@ -17,7 +17,7 @@ from functools import cached_property
 from mipplan.certificate import CertificateEvaluator
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline, LimitReachedError, SearchLimits, format_duration
 from mipplan.options import Configuration
-from mipplan.pipeline import Discipline, Laws, are_timed
+from mipplan.pipeline import Discipline, Laws, are_timed, is_accurate
 from mipplan.planner import PlanMaker, PlanningParams
 from mipplan.refinement.bounds import Known, Narrowed
 from mipplan.refinement.evaluation import (
@@ -197,6 +197,9 @@ class Refining:
         """Whether the given plan keeps all samples, although it is not made of the options on offer."""
         if are_timed(self.base.laws) or not self._has_allowed_replicas():
             return False  # A timed one may be overloaded, and a certified plan is not.
+        least = self.base.min_accuracy
+        if least is not None and not is_accurate(self.base.accuracy, least, len(self.base.choices)):
+            return False
 
         def is_kept(sample: Sample) -> bool:
             self._counters.replays += 1
