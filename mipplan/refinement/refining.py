@@ -339,10 +339,8 @@ class Refining:
         """Plans must cost less."""
         if self._cost is not None:
             return self._cost
-        dearest = [
-            max(s.family.microusd_per_hour * s.most for s in d) for d in self._problem.domains.values()
-        ]
-        return sum(dearest) + 1
+        domains = self._problem.domains.values()
+        return 1 + sum(max(span.family.microusd_per_hour * span.most for span in own) for own in domains)
 
     def _raise_bound(self, bound: int) -> None:
         self._lower_bound = max(self._lower_bound, bound)
@@ -363,4 +361,10 @@ class Refining:
         counts = done.replays, done.stage_replays, done.refuted
         record = Refinement(Discipline(self.discipline).value, proof, None, *counts)
         at_hand, limits = (self.samples, self._workloads), (self._ends, self._setup_s)
-        return record_refinement(made, *at_hand, record, self.engine, *limits)
+        try:
+            return record_refinement(made, *at_hand, record, self.engine, *limits)
+        except KeyboardInterrupt:  # what was found stands
+            if are_timed(made.laws):  # unless nothing is certified without its replay
+                raise
+        provenance = replace(made.provenance, refinement=record)
+        return replace(made, provenance=provenance, limit=Limit.INTERRUPT)

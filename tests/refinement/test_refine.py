@@ -281,6 +281,29 @@ def test_the_given_plan_is_judged_only_until_it_is_refused(monkeypatch: pytest.M
     assert spent == {"s": 1}
 
 
+@pytest.mark.parametrize("dispatch", ["eager", "timed"])
+def test_ctrl_c_while_the_record_is_made_leaves_what_was_found(
+    dispatch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cost the plan, and all the time that the search for it took; a timed plan is certified by its replay."""
+    plan, trace = hand_made()
+    whole = mp.refine(plan, trace, dispatch=dispatch)
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mipplan.refinement.result.replay", interrupted)
+    if dispatch == "timed":
+        with pytest.raises(KeyboardInterrupt):
+            mp.refine(plan, trace, dispatch=dispatch)
+        return
+    found = mp.refine(plan, trace)
+    assert (found.status, found.choices, found.limit) == (whole.status, whole.choices, Limit.INTERRUPT)
+    assert found.refinement is not None
+    assert whole.refinement is not None
+    assert (found.refinement.proof, found.refinement.quantile_ns) == (whole.refinement.proof, None)
+
+
 def test_refining_for_fifo_queues_begins_with_a_plan_for_the_oldest_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
