@@ -167,7 +167,7 @@ def least_services_ns(domains: Domains) -> dict[str, int]:
 
 
 def find_options(domains: Domains, choices: Mapping[str, Choice]) -> Configuration | None:
-    """Find the options that these choices are, tokens for all replicas or not; None if one is not on offer."""
+    """Find the options that these choices are, tokens for all replicas or not; None if one is not offered."""
     found = Configuration()
     for stage, domain in domains.items():
         choice = choices[stage]

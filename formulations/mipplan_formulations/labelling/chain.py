@@ -154,7 +154,7 @@ class _ChainRun(LabelRun[_ChainLabels]):
         # height that the wait has reached, the least over all heights from there on.
         self._rests = []
         for price in (*heights.best_prices(prices), 0.0):
-            least, total = heights.weigh(price)  # where prices are steep, rounding would cut off what is optimal
+            least, total = heights.weigh(price)  # the total has given away what rounding may lose
             rests = _sums_after(least[order]) + (total - least.sum(axis=0))
             self._rests.append((price, least_onwards(rests)))
         # Likewise the least duration of what comes, with the wait.
