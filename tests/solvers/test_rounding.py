@@ -111,7 +111,7 @@ def test_time_may_run_out_at_once() -> None:
 
 
 def test_a_start_is_kept_though_it_has_a_mode_that_another_beats() -> None:
-    """Two cheap modes use more than there is, so rounding finds nothing; the start was thrown away, and nothing left."""
+    """Two cheap modes use more than there is, so rounding finds nothing; the start was thrown away."""
     modes: tuple[list[int], list[int], list[list[int]]] = ([1, 2, 3], [0, 0, 0], [[1], [0], [0]])
     problem = TimeCostProblem((Activity("a", *modes), Activity("b", *modes)), (), (), 0, (Resource("r", 1),))
     assert solve_problem(problem, "lp_rounding").selection is None
