@@ -55,7 +55,7 @@ def from_document(document: Mapping[str, Any]) -> Any:
         return _read(MultiProjectProblem, document)
     if "columns" in document:
         width = len(document["resources"])  # an empty list of uses does not tell it
-        usages = [np.array(c["usage"], np.int64).reshape(-1, width) for c in document["columns"]]
+        usages = [np.array(c["usage"], np.int64).reshape(len(c["usage"]), width) for c in document["columns"]]
         columns = [{**c, "usage": usage} for c, usage in zip(document["columns"], usages, strict=True)]
         return _read(ColumnPool, {**document, "projects": columns})
     return _read(ScalingProblem if "groups" in document else TimeCostProblem, document)

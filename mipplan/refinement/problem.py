@@ -167,13 +167,13 @@ def least_services_ns(domains: Domains) -> dict[str, int]:
 
 
 def find_options(domains: Domains, choices: Mapping[str, Choice]) -> Configuration | None:
-    """Find the options that these choices are; None if one of them is not on offer."""
+    """Find the options that these choices are, tokens for all replicas or not; None if one is not offered."""
     found = Configuration()
     for stage, domain in domains.items():
         choice = choices[stage]
         offered = {(span.family.variant, span.family.hardware, span.family.batch): span for span in domain}
         span = offered.get((choice.variant, choice.hardware, choice.batch))
-        if span is None or not span.fewest <= choice.replicas <= span.most:
+        if span is None or not span.fewest <= choice.replicas <= span.family.most:
             return None
         found[stage] = Option(span.family, choice.replicas)
     return found

@@ -17,7 +17,7 @@ from functools import cached_property
 from mipplan.certificate import CertificateEvaluator
 from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline, LimitReachedError, SearchLimits, format_duration
 from mipplan.options import Configuration
-from mipplan.pipeline import Discipline, Laws, are_timed
+from mipplan.pipeline import Discipline, Laws, are_timed, is_accurate
 from mipplan.planner import PlanMaker, PlanningParams
 from mipplan.refinement.bounds import Known, Narrowed
 from mipplan.refinement.evaluation import (
@@ -197,6 +197,9 @@ class Refining:
         """Whether the given plan keeps all samples, although it is not made of the options on offer."""
         if are_timed(self.base.laws) or not self._has_allowed_replicas():
             return False  # A timed one may be overloaded, and a certified plan is not.
+        least = self.base.min_accuracy
+        if least is not None and not is_accurate(self.base.accuracy, least, len(self.base.choices)):
+            return False
 
         def is_kept(sample: Sample) -> bool:
             self._counters.replays += 1
@@ -336,10 +339,8 @@ class Refining:
         """Plans must cost less."""
         if self._cost is not None:
             return self._cost
-        dearest = [
-            max(s.family.microusd_per_hour * s.most for s in d) for d in self._problem.domains.values()
-        ]
-        return sum(dearest) + 1
+        domains = self._problem.domains.values()
+        return 1 + sum(max(span.family.microusd_per_hour * span.most for span in own) for own in domains)
 
     def _raise_bound(self, bound: int) -> None:
         self._lower_bound = max(self._lower_bound, bound)
@@ -360,4 +361,10 @@ class Refining:
         counts = done.replays, done.stage_replays, done.refuted
         record = Refinement(Discipline(self.discipline).value, proof, None, *counts)
         at_hand, limits = (self.samples, self._workloads), (self._ends, self._setup_s)
-        return record_refinement(made, *at_hand, record, self.engine, *limits)
+        try:
+            return record_refinement(made, *at_hand, record, self.engine, *limits)
+        except KeyboardInterrupt:  # what was found stands
+            if are_timed(made.laws):  # unless nothing is certified without its replay
+                raise
+        provenance = replace(made.provenance, refinement=record)
+        return replace(made, provenance=provenance, limit=Limit.INTERRUPT)

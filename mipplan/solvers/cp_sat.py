@@ -9,7 +9,6 @@ Yet its presolve now and then loses the optimum, and calls what is dearer optima
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -55,14 +54,14 @@ class CpSat(PackageBackend):
             translated.proto.solution_hint.vars.extend(range(start.size))
             translated.proto.solution_hint.values.extend(np.rint(start).astype(np.int64).tolist())
         solver, termination = _solve(translated, settings, self.name)
-        values, bound = None, -math.inf
+        values = None
         if termination in (Termination.OPTIMAL, Termination.FEASIBLE):
             values = np.array(solver.response_proto.solution, dtype=np.float64)
-        if model.objective.any():
-            # an integer; the floating-point bound beside it is rounded
-            bound = float(solver.response_proto.inner_objective_lower_bound * unit)
-        elif values is not None:
-            bound = 0.0
+        # an integer; the floating-point bound beside it is rounded
+        bound = float(solver.response_proto.inner_objective_lower_bound * unit)
+        if values is None and bound == 0:  # it is 0 where nothing is proven, too
+            ends = model.objective * np.array([model.column_lower, model.column_upper])
+            bound = float(ends.min(axis=0).sum())
         return Answer(termination, values, lower_bound=bound, details={"branches": int(solver.num_branches)})
 
 

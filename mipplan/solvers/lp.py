@@ -292,8 +292,8 @@ class _Units:
 
     def fit(self, model: LinearModel) -> bool:
         """Whether a model has this shape."""
-        matrix = model.matrix
-        return np.array_equal(matrix.indptr, self.starts) and np.array_equal(matrix.indices, self.indices)
+        pairs = (model.matrix.indptr, self.starts), (model.matrix.indices, self.indices)
+        return model.num_columns == self.columns.size and all(np.array_equal(*pair) for pair in pairs)
 
     def scale(self, model: LinearModel) -> LpArrays:
         """Measure a model of this shape in these units."""

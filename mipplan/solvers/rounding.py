@@ -46,9 +46,7 @@ class RoundingParams:
 
     most_rounds: int = 200  # At most 200 linear programs.
     least_gain: float = 0.0  # Another one only if the last has raised the bound by this share.
-    most_rows: int = (
-        500  # At most 500 rows, those violated most, are added at a time, because many are alike.
-    )
+    most_rows: int = 500  # At most 500 rows, those violated most, are added at a time, as many are alike.
     #: At most 2,000 sums are looked at on a path at a time. With more, rows are perhaps missed, and plans are late.
     most_sums: int = 2_000
     most_improved: int = 8  # At most 8 plans, the cheapest, are made cheaper one exchange at a time.
@@ -77,16 +75,17 @@ class LpRounding(PackageBackend):
         if math.isinf(bound):
             return Answer(Termination.INFEASIBLE, None, details=details)
         bound = float(reduction.problem.next_cost(bound))
-        plans = [] if values is None else [rounding.round(values)]
+        rounded = None if values is None else rounding.round(values)
+        plans = [] if rounded is None else [reduction.lift(rounded)]
         if start is not None and problem.evaluate(start).feasible:
-            plans.append(reduction.lower(start))
-        found = min((plan for plan in plans if plan), key=reduction.problem.cost_of, default=None)
+            plans.append(start)
+        found = min(plans, key=problem.cost_of, default=None)
         if found is None:
             return Answer(Termination.NO_SOLUTION_FOUND, None, lower_bound=bound, details=details)
-        cost = reduction.problem.cost_of(found)
+        cost = problem.cost_of(found)
         done = cost - bound <= settings.gap * cost
         termination = Termination.OPTIMAL if done else Termination.FEASIBLE
-        return Answer(termination, reduction.lift(found), lower_bound=min(bound, cost), details=details)
+        return Answer(termination, found, lower_bound=min(bound, cost), details=details)
 
 
 class Rounding:

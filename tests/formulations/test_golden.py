@@ -17,7 +17,9 @@ from mipplan_formulations import (
     REGISTER,
     SCALING,
     ColumnPool,
+    Columns,
     MultiProjectProblem,
+    Resource,
     ScalingProblem,
     TimeCostProblem,
     from_document,
@@ -189,3 +191,13 @@ def test_documents_keep_everything() -> None:
         scaling = random_scaling(np.random.default_rng(seed))
         document = json.loads(json.dumps(to_document(scaling)))
         assert to_document(from_document(document)) == document
+
+
+@pytest.mark.parametrize("width", [0, 2])
+def test_documents_of_pools_keep_projects_without_columns_and_pools_without_resources(width: int) -> None:
+    projects = tuple(Columns(np.arange(count), np.ones((count, width), dtype=np.int64)) for count in (2, 0))
+    resources = tuple(Resource(f"r{k}", 3) for k in range(width))
+    document = json.loads(json.dumps(to_document(ColumnPool(projects, resources, (5, 7)))))
+    pool = from_document(document)
+    assert [own.usage.shape for own in pool.projects] == [(2, width), (0, width)]
+    assert to_document(pool) == document

@@ -92,6 +92,28 @@ def test_networks_resources_and_covers_too(unit: int) -> None:
     assert bare < seed / 2
 
 
+@pytest.mark.parametrize(
+    ("costs", "longer", "spare", "best"),
+    [
+        ([[829_887, 842_675], [657_652, 4_722]], [[2, 0], [3, 3]], 3, (1, 1)),
+        ([[329_959, 851_589], [461_589, 659_125]], [[1, 0], [3, 0]], 0, (1, 1)),
+        ([[349_694, 474_482], [616_442, 639_790]], [[1, 0], [2, 2]], 2, (1, 0)),
+    ],
+)
+def test_a_price_of_dollars_per_nanosecond_cuts_off_no_optimum(
+    costs: list[list[int]], longer: list[list[int]], spare: int, best: tuple[int, ...]
+) -> None:
+    # durations of a quarter of an hour that differ by a nanosecond: all were called infeasible
+    unit = 10**12
+    durations = np.array(longer, dtype=np.int64) + unit
+    activities = tuple(Activity(f"a{v}", costs[v], durations[v]) for v in (0, 1))
+    path = Path((0, 1), 0, (np.zeros(2, dtype=np.int64),) * 2)
+    problem = TimeCostProblem(activities, (Arc(0, 1),), (path,), 2 * unit + spare)
+    answer = solve_by_labels(problem)
+    assert check(problem, answer)
+    assert answer.selection == best
+
+
 def test_gathered_heights_bound_and_solve_alike() -> None:
     params = LabelParams(chain=ChainParams(most_heights=3))
     for problem in chains(60, 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,29 @@ def test_the_given_plan_is_judged_only_until_it_is_refused(monkeypatch: pytest.M
     assert spent == {"s": 1}
 
 
+@pytest.mark.parametrize("dispatch", ["eager", "timed"])
+def test_ctrl_c_while_the_record_is_made_leaves_what_was_found(
+    dispatch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cost the plan, and all the time that the search for it took; a timed plan is certified by its replay."""
+    plan, trace = hand_made()
+    whole = mp.refine(plan, trace, dispatch=dispatch)
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mipplan.refinement.result.replay", interrupted)
+    if dispatch == "timed":
+        with pytest.raises(KeyboardInterrupt):
+            mp.refine(plan, trace, dispatch=dispatch)
+        return
+    found = mp.refine(plan, trace)
+    assert (found.status, found.choices, found.limit) == (whole.status, whole.choices, Limit.INTERRUPT)
+    assert found.refinement is not None
+    assert whole.refinement is not None
+    assert (found.refinement.proof, found.refinement.quantile_ns) == (whole.refinement.proof, None)
+
+
 def test_refining_for_fifo_queues_begins_with_a_plan_for_the_oldest_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -306,6 +330,25 @@ def test_a_plan_outside_the_option_set_may_be_the_start() -> None:
     plan, trace = hand_made()
     odd = mp.Plan.from_choices(plan.pipeline, plan.profiles, {"s": ("large", 3, 3)}, quantile=1.0, slo_s=0.06)
     assert mp.refine(odd, trace).usd_per_hour == 2.0
+
+
+def test_a_given_plan_of_too_little_accuracy_is_no_start() -> None:
+    """With a batch cap that nobody measured it was returned, for an accuracy that it does not have."""
+    stage = {"variants": {"rough": 0.5, "fine": 0.9}}
+    pipeline = mp.Pipeline.from_document({"name": "one", "slo": "60ms", "stages": {"s": stage}, "edges": []})
+    tables = [
+        LatencyTable(model, "large", np.array([1, 4]), np.array(latency_ms))
+        for model, latency_ms in {"rough": [5.0, 10.0], "fine": [25.0, 70.0]}.items()
+    ]
+    profiles = mp.Profiles.from_parts([Hardware("large", 5.0, limit=4)], tables)
+    fours = hand_made()[1]
+    given = mp.Plan.from_choices(
+        pipeline, profiles, {"s": mp.Choice("large", 3, 4, "rough")}, quantile=1.0, slo_s=0.02
+    )
+    assert mp.replay(given, fours).quantile(1.0) <= 0.02
+    asked = replace(given, objective=replace(given.objective, min_accuracy=0.8))
+    assert mp.refine(asked, fours).choices == {}
+    assert mp.refine(asked, fours, slo_s=0.06).accuracy == 0.9
 
 
 @pytest.mark.parametrize("bound", ["devices", "replicas"])

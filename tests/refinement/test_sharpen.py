@@ -183,6 +183,25 @@ def test_no_limit_is_so_short_that_a_sharp_plan_is_dearer(
     assert mp.verify(tmp_path / "plan.json", instance.trace).verified
 
 
+@pytest.mark.parametrize("looks", [1, 3, 10, 30])
+def test_a_given_plan_with_more_replicas_than_tokens_is_not_lost(
+    looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The classic certificate of three at once needs ten replicas for 12 ms; it was as if no plan had been given."""
+    document: dict[str, Any] = {"name": "one", "slo": "12ms", "stages": {"s": {"model": "m"}}, "edges": []}
+    table = LatencyTable("m", "device", np.array([1]), np.array([10.0]))
+    trace = mp.Trace.from_ns(np.repeat(np.arange(2), 3) * 10**9, name="threes")
+    given = mp.Pipeline.from_document(document), mp.Profiles.from_parts([Hardware("device", 1.0)], [table])
+    classic = mp.plan(*given, trace, quantile=1.0)
+    assert classic.choices["s"].replicas == 10
+    ticks = count()
+    with monkeypatch.context() as patch:
+        patch.setattr("time.monotonic", lambda: float(next(ticks)))
+        found = mp.sharpen(classic, trace, time_limit_s=float(looks))
+    assert found.choices
+    assert mp.sharpen(classic, trace).choices["s"].replicas == 3
+
+
 @pytest.mark.parametrize(
     ("name", "looks", "most"),
     # Without the paced plan random-103 had one of 51 times the paced plan's cost after as many looks at the clock.

@@ -13,7 +13,7 @@ from mipplan.solvers import IncrementalLp, relax
 from mipplan.solvers.lp import HighsLp
 from mipplan_formulations import FORMULATIONS, Group, LinearModel, Resource, ScalingActivity, ScalingProblem
 from mipplan_formulations.scaling import build
-from random_problems import random_problem
+from random_problems import binary_model, random_problem
 
 
 def problem_of(need: list[int], capacity: int, **changes: object) -> ScalingProblem:
@@ -56,6 +56,16 @@ def test_another_shape_is_passed_anew() -> None:
     for need in ([1500, 800], [1500, 800, 2500], [100, 800, 2600], [1500, 800]):
         assert kept.solve(build(problem_of(need, 20))) is not None
     assert (kept.builds, kept.solves) == (3, 4)
+
+
+def test_a_column_more_that_no_row_has_is_another_shape() -> None:
+    kept = IncrementalLp()
+    for count in (2, 3, 2):
+        model = binary_model([1, 2, 3][:count], [[1, 1, 0][:count]], [1], [np.inf])
+        found = kept.solve(model)
+        assert found is not None
+        assert found.values.tolist() == [1, 0, 0][:count]
+    assert (kept.builds, kept.solves) == (3, 3)
 
 
 def test_infeasible_is_an_answer_and_feasible_again_is_too() -> None:

@@ -12,7 +12,7 @@ from campaigns import campaign_size
 from mipplan.core import Deadline
 from mipplan.solvers import Termination, solve_problem
 from mipplan.solvers.rounding import Rounding, RoundingParams, _joint_uniforms
-from mipplan_formulations import Path, TimeCostProblem, solve_exhaustively
+from mipplan_formulations import Activity, Path, Resource, TimeCostProblem, solve_exhaustively
 from random_problems import random_problem
 
 
@@ -108,3 +108,13 @@ def test_time_may_run_out_at_once() -> None:
     best = solve_exhaustively(problem)
     assert best is not None
     assert answer.lower_bound <= best.cost
+
+
+def test_a_start_is_kept_though_it_has_a_mode_that_another_beats() -> None:
+    """Two cheap modes use more than there is, so rounding finds nothing; the start was thrown away."""
+    modes: tuple[list[int], list[int], list[list[int]]] = ([1, 2, 3], [0, 0, 0], [[1], [0], [0]])
+    problem = TimeCostProblem((Activity("a", *modes), Activity("b", *modes)), (), (), 0, (Resource("r", 1),))
+    assert solve_problem(problem, "lp_rounding").selection is None
+    answer = solve_problem(problem, "lp_rounding", start=(2, 0))
+    assert (answer.termination, answer.selection, answer.cost) == (Termination.FEASIBLE, (2, 0), 4)
+    assert answer.lower_bound <= 3

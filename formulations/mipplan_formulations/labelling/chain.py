@@ -154,8 +154,8 @@ class _ChainRun(LabelRun[_ChainLabels]):
         # height that the wait has reached, the least over all heights from there on.
         self._rests = []
         for price in (*heights.best_prices(prices), 0.0):
-            rests = _sums_after(heights.weigh(price)[0][order])
-            rests += price * (heights.lows - heights.table.room)
+            least, total = heights.weigh(price)  # the total has given away what rounding may lose
+            rests = _sums_after(least[order]) + (total - least.sum(axis=0))
             self._rests.append((price, least_onwards(rests)))
         # Likewise the least duration of what comes, with the wait.
         self._shortest = least_onwards(_sums_after(heights.shortest()[order]) + heights.lows)
