@@ -168,6 +168,8 @@ def test_inferline_scales_down_by_the_least_ratio_of_all_stages() -> None:
     assert run.show(80, arrivals=10) == {"a": 4, "b": 4}
     # Half the traffic: half of that. 5/(10·0.25) = 2, 10/(20·0.25) = 2.
     assert run.show(80, arrivals=5) == {"a": 2, "b": 2}
+    # The window of the way down may be longer than all of the look back: then it is the only one.
+    assert Run(InferLine(down_look_back_s=1.0), one_stage()).show(30, arrivals=5) == {"a": 1}
 
 
 def test_hindsight_gives_each_stage_what_its_tokens_need() -> None:
