@@ -257,7 +257,8 @@ class _InferLineController:
             rate_rps = float(np.max(most[exceeded] * NS_PER_S / self._window_ns[exceeded]))
             wanted = {s: max(n, self._replicas(s, rate_rps, self._ratio[s])) for s, n in present.items()}
         elif seen.now_ns - self._changed_ns >= round(self._policy.quiet_s * NS_PER_S):
-            rate_rps, least = self._recent_rate_rps(seen.now_ns), min(self._ratio.values())
+            # A stage that the sample never reached has no ratio.
+            rate_rps, least = self._recent_rate_rps(seen.now_ns), min(filter(None, self._ratio.values()))
             wanted = {s: min(n, self._replicas(s, rate_rps, least)) for s, n in present.items()}
         if wanted != present:
             self._changed_ns = seen.now_ns
