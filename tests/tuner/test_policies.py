@@ -99,6 +99,10 @@ def test_hpa_decides_every_15_s_by_the_ratio_rounded_up() -> None:
     # Utilisation 0.9, target 0.5: 4 · 1.8 = 7.2, so 8; at most max(100 %, 4) more.
     counts = run_of(Hpa(target=0.5).start(setting_of(one_stage(4))), 4, 16, busy=3.6)
     assert counts == [4] * 14 + [8] * 2
+    # What was due while nobody could ask is not made up for: after 80 s it decides at 81 s, and then at 90 s.
+    controller = Hpa(target=0.5).start(setting_of(one_stage(4)))
+    assert run_of(controller, 4, 1, start=80, busy=2.0) == [4]
+    assert run_of(controller, 4, 9, start=81, busy=3.6) == [4] * 8 + [7]
 
 
 def test_hpa_adds_at_most_as_many_again_or_four() -> None:

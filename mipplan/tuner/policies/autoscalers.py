@@ -72,7 +72,8 @@ class _HpaController:
         self._periods.take(seen)
         if seen.now_ns < self._next_ns:
             return {}
-        self._next_ns += self._sync_ns
+        # Where nobody could ask for a while, as metrics failed, what was due then is not made up for.
+        self._next_ns += ((seen.now_ns - self._next_ns) // self._sync_ns + 1) * self._sync_ns
         return {stage: self._count(stage, seen) for stage in seen.stages}
 
     def _count(self, stage: str, seen: Observation) -> int:
