@@ -158,11 +158,12 @@ class FollowLoop:
 
     def _next_look(self, look: int, now_ns: int) -> int:
         """Number of the next look; those whose time has passed, as an answer took long, are left out."""
-        period_ns, looks = self._setting.period_ns, self._params.looks
-        passed = now_ns * looks // period_ns
-        # The last of a period is made up for, or the policy would not be asked.
-        missed = -(-(look + 1) // looks) * looks
-        return min(missed, passed) if passed > look + 1 else look + 1
+        looks = self._params.looks
+        passed = now_ns * looks // self._setting.period_ns
+        # The last of a period is made up for, or the policy would not be asked; that of earlier ones is not.
+        missed = passed // looks * looks
+        self._counts.held += max(0, missed // looks - look // looks - 1)
+        return max(look + 1, missed if missed > look else passed)
 
     def _first_look(self, stop: threading.Event) -> Mapping[str, int]:
         for attempt in range(1, _FIRST_LOOKS + 1):

@@ -92,6 +92,15 @@ def test_limits_that_are_no_time_are_refused(limit_s: Any) -> None:
         mp.serving.serve(PLAN, time_limit_s=limit_s)
 
 
+def test_periods_that_pass_while_nothing_answers_are_held_and_not_made_up_for() -> None:
+    """A look takes four periods then: with one for each of ten, the limit would last four times as long."""
+    dispatcher = FakeDispatcher({"only": 2}, 50.0)
+    with serving(dispatcher) as fake:
+        dispatcher.trouble = lambda method, path: HANG if len(fake.asked) > 2 else None
+        summary = followed(fake, Wish(4), lambda: False, time_limit_s=1.0)
+    assert (summary.ticks, summary.failed_looks < 8, summary.held > 8) == (0, True, True)
+
+
 def test_shadow_changes_nothing_and_logs_all(tmp_path: Path) -> None:
     audit = tmp_path / "audit.jsonl"
     with serving(FakeDispatcher({"only": 2}, 50.0)) as fake:
