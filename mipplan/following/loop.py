@@ -112,7 +112,7 @@ class FollowLoop:
         delay_ns = self._setting.delay_ns
         actuator = Actuator(self._followed.target, told, 0, delay_ns, self._params, self._note)
         builder, wanted = TickBuilder(0), decider.replicas
-        floor = saved.replicas if saved else {}
+        floor = kept = saved.replicas if saved else {}
         hold_ns = round(self._params.restart_hold_s * NS_PER_S)
         self._start(wanted, saved)
         look, interrupted = 0, False
@@ -134,8 +134,10 @@ class FollowLoop:
                     before = wanted
                     wanted = self._decide(decider, builder, active, floor if now_ns < hold_ns else {})
                     self._conclude(wanted, before, now_ns)
-                    if state is not None and wanted != before and not self._followed.shadow:
-                        self._save(state, wanted)
+                    # A new one at once, and what a full disk did not take whenever the log has a line.
+                    is_due = wanted != kept and self._noted_ns == now_ns
+                    if state is not None and is_due and not self._followed.shadow:
+                        kept = self._save(state, wanted)
                 if not self._followed.shadow:
                     if found is not None:
                         actuator.compare(now_ns, active)
@@ -218,11 +220,13 @@ class FollowLoop:
         self._counts.queries += sum(tick.queries)
         return wanted
 
-    def _save(self, state: AnyPath, wanted: Mapping[str, int]) -> None:
+    def _save(self, state: AnyPath, wanted: Mapping[str, int]) -> Mapping[str, int]:
         try:
             replace(self._followed.identity, replicas=wanted).save(state)
         except InputError as error:  # a full disk must not stop following
             self._note("state not written", error=str(error))
+            return {}
+        return wanted
 
     def _conclude(self, wanted: Mapping[str, int], before: Mapping[str, int], now_ns: int) -> None:
         """Log a decision that changes something, and every now and then one that does not."""

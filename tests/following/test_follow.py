@@ -240,6 +240,12 @@ def test_restart_goes_on_where_it_was(tmp_path: Path) -> None:
         summary = followed(fake, Wish(1), lambda: len(fake.asked) > looks + 20, state=state, audit=audit)
         assert len(fake.changes()) == told
         assert summary.replicas == {"only": 6}
+        # So it is where nothing was changed before the restart: what was there was wanted.
+        state.unlink()
+        followed(fake, Wish(6), state.exists, state=state)
+        looks = len(fake.asked)
+        followed(fake, Wish(1), lambda: len(fake.asked) > looks + 20, state=state)
+        assert (len(fake.changes()), dispatcher.replicas) == (told, {"only": 6})
         # Once the hold is over it has its way.
         brief = FollowParams(**{**vars(QUICK), "restart_hold_s": 0.0})
         followed(fake, Wish(1), lambda: dispatcher.replicas["only"] == 1, state=state, params=brief)
@@ -275,22 +281,30 @@ def test_state_that_is_none_of_ours_is_refused(text: str, says: str, tmp_path: P
         mp.follow(PLAN, "mipplan:http://127.0.0.1:9", sample=SAMPLE, state=state)
 
 
-def test_state_that_cannot_be_written_does_not_stop_following(tmp_path: Path) -> None:
+def test_state_that_cannot_be_written_does_not_stop_following_and_is_written_later(tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     dispatcher, audit = FakeDispatcher({"only": 2}, 50.0), tmp_path / "audit.jsonl"
+    state, often = folder / "state.json", FollowParams(**{**vars(QUICK), "summary_s": 0.1})
+
+    def is_told() -> bool:
+        return audit.exists() and "state not written" in audit.read_text()
 
     class Loses(Wish):
         def decide(self, seen: Any) -> dict[str, int]:
-            if folder.is_dir():
+            if folder.is_dir() and not is_told():
                 folder.rmdir()
             return super().decide(seen)
 
+    def is_written() -> bool:
+        if is_told():
+            folder.mkdir(exist_ok=True)
+        return state.exists()
+
     with serving(dispatcher) as fake:
-        state = folder / "state.json"
-        followed(fake, Loses(6), lambda: dispatcher.replicas["only"] == 6, state=state, audit=audit)
+        followed(fake, Loses(6), is_written, state=state, audit=audit, params=often)
     assert dispatcher.replicas == {"only": 6}
-    assert "state not written" in audit.read_text()
+    assert json.loads(state.read_text())["replicas"] == {"only": 6}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
