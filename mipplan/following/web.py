@@ -6,6 +6,7 @@ import http.client
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 
 from mipplan.core import Fault, InputError, MipplanError, shown, split_url
 
@@ -67,11 +68,12 @@ def fetch(
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
-    connection = connects(parts.hostname or "", parts.port, timeout=timeout_s)
+    port = parts.port or connects.default_port  # or the end of an address of IPv6 is taken for it
     try:
-        connection.request(method, path, body, headers)
-        with connection.getresponse() as answer:
-            data = _read(connection, answer, ends)
+        with closing(connects(parts.hostname or "", port, timeout=timeout_s)) as connection:
+            connection.request(method, path, body, headers)
+            with connection.getresponse() as answer:
+                data = _read(connection, answer, ends)
     except TimeoutError:
         raise WebError(f"{url}: no whole answer within {timeout_s:g} s") from None
     except http.client.IncompleteRead as error:
@@ -80,8 +82,6 @@ def fetch(
         raise WebError(
             f"{url}: {getattr(error, 'strerror', None) or str(error) or type(error).__name__}"
         ) from None
-    finally:
-        connection.close()
     if not 200 <= answer.status < 300:
         text = data[:_TOLD].decode("utf-8", "replace").strip()
         raise WebError(f"{url}: answers {answer.status} {text}".rstrip())

@@ -377,7 +377,23 @@ def test_url_that_is_none_is_refused() -> None:
     for url in ("ftp://127.0.0.1/x", "http://[::1/x", "http://127.0.0.1:99999/x"):
         with pytest.raises(WebError, match="expected http"):
             fetch(url)
+    with pytest.raises(WebError, match="control characters"):  # told by who connects
+        fetch("http://a b/metrics")
     for target in ("ray:localhost:8265", "mipplan:http://[::1", "triton:http://127.0.0.1:99999"):
         with pytest.raises(mp.InputError, match="expected KIND"):
             open_target(PLAN, target)
     assert open_target(PLAN, "triton:http://[::1]:8000").metrics_urls == ["http://[::1]:8002/metrics"]
+
+
+def test_addresses_without_a_port_have_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def refused(address: tuple[str, int], *_others: object) -> None:
+        asked.append(address)
+        raise OSError("nobody there")
+
+    monkeypatch.setattr("socket.create_connection", refused)
+    for url in ("http://[::1]/metrics", "https://[fd00::9]/", "http://[::1]:8002/", "http://a/"):
+        with pytest.raises(WebError, match="nobody there"):
+            fetch(url)
+    assert asked == [("::1", 80), ("fd00::9", 443), ("::1", 8002), ("a", 80)]
