@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import itertools
 import json
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from mipplan.core import (
     Faults,
     InputError,
     Int64,
+    begun,
     check_time_limit,
     format_duration,
     interrupts_held,
@@ -204,11 +205,20 @@ def _completed(work: Callable[[], Coroutine[None, None, bool]]) -> bool:
             return asyncio.run(work())
         except KeyboardInterrupt:  # what was cancelled has ended in good order
             return True
-    found: list[bool] = []
-    thread = threading.Thread(target=lambda: found.append(asyncio.run(work())))
-    thread.start()
-    thread.join()
-    return found[0]
+    ends: list[Callable[[], object]] = []
+
+    async def endable() -> bool:
+        task = asyncio.ensure_future(work())
+        ends.append(partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel))
+        return await task
+
+    outcome = begun(lambda: asyncio.run(endable()), "mipplan-drive")
+    try:
+        return outcome.result()
+    except KeyboardInterrupt:  # as in notebooks; by itself the thread would go on sending
+        for end in ends:
+            end()
+        return outcome.result()
 
 
 @dataclass(eq=False)
