@@ -205,20 +205,16 @@ def _completed(work: Callable[[], Coroutine[None, None, bool]]) -> bool:
             return asyncio.run(work())
         except KeyboardInterrupt:  # what was cancelled has ended in good order
             return True
-    ends: list[Callable[[], object]] = []
-
-    async def endable() -> bool:
-        task = asyncio.ensure_future(work())
-        ends.append(partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel))
-        return await task
-
-    outcome = begun(lambda: asyncio.run(endable()), "mipplan-drive")
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(work())
+    outcome = begun(partial(loop.run_until_complete, task), "mipplan-drive")
     try:
-        return outcome.result()
+        interrupted = outcome.result()
     except KeyboardInterrupt:  # as in notebooks; by itself the thread would go on sending
-        for end in ends:
-            end()
-        return outcome.result()
+        loop.call_soon_threadsafe(task.cancel)
+        interrupted = outcome.result()
+    loop.close()
+    return interrupted
 
 
 @dataclass(eq=False)
