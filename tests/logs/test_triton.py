@@ -71,6 +71,11 @@ def test_steady_clock_is_moved_onto_the_sender_s(tmp_path: Path) -> None:
     # The query that ends last ends 1 ms before its answer, and both arrive half a millisecond after they were sent.
     assert run.stages.arrival_ns.min() - run.queries.sent_ns.min() == 750_000
     assert run.queries.answered_ns.max() - run.stages.finish_ns.max() == 750_000
+    # Where no answer came in time, only that nothing arrives before it was sent is known.
+    late = [QueryRow(k, T0 + k * MS, T0 + k * MS, None, "timeout") for k in range(2)]
+    write_log(tmp_path / "q.parquet", QueryLog.from_rows(late))
+    run = read_log(tmp_path / "q.parquet", tmp_path / "t.json")
+    assert run.stages.arrival_ns.min() == run.queries.sent_ns.min()
 
 
 @pytest.mark.parametrize(
