@@ -144,11 +144,7 @@ def drive(
 
 
 def check_drive(
-    asked: TargetRequest,
-    scale: float,
-    time_limit_s: float | None,
-    timeout_s: float,
-    out: AnyPath | None,
+    asked: TargetRequest, scale: float, time_limit_s: float | None, timeout_s: float, out: AnyPath | None
 ) -> None:
     """Find out what is wrong with arguments of `drive`, as far as can be told without asking the target.
 
