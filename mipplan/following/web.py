@@ -6,7 +6,6 @@ import http.client
 import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 
 from mipplan.core import Fault, InputError, MipplanError, shown, split_url
 
@@ -68,12 +67,12 @@ def fetch(
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
-    port = parts.port or connects.default_port  # or the end of an address of IPv6 is taken for it
+    # Without a port the end of an address of IPv6 would be taken for it.
+    connection = connects(parts.hostname or "", parts.port or connects.default_port, timeout=timeout_s)
     try:
-        with closing(connects(parts.hostname or "", port, timeout=timeout_s)) as connection:
-            connection.request(method, path, body, headers)
-            with connection.getresponse() as answer:
-                data = _read(connection, answer, ends)
+        connection.request(method, path, body, headers)
+        with connection.getresponse() as answer:
+            data = _read(connection, answer, ends)
     except TimeoutError:
         raise WebError(f"{url}: no whole answer within {timeout_s:g} s") from None
     except http.client.IncompleteRead as error:
@@ -82,6 +81,8 @@ def fetch(
         raise WebError(
             f"{url}: {getattr(error, 'strerror', None) or str(error) or type(error).__name__}"
         ) from None
+    finally:
+        connection.close()
     if not 200 <= answer.status < 300:
         text = data[:_TOLD].decode("utf-8", "replace").strip()
         raise WebError(f"{url}: answers {answer.status} {text}".rstrip())

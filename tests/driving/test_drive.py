@@ -271,7 +271,7 @@ def test_headers_that_no_request_can_have_are_told_before_the_run(url: str) -> N
     assert places == [f"headers.{name}" for name in headers if name != "X-Fine"]
 
 
-@pytest.mark.parametrize("url", ["http://[::1", "http://h:99999", None])
+@pytest.mark.parametrize("url", ["http://[::1", "http://h:99999", "http://a b", "http://a..b", None])
 def test_what_is_no_url_is_told(url: Any) -> None:
     with pytest.raises(mp.InputError, match="target: expected http://HOST:PORT"):
         find_target(TargetRequest(url))

@@ -14,6 +14,7 @@ import pytest
 
 import mipplan as mp
 from following.servers import DRIP, HALF, HANG, FakeDispatcher, FakeServer, serving
+from mipplan.driving import TargetRequest, find_target
 from mipplan.following import FollowParams, WebError, fetch, open_target
 from serving_plans import small_plan
 from tuned_plans import one_stage
@@ -374,11 +375,9 @@ def test_fetch_ends_in_time_with_a_reason(fault: Any) -> None:
 
 
 def test_url_that_is_none_is_refused() -> None:
-    for url in ("ftp://127.0.0.1/x", "http://[::1/x", "http://127.0.0.1:99999/x"):
+    for url in ("ftp://127.0.0.1/x", "http://[::1/x", "http://127.0.0.1:99999", "http://a b", "http://a..b"):
         with pytest.raises(WebError, match="expected http"):
             fetch(url)
-    with pytest.raises(WebError, match="control characters"):  # told by who connects
-        fetch("http://a b/metrics")
     for target in ("ray:localhost:8265", "mipplan:http://[::1", "triton:http://127.0.0.1:99999"):
         with pytest.raises(mp.InputError, match="expected KIND"):
             open_target(PLAN, target)
@@ -396,4 +395,6 @@ def test_addresses_without_a_port_have_the_usual_one(monkeypatch: pytest.MonkeyP
     for url in ("http://[::1]/metrics", "https://[fd00::9]/", "http://[::1]:8002/", "http://a/"):
         with pytest.raises(WebError, match="nobody there"):
             fetch(url)
-    assert asked == [("::1", 80), ("fd00::9", 443), ("::1", 8002), ("a", 80)]
+    with pytest.raises(mp.InputError, match="nobody there"):
+        find_target(TargetRequest("http://[::1]/v2/models/net"))
+    assert asked == [("::1", 80), ("fd00::9", 443), ("::1", 8002), ("a", 80), ("::1", 80)]
