@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from mipplan.core import InputError
@@ -56,6 +58,22 @@ def test_batches_and_queries_are_found(tmp_path: Path) -> None:
     assert len(set(log.at("detect").batch)) == 1
     assert len(set(log.batch)) == 3
     assert ((log.dispatch_ns - log.arrival_ns) / MS).max() == pytest.approx(2.0)
+
+
+def test_batches_are_numbered_by_numpy_2_0_0_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It alone returns an inverse with as many dimensions as there were, where an axis is given."""
+    unique = np.unique
+
+    def of_that_version(values: Any, **settings: Any) -> Any:
+        found = unique(values, **settings)
+        if settings.get("axis") is None:
+            return found
+        return found[0], found[1].reshape(1, -1), *found[2:]
+
+    monkeypatch.setattr(np, "unique", of_that_version)
+    log = read_log(write(tmp_path / "t.json", ensemble())).stages
+    assert sorted(log.batch_size) == [1, 1, 2, 2]
+    assert len(set(log.numbered_anew(np.array([0, 0, 1, 1])).batch)) == 4
 
 
 def test_older_names_of_stamps_are_read(tmp_path: Path) -> None:
