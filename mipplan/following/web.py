@@ -61,7 +61,7 @@ def fetch(
     parts = split_url(url)
     if parts is None:
         raise WebError(f"expected http://HOST:PORT/…, found {shown(url)}")
-    connects = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}[parts.scheme]
+    connects = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     body = None if document is None else json.dumps(document).encode()
     headers = {"Content-Type": content_type} if body is not None else {}
     if token is not None:
