@@ -93,13 +93,14 @@ _MOST_USD_PER_HOUR = 1e9
 
 
 def split_url(text: object) -> SplitResult | None:
-    """Take ``http://HOST[:PORT]…`` apart; None if it is something else, or there is no such port."""
+    """Take ``http://HOST[:PORT]…`` apart; None if it is something else, or there can be no such host or port."""
     try:
         parts = urlsplit(text if isinstance(text, str) else "")
-        is_known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # no such port, or brackets that do not close
+        host, is_known = parts.hostname or "", parts.scheme in ("http", "https") and parts.port != 0
+        host.encode("idna")  # as whoever looks it up would
+    except ValueError:  # no such host or port, or brackets that do not close
         return None
-    return parts if is_known else None
+    return parts if is_known and host and host.isprintable() and " " not in host else None
 
 
 def check_kinds(**given: tuple[object, type]) -> None:

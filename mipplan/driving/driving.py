@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import itertools
 import json
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from mipplan.core import (
     Faults,
     InputError,
     Int64,
+    begun,
     check_time_limit,
     format_duration,
     interrupts_held,
@@ -143,11 +144,7 @@ def drive(
 
 
 def check_drive(
-    asked: TargetRequest,
-    scale: float,
-    time_limit_s: float | None,
-    timeout_s: float,
-    out: AnyPath | None,
+    asked: TargetRequest, scale: float, time_limit_s: float | None, timeout_s: float, out: AnyPath | None
 ) -> None:
     """Find out what is wrong with arguments of `drive`, as far as can be told without asking the target.
 
@@ -204,11 +201,16 @@ def _completed(work: Callable[[], Coroutine[None, None, bool]]) -> bool:
             return asyncio.run(work())
         except KeyboardInterrupt:  # what was cancelled has ended in good order
             return True
-    found: list[bool] = []
-    thread = threading.Thread(target=lambda: found.append(asyncio.run(work())))
-    thread.start()
-    thread.join()
-    return found[0]
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(work())
+    outcome = begun(partial(loop.run_until_complete, task), "mipplan-drive")
+    try:
+        interrupted = outcome.result()
+    except KeyboardInterrupt:  # as in notebooks; by itself the thread would go on sending
+        loop.call_soon_threadsafe(task.cancel)
+        interrupted = outcome.result()
+    loop.close()
+    return interrupted
 
 
 @dataclass(eq=False)

@@ -112,7 +112,7 @@ class FollowLoop:
         delay_ns = self._setting.delay_ns
         actuator = Actuator(self._followed.target, told, 0, delay_ns, self._params, self._note)
         builder, wanted = TickBuilder(0), decider.replicas
-        floor = saved.replicas if saved else {}
+        floor = kept = saved.replicas if saved else {}
         hold_ns = round(self._params.restart_hold_s * NS_PER_S)
         self._start(wanted, saved)
         look, interrupted = 0, False
@@ -134,8 +134,10 @@ class FollowLoop:
                     before = wanted
                     wanted = self._decide(decider, builder, active, floor if now_ns < hold_ns else {})
                     self._conclude(wanted, before, now_ns)
-                    if state is not None and wanted != before and not self._followed.shadow:
-                        self._save(state, wanted)
+                    # A new one at once, and what a full disk did not take whenever the log has a line.
+                    is_due = wanted != kept and self._noted_ns == now_ns
+                    if state is not None and is_due and not self._followed.shadow:
+                        kept = self._save(state, wanted)
                 if not self._followed.shadow:
                     if found is not None:
                         actuator.compare(now_ns, active)
@@ -158,11 +160,12 @@ class FollowLoop:
 
     def _next_look(self, look: int, now_ns: int) -> int:
         """Number of the next look; those whose time has passed, as an answer took long, are left out."""
-        period_ns, looks = self._setting.period_ns, self._params.looks
-        passed = now_ns * looks // period_ns
-        # The last of a period is made up for, or the policy would not be asked.
-        missed = -(-(look + 1) // looks) * looks
-        return min(missed, passed) if passed > look + 1 else look + 1
+        looks = self._params.looks
+        passed = now_ns * looks // self._setting.period_ns
+        # The last of a period is made up for, or the policy would not be asked; that of earlier ones is not.
+        missed = passed // looks * looks
+        self._counts.held += max(0, missed // looks - look // looks - 1)
+        return max(look + 1, missed if missed > look else passed)
 
     def _first_look(self, stop: threading.Event) -> Mapping[str, int]:
         for attempt in range(1, _FIRST_LOOKS + 1):
@@ -217,11 +220,13 @@ class FollowLoop:
         self._counts.queries += sum(tick.queries)
         return wanted
 
-    def _save(self, state: AnyPath, wanted: Mapping[str, int]) -> None:
+    def _save(self, state: AnyPath, wanted: Mapping[str, int]) -> Mapping[str, int]:
         try:
             replace(self._followed.identity, replicas=wanted).save(state)
         except InputError as error:  # a full disk must not stop following
             self._note("state not written", error=str(error))
+            return {}
+        return wanted
 
     def _conclude(self, wanted: Mapping[str, int], before: Mapping[str, int], now_ns: int) -> None:
         """Log a decision that changes something, and every now and then one that does not."""

@@ -61,13 +61,14 @@ def fetch(
     parts = split_url(url)
     if parts is None:
         raise WebError(f"expected http://HOST:PORT/…, found {shown(url)}")
-    connects = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}[parts.scheme]
+    connects = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     body = None if document is None else json.dumps(document).encode()
     headers = {"Content-Type": content_type} if body is not None else {}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
     path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
-    connection = connects(parts.hostname or "", parts.port, timeout=timeout_s)
+    # Without a port the end of an address of IPv6 would be taken for it.
+    connection = connects(parts.hostname or "", parts.port or connects.default_port, timeout=timeout_s)
     try:
         connection.request(method, path, body, headers)
         with connection.getresponse() as answer:

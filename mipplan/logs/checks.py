@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan.core import MAX_DURATION_NS, Bool, Fault, Int64, Positions, format_duration, shown, suggestion
+from mipplan.core import Bool, Fault, Int64, Positions, format_duration, shown, suggestion
 from mipplan.logs.rows import MISSING, QueryLog, QueryStatus, StageLog
 
 #: Rows named in a message; their number is always told.
 _ROWS_NAMED = 5
+#: Where no query was answered nothing says what clocks are ahead by at least: less than any clock is.
+NONE_ENDED = -(2**62)
 
 
 @dataclass(frozen=True)
@@ -158,10 +160,10 @@ class ClockSlack:
 
     @property
     def least(self) -> int:
-        """At least so much: nothing ends after the answer; ten years less than none if no query was answered."""
+        """At least so much: nothing ends after the answer; `NONE_ENDED` if no query was answered."""
         ended = (self.finish_ns != MISSING) & (self.answered_ns != MISSING)
         late = (self.finish_ns - self.answered_ns)[ended]
-        return int(late.max()) if late.size else -MAX_DURATION_NS
+        return int(late.max()) if late.size else NONE_ENDED
 
     def has_none_beyond(self, tolerance_ns: int) -> bool:
         """Whether no offset at all explains the times, but for so much."""
@@ -198,7 +200,7 @@ def clock_slack(queries: QueryLog, stages: StageLog) -> ClockSlack | None:
 
 def _offset_text(host: str, least: int, most: int) -> str:
     """Say by how much a clock is off, at least and at most."""
-    if least == -MAX_DURATION_NS:  # No query was answered: only one end is known.
+    if least == NONE_ENDED:  # Only one end is known.
         offset, between = most, f"at least {format_duration(-most)}"
     else:
         offset = (least + most) // 2

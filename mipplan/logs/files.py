@@ -20,6 +20,7 @@ import numpy as np
 from mipplan.core import Fault, Faults, InputError, listed, suggestion
 from mipplan.documents import AnyPath, files_in, is_folder, open_file, write_atomically
 from mipplan.logs.checks import (
+    NONE_ENDED,
     ClockParams,
     batch_faults,
     clock_faults,
@@ -277,7 +278,8 @@ def _aligned(log: StageLog, queries: QueryLog) -> StageLog:
     slack = clock_slack(queries, log)
     if slack is None or slack.least > slack.most:
         return log
-    return log.shifted(-(slack.least + slack.most) // 2)
+    least = slack.most if slack.least == NONE_ENDED else slack.least
+    return log.shifted(-(least + slack.most) // 2)
 
 
 def _files_of(path: AnyPath) -> list[Path]:

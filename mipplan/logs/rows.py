@@ -277,7 +277,7 @@ class StageLog(_Log):
     def numbered_anew(self, run: Positions) -> Self:
         """Return the log of several runs with other numbers of batches: theirs are unique within a run only."""
         _, batch = np.unique(np.stack([run, self.batch]), axis=1, return_inverse=True)
-        return replace(self, batch=np.where(self.batch == MISSING, MISSING, batch.astype(np.int64)))
+        return replace(self, batch=np.where(self.batch == MISSING, MISSING, batch.ravel().astype(np.int64)))
 
     def shifted(self, by_ns: int) -> StageLog:
         """Return the log with `by_ns` added to every time, to undo an offset of its clock."""

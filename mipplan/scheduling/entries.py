@@ -110,7 +110,8 @@ def _told(made: DaySchedule, stage: str, time_zone: str) -> Int64:
     change_ns, counts = made.commands(stage, _MINUTE_NS)
     begin_ns = np.arange(_DAY_NS // _MINUTE_NS) * _MINUTE_NS
     told: Int64 = counts[np.searchsorted(change_ns, begin_ns, side="right")]
-    lead, lag = (-(-time_ns // _MINUTE_NS) for time_ns in (made.delay_ns, made.settle_ns))
+    # At least by a minute: what is due as the hour begins is left out with it.
+    lead, lag = (max(1, -(-time_ns // _MINUTE_NS)) for time_ns in (made.delay_ns, made.settle_ns))
     hours = list(_changing_hours(time_zone))
     for first, last in hours * len(hours):  # where they overlap, the most of one is that of all
         held = np.arange(first - lead, last + lag) % told.size

@@ -175,10 +175,10 @@ def decide(
     needed = [_required(budget, situation) for budget, situation in pairs]
     result = scaler.scale(needed)
     floors = [
-        _with_transients(budget, needed[m], situation, result.replicas[m])
-        for m, (budget, situation) in enumerate(pairs)
+        needed[m] if result.unreachable[m] else _with_transients(budget, needed[m], situation, counts)
+        for m, ((budget, situation), counts) in enumerate(zip(pairs, result.replicas, strict=True))
     ]
-    if floors != needed and not any(result.unreachable):
+    if floors != needed:
         # Waits were shared out first; what the backlog needs on top is decided for those waits.
         again = scaler.scale(floors)
         # Nothing was shed to find the first bound; to shed may cost less than that, if losses are small.

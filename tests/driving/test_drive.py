@@ -19,7 +19,7 @@ from aiohttp import web
 
 import mipplan as mp
 from driving.servers import ANSWER, MODEL, served
-from mipplan.driving import Drive, DriveParams, TargetRequest, find_target
+from mipplan.driving import QUERY_HEADER, Drive, DriveParams, TargetRequest, find_target
 from mipplan.logs import MISSING, LogMetadata, QueryLog
 
 TRACE = mp.Trace.from_seconds(np.arange(20) * 0.01, name="even")
@@ -271,7 +271,7 @@ def test_headers_that_no_request_can_have_are_told_before_the_run(url: str) -> N
     assert places == [f"headers.{name}" for name in headers if name != "X-Fine"]
 
 
-@pytest.mark.parametrize("url", ["http://[::1", "http://h:99999", None])
+@pytest.mark.parametrize("url", ["http://[::1", "http://h:99999", "http://a b", "http://a..b", None])
 def test_what_is_no_url_is_told(url: Any) -> None:
     with pytest.raises(mp.InputError, match="target: expected http://HOST:PORT"):
         find_target(TargetRequest(url))
@@ -311,12 +311,24 @@ def test_late_sending_spoils_and_is_said() -> None:
     assert not Drive(log.taken(numbers > 0), "t", "u", 999).spoilt
 
 
-def test_it_runs_beside_a_loop_that_runs_already() -> None:
-    async def inside(url: str) -> Drive:
-        return drive(f"{url}/any")
+def test_it_runs_beside_a_loop_that_runs_already_and_ends_at_an_interrupt() -> None:
+    """As in notebooks, where Ctrl-C is raised in the thread of that loop."""
+    trace = mp.Trace.from_seconds([0.0, 0.01, 1_000.0])
 
-    with served(answers) as url:
-        assert asyncio.run(inside(url)).log.ok.all()
+    async def infer(request: web.Request) -> web.Response:
+        if request.headers[QUERY_HEADER] == "1":
+            os.kill(os.getpid(), signal.SIGINT)
+        return web.json_response(ANSWER)
+
+    async def inside(url: str, limit_s: float | None) -> Drive:
+        return mp.drive(trace, f"{url}/any", time_limit_s=limit_s)
+
+    loop = asyncio.new_event_loop()
+    with served(infer) as url:
+        whole, ended = (loop.run_until_complete(inside(url, limit_s)) for limit_s in (0.005, None))
+    loop.close()
+    assert (whole.log.ok.all(), whole.interrupted, ended.interrupted) == (True, False, True)
+    assert (len(whole.log), len(ended.log)) == (1, 2)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -14,6 +14,7 @@ import pytest
 
 import mipplan as mp
 from following.servers import DRIP, HALF, HANG, FakeDispatcher, FakeServer, serving
+from mipplan.driving import TargetRequest, find_target
 from mipplan.following import FollowParams, WebError, fetch, open_target
 from serving_plans import small_plan
 from tuned_plans import one_stage
@@ -90,6 +91,15 @@ def test_limits_that_are_no_time_are_refused(limit_s: Any) -> None:
         mp.follow(PLAN, "mipplan:http://127.0.0.1:9", sample=SAMPLE, time_limit_s=limit_s)
     with pytest.raises(mp.InputError, match="time_limit_s: expected seconds above 0"):
         mp.serving.serve(PLAN, time_limit_s=limit_s)
+
+
+def test_periods_that_pass_while_nothing_answers_are_held_and_not_made_up_for() -> None:
+    """A look takes four periods then: with one for each of ten, the limit would last four times as long."""
+    dispatcher = FakeDispatcher({"only": 2}, 50.0)
+    with serving(dispatcher) as fake:
+        dispatcher.trouble = lambda method, path: HANG if len(fake.asked) > 2 else None
+        summary = followed(fake, Wish(4), lambda: False, time_limit_s=1.0)
+    assert (summary.ticks, summary.failed_looks < 8, summary.held > 8) == (0, True, True)
 
 
 def test_shadow_changes_nothing_and_logs_all(tmp_path: Path) -> None:
@@ -231,6 +241,12 @@ def test_restart_goes_on_where_it_was(tmp_path: Path) -> None:
         summary = followed(fake, Wish(1), lambda: len(fake.asked) > looks + 20, state=state, audit=audit)
         assert len(fake.changes()) == told
         assert summary.replicas == {"only": 6}
+        # So it is where nothing was changed before the restart: what was there was wanted.
+        state.unlink()
+        followed(fake, Wish(6), state.exists, state=state)
+        looks = len(fake.asked)
+        followed(fake, Wish(1), lambda: len(fake.asked) > looks + 20, state=state)
+        assert (len(fake.changes()), dispatcher.replicas) == (told, {"only": 6})
         # Once the hold is over it has its way.
         brief = FollowParams(**{**vars(QUICK), "restart_hold_s": 0.0})
         followed(fake, Wish(1), lambda: dispatcher.replicas["only"] == 1, state=state, params=brief)
@@ -266,22 +282,30 @@ def test_state_that_is_none_of_ours_is_refused(text: str, says: str, tmp_path: P
         mp.follow(PLAN, "mipplan:http://127.0.0.1:9", sample=SAMPLE, state=state)
 
 
-def test_state_that_cannot_be_written_does_not_stop_following(tmp_path: Path) -> None:
+def test_state_that_cannot_be_written_does_not_stop_following_and_is_written_later(tmp_path: Path) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     dispatcher, audit = FakeDispatcher({"only": 2}, 50.0), tmp_path / "audit.jsonl"
+    state, often = folder / "state.json", FollowParams(**{**vars(QUICK), "summary_s": 0.1})
+
+    def is_told() -> bool:
+        return audit.exists() and "state not written" in audit.read_text()
 
     class Loses(Wish):
         def decide(self, seen: Any) -> dict[str, int]:
-            if folder.is_dir():
+            if folder.is_dir() and not is_told():
                 folder.rmdir()
             return super().decide(seen)
 
+    def is_written() -> bool:
+        if is_told():
+            folder.mkdir(exist_ok=True)
+        return state.exists()
+
     with serving(dispatcher) as fake:
-        state = folder / "state.json"
-        followed(fake, Loses(6), lambda: dispatcher.replicas["only"] == 6, state=state, audit=audit)
+        followed(fake, Loses(6), is_written, state=state, audit=audit, params=often)
     assert dispatcher.replicas == {"only": 6}
-    assert "state not written" in audit.read_text()
+    assert json.loads(state.read_text())["replicas"] == {"only": 6}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
@@ -351,10 +375,26 @@ def test_fetch_ends_in_time_with_a_reason(fault: Any) -> None:
 
 
 def test_url_that_is_none_is_refused() -> None:
-    for url in ("ftp://127.0.0.1/x", "http://[::1/x", "http://127.0.0.1:99999/x"):
+    for url in ("ftp://127.0.0.1/x", "http://[::1/x", "http://127.0.0.1:99999", "http://a b", "http://a..b"):
         with pytest.raises(WebError, match="expected http"):
             fetch(url)
     for target in ("ray:localhost:8265", "mipplan:http://[::1", "triton:http://127.0.0.1:99999"):
         with pytest.raises(mp.InputError, match="expected KIND"):
             open_target(PLAN, target)
     assert open_target(PLAN, "triton:http://[::1]:8000").metrics_urls == ["http://[::1]:8002/metrics"]
+
+
+def test_addresses_without_a_port_have_the_usual_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def refused(address: tuple[str, int], *_others: object) -> None:
+        asked.append(address)
+        raise OSError("nobody there")
+
+    monkeypatch.setattr("socket.create_connection", refused)
+    for url in ("http://[::1]/metrics", "https://[fd00::9]/", "http://[::1]:8002/", "http://a/"):
+        with pytest.raises(WebError, match="nobody there"):
+            fetch(url)
+    with pytest.raises(mp.InputError, match="nobody there"):
+        find_target(TargetRequest("http://[::1]/v2/models/net"))
+    assert asked == [("::1", 80), ("fd00::9", 443), ("::1", 8002), ("a", 80), ("::1", 80)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from mipplan.core import InputError
@@ -58,6 +60,22 @@ def test_batches_and_queries_are_found(tmp_path: Path) -> None:
     assert ((log.dispatch_ns - log.arrival_ns) / MS).max() == pytest.approx(2.0)
 
 
+def test_batches_are_numbered_by_numpy_2_0_0_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It alone returns an inverse with as many dimensions as there were, where an axis is given."""
+    unique = np.unique
+
+    def of_that_version(values: Any, **settings: Any) -> Any:
+        found = unique(values, **settings)
+        if settings.get("axis") is None:
+            return found
+        return found[0], found[1].reshape(1, -1), *found[2:]
+
+    monkeypatch.setattr(np, "unique", of_that_version)
+    log = read_log(write(tmp_path / "t.json", ensemble())).stages
+    assert sorted(log.batch_size) == [1, 1, 2, 2]
+    assert len(set(log.numbered_anew(np.array([0, 0, 1, 1])).batch)) == 4
+
+
 def test_older_names_of_stamps_are_read(tmp_path: Path) -> None:
     text = json.dumps(ensemble()).replace("QUEUE_START", "queue start").replace("COMPUTE_", "compute ")
     (tmp_path / "t.json").write_text(text)
@@ -71,6 +89,11 @@ def test_steady_clock_is_moved_onto_the_sender_s(tmp_path: Path) -> None:
     # The query that ends last ends 1 ms before its answer, and both arrive half a millisecond after they were sent.
     assert run.stages.arrival_ns.min() - run.queries.sent_ns.min() == 750_000
     assert run.queries.answered_ns.max() - run.stages.finish_ns.max() == 750_000
+    # Where no answer came in time, only that nothing arrives before it was sent is known.
+    late = [QueryRow(k, T0 + k * MS, T0 + k * MS, None, "timeout") for k in range(2)]
+    write_log(tmp_path / "q.parquet", QueryLog.from_rows(late))
+    run = read_log(tmp_path / "q.parquet", tmp_path / "t.json")
+    assert run.stages.arrival_ns.min() == run.queries.sent_ns.min()
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,25 @@ def fan_out_of_fifty() -> mp.Plan:
     return mp.Plan.from_choices(pipeline, profiles, {"a": ("cpu", 1, 1), "b": ("cpu", 1, 1)})
 
 
+def test_a_backlog_counts_beside_a_pipeline_whose_objective_nothing_keeps() -> None:
+    plan, curve, active = fan_out_of_fifty(), ArrivalCurve.token_bucket(1, 0.5), {"a": 1, "b": 1}
+    tuners = {
+        name: mp.Tuner(plan.with_slo(slo_ms * 1_000_000), activation_delay_s=5.0)
+        for name, slo_ms in (("kept", 200), ("hopeless", 5))
+    }
+    alone = tuners["kept"].retune(traffic=curve, backlog=40, active=active)
+    steps = mp.JointTuner(tuners).retune(
+        traffic=dict.fromkeys(tuners, curve),
+        backlog={"kept": 40},
+        active={"kept": active},
+        ordered={"kept": active},
+    )
+    assert steps["hopeless"].replan
+    assert steps["kept"].replicas == alone.replicas
+    assert steps["kept"].notes == alone.notes
+    assert alone.replicas["b"] > tuners["kept"].replicas_for(curve)["b"]
+
+
 def test_own_tokens_are_served_by_who_serves_then() -> None:
     # Two more replicas of b are ordered, which serve in 5 s. Until then a query takes 1 + 50·10 ms.
     plan = fan_out_of_fifty()

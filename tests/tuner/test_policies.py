@@ -99,6 +99,10 @@ def test_hpa_decides_every_15_s_by_the_ratio_rounded_up() -> None:
     # Utilisation 0.9, target 0.5: 4 · 1.8 = 7.2, so 8; at most max(100 %, 4) more.
     counts = run_of(Hpa(target=0.5).start(setting_of(one_stage(4))), 4, 16, busy=3.6)
     assert counts == [4] * 14 + [8] * 2
+    # What was due while nobody could ask is not made up for: after 80 s it decides at 81 s, and then at 90 s.
+    controller = Hpa(target=0.5).start(setting_of(one_stage(4)))
+    assert run_of(controller, 4, 1, start=80, busy=2.0) == [4]
+    assert run_of(controller, 4, 9, start=81, busy=3.6) == [4] * 8 + [7]
 
 
 def test_hpa_adds_at_most_as_many_again_or_four() -> None:
@@ -178,9 +182,9 @@ def test_tuned_ray_counts_in_batches() -> None:
 # --- InferLine -------------------------------------------------------------------------------------------------------
 
 
-def steady_sample() -> Trace:
-    """Ten queries per second for a minute, evenly."""
-    return Trace.from_seconds(np.arange(0.0, 60.0, 0.1))
+def steady_sample(seconds: float = 60.0) -> Trace:
+    """Ten queries per second, evenly."""
+    return Trace.from_seconds(np.arange(0.0, seconds, 0.1))
 
 
 def test_inferline_leaves_things_alone_inside_the_samples_envelope() -> None:
@@ -196,8 +200,9 @@ def test_inferline_scales_up_at_once_by_the_largest_rate_that_exceeds() -> None:
     assert run_of(controller, 2, 1, start=20, arrivals=40) == [10]
 
 
-def test_inferline_scales_down_after_15_quiet_seconds_to_the_largest_rate_in_5_s() -> None:
-    controller = InferLine().start(setting_of(one_stage(2), steady_sample()))
+@pytest.mark.parametrize("seconds", [60.0, 12.0])  # windows of the sample may be shorter than the look back
+def test_inferline_scales_down_after_15_quiet_seconds_to_the_largest_rate_in_5_s(seconds: float) -> None:
+    controller = InferLine().start(setting_of(one_stage(2), steady_sample(seconds)))
     run_of(controller, 2, 20, arrivals=10)
     assert run_of(controller, 2, 1, start=20, arrivals=40) == [10]
     # In the seconds after, long windows still hold the burst: nothing ends inside the sample's envelope until they do

@@ -18,12 +18,12 @@ from mipplan.tuner.policies.autoscalers import MetricWindow
 NS = 1_000_000_000
 
 
-def two_stages(first: int = 2, second: int = 4, *, batch: int = 1) -> Plan:
-    """Stage `a` takes 100 ms for a query; `b` 50 ms for a batch of tokens, of which every query makes two."""
+def two_stages(first: int = 2, second: int = 4, *, batch: int = 1, chance: float = 1.0) -> Plan:
+    """Stage `a` takes 100 ms for a query; `b` 50 ms for a batch of tokens, of which a query makes two by chance."""
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_node("a", model="a")
     graph.add_node("b", model="b", join="each")
-    graph.add_edge("a", "b", fanout=2)
+    graph.add_edge("a", "b", fanout=2, probability=chance)
     tables = [
         LatencyTable("a", "h", np.array([1]), np.array([100.0])),
         LatencyTable("b", "h", np.arange(batch) + 1, np.full(batch, 50.0)),
@@ -168,6 +168,10 @@ def test_inferline_scales_down_by_the_least_ratio_of_all_stages() -> None:
     assert run.show(80, arrivals=10) == {"a": 4, "b": 4}
     # Half the traffic: half of that. 5/(10·0.25) = 2, 10/(20·0.25) = 2.
     assert run.show(80, arrivals=5) == {"a": 2, "b": 2}
+    # A stage that the sample never reached has no ratio: a's 0.5 counts.
+    assert Run(InferLine(), two_stages(chance=1e-9)).show(30, arrivals=10) == {"a": 2, "b": 1}
+    # The window of the way down may be longer than all of the look back: then it is the only one.
+    assert Run(InferLine(down_look_back_s=1.0), one_stage()).show(30, arrivals=5) == {"a": 1}
 
 
 def test_hindsight_gives_each_stage_what_its_tokens_need() -> None:

@@ -208,7 +208,8 @@ class _Endpoint:
     def __init__(self, url: urllib.parse.SplitResult, request: SubjectRequest) -> None:
         secure = url.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-        self._connection = kind(url.hostname or "", url.port, timeout=request.timeout_s)
+        port = url.port or kind.default_port  # or the end of an address of IPv6 is taken for it
+        self._connection = kind(url.hostname or "", port, timeout=request.timeout_s)
         self._timeout_s = request.timeout_s
         try:
             server = self._described(url.path.partition("/models/")[0])

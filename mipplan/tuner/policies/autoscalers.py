@@ -72,7 +72,8 @@ class _HpaController:
         self._periods.take(seen)
         if seen.now_ns < self._next_ns:
             return {}
-        self._next_ns += self._sync_ns
+        # Where nobody could ask for a while, as metrics failed, what was due then is not made up for.
+        self._next_ns += ((seen.now_ns - self._next_ns) // self._sync_ns + 1) * self._sync_ns
         return {stage: self._count(stage, seen) for stage in seen.stages}
 
     def _count(self, stage: str, seen: Observation) -> int:
@@ -235,7 +236,10 @@ class _InferLineController:
         covered = max(1, int(np.searchsorted(lengths_ns, setting.sample.span_ns, side="right")))
         self._window_ns = lengths_ns[:covered]
         self._known = WindowCounts.of_arrivals(setting.sample.arrival_ns, self._window_ns).count
-        self._recent = RecentArrivals(int(self._window_ns[-1]))
+        # Of a short sample all windows are shorter than what the way down looks back on.
+        self._down_ns = round(policy.down_window_s * NS_PER_S)
+        self._downs = max(1, round(policy.down_look_back_s / policy.down_window_s))
+        self._recent = RecentArrivals(max(int(self._window_ns[-1]), self._downs * self._down_ns))
         self._changed_ns = setting.start_ns
         self._ratio = {
             stage: setting.sample.rate_rps
@@ -254,7 +258,8 @@ class _InferLineController:
             rate_rps = float(np.max(most[exceeded] * NS_PER_S / self._window_ns[exceeded]))
             wanted = {s: max(n, self._replicas(s, rate_rps, self._ratio[s])) for s, n in present.items()}
         elif seen.now_ns - self._changed_ns >= round(self._policy.quiet_s * NS_PER_S):
-            rate_rps, least = self._recent_rate_rps(seen.now_ns), min(self._ratio.values())
+            # A stage that the sample never reached has no ratio.
+            rate_rps, least = self._recent_rate_rps(seen.now_ns), min(filter(None, self._ratio.values()))
             wanted = {s: min(n, self._replicas(s, rate_rps, least)) for s, n in present.items()}
         if wanted != present:
             self._changed_ns = seen.now_ns
@@ -269,10 +274,8 @@ class _InferLineController:
 
     def _recent_rate_rps(self, now_ns: int) -> float:
         """Largest rate in consecutive windows that end now, as far back as the run goes."""
-        length_ns = round(self._policy.down_window_s * NS_PER_S)
-        windows = round(self._policy.down_look_back_s / self._policy.down_window_s)
-        windows = min(windows, max(1, (now_ns - self._setting.start_ns) // length_ns))
-        edges: Int64 = now_ns - length_ns * np.arange(windows, -1, -1, dtype=np.int64)
+        windows = min(self._downs, max(1, (now_ns - self._setting.start_ns) // self._down_ns))
+        edges: Int64 = now_ns - self._down_ns * np.arange(windows, -1, -1, dtype=np.int64)
         places = self._recent.arrival_ns.searchsorted(edges)
         counts = places[1:] - places[:-1]
-        return float(counts.max()) * NS_PER_S / length_ns
+        return float(counts.max()) * NS_PER_S / self._down_ns

@@ -15,12 +15,7 @@ from mipplan.replayer import ReplicaSchedule
 from mipplan.result import Plan
 from mipplan.tokens import realise
 from mipplan.trace import Trace
-from mipplan.tuner.policies.capacity import (
-    StageCapacity,
-    least_missed,
-    measure_capacities,
-    missed_in_replay,
-)
+from mipplan.tuner.policies.capacity import StageCapacity, least_missed, measure_capacities, missed_in_replay
 from mipplan.tuner.stages import StageScale, Tokens, stage_scales
 
 #: Some of all.

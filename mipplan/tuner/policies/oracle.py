@@ -137,12 +137,7 @@ def required_replicas(setting: Setting, stage: str, token_ns: Int64, slack_ns: i
 
 
 def _least(
-    backlog: float,
-    since: Float64,
-    rate: float,
-    slack_ns: int,
-    length_ns: int,
-    within: tuple[int, int | None],
+    backlog: float, since: Float64, rate: float, slack_ns: int, length_ns: int, within: tuple[int, int | None]
 ) -> tuple[int, float]:
     """Least replicas of a rate for one period, of those within bounds, and the tokens left at its end."""
     least, most = within[0], within[1] or _MANY

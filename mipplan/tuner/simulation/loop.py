@@ -156,17 +156,8 @@ def tune(
             raise
     period_s, delay_s = setting.period_ns / NS_PER_S, setting.delay_ns / NS_PER_S
     left_out = tuple(policy.name for policy in chosen[len(runs) :])
-    return Tuning(
-        plan,
-        known,
-        judged,
-        period_s,
-        delay_s,
-        drawn,
-        discipline or plan.discipline.value,
-        tuple(runs),
-        left_out,
-    )
+    queued = discipline or plan.discipline.value
+    return Tuning(plan, known, judged, period_s, delay_s, drawn, queued, tuple(runs), left_out)
 
 
 def simulate(
