@@ -149,3 +149,20 @@ def test_devices_that_cost_nothing_are_taken_in_plenty() -> None:
     pricing = pricing_of(case)
     found = pricing.price(np.zeros(len(case.profiles.hardware), dtype=np.int64), None)
     assert (found.lower_bound, found.feasible) == (0, not pricing.hopeless)
+
+
+@pytest.mark.parametrize("most_labels", [None, 3])
+def test_prices_that_weights_make_change_no_plan(most_labels: int | None) -> None:
+    """Of a hundred million times the price, ranges of most replicas cost more than 64 bits hold."""
+    params = DEFAULTS if most_labels is None else PricingParams(walk=WalkParams(most_labels=most_labels))
+    feasible = 0
+    for number in range(FIRST, FIRST + campaign_size(8, 60)):
+        case = planning_instance(number, limited=number % 2 != 0)
+        prices = np.array([device.microusd_per_hour for device in case.profiles.hardware.values()])
+        cheapest = pricing_of(case, params).price(prices, None)
+        least, dear = cheapest.lower_bound, pricing_of(case, params)
+        if cheapest.feasible and least < 10**7:
+            assert dear.price(prices * 10**8, None).lower_bound == least * 10**8
+            assert dear.price(prices * 10**8, least * 10**8 - 1).columns == ()
+            feasible += 1
+    assert feasible

@@ -168,7 +168,7 @@ class PricingProblem:
         if ranges:
             return Priced(0), ranges
         options = {
-            stage: replace(table.options, cost=prices[table.device] * table.charged)
+            stage: replace(table.options, cost=table.cost(prices))
             for stage, table in zip(self._tables.names, self._tables.stages, strict=True)
         }
         space = self.instance.space(options)
