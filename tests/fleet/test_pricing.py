@@ -10,9 +10,10 @@ import pytest
 
 import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
+from mipplan.core import LimitReachedError
 from mipplan.fleet.pricing import PricingParams, PricingProblem
-from mipplan.planner import Instance, WalkParams, trace_instance
-from mipplan.result import relevant_profiles
+from mipplan.planner import Instance, PlanSearch, SearchOutcome, WalkParams, trace_instance
+from mipplan.result import Limit, relevant_profiles
 from planning_instances import PlanningInstance, planning_instance
 
 FIRST = 7000
@@ -166,3 +167,21 @@ def test_prices_that_weights_make_change_no_plan(most_labels: int | None) -> Non
             assert dear.price(prices * 10**8, least * 10**8 - 1).columns == ()
             feasible += 1
     assert feasible
+
+
+def test_a_search_that_ends_before_its_time_is_no_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A solver may end before the deadline without a proof, where it cannot tell costs apart."""
+
+    class Ended(PlanSearch):
+        def run(self) -> SearchOutcome:
+            return replace(super().run(), limit=limits[-1])
+
+    monkeypatch.setattr("mipplan.fleet.pricing.certified.PlanSearch", Ended)
+    case = planning_instance(FIRST + 1, limited=True)
+    prices = np.array([device.microusd_per_hour for device in case.profiles.hardware.values()])
+    pricing = pricing_of(case, PricingParams(walk=WalkParams(most_labels=0)))
+    limits: list[Limit] = []
+    for limit, raised in ((Limit.TIME, LimitReachedError), (Limit.INTERRUPT, KeyboardInterrupt)):
+        limits.append(limit)
+        with pytest.raises(raised):
+            pricing.price(prices, None)
