@@ -11,7 +11,8 @@ import pytest
 import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
 from mipplan.core import LimitReachedError
-from mipplan.fleet.pricing import PricingParams, PricingProblem
+from mipplan.fleet.pricing import Priced, PricingParams, PricingProblem
+from mipplan.fleet.problem import Column
 from mipplan.planner import Instance, PlanSearch, SearchOutcome, WalkParams, trace_instance
 from mipplan.result import Limit, relevant_profiles
 from planning_instances import PlanningInstance, planning_instance
@@ -185,3 +186,10 @@ def test_a_search_that_ends_before_its_time_is_no_interrupt(monkeypatch: pytest.
         limits.append(limit)
         with pytest.raises(raised):
             pricing.price(prices, None)
+
+
+def test_where_the_cheapest_alternative_has_no_plan_yet_those_of_others_count() -> None:
+    plans = Column((), (1,)), Column((), (2,))
+    found = Priced.of_any([Priced(0), Priced(5, plans[:1]), Priced(9, plans[1:])], wants_all=False)
+    assert found == Priced(0, plans)
+    assert Priced.of_any([Priced(5, plans[:1]), Priced(9, plans[1:])], wants_all=False).columns == plans[:1]

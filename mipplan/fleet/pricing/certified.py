@@ -54,10 +54,11 @@ class Priced:
         possible = [one for one in several if one.feasible]
         if not possible:
             return cls(0, feasible=False)
+        every = tuple(column for one in possible for column in one.columns)
         if wants_all:
-            every = tuple(column for one in possible for column in one.columns)
             return cls(0, every, complete=all(one.complete for one in possible))
-        return min(possible, key=lambda one: (one.lower_bound, not one.columns))
+        least = min(possible, key=lambda one: (one.lower_bound, not one.columns))
+        return replace(least, columns=least.columns or every)  # where time was short, others may have plans
 
 
 @dataclass(eq=False)
