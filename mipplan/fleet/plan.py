@@ -198,7 +198,7 @@ class FleetPlanner:
         chosen = min(choices, key=lambda choice: choice.cost, default=None)
         bound = max(bounds, default=None)
         decided = replace(solution, chosen=chosen, lower_bound=bound, infeasible=found.infeasible)
-        return decided.within_budget(self.fleet.budget)
+        return replace(decided, interrupted=found.interrupted).within_budget(self.fleet.budget)
 
     def _with_alternatives(self, made: FleetPlan, pool: Pool, workers: WorkerPool) -> FleetPlan:
         """Add a set to admit and objectives with which all fit; Ctrl-C leaves out what is not there yet."""
