@@ -132,7 +132,7 @@ def plan_fleet(
     )
     fleet = read_fleet(pipelines, profiles, limits, settings)
     search = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
-    planner = FleetPlanner(fleet, gap, search, n_jobs, resolve_solver(solver), started)
+    planner = FleetPlanner(fleet, float(gap), search, n_jobs, resolve_solver(solver), started)
     if method == "joint":
         return planner.jointly()
     return planner.by_columns(checkpoint, alternatives=alternatives, joint_too=method == "auto")

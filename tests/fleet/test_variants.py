@@ -92,10 +92,11 @@ def test_an_accuracy_that_nothing_has_leaves_no_plan() -> None:
         assert made.status == "infeasible"
 
 
-def test_accuracies_of_numpy_are_kept_in_checkpoints(tmp_path: Path) -> None:
+def test_numbers_of_numpy_are_kept_in_checkpoints(tmp_path: Path) -> None:
     _, profiles = arguments_of(small_fleet(0, variants=True))
     asked = {"x": (two_stages(), mp.Trace.from_ns(np.arange(50) * 10_000_000), None, 1.0, np.float32(0.6))}
-    made = [mp.plan_fleet(asked, profiles, checkpoint=tmp_path / "kept.json", n_jobs=1) for _ in range(2)]
+    how = {"gap": np.float32(0.01), "checkpoint": tmp_path / "kept.json", "n_jobs": 1}
+    made = [mp.plan_fleet(asked, profiles, **how) for _ in range(2)]
     assert [one.plans["x"].min_accuracy for one in made] == [0.6, 0.6]
 
 

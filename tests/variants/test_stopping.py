@@ -134,6 +134,11 @@ def test_where_no_combination_is_accurate_enough_nothing_bounds_the_cost() -> No
         assert (plan.status, plan.lower_bound_usd_per_hour) == ("infeasible", None)
 
 
+def test_weights_may_be_numbers_of_numpy() -> None:
+    found = [mp.weigh(*ASKED, weights=mp.ipa.Weights(accuracy=own(10))).value for own in (float, np.float32)]
+    assert found[0] == found[1]
+
+
 def test_numbers_of_numpy_say_how_many_plans_a_menu_has() -> None:
     assert len(mp.menu(*ASKED, within=10, most=np.int64(1)).plans) == 1
     with pytest.raises(mp.InputError, match="most: expected a whole number from 1 to 1,000, found True"):
