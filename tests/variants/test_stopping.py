@@ -78,6 +78,14 @@ def test_an_interrupt_while_ties_are_looked_for_ends_weighing() -> None:
     assert answer.plan.microusd_per_hour == CHEAPEST.microusd_per_hour
 
 
+def test_an_interrupt_while_ties_are_looked_for_ends_the_search_within_a_budget() -> None:
+    progress = Progress(TIES, interrupt)
+    plan = mp.most_accurate(*ASKED, budget_usd_per_hour=10, progress=progress)
+    assert not progress.later
+    assert (plan.status, plan.limit) == ("feasible", "interrupt")
+    assert plan.microusd_per_hour == CHEAPEST.microusd_per_hour
+
+
 @pytest.mark.parametrize("stopped_at", ["looking for a first", "choosing among"])
 def test_an_interrupt_of_the_first_plan_ends_questions_about_tables(stopped_at: str) -> None:
     progress = Progress(stopped_at, interrupt)
