@@ -102,19 +102,20 @@ class JointSearch:
     params: JointParams = field(default_factory=JointParams)
 
     def __post_init__(self) -> None:
-        made = self.fleet.realisations
-        self._instances = [make() for make in made if not isinstance(make, ReplayedMember)]
-        devices = (Resource(name, limit) for name, limit in self.fleet.limits.items())
-        caps = (cap for part in self._parts([{}] * len(self._instances)) for cap in part.caps)
-        self._resources = (*devices, *(Resource(*cap) for cap in caps))
+        self._instances: list[Instance] = []
         self._alone: list[int] = []
 
     def run(self) -> FleetSolution:
         """Search; Ctrl-C stops as the time limit does."""
         try:
+            made = self.fleet.realisations
+            self._instances = [make() for make in made if not isinstance(make, ReplayedMember)]
+            caps = (cap for part in self._parts([{}] * len(self._instances)) for cap in part.caps)
+            self._resources = tuple(Resource(*own) for own in (*self.fleet.limits.items(), *caps))
             solution = self._run()
         except KeyboardInterrupt:
-            solution = FleetSolution(None, sum(self._alone) if self._is_complete else None, False)
+            least = sum(self._alone) if self._is_complete else None
+            solution = FleetSolution(None, least, False, interrupted=True)
         return replace(solution, alone=tuple(self._alone))
 
     @property

@@ -219,7 +219,7 @@ class ColumnGeneration:
             if not least:
                 return  # a pipeline without any plan: there is no fleet to bound
             costs.append(min(least))
-        total = sum(costs) - int(duals @ self.objective.capacity)
+        total = sum(costs) - int(duals.astype(object) @ self.objective.capacity)
         if self.progress.lower_bound is None or total > self.progress.lower_bound:
             self.progress.lower_bound, self.progress.duals, self.progress.least = total, duals, costs
 

@@ -132,7 +132,7 @@ def plan_fleet(
     )
     fleet = read_fleet(pipelines, profiles, limits, settings)
     search = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
-    planner = FleetPlanner(fleet, gap, search, n_jobs, resolve_solver(solver), started)
+    planner = FleetPlanner(fleet, float(gap), search, n_jobs, resolve_solver(solver), started)
     if method == "joint":
         return planner.jointly()
     return planner.by_columns(checkpoint, alternatives=alternatives, joint_too=method == "auto")
@@ -198,7 +198,7 @@ class FleetPlanner:
         chosen = min(choices, key=lambda choice: choice.cost, default=None)
         bound = max(bounds, default=None)
         decided = replace(solution, chosen=chosen, lower_bound=bound, infeasible=found.infeasible)
-        return decided.within_budget(self.fleet.budget)
+        return replace(decided, interrupted=found.interrupted).within_budget(self.fleet.budget)
 
     def _with_alternatives(self, made: FleetPlan, pool: Pool, workers: WorkerPool) -> FleetPlan:
         """Add a set to admit and objectives with which all fit; Ctrl-C leaves out what is not there yet."""

@@ -177,7 +177,7 @@ class Column:
 
     def cost(self, prices: Int64) -> int:
         """What it costs under these prices of devices."""
-        return int(prices @ np.array(self.devices, dtype=np.int64))
+        return sum(price * count for price, count in zip(prices.tolist(), self.devices, strict=True))
 
 
 @dataclass(frozen=True, eq=False)

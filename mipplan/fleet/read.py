@@ -241,12 +241,12 @@ def _member(
         inside.add(Fault("stages", message))
     faults.take(lambda: _retold(inside.check, lambda fault: Fault(f"{place}: {fault.place}", fault.message)))
     faults.check()
-    parts = max(1, round(1000 * float(weight)))
+    parts, least = max(1, round(1000 * float(weight))), accuracy and check_accuracy(accuracy)
     # A discipline that there is not has been told of already.
     discipline = settings.discipline
     queues = Discipline(discipline) if discipline in list(Discipline) else pipeline.discipline
     laws = pipeline.laws(dispatch)
-    return FleetMember(str(name), pipeline, trace, slo_ns.value, parts, laws, accuracy, queues, settings.runs)
+    return FleetMember(str(name), pipeline, trace, slo_ns.value, parts, laws, least, queues, settings.runs)
 
 
 def _retold(read: Callable[[], ReadT], retell: Callable[[Fault], Fault]) -> ReadT:
@@ -339,8 +339,8 @@ class _Reading:
         trace = self._named((name, "trace"), lambda: self._trace(member.trace, member.expand, *window))
         if pipeline is None or trace is None:
             return None
-        trace = trace if member.scale == 1.0 else trace.scale(member.scale)
-        return pipeline, trace, slo_s, member.weight, member.accuracy
+        scaled = self._named((name, "scale"), partial(trace.scale, member.scale))
+        return None if scaled is None else (pipeline, scaled, slo_s, member.weight, member.accuracy)
 
     def _named(self, place: tuple[str, str], read: Callable[[], ReadT]) -> ReadT | None:
         """Read a file; None if it is faulty, with the faults kept, and where in the fleet file it was named."""

@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.baselines import BaselineProblem, filled_ns, pose, rate_checks, rate_to_size_for, size_family
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, Fault, InputError, format_duration, is_number
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, Fault, InputError, check_kinds, format_duration, is_number
 from mipplan.options import Configuration, Option, column_problem, find_families
 from mipplan.pipeline import FanOut, Pipeline, Stage, choosing, pinned
 from mipplan.profiles import Profiles
@@ -131,6 +131,7 @@ def configure(
     S. Ghafouri et al., "IPA: Inference pipeline adaptation to achieve high accuracy and cost-efficiency", Journal of
     Systems Research 4(1), 2024, doi:10.5070/SR34163500.
     """
+    check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles))
     weights = Weights() if weights is None else weights
     listed = {name: stage.variants for name, stage in pipeline.stages.items() if len(stage.models) > 1}
     own, stages = pipeline if variants is None else None, pipeline.stages

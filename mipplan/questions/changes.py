@@ -108,7 +108,7 @@ def _quantile(problem: Problem, _: str, text: str) -> Problem:
     number = text[1:] if text[:1] in "pP" else text
     if not _PLAIN.fullmatch(number):
         raise ValueError(f"expected p95 or 0.95, found {shown(text)}")
-    quantile = float(number) / 100 if number is not text else float(number)
+    quantile = float(number if number is text else f"{number}e-2")  # 99.9 / 100 is not 0.999
     objective = replace(problem.plan.objective, quantile=check_quantile(quantile))
     return problem.changed(objective=objective)
 
@@ -195,7 +195,7 @@ def _tables(problem: Problem, stage: Stage) -> Iterator[LatencyTable]:
 
 def _batches(problem: Problem, name: str) -> str:
     tables = _tables(problem, problem.pipeline.stages[name])
-    return listed(str(size) for size in sorted({size for table in tables for size in table.batch.tolist()}))
+    return ", ".join(map(str, sorted({size for table in tables for size in table.batch.tolist()})))
 
 
 def _batch(problem: Problem, name: str, text: str) -> Problem:

@@ -226,8 +226,7 @@ class _Explaining:
         return replace(self.plan, choices=configuration.choices, figures=figures, provenance=provenance)
 
     def _has_time(self) -> bool:
-        if self.deadline.is_over:
-            self.is_complete = False
+        self.is_complete &= not self.deadline.is_over
         return not self.deadline.is_over
 
     def _stage(self, configuration: Configuration, stage: str) -> StageExplanation:
@@ -373,11 +372,12 @@ class _Explaining:
             others.append(Cover(tuple(other)))
             space = instance.space(options, others)
             outcome = PlanSearch(instance, space, method, budget=budget).run()
-            best = outcome.best
-            if best is None:
+            if (best := outcome.best) is None:
                 return tuple(found), outcome.finished
             choices = space.configuration(best.choice).choices
             found.append(NearPlan(tuple(choices.items()), best.cost, best.certificate_ns))
+            if not outcome.finished:  # Ctrl-C, too, leaves no time for anything more
+                self.deadline = Deadline(0.0)
         return tuple(found), False
 
 

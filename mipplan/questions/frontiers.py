@@ -129,7 +129,7 @@ def frontier_of(
     faults.take(lambda: check_jobs(n_jobs))
     if not is_whole(most_steps) or most_steps < 1:
         faults.add(Fault("most_steps", f"expected a whole number above 0, found {shown(most_steps)}"))
-    if points is not None and not len(points):
+    if points is not None and not (hasattr(points, "__len__") and len(points)):
         faults.add(Fault("points", "expected at least one value"))
     if points is not None and axis.change is None:
         faults.add(Fault("points", f"every step along {axis.title} is found: name where it starts and ends"))

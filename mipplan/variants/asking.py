@@ -110,6 +110,8 @@ class Asker:
                 return replace(known, objective=objective)
         asking = replace(self.asked, objective=objective)
         try:
+            if self.cheapest.limit is Limit.INTERRUPT:
+                raise KeyboardInterrupt  # once more: the search for that one took it for a limit
             made = _compared(best_combination(asking, answering, self.limits))
         except KeyboardInterrupt:  # while traffic was analysed: what was asked before is known still
             figures = Figures(lower_bound_microusd_per_hour=proven)
@@ -144,7 +146,7 @@ class Asker:
         return told_apart(accuracy, len(self.asked.pipeline.stages))
 
     def accuracies(self) -> list[float] | None:
-        """Every accuracy that some combination of options has, ascending; None if there are too many."""
+        """Every accuracy that some combination of options has, ascending; None if there are too many, or no time."""
         pipeline, rule = self.asked.pipeline, self.asked.pipeline.accuracy
         if rule.kind is AccuracyKind.TABLE:
             return sorted({known for _, known in rule.rows})
@@ -157,7 +159,7 @@ class Asker:
                 for stage, levels in families.items()
                 if None not in levels
             }
-            if len(found) + math.prod(map(len, counted.values())) > _MOST_LISTED:
+            if self.deadline.is_over or len(found) + math.prod(map(len, counted.values())) > _MOST_LISTED:
                 return None
             for picked in itertools.product(*counted.values()):
                 value = rule.value(made.pipeline, dict(zip(counted, picked, strict=True)))

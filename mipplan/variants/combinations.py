@@ -26,7 +26,7 @@ from mipplan.core import MICRODOLLARS_PER_DOLLAR, SearchLimits
 from mipplan.options import find_families
 from mipplan.pipeline import AccuracyKind, Pipeline, choosing, combinations, pinned
 from mipplan.planner import Request
-from mipplan.result import Guarantee, Limit, Plan, PlanStatus, accuracy_of
+from mipplan.result import Figures, Guarantee, Limit, Plan, PlanStatus, accuracy_of
 from mipplan.variants.ties import UNSETTLED
 
 #: At most this many combinations are opened only because one may have a more accurate plan of the same cost.
@@ -69,11 +69,8 @@ def best_combination(asked: Plan, answering: Answering, limits: SearchLimits) ->
     if len(each) == 1 and not each[0].runs:
         return answering(asked, limits)()
     if not each:
-        return replace(
-            asked,
-            status=PlanStatus.INFEASIBLE,
-            reason=f"no row of the table has an accuracy of {asked.min_accuracy:g}",
-        )
+        reason = f"no row of the table has an accuracy of {asked.min_accuracy:g}"
+        return replace(asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())
     limits.report(f"bounding {len(each):,} combinations of variants that make different tokens")
     by_budget = asked.budget_microusd_per_hour is not None
     if len(each) > 1 and not by_budget:
@@ -240,7 +237,7 @@ class _Search:
             if self._first is None:
                 asked = "keeps up" if floor is None else f"keeps up and has an accuracy of {floor:g}"
                 reason = f"none of {count:,} combinations of variants {asked}"
-                return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason)
+                return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())
             plan = self._first
             if math.isfinite(lower_bound):  # else all were opened, and each was refuted
                 why = _NOT_ALL if plan.status is PlanStatus.INFEASIBLE else plan.reason

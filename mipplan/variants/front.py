@@ -361,7 +361,7 @@ def most_accurate(
         )
     listed, limit = None, best.limit
     try:
-        listed = asker.accuracies()
+        listed = None if limit is Limit.INTERRUPT else asker.accuracies()
     except KeyboardInterrupt:
         limit = Limit.INTERRUPT
     low, high = best.accuracy or 0.0, 1.0 if listed is None else listed[-1]

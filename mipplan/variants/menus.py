@@ -27,6 +27,7 @@ from mipplan.core import (
     Summary,
     check_one_of,
     is_number,
+    is_whole,
     shown,
     usd_text,
 )
@@ -188,9 +189,8 @@ def menu(
         return _one_after_another(found, asker.deadline, partial(_drawing_less, asker, accuracy))
     asked = replace(asker.asked, objective=replace(asker.asked.objective, min_accuracy=accuracy))
     for combination in each_combination(asked):
-        if found.limit is Limit.INTERRUPT:
-            found.complete = False
-            found.plans = found.plans or [first]
+        if found.limit is Limit.INTERRUPT or asker.deadline.is_over:
+            found.complete, found.limit = False, found.limit or Limit.TIME
             break
         one, before = combination.asked, len(found.plans)
         try:
@@ -199,6 +199,7 @@ def menu(
         except KeyboardInterrupt:  # while traffic was analysed
             found.complete, found.limit = False, Limit.INTERRUPT
         found.plans[before:] = [combination.restored(plan, asked) for plan in found.plans[before:]]
+    found.plans = found.plans or [first]  # what stops the search for others leaves the cheapest
     return found.menu()
 
 
@@ -209,7 +210,7 @@ def check_menu(by: object, within: object, most: object, accuracy: object = None
     faults.take(lambda: None if accuracy is None else check_accuracy(accuracy))
     if not is_number(within) or not 0 <= within <= 10:
         faults.add(Fault("within", f"expected a share from 0 to 10, found {shown(within)}"))
-    if not isinstance(most, int) or not 1 <= most <= 1000:
+    if not is_whole(most) or not 1 <= most <= 1000:
         faults.add(Fault("most", f"expected a whole number from 1 to 1,000, found {shown(most)}"))
     faults.check()
 
@@ -232,14 +233,9 @@ class _Found:
             best.setdefault(kind, plan)
         plans = list(best.values())
         complete = self.complete and len(plans) <= self.most and self.first.status is PlanStatus.OPTIMAL
-        reason = (
-            None
-            if complete
-            else f"ended after {self.most} plans"
-            if self.limit is None
-            else "the search was stopped"
-        )
-        return PlanMenu(tuple(plans[: self.most]), self.by, self.within, complete, reason, self.limit)
+        ended = "the search was stopped" if self.limit else f"ended after {self.most} plans"
+        reason, plans = None if complete else ended, plans[: self.most]
+        return PlanMenu(tuple(plans), self.by, self.within, complete, reason, self.limit)
 
 
 def _one_after_another(
@@ -287,9 +283,9 @@ def _add_patterns(found: _Found, maker: PlanMaker, asked: Plan, limits: SearchLi
     for _ in range(found.most + 1):
         space = instance.space(options, others)
         outcome = PlanSearch(instance, space, method, budget=found.budget).run()
+        found.complete &= outcome.finished
+        found.limit = found.limit or outcome.limit
         if outcome.best is None:
-            found.complete &= outcome.finished
-            found.limit = found.limit or outcome.limit
             return
         made = space.configuration(outcome.best.choice)
         bound_ns = instance.oracle.paths.bound_ns(made.services)
@@ -304,6 +300,8 @@ def _add_patterns(found: _Found, maker: PlanMaker, asked: Plan, limits: SearchLi
                 )
             )
         )
+        if not outcome.finished:
+            return
     found.complete = False
 
 

@@ -134,8 +134,8 @@ class _Segment(NamedTuple):
 class _Search:
     def __init__(self, asker: Asker, weights: Weights) -> None:
         self._asker, self._weights = asker, weights
-        self._alpha, self._delta = Fraction(weights.accuracy), Fraction(weights.batch)
-        self._beta = Fraction(weights.cost) / MICRODOLLARS_PER_DOLLAR
+        alpha, beta, delta = (Fraction(float(w)) for w in (weights.accuracy, weights.cost, weights.batch))
+        self._alpha, self._beta, self._delta = alpha, beta / MICRODOLLARS_PER_DOLLAR, delta
         self._least_batches = len(asker.asked.pipeline.stages)
         self._best: tuple[Fraction, Plan] | None = None
         self._limit: Limit | None = None

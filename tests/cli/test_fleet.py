@@ -176,9 +176,11 @@ def test_every_fault_of_what_the_file_names_is_told_with_where_it_is_named(run: 
     (tmp_path / "bad.yaml").write_text(
         "limits: {t5: 3}\npipelines:\n  a: {pipeline: nope, trace: burst}\n"
         "  b: {pipeline: cascade, trace: x.csv}\n  c: {pipeline: cascade, trace: x.csv}\n"
+        "  d: {pipeline: cascade, trace: trace.csv, scale: 1.0e-9}\n"
     )
     result = run(file="bad.yaml")
     assert result.exit_code == 2
+    assert "more than ten years (named in bad.yaml:6: pipelines.d.scale)" in " ".join(result.stderr.split())
     assert "nope: is neither a file nor one of the shipped pipelines" in result.stderr
     assert "did you mean 'bursty'? (named in bad.yaml:3: pipelines.a.trace)" in result.stderr
     assert result.stderr.count("x.csv: there is no such file") == 2

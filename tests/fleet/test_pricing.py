@@ -10,9 +10,11 @@ import pytest
 
 import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
-from mipplan.fleet.pricing import PricingParams, PricingProblem
-from mipplan.planner import Instance, WalkParams, trace_instance
-from mipplan.result import relevant_profiles
+from mipplan.core import LimitReachedError
+from mipplan.fleet.pricing import Priced, PricingParams, PricingProblem
+from mipplan.fleet.problem import Column
+from mipplan.planner import Instance, PlanSearch, SearchOutcome, WalkParams, trace_instance
+from mipplan.result import Limit, relevant_profiles
 from planning_instances import PlanningInstance, planning_instance
 
 FIRST = 7000
@@ -149,3 +151,45 @@ def test_devices_that_cost_nothing_are_taken_in_plenty() -> None:
     pricing = pricing_of(case)
     found = pricing.price(np.zeros(len(case.profiles.hardware), dtype=np.int64), None)
     assert (found.lower_bound, found.feasible) == (0, not pricing.hopeless)
+
+
+@pytest.mark.parametrize("most_labels", [None, 3])
+def test_prices_that_weights_make_change_no_plan(most_labels: int | None) -> None:
+    """Of a hundred million times the price, ranges of most replicas cost more than 64 bits hold."""
+    params = DEFAULTS if most_labels is None else PricingParams(walk=WalkParams(most_labels=most_labels))
+    feasible = 0
+    for number in range(FIRST, FIRST + campaign_size(8, 60)):
+        case = planning_instance(number, limited=number % 2 != 0)
+        prices = np.array([device.microusd_per_hour for device in case.profiles.hardware.values()])
+        cheapest = pricing_of(case, params).price(prices, None)
+        least, dear = cheapest.lower_bound, pricing_of(case, params)
+        if cheapest.feasible and least < 10**7:
+            assert dear.price(prices * 10**8, None).lower_bound == least * 10**8
+            assert dear.price(prices * 10**8, least * 10**8 - 1).columns == ()
+            feasible += 1
+    assert feasible
+
+
+def test_a_search_that_ends_before_its_time_is_no_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A solver may end before the deadline without a proof, where it cannot tell costs apart."""
+
+    class Ended(PlanSearch):
+        def run(self) -> SearchOutcome:
+            return replace(super().run(), limit=limits[-1])
+
+    monkeypatch.setattr("mipplan.fleet.pricing.certified.PlanSearch", Ended)
+    case = planning_instance(FIRST + 1, limited=True)
+    prices = np.array([device.microusd_per_hour for device in case.profiles.hardware.values()])
+    pricing = pricing_of(case, PricingParams(walk=WalkParams(most_labels=0)))
+    limits: list[Limit] = []
+    for limit, raised in ((Limit.TIME, LimitReachedError), (Limit.INTERRUPT, KeyboardInterrupt)):
+        limits.append(limit)
+        with pytest.raises(raised):
+            pricing.price(prices, None)
+
+
+def test_where_the_cheapest_alternative_has_no_plan_yet_those_of_others_count() -> None:
+    plans = Column((), (1,)), Column((), (2,))
+    found = Priced.of_any([Priced(0), Priced(5, plans[:1]), Priced(9, plans[1:])], wants_all=False)
+    assert found == Priced(0, plans)
+    assert Priced.of_any([Priced(5, plans[:1]), Priced(9, plans[1:])], wants_all=False).columns == plans[:1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -89,6 +90,14 @@ def test_an_accuracy_that_nothing_has_leaves_no_plan() -> None:
     for method in ("columns", "joint"):
         made = mp.plan_fleet({"x": (two_stages(), trace, None, 1.0, 0.95)}, profiles, method=method)
         assert made.status == "infeasible"
+
+
+def test_numbers_of_numpy_are_kept_in_checkpoints(tmp_path: Path) -> None:
+    _, profiles = arguments_of(small_fleet(0, variants=True))
+    asked = {"x": (two_stages(), mp.Trace.from_ns(np.arange(50) * 10_000_000), None, 1.0, np.float32(0.6))}
+    how = {"gap": np.float32(0.01), "checkpoint": tmp_path / "kept.json", "n_jobs": 1}
+    made = [mp.plan_fleet(asked, profiles, **how) for _ in range(2)]
+    assert [one.plans["x"].min_accuracy for one in made] == [0.6, 0.6]
 
 
 def test_accuracies_are_told() -> None:

@@ -182,3 +182,16 @@ def test_ray_gives_the_same_fleet(
         with joblib.parallel_config(backend="ray", n_jobs=2):
             found = planned(fleet)
     assert found == expected
+
+
+def test_an_interrupt_while_traffic_is_analysed_for_one_program_is_a_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    pipelines, profiles = arguments_of(fleet_of(3, pipelines=2))
+    monkeypatch.setattr("mipplan.fleet.problem.trace_instance", interrupt)
+    found = mp.plan_fleet(pipelines, profiles, method="joint", quantile=0.9)
+    assert (found.status, found.plans) == ("unknown", {})
+    assert "stopped before one was found" in (found.reason or "")

@@ -261,3 +261,9 @@ def test_variants_that_make_other_tokens_are_refused() -> None:
         configure(pipeline, two_variants(), steady(50))
     found = configure(pipeline, two_variants(), steady(50), variants={"s0": ["small"]})
     assert found.models == {"s0": "small", "s1": "next"}
+
+
+def test_what_is_no_pipeline_and_no_profiles_is_told() -> None:
+    told = r"pipeline: expected a Pipeline, found 'video'(.|\n)*profiles: expected a Profiles, found 'mine'"
+    with pytest.raises(mp.InputError, match=told):
+        configure("video", "mine", steady(10))  # type: ignore[arg-type]

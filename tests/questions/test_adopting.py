@@ -9,6 +9,7 @@ import pytest
 import mipplan as mp
 from mipplan.core import Deadline
 from mipplan.ipa import Weights
+from mipplan.planner import PlanSearch, SearchOutcome
 from mipplan.result import Figures, Guarantee, Limit, PlanStatus
 from planning_instances import PlanningInstance, hand_made, powered_profiles
 from small_problems import arriving_ms, pipeline_of, profiles_of
@@ -121,3 +122,22 @@ def test_what_is_adopted_has_the_power_of_its_own_replicas() -> None:
     assert adopted is not None
     assert adopted.power_w is not None
     assert mp.verify(adopted, instance.trace).problems == ()
+
+
+def test_no_other_plan_is_looked_for_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search takes Ctrl-C for a limit, and may have found a plan before."""
+    searched: list[SearchOutcome] = []
+
+    class Interrupted(PlanSearch):
+        def run(self) -> SearchOutcome:
+            searched.append(replace(super().run(), limit=Limit.INTERRUPT))
+            return searched[-1]
+
+    alike = {"cpu": 0.1, "alt": 0.101, "more": 0.102, "last": 0.103}
+    profiles = profiles_of(alike, {("m", name): {1: 20} for name in alike})
+    plan = mp.plan(ONE, profiles, POISSON)
+    assert len(mp.explain(plan, POISSON).near_plans) == 3
+    monkeypatch.setattr("mipplan.questions.explanations.PlanSearch", Interrupted)
+    told = mp.explain(plan, POISSON)
+    assert (len(searched), len(told.near_plans), told.near_complete) == (1, 1, False)
+    assert [stage.stage for stage in told.stages] == ["a"]

@@ -368,3 +368,10 @@ def test_under_windows_every_value_told_is_planned_by_itself(over: str) -> None:
             alone = mp.plan(instance.pipeline, instance.profiles, trace, **windows)
             assert step.microusd_start == alone.microusd_per_hour
             assert step.proven == (alone.status in ("optimal", "infeasible"))
+
+
+def test_points_that_are_no_values_are_told() -> None:
+    profiles = profiles_of({"cpu": 1.0}, {("m", "cpu"): {1: 1}})
+    for points in (0.2, []):
+        with pytest.raises(mp.InputError, match="points: expected at least one value"):
+            mp.frontier(pipeline_of({"a": {"model": "m"}}), profiles, arriving_ms([0, 12]), points=points)  # type: ignore[arg-type]

@@ -429,3 +429,15 @@ def test_costs_that_are_not_proven_the_least_say_so() -> None:
         (replace(optimal, limit=Limit.INTERRUPT), False),
     ):
         assert least_cost_text(plan, " $/h") == f"{'≤ ' * is_open}{plan.usd_per_hour:.4f} $/h"
+
+
+def test_every_batch_size_that_was_measured_can_be_set() -> None:
+    """And a quantile is what is written: 99.9 by 100 is not 0.999 in floating point."""
+    profiles = profiles_of({"cpu": 0.2}, {("m", "cpu"): {size: 5.0 + size for size in range(1, 17)}})
+    trace = mp.Trace.poisson(rate_rps=50, duration_s=4, seed=1)
+    plan = mp.plan(pipeline_of({"a": {"model": "m"}}), profiles, trace)
+    found = mp.whatif(plan, trace, {"a.batch": 16, "quantile": "p99.9"})
+    assert found.cases[0].plan.choices["a"].batch == 16
+    assert found.cases[1].plan.quantile == 0.999
+    with pytest.raises(mp.InputError, match=r"expected a measured batch size, of 1, .*, 16, found '17'"):
+        mp.whatif(plan, trace, {"a.batch": 17})

@@ -10,7 +10,7 @@ import pytest
 
 import mipplan as mp
 from mipplan.logs import QueryLog, RunLog, StageLog, write_log
-from mipplan.validation import Agreement, ResamplingParams, Term
+from mipplan.validation import Agreement, ResamplingParams, Term, replayed_log
 from validation.served_runs import (
     CHOICES,
     MS,
@@ -319,6 +319,22 @@ def test_without_stages_the_verdict_stands_and_the_term_is_not_guessed() -> None
 def test_few_queries_are_too_few() -> None:
     result = truth(served(trace=mp.Trace.from_seconds(np.arange(15) * 0.1)))
     assert result.verdict is mp.TruthVerdict.TOO_SHORT
+
+
+def test_stages_that_the_replay_never_comes_to_are_compared_all_the_same() -> None:
+    """One query of twenty takes the branch: with other draws than the system's the replay may have none at all."""
+    document = pipeline().to_document()
+    document["edges"][0]["probability"] = 0.05
+    served_by = mp.Plan.from_choices(mp.Pipeline.from_document(document), profiles(), CHOICES)
+    trace = mp.Trace.from_seconds(np.arange(40) * 0.02)
+    replays = [mp.replay(served_by, trace, seed=seed) for seed in range(40)]
+    tokens = [result.stages["read"].tokens for result in replays]
+    some, none = tokens.index(max(tokens)), tokens.index(0)
+    result = mp.truth(served_by, replayed_log(served_by, replays[some]), seed=none, params=PARAMS)
+    read = next(stage for stage in result.stages if stage.stage == "read")
+    assert read.tokens_per_query == max(tokens) / 40
+    assert (read.predicted_tokens_per_query, read.predicted_mean_batch, read.predicted_wait_s) == (0, 0, 0)
+    assert read.predicted_batch_sizes == {}
 
 
 def test_skewed_clock_is_told_with_its_offset_and_can_be_taken_out(tmp_path: Path) -> None:

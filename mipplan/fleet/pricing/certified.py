@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mipplan.core import NO_DEADLINE, Bool, Deadline, Float64, Int64, SearchLimits
+from mipplan.core import NO_DEADLINE, Bool, Deadline, Float64, Int64, LimitReachedError, SearchLimits
 from mipplan.fleet.pricing.lagrange import PricedTables
 from mipplan.fleet.pricing.tables import Caps, PricingParams, PricingState, Refused, make_tables
 from mipplan.fleet.problem import Column
@@ -32,6 +32,7 @@ from mipplan.planner import (
     SearchMethod,
     TooManyError,
 )
+from mipplan.result import Limit
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ class Priced:
         possible = [one for one in several if one.feasible]
         if not possible:
             return cls(0, feasible=False)
+        every = tuple(column for one in possible for column in one.columns)
         if wants_all:
-            every = tuple(column for one in possible for column in one.columns)
             return cls(0, every, complete=all(one.complete for one in possible))
-        return min(possible, key=lambda one: (one.lower_bound, not one.columns))
+        least = min(possible, key=lambda one: (one.lower_bound, not one.columns))
+        return replace(least, columns=least.columns or every)  # where time was short, others may have plans
 
 
 @dataclass(eq=False)
@@ -168,15 +170,14 @@ class PricingProblem:
         if ranges:
             return Priced(0), ranges
         options = {
-            stage: replace(table.options, cost=prices[table.device] * table.charged)
+            stage: replace(table.options, cost=table.cost(prices))
             for stage, table in zip(self._tables.names, self._tables.stages, strict=True)
         }
         space = self.instance.space(options)
         limits = SearchLimits(self.deadline)
         outcome = PlanSearch(self.instance, space, SearchMethod("paths", limits=limits), budget=most).run()
-        if not outcome.finished:
-            self.deadline.check()
-            raise KeyboardInterrupt  # it has no other limit, and took the interrupt for one
+        if not outcome.finished:  # at the deadline, or where its solver cannot tell costs apart
+            raise KeyboardInterrupt if outcome.limit is Limit.INTERRUPT else LimitReachedError
         if outcome.best is None:
             return Priced(0 if most is None else most + 1, feasible=most is not None), {}
         pick = outcome.best.choice - space.first

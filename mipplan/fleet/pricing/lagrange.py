@@ -109,7 +109,7 @@ class PricedTables:
         self._limited = np.flatnonzero(capacities < _NO_LIMIT)
         caps = np.array([cap.most for cap in self.tables.caps], dtype=np.int64)
         self._capacities = np.concatenate([capacities[self._limited], caps])
-        costs = [self.prices[table.device] * table.charged for table in self.tables.stages]
+        costs = [table.cost(self.prices) for table in self.tables.stages]
         self._rows = [
             # What beats another at these prices may use more of a limited device, or of a cap, or let more overtake.
             np.arange(cost.size)

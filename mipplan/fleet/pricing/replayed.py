@@ -93,15 +93,13 @@ class ReplayedPricing:
         used = dict.fromkeys(self.hardware, 0)
         for choice in choices.values():
             used[choice.hardware] += choice.replicas
-        return Column(
-            tuple(choices[stage] for stage in self.member.asked.pipeline.stages), tuple(used.values())
-        )
+        ordered = tuple(choices[stage] for stage in self.member.asked.pipeline.stages)
+        return Column(ordered, tuple(used.values()))
 
     def forget_instance(self) -> None:
         """Nothing is at hand between prices."""
 
-    def forget_exits(self) -> None:
-        """Nothing is at hand between prices."""
+    forget_exits = forget_instance
 
     def recall(self, state: PricingState) -> None:
         """Take on what was learnt elsewhere: nothing is."""

@@ -28,6 +28,7 @@ from mipplan.options import (
     wait_bounds,
 )
 from mipplan.planner import Instance, WalkParams
+from mipplan_formulations import LARGEST_MAGNITUDE
 
 #: Per stage and family the most replicas that are spelt out.
 Caps = Mapping[str, tuple[int, ...]]
@@ -94,6 +95,10 @@ class StageTable:
     def is_range(self) -> Bool:
         """Which options are ranges, shape (m,)."""
         return self.charged < self.options.replicas
+
+    def cost(self, prices: Int64) -> Int64:
+        """What options cost at prices of devices, shape (m,); what no program holds, about the most that one does."""
+        return np.minimum(prices[self.device], LARGEST_MAGNITUDE // self.charged) * self.charged
 
     def no_better(self, latency_ns: int, period_ns: int, tokens: int, passing: tuple[int, ...]) -> Bool:
         """Which options have no smaller T, no R > tokens/period_ns, and let no fewer pass, shape (m,); exactly."""
@@ -251,11 +256,7 @@ def _replicas(family: Family, cap: int, ratio: float) -> tuple[Int64, Int64]:
 
 
 def _stage_table(options: StageOptions, hardware: Sequence[str]) -> StageTable:
-    families = options.families
-    place = np.array([hardware.index(family.hardware) for family in families.families], dtype=np.int64)
-    return StageTable(options, place[options.family], options.cost // _prices(families)[options.family])
-
-
-def _prices(found: StageFamilies) -> Int64:
-    """Micro-dollars per hour of one device of each family."""
-    return np.array([family.microusd_per_hour for family in found.families], dtype=np.int64)
+    families = options.families.families
+    place = np.array([hardware.index(family.hardware) for family in families], dtype=np.int64)
+    prices = np.array([family.microusd_per_hour for family in families], dtype=np.int64)
+    return StageTable(options, place[options.family], options.cost // prices[options.family])
