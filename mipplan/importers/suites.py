@@ -57,9 +57,8 @@ def _read_log(reading: Reading) -> None:
             entries.setdefault(" ".join(name.split()), (line, value.strip()))
     if not reading.file.text.endswith("\n"):
         last = len(reading.file.text.splitlines())
-        entries = {
-            name: entry for name, entry in entries.items() if entry[0] != last
-        }  # half a figure, perhaps
+        # It may be half a figure.
+        entries = {name: entry for name, entry in entries.items() if entry[0] != last}
     scenario = _compact(entries.get("Scenario", (1, ""))[1])
     line, verdict = entries.get("Result is", (0, ""))
     if reading.file.text.count(SUMMARY_TITLE) > 1:
