@@ -205,9 +205,8 @@ def read_model_analyzer(reading: Reading) -> None:
         statistics = (("mean", "Avg Latency (ms)"), ("P99", "p99 Latency (ms)"), ("P95", "p95 Latency (ms)"))
         statistic, name = next(((how, name) for how, name in statistics if cells.get(name)), ("", ""))
         if not name:
-            reading.refuse(
-                place, "a throughput alone tells no latency; have Model Analyzer write p99 Latency (ms)"
-            )
+            why = "a throughput alone tells no latency; have Model Analyzer write p99 Latency (ms)"
+            reading.refuse(place, why)
             continue
         latency_ms = reading.number(place, name, cells[name])
         reading.keep(
