@@ -197,7 +197,8 @@ class Replicas:
 
     def prepare(self, batch: int) -> None:
         """Get ready for a batch size; errors as for `start`."""
-        if not self._replicas:
+        # Of commands that have ended a process counts the most that any of them held: another size needs another one.
+        if not self._replicas or self._request.kind == "command":
             self.start()
         self._ask({"do": "prepare", "batch": batch}, max(self._request.timeout_s, _LEAST_TO_LOAD_S))
 
