@@ -177,8 +177,8 @@ class Replicas:
 
     @property
     def energy_from(self) -> str:
-        """What meters energy; empty where nothing does."""
-        return self._meter.name
+        """What meters energy; empty where nothing does, or the model is served elsewhere."""
+        return "" if self._is_remote else self._meter.name
 
     def start(self) -> None:
         """Start all of them and load the model, those that have failed anew.
@@ -228,7 +228,7 @@ class Replicas:
         return RunBlock(
             tuple(runs),
             load_between(load, read_load(), own),
-            None if spent_j is None else spent_j / len(runs),
+            None if spent_j is None or self._is_remote else spent_j / len(runs),
             max(memory) if memory else None,
         )
 
