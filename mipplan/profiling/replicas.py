@@ -91,21 +91,24 @@ class ReplicaProcess:
         environment = dict(os.environ)
         if threads is not None:
             environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the replica
-        # It ends when this end of a pipe closes: with this process at the latest, however that may end.
-        watched, alive = os.pipe()
+        with contextlib.ExitStack() as opened:  # closed again where it cannot be started
+            self._said = opened.enter_context(tempfile.TemporaryFile())
+            # It ends when this end of a pipe closes: with this process at the latest, however that may end.
+            watched, alive = os.pipe()
+            opened.callback(os.close, alive)
+            with os.fdopen(watched):
+                # In a session of its own, so that whatever the model starts ends with it.
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "mipplan.profiling.worker", str(watched)],
+                    pass_fds=[watched],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._said,
+                    env=environment,
+                    start_new_session=True,
+                )
+            opened.pop_all()
         self._alive: int | None = alive
-        # In a session of its own, so that whatever the model starts ends with it.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mipplan.profiling.worker", str(watched)],
-            pass_fds=[watched],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            env=environment,
-            start_new_session=True,
-        )
-        os.close(watched)
         self._read = b""
 
     @property
@@ -153,10 +156,10 @@ class ReplicaProcess:
         """Kill it and all it has started."""
         if self._alive is None:
             return
+        os.close(self._alive)  # first, since where no more files may be open, nobody could look for processes
+        self._alive = None
         end_session(self._process.pid)
         self._process.wait()
-        os.close(self._alive)
-        self._alive = None
         for stream in (self._process.stdin, self._process.stdout, self._said):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
@@ -190,7 +193,12 @@ class Replicas:
             self._replicas = [LocalReplica(self._server)]
             message: dict[str, Any] = {"do": "describe"}
         else:
-            self._replicas = [ReplicaProcess(self._request.threads) for _ in range(self._count)]
+            try:
+                for _ in range(self._count):  # one after the other, so that those that started are ended
+                    self._replicas.append(ReplicaProcess(self._request.threads))
+            except OSError as error:
+                self.close()
+                raise UnmeasuredError(f"{self._count} replicas cannot be started: {error.strerror}") from None
             message = {"do": "load", "request": self._request.to_document()}
         answer = self._ask(message, max(self._request.timeout_s, _LEAST_TO_LOAD_S))[0]
         self.versions, self._is_remote = answer["versions"], answer["is_remote"]
