@@ -328,4 +328,4 @@ class Slo:
 
 
 def _key(quantile: float) -> str:
-    return f"p{Decimal(str(quantile)) * 100:f}".rstrip("0").rstrip(".")
+    return f"p{Decimal(str(float(quantile))) * 100:f}".rstrip("0").rstrip(".")
