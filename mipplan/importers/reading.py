@@ -52,7 +52,7 @@ class MeasurementFile:
     @property
     def name(self) -> str:
         """Its name without the folder: what rows say about where they are from."""
-        return Path(self.path).name
+        return Path(self.path).name.encode(errors="replace").decode()
 
     @property
     def is_json(self) -> bool:
