@@ -175,6 +175,7 @@ class Replicas:
         self._server = server
         self._replicas: list[Replica] = []
         self._is_remote = False
+        self._last = 0  # The batch size at hand.
         self._meter = EnergyMeter.of_machine()
         self.versions: dict[str, str] = {}
 
@@ -205,9 +206,10 @@ class Replicas:
 
     def prepare(self, batch: int) -> None:
         """Get ready for a batch size; errors as for `start`."""
-        # Of commands that have ended a process counts the most that any of them held: another size needs another one.
-        if not self._replicas or self._request.kind == "command":
+        # What a process took for a larger batch it may keep, and it counts the most that any command of it held.
+        if not self._replicas or (batch < self._last and not self._is_remote):
             self.start()
+        self._last = batch
         self._ask({"do": "prepare", "batch": batch}, max(self._request.timeout_s, _LEAST_TO_LOAD_S))
 
     def observe(self, for_s: float) -> RunBlock:

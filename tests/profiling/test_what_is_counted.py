@@ -51,11 +51,19 @@ def test_a_command_is_waited_for_without_looking_now_and_then(monkeypatch: pytes
     assert slept == []
 
 
+#: They hold a block of so many MiB, a process that has ended or one that keeps it, and need hardly any time for it.
+HOLD = ["dd if=/dev/zero of=/dev/null bs={batch}M count=1", "hoarding:hoards"]
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="memory by batch size is told on Linux only")
-def test_the_memory_of_a_command_is_that_of_its_batch_size() -> None:
+@pytest.mark.parametrize("model", HOLD)
+def test_memory_is_that_of_the_batch_size(model: str) -> None:
     """The second visit of the smaller size comes after the first one of the larger."""
-    # It holds a block of so many MiB, and needs hardly any time for it.
-    found = mp.measure("dd if=/dev/zero of=/dev/null bs={batch}M count=1", batches=[1, 96], **QUICK)
+    hoards = (
+        "def hoards(batch):\n    while len(held) < batch:\n        held.append(bytearray(b'x') * 2**20)\n"
+    )
+    Path("hoarding.py").write_text(f"held = []\n\n\n{hoards}")
+    found = mp.measure(model, batches=[1, 96], **QUICK)
     small, large = (found.batches[batch].memory_gib or 0.0 for batch in (1, 96))
     assert 0.0 < small < 0.07
     assert large > 0.09
