@@ -175,7 +175,7 @@ class Replicas:
         self._server = server
         self._replicas: list[Replica] = []
         self._is_remote = False
-        self._last = 0  # The batch size at hand.
+        self._served = set[int]()  # Batch sizes, by the processes at hand.
         self._meter = EnergyMeter.of_machine()
         self.versions: dict[str, str] = {}
 
@@ -190,6 +190,7 @@ class Replicas:
         Raises `InputError` if it cannot be loaded, `UnmeasuredError` if a replica does not survive that.
         """
         self.close()
+        self._served.clear()
         if self._server is not None:
             self._replicas = [LocalReplica(self._server)]
             message: dict[str, Any] = {"do": "describe"}
@@ -207,9 +208,10 @@ class Replicas:
     def prepare(self, batch: int) -> None:
         """Get ready for a batch size; errors as for `start`."""
         # What a process took for a larger batch it may keep, and it counts the most that any command of it held.
-        if not self._replicas or (batch < self._last and not self._is_remote):
+        is_smaller = batch not in self._served and batch < max(self._served, default=0)
+        if not self._replicas or (is_smaller and not self._is_remote):
             self.start()
-        self._last = batch
+        self._served.add(batch)
         self._ask({"do": "prepare", "batch": batch}, max(self._request.timeout_s, _LEAST_TO_LOAD_S))
 
     def observe(self, for_s: float) -> RunBlock:

@@ -20,6 +20,7 @@ import mipplan as mp
 from mipplan.profiling import SUBJECTS, MeasuringParams, SubjectRequest
 from mipplan.profiling.disturbance import DisturbanceParams
 from mipplan.profiling.machine import EnergyMeter
+from mipplan.profiling.replicas import replicas_of
 from mipplan.profiling.subjects.callables import CallableSubject
 from mipplan.profiling.subjects.onnx_models import weight_files
 from mipplan.profiling.subjects.signature import TensorSpec, input_maker
@@ -65,8 +66,15 @@ def test_memory_is_that_of_the_batch_size(model: str) -> None:
     Path("hoarding.py").write_text(f"held = []\n\n\n{hoards}")
     found = mp.measure(model, batches=[1, 96], **QUICK)
     small, large = (found.batches[batch].memory_gib or 0.0 for batch in (1, 96))
-    assert 0.0 < small < 0.07
-    assert large > 0.09
+    assert 0.0 < small < 0.07 < 0.09 < large
+    kind = "command" if "{batch}" in model else "callable"
+    with replicas_of(
+        SubjectRequest(kind, model), 1
+    ) as replicas:  # where sizes are chosen, a smaller one may follow
+        for batch in (96, 1):
+            replicas.prepare(batch)
+            held = replicas.observe(0.0).memory_gib or 0.0
+            assert (held > 0.09) is (batch == 96)
 
 
 @pytest.mark.parametrize(("system", "gib"), [("darwin", 16.0), ("linux", 16_384.0)])
