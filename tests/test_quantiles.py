@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mipplan.core import Allowance, find_largest, higher_rank, order_statistic, quantile_ns
+from mipplan.core import Allowance, Slo, find_largest, higher_rank, order_statistic, quantile_ns
 
 
 def exceeds(values_ns: np.ndarray, quantile: float, limit_ns: int) -> bool:
@@ -85,3 +85,10 @@ def test_the_largest_are_few_and_among_them() -> None:
     assert set(np.argsort(values)[-1_000:].tolist()) <= set(found.tolist())
     assert np.all(np.diff(found) > 0)
     assert find_largest(values[:5_000], 10) is None
+
+
+def test_a_whole_number_is_the_quantile_that_it_says() -> None:
+    """Of 100 the last zeros once went with those behind the point: P100 was written as P1."""
+    assert (
+        Slo(quantile=1).to_document(5_000_000) == Slo(quantile=1.0).to_document(5_000_000) == {"p100": "5ms"}
+    )

@@ -113,9 +113,7 @@ def check_kinds(**given: tuple[object, type]) -> None:
             place, f"expected a {kind.__name__}, found {shown(value)}; {kind.__name__}.{how}(…) reads a file"
         )
         for place, (value, kind) in given.items()
-        for how in [
-            "load" if hasattr(kind, "load") else "read"
-        ]  # plans are loaded, what people write is read
+        for how in ["load" if hasattr(kind, "load") else "read"]  # plans are loaded, what is written is read
         if not isinstance(value, kind)
     )
 

@@ -137,9 +137,8 @@ class Allowance:
         if self.is_whole:
             exceeded: Bool = np.count_nonzero(late, axis=1) > self.total
         else:
-            held = (
-                np.diff(self.starts) > 0
-            )  # A sum from an empty window would take the next one's first query.
+            # A sum from an empty window would take the next one's first query.
+            held = np.diff(self.starts) > 0
             counts = np.add.reduceat(late, self.starts[:-1][held], axis=1, dtype=np.int64)
             exceeded = np.count_nonzero(counts > self.allowed[held], axis=1) > self.spare
         return exceeded
@@ -284,9 +283,8 @@ class Slo:
     """
 
     quantile: float | None = None  # That the limit is of, in (0, 1]; None if the pipeline leaves it open.
-    per_ns: int | None = (
-        None  # The quantiles are over the queries of each window of this length; None for over all.
-    )
+    # The quantiles are over the queries of each window of this length; None for over all.
+    per_ns: int | None = None
     share: float = 1.0  # Of the windows that must keep them, in (0, 1].
     others: tuple[QuantileLimit, ...] = ()  # Further quantiles, with their limits.
 
@@ -330,4 +328,4 @@ class Slo:
 
 
 def _key(quantile: float) -> str:
-    return f"p{Decimal(str(quantile)) * 100:f}".rstrip("0").rstrip(".")
+    return f"p{Decimal(str(float(quantile))) * 100:f}".rstrip("0").rstrip(".")

@@ -230,13 +230,11 @@ def read_measurements(path: AnyPath, format: str = AUTO, stated: Stated | None =
     known.read(reading)
     reading.check()
     if not reading.rows:
-        none = (
-            Fault(file.path, "no row is left by --where")
-            if stated.where
-            else Fault(file.path, "has no figures")
-        )
+        none = Fault(file.path, "no row is left by --where" if stated.where else "has no figures")
         raise InputError(first_faults(reading.refused or [none], file.path))
     rows = tuple(_named(reading))
+    if not rows:
+        raise InputError.one(file.path, "has each of these models and hardware, but no two of them together")
     InputError.raise_if(first_faults(_repeated(reading, rows), file.path))
     return ImportedFile(
         file.path,
@@ -268,14 +266,10 @@ def _repeated(reading: Reading, rows: Sequence[ImportedRow]) -> Iterator[Fault]:
     for row in rows:
         before = first.setdefault((row.model, row.hardware, row.batch), row)
         if before is not row:
-            what = (
-                f"batch {row.batch} of {row.model} on {row.hardware} is given twice; first at {before.place}"
-            )
-            columns = reading.differing(row.place, before.place)
-            hint = (
-                f"; they differ in {listed(columns, 5)}: choose with --where COLUMN=VALUE" if columns else ""
-            )
-            yield Fault(row.place, what + hint)
+            what = f"batch {row.batch} of {row.model} on {row.hardware} is given twice"
+            columns = listed(reading.differing(row.place, before.place), 5)
+            hint = f"; they differ in {columns}: choose with --where COLUMN=VALUE" if columns else ""
+            yield Fault(row.place, f"{what}; first at {before.place}{hint}")
 
 
 def _names(reading: Reading, field: str, wanted: Mapping[str, str]) -> dict[str, str]:
@@ -299,11 +293,8 @@ def _names(reading: Reading, field: str, wanted: Mapping[str, str]) -> dict[str,
         names[lone] = lone
     elif lone:
         hint = suggestion(lone, told) or f"; it names {listed(map(shown, told))}"
-        faults.append(
-            Fault(
-                field, f"{path} has no {field} {shown(lone)}{hint}; {flag} THEIRS={lone} gives another name"
-            )
-        )
+        what = f"{path} has no {field} {shown(lone)}{hint}; {flag} THEIRS={lone} gives another name"
+        faults.append(Fault(field, what))
     elif not names:
         names = {name: name for name in told}
     for name in names.values():

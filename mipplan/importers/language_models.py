@@ -34,10 +34,8 @@ def read_vllm(reading: Reading) -> None:
         _read_latencies(reading, document)
     elif document.get("max_concurrency") != 1 or document.get("mean_e2el_ms") is None:
         several = document.get("max_concurrency")
-        reason = (
-            SEVERAL_UNDER_WAY.format(concurrency=several) if type(several) is int and several > 1 else _TOKENS
-        )
-        reading.refuse(path, reason)
+        is_told = type(several) is int and several > 1
+        reading.refuse(path, SEVERAL_UNDER_WAY.format(concurrency=several) if is_told else _TOKENS)
     else:
         mean_ms = reading.number(path, "mean_e2el_ms", document["mean_e2el_ms"])
         high = document.get("p99_e2el_ms")
@@ -51,10 +49,8 @@ def read_vllm(reading: Reading) -> None:
 
 def _note_failed(reading: Reading, completed: Any, failed: Any) -> None:
     if is_number(completed) and is_number(failed) and failed > _FEW_FAILED * (completed + failed):
-        what = (
-            f"{failed:g} of {completed + failed:g} requests failed: the latency is that of those that did not"
-        )
-        reading.notes.append(f"{reading.file.path}: {what}")
+        what = f"{failed:g} of {completed + failed:g} requests failed"
+        reading.notes.append(f"{reading.file.path}: {what}: the latency is that of those that did not")
 
 
 def _lengths(reading: Reading, document: dict[str, Any]) -> str:
@@ -70,9 +66,8 @@ def _lengths(reading: Reading, document: dict[str, Any]) -> str:
 def _read_latencies(reading: Reading, document: dict[str, Any]) -> None:
     path, listed = reading.file.path, document["latencies"]
     if not isinstance(listed, list) or not listed:
-        reading.faults.append(
-            Fault(f"{path}: latencies", "expected a list of at least one latency in seconds")
-        )
+        what = "expected a list of at least one latency in seconds"
+        reading.faults.append(Fault(f"{path}: latencies", what))
         return
     seconds = [reading.number(f"{path}: latencies[{at}]", "s", value) for at, value in enumerate(listed)]
     mean_s, p99_s = mean_and_p99(seconds)
@@ -106,9 +101,8 @@ def read_genai_perf(reading: Reading) -> None:
         reading.refuse(path, SEVERAL_UNDER_WAY.format(concurrency=several) if several else _TOKENS)
         return
     names = ("batch_size", "batch_size_text", "batch_size_image")
-    sizes = {
-        value for name in names for value in fields_at(settings, name) if type(value) is int and value > 1
-    }
+    given = [size for name in names for size in fields_at(settings, name)]
+    sizes = {size for size in given if type(size) is int and size > 1}
     if len(sizes) > 1:
         reading.refuse(path, "texts and images came in batches of different sizes")
         return
@@ -146,9 +140,8 @@ def read_aiconfigurator(reading: Reading) -> None:
         return
     for record in reading.table():
         if "(p)bs" in columns:
-            reading.refuse(
-                record.place, "prefill and decoding run on different devices: no batch of one device"
-            )
+            reason = "prefill and decoding run on different devices: no batch of one device"
+            reading.refuse(record.place, reason)
         elif "context_latency" in columns or record.text("concurrency") == "1":
             _read_static(reading, record)
         else:

@@ -212,9 +212,8 @@ class _Merging:
             else:
                 place = f"{there[0].path}:{there[1]}"
                 what = f"batch {row.batch} of {model} on {hardware} is {row.latency_ms!r} ms here, "
-                faults.append(
-                    Fault(row.place, f"{what}{there[2]['latency_ms']} in {place}: --replace takes this one")
-                )
+                what += f"{there[2]['latency_ms']} in {place}: --replace takes this one"
+                faults.append(Fault(row.place, what))
         InputError.raise_if(faults)
         if not new:
             return None

@@ -132,9 +132,8 @@ def read_prices(
         offers = by_name.get(share.instance)
         if offers is None:
             hint = suggestion(share.instance, by_name) or f"; there are {listed(by_name)}"
-            faults.add(
-                Fault("hardware", f"{reading.file.path} has no instance {shown(share.instance)} here{hint}")
-            )
+            what = f"{reading.file.path} has no instance {shown(share.instance)} here{hint}"
+            faults.add(Fault("hardware", what))
             continue
         entries += _entry(reading, name, share, offers, (column, PriceTier(tier), region))
     faults.add(*reading.faults)
@@ -163,9 +162,8 @@ def _column_of(reading: Reading, tier: PriceTier) -> str:
 def _of_region(reading: Reading, records: Sequence[Record], region: str | None) -> Iterator[Record]:
     known = list(dict.fromkeys(filter(None, (record.text(*_REGION) for record in records))))
     if region is None and len(known) > 1:
-        raise InputError.one(
-            "--region", f"{reading.file.path} has several regions, such as {listed(known, 6)}"
-        )
+        what = f"{reading.file.path} has several regions, such as {listed(known, 6)}"
+        raise InputError.one("--region", what)
     if region is not None and records and region not in known:
         hint = suggestion(region, known) or (f"; it has {listed(known)}" if known else "; it names none")
         raise InputError.one("region", f"{reading.file.path} has no region {shown(region)}{hint}")
@@ -263,9 +261,8 @@ def merge_hardware(
     document = parse_yaml(text, str(target)) if text.strip() else None
     there: dict[str, Any] = document.value if document and isinstance(document.value, dict) else {}
     if document is not None and (not isinstance(document.value, dict) or document.findings):
-        raise InputError.one(
-            str(target), "is no mapping of hardware types to mend: check it with `mipplan profiles`"
-        )
+        what = "is no mapping of hardware types to mend: check it with `mipplan profiles`"
+        raise InputError.one(str(target), what)
     added, replaced, unchanged, faults = [], [], [], []
     lines = text.splitlines()
     for entry in hardware:

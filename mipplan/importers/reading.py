@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import io
 import json
@@ -51,7 +52,7 @@ class MeasurementFile:
     @property
     def name(self) -> str:
         """Its name without the folder: what rows say about where they are from."""
-        return Path(self.path).name
+        return Path(self.path).name.encode(errors="replace").decode()
 
     @property
     def is_json(self) -> bool:
@@ -103,17 +104,16 @@ class MeasurementFile:
 def _unpacked(data: bytes, origin: str) -> bytes:
     if not data.startswith(_GZIP):
         return data
-    packed = zlib.decompressobj(31)
     try:
-        text = packed.decompress(data, MAX_BYTES + 1)
-    except zlib.error as error:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:  # several pieces may follow each other
+            text = packed.read(MAX_BYTES + 1)
+    except EOFError:
+        raise InputError.one(origin, "ends in the middle of its gzip data: half a file") from None
+    except (OSError, zlib.error) as error:
         raise InputError.one(origin, f"is not well-formed gzip: {error}") from None
     if len(text) > MAX_BYTES:
-        raise InputError.one(
-            origin, f"unpacks to more than {MAX_BYTES // 1024**2} MiB, the most that is read"
-        )
-    if not packed.eof:
-        raise InputError.one(origin, "ends in the middle of its gzip data: half a file")
+        what = f"unpacks to more than {MAX_BYTES // 1024**2} MiB, the most that is read"
+        raise InputError.one(origin, what)
     return text
 
 

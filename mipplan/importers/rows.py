@@ -87,5 +87,5 @@ class ImportedFile:
     def source_of(self, row: ImportedRow) -> str:
         """Say where a row is from: the text of its column ``source``."""
         tool = f"{self.title} {self.tool}".strip()
-        place = row.place.rpartition("/")[2].rpartition("\\")[2]
+        place = row.place.rpartition("/")[2].rpartition("\\")[2].encode(errors="replace").decode()
         return f"{place} sha256:{self.sha256[:_HASH_SHOWN]} | {tool} | {row.statistic} of {row.what}"

@@ -57,9 +57,8 @@ def _read_log(reading: Reading) -> None:
             entries.setdefault(" ".join(name.split()), (line, value.strip()))
     if not reading.file.text.endswith("\n"):
         last = len(reading.file.text.splitlines())
-        entries = {
-            name: entry for name, entry in entries.items() if entry[0] != last
-        }  # half a figure, perhaps
+        # It may be half a figure.
+        entries = {name: entry for name, entry in entries.items() if entry[0] != last}
     scenario = _compact(entries.get("Scenario", (1, ""))[1])
     line, verdict = entries.get("Result is", (0, ""))
     if reading.file.text.count(SUMMARY_TITLE) > 1:
@@ -225,12 +224,9 @@ def read_published(reading: Reading) -> None:
     for record in records:
         place = record.place
         if column is None or not record.text(column):
-            has_other = any(map(record.text, LATENCIES))
-            why = (
-                "a table is read by one statistic"
-                if has_other
-                else "a throughput alone tells no latency of a batch"
-            )
+            why = "a throughput alone tells no latency of a batch"
+            if any(map(record.text, LATENCIES)):
+                why = "a table is read by one statistic"
             reading.refuse(place, f"has no {column or 'latency'}: {why}")
             continue
         batch = reading.whole(place, "batch", record.text(*_BATCH))

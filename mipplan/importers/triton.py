@@ -190,7 +190,7 @@ def read_model_analyzer(reading: Reading) -> None:
     """Read a table of inference metrics that Model Analyzer wrote."""
     compute = tuple(f"{name} time (ms)" for name in _COMPUTE)
     for record in reading.table():
-        cells, place = record.cells, record.place
+        cells, place, model = record.cells, record.place, record.text("Model")
         if not _is_alone(reading, record, "Concurrency"):
             continue
         batch = reading.whole(place, "Batch", cells.get("Batch"))
@@ -199,17 +199,14 @@ def read_model_analyzer(reading: Reading) -> None:
         if all(cells.get(name) for name in compute):
             latency_ms = sum(reading.number(place, name, cells[name], zero=True) for name in compute)
             what = "server compute input + infer + output, without queue, at concurrency 1"
-            reading.keep(place, batch, latency_ms, "mean", what, model=record.text("Model"))
+            reading.keep(place, batch, latency_ms, "mean", what, model=model)
             continue
         what = "client latency at concurrency 1, network included"
         statistics = (("mean", "Avg Latency (ms)"), ("P99", "p99 Latency (ms)"), ("P95", "p95 Latency (ms)"))
         statistic, name = next(((how, name) for how, name in statistics if cells.get(name)), ("", ""))
         if not name:
-            reading.refuse(
-                place, "a throughput alone tells no latency; have Model Analyzer write p99 Latency (ms)"
-            )
+            why = "a throughput alone tells no latency; have Model Analyzer write p99 Latency (ms)"
+            reading.refuse(place, why)
             continue
         latency_ms = reading.number(place, name, cells[name])
-        reading.keep(
-            place, batch, latency_ms, statistic, what, model=record.text("Model"), latency_p99_ms=p99_ms
-        )
+        reading.keep(place, batch, latency_ms, statistic, what, model=model, latency_p99_ms=p99_ms)

@@ -13,15 +13,14 @@ from mipplan.profiles.tables import OPTIONAL_COLUMNS
 _HARDWARE = ("usd_per_hour", "memory_gib", "limit", "source", "idle_w", "tdp_w", "power_source")
 _KEYS = ("model", "hardware")
 _MEASURED = ("batch", "latency_ms", *OPTIONAL_COLUMNS)
+_TABLE = (*_KEYS, *_MEASURED, "latency", "source")
 
 
 def document_of_frames(hardware: object, tables: object) -> dict[str, Any]:
     """Return the document that two tables stand for; raises `InputError` listing what is no such table."""
     faults = Faults()
     devices = faults.take(lambda: _checked("hardware", hardware, ("usd_per_hour",), _HARDWARE))
-    rows = faults.take(
-        lambda: _checked("tables", tables, (*_KEYS, "batch", "latency_ms"), (*_KEYS, *_MEASURED, "source"))
-    )
+    rows = faults.take(lambda: _checked("tables", tables, (*_KEYS, "batch", "latency_ms"), _TABLE))
     faults.check()
     names, keys = devices.value.index, rows.value[list(_KEYS)].isna().any(axis=1)
     twice = names[names.duplicated()].unique()
@@ -44,6 +43,9 @@ def document_of_frames(hardware: object, tables: object) -> dict[str, Any]:
                 columns[column] = [
                     _whole(value) if column == "batch" else value for value in group[column].tolist()
                 ]
+        if "latency" in group and not group["latency"].isna().all():  # one for all of a table
+            chosen = group["latency"].unique().tolist()
+            columns["latency"] = chosen[0] if len(chosen) == 1 else chosen
         sources = group["source"].fillna("").astype(str).tolist() if "source" in group else []
         grouped.append({**columns, "source": sources})
     return {"hardware": entries, "tables": grouped}

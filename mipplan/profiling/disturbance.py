@@ -121,7 +121,7 @@ def waited_ns(proc: Path = _PROC) -> int | None:
         for task in os.scandir(proc / "self" / "task"):
             try:
                 waited += int(Path(task.path, "schedstat").read_text(encoding="ascii").split()[1])
-            except FileNotFoundError:  # a thread that has just ended
+            except (FileNotFoundError, ProcessLookupError):  # a thread that has just ended
                 continue
     except (OSError, ValueError, IndexError):
         return None

@@ -15,7 +15,7 @@ from mipplan.core import Fault, Faults, InputError, format_duration, listed, sho
 from mipplan.profiles import LATENCY_COLUMNS, Finding, LatencyTable, Profiles, Severity
 from mipplan.profiling.measuring import BatchMeasurement
 from mipplan.profiling.record import MeasurementRecord, ProfileFolder
-from mipplan.profiling.result import LATENCIES
+from mipplan.profiling.result import LATENCIES, is_as_written
 from mipplan.profiling.sizes import KnownLatency, falls, find_gaps, known_latency
 from mipplan.profiling.sizes.question import beyond_theorem
 from mipplan.profiling.statistics import quantile_range
@@ -207,7 +207,7 @@ def _others(table: LatencyTable, record: MeasurementRecord, statistic: str) -> l
     return [
         batch
         for batch, value in _rows(table)
-        if batch in measured and not math.isclose(value, measured[batch].latency_ms(statistic), rel_tol=1e-6)
+        if batch in measured and not is_as_written(value, measured[batch].latency_ms(statistic))
     ]
 
 

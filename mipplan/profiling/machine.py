@@ -48,17 +48,21 @@ def read_machine(versions: dict[str, str], system: Path = _SYSTEM, proc: Path = 
     load: float | None = None
     with contextlib.suppress(OSError):
         load = round(os.getloadavg()[0], 2)
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     own = {"mipplan": version_of("mipplan"), "python": platform.python_version()}
     return MachineRecord(
         processor=_processor(proc),
-        processors=usable,
+        processors=usable_processors(),
         memory_gib=round(pages / _BYTES_PER_GIB, 1) if pages > 0 else None,
         system=f"{platform.system()} {platform.release()}",
         power=_power_state(system),
         load=load,
         versions=own | versions,
     )
+
+
+def usable_processors() -> int:
+    """How many processors this process may use: in a container, or under ``taskset``, perhaps few of the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _sysconf(name: str) -> int:

@@ -298,7 +298,8 @@ def _put_together(
             kept=before.kept or visit.kept,
             spent_s=before.spent_s + visit.spent_s,
             cpu_ms=_mixed(before.cpu_ms, visit.cpu_ms, share),
-            memory_gib=max(filter(None, (before.memory_gib, visit.memory_gib)), default=None),
+            # By the second visit larger batches have been served, of which something may be held yet.
+            memory_gib=visit.memory_gib if before.memory_gib is None else before.memory_gib,
             energy_j=_mixed(before.energy_j, visit.energy_j, share),
             visits=(*before.visits, *visit.visits),
             looks=looks,

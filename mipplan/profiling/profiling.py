@@ -23,7 +23,7 @@ from mipplan.core import (
     name_problem,
     shown,
 )
-from mipplan.profiling.machine import read_machine
+from mipplan.profiling.machine import read_machine, usable_processors
 from mipplan.profiling.measuring import BatchMeasurement, MeasuringParams, UnmeasuredError, measure_batch
 from mipplan.profiling.record import MeasurementRecord, ProfileFolder
 from mipplan.profiling.replicas import Replicas, replicas_of
@@ -181,7 +181,7 @@ def measure(
         time_limit_s=limit_s.value,
         precision=precision,
         keeps_disturbed=disturbed == "keep",
-        is_alone=together == 1 and (threads or 1) <= (os.cpu_count() or 1),
+        is_alone=together == 1 and (threads or 1) <= usable_processors(),
     )
     if batches is not None and len(batches) == 1:  # there is nothing to take turns with
         params = replace(params, visits=1, most_visits=1)

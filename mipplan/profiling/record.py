@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -35,7 +34,7 @@ from mipplan.documents import (
 from mipplan.profiles import Hardware, LatencyTable, Profiles, read_hardware
 from mipplan.profiling.machine import MachineRecord
 from mipplan.profiling.measuring import BatchMeasurement, Ending
-from mipplan.profiling.result import LATENCIES
+from mipplan.profiling.result import LATENCIES, is_as_written
 from mipplan.profiling.statistics import QuantileRange
 
 #: A record holds at most some forty thousand latencies for each batch size.
@@ -43,6 +42,8 @@ _MOST_BYTES = 256 * 1024**2
 _FORMAT = 1
 #: Every table has these columns; the source comes last, because it is long.
 _FIRST, _LAST = ("model", "hardware", "batch", "latency_ms"), "source"
+#: What may have no meter here: then it is somebody else's.
+_METERED = ("memory_gib", "energy_j", "power_w")
 
 
 class RangeEntry(StrictEntry):
@@ -183,8 +184,7 @@ class ProfileFolder:
             raise InputError.one("out", f"{self.root}: {error.strerror or error}") from None
         faults = Faults()
         for path in (self.table_path, self.record_path, self.root / "hardware.yaml"):
-            problem = output_problem(path)
-            if problem is not None:
+            if (problem := output_problem(path)) is not None:
                 faults.add(Fault("out", f"{path}: {problem}"))
         faults.check()
         self._hardware_text(usd_per_hour)
@@ -226,9 +226,8 @@ class ProfileFolder:
         except InputError:
             added = {}
         if self.hardware not in added:
-            raise InputError.one(
-                str(path), f"has a form that nothing can be added to: write {self.hardware} into it"
-            )
+            message = f"has a form that nothing can be added to: write {self.hardware} into it"
+            raise InputError.one(str(path), message)
         return text
 
     def read_record(self) -> MeasurementRecord | None:
@@ -260,10 +259,8 @@ class ProfileFolder:
         except InputError:
             return
         if before is not None and (before.model, before.hardware) != (self.model, self.hardware):
-            message = (
-                f"{self.record_path} is the record of {before.model} on {before.hardware}: choose another"
-            )
-            raise InputError.one("name", message)
+            message = f"is the record of {before.model} on {before.hardware}: choose another"
+            raise InputError.one("name", f"{self.record_path} {message}")
 
     def check_table(self, measured: Mapping[int, BatchMeasurement]) -> None:
         """Refuse to replace rows that are not of these measurements: what was imported or written by hand stays.
@@ -271,17 +268,24 @@ class ProfileFolder:
         Raises `InputError`.
         """
         path = self.table_path
-        lines = [
-            line
+        ours = [
+            (line, row, measured.get(round(float(row["batch"]))))
             for line, row in enumerate(_rows(path), start=2)
             if (row["model"], row["hardware"]) == (self.model, self.hardware)
-            and not _is_of(row, measured.get(round(float(row["batch"]))))
         ]
+        lines = [line for line, row, found in ours if not _is_of(row, found)]
         if lines:
             message = (
                 f"has {self.model} on {self.hardware} already (row {listed(map(str, lines))}), without a record of its "
                 "measurement: replace it by --again, or measure under another name"
             )
+            raise InputError.one(str(path), message)
+        own = {
+            name for name in _METERED for _, row, one in ours if row.get(name) and vars(one).get(name) is None
+        }
+        if own:
+            message = f"has {listed(sorted(own))} of {self.model} on {self.hardware}, which is not of its measurement "
+            message += "and would be lost: keep it elsewhere until all sizes are there, or say --again"
             raise InputError.one(str(path), message)
 
     def write(self, record: MeasurementRecord, table: LatencyTable) -> None:
@@ -294,12 +298,8 @@ class ProfileFolder:
             "together": record.together,
             "machine": asdict(record.machine),
             "batches": [
-                {
-                    **record.batches[batch].to_document(),
-                    "day": record.days[batch],
-                    "chosen": record.chosen.get(batch, ""),
-                }
-                for batch in record.batches
+                found.to_document() | {"day": record.days[batch], "chosen": record.chosen.get(batch, "")}
+                for batch, found in record.batches.items()
             ],
         }
         write_text_atomically(self.record_path, json.dumps(document) + "\n")
@@ -362,11 +362,14 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _is_of(row: Mapping[str, str], found: BatchMeasurement | None) -> bool:
-    """Whether a row holds what was measured, by whichever statistic."""
-    latency_ms = float(row["latency_ms"])
-    return found is not None and any(
-        math.isclose(latency_ms, found.latency_ms(name), rel_tol=1e-6) for name in LATENCIES
-    )
+    """Whether a row holds what was measured, by whichever statistic; its last visit, only the record may know."""
+    if found is None:
+        return False
+    held = [found.latency_ms(name) for name in LATENCIES]
+    for runs in np.cumsum(found.visits[:-1], dtype=np.int64):
+        part = found.latency_ns[:runs] / NS_PER_MS
+        held += map(float, [*np.quantile(part, (0.5, 0.99), method="higher"), part.mean(), part.max()])
+    return any(is_as_written(float(row["latency_ms"]), one) for one in held)
 
 
 def _file_name(name: str) -> str:
@@ -378,9 +381,8 @@ def _record(entry: RecordEntry) -> MeasurementRecord:
     for one in entry.batches:
         given = one.model_dump(exclude={"day", "chosen"})
         ranges: dict[str, Any] = {name: QuantileRange(**given[name]) for name in ("p50", "p99")}
-        latency_ns = np.array(given["latency_ns"], dtype=np.int64)
         ending = Ending(given["ending"]) if given["ending"] in list(Ending) else Ending.TIME
-        arrays = {"latency_ns": latency_ns, "visits": tuple(one.visits)}
+        arrays = {"latency_ns": np.array(one.latency_ns, dtype=np.int64), "visits": tuple(one.visits)}
         batches[one.batch] = BatchMeasurement(**{**given, **ranges, **arrays, "ending": ending})
     return MeasurementRecord(
         entry.model,

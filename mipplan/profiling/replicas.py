@@ -91,21 +91,24 @@ class ReplicaProcess:
         environment = dict(os.environ)
         if threads is not None:
             environment |= dict.fromkeys(_THREAD_VARIABLES, str(threads))
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 -- closed with the replica
-        # It ends when this end of a pipe closes: with this process at the latest, however that may end.
-        watched, alive = os.pipe()
+        with contextlib.ExitStack() as opened:  # closed again where it cannot be started
+            self._said = opened.enter_context(tempfile.TemporaryFile())
+            # It ends when this end of a pipe closes: with this process at the latest, however that may end.
+            watched, alive = os.pipe()
+            opened.callback(os.close, alive)
+            with os.fdopen(watched):
+                # In a session of its own, so that whatever the model starts ends with it.
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "mipplan.profiling.worker", str(watched)],
+                    pass_fds=[watched],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._said,
+                    env=environment,
+                    start_new_session=True,
+                )
+            opened.pop_all()
         self._alive: int | None = alive
-        # In a session of its own, so that whatever the model starts ends with it.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mipplan.profiling.worker", str(watched)],
-            pass_fds=[watched],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            env=environment,
-            start_new_session=True,
-        )
-        os.close(watched)
         self._read = b""
 
     @property
@@ -153,10 +156,10 @@ class ReplicaProcess:
         """Kill it and all it has started."""
         if self._alive is None:
             return
+        os.close(self._alive)  # first, since where no more files may be open, nobody could look for processes
+        self._alive = None
         end_session(self._process.pid)
         self._process.wait()
-        os.close(self._alive)
-        self._alive = None
         for stream in (self._process.stdin, self._process.stdout, self._said):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
@@ -172,13 +175,14 @@ class Replicas:
         self._server = server
         self._replicas: list[Replica] = []
         self._is_remote = False
+        self._served = set[int]()  # Batch sizes, by the processes at hand.
         self._meter = EnergyMeter.of_machine()
         self.versions: dict[str, str] = {}
 
     @property
     def energy_from(self) -> str:
-        """What meters energy; empty where nothing does."""
-        return self._meter.name
+        """What meters energy; empty where nothing does, or the model is served elsewhere."""
+        return "" if self._is_remote else self._meter.name
 
     def start(self) -> None:
         """Start all of them and load the model, those that have failed anew.
@@ -186,19 +190,28 @@ class Replicas:
         Raises `InputError` if it cannot be loaded, `UnmeasuredError` if a replica does not survive that.
         """
         self.close()
+        self._served.clear()
         if self._server is not None:
             self._replicas = [LocalReplica(self._server)]
             message: dict[str, Any] = {"do": "describe"}
         else:
-            self._replicas = [ReplicaProcess(self._request.threads) for _ in range(self._count)]
+            try:
+                for _ in range(self._count):  # one after the other, so that those that started are ended
+                    self._replicas.append(ReplicaProcess(self._request.threads))
+            except OSError as error:
+                self.close()
+                raise UnmeasuredError(f"{self._count} replicas cannot be started: {error.strerror}") from None
             message = {"do": "load", "request": self._request.to_document()}
         answer = self._ask(message, max(self._request.timeout_s, _LEAST_TO_LOAD_S))[0]
         self.versions, self._is_remote = answer["versions"], answer["is_remote"]
 
     def prepare(self, batch: int) -> None:
         """Get ready for a batch size; errors as for `start`."""
-        if not self._replicas:
+        # What a process took for a larger batch it may keep, and it counts the most that any command of it held.
+        is_smaller = batch not in self._served and batch < max(self._served, default=0)
+        if not self._replicas or (is_smaller and not self._is_remote):
             self.start()
+        self._served.add(batch)
         self._ask({"do": "prepare", "batch": batch}, max(self._request.timeout_s, _LEAST_TO_LOAD_S))
 
     def observe(self, for_s: float) -> RunBlock:
@@ -227,7 +240,7 @@ class Replicas:
         return RunBlock(
             tuple(runs),
             load_between(load, read_load(), own),
-            None if spent_j is None else spent_j / len(runs),
+            None if spent_j is None or self._is_remote else spent_j / len(runs),
             max(memory) if memory else None,
         )
 

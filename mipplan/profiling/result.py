@@ -186,6 +186,11 @@ class Measurement(Printable):
         )
 
 
+def is_as_written(written: float, measured: float) -> bool:
+    """Whether a figure of a table, which is rounded, is that of the record."""
+    return math.isclose(written, measured, rel_tol=1e-6, abs_tol=1e-6)
+
+
 _OWN = ("mipplan", "python")
 _NAMES = {"p99": "the P99", "p50": "the P50", "mean": "the mean", "max": "the longest"}
 

@@ -80,9 +80,8 @@ class ScaleFactors(Printable):
     samples: int
     edges: tuple[EdgeScale, ...]  # In file order.
     tokens: Mapping[str, int]  # At each stage, of all samples together.
-    remarks: tuple[
-        str, ...
-    ]  # Why it ended early, and where the edges do not do what a pipeline file can say.
+    # Why it ended early, and where the edges do not do what a pipeline file can say.
+    remarks: tuple[str, ...]
     ended_early: bool = False
 
     @property
@@ -218,9 +217,7 @@ def _walked(
 def _each(samples: Iterable[Any]) -> Iterator[Any]:
     try:
         yield from samples
-    except (
-        Exception
-    ) as error:  # whatever a generator of the user raises, or that there is nothing to go through
+    except Exception as error:  # whatever a generator of the user raises, or that nothing can be gone through
         raise InputError.one("samples", raised(error)) from error
 
 

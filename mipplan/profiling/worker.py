@@ -121,12 +121,13 @@ def _peak_gib() -> float:
     """Most memory that this process, or one that it has waited for, has held."""
     import resource
 
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS tells bytes, all others KiB
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         own = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
     except (OSError, StopIteration):
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return max(own, children) / _BYTES_PER_GIB
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 from pathlib import Path
 
 import pytest
 
 from mipplan.core import InputError
-from mipplan.importers import ImportedFile, ImportedRow, merge_rows
+from mipplan.importers import ImportedFile, ImportedRow, Stated, merge_rows, read_measurements
 from mipplan.profiles import Profiles
 
 HARDWARE = "# ours\nt4:\n  usd_per_hour: 0.5\n"
@@ -139,3 +141,27 @@ def test_a_folder_is_made_and_what_has_no_price_is_told(tmp_path: Path) -> None:
         merge_rows(tmp_path / "file", rows((2, 4.0)))
     with pytest.raises(InputError, match="cannot be made"):
         merge_rows(tmp_path / "file" / "inside", rows((2, 4.0)))
+
+
+def test_all_pieces_of_a_gzipped_file_are_read(tmp_path: Path) -> None:
+    """Files put behind each other, and blocks as bgzip writes them: only the first one was read, without a word."""
+    path, lines = tmp_path / "own.csv.gz", ["model,hardware,batch,latency_ms\n", "a,t4,1,2\n", "a,t4,2,3\n"]
+    path.write_bytes(b"".join(gzip.compress(line.encode()) for line in lines))
+    assert [row.batch for row in read_measurements(path).rows] == [1, 2]
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(InputError, match="is not well-formed gzip"):
+        read_measurements(path)
+
+
+def test_models_and_hardware_without_a_row_together_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("model,hardware,batch,latency_ms\na,t4,1,2\nb,l4,1,3\n")
+    with pytest.raises(InputError, match="but no two of them together"):
+        read_measurements(path, stated=Stated(model={"": "a"}, hardware={"": "l4"}))
+
+
+def test_the_source_of_a_row_can_be_written_whatever_its_file_is_called(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.csv")
+    path.write_text("model,hardware,batch,latency_ms\na,t4,1,2\n")
+    merge_rows(tmp_path / "p", [read_measurements(path)])
+    assert ",caf?.csv:2 sha256:" in (tmp_path / "p/models/a.csv").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,10 @@ def test_files_that_cannot_be_mended_are_not_touched(tmp_path: Path, text: str) 
     with pytest.raises(InputError):
         merge_hardware(path, [T4, Hardware("b", 1.0)], replace_existing=True)
     assert path.read_text(encoding="utf-8") == text
+
+
+def test_prices_of_a_list_with_any_name_have_a_source(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.csv")
+    path.write_text(LIST, encoding="utf-8")
+    (entry,) = read_prices(path, region="eu-west-1").hardware
+    assert entry.source.startswith("caf?.csv:3 sha256:")

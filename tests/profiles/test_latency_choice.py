@@ -185,3 +185,13 @@ def test_replay_draws_from_what_was_measured(folder: Path) -> None:
     run("replay", "plan.json", "--noise", "p99")
     missing = CliRunner().invoke(app, ["replay", "plan.json", "--trace", "trace.csv", "--noise", "p"])
     assert "holds no record of a measurement" in missing.output
+
+
+def test_tables_of_pandas_say_which_latency_counts() -> None:
+    """What is written could not be read back: the column was none that is known."""
+    chosen = profiles().using("p99", ["detect"])
+    hardware, tables = chosen.to_pandas()
+    assert Profiles.from_pandas(hardware, tables) == chosen != profiles()
+    tables.loc[tables.index[tables["model"] == "detect"][0], "latency"] = "p50"
+    with pytest.raises(mp.InputError, match="latency: expected text, found"):
+        Profiles.from_pandas(hardware, tables)

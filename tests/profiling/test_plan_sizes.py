@@ -289,6 +289,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "profiles: a plan brings its own profiles: leave them out",
     ),
     ({"about": pipeline(dispatch="paced")}, "for_: the plan has dispatch that is not eager"),
+    (
+        {
+            "about": mp.Pipeline.from_document(
+                {
+                    "slo": "1s",
+                    "stages": {"a": {"variants": {"m": 0.9, "n": 0.8}}, "b": {"model": "m"}},
+                    "edges": [{"from": "a", "to": "b", "fanout": {"m": 3, "n": 1}}],
+                }
+            )
+        },
+        "for_: the plan has tokens that depend on the variant",
+    ),
 ]
 
 
@@ -327,3 +339,18 @@ def test_a_plan_is_asked_for_again_as_it_was() -> None:
     assert (made.quantile, made.headroom, made.slo_ns) == (0.5, 1.5, plan.slo_ns)
     assert made.trace is not None
     assert made.trace.queries == len(steady(30))
+
+
+def test_every_variant_of_a_stage_may_be_measured_for_it() -> None:
+    """Only the first one counted as used: any other "no stage uses", though the plan may choose it."""
+    stages = {"a": {"variants": {"other": 0.9, "m": 0.8}, "batch": [1, 2]}}
+    known = Profiles.from_parts([MINE], [LatencyTable("other", "mine", [1, 2], [90.0, 95.0])])  # type: ignore[arg-type]
+    about = mp.Pipeline.from_document({"slo": "200ms", "stages": stages})
+    posed = posed_for(about, steady(100), known, "m", MINE, None)
+    without = posed.plan({})
+    assert without.choices["a"].variant == "other"
+    found, _, enough, _ = follow(PlanSizes(posed, "p99"), lambda batch: 4.0 + batch)
+    ours = posed.plan({batch: Row(4.0 + batch) for batch in found})
+    assert ours.choices["a"].variant == "m"
+    assert ours.microusd_per_hour == posed.plan({1: Row(5.0), 2: Row(6.0)}).microusd_per_hour
+    assert enough.why.startswith("no further batch size")

@@ -135,6 +135,8 @@ class PlanQuestion:
         plan = asked
         faults.take(lambda: check_span(trace.span_ns))
         odd = beyond_theorem(asked)
+        if any(edge.probabilities or edge.fanouts for edge in plan.pipeline.edges):
+            odd.append("tokens that depend on the variant")
         if odd:
             message = (
                 f"the plan has {listed(odd)}: a faster batch might make it dearer, so that nobody knows which size "
@@ -164,7 +166,8 @@ class PlanQuestion:
         if rows:
             known = known.with_hardware(self.hardware, [self.table(rows)])
         profiles = relevant_profiles(self.asked.pipeline, known)
-        if any(stage.model not in profiles.models for stage in self.asked.pipeline.stages.values()):
+        every = self.asked.pipeline.stages.values()
+        if any(set(stage.models).isdisjoint(profiles.models) for stage in every):
             return replace(self.asked, status=PlanStatus.INFEASIBLE, figures=Figures())
         limits = SearchLimits(Deadline.after(self.time_limit_s))
         with interrupts_seen() as seen:  # a search ends at Ctrl-C with what it has; this is not the end of it
@@ -273,9 +276,9 @@ def beyond_theorem(asked: Plan) -> list[str]:
 def _candidates(
     pipeline: Pipeline, model: str, hardware: str, max_batch: int | None
 ) -> dict[str, tuple[int, ...]]:
-    users = {name: stage for name, stage in pipeline.stages.items() if stage.model == model}
+    users = {name: stage for name, stage in pipeline.stages.items() if model in stage.models}
     if not users:
-        used = listed(sorted({stage.model for stage in pipeline.stages.values()}))
+        used = listed(sorted({one for stage in pipeline.stages.values() for one in stage.models}))
         message = f"no stage of {pipeline.name} uses the model {shown(model)} (used are {used}): say its name"
         raise InputError.one("name", message)
     allowed = {

@@ -93,9 +93,8 @@ class OipModel:
         except (KeyError, OverflowError, TypeError, ValueError):  # JSON of Python knows infinity
             raise InputError.one(path, f"does not say what the model takes: {shown(document)}") from None
         if unknown:
-            raise InputError.one(
-                path, f"the model takes {listed(sorted(unknown))}, which NumPy does not have"
-            )
+            what = f"the model takes {listed(sorted(unknown))}, which NumPy does not have"
+            raise InputError.one(path, what)
         self._make = input_maker(self._specs, request)
 
     def written(self, batch: int) -> tuple[bytes, bytes, dict[str, str]]:

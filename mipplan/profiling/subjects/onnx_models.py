@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def weight_files(path: Path) -> list[Path]:
     """Return the files in a model's folder that its own file names: weights too large for it are kept so."""
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         beside = (file for file in sorted(path.parent.iterdir()) if file.is_file() and file != path)
-        return [file for file in beside if content.find(file.name.encode()) >= 0]
+        return [file for file in beside if content.find(os.fsencode(file.name)) >= 0]
 
 
 def load(request: SubjectRequest) -> Subject:
@@ -127,9 +128,8 @@ class _OnnxModel(LocalSubject):
 
         name = nan_in(dict(zip(self._outputs, self._answer, strict=True)))
         if name is not None:
-            raise SubjectError(
-                f"the output {name!r} holds NaN: give inputs that the model is made for (--inputs)"
-            )
+            what = f"the output {name!r} holds NaN"
+            raise SubjectError(f"{what}: give inputs that the model is made for (--inputs)")
 
     def versions(self) -> dict[str, str]:
         used = self._session.get_providers()

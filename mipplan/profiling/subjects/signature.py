@@ -46,9 +46,8 @@ def input_maker(specs: Sequence[TensorSpec], request: SubjectRequest) -> Callabl
         InputError.raise_if(_axis_faults(specs, request.axes))
         return lambda batch: _generated(specs, request.axes, batch)
     if request.axes:
-        raise InputError.one(
-            "axes", "goes with inputs made from the signature; yours have sizes of their own"
-        )
+        what = "goes with inputs made from the signature; yours have sizes of their own"
+        raise InputError.one("axes", what)
     if recognises(given):
         function = find_callable(given, "inputs")
         return lambda batch: _fitting(specs, called(function, batch), given)
@@ -148,12 +147,11 @@ def _values(dtype: str, sizes: Sequence[int], random: np.random.Generator) -> ND
 def _read_arrays(path: str) -> Arrays:
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file) if hasattr(file, "files") else {}
+            arrays = dict(file)  # an .npy file is one array, which opens nothing
     except FileNotFoundError:
-        raise InputError.one(
-            "inputs", f"there is no file {path!r}; expected an .npz file or module:function"
-        ) from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        what = f"there is no file {path!r}; expected an .npz file or module:function"
+        raise InputError.one("inputs", what) from None
+    except (OSError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError.one("inputs", f"{Path(path).name} is no .npz file of arrays: {error}") from None
     empty = [name for name, array in arrays.items() if array.ndim and not len(array)]
     InputError.raise_if(Fault("inputs", f"{path}: {name!r} holds no row to repeat") for name in empty)

@@ -1,0 +1,88 @@
+"""Going on with what was measured, whatever became of the table meanwhile; what nobody measured is not lost."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mipplan as mp
+from mipplan.profiles import Profiles
+from mipplan.profiling import MeasuringParams, examine_records
+from profiling.subjects_under_test import serving, write_module
+
+#: A measurement ends after some runs rather than some time, so that a busy machine makes tests slow and nothing else.
+QUICK: dict[str, Any] = {
+    "hardware": "here",
+    "usd_per_hour": 1.0,
+    "disturbed": "keep",
+    "time_limit_s": 60,
+    "out": "p",
+    "params": MeasuringParams(most_visits=2, first_look=1_000, most_runs=40, block_s=0.05, least_s=0.0),
+}
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_module(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
+def with_column(name: str, value: str) -> None:
+    """Write a column into the table, as somebody does who knows more than was measured."""
+    path = Path("p/models/sleepy.csv")
+    rows = [row | {name: value} for row in csv.DictReader(path.read_text().splitlines())]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_a_second_visit_that_is_ended_between_record_and_table_is_gone_on_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The record then knows more than the table, whose rows passed for somebody else's."""
+    flush, written = os.fsync, list[int]()
+
+    def interrupted(file: int) -> None:
+        flush(file)
+        written.append(file)
+        if (
+            len(written) == 7
+        ):  # the price, twice a record and a table of a first visit, the record of a second one
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        mp.measure("served:sleepy", batches=[1, 2], **QUICK)
+    monkeypatch.setattr(os, "fsync", flush)
+    found = mp.measure("served:sleepy", batches=[1, 2], **QUICK)
+    assert [len(one.visits) for one in found.batches.values()] == [2, 2]
+    assert Profiles.read("p").table("sleepy", "here") == found.table
+
+
+def test_rounded_means_are_those_of_the_record() -> None:
+    """In nanoseconds means of models faster than half a millisecond are off by more than a millionth."""
+    Path("takes.py").write_text("def quick(batch):\n    pass\n")
+    for batches in ([1], [1, 2], [1, 2, 3, 4, 5, 6]):
+        mp.measure("takes:quick", batches=batches, latency="mean", **QUICK)
+    odd = [one.found for one in examine_records(Path("p"), Profiles.read("p"))]
+    assert not any("not what was measured" in text for text in odd)
+
+
+@pytest.mark.parametrize("name", ["power_w", "memory_gib"])
+def test_a_column_that_nobody_measured_is_not_lost(name: str) -> None:
+    """Such as the memory of a GPU beside the latencies of an endpoint."""
+    with serving(True) as server:
+        given = QUICK | {"name": "sleepy", "axes": {"x.2": 5}}
+        mp.measure(server.url("free"), batches=[1, 2], **given)
+        with_column(name, "70")
+        with pytest.raises(mp.InputError, match=rf"has {name} of sleepy on here, which is not of its"):
+            mp.measure(server.url("free"), batches=[1, 2, 4], **given)
+        assert getattr(Profiles.read("p").table("sleepy", "here"), name).tolist() == [70.0, 70.0]
+        found = mp.measure(server.url("free"), batches=[1, 4], again=True, **given)
+    assert list(found.batches) == [1, 4]
