@@ -149,7 +149,7 @@ def prices_report(
 
 def show_prices(console: Console, report: PricesReport) -> None:
     """Hardware types with price, memory and source."""
-    where = f" in {report.region}" if report.region else ""
+    where = f" in {escape(report.region)}" if report.region else ""
     console.print(f"{report.tier} prices{where}, from {escape(report.path)}\n")
     hardware = table("hardware", ">$/h", ">memory", "price from")
     for name, entry in list(report.hardware.items())[:_SPELT_OUT]:
