@@ -239,8 +239,8 @@ def _measure_scale(
         found = mp.measure_scale(asked.value, step_function, shown, progress=progress)
         document = found.document
     text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None)
-    session.save(lambda file: write_text_atomically(file, text), out)
-    session.show(reporting.scale_report(found, str(out)), reporting.show_scale)
+    written = session.save(lambda file: write_text_atomically(file, text), out)
+    session.show(reporting.scale_report(found, written), reporting.show_scale)
     if found.ended_early:
         session.exit_code = EXIT_NOT_MET
 
