@@ -235,7 +235,6 @@ def _options(context: typer.Context) -> dict[str, str]:
         "weights.batch": "--delta",
         "slo.share": "--share",
         "window": "--from, --to",
-        "window_s": "--windows",
         "policies": "--policy",
         "headroom": "--headroom",
         "switch_usd": "--switch",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -106,3 +107,16 @@ def test_flags_that_need_the_whole_trace_are_refused_together(folder: Path) -> N
     assert refused.exit_code == 2
     for place in ("--from", "--windows", "--expand", "--plot", "none.json"):
         assert f"  {place}: " in refused.stderr
+
+
+def test_what_a_stream_does_not_know_is_told_of_its_own_flag(folder: Path) -> None:
+    refused = CliRunner().invoke(
+        app, ["replay", "plan.json", "--trace", "trace.csv", "--stream", "--window", "2ms"]
+    )
+    assert refused.exit_code == 2
+    assert "  --window: nothing is served piece by piece" in refused.stderr
+    windows = ["replay", "plan.json", "--trace", "trace.csv", "--windows"]
+    for length, told in (("1ns", "makes"), ("0s", "expected a positive number of seconds")):
+        refused = CliRunner().invoke(app, [*windows, length])
+        assert refused.exit_code == 2
+        assert re.search(f"  --windows: .*{told}", refused.stderr)
