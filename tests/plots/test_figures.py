@@ -557,3 +557,14 @@ def test_pipelines_of_a_fleet_never_cost_nothing() -> None:
     graph.add_node("only", model="m")
     figure = mp.plan_fleet({"a": (mp.Pipeline(graph, slo_s=0.1), trace)}, profiles).plot()
     assert "0.000003" in [text.strip() for axes in figure.axes for text in texts_of(axes)]
+
+
+def test_the_query_shown_is_the_one_that_the_objective_looks_at() -> None:
+    plan, result = drawn_plan(), drawn_replay()
+    late_ns = result.latency_ns
+    assert late_ns[plots.query_at_quantile(plan, result)] == result.quantile_ns(0.99)
+    inside = replace(plan, objective=replace(plan.objective, envelope=((4.0, 160.0),)))
+    assert plots.query_at_quantile(inside, result) == late_ns.argmax()
+    by_second = replace(plan, objective=replace(plan.objective, per_ns=10**9))
+    figure_ns = result.objective_ns(by_second.objective)
+    assert late_ns[plots.query_at_quantile(by_second, result)] == figure_ns > result.quantile_ns(0.99)
