@@ -271,7 +271,7 @@ def watch(
             )
         )
         faults.check()
-        with session.progress() as progress:
+        with session.progress(whole=False) as progress:
             found = mp.watch(
                 loaded.value,
                 *(log or ()),

@@ -219,7 +219,7 @@ def compare(
             faults.take(lambda: inputs.asked_of(asked.value, limits.value, per_s.value, share))
         faults.check()
         stated, slo_s = inputs.asked_of(asked.value, limits.value, per_s.value, share)
-        with session.progress() as progress:
+        with session.progress(whole=False) as progress:
             comparison = mp.compare(
                 stated.staggered(stagger_s.value).collecting(window_s.value),
                 measured.value,

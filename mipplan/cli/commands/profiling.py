@@ -165,7 +165,7 @@ def profile(
         faults.take(lambda: check_one_of("latency", latency, LATENCIES))
         faults.take(lambda: check_one_of("disturbed", disturbed, ("reject", "keep")))
         faults.check()
-        with session.progress(as_log=True) as progress:
+        with session.progress(as_log=True, whole=False) as progress:
             found = mp.measure(
                 model,
                 hardware=hardware or "",
