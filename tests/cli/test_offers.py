@@ -214,7 +214,9 @@ def test_names_in_brackets_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     Path("models").mkdir()
     Path("hardware.yaml").write_text('"gpu[/x]": {usd_per_hour: 1.0, source: us}\n')
-    Path("models/net.csv").write_text("model,hardware,batch,latency_ms,accuracy,source\nnet,gpu[/x],1,5,0.5,us\n")
+    Path("models/net.csv").write_text(
+        "model,hardware,batch,latency_ms,accuracy,source\nnet,gpu[/x],1,5,0.5,us\n"
+    )
     Path("p.yaml").write_text('slo: 80ms\nstages:\n  "see[/a]": {variants: [net]}\n')
     Path("f.yaml").write_text("profiles: .\npipelines:\n  'p[red]': {pipeline: p.yaml, trace: steady}\n")
     for command in ("menu", "pareto"):
