@@ -171,7 +171,7 @@ def names_in(text: str) -> list[str]:
 def device_limits(given: Iterable[str]) -> dict[str, int]:
     """Read HARDWARE=NUMBER pairs."""
     pairs = pairs_of("--limit", "HARDWARE=NUMBER such as t4=40", given)
-    wrong = [f"{name}={number}" for name, number in pairs.items() if not number.isdecimal()]
+    wrong = [f"{name}={n[:60]}" for name, n in pairs.items() if not n.isdecimal() or len(n) > 40]
     expected = "expected HARDWARE=NUMBER such as t4=40"
     InputError.raise_if(Fault("--limit", f"{expected}, found {text!r}") for text in wrong)
     return {name: int(number) for name, number in pairs.items()}
@@ -225,10 +225,10 @@ def shares_of(given: Iterable[str]) -> dict[str, Share]:
         instance, slash, parts = text.rpartition("/")
         if not slash:
             shares[name] = Share(text)
-        elif instance and parts.isdecimal() and 1 <= int(parts) <= 1_000:
+        elif instance and parts.isdecimal() and len(parts) <= 9 and 1 <= int(parts) <= 1_000:
             shares[name] = Share(instance, int(parts))
         else:
-            message = f"expected NAME=INSTANCE/PARTS such as a100=p4d.24xlarge/8, found {text!r}"
+            message = f"expected NAME=INSTANCE/PARTS such as a100=p4d.24xlarge/8, found {text[:80]!r}"
             raise InputError.one("--hardware", message)
     return shares
 

@@ -71,8 +71,13 @@ def check_given(context: typer.Context, reasons: Mapping[str, str]) -> None:
     InputError.raise_if(
         Fault(option.opts[0], reasons[option.name])
         for option in context.command.params
-        if option.name in reasons and _source(context, option.name) == "COMMANDLINE"
+        if option.name in reasons and is_typed(context, option.name)
     )
+
+
+def is_typed(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line: what a configuration file says is for all that have it."""
+    return _source(context, name) == "COMMANDLINE"
 
 
 def repeated(context: typer.Context, without: Iterable[str]) -> Iterator[str]:

@@ -149,15 +149,15 @@ class Session:
         sys.stdout.write("".join(f"{line.rstrip()}\n" for line in lines))
 
     @contextmanager
-    def progress(self, *, as_log: bool = False) -> Iterator[Callable[[str], None]]:
-        """Show on stderr what is going on, and how much of the time limit is gone.
+    def progress(self, *, as_log: bool = False, whole: bool = True) -> Iterator[Callable[[str], None]]:
+        """Show on stderr what is going on, and how much of the time limit is gone, if it is one of the whole.
 
         On a terminal that is one changing line; elsewhere one every two seconds at most, or with `as_log` one for each
         step.
         """
         from mipplan.core import interrupts_seen, terminations_heard
 
-        pace = Pace(self._limit)
+        pace = Pace(self._limit if whole else None)
         with interrupts_seen() as self._interrupts, terminations_heard(self._interrupts):
             if sys.stderr is None or not sys.stderr.isatty():
                 yield _echo_progress if as_log else pace.log
@@ -235,7 +235,6 @@ def _options(context: typer.Context) -> dict[str, str]:
         "weights.batch": "--delta",
         "slo.share": "--share",
         "window": "--from, --to",
-        "window_s": "--windows",
         "policies": "--policy",
         "headroom": "--headroom",
         "switch_usd": "--switch",

@@ -228,7 +228,7 @@ def draw_latency(
     quantile, limit = f"P{100 * plan.quantile:g}", f"{plan.slo_ns * scale:g} {unit}"
     curves = [("certified", certificate.latency_ns, ORANGE, "--")]
     if result is not None:
-        curves.append(("replayed", result.latency_ns, BLUE, "-"))
+        curves.append(("replayed", result.answered_ns, BLUE, "-"))
     for name, latency_ns, colour, line in curves:
         ordered, slower = slower_share(latency_ns)
         at = float(np.quantile(latency_ns, plan.quantile, method="higher")) * scale

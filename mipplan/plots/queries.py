@@ -10,6 +10,7 @@ import numpy as np
 
 from mipplan.certificate import last_way
 from mipplan.core import NS_PER_S, Float64, InputError, Int64, format_duration, shown
+from mipplan.perturbation import of_a_run
 from mipplan.pipeline import Discipline
 from mipplan.plots.style import (
     BLUE,
@@ -104,8 +105,10 @@ def slowest_stays(plan: Plan, trace: Trace, result: ReplayResult, query: int) ->
 
 
 def query_at_quantile(plan: Plan, result: ReplayResult) -> int:
-    """Return the first query, by order of ingress, whose latency is the quantile of the plan's objective."""
-    return int(np.flatnonzero(result.latency_ns == result.quantile_ns(plan.quantile))[0])
+    """Return the first query, by order of ingress, whose latency is the figure of the plan's objective."""
+    answered = result.answered(np.arange(result.queries, dtype=np.int64))
+    asked = of_a_run(plan.objective).criterion(result.ingress_ns[answered])
+    return int(answered[asked.query_at(result.latency_ns[answered])])
 
 
 def draw_waterfall(

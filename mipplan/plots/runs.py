@@ -144,10 +144,10 @@ def _draw_traffic(axes: Axes, windows: Windows, edges: Float64) -> None:
 def _draw_distribution(
     axes: Axes, result: ReplayResult, slo_s: float, quantile: float, unit: str, scale: float
 ) -> None:
-    ordered = np.sort(result.latency_ns)
-    places = _places(result.queries)
+    ordered = np.sort(result.answered_ns)
+    places = _places(ordered.size)
     latency = ordered[places] * (scale / NS_PER_S)
-    slower = 1.0 - places / result.queries
+    slower = 1.0 - places / ordered.size
     axes.plot(latency, slower, color=BLUE, linewidth=1.5, drawstyle="steps-pre")
     axes.axvline(slo_s * scale, color=RED, linestyle="--", linewidth=1.2)
     observed = result.quantile(quantile) * scale
@@ -155,7 +155,7 @@ def _draw_distribution(
         axes.axhline(1.0 - quantile, color=GREY, linestyle=":", linewidth=1.0)
         axes.plot([observed], [1.0 - quantile], "o", color=BLUE, markersize=5)
     axes.set_yscale("log")
-    axes.set_ylim(0.5 / result.queries, 1.3)
+    axes.set_ylim(0.5 / ordered.size, 1.3)
     if latency[-1] > LOG_FROM * latency[0]:
         axes.set_xscale("log")
     else:
@@ -165,7 +165,7 @@ def _draw_distribution(
     side, away = ("right", -6) if place > _MIDDLE else ("left", 6)
     axes.annotate(
         f"P{100 * quantile:g} = {observed:.4g} {unit}",
-        (observed, max(1.0 - quantile, 1.0 / result.queries)),
+        (observed, max(1.0 - quantile, 1.0 / ordered.size)),
         xytext=(away, -5),
         textcoords="offset points",
         ha=side,

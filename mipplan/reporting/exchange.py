@@ -5,7 +5,8 @@ import`` and ``prices``, and of ``mipplan profile --pipeline``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 from rich.console import Console
@@ -149,7 +150,7 @@ def prices_report(
 
 def show_prices(console: Console, report: PricesReport) -> None:
     """Hardware types with price, memory and source."""
-    where = f" in {report.region}" if report.region else ""
+    where = f" in {escape(report.region)}" if report.region else ""
     console.print(f"{report.tier} prices{where}, from {escape(report.path)}\n")
     hardware = table("hardware", ">$/h", ">memory", "price from")
     for name, entry in list(report.hardware.items())[:_SPELT_OUT]:
@@ -208,16 +209,16 @@ class ScaleReport(Report):
     """``mipplan profile --pipeline --json``."""
 
     command: Literal["profile --pipeline"] = "profile --pipeline"
-    pipeline: str
+    pipeline: Annotated[str, "pipeline.name"]
     samples: int
     factors: dict[str, float]
     edges: list[EdgeScaleReport]
     remarks: list[str]
-    file: str
+    file: str | None
 
 
-def scale_report(measured: ScaleFactors, file: str) -> ScaleReport:
-    """Describe the scale factors of a pipeline, and the file that they were written to."""
+def scale_report(measured: ScaleFactors, file: Path | None) -> ScaleReport:
+    """Describe the scale factors of a pipeline, and the file that they were written to, if they could be."""
     edges = []
     for scale in measured.edges:
         values, times = np.unique(scale.counts, return_counts=True)
@@ -225,9 +226,7 @@ def scale_report(measured: ScaleFactors, file: str) -> ScaleReport:
         held = {"values": values.tolist(), "times": times.tolist(), "tokens": scale.counts.size}
         share = {"taken": scale.taken, "taken_interval": list(scale.taken_interval)}
         edges.append(EdgeScaleReport.of(scale, **ends, **held, **share))
-    return ScaleReport.of(
-        measured, pipeline=measured.pipeline.name, edges=edges, remarks=list(measured.remarks), file=file
-    )
+    return ScaleReport.of(measured, edges=edges, remarks=list(measured.remarks), file=file and str(file))
 
 
 def show_scale(console: Console, report: ScaleReport) -> None:
@@ -244,7 +243,7 @@ def show_scale(console: Console, report: ScaleReport) -> None:
         edges.add_row(name, f"{one.tokens:,}", f"{one.taken:.4g}", interval, mean, *span)
     factors = ", ".join(f"{stage} {factor:.4g}" for stage, factor in report.factors.items())
     show_parts(console, edges, escape(f"tokens per query  {factors}"))
-    show_notes(console, report.remarks, [report.file])
+    show_notes(console, report.remarks, [report.file] if report.file else [])
 
 
 def export_report(plan: str, written: Export) -> ExportReport:

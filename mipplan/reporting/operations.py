@@ -339,17 +339,8 @@ def _off(value: float | None, is_share: bool) -> str:
 
 
 def _stage_table(report: TruthReport) -> Table:
-    stages = table(
-        "stage",
-        ">batch",
-        ">predicted",
-        ">service",
-        "with 95 %",
-        ">wait",
-        ">predicted",
-        ">by own dispatch",
-        "queue",
-    )
+    figures = (">batch", ">predicted", ">service", "with 95 %", ">wait", ">predicted", ">by own dispatch")
+    stages = table("stage", *figures, "queue")
     for one in report.stages:
         ends = one.service_interval
         stages.add_row(

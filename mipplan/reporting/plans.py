@@ -339,7 +339,7 @@ def _device_table(devices: Mapping[str, DeviceUseReport]) -> Table:
     for name, use in devices.items():
         saves = use.one_more_usd_per_hour
         used.add_row(
-            name,
+            escape(name),
             f"{use.used:,}",
             "" if use.limit is None else f"{use.limit:,}",
             usd_text(use.usd_per_hour),
@@ -371,7 +371,7 @@ def _runs_on(member: FleetMemberReport) -> str:
     used: Counter[str] = Counter()
     for choice in member.choices.values():
         used[choice.hardware] += choice.replicas
-    return ", ".join(f"{count} {name}" for name, count in used.items())
+    return escape(", ".join(f"{count} {name}" for name, count in used.items()))
 
 
 def _show_admission(console: Console, admission: AdmissionReport, either: str) -> None:

@@ -60,6 +60,7 @@ LATENCY_FILES = (".csv", ".parquet")
 OUT_OF_SAMPLE = "out of sample: the plan was made for another trace"
 #: At most this many windows are shown in a table, because nobody reads more lines.
 _WINDOWS_SHOWN = 500
+_JUDGED = "of {} only the first limit is judged, over all queries: streams keep no latency of each query"
 _UNDER_WAY = "Queries under way, the slow ones among them, are not in these figures"
 _ENDS = {
     StreamEnd.INTERRUPTED: f"interrupted, so far it was this. {_UNDER_WAY}",
@@ -108,6 +109,7 @@ class StreamReport(BriefReport):
     energy: Annotated[dict[str, float] | None, "energy.figures"] = None
     stage_energy_j: Annotated[dict[str, dict[str, float]] | None, "energy.by_stage"] = None
     energy_reason: Annotated[str | None, "energy_reason"] = None
+    remarks: list[str] | None = None
 
 
 def replay_report(result: ReplayResult, slo_s: float | None) -> ReplayReport:
@@ -298,6 +300,7 @@ def stream_report(
 ) -> StreamReport:
     """Summarise a streamed replay, as `replay_command_report` does one of a whole trace."""
     latency_s = {name: result.quantile(quantile) for name, quantile in FIGURES.items()}
+    held = of_a_run(plan.objective)
     return StreamReport.of(
         result,
         plan_file=plan_file,
@@ -306,9 +309,10 @@ def stream_report(
         usd_per_hour=plan.usd_per_hour or 0.0,
         latency_s={**latency_s, "max": result.max_latency_s, "mean": result.mean_latency_s},
         quantile_error=RELATIVE_ERROR,
-        quantile=plan.quantile,
+        quantile=held.quantile,
         stagger_s=_staggers_s(result),
         written=list(written),
+        remarks=[_JUDGED.format(held.text)] if held.per_ns or held.others else None,
     )
 
 
@@ -325,7 +329,7 @@ def show_stream(console: Console, report: StreamReport) -> None:
     notes = [
         f"quantiles are at most {report.quantile_error:.1%} too high and never too low; all else is exact"
     ]
-    notes += _uncovered_notes(report.dispatch, report)
+    notes += [*_uncovered_notes(report.dispatch, report), *(report.remarks or [])]
     if report.end != StreamEnd.COMPLETE:
         notes.append(_ENDS[StreamEnd(report.end)])
     show_notes(console, notes, report.written)
@@ -339,12 +343,8 @@ def _stream_figures(report: StreamReport) -> list[tuple[str, str]]:
         verdict = objective_text(report.quantile, report.slo_s, report.queries, report.misses)
         rows.append(("objective", verdict))
     share = f"{report.misses:,} of {report.queries:,} queries ({report.miss_rate:.3%})"
-    return [
-        *rows,
-        ("slower", f"{share} than {seconds_text(report.slo_s)}"),
-        ("latency", latencies),
-        ("cost", f"{usd_text(report.usd_per_hour)} $/h"),
-    ]
+    rows += [("slower", f"{share} than {seconds_text(report.slo_s)}"), ("latency", latencies)]
+    return [*rows, ("cost", f"{usd_text(report.usd_per_hour)} $/h")]
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -111,25 +111,25 @@ def latency_windows(
     )
 
 
-def check_window(window_s: float) -> int:
+def check_window(window_s: float, name: str = "window_s") -> int:
     """Return the length of a window in nanoseconds; it must be positive."""
     window_ns = positive_ns(window_s)
     if window_ns is None:
-        raise InputError.one("window_s", f"expected a positive number of seconds, found {shown(window_s)}")
+        raise InputError.one(name, f"expected a positive number of seconds, found {shown(window_s)}")
     return window_ns
 
 
-def check_windows(ingress_ns: Int64, window_s: float) -> tuple[int, int, int]:
+def check_windows(ingress_ns: Int64, window_s: float, name: str = "window_s") -> tuple[int, int, int]:
     """Return the length of a window in nanoseconds, the number of the first one, and how many there are.
 
     Raises `InputError` if the window is not positive, or there would be more than `MOST_WINDOWS`.
     """
-    window_ns = check_window(window_s)
+    window_ns = check_window(window_s, name)
     first = int(ingress_ns[0]) // window_ns
     count = int(ingress_ns[-1]) // window_ns - first + 1
     if count > MOST_WINDOWS:
         raise InputError.one(
-            "window_s",
+            name,
             f"{format_duration(window_ns)} makes {count:,} windows, more than {MOST_WINDOWS:,}; take longer ones",
         )
     return window_ns, first, count

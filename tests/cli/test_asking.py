@@ -258,3 +258,21 @@ def test_ctrl_c_while_the_first_plan_is_made_asks_nothing_of_it(
         more = ["--set", "slo=+10%"] if command == "whatif" else []
         done = run(command, "cascade", *more)
         assert (done.exit_code, done.stdout) == (130, ""), done.output
+
+
+@pytest.mark.parametrize("command", [*MODELS, "refine"])
+def test_what_is_asked_about_is_not_written_over(run: Run, plan: mp.Plan, command: str) -> None:
+    """A document in the place of the plan would be all that is left of it."""
+    more = ["--set", "slo=+10%"] if command == "whatif" else []
+    for file, what in (("plan.json", "plan or pipeline"), ("bursts.csv", "trace")):
+        done = run(command, "plan.json", *more, "--out", file)
+        assert done.exit_code == 2
+        assert f"--out {file}: is the {what} that is read; name another file" in done.output
+    assert mp.Plan.load("plan.json").choices == plan.choices
+
+
+@pytest.mark.parametrize("command", ["frontier", "sensitivity"])
+def test_a_figure_and_the_document_beside_it_are_two_files(run: Run, command: str) -> None:
+    done = run(command, "plan.json", "--out", "a.svg", "--plot", "a.svg")
+    assert done.exit_code == 2
+    assert "--plot a.svg: is written by --out already; name another file" in done.output

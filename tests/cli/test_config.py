@@ -104,3 +104,29 @@ def test_what_is_written_may_be_named_shortly() -> None:
     }
     assert {"plan", "report", "plot", "whatif", "frontier", "export"} <= set(outs)
     assert {tuple(opts) for opts in outs.values()} == {("--out", "-o")}
+
+
+def test_traffic_and_profiles_for_all_commands_stop_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands that take them for something else only go on without."""
+    assert run(*COMMAND[:-1], "--trace", "steady", "--to", "20s", "--out", "plan.json").exit_code == 0
+    (folder / "mipplan.toml").write_text('trace = "steady"\nprofiles = "mine"\nto = "20s"\n')
+    rows = "model,hardware,batch,latency_avg_ms\nresnet50,t4,1,2.9\n"
+    (folder / "measured.csv").write_text(rows)
+    (folder / "day.csv").write_text("hour,requests_per_hour\n0,90000\n1,400000\n")
+    (folder / "numbers_of.py").write_text("def double(batch):\n    return list(range(100 * batch))\n")
+    monkeypatch.syspath_prepend(folder)
+    done = run("profiles", "import", "measured.csv", "--out", "mine", "--json")
+    assert done.exit_code == 0, done.output
+    (folder / "mine" / "hardware.yaml").write_text("t4: {usd_per_hour: 0.5, source: us}\n")
+    assert [one["model"] for one in document("profiles", "--json")["tables"]] == ["resnet50"]
+    assert document("profiles", "--check", "--json")["tables"] == 1
+    document("schedule", "plan.json", "--counts", "day.csv", "--sample", "steady", "--json")
+    measure = ["profile", "numbers_of:double", "--hardware", "t4", "--batch", "1", "--out", "mine"]
+    measured = document(*measure, "--time-limit", "0.1s", "--disturbed", "keep", "--json")
+    assert [one["batch"] for one in measured["batches"]] == [1]
+    for typed, told in (("--trace", "--for: goes with --trace"), ("--strict", "--strict: goes with --check")):
+        refused = run("profiles", *([typed, "steady"] if typed == "--trace" else [typed]))
+        assert (refused.exit_code, told in refused.stderr) == (2, True)
+    assert "flags belong behind 'import'" in run("profiles", "--check", "import", "x", "--out", "y").stderr

@@ -231,3 +231,14 @@ def test_the_law_asked_for_stands_for_those_of_the_pipelines(run: Run) -> None:
     refused = run("--method", "joint", file="one.yaml")
     assert refused.exit_code == 2
     assert "certified by replays: columns can do it" in refused.stderr
+
+
+def test_numbers_of_thousands_of_digits_are_told(run: Run) -> None:
+    """Python refuses to make numbers of them."""
+    refused = run("--limit", f"t4={'9' * 5000}")
+    assert refused.exit_code == 2
+    assert "--limit: expected HARDWARE=NUMBER such as t4=40, found 't4=999" in refused.stderr
+    given = ["profiles", "prices", "list.csv", "--out", "h.yaml", "--hardware", f"t4=g4dn/{'9' * 5000}"]
+    refused = CliRunner().invoke(app, given)
+    assert refused.exit_code == 2
+    assert "--hardware: expected NAME=INSTANCE/PARTS such as" in refused.stderr

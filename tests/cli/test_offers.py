@@ -207,3 +207,22 @@ def test_a_price_of_carbon_needs_to_know_how_much_there_is(command: str) -> None
     assert done.stderr == told
     done = run(command, *VIDEO, "--usd-per-tonne", "-1", "--gco2-per-kwh", "400")
     assert "--usd-per-tonne: expected dollars of at least 0, found -1.0" in done.stderr
+
+
+def test_names_in_brackets_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In tables for terminals words in brackets may be colours, and the end of one that never began is an error."""
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    Path("hardware.yaml").write_text('"gpu[/x]": {usd_per_hour: 1.0, source: us}\n')
+    Path("models/net.csv").write_text(
+        "model,hardware,batch,latency_ms,accuracy,source\nnet,gpu[/x],1,5,0.5,us\n"
+    )
+    Path("p.yaml").write_text('slo: 80ms\nstages:\n  "see[/a]": {variants: [net]}\n')
+    Path("f.yaml").write_text("profiles: .\npipelines:\n  'p[red]': {pipeline: p.yaml, trace: steady}\n")
+    for command in ("menu", "pareto"):
+        shown = run(command, "p.yaml", "--profiles", ".", "--trace", "steady", "--to", "2s")
+        assert shown.exit_code == 0
+        assert re.search(r"certificate +see\[/a\]\n.* 1 × net on gpu\[/x\]\n", shown.output)
+    fleet = run("fleet", "f.yaml")
+    assert fleet.exit_code == 0
+    assert re.search(r"^gpu\[/x\] +\d+ .*^p\[red\] .* \d+ gpu\[/x\]$", fleet.output, re.MULTILINE | re.DOTALL)

@@ -20,8 +20,10 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
+import mipplan as mp
 from mipplan.cli.app import app
 from mipplan.cli.session import Pace, Session
+from mipplan.core import SolverError
 from mipplan.documents import write_text_atomically
 
 SHOW = ("profiles",)
@@ -343,3 +345,22 @@ def test_commands_without_a_budget_do_not_ask_for_one(command: str) -> None:
     code, _, said = mipplan(command, "video", "--trace", "bursty", "--accuracy", "max")
     assert code == 2
     assert said.endswith("  --accuracy: expected a share such as 10% or 0.1, found 'max'\n")
+
+
+def test_a_limit_of_each_search_is_none_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comparison of six planners was at "100% of 60s" from its second one on."""
+    limits: list[str | None] = []
+
+    def paced(limit: str | None) -> Pace:
+        limits.append(limit)
+        return Pace(limit)
+
+    def stopped(*_given: object, **_settings: object) -> None:
+        raise SolverError("seen enough")
+
+    monkeypatch.setattr("mipplan.cli.session.Pace", paced)
+    for command in ("compare", "plan"):
+        monkeypatch.setattr(mp, command, stopped)
+        done = CliRunner().invoke(app, [command, "cascade", "--trace", "steady", "--to", "10s"])
+        assert done.exit_code == 3
+    assert limits == [None, "60s"]

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from typer.testing import CliRunner
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.core import format_duration
+from mipplan.core import QuantileLimit, format_duration
 from mipplan.logs import read_log
 
 pytest.importorskip("aiohttp")
@@ -171,3 +173,30 @@ def test_a_log_that_is_lost_at_the_end_is_told_after_the_summary(
     assert code == 2
     assert "Served cascade" in said
     assert f"  --log {folder / 'stages.parquet'}: was not written" in said
+
+
+def test_what_is_guaranteed_is_of_the_whole_objective(
+    plan_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By windows, with further limits, and of every query inside an arrival curve."""
+    monkeypatch.setattr(mp.serving, "serve", lambda *_, **_settings: SimpleNamespace(unwritten=None))
+    trace, timed = mp.Trace.read("steady", end_s=5.0), mp.Plan.load(plan_file)
+    raised = mp.serving.with_allowance(timed, 0.002)
+    slo_ns = mp.replay(raised, trace).quantile_ns(0.99)  # kept over all queries, and in some second missed
+    asked = [
+        replace(timed.objective, slo_ns=slo_ns, per_ns=10**9),
+        replace(timed.objective, slo_ns=10 * slo_ns, others=(QuantileLimit(0.5, 1_000_000),)),
+    ]
+    arguments = ["--emulate", "--trace", "steady", "--to", "5s"]
+    for objective in asked:
+        replace(timed, objective=objective).save(tmp_path / "plan.json")
+        code, said = invoke(str(tmp_path / "plan.json"), *arguments)
+        bound = format_duration(mp.replay(raised, trace).objective_ns(objective))
+        assert code == 0
+        assert f"guarantee    {objective.name} ≤ {bound} on " in said
+        assert "is NOT kept" in said
+    eager = replace(timed.objective, dispatch=())
+    longest_ns = int(mp.certify(replace(raised, objective=eager), trace).latency_ns.max())
+    inside = replace(eager, slo_ns=longest_ns - 1, envelope=((4.0, 160.0),))
+    replace(timed, objective=inside).save(tmp_path / "plan.json")
+    assert "is NOT kept" in invoke(str(tmp_path / "plan.json"), *arguments)[1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 import mipplan as mp
 from chunked_replays import chain
 from mipplan.cli.app import app
+from mipplan.core import QuantileLimit
 from mipplan.reporting.replays import StreamReport
 from mipplan.trace import gamma_chunks
 
@@ -106,3 +109,33 @@ def test_flags_that_need_the_whole_trace_are_refused_together(folder: Path) -> N
     assert refused.exit_code == 2
     for place in ("--from", "--windows", "--expand", "--plot", "none.json"):
         assert f"  {place}: " in refused.stderr
+
+
+def test_what_a_stream_does_not_know_is_told_of_its_own_flag(folder: Path) -> None:
+    refused = CliRunner().invoke(
+        app, ["replay", "plan.json", "--trace", "trace.csv", "--stream", "--window", "2ms"]
+    )
+    assert refused.exit_code == 2
+    assert "  --window: nothing is served piece by piece" in refused.stderr
+    windows = ["replay", "plan.json", "--trace", "trace.csv", "--windows"]
+    for length, told in (("1ns", "makes"), ("0s", "expected a positive number of seconds")):
+        refused = CliRunner().invoke(app, [*windows, length])
+        assert refused.exit_code == 2
+        assert re.search(f"  --windows: .*{told}", refused.stderr)
+
+
+def test_inside_an_arrival_curve_every_query_counts(folder: Path) -> None:
+    slowest_ns = int(mp.replay(chain(), mp.Trace.read("trace.csv")).latency_ns.max())
+    held = replace(chain().objective, envelope=((4.0, 160.0),))
+    for slo_ns, verdict in ((slowest_ns, "kept"), (slowest_ns - 1, "missed")):
+        replace(chain(), objective=replace(held, slo_ns=slo_ns)).save("plan.json")
+        shown = CliRunner().invoke(app, ["replay", "plan.json", "--trace", "trace.csv", "--stream"])
+        assert f": {verdict}\n" in shown.stdout
+
+
+def test_what_of_an_objective_a_stream_is_not_held_to_is_told(folder: Path) -> None:
+    half = replace(chain().objective, others=(QuantileLimit(0.5, 1_000_000),))
+    for objective in (half, replace(chain().objective, per_ns=10**9)):
+        replace(chain(), objective=objective).save("plan.json")
+        shown = CliRunner().invoke(app, ["replay", "plan.json", "--trace", "trace.csv", "--stream"])
+        assert f"note: of {objective.text} only the first limit is judged, over all queries" in shown.stdout

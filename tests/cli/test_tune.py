@@ -6,6 +6,7 @@ import json
 import re
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -285,3 +286,15 @@ def test_ctrl_c_leaves_the_policies_that_were_done(run: Run, monkeypatch: pytest
 def test_the_command_and_the_library_run_the_same_policies_unless_told_otherwise() -> None:
     flag = next(one for one in get_command(app).commands["tune"].params if one.name == "policy")  # type: ignore[attr-defined]
     assert flag.default == ", ".join(USUAL)
+
+
+def test_counts_of_a_sample_are_placed_as_those_of_the_plan_were(run: Run, plan: mp.Plan) -> None:
+    rows = "".join(f"{second},{60 + second}\n" for second in range(20))
+    Path("counts.csv").write_text(f"window_start_s,requests_per_s\n{rows}")
+    replace(plan, objective=replace(plan.objective, seed=7)).save("plan.json")
+    given = ["--trace", "counts.csv", "--sample", "counts.csv", "--expand", "poisson", "--policy", "static"]
+    for flags, seed in (([], 7), (["--seed", "3"], 3)):
+        done = CliRunner().invoke(app, ["tune", "plan.json", *given, *flags, "--json"])
+        document = json.loads(done.stdout)
+        placed = mp.Trace.read("counts.csv", expand="poisson", seed=seed)
+        assert document["sample"]["sha256"] == document["trace"]["sha256"] == placed.sha256

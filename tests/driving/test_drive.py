@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp import web
+from typer.testing import CliRunner
 
 import mipplan as mp
 from driving.servers import ANSWER, MODEL, served
+from mipplan.cli.app import app
 from mipplan.driving import QUERY_HEADER, Drive, DriveParams, TargetRequest, find_target
 from mipplan.logs import MISSING, LogMetadata, QueryLog
 
@@ -397,3 +399,25 @@ def test_a_log_that_cannot_be_written_at_the_end_does_not_cost_what_was_measured
     assert driven.unwritten is not None
     assert any("the log was not written: there is no folder" in note for note in driven.notes)
     driven.save(tmp_path / "elsewhere.parquet")
+
+
+def test_the_command_that_loses_its_log_prints_one_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "gone" / "q.parquet"
+    out.parent.mkdir()
+    (tmp_path / "trace.csv").write_text("arrival_s\n0\n0.01\n")
+    monkeypatch.chdir(tmp_path)
+
+    async def infer(request: web.Request) -> web.Response:
+        if out.parent.exists():
+            out.parent.rmdir()
+        return web.json_response(ANSWER)
+
+    with served(infer) as url:
+        asked = ["drive", "trace.csv", "--target", url, "--model", "net", "--out", str(out), "--json"]
+        done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 2
+    document = json.loads(done.stdout)  # no second one stands behind it
+    assert (document["sent"], document["written"]) == (2, [])
+    assert f"  --out {out}: was not written: there is no folder" in done.stderr

@@ -557,3 +557,28 @@ def test_pipelines_of_a_fleet_never_cost_nothing() -> None:
     graph.add_node("only", model="m")
     figure = mp.plan_fleet({"a": (mp.Pipeline(graph, slo_s=0.1), trace)}, profiles).plot()
     assert "0.000003" in [text.strip() for axes in figure.axes for text in texts_of(axes)]
+
+
+def test_the_query_shown_is_the_one_that_the_objective_looks_at() -> None:
+    plan, result = drawn_plan(), drawn_replay()
+    late_ns = result.latency_ns
+    assert late_ns[plots.query_at_quantile(plan, result)] == result.quantile_ns(0.99)
+    inside = replace(plan, objective=replace(plan.objective, envelope=((4.0, 160.0),)))
+    assert plots.query_at_quantile(inside, result) == late_ns.argmax()
+    by_second = replace(plan, objective=replace(plan.objective, per_ns=10**9))
+    figure_ns = result.objective_ns(by_second.objective)
+    assert late_ns[plots.query_at_quantile(by_second, result)] == figure_ns > result.quantile_ns(0.99)
+
+
+def test_queries_that_were_turned_away_are_in_no_distribution() -> None:
+    plan, result = drawn_plan(), drawn_replay()
+    away = np.arange(result.queries) % 3 == 0
+    some = replace(result, rejected=away, latency_ns=np.where(away, 0, result.latency_ns))
+    axes = some.plot(0.3).axes[-1]
+    shown, share = axes.lines[0].get_data()
+    assert shown[0] == pytest.approx(result.latency_ns[~away].min() / 1e6)
+    assert share[-1] == pytest.approx(1 / np.count_nonzero(~away))
+    line = plots.draw_latency(plan, mp.certify(plan, drawn_trace()), some).lines
+    replayed = next(one for one in line if str(one.get_label()).startswith("replayed"))
+    assert replayed.get_xdata()[0] == pytest.approx(result.latency_ns[~away].min() / 1e6)
+    assert not away[plots.query_at_quantile(plan, some)]

@@ -204,3 +204,22 @@ def test_the_command_writes_the_pipeline(tmp_path: Path, monkeypatch: pytest.Mon
     assert "--samples: goes with --pipeline" in alone.output
     nameless = CliRunner().invoke(app, ["profile", "paged:step", "--batch", "1", "--out", "p"])
     assert "--hardware: missing" in nameless.output
+
+
+def test_a_pipeline_that_cannot_be_written_costs_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losing = (
+        "\nimport shutil\n\ndef lost(*given):\n    shutil.rmtree('gone', True)\n    return step(*given)\n"
+    )
+    (tmp_path / "losing.py").write_text(MODULE + losing)
+    (tmp_path / "ocr.yaml").write_text(json.dumps(OCR))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = ["profile", "losing:lost", "--pipeline", "ocr.yaml", "--inputs", "losing:lines", "--json"]
+    (tmp_path / "gone").mkdir()
+    done = CliRunner().invoke(app, [*asked, "--out", "gone/measured.yaml"])
+    assert done.exit_code == 2
+    assert "  --out gone/measured.yaml: " in done.stderr or "  gone/measured.yaml: " in done.stderr
+    report = json.loads(done.stdout)
+    assert (report["samples"], report["file"]) == (100, None)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import mipplan as mp
+from mipplan.core import QuantileLimit
 from mipplan.serving import (
     ROUTE_HEADER,
     AdmissionParams,
@@ -311,6 +313,8 @@ def test_an_allowance_raises_every_table() -> None:
             time + 2_000_000 for time in PLAN.service_ns(stage).tolist()
         ]
     assert (raised.laws, raised.discipline, raised.slo_ns) == (PLAN.laws, PLAN.discipline, PLAN.slo_ns)
+    asked = replace(PLAN.objective, per_ns=10**9, share=0.5, others=(QuantileLimit(0.5, 10**8),))
+    assert with_allowance(replace(PLAN, objective=asked), 0.002).objective.text == asked.text
     with pytest.raises(mp.InputError, match="seconds from 0 to 1"):
         with_allowance(PLAN, 2.0)
 

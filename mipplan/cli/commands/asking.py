@@ -11,7 +11,7 @@ import typer
 
 import mipplan as mp
 from mipplan import plots, reporting
-from mipplan.cli import flags, inputs
+from mipplan.cli import flags, inputs, runs
 from mipplan.cli.session import Session
 from mipplan.core import Fault, Faults, InputError
 
@@ -63,11 +63,6 @@ class _Source:
         return uninterrupted(made)
 
 
-def _is_given(context: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line: what a configuration file says is for pipelines."""
-    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-
-
 def _read(
     context: typer.Context,
     faults: Faults,
@@ -82,6 +77,8 @@ def _read(
     start: flags.From = None,
     end: flags.To = None,
     out: flags.Document = None,
+    *,
+    plot: Path | None = None,
 ) -> _Source:
     """Read a plan or a pipeline, its traffic and what is asked for; raises `InputError` with all faults so far."""
     from mipplan.core import check_time_limit
@@ -90,12 +87,14 @@ def _read(
     is_plan = Path(asked).suffix.lower() == ".json"
     plan = faults.take(lambda: mp.Plan.load(asked)) if is_plan else None
     if is_plan:
-        given = (flag for flag in ("slo", "profiles", "seeds") if _is_given(context, flag))
+        given = (flag for flag in ("slo", "profiles", "seeds") if runs.is_typed(context, flag))
         faults.add(*(Fault(f"--{flag}", _ForPipelines) for flag in given))
         slo = None
     limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
     faults.take(lambda: check_time_limit(limit_s.value) if limit_s else None)
     faults.take(lambda: inputs.check_out("--out", out))
+    read = {"plan or pipeline": asked, **inputs.by_place(trace)}
+    faults.take(lambda: inputs.check_apart(read, {"--out": out, "--plot": plot}, profiles))
     limits = faults.take(lambda: inputs.slo_of(slo))
     pipeline = None if is_plan else faults.take(lambda: inputs.read_pipeline(asked))
     measured = None if is_plan else faults.take(lambda: inputs.read_profiles(profiles))
@@ -208,7 +207,7 @@ def frontier(
         ]
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         faults.take(lambda: check_jobs(jobs))
-        source = _read(context, faults, **asked)
+        source = _read(context, faults, **asked, plot=plot)
         first, final, by = (value.value for value in ends)
         if by is None and over == "slo":
             by = 0.010
@@ -244,7 +243,7 @@ def sensitivity(
         faults = Faults()
         varied = faults.take(lambda: check_share(inputs.share_of("--share", share), "--share"))
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
-        source = _read(context, faults, **asked)
+        source = _read(context, faults, **asked, plot=plot)
         deadline = Deadline.after(source.limit_s)
         with session.progress() as progress:
             problem = Problem(source.planned(progress).require(), source.traces)
@@ -304,8 +303,6 @@ def refine(
         faults.take(
             lambda: None if discipline is None else check_one_of("--discipline", discipline, Discipline, repr)
         )
-        read = {"plan or pipeline": asked["asked"], **inputs.by_place(asked["trace"])}
-        faults.take(lambda: inputs.check_apart(read, {"--out": out}, asked["profiles"]))
         source = _read(context, faults, **asked, out=out)
         with session.progress() as progress:
             first = source.planned(progress)

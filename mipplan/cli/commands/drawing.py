@@ -131,7 +131,7 @@ def report(
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         faults.take(lambda: inputs.check_out("--out", out, (".html", ".htm")))
         drawn, arrivals = _read(faults, plan, trace, out, expand, spread, (start, end))
-        with session.progress() as progress:
+        with session.progress(whole=False) as progress:
             page = mp.report(
                 drawn,
                 arrivals,

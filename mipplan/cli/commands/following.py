@@ -85,6 +85,8 @@ def schedule(
         faults.take(lambda: None if keep is None else check_one_of("keep", keep, Keep))
         faults.take(lambda: check_headroom(factor))
         faults.take(lambda: check_switch(switch))
+        if out is None and not runs.is_typed(context, "to"):
+            to = None  # that of a configuration file is where traces end
         if (to is None) != (out is None):
             faults.add(Fault("--to", "goes with --out, the file to write"))
         if to is not None:
@@ -269,7 +271,7 @@ def watch(
             )
         )
         faults.check()
-        with session.progress() as progress:
+        with session.progress(whole=False) as progress:
             found = mp.watch(
                 loaded.value,
                 *(log or ()),

@@ -105,7 +105,7 @@ def replay(
             session.exit_code = codes.get(totals.end, EXIT_DONE)
             return
         window_s = faults.take(lambda: inputs.optional_seconds("--windows", windows))
-        faults.take(lambda: None if window_s.value is None else check_window(window_s.value))
+        faults.take(lambda: None if window_s.value is None else check_window(window_s.value, "--windows"))
         faults.take(lambda: inputs.check_out("--latencies", latencies, reporting.LATENCY_FILES))
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         loaded = faults.take(lambda: inputs.load_plan(plan, latency))
@@ -116,7 +116,7 @@ def replay(
         replayed, arrivals = loaded.value, read.value
         length_s = window_s.value
         if length_s is not None:
-            check_windows(arrivals.arrival_ns, length_s)
+            check_windows(arrivals.arrival_ns, length_s, "--windows")
         with session.progress() as progress, telling(progress):
             progress(f"replaying {len(arrivals):,} queries")
             result = mp.replay(
@@ -219,7 +219,7 @@ def compare(
             faults.take(lambda: inputs.asked_of(asked.value, limits.value, per_s.value, share))
         faults.check()
         stated, slo_s = inputs.asked_of(asked.value, limits.value, per_s.value, share)
-        with session.progress() as progress:
+        with session.progress(whole=False) as progress:
             comparison = mp.compare(
                 stated.staggered(stagger_s.value).collecting(window_s.value),
                 measured.value,

@@ -12,7 +12,7 @@ import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import flags, inputs, runs
 from mipplan.cli.session import EXIT_INTERRUPTED, EXIT_NOT_MET, Session
-from mipplan.core import Faults, InputError
+from mipplan.core import Fault, Faults, InputError
 
 Logs = Annotated[
     list[str],
@@ -197,10 +197,9 @@ def drive(
                 progress=progress,
                 **request,
             )
-        written = [str(out)] if driven.unwritten is None else []
-        session.show(reporting.drive_report(driven, written), reporting.show_drive)
-        if driven.unwritten is not None:
-            raise InputError.one(f"--out {out}", f"was not written: {driven.unwritten}")
+        lost = [] if driven.unwritten is None else [f"was not written: {driven.unwritten}"]
+        session.save(lambda _: InputError.raise_if(Fault(f"--out {out}", why) for why in lost), out)
+        session.show(reporting.drive_report(driven, [str(out)]), reporting.show_drive)
         if driven.interrupted:
             session.exit_code = EXIT_INTERRUPTED
         elif driven.spoilt or not driven.latency_ns.size:

@@ -9,7 +9,7 @@ import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import flags
+from mipplan.cli import flags, runs
 from mipplan.cli.inputs import (
     axis_sizes,
     check_apart,
@@ -138,6 +138,9 @@ def profile(
         if pipeline is not None:
             _measure_scale(session, model, pipeline, inputs, samples, out)
             return
+        if for_ is None:  # those of a configuration file are for commands that plan
+            trace = trace if runs.is_typed(context, "trace") else None
+            profiles = profiles if runs.is_typed(context, "profiles") else None
         faults = Faults()
         if hardware is None:
             faults.add(Fault("--hardware", "missing: which hardware type does this machine stand for?"))
@@ -162,7 +165,7 @@ def profile(
         faults.take(lambda: check_one_of("latency", latency, LATENCIES))
         faults.take(lambda: check_one_of("disturbed", disturbed, ("reject", "keep")))
         faults.check()
-        with session.progress(as_log=True) as progress:
+        with session.progress(as_log=True, whole=False) as progress:
             found = mp.measure(
                 model,
                 hardware=hardware or "",
@@ -201,9 +204,8 @@ def _check_pipeline(context: typer.Context, pipeline: str | None) -> None:
     faults = []
     for parameter in context.command.params:
         name = parameter.name or ""
-        source = context.get_parameter_source(name)
-        is_given = source is not None and source.name == "COMMANDLINE"
-        if is_given and name not in both and (name in alone) is (pipeline is None):
+        is_typed = runs.is_typed(context, name)
+        if is_typed and name not in both and (name in alone) is (pipeline is None):
             how = "goes with --pipeline" if name in alone else "does not go with --pipeline"
             faults.append(Fault(parameter.opts[0], how))
     InputError.raise_if(faults)
@@ -239,8 +241,8 @@ def _measure_scale(
         found = mp.measure_scale(asked.value, step_function, shown, progress=progress)
         document = found.document
     text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None)
-    session.save(lambda file: write_text_atomically(file, text), out)
-    session.show(reporting.scale_report(found, str(out)), reporting.show_scale)
+    written = session.save(lambda file: write_text_atomically(file, text), out)
+    session.show(reporting.scale_report(found, written), reporting.show_scale)
     if found.ended_early:
         session.exit_code = EXIT_NOT_MET
 

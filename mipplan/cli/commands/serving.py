@@ -114,6 +114,7 @@ def serve(
         bound_ns, longest_ns = (
             (None, None) if arrivals.value is None else _bounds_ns(promised, arrivals.value)
         )
+        bound_ns = bound_ns if served.envelope is None else longest_ns  # inside a curve every query counts
         for line in _introduction(served, arrivals.value, bound_ns, allowance_s.value):
             typer.echo(line)
         params = ServeParams(
@@ -166,7 +167,7 @@ def _introduction(
     if trace is not None and bound_ns is not None:
         kept = "kept" if bound_ns <= plan.slo_ns else "NOT kept"
         lines.append(
-            f"guarantee    P{100 * plan.quantile:g} ≤ {format_duration(bound_ns)} on {trace.name} with the allowance: "
+            f"guarantee    {plan.objective.name} ≤ {format_duration(bound_ns)} on {trace.name} with the allowance: "
             f"the objective of {format_duration(plan.slo_ns)} is {kept}"
         )
     elif plan.certificate_ns is not None and allowance_s:
@@ -180,12 +181,12 @@ def _introduction(
 
 
 def _bounds_ns(promised: mp.Plan, trace: mp.Trace) -> tuple[int, int | None]:
-    """What is guaranteed on a trace at the plan's quantile, by the certificate or of timed pipelines the replay.
+    """What is guaranteed on a trace of the plan's objective, by the certificate or of timed pipelines the replay.
 
     And of any query, to watch: the quantile is exceeded by right. Of timed pipelines nothing is watched.
     """
     if promised.dispatch == "timed":
-        return mp.replay(promised, trace).quantile_ns(promised.quantile), None
+        return mp.replay(promised, trace).objective_ns(promised.objective), None
     certificate = mp.certify(promised, trace)
     return certificate.bound_ns, int(certificate.latency_ns.max())
 

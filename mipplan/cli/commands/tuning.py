@@ -70,15 +70,12 @@ def tune(
             faults.take(lambda: check_period(period_s.value))
         if delay_s:
             faults.take(lambda: check_delay(delay_s.value))
-        told = faults.take(
-            lambda: (
-                None if sample is None else inputs.read_trace(sample, expand, spread, seed or 0, None, None)
-            )
-        )
         loaded = faults.take(lambda: inputs.load_plan(plan, latency))
-        read = faults.take(
-            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
+        drawn = inputs.seed_of(loaded, seed)  # the sample, too: it is what the plan was made for
+        told = faults.take(
+            lambda: None if sample is None else inputs.read_trace(sample, expand, spread, drawn, None, None)
         )
+        read = faults.take(lambda: inputs.read_trace(trace, expand, spread, drawn, start, end))
         faults.check()
         tuned, arrivals = loaded.value, read.value
         with session.progress() as progress:

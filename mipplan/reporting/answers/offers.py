@@ -88,7 +88,7 @@ def show_offers(console: Console, report: OffersReport) -> None:
     """One row per plan, and what is proven of all of them."""
     console.print(f"{traffic_text(report.pipeline, report.traces or [report.trace])}\n")
     if report.plans:
-        stages = list(report.plans[0].choices)
+        stages = map(escape, report.plans[0].choices)
         power = [] if report.plans[0].power_w is None else [">W at most"]
         rows = table(">$/h", ">accuracy", *power, ">certificate", *stages)
         for plan in report.plans:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from mipplan.core import check_allowance
@@ -171,8 +171,8 @@ def with_allowance(plan: Plan, allowance_s: float) -> Plan:
         for model, hardware in sorted(chosen)
         if (table := plan.profiles.table(model, hardware)) is not None
     ]
-    profiles = Profiles.from_parts(plan.profiles.hardware.values(), tables)
-    return Plan.from_choices(
+    profiles, asked = Profiles.from_parts(plan.profiles.hardware.values(), tables), plan.objective
+    made = Plan.from_choices(
         plan.pipeline,
         profiles,
         plan.require().choices,
@@ -182,3 +182,5 @@ def with_allowance(plan: Plan, allowance_s: float) -> Plan:
         dispatch={name: law.value for name, law in plan.laws.items()},
         discipline=plan.discipline.value,
     )
+    judged = replace(made.objective, per_ns=asked.per_ns, share=asked.share, others=asked.others)
+    return replace(made, objective=judged)
