@@ -190,8 +190,8 @@ class _Inflow:
             found += others * most_served(np.maximum.accumulate(service_ns)[batch - 1] + late_ns, least_ns)
         if jitter_ns:
             found += batch - 1 + most_served(late_ns, least_ns)
-        # No more than there are: what grows from stage to stage would leave int64.
-        found = np.minimum(self.copies * found + (self.copies - 1 if jitter_ns else 0), self.group.size)
+        # What grows from stage to stage would leave int64; no stage has as many tokens as 2³⁰.
+        found = np.minimum(self.copies * found + (self.copies - 1 if jitter_ns else 0), 2**30)
         return np.where(passed < 0, np.int64(-1), found)
 
 
