@@ -351,10 +351,8 @@ class ServingHost:
             self._lose(batch, str(error))
         except TimeoutError:
             self._lose(batch, f"no answer within {format_duration(round(patience_s * 1e9))}")
-        except (
-            Exception,
-            asyncio.CancelledError,
-        ) as error:  # what a worker raises is the answer to its batch
+        # What a worker raises, be it of another task's cancellation, is the answer to its batch.
+        except (Exception, asyncio.CancelledError) as error:
             if (task := asyncio.current_task()) is not None and task.cancelling():  # the host is left
                 raise
             kind = "" if isinstance(error, BatchFailedError) else f"{type(error).__name__}: "
