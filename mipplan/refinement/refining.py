@@ -356,6 +356,9 @@ class Refining:
 
     def _concluded(self, proof: str | None, why: str | None = None) -> Plan:
         """The best plan with what is proven about it; without any, the reason."""
+        # Whoever asks for many plans must hear of Ctrl-C, which a plan that is proven does not tell.
+        if self._lower_bound == self._cost and self._stopped is Limit.TIME:
+            proof = OPTIMAL
         made = conclude(self.base, self._choices, self._lower_bound, proof == OPTIMAL, self._stopped, why)
         done, proof = self._counters, proof if made.choices else None
         counts = done.replays, done.stage_replays, done.refuted

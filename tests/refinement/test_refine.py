@@ -488,3 +488,18 @@ def test_batches_are_collected_though_those_of_the_given_plan_are_not(given: boo
     assert best.status is mp.PlanStatus.OPTIMAL
     assert dict(best.choices) == {"s": Choice("large", 1, 1)}
     assert mp.replay(best, trace).quantile_ns(best.quantile) <= best.slo_ns
+
+
+@pytest.mark.parametrize("dispatch", ["eager", "timed"])
+def test_what_costs_the_least_there_can_be_is_optimal_whatever_the_time(dispatch: str) -> None:
+    # there was no time to look, and it was told that plans from 2 $/h up to its 2 $/h were not refuted
+    document = {"name": "p", "stages": {"a": {"model": "m"}, "b": {"model": "m"}}}
+    pipeline = mp.Pipeline.from_document({**document, "edges": [{"from": "a", "to": "b"}]})
+    table = LatencyTable("m", "h", np.array([1, 4]), np.array([5.0, 8.0]))
+    profiles = mp.Profiles.from_parts([Hardware("h", 1.0)], [table])
+    trace = mp.Trace.from_seconds(np.arange(50) * 0.05)
+    choices = dict.fromkeys("ab", ("h", 4, 1))
+    given = mp.Plan.from_choices(pipeline, profiles, choices, slo_s=0.5, dispatch=dispatch)
+    best = mp.refine(given, trace, time_limit_s=1e-9)
+    assert (best.status, best.limit, best.reason) == (mp.PlanStatus.OPTIMAL, None, None)
+    assert best.usd_per_hour == best.lower_bound_usd_per_hour == 2.0
