@@ -14,6 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from mipplan.profiling import MeasuringParams
+
+
+def quick(most_runs: int, **others: Any) -> dict[str, Any]:
+    """Return how to measure in tests: some runs rather than some time, so that a busy machine makes tests slow only."""
+    params = MeasuringParams(most_visits=2, first_look=1_000, most_runs=most_runs, block_s=0.05, least_s=0.0)
+    return {"hardware": "here", "disturbed": "keep", "time_limit_s": 60, "params": params, **others}
+
+
 #: A module as a user would write one; it is written into a folder, from which replicas import it.
 MODULE = """
 import os

@@ -20,16 +20,10 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.profiling import SUBJECTS, MeasuringParams, SubjectRequest
-from profiling.subjects_under_test import serving, write_module, write_onnx
+from mipplan.profiling import SUBJECTS, SubjectRequest
+from profiling.subjects_under_test import quick, serving, write_module, write_onnx
 
-#: A measurement ends after some runs rather than some time, so that a busy machine makes tests slow and nothing else.
-QUICK: dict[str, Any] = {
-    "hardware": "here",
-    "disturbed": "keep",
-    "time_limit_s": 60,
-    "params": MeasuringParams(most_visits=2, first_look=1_000, most_runs=60, block_s=0.05, least_s=0.0),
-}
+QUICK = quick(60)
 
 
 @pytest.fixture(autouse=True)

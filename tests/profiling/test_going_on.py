@@ -6,24 +6,15 @@ import csv
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import mipplan as mp
 from mipplan.profiles import Profiles
-from mipplan.profiling import MeasuringParams, examine_records
-from profiling.subjects_under_test import serving, write_module
+from mipplan.profiling import examine_records
+from profiling.subjects_under_test import quick, serving, write_module
 
-#: A measurement ends after some runs rather than some time, so that a busy machine makes tests slow and nothing else.
-QUICK: dict[str, Any] = {
-    "hardware": "here",
-    "usd_per_hour": 1.0,
-    "disturbed": "keep",
-    "time_limit_s": 60,
-    "out": "p",
-    "params": MeasuringParams(most_visits=2, first_look=1_000, most_runs=40, block_s=0.05, least_s=0.0),
-}
+QUICK = quick(40, usd_per_hour=1.0, out="p")
 
 
 @pytest.fixture(autouse=True)

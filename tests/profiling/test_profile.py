@@ -12,7 +12,6 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import numpy as np
@@ -21,18 +20,12 @@ from typer.testing import CliRunner, Result
 
 import mipplan as mp
 from mipplan.cli.app import app
-from mipplan.profiling import SUBJECTS, Ending, MeasuringParams, SubjectRequest
+from mipplan.profiling import SUBJECTS, Ending, SubjectRequest
 from mipplan.profiling.subjects.signature import TensorSpec, input_maker
 from mipplan.reporting.catalog import MeasurementReport
-from profiling.subjects_under_test import serving, write_module, write_onnx
+from profiling.subjects_under_test import quick, serving, write_module, write_onnx
 
-#: A measurement ends after some runs rather than some time, so that a busy machine makes tests slow and nothing else.
-QUICK: dict[str, Any] = {
-    "hardware": "here",
-    "disturbed": "keep",
-    "time_limit_s": 60,
-    "params": MeasuringParams(most_visits=2, first_look=1_000, most_runs=60, block_s=0.05, least_s=0.0),
-}
+QUICK = quick(60)
 
 #: What a user may write, the kind of it, and what the model is then called.
 KINDS = [

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import mipplan as mp
-from mipplan.profiling import SUBJECTS, MeasuringParams, SubjectRequest
+from mipplan.profiling import SUBJECTS, SubjectRequest
 from mipplan.profiling.disturbance import DisturbanceParams
 from mipplan.profiling.machine import EnergyMeter
 from mipplan.profiling.replicas import replicas_of
@@ -25,15 +25,9 @@ from mipplan.profiling.subjects.callables import CallableSubject
 from mipplan.profiling.subjects.onnx_models import weight_files
 from mipplan.profiling.subjects.signature import TensorSpec, input_maker
 from mipplan.profiling.worker import Server
-from profiling.subjects_under_test import serving
+from profiling.subjects_under_test import quick, serving
 
-#: A measurement ends after some runs rather than some time, so that a busy machine makes tests slow and nothing else.
-QUICK: dict[str, Any] = {
-    "hardware": "here",
-    "disturbed": "keep",
-    "time_limit_s": 60,
-    "params": MeasuringParams(most_visits=2, first_look=1_000, most_runs=30, block_s=0.05, least_s=0.0),
-}
+QUICK = quick(30)
 
 
 @pytest.fixture(autouse=True)
