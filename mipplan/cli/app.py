@@ -26,7 +26,7 @@ from mipplan.core import Fault, Faults, InputError
 #: From this many pipelines on, workers on all cores are worth starting.
 _MANY_PIPELINES = 40
 #: Planning under the other guarantees may take this share of the time limit, because it is a glance at them.
-_COSTS_SHARE = 0.1
+_COSTS_SHARE = 0.125
 #: Explaining a plan takes at most this long, and no longer than making it may.
 _EXPLAINING_S = 20.0
 
@@ -74,7 +74,7 @@ def plan(
     costs: Annotated[
         bool,
         typer.Option(
-            help="Say what the objective costs under other guarantees as well, in a tenth of the time limit."
+            help="Say what the objective costs under other guarantees as well, in an eighth of the time limit."
         ),
     ] = True,
     laws: Annotated[bool, typer.Option(help="The old name of --costs.", hidden=True)] = True,

@@ -1,10 +1,10 @@
 from .comparing import check_rules as check_rules
 from .comparing import compare as compare
 from .guarantees import GUARANTEES as GUARANTEES
-from .guarantees import GuaranteeCost as GuaranteeCost
 from .guarantees import PricedGuarantee as PricedGuarantee
 from .guarantees import guarantee_costs as guarantee_costs
 from .result import Comparison as Comparison
 from .result import ComparisonRow as ComparisonRow
 from .result import Contender as Contender
+from .result import GuaranteeCost as GuaranteeCost
 from .result import Judgement as Judgement

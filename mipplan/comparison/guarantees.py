@@ -6,82 +6,35 @@ plan under it is found. A guarantee that comes later is one more entry.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 
+from mipplan.certificate import AUTO, resolve_certificate
+from mipplan.comparison.result import GuaranteeCost
 from mipplan.core import (
     NS_PER_S,
     Deadline,
     InputError,
     SearchLimits,
     check_all,
+    check_one_of,
     interrupts_seen,
-    listed,
-    shown,
-    suggestion,
 )
 from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed, pinned
-from mipplan.planner import PlanMaker, PlanningParams
-from mipplan.refinement import refine
-from mipplan.reliability import check_reliability, fewest_scenarios, plan_reliably
+from mipplan.planner import PlanMaker, PlanningParams, Request
+from mipplan.refinement import refine, sharpen
+from mipplan.reliability import check_reliability, plan_reliably
 from mipplan.result import CertificateKind, Figures, Guarantee, Limit, Plan, PlanStatus, Provenance, RunClass
 from mipplan.tokens import read_traces
 from mipplan.trace import Trace
 
-
-@dataclass(frozen=True)
-class GuaranteeCost:
-    """What an objective costs under one guarantee.
-
-    Attributes
-    ----------
-    name, label : str
-        Key of `GUARANTEES`, and what tables call it.
-    plan : Plan
-        The cheapest plan found, or none; `status` says how much is proven.
-    is_answer : bool
-        Whether it is the plan that the others stand beside.
-    holds_for, void_if : str
-        What the guarantee holds for, and what voids it, in a few words.
-    """
-
-    name: str
-    label: str
-    plan: Plan
-    is_answer: bool
-    holds_for: str
-    void_if: str
-
-    @property
-    def usd_per_hour(self) -> float | None:
-        """Its price; None where there is no plan, or one that is not known to keep what the guarantee says."""
-        if self.plan.status not in (PlanStatus.OPTIMAL, PlanStatus.FEASIBLE):
-            return None
-        return self.plan.usd_per_hour
-
-    @property
-    def proof(self) -> str:
-        """What is known of the price, in a few words: proven, within how much, tested how, or why there is none."""
-        plan, test = self.plan, self.plan.reliability
-        if plan.status is PlanStatus.INFEASIBLE:
-            return "proven: there is none"
-        if test is not None and test.scenarios:
-            is_whole = test.scenarios >= fewest_scenarios(test.confidence)
-            said = f"kept {test.kept} of {test.scenarios} {'fresh scenarios' if is_whole else 'so far'}"
-            return f"{said}, {test.interval}" if test.passed else f"failed its test: {said}"
-        if plan.status is PlanStatus.UNKNOWN:
-            missing = "not tested" if plan.choices else "not found"
-            return missing if plan.limit is None else f"{missing} in the time"
-        if plan.status is PlanStatus.OPTIMAL:
-            return "proven cheapest"
-        if not plan.lower_bound_microusd_per_hour or plan.gap is None:
-            return "found, nothing proven"
-        # Rounded up, to be true of the gap as it is: cheaper plans would cost at least the lower bound.
-        return f"within {math.ceil(round(1000 * plan.gap, 6)) / 10:g} % of the cheapest"
+_MOST_QUERIES = (
+    100_000  # Beyond that there are too many tokens for a sharp certificate, without a look at them.
+)
 
 
 @dataclass(frozen=True)
@@ -105,13 +58,19 @@ class Question:
         known = (self.found.get(name, self.made) for name in ("timed", "eager", "paced"))
         return next((plan for plan in known if plan.choices), self.made)
 
-    def under(self, kind: Guarantee, laws: Laws, runs: RunClass | None = None) -> Plan:
+    def under(
+        self,
+        kind: Guarantee,
+        laws: Laws,
+        runs: RunClass | None = None,
+        certificate: CertificateKind = CertificateKind.CLASSIC,
+    ) -> Plan:
         """Return what was asked for under another guarantee and laws, without anything that came of it."""
         made = self.made
         objective = replace(
             made.objective.under(laws, made.discipline),
             guarantee=kind,
-            certificate=CertificateKind.CLASSIC,
+            certificate=certificate,
             runs=runs,
         )
         return replace(
@@ -148,7 +107,7 @@ def _alike(made: Plan, law: DispatchLaw) -> Laws:
 
 
 def _certified(law: DispatchLaw) -> Callable[[Question], Plan]:
-    """All stages under one law, by the classic certificate: a sharp one takes too long for a glance."""
+    """All stages under one law, by the classic certificate, whose plans are proven at once."""
 
     def asked(question: Question) -> Plan:
         made = question.made
@@ -162,6 +121,32 @@ def _certified(law: DispatchLaw) -> Callable[[Question], Plan]:
 def _plan(question: Question, asked: Plan) -> Plan:
     # No reason is looked for where there is no plan.
     return PlanMaker(asked, question.limits, PlanningParams(diagnosis_s=0.0)).cheapest()
+
+
+def _sharp(question: Question) -> Plan:
+    """For the runs of a sharp plan that is at hand, or else those of the serving model."""
+    runs = question.made.runs or RunClass()
+    return question.under(
+        Guarantee.TRACE, _alike(question.made, DispatchLaw.EAGER), runs, CertificateKind.SHARP
+    )
+
+
+def _sharpen(question: Question, asked: Plan) -> Plan:
+    """Sharpen the classic plan, if there is one; only workloads for which ``auto`` takes the sharp certificate."""
+    queries = asked.seeds * sum(map(len, question.traces))
+    workloads = Request.of(asked, asked.provenance.samples).workloads if queries <= _MOST_QUERIES else ()
+    if not workloads or resolve_certificate(AUTO, workloads) is CertificateKind.CLASSIC:
+        raise InputError.one(
+            "guarantees", "a sharp certificate of so many tokens takes too long for a glance"
+        )
+    begun = question.found.get("eager", asked)
+    return sharpen(
+        begun if begun.choices else asked,
+        question.traces,
+        runs=asked.runs,
+        time_limit_s=question.limits.deadline.limit_s(),
+        progress=question.limits.report,
+    )
 
 
 def _refine(question: Question, asked: Plan) -> Plan:
@@ -200,6 +185,12 @@ def _is_certifiable(made: Plan) -> bool:
     return _has_no_budget(made) and (made.discipline is not Discipline.FIFO or made.runs is not None)
 
 
+def _is_sharpenable(made: Plan) -> bool:
+    """Sharp certificates are about one trace, oldest first, and batches that are not collected."""
+    oldest_first = made.discipline is Discipline.OLDEST_FIRST
+    return _has_no_budget(made) and made.envelope is None and oldest_first and not made.collects
+
+
 def _replays(made: Plan) -> bool:
     """Replays are of the trace as it is: no more traffic than that, and no arrival curve."""
     return _has_no_budget(made) and made.envelope is None and made.headroom == 1.0
@@ -215,14 +206,17 @@ def _runs(how: str) -> Callable[[Plan, float], str]:
         if plan.envelope is not None:
             return f"all traffic inside the curve{how}"
         scope = _traffic(plan) if plan.headroom == 1.0 else f"{plan.headroom:g} × {_traffic(plan)}"
-        return f"{'every run' if plan.runs is None else 'all stated runs'} of {scope}{how}"
+        runs = "every run" if plan.runs in (None, RunClass()) else "all stated runs"
+        return f"{runs} of {scope}{how}{', exact delays' if plan.runs == RunClass() else ''}"
 
     return holds_for
 
 
 def _outside(plan: Plan) -> str:
-    """A class of runs is left by batches that are too quick, too."""
-    return "a batch is slower than its table" if plan.runs is None else "a run is none of those stated"
+    """A class of runs is left by batches that are too quick, too, if it says how quick they may be."""
+    if plan.runs not in (None, RunClass()):
+        return "a run is none of those stated"
+    return f"a batch is slower than its table{'' if plan.runs is None else ', or a message early'}"
 
 
 def _traffic(plan: Plan) -> str:
@@ -246,6 +240,15 @@ GUARANTEES: Mapping[str, PricedGuarantee] = MappingProxyType(
             _outside,
             _certified(DispatchLaw.EAGER),
             _plan,
+        ),
+        "sharp": PricedGuarantee(
+            "certified, sharp",
+            0.35,
+            _is_sharpenable,
+            _runs(""),
+            lambda plan: "the same, or a message is early" if plan.runs == RunClass() else _outside(plan),
+            _sharp,
+            _sharpen,
         ),
         "paced": PricedGuarantee(
             "certified, paced",
@@ -293,6 +296,8 @@ def guarantee_of(made: Plan) -> str | None:
         return "reliable"
     if made.guarantee is Guarantee.REPLAY and not are_timed(made.laws):
         return "replay"
+    if made.objective.certificate is CertificateKind.SHARP and made.dispatch == DispatchLaw.EAGER:
+        return "sharp"
     return made.dispatch if made.dispatch in GUARANTEES else None
 
 
@@ -302,7 +307,7 @@ def guarantee_costs(
     *,
     confidence: float = 0.95,
     guarantees: Sequence[str] = tuple(GUARANTEES),
-    time_limit_s: float | None = 6.0,
+    time_limit_s: float | None = 7.5,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, GuaranteeCost]:
     """Plan for the same objective under other guarantees: what each costs, and what it buys.
@@ -326,10 +331,11 @@ def guarantee_costs(
     -------
     dict of str to GuaranteeCost
         In the order of `GUARANTEES`. Certified, with all stages under one dispatch law: what `mipplan.plan` finds with
-        that law and all else as it was, but by the classic certificate. ``replay`` and ``reliable``: what it finds with
-        that guarantee. No reason is looked for where there is no plan.
+        that law and all else as it was, but by the classic certificate; ``sharp``: with the sharp one, eager.
+        ``replay`` and ``reliable``: what it finds with that guarantee. No reason is looked for where there is no plan.
         Left out is what does not go with what was asked for: all with a budget; ``timed``, ``replay`` and ``reliable``
-        with headroom or an arrival curve; ``eager`` and ``paced`` beside a ``fifo`` plan that states no runs;
+        with headroom or an arrival curve; ``eager`` and ``paced`` beside a ``fifo`` plan that states no runs; ``sharp``
+        with an arrival curve, ``fifo`` queues, windows in which batches are collected, and beyond 100,000 tokens;
         ``reliable`` where traffic or profiles are too scarce to draw scenarios from, or no variants are chosen.
         After Ctrl-C: those that were complete.
 
@@ -340,7 +346,7 @@ def guarantee_costs(
     """
     check_all(
         lambda: check_reliability(confidence, None, 1),
-        lambda: _check_names(guarantees),
+        lambda: check_all(*(partial(check_one_of, "guarantees", name, GUARANTEES) for name in guarantees)),
         lambda: Deadline.after(time_limit_s),
         lambda: read_traces(trace),
     )
@@ -387,11 +393,3 @@ def guarantee_costs(
         )
         for name, plan in found.items()
     }
-
-
-def _check_names(guarantees: Sequence[str]) -> None:
-    known = list(GUARANTEES)
-    for name in guarantees:
-        if name not in GUARANTEES:
-            hint = suggestion(name, known) or f"; there are {listed(known)}"
-            raise InputError.one("guarantees", f"there is no {shown(name)}{hint}")

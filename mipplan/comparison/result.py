@@ -1,7 +1,8 @@
-"""What a comparison found: one row per planner, its figures on the part planned on and on the rest."""
+"""What comparisons find: a row per planner, with figures on both parts of the trace; a price per guarantee."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -17,7 +18,8 @@ from mipplan.core import (
     higher_rank,
     usd_text,
 )
-from mipplan.result import Objective, Plan, RunEnergy
+from mipplan.reliability import fewest_scenarios
+from mipplan.result import Objective, Plan, PlanStatus, RunEnergy
 from mipplan.trace import Trace
 
 if TYPE_CHECKING:
@@ -274,6 +276,57 @@ class Comparison(Printable):
     def _line(self) -> str:
         planners = ", ".join(row.planner.value for row in self.rows[:8])
         return f": {self.objective.text}, {planners}"
+
+
+@dataclass(frozen=True)
+class GuaranteeCost:
+    """What an objective costs under one guarantee.
+
+    Attributes
+    ----------
+    name, label : str
+        Key of `mipplan.comparison.GUARANTEES`, and what tables call it.
+    plan : Plan
+        The cheapest plan found, or none; `status` says how much is proven.
+    is_answer : bool
+        Whether it is the plan that the others stand beside.
+    holds_for, void_if : str
+        What the guarantee holds for, and what voids it, in a few words.
+    """
+
+    name: str
+    label: str
+    plan: Plan
+    is_answer: bool
+    holds_for: str
+    void_if: str
+
+    @property
+    def usd_per_hour(self) -> float | None:
+        """Its price; None where there is no plan, or one that is not known to keep what the guarantee says."""
+        if self.plan.status not in (PlanStatus.OPTIMAL, PlanStatus.FEASIBLE):
+            return None
+        return self.plan.usd_per_hour
+
+    @property
+    def proof(self) -> str:
+        """What is known of the price, in a few words: proven, within how much, tested how, or why there is none."""
+        plan, test = self.plan, self.plan.reliability
+        if plan.status is PlanStatus.INFEASIBLE:
+            return "proven: there is none"
+        if test is not None and test.scenarios:
+            is_whole = test.scenarios >= fewest_scenarios(test.confidence)
+            said = f"kept {test.kept} of {test.scenarios} {'fresh scenarios' if is_whole else 'so far'}"
+            return f"{said}, {test.interval}" if test.passed else f"failed its test: {said}"
+        if plan.status is PlanStatus.UNKNOWN:
+            missing = "not tested" if plan.choices else "not found"
+            return missing if plan.limit is None else f"{missing} in the time"
+        if plan.status is PlanStatus.OPTIMAL:
+            return "proven cheapest"
+        if not plan.lower_bound_microusd_per_hour or plan.gap is None:
+            return "found, nothing proven"
+        # Rounded up, to be true of the gap as it is: cheaper plans would cost at least the lower bound.
+        return f"within {math.ceil(round(1000 * plan.gap, 6)) / 10:g} % of the cheapest"
 
 
 def _further_figures(row: ComparisonRow) -> dict[str, float]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from mipplan.core import (
+    InputError,
     QuantileLimit,
     Slo,
     duration_text,
@@ -297,6 +298,9 @@ def parse_pipeline(document: Document) -> PipelineEntry:
 
     Raises `InputError` with every fault of the document, in its order.
     """
+    if isinstance(document.value, dict) and {"choices", "pipeline"} <= document.value.keys():
+        message = "is a plan, not a pipeline: the one that it was made for stands in it, as `pipeline`"
+        raise InputError.one(document.origin, message)
     odd_keys: list[Finding] = []
     cleaned = replace(document, value=mark_variants(_without_odd_keys(document.value, odd_keys)))
     return parse_entry(cleaned, PipelineEntry, before=odd_keys, after=_structure_findings(document))

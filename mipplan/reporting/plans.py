@@ -176,10 +176,12 @@ def _show_costs(console: Console, report: PlanReport) -> None:
         rows.add_row(*(escape(cell) for cell in (label, price, cost.proof, cost.holds_for, cost.void_if)))
     console.print()
     console.print(rows)
-    is_sharp = report.certificate == CertificateKind.SHARP
-    others = "the others by the classic certificate, " if is_sharp else ""
-    answer = "* this plan; " if any(cost.is_answer for cost in costs.values()) else ""
-    console.print(f"{answer}{others}--guarantee and --dispatch choose, --no-costs leaves this table out")
+    # Under other laws than eager nothing else in its row says so.
+    is_sharp = report.certificate == CertificateKind.SHARP and report.dispatch != DispatchLaw.EAGER
+    found = f"* this plan{', by its sharp certificate' if is_sharp else ''}; "
+    answer = found if any(cost.is_answer for cost in costs.values()) else ""
+    choose = "--guarantee, --dispatch and --certificate" if "sharp" in costs else "--guarantee and --dispatch"
+    console.print(f"{answer}{choose} choose, --no-costs leaves this table out")
 
 
 def _plan_figures(report: PlanReport, best: str) -> list[tuple[str, str]]:

@@ -129,6 +129,11 @@ CONTENT = [
         "endless name", _with("  first:", f"  {'x' * 300}:"), "pipeline.yaml:4", "longer than 200 characters"
     ),
     _case(
+        "a plan",
+        '{"format": 1, "choices": {}, "pipeline": {"stages": {}}}',
+        "pipeline.yaml: is a plan, not a pipeline: the one that it was made for stands in it, as `pipeline`",
+    ),
+    _case(
         "misspelt key of a stage",
         _with("{model: resize}", "{modle: resize}"),
         "pipeline.yaml:4: stages.first.modle: unknown key; did you mean 'model'?",

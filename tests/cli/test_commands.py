@@ -325,10 +325,11 @@ def test_a_plan_ends_with_what_each_guarantee_costs(run: Run) -> None:
     document = json.loads(run(*patient, "--json").stdout)
     jsonschema.validate(document, documents.PlanReport.model_json_schema())
     costs = document["guarantee_costs"]
-    assert list(costs) == ["eager", "paced", "timed", "replay", "reliable"]
+    assert list(costs) == ["eager", "sharp", "paced", "timed", "replay", "reliable"]
     assert [name for name, cost in costs.items() if cost["is_answer"]] == ["eager"]
     asked = {
         "eager": (),
+        "sharp": ("--certificate", "sharp"),
         "paced": ("--dispatch", "paced"),
         "timed": ("--dispatch", "timed"),
         "replay": ("--guarantee", "replay"),
@@ -343,7 +344,10 @@ def test_a_plan_ends_with_what_each_guarantee_costs(run: Run) -> None:
         assert costs[name]["proof"] in shown
     assert re.match(r"kept 5\d of 59 fresh scenarios, ", costs["reliable"]["proof"])
     *_, last = shown.strip().splitlines()
-    assert last == "* this plan; --guarantee and --dispatch choose, --no-costs leaves this table out"
+    assert (
+        last
+        == "* this plan; --guarantee, --dispatch and --certificate choose, --no-costs leaves this table out"
+    )
 
 
 @pytest.mark.parametrize("flags", [("--no-costs",), ("--no-laws",), ("--budget", "2.5")])

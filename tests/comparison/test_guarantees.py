@@ -12,7 +12,7 @@ from mipplan.comparison import GUARANTEES
 from mipplan.result import Figures, Limit, PlanStatus, Reliability
 from planning_instances import hand_made, planning_instance
 
-ALL = ["eager", "paced", "timed", "replay", "reliable"]
+ALL = ["eager", "sharp", "paced", "timed", "replay", "reliable"]
 CONFIDENCE = 0.6  # Six scenarios to test on.
 
 
@@ -25,6 +25,7 @@ def test_each_guarantee_costs_what_asking_for_it_finds(number: int) -> None:
     instance = planning_instance(number)
     asked = {
         "eager": {},
+        "sharp": {"certificate": "sharp"},
         "replay": {"guarantee": "replay"},
         "reliable": {"guarantee": "reliable", "confidence": CONFIDENCE},
     }
@@ -45,7 +46,7 @@ def test_plans_keep_what_their_guarantee_says() -> None:
     found = costs(instance.plan(), instance.trace)
     for name in ("timed", "replay", "reliable"):
         assert mp.replay(found[name].plan, instance.trace).quantile(0.99) <= instance.slo_ns / 1e9
-    for name in ("eager", "paced", "timed"):
+    for name in ("eager", "sharp", "paced", "timed"):
         certified = mp.certify(found[name].plan, instance.trace)
         assert certified.bound_ns <= instance.slo_ns, name
     test = found["reliable"].plan.reliability
@@ -69,8 +70,10 @@ def test_what_does_not_go_with_what_was_asked_for_is_left_out() -> None:
         "all traffic inside the curve, paced",
     ]
     more = costs(instance.plan(headroom=1.2), instance.trace)
-    assert list(more) == ["eager", "paced"]
+    assert list(more) == ["eager", "sharp", "paced"]
     assert more["eager"].holds_for == "every run of 1.2 × this trace"
+    assert more["sharp"].holds_for == "every run of 1.2 × this trace, exact delays"
+    assert more["sharp"].void_if == "the same, or a message is early"
     assert costs(instance.plan(budget_usd_per_hour=9.0), instance.trace) == {}
     mixed = costs(instance.plan(dispatch={"detect": "paced"}), instance.trace)
     assert list(mixed) == ALL
@@ -87,11 +90,41 @@ def test_what_does_not_go_with_what_was_asked_for_is_left_out() -> None:
     assert list(replayed) == ["timed", "replay", "reliable"]
 
 
+def test_sharp_plans_are_priced_for_the_runs_that_were_asked_for() -> None:
+    instance, narrow = hand_made(), mp.RunClass(0.9)
+    made = instance.plan(certificate="sharp", runs=narrow, time_limit_s=None)
+    found = costs(made, instance.trace)
+    assert [name for name, cost in found.items() if cost.is_answer] == ["sharp"]
+    assert (found["sharp"].holds_for, found["sharp"].void_if) == (
+        "all stated runs of this trace",
+        "a run is none of those stated",
+    )
+    paced = instance.plan(certificate="sharp", runs=narrow, dispatch="paced", time_limit_s=None)
+    beside = costs(paced, instance.trace)
+    assert [name for name, cost in beside.items() if cost.is_answer] == ["paced"]
+    assert beside["sharp"].plan.runs == narrow
+    assert beside["sharp"].usd_per_hour == made.usd_per_hour
+    # What is certified by the classic theorem is sharply, too.
+    assert found["eager"].usd_per_hour == instance.plan().usd_per_hour
+    assert (made.usd_per_hour or 0.0) <= (found["eager"].usd_per_hour or 0.0)
+
+
+@pytest.mark.parametrize("queries", [60_000, 101_000])
+def test_no_sharp_plan_is_looked_for_where_auto_takes_the_classic_certificate(queries: int) -> None:
+    """Of more tokens than it takes, or even more queries."""
+    instance = hand_made()
+    trace = mp.Trace.poisson(rate_rps=50, duration_s=queries / 50, seed=1)
+    tokens = len(trace) * 2  # each query is at one stage after the other
+    given = mp.baselines.inferline(instance.pipeline, instance.profiles, instance.trace)
+    assert tokens > 100_000
+    assert mp.guarantee_costs(given, trace, guarantees=("sharp",), time_limit_s=5.0) == {}
+
+
 def test_traffic_that_cannot_be_resampled_has_no_price_of_reliability() -> None:
     instance = hand_made()
     short = mp.Trace.from_ns(instance.trace.arrival_ns[:15])
     made = mp.plan(instance.pipeline, instance.profiles, short, slo_s=instance.slo_ns / 1e9)
-    assert list(costs(made, short)) == ["eager", "paced", "timed", "replay"]
+    assert list(costs(made, short)) == ["eager", "sharp", "paced", "timed", "replay"]
 
 
 def test_a_plan_that_is_not_known_to_keep_anything_has_no_price() -> None:
@@ -119,12 +152,13 @@ def test_what_there_was_no_time_for_says_under_which_guarantee_it_was_asked() ->
     assert found["reliable"].holds_for == "80 % of scenarios of tomorrow"
     assert {name: (cost.plan.guarantee, cost.plan.dispatch) for name, cost in found.items()} == {
         "eager": ("trace", "eager"),
+        "sharp": ("trace", "eager"),
         "paced": ("trace", "paced"),
         "timed": ("replay", "timed"),
         "replay": ("replay", "eager"),
         "reliable": ("reliable", "eager"),
     }
-    assert [cost.proof for cost in found.values()] == ["proven cheapest", *["not found in the time"] * 4]
+    assert [cost.proof for cost in found.values()] == ["proven cheapest", *["not found in the time"] * 5]
 
 
 def status(made: mp.Plan, status: PlanStatus, **changed: object) -> mp.GuaranteeCost:
@@ -183,7 +217,7 @@ def test_every_guarantee_is_priced_on_all_samples() -> None:
     assert found["eager"].holds_for == f"every run of each of {drawn} samples"
     assert found["replay"].holds_for == f"one run: the replay of each of {drawn} samples"
     alone = [costs(instance.plan(), trace) for trace in traces]
-    for name in ("eager", "paced", "timed", "replay"):
+    for name in ALL[:-1]:
         assert found[name].usd_per_hour is not None
         assert found[name].plan.traces == made.traces
         assert found[name].usd_per_hour >= max(one[name].usd_per_hour or 0.0 for one in alone)

@@ -273,7 +273,7 @@ def test_an_accuracy_that_no_variants_have_is_not_priced_as_if_it_were() -> None
     assert made.reason is not None
     assert "no plan has an accuracy of 0.99" in made.reason
     costs = mp.guarantee_costs(made, TRACE, time_limit_s=20.0)
-    assert set(costs) == {"eager", "paced", "timed", "replay"}
+    assert set(costs) == {"eager", "sharp", "paced", "timed", "replay"}
     assert not any(cost.plan.choices for cost in costs.values())
     reliable = mp.plan(pipeline(), profiles(), TRACE, accuracy=0.99, guarantee="reliable", time_limit_s=20.0)
     assert reliable.status == "infeasible"
