@@ -241,7 +241,14 @@ class Comparison(Printable):
         Returns
         -------
         matplotlib.figure.Figure
+
+        Raises
+        ------
+        ValueError
+            If Ctrl-C left no rows.
         """
+        if not self.rows:
+            raise ValueError("no planner was done: there is nothing to draw")
         report = from_front("comparison_report", "mipplan.reporting")(self.rows[0].plan.pipeline, self, [])
         figure: Figure = drawn("draw_comparison", report)
         return figure

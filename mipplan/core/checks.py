@@ -1,4 +1,4 @@
-"""Numbers: names of arrays, what counts as a number, checks of arguments that several calls take, and of numba."""
+"""Numbers and addresses: names of arrays, what counts as a number, checks that several calls make, and of numba."""
 
 from __future__ import annotations
 

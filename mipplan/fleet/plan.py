@@ -197,8 +197,14 @@ class FleetPlanner:
         bounds = [bound for bound in (solution.lower_bound, found.lower_bound) if bound is not None]
         chosen = min(choices, key=lambda choice: choice.cost, default=None)
         bound = max(bounds, default=None)
-        decided = replace(solution, chosen=chosen, lower_bound=bound, infeasible=found.infeasible)
-        return replace(decided, interrupted=found.interrupted).within_budget(self.fleet.budget)
+        decided = replace(
+            solution,
+            chosen=chosen,
+            lower_bound=bound,
+            infeasible=found.infeasible,
+            interrupted=found.interrupted,
+        )
+        return decided.within_budget(self.fleet.budget)
 
     def _with_alternatives(self, made: FleetPlan, pool: Pool, workers: WorkerPool) -> FleetPlan:
         """Add a set to admit and objectives with which all fit; Ctrl-C leaves out what is not there yet."""

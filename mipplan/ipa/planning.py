@@ -13,7 +13,15 @@ from fractions import Fraction
 import numpy as np
 
 from mipplan.baselines import BaselineProblem, filled_ns, pose, rate_checks, rate_to_size_for, size_family
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, Fault, InputError, check_kinds, format_duration, is_number
+from mipplan.core import (
+    MICRODOLLARS_PER_DOLLAR,
+    Fault,
+    InputError,
+    check_kinds,
+    format_duration,
+    is_number,
+    shown,
+)
 from mipplan.options import Configuration, Option, column_problem, find_families
 from mipplan.pipeline import FanOut, Pipeline, Stage, choosing, pinned
 from mipplan.profiles import Profiles
@@ -136,6 +144,8 @@ def configure(
     listed = {name: stage.variants for name, stage in pipeline.stages.items() if len(stage.models) > 1}
     own, stages = pipeline if variants is None else None, pipeline.stages
     variants = listed if variants is None else variants
+    if not isinstance(variants, Mapping):
+        raise InputError.one("variants", f"expected models by stage, found {shown(variants)}")
     faults = [*_chain_faults(pipeline, variants), *check_weights(weights)]
     faults += _variant_faults(stages, profiles, variants)
     if faults:

@@ -135,9 +135,10 @@ def test_a_frontier_has_its_steps_and_what_the_last_part_costs(run: Run, plan: m
     assert f"now    {plan.usd_per_hour:.4f} $/h at × 1\n" in beside.stdout, (
         "not on what was walked, but known"
     )
-    done = run("frontier", "plan.json", "--over", "rate", "--start", "fast", "--last", "2")
+    done = run("frontier", "plan.json", "--over", "rate", "--start", "fast", "--last", "nan")
     assert done.exit_code == 2
     assert "--start: expected a factor such as 2x" in done.stderr
+    assert "--last: expected more than 0, found nan" in done.stderr
 
 
 def test_what_costs_nothing_and_one_plan_are_told_in_words(run: Run, plan: mp.Plan) -> None:

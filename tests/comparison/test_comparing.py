@@ -356,6 +356,8 @@ def test_a_comparison_that_was_stopped_before_its_first_row_is_an_empty_table(
     monkeypatch.setattr(comparing, "half_slo", interrupted)
     stopped = mp.compare(*problem, planners=["half_slo"])
     assert (stopped.rows, stopped.left_out) == ((), ("half_slo",))
+    with pytest.raises(ValueError, match="there is nothing to draw"):
+        stopped.plot()
     assert (stopped.to_pandas().empty, stopped.to_pandas().index.name) == (True, "planner")
 
 

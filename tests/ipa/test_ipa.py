@@ -267,3 +267,5 @@ def test_what_is_no_pipeline_and_no_profiles_is_told() -> None:
     told = r"pipeline: expected a Pipeline, found 'video'(.|\n)*profiles: expected a Profiles, found 'mine'"
     with pytest.raises(mp.InputError, match=told):
         configure("video", "mine", steady(10))  # type: ignore[arg-type]
+    with pytest.raises(mp.InputError, match=r"variants: expected models by stage, found \['small'\]"):
+        configure(chain(1.0, {"model": "small"}), two_variants(), steady(10), variants=["small"])  # type: ignore[arg-type]

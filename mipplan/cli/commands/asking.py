@@ -205,6 +205,8 @@ def frontier(
             faults.take(lambda flag=flag, text=text: inputs.axis_value(flag, text, unit))  # type: ignore[misc]
             for flag, text in (("--start", low), ("--end", high), ("--last", last))
         ]
+        if ends[2].value is not None and not ends[2].value > 0:
+            faults.add(Fault("--last", f"expected more than 0, found {last}"))
         faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         faults.take(lambda: check_jobs(jobs))
         source = _read(context, faults, **asked, plot=plot)
