@@ -133,7 +133,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """End a process: asked first, then with everything that is left in its session, children it forgot among them."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(15)
+        process.wait(PATIENCE_S)  # On a busy machine Ray takes its time, and writes its log in the end.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -32,9 +32,8 @@ from mipplan.result import CertificateKind, Figures, Guarantee, Limit, Plan, Pla
 from mipplan.tokens import read_traces
 from mipplan.trace import Trace
 
-_MOST_QUERIES = (
-    100_000  # Beyond that there are too many tokens for a sharp certificate, without a look at them.
-)
+#: Beyond that there are too many tokens for a sharp certificate, without a look at them.
+_MOST_QUERIES = 100_000
 
 
 @dataclass(frozen=True)
@@ -206,8 +205,9 @@ def _runs(how: str) -> Callable[[Plan, float], str]:
         if plan.envelope is not None:
             return f"all traffic inside the curve{how}"
         scope = _traffic(plan) if plan.headroom == 1.0 else f"{plan.headroom:g} × {_traffic(plan)}"
-        runs = "every run" if plan.runs in (None, RunClass()) else "all stated runs"
-        return f"{runs} of {scope}{how}{', exact delays' if plan.runs == RunClass() else ''}"
+        if plan.runs == RunClass():
+            return f"runs of {scope}{how}, exact delays"
+        return f"{'every run' if plan.runs is None else 'all stated runs'} of {scope}{how}"
 
     return holds_for
 

@@ -72,7 +72,7 @@ def test_what_does_not_go_with_what_was_asked_for_is_left_out() -> None:
     more = costs(instance.plan(headroom=1.2), instance.trace)
     assert list(more) == ["eager", "sharp", "paced"]
     assert more["eager"].holds_for == "every run of 1.2 × this trace"
-    assert more["sharp"].holds_for == "every run of 1.2 × this trace, exact delays"
+    assert more["sharp"].holds_for == "runs of 1.2 × this trace, exact delays"
     assert more["sharp"].void_if == "the same, or a message is early"
     assert costs(instance.plan(budget_usd_per_hour=9.0), instance.trace) == {}
     mixed = costs(instance.plan(dispatch={"detect": "paced"}), instance.trace)
