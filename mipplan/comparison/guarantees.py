@@ -380,8 +380,8 @@ def guarantee_costs(
                 if interrupts:
                     break
                 found[name] = planned
-            taken_s = time.monotonic() - started
-            least_s = taken_s if least_s is None else min(least_s, taken_s)
+                taken_s = time.monotonic() - started
+                least_s = taken_s if least_s is None else min(least_s, taken_s)
     return {
         name: GuaranteeCost(
             name,
