@@ -27,7 +27,7 @@ from mipplan.core import (
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import Profiles
 from mipplan.questions.axes import FrontierAxis, axis_of
-from mipplan.questions.frontier_result import Frontier, FrontierStep
+from mipplan.questions.costs import Frontier, FrontierStep
 from mipplan.questions.problems import Problem, check_no_budget, first_plan
 from mipplan.questions.staircases import PointWalker, StepRange, Walk, merged
 from mipplan.tokens import read_traces

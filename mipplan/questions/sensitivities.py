@@ -21,14 +21,14 @@ from mipplan.core import (
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import LatencyTable, Profiles
 from mipplan.questions.changes import scaled_table
-from mipplan.questions.problems import Problem, WarmPlanner, check_no_budget, first_plan, is_proven
-from mipplan.questions.sensitivity_result import (
+from mipplan.questions.costs import (
     MOST_FASTER,
     HardwareSensitivity,
     MeasurementSensitivity,
     ModelSensitivity,
     Sensitivity,
 )
+from mipplan.questions.problems import Problem, WarmPlanner, check_no_budget, first_plan, is_proven
 from mipplan.questions.staircases import PriceWalker
 from mipplan.tokens import read_traces
 from mipplan.trace import Trace
