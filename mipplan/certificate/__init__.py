@@ -3,6 +3,7 @@
 from mipplan.certificate.certifying import (
     AUTO,
     Certificate,
+    CertifyParams,
     certified_figures,
     certified_on,
     certify_fifo,
@@ -37,6 +38,7 @@ __all__ = [
     "NO_LIMIT",
     "Certificate",
     "CertificateEvaluator",
+    "CertifyParams",
     "FifoEvaluator",
     "SharpEvaluator",
     "StageBound",

@@ -94,10 +94,6 @@ def plan(
 
         faults = Faults()
         least = faults.take(lambda: question.accuracy_of(accuracy, budget))
-        if explain and certificate != "classic":
-            faults.add(
-                Fault("--explain", "goes with --certificate classic; `mipplan verify` has the critical path")
-            )
         asked |= {"certificate": certificate, "confidence": confidence, "drift": drift}
         given, settings = question.read(faults, **asked, out=out, budget=budget)
         arrivals, limit_s = given[2], settings["time_limit_s"]
@@ -107,8 +103,8 @@ def plan(
                 made = mp.most_accurate(*given, **settings, progress=progress)
             else:
                 made = mp.plan(*given, accuracy=least.value, **settings, progress=progress)
-            replayed, explanation, is_timed = None, None, made.dispatch == "timed"
-            if made.choices and explain and not is_timed:
+            replayed, explanation = None, None
+            if made.choices and explain:
                 progress("explaining the plan")
                 explanation = made.explain(time_limit_s=min(_EXPLAINING_S, limit_s))
                 made = explanation.adopted or made
@@ -124,8 +120,6 @@ def plan(
                 )
         remarks = reporting.plan_remarks(made, asked["profiles"])
         remarks += reporting.sample_notes(made, arrivals)
-        if explain and is_timed:
-            remarks.append("a timed plan is certified by its replay: there are no terms to explain")
         report = reporting.plan_report(
             made, arrivals, replayed, explanation, remarks, out, priced, replayed_ns
         )

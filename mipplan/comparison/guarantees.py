@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 
-from mipplan.certificate import AUTO, resolve_certificate
+from mipplan.certificate import AUTO, CertifyParams, resolve_certificate
 from mipplan.comparison.result import GuaranteeCost
 from mipplan.core import (
     NS_PER_S,
@@ -31,9 +31,6 @@ from mipplan.reliability import check_reliability, plan_reliably
 from mipplan.result import CertificateKind, Figures, Guarantee, Limit, Plan, PlanStatus, Provenance, RunClass
 from mipplan.tokens import read_traces
 from mipplan.trace import Trace
-
-#: Beyond that there are too many tokens for a sharp certificate, without a look at them.
-_MOST_QUERIES = 100_000
 
 
 @dataclass(frozen=True)
@@ -132,8 +129,9 @@ def _sharp(question: Question) -> Plan:
 
 def _sharpen(question: Question, asked: Plan) -> Plan:
     """Sharpen the classic plan, if there is one; only workloads for which ``auto`` takes the sharp certificate."""
-    queries = asked.seeds * sum(map(len, question.traces))
-    workloads = Request.of(asked, asked.provenance.samples).workloads if queries <= _MOST_QUERIES else ()
+    # Queries make tokens: where there are too many, there are too many of these without a look at them.
+    is_short = asked.seeds * sum(map(len, question.traces)) <= CertifyParams().most_tokens
+    workloads = Request.of(asked, asked.provenance.samples).workloads if is_short else ()
     if not workloads or resolve_certificate(AUTO, workloads) is CertificateKind.CLASSIC:
         raise InputError.one(
             "guarantees", "a sharp certificate of so many tokens takes too long for a glance"

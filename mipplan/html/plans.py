@@ -150,8 +150,13 @@ def choices_section(plan: Plan) -> Section:
 def _reasons(
     plan: Plan, trace: Trace, certificate: Certificate | None, time_limit_s: float, progress: Progress
 ) -> Section:
+    try:
+        progress("explaining the plan")
+        words = tuple(explain(plan, trace, time_limit_s=time_limit_s).lines())
+    except InputError as error:
+        words = (_refused("alternatives", error),)
     if certificate is None:
-        return Section("Why", ("A timed plan is certified by its replay: every run is the replay.",))
+        return Section("Why", ("A timed plan is certified by its replay: every run is the replay.", *words))
     steps = sheet(
         "How the certified latency comes about: the critical path",
         ("stage", ">T", ">waits behind others", ">delay before"),
@@ -165,11 +170,6 @@ def _reasons(
         figure_of(draw_curves(plan, trace, longest)),
         f"Arrival and service curve of {longest}, the longest step of that path, and their horizontal deviation.",
     )
-    try:
-        progress("explaining the plan")
-        words = tuple(explain(plan, trace, time_limit_s=time_limit_s).lines())
-    except InputError as error:
-        words = (_refused("alternatives", error),)
     return Section("Why", words, (steps,), (picture,))
 
 

@@ -4,51 +4,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 from mipplan.core import (
     Deadline,
-    Fault,
-    Faults,
-    InputError,
     LimitReachedError,
     SearchLimits,
     check_kinds,
     first_true,
-    listed,
 )
 from mipplan.options import MAX_REPLICAS, Configuration, Family, Option, undominated_per_hardware
-from mipplan.pipeline import are_timed
 from mipplan.planner import Instance, PlanSearch, Request, SearchMethod
+from mipplan.questions.alternatives import (
+    ExplanationParams,
+    Trials,
+    cheapest,
+    impossible,
+    judge_of,
+    options_of,
+)
 from mipplan.result import (
-    Alternative,
-    CertificateKind,
     Choice,
     CriticalStage,
     Explanation,
     Guarantee,
+    JudgedBy,
     NearPlan,
     OptionReason,
     OptionVerdict,
     Plan,
     PlanStatus,
     StageExplanation,
-    choice_text,
 )
 from mipplan.tokens import read_traces
 from mipplan.trace import Trace
 from mipplan_formulations import Cover
-
-
-@dataclass(frozen=True)
-class ExplanationParams:
-    """Which other plans are worth knowing about."""
-
-    near_share: float = 0.05  # Plans within this share of the cost are.
-    most_near_plans: int = 3  # At most this many of them are looked for, because each takes a search.
-
 
 _PARAMS = ExplanationParams()
 
@@ -65,6 +56,9 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
     time_limit_s : float
         Wall-clock limit. What there is no time for is left out, and the explanation says so; so does Ctrl-C.
 
+    A plan of a sharp certificate, and one that rests on its replay, are explained by trials: one choice is changed,
+    and the whole judged again (`Explanation.judged_by`). Neither is monotone, so of what was not tried nothing is said.
+
     Returns
     -------
     Explanation
@@ -76,7 +70,6 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
     NoPlanError
         If the plan holds no choices.
     InputError
-        If its certificate is a sharp one, or all stages are timed: the certificate is then no sum of terms to vary.
         Listing every stage that runs on what is none of its options: a batch size between those measured, what the
         pipeline does not allow, or what no allowed number of replicas keeps up with the trace on; and every stage
         that falls behind it, unless the plan's guarantee rests on replays.
@@ -85,14 +78,13 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
     check_kinds(plan=(plan, Plan))
     plan.require()
     deadline = Deadline.after(time_limit_s, started)
-    held = "mipplan.certify(plan, trace).critical_path shows how it comes about"
-    if are_timed(plan.laws):
-        raise InputError.one("plan", f"is certified by its replay, which has no terms to explain; {held}")
-    if plan.certificate is CertificateKind.SHARP:
-        raise InputError.one("plan", f"has a sharp certificate, which has no terms to explain; {held}")
     request = Request.of(plan, trace)
-    instance = request.instance()
-    configuration, before = _configuration(instance, plan), time.monotonic()
+    if judge_of(plan) is not JudgedBy.CLASSIC:
+        return Trials(plan, request.samples, deadline).explained()
+    instance, is_stable = request.instance(), plan.guarantee in (Guarantee.TRACE, Guarantee.ENVELOPE)
+    # A guarantee that rests on replays is of queues that may grow from the first query to the last; others are not.
+    configuration = options_of(plan, instance.families, instance.demand if is_stable else None)
+    before = time.monotonic()
     path = instance.oracle.critical_path(configuration.services)
     # What is under way when the time is up takes about as long as this, and so does the end for another plan.
     soon = Deadline(deadline.at - 2 * (time.monotonic() - before))
@@ -112,51 +104,6 @@ def _is_final(plan: Plan, trace: Trace | Sequence[Trace]) -> bool:
     if not (is_cheapest_asked and is_stopped):
         return True
     return [one.sha256 for one in plan.traces] != [one.sha256 for one in read_traces(trace)]
-
-
-def _configuration(instance: Instance, plan: Plan) -> Configuration:
-    """The plan's choices as options of the problem; raises `InputError` for every stage where it is none.
-
-    A guarantee that rests on replays is of queues that may grow from the first query to the last; others are not.
-    """
-    faults, is_stable = Faults(), plan.guarantee in (Guarantee.TRACE, Guarantee.ENVELOPE)
-    own = {stage: faults.take(partial(_option, instance, stage, own)) for stage, own in plan.choices.items()}
-    for stage, found in own.items():
-        if found and is_stable and found.value.tokens_per_ns <= instance.demand[stage]:
-            what, fewest = choice_text(plan.choices[stage], "batch "), found.value.family.fewest
-            faults.add(Fault("plan", f"{stage} falls behind this trace on {what}: {fewest} replicas keep up"))
-    faults.check()
-    return Configuration({stage: option.value for stage, option in own.items()})
-
-
-def _option(instance: Instance, stage: str, choice: Choice) -> Option:
-    """The option that a stage's choice is; raises `InputError` that says why it is none, and what there is."""
-    found, entry = instance.families[stage], instance.pipeline.stages[stage]
-    with suppress(KeyError):
-        return found.option(choice)
-    reason = f"options are {listed(_family_text(family) for family in found.families)}"
-    # Sentences name no variant, so that where there are several one may be about another.
-    about = () if entry.variants else found.rejected
-    own = (f"{choice.hardware} with batch {choice.batch} ", f"{choice.hardware} has ")
-    if entry.hardware is not None and choice.hardware not in entry.hardware:
-        reason = _allowed_text(stage, entry.hardware)
-    elif (told := next((one for one in about if one.startswith(own)), None)) is not None:
-        reason = told
-    elif not found.families:
-        reason = "; ".join(found.rejected)
-    message = (
-        f"{stage} runs on {choice_text(choice, 'batch ')}, which is no option of it on this trace: {reason}"
-    )
-    raise InputError.one("plan", message)
-
-
-def _family_text(family: Family) -> str:
-    place = " on ".join(filter(None, (family.variant, family.hardware)))
-    return f"{place} with batch {family.batch}"
-
-
-def _allowed_text(stage: str, hardware: Sequence[str]) -> str:
-    return f"the pipeline allows {stage} {', '.join(hardware)} only"
 
 
 @dataclass
@@ -251,21 +198,16 @@ class _Explaining:
             # The largest growth of T that the deadline allows, by bisection: the certificate grows with T.
             spare_latency_ns=most - first_true(0, most, is_kept),
             one_fewer_certificate_ns=fewer,
-            alternative=_cheapest(options),
-            options=(*options, *_not_allowed(instance, self.plan, stage)),
+            alternative=cheapest(options),
+            options=(*options, *impossible(self.plan, instance.families[stage])),
         )
 
     def _options(self, configuration: Configuration, stage: str) -> Iterator[OptionReason]:
         """Say of everything else that a stage could run on what comes of it; what there is no time for is left out."""
-        found = self.instance.families[stage]
-        for family in found.families:
+        for family in self.instance.families[stage].families:
             reason = self._option(configuration, stage, family)
             if reason is not None:
                 yield reason
-        # A sentence begins with the name of the hardware that it is about.
-        for sentence in found.rejected:
-            hardware, _, detail = sentence.partition(" ")
-            yield OptionReason(hardware, None, OptionVerdict.IMPOSSIBLE, detail=detail)
 
     def _option(self, configuration: Configuration, stage: str, family: Family) -> OptionReason | None:
         told = partial(
@@ -379,22 +321,3 @@ class _Explaining:
             if not outcome.finished:  # Ctrl-C, too, leaves no time for anything more
                 self.deadline = Deadline(0.0)
         return tuple(found), False
-
-
-def _not_allowed(instance: Instance, plan: Plan, stage: str) -> Iterator[OptionReason]:
-    """Hardware that the model is measured on, and that the pipeline does not allow the stage."""
-    entry = instance.pipeline.stages[stage]
-    for name in plan.profiles.hardware_for(entry.model):
-        if entry.hardware is not None and name not in entry.hardware:
-            detail = _allowed_text(stage, entry.hardware)
-            yield OptionReason(name, None, OptionVerdict.IMPOSSIBLE, detail=detail)
-
-
-def _cheapest(options: Sequence[OptionReason]) -> Alternative | None:
-    """Cheapest certified option other than the one chosen; of equal ones the first."""
-    certified = [o for o in options if o.verdict in (OptionVerdict.THROUGHPUT, OptionVerdict.LATENCY)]
-    best = min(certified, key=lambda option: option.microusd_per_hour or 0, default=None)
-    if best is None:
-        return None
-    choice = Choice(best.hardware, best.batch or 0, best.replicas or 0, best.variant)
-    return Alternative(choice, best.microusd_per_hour or 0, best.certificate_ns or 0)

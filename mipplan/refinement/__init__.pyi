@@ -1,6 +1,7 @@
 from .bounds import Known as Known
 from .bounds import LeastTimes as LeastTimes
 from .bounds import narrow as narrow
+from .certificates import StageCertificates as StageCertificates
 from .evaluation import Counters as Counters
 from .evaluation import ReplayOracle as ReplayOracle
 from .evaluation import Screen as Screen

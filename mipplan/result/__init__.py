@@ -2,7 +2,6 @@
 
 from mipplan.result.explanation import (
     Alternative,
-    CriticalStage,
     Explanation,
     NearPlan,
     OptionReason,
@@ -13,7 +12,6 @@ from mipplan.result.explanation import (
     dollars_text,
     power_text,
     proof_text,
-    step_text,
 )
 from mipplan.result.plan import Plan
 from mipplan.result.plan_file import PlanDocument, altered_parts, document_text, fingerprint, read_document
@@ -34,7 +32,16 @@ from mipplan.result.record import (
 )
 from mipplan.result.reliability import Reliability, SampleFigure, WorstScenario, worst_sample
 from mipplan.result.replay import ReplayResult, overruns_text
-from mipplan.result.runs import CertificateKind, Refinement, RunClass, Ties, check_runs
+from mipplan.result.runs import (
+    CertificateKind,
+    CriticalStage,
+    JudgedBy,
+    Refinement,
+    RunClass,
+    Ties,
+    check_runs,
+    step_text,
+)
 from mipplan.result.stage import BatchAssignment, Following, StageReplay
 from mipplan.result.statistics import FIGURES, Estimate, Interval, LatencyStatistics
 from mipplan.result.stream import (
@@ -75,6 +82,7 @@ __all__ = [
     "Following",
     "Guarantee",
     "Interval",
+    "JudgedBy",
     "LatencyHistogram",
     "LatencyStatistics",
     "Limit",

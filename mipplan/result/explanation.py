@@ -7,26 +7,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mipplan.core import MOST_LINES, NS_PER_S, Printable, Summary, format_duration, usd_text
+from mipplan.core import MOST_LINES, NS_PER_S, FieldOf, Printable, Summary, format_duration, usd_text
 from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed, common_law, duties_text
 from mipplan.profiles import Profiles
 from mipplan.result.record import Choice, Guarantee, PlanStatus
+from mipplan.result.runs import CriticalStage, JudgedBy, step_text
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from mipplan.pipeline import Pipeline
     from mipplan.result.plan import Plan
-
-
-@dataclass(frozen=True)
-class CriticalStage:
-    """One stage on a critical path: T of the stage, a bound on waiting behind others, the delay of the edge before."""
-
-    stage: str
-    latency_ns: int
-    wait_ns: int
-    delay_ns: int
 
 
 @dataclass(frozen=True)
@@ -65,9 +56,9 @@ class OptionReason:
     replicas: int | None = None  # The fewest that are certified.
     fewest: int | None = None  # The fewest that keep up with the traffic, or that the stage asks for.
     microusd_per_hour: int | None = None  # Of the whole plan.
-    # Of the whole plan; where none is certified, the least, with the most replicas.
+    # Of the whole plan; where none is certified, the least, with the most replicas. By trial: with those, at least.
     certificate_ns: int | None = None
-    # T of the stage with it: what a token may take there however many replicas there are.
+    # T of the stage with it: what a token may take there however many replicas there are; None by trial.
     latency_ns: int | None = None
     detail: str | None = None
     variant: str | None = None  # The model that is run, where the stage may run several.
@@ -84,6 +75,8 @@ class OptionReason:
             return f"{what}: {self.detail or 'there are not as many devices as would do'}"
         if self.verdict is OptionVerdict.TOO_SLOW:
             missed = format_duration((self.certificate_ns or 0) - whole.deadline_ns)
+            if self.latency_ns is None:
+                return f"{what}: misses by {missed} even with {self.replicas} replica(s)"
             alone = format_duration(self.latency_ns or 0)
             return f"{what}: misses by {missed} with any number of replicas (T alone is {alone})"
         more = (self.microusd_per_hour or 0) - whole.microusd_per_hour
@@ -102,11 +95,23 @@ class StageExplanation:
 
     stage: str
     choice: Choice
-    spare_latency_ns: int  # By how much the stage's T could grow before the certificate misses the deadline.
+    # By how much the stage's T could grow before the certificate misses the deadline; None by trial.
+    spare_latency_ns: int | None
     # The certificate with one replica fewer; None if the rest would not keep up, or there is none to spare.
     one_fewer_certificate_ns: int | None
     alternative: Alternative | None  # The cheapest other hardware or batch cap that is certified.
     options: tuple[OptionReason, ...] = ()  # All others, in order of hardware and batch.
+
+    spare_latency_s = FieldOf[float | None]("spare_latency_ns", NS_PER_S)
+    """`spare_latency_ns` in seconds."""
+
+    def fewer_text(self, whole: Explanation) -> str:
+        """Say what comes of one replica fewer; nothing where there is but one."""
+        if self.one_fewer_certificate_ns is None:
+            return "one replica fewer does not keep up or is not allowed" if self.choice.replicas > 1 else ""
+        excess_ns = self.one_fewer_certificate_ns - whole.deadline_ns
+        room = format_duration(abs(excess_ns))
+        return f"one replica fewer {f'misses by {room}' if excess_ns > 0 else f'keeps {room} of slack'}"
 
     def best_by_hardware(self) -> dict[str, OptionReason]:
         """The best option of each hardware and variant: the chosen, else the cheapest certified, else the nearest."""
@@ -152,6 +157,9 @@ class Explanation(Printable):
     """Whether there was time for all about the stages; if not, they could take more, and other choices may do."""
     adopted: Plan | None = None
     """The cheaper plan that is explained in place of the one asked about, whose search had been stopped."""
+    judged_by: JudgedBy = JudgedBy.CLASSIC
+    """What certificates here come from: by `JudgedBy.REPLAY` they are replayed quantiles. By this and the sharp one all
+    is found by trial: there is no T that could grow, and near plans differ on one stage."""
 
     @property
     def slack_ns(self) -> int:
@@ -175,14 +183,16 @@ class Explanation(Printable):
 
     def _summary(self) -> Summary:
         near = self.near_plans
-        others = "no certified plan on other hardware"
+        others = f"no {self.judged_by.kept} plan on other hardware"
         if near:
             known = "" if self.near_complete else "at least "
-            several = f"{len(near)} certified plan{'s' if len(near) > 1 else ''} on other hardware"
+            several = (
+                f"{len(near)} {self.judged_by.kept} plan{'s' if len(near) > 1 else ''} on other hardware"
+            )
             others = f"{known}{several}, from {dollars_text(near[0].microusd_per_hour)}"
         headings = "stage", "runs on (batch)", ">could take", "one replica fewer", "cheapest other choice"
         return Summary(
-            f"Why this plan: {dollars_text(self.microusd_per_hour)}, certificate {self._figures}",
+            f"Why this plan: {dollars_text(self.microusd_per_hour)}, {self.judged_by.text} {self._figures}",
             figures=(
                 ("binds along", " → ".join(step.stage for step in self.critical_path)),
                 ("on", self.sample),
@@ -196,8 +206,8 @@ class Explanation(Printable):
 
     def _line(self) -> str:
         certificate, slack = map(format_duration, (self.certificate_ns, self.slack_ns))
-        cost = dollars_text(self.microusd_per_hour)
-        return f": {cost}, certificate {certificate}, slack {slack}, {len(self.stages)} stages"
+        cost = f"{dollars_text(self.microusd_per_hour)}, {self.judged_by.text} {certificate}"
+        return f": {cost}, slack {slack}, {len(self.stages)} stages"
 
     def __str__(self) -> str:
         """In sentences; of very many stages, the first."""
@@ -209,19 +219,26 @@ class Explanation(Printable):
         """Return the explanation in sentences, one a line."""
         path = " → ".join(step_text(step) for step in self.critical_path)
         where = "" if self.sample is None else f" on {self.sample}"
-        lines = [f"The certificate is {self._figures}. It binds{where} along {path}."]
+        lines = [f"The {self.judged_by.text} is {self._figures}. It binds{where} along {path}."]
         if self.adopted is not None:
-            lines.insert(
-                0,
-                f"A cheaper certified plan came up, of {dollars_text(self.microusd_per_hour)}, and is explained here.",
+            cost = dollars_text(self.microusd_per_hour)
+            lines.insert(0, f"A cheaper certified plan came up, of {cost}, and is explained here.")
+        if not self.stages_complete:
+            lines.append(
+                "There was no time for all about the stages: they may spare more, and other choices do."
             )
-        hurried = "There was no time for all about the stages: they may spare more, and other choices do."
-        lines += [] if self.stages_complete else [hurried]
         lines += [_stage_text(stage, self) for stage in self.stages]
         share = f"{self.near_share:.0%}"
         if not self.near_plans:
-            known = "There is" if self.near_complete else "In the time given there was found"
-            lines.append(f"{known} no certified plan on other hardware within {share} of the cost.")
+            found = (
+                "In the time given there was found"
+                if self.judged_by is JudgedBy.CLASSIC
+                else "By trial there is"
+            )
+            known = "There is" if self.near_complete else found
+            lines.append(
+                f"{known} no {self.judged_by.kept} plan on other hardware within {share} of the cost."
+            )
         for near in self.near_plans:
             mix = ", ".join(f"{stage} {choice_text(choice, 'batch ')}" for stage, choice in near.choices)
             lines.append(f"Within {share} of the cost, at {dollars_text(near.microusd_per_hour)}: {mix}.")
@@ -229,7 +246,7 @@ class Explanation(Printable):
 
 
 def _stage_row(stage: StageExplanation, whole: Explanation) -> tuple[str, ...]:
-    fewer, other = "", "none is certified"
+    fewer, other = "", f"none is {whole.judged_by.kept}"
     if stage.one_fewer_certificate_ns is not None:
         excess_ns = stage.one_fewer_certificate_ns - whole.deadline_ns
         fewer = f"misses by {format_duration(excess_ns)}" if excess_ns > 0 else "would do"
@@ -239,23 +256,18 @@ def _stage_row(stage: StageExplanation, whole: Explanation) -> tuple[str, ...]:
         extra = stage.alternative.microusd_per_hour - whole.microusd_per_hour
         price = dollars_text(extra, sign=True) if extra else "same cost"
         other = f"{choice_text(stage.alternative.choice)}, {price}"
-    spare = f"{format_duration(stage.spare_latency_ns)} more"
+    spare = "–" if stage.spare_latency_ns is None else f"{format_duration(stage.spare_latency_ns)} more"
     return (stage.stage, choice_text(stage.choice), spare, fewer, other)
 
 
 def _stage_text(stage: StageExplanation, whole: Explanation) -> str:
-    chosen, spare = choice_text(stage.choice, "batch "), format_duration(stage.spare_latency_ns)
-    parts = [f"{stage.stage} on {chosen} could take {spare} more"]
-    if stage.one_fewer_certificate_ns is not None:
-        excess = stage.one_fewer_certificate_ns - whole.deadline_ns
-        kept = f"keeps {format_duration(-excess)} of slack"
-        verdict = f"misses by {format_duration(excess)}" if excess > 0 else kept
-        parts.append(f"one replica fewer {verdict}")
-    elif stage.choice.replicas > 1:
-        parts.append("one replica fewer does not keep up or is not allowed")
+    parts = [f"{stage.stage} on {choice_text(stage.choice, 'batch ')}"]
+    if stage.spare_latency_ns is not None:
+        parts = [f"{parts[0]} could take {format_duration(stage.spare_latency_ns)} more"]
+    parts += filter(None, [stage.fewer_text(whole)])
     if stage.alternative is None:
         found = "is" if whole.stages_complete else "was found"
-        parts.append(f"no other hardware or batch {found} certified in its place")
+        parts.append(f"no other hardware or batch {found} {whole.judged_by.kept} in its place")
     else:
         extra = stage.alternative.microusd_per_hour - whole.microusd_per_hour
         way = "more" if extra > 0 else "less"
@@ -274,25 +286,10 @@ def dollars_text(microusd: int, *, sign: bool = False) -> str:
     return f"{usd_text(microusd / 1e6, sign=sign)} $/h"
 
 
-def step_text(step: CriticalStage) -> str:
-    """Write one stage of a critical path."""
-    parts = [f"T {format_duration(step.latency_ns)}"]
-    if step.wait_ns:
-        parts.append(f"wait {format_duration(step.wait_ns)}")
-    if step.delay_ns:
-        parts.append(f"after a delay of {format_duration(step.delay_ns)}")
-    return f"{step.stage} ({', '.join(parts)})"
-
-
-# --- what is said of a plan ----------------------------------------------------------------------------------------
-
-
 def proof_text(status: str, kind: str, *, has_budget: bool = False, timed: bool = False) -> str | None:
     """Say among which plans one is proven best, in the words of docs/glossary.md; None where nothing is proven."""
-    which, kept = (
-        "no certified plan",
-        " (certified: stable, and a certificate of this kind keeps the objective)",
-    )
+    which = "no certified plan"
+    kept = " (certified: stable, and a certificate of this kind keeps the objective)"
     if kind == Guarantee.REPLAY and timed:
         kept = " (certified: stable, and the replay, which every timed run is, keeps the objective)"
     elif kind == Guarantee.REPLAY:

@@ -1,4 +1,4 @@
-"""Which certificate a figure comes from, which runs it holds for, and what a refinement found out about others."""
+"""Which certificate a figure comes from and how, which runs it holds for, and what a refinement found out of others."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from mipplan.core import (
     InputError,
     Int64,
     check_one_of,
+    format_duration,
     is_number,
     remake,
     shown,
@@ -33,6 +34,49 @@ class CertificateKind(StrEnum):
     """A rate and a latency per stage: the [theorem (sample path)][theorem-sample-path]."""
     SHARP = "sharp"
     """An interval of arrival per token: the [theorem (latest dispatch)][theorem-latest-dispatch]."""
+
+
+class JudgedBy(StrEnum):
+    """What says of plans whether they keep the objective, and of one what its latency is."""
+
+    CLASSIC = "classic"
+    """The classic certificate, or that of ``fifo`` queues or an arrival curve: a sum of terms."""
+    SHARP = "sharp"
+    """The sharp certificate."""
+    REPLAY = "replay"
+    """The replay: of plans that rest on it, and under timed dispatch, where it is the certificate."""
+
+    @property
+    def text(self) -> str:
+        """What it says of a plan, in words."""
+        if self is JudgedBy.REPLAY:
+            return "replayed latency"
+        return "sharp certificate" if self is JudgedBy.SHARP else "certificate"
+
+    @property
+    def kept(self) -> str:
+        """What plans are that it says keep the objective."""
+        return "good enough" if self is JudgedBy.REPLAY else "certified"
+
+
+@dataclass(frozen=True)
+class CriticalStage:
+    """One stage on a critical path: T of the stage, a bound on waiting behind others, the delay of the edge before."""
+
+    stage: str
+    latency_ns: int
+    wait_ns: int
+    delay_ns: int
+
+
+def step_text(step: CriticalStage) -> str:
+    """Write one stage of a critical path."""
+    parts = [f"T {format_duration(step.latency_ns)}"]
+    if step.wait_ns:
+        parts.append(f"wait {format_duration(step.wait_ns)}")
+    if step.delay_ns:
+        parts.append(f"after a delay of {format_duration(step.delay_ns)}")
+    return f"{step.stage} ({', '.join(parts)})"
 
 
 class Ties(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from mipplan.certificate import (
     AUTO,
@@ -101,7 +102,7 @@ def certify_samples(
     """Certify a plan on each sample by itself, and return the worst certificate with the bounds of all."""
     if are_timed(plan.laws):
         check_timed(certificate, runs)
-        return worst_of(samples, lambda sample: _certify_timed(plan, sample))
+        return worst_of(samples, partial(replayed_certificate, plan))
     if certificate == AUTO and len(samples) > 1 and plan.discipline is Discipline.OLDEST_FIRST:
         # The same theorem for all of them, as for a plan.
         workloads = (realise(plan.pipeline, sample.trace, sample.seed) for sample in samples)
@@ -112,8 +113,8 @@ def certify_samples(
     )
 
 
-def _certify_timed(plan: Plan, sample: Sample) -> Certificate:
-    """Where all stages are timed the replay is the certificate."""
+def replayed_certificate(plan: Plan, sample: Sample) -> Certificate:
+    """State the replay as what is guaranteed: where all stages are timed it is, and elsewhere it is that of one run."""
     laws = plan.laws
     replayed = replay(plan, sample.trace, seed=sample.seed)
     workload = realise(plan.pipeline, sample.trace, sample.seed)

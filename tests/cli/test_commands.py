@@ -237,10 +237,26 @@ def test_a_sharp_certificate_says_for_which_runs_it_holds(run: Run) -> None:
     assert "--runs: expected SERVICE:DELAY:TIES" in run(*wider[:-1], "0.9").output
 
 
+def test_plans_that_are_judged_as_a_whole_are_explained_by_trials(run: Run) -> None:
+    for asked, said in (
+        (("--certificate", "sharp"), "The sharp certificate is"),
+        (("--dispatch", "timed"), "The replayed latency is"),
+        (("--guarantee", "replay"), "The replayed latency is"),
+    ):
+        made = run(*PLAN, *asked, "--explain", "--no-costs", "--out", "judged.json")
+        assert made.exit_code == 0
+        assert said in made.output
+        assert "there are no terms" not in made.output
+        told = run("explain", "judged.json", "--trace", "trace.csv", "--json")
+        document = json.loads(told.stdout)
+        assert document["judged_by"] == ("sharp" if "sharp" in asked else "replay")
+        assert {stage["spare_s"] for stage in document["stages"]} == {None}
+
+
 def test_what_does_not_go_with_a_sharp_certificate_is_told(run: Run) -> None:
     result = run(*PLAN, "--certificate", "sharp", "--runs", "2:1:settled", "--budget", "3", "--explain")
     assert result.exit_code == 2
-    for said in ("--runs", "0.9:1:settled", "a budget goes with the classic one only", "--explain"):
+    for said in ("--runs", "0.9:1:settled", "a budget goes with the classic one only"):
         assert said in result.output
     wrong = run("verify", "plan.json", "--trace", "trace.csv", "--certificate", "dull", "--dispatch", "lazy")
     assert wrong.exit_code == 2

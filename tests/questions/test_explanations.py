@@ -315,11 +315,9 @@ def test_a_replayed_plan_may_cost_less_than_any_that_keeps_up() -> None:
     assert plan.choices["a"].replicas == 1
     told = mp.explain(plan, trace)
     assert told.adopted is None
-    assert told.certificate_ns == mp.certify(plan, trace).bound_ns
-    assert (told.near_plans, told.near_complete) == ((), True)
-    assert [option.fewest for option in told.stages[0].options if option.verdict is OptionVerdict.CHOSEN] == [
-        3
-    ]
+    assert told.certificate_ns == mp.replay(plan, trace).quantile_ns(plan.quantile)
+    chosen = next(option for option in told.stages[0].options if option.verdict is OptionVerdict.CHOSEN)
+    assert chosen.fewest == 1
 
 
 def test_choices_that_are_no_options_are_told_stage_by_stage() -> None:

@@ -22,7 +22,7 @@ from mipplan.reporting.text import (
     table,
     traffic_parts,
 )
-from mipplan.result import Explanation, Plan, choice_text, dollars_text, step_text
+from mipplan.result import Explanation, JudgedBy, Plan, choice_text, dollars_text, step_text
 from mipplan.trace import Trace
 
 
@@ -209,7 +209,7 @@ class ExplainedStageReport(BriefReport):
     hardware: str
     batch: int
     replicas: int
-    spare_s: float
+    spare_s: float | None
     one_fewer_certificate_s: float | None
     options: list[OptionReasonReport]
     variant: Annotated[str | None, "variant"] = None
@@ -238,6 +238,7 @@ class ExplainReport(BriefReport):
     near_plans: list[NearPlanReport]
     near_share: float
     near_complete: bool
+    judged_by: JudgedBy
     trace: TraceReport
     # Of several traces and seeds: the draws of each, and all traces.
     seeds: int | None = None
@@ -249,8 +250,7 @@ def explain_report(
 ) -> ExplainReport:
     """Describe why a plan is what it is."""
     stages = [
-        ExplainedStageReport.of(one, one.choice, spare_s=one.spare_latency_ns / NS_PER_S)
-        for one in explanation.stages
+        ExplainedStageReport.of(one, one.choice, spare_s=one.spare_latency_s) for one in explanation.stages
     ]
     near = [
         NearPlanReport.of(one, choices=choice_reports(replace(plan, choices=dict(one.choices))))
@@ -269,12 +269,13 @@ def show_explanation(console: Console, explanation: Explanation, plan: Plan) -> 
         seconds_text(ns / NS_PER_S) for ns in (explanation.certificate_ns, explanation.slack_ns)
     )
     console.print(
-        f"[bold]{escape(plan.pipeline.name)}[/bold]: {cost}, certificate {certificate}, slack {slack}"
+        f"[bold]{escape(plan.pipeline.name)}[/bold]: {cost}, {explanation.judged_by.text} {certificate}, slack {slack}"
     )
     console.print(escape(f"binds along {' → '.join(step_text(step) for step in explanation.critical_path)}"))
     for stage in explanation.stages:
-        spare = seconds_text(stage.spare_latency_ns / NS_PER_S)
-        console.print(f"\n[bold]{escape(stage.stage)}[/bold]: could take {spare} more")
+        spare = stage.spare_latency_s
+        room = stage.fewer_text(explanation) if spare is None else f"could take {seconds_text(spare)} more"
+        console.print(f"\n[bold]{escape(stage.stage)}[/bold]{f': {room}' if room else ''}")
         for option in stage.best_by_hardware().values():
             console.print(escape(f"  {option.text(explanation)}"))
     unseen = [stage for stage in plan.choices if all(stage != one.stage for one in explanation.stages)]
@@ -285,7 +286,7 @@ def show_explanation(console: Console, explanation: Explanation, plan: Plan) -> 
     share = f"{explanation.near_share:.0%}"
     known = "" if explanation.near_complete else ", as far as was looked"
     console.print(
-        f"{len(near) or 'no'} certified plan(s) on other hardware within {share} of the cost{known}"
+        f"{len(near) or 'no'} {explanation.judged_by.kept} plan(s) on other hardware within {share} of the cost{known}"
     )
     for one in near:
         mix = ", ".join(f"{stage} {choice_text(choice)}" for stage, choice in one.choices)
