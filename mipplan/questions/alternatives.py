@@ -139,10 +139,14 @@ def _choice(option: OptionReason) -> Choice:
 
 # ---------------------------------------------------------------------------------------------------------- by trial
 
+_RELIABLE = (
+    "The guarantee is about scenarios of tomorrow: what would do in the replay of this trace may not keep it."
+)
+
 
 def judge_of(plan: Plan) -> JudgedBy:
     """By what it is judged whether such a plan keeps its objective."""
-    if plan.guarantee is Guarantee.REPLAY or are_timed(plan.laws):
+    if plan.guarantee in (Guarantee.REPLAY, Guarantee.RELIABLE) or are_timed(plan.laws):
         return JudgedBy.REPLAY
     return JudgedBy.SHARP if plan.certificate is CertificateKind.SHARP else JudgedBy.CLASSIC
 
@@ -227,6 +231,7 @@ class Trials:
             sample=None if binding is None else binding.name,
             stages_complete=len(told) == len(self._start),
             judged_by=self.judge,
+            remark=_RELIABLE if self.plan.guarantee is Guarantee.RELIABLE else None,
         )
 
     def _certificate(self, configuration: Configuration) -> Certificate:

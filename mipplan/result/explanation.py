@@ -160,6 +160,8 @@ class Explanation(Printable):
     judged_by: JudgedBy = JudgedBy.CLASSIC
     """What certificates here come from: by `JudgedBy.REPLAY` they are replayed quantiles. By this and the sharp one all
     is found by trial: there is no T that could grow, and near plans differ on one stage."""
+    remark: str | None = None
+    """What else must be known to read it."""
 
     @property
     def slack_ns(self) -> int:
@@ -242,7 +244,7 @@ class Explanation(Printable):
         for near in self.near_plans:
             mix = ", ".join(f"{stage} {choice_text(choice, 'batch ')}" for stage, choice in near.choices)
             lines.append(f"Within {share} of the cost, at {dollars_text(near.microusd_per_hour)}: {mix}.")
-        return lines
+        return [*lines, *filter(None, [self.remark])]
 
 
 def _stage_row(stage: StageExplanation, whole: Explanation) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ NEW_FIELDS: frozenset[str] = frozenset(
         *("sample", "samples", "samples_ns", "seeds", "others", "draws"),
         *("variant", "options", "min_accuracy", "accuracy", "accurate"),
         *("energy", "energy_reason", "stage_energy_j", "power_w", "zero", "kept"),
-        "judged_by",
+        *("judged_by", "remark"),
     }
 )
 

@@ -153,6 +153,15 @@ def test_ctrl_c_leaves_the_stages_that_were_done(monkeypatch: pytest.MonkeyPatch
     assert (told.stages, told.stages_complete) == (whole.stages[:-1], False)
 
 
+def test_of_a_reliable_plan_it_is_said_that_one_trace_is_not_all() -> None:
+    plan = mp.plan(PAIR, CPU, TRACES[0], guarantee="reliable", confidence=0.5, time_limit_s=20.0)
+    told = mp.explain(plan, TRACES[0])
+    assert told.judged_by is JudgedBy.REPLAY
+    assert told.certificate_ns == figure_ns(plan, TRACES[0], JudgedBy.REPLAY, {})
+    assert "scenarios of tomorrow" in str(told)
+    assert reporting.explain_report(told, plan, "pair", [TRACES[0]]).remark == told.remark
+
+
 def test_choices_that_are_no_options_are_told() -> None:
     made = mp.plan(PAIR, CPU, TRACES[0], dispatch="timed")
     odd = replace(made, choices={"a": mp.Choice("cpu", 3, 2), "b": mp.Choice("cpu", 1, 1)})

@@ -239,6 +239,7 @@ class ExplainReport(BriefReport):
     near_share: float
     near_complete: bool
     judged_by: JudgedBy
+    remark: Annotated[str | None, "remark"] = None
     trace: TraceReport
     # Of several traces and seeds: the draws of each, and all traces.
     seeds: int | None = None
@@ -291,3 +292,4 @@ def show_explanation(console: Console, explanation: Explanation, plan: Plan) -> 
     for one in near:
         mix = ", ".join(f"{stage} {choice_text(choice)}" for stage, choice in one.choices)
         console.print(escape(f"  {dollars_text(one.microusd_per_hour)}: {mix}"))
+    show_notes(console, filter(None, [explanation.remark]))
