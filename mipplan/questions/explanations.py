@@ -47,6 +47,9 @@ _PARAMS = ExplanationParams()
 def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float = 20.0) -> Explanation:
     """Explain a plan on the trace it was made for.
 
+    A plan of a sharp certificate, and one that rests on its replay, are explained by trials: one choice is changed,
+    and the whole judged again (`Explanation.judged_by`). Neither is monotone, so of what was not tried nothing is said.
+
     Parameters
     ----------
     plan : Plan
@@ -55,9 +58,6 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
         Before headroom, as given to `mipplan.plan`; of several traces and seeds it is said which one binds.
     time_limit_s : float
         Wall-clock limit. What there is no time for is left out, and the explanation says so; so does Ctrl-C.
-
-    A plan of a sharp certificate, and one that rests on its replay, are explained by trials: one choice is changed,
-    and the whole judged again (`Explanation.judged_by`). Neither is monotone, so of what was not tried nothing is said.
 
     Returns
     -------
