@@ -16,7 +16,7 @@ from functools import partial
 from mipplan.certificate import Certificate, certify_stages, worst_of
 from mipplan.core import Deadline, Fault, Faults, InputError, LimitReachedError, first_true, listed
 from mipplan.options import Configuration, Family, Option, StageFamilies, find_families, joint_demand
-from mipplan.pipeline import Pipeline, are_timed
+from mipplan.pipeline import Discipline, Pipeline, are_timed
 from mipplan.refinement import (
     RefinementProblem,
     ReplayOracle,
@@ -207,7 +207,7 @@ class Trials:
 
     def _oracle(self, problem: RefinementProblem) -> ReplayOracle:
         engine = resolve_engine("auto", plan_features(self.plan))
-        replays = StageReplays(problem.workload, engine, fifo=self.plan.discipline == "fifo")
+        replays = StageReplays(problem.workload, engine, fifo=self.plan.discipline is Discipline.FIFO)
         if self.judge is JudgedBy.SHARP:
             replays = StageCertificates(problem, replays, self.plan.runs or RunClass())
         return ReplayOracle(problem, replays)
@@ -242,10 +242,20 @@ class Trials:
 
     def _figure_ns(self, configuration: Configuration, *, keeps: bool) -> int:
         """What a plan is judged by, the greatest of all samples; of a certificate that misses, at least."""
-        least_ns = max(one.figure_ns(configuration, self._limit) for one in self._judged)
-        if keeps or self.judge is JudgedBy.REPLAY or least_ns > self._problem.deadline_ns:
+        least_ns = self._least_ns(configuration)
+        if keeps or least_ns > self._problem.deadline_ns:
             return least_ns
+        return self._exact_ns(configuration)
+
+    def _exact_ns(self, configuration: Configuration) -> int:
+        """The same, and no less; a replay shares what it can with those before."""
+        if self.judge is JudgedBy.REPLAY:
+            return self._least_ns(configuration)
         return self._certificate(configuration).bound_ns
+
+    def _least_ns(self, configuration: Configuration) -> int:
+        """The replay of a plan, or a sharp certificate as far as it is bounded."""
+        return max(one.figure_ns(configuration, self._limit) for one in self._judged)
 
     def _keeps(self, configuration: Configuration) -> bool:
         """Whether a plan keeps the objective on all samples, whatever else is asked of it."""
@@ -256,7 +266,7 @@ class Trials:
         spans = self._problem.domains[stage]
         fewer, own = None, next(span for span in spans if span.family is family)
         if replicas > own.fewest:
-            fewer = self._certificate(self._start.replaced(stage, Option(family, replicas - 1))).bound_ns
+            fewer = self._exact_ns(self._start.replaced(stage, Option(family, replicas - 1)))
         options = [self._reason(stage, span, figure_ns) for span in spans]
         return StageExplanation(
             stage=stage,

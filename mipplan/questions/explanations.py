@@ -28,7 +28,6 @@ from mipplan.result import (
     Choice,
     CriticalStage,
     Explanation,
-    Guarantee,
     JudgedBy,
     NearPlan,
     OptionReason,
@@ -81,10 +80,8 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
     request = Request.of(plan, trace)
     if judge_of(plan) is not JudgedBy.CLASSIC:
         return Trials(plan, request.samples, deadline).explained()
-    instance, is_stable = request.instance(), plan.guarantee in (Guarantee.TRACE, Guarantee.ENVELOPE)
-    # A guarantee that rests on replays is of queues that may grow from the first query to the last; others are not.
-    configuration = options_of(plan, instance.families, instance.demand if is_stable else None)
-    before = time.monotonic()
+    instance = request.instance()
+    configuration, before = options_of(plan, instance.families, instance.demand), time.monotonic()
     path = instance.oracle.critical_path(configuration.services)
     # What is under way when the time is up takes about as long as this, and so does the end for another plan.
     soon = Deadline(deadline.at - 2 * (time.monotonic() - before))
@@ -94,14 +91,12 @@ def explain(plan: Plan, trace: Trace | Sequence[Trace], *, time_limit_s: float =
 def _is_final(plan: Plan, trace: Trace | Sequence[Trace]) -> bool:
     """Whether nothing cheaper takes a plan's place: only a search for what is looked for here was to find that itself.
 
-    Plans of a fleet, of a menu or by weights are not to be the cheapest, those within a budget are to be the fastest,
-    and a replay or a test of reliability is of the very plan that it was made with. No limit stopped a search for any
-    of them that this one goes on with. What was proven of the cost is of the traces planned for.
+    Plans of a fleet, of a menu or by weights are not to be the cheapest, and those within a budget are to be the
+    fastest. No limit stopped a search for any of them that this one goes on with. What was proven of the cost is of the
+    traces planned for.
     """
-    is_cheapest_asked = plan.guarantee in (Guarantee.TRACE, Guarantee.ENVELOPE)
-    is_cheapest_asked &= plan.budget_microusd_per_hour is None
     is_stopped = plan.status is PlanStatus.FEASIBLE and plan.limit is not None
-    if not (is_cheapest_asked and is_stopped):
+    if plan.budget_microusd_per_hour is not None or not is_stopped:
         return True
     return [one.sha256 for one in plan.traces] != [one.sha256 for one in read_traces(trace)]
 
@@ -302,7 +297,7 @@ class _Explaining:
         # Dominance across hardware would hide just the plans that are wanted.
         options = instance.affordable(budget, undominated_per_hardware)
         if not all(table.count for table in options.values()):
-            # Whatever keeps up with the traffic costs more than a replayed plan, which need not.
+            # Given choices may have fewer replicas than the pipeline asks for, and cost less than those do.
             return (), True
         method = SearchMethod.of(self.plan, SearchLimits(self.deadline))
         found: list[NearPlan] = []
