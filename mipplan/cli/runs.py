@@ -9,7 +9,7 @@ import typer
 
 import mipplan as mp
 from mipplan.cli.inputs import pairs_of, seconds_of
-from mipplan.core import NS_PER_S, Fault, Faults, InputError
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, counted
 from mipplan.documents import files_in, is_folder
 
 
@@ -58,7 +58,9 @@ def endpoints_of(given: Sequence[str], plan: mp.Plan | None) -> dict[str, list[s
         urls.setdefault(stage, []).append(url)
     for stage, choice in (plan.choices if plan is not None and given else {}).items():
         if (found := len(urls.get(stage, ()))) < choice.replicas:
-            faults.add(Fault("--endpoint", f"{stage} has {choice.replicas} replica(s), found {found}"))
+            faults.add(
+                Fault("--endpoint", f"{stage} has {counted(choice.replicas, 'replica')}, found {found}")
+            )
     faults.check()
     return urls
 

@@ -12,6 +12,7 @@ from mipplan.core import (
     FieldOf,
     Printable,
     Summary,
+    counted,
     drawn,
     format_duration,
     from_front,
@@ -259,7 +260,10 @@ class Comparison(Printable):
             f"{len(self.rows)} planners on {self.planned_on.name}: {self.objective.text}",
             figures=(
                 ("planned on", f"the first {self.split:.0%} of its time, {len(self.planned_on):,} queries"),
-                ("held out", f"the rest, {len(self.judged_on):,} queries, {len(self.seeds)} seed(s)"),
+                (
+                    "held out",
+                    f"the rest, {len(self.judged_on):,} queries, {counted(len(self.seeds), 'seed')}",
+                ),
                 ("and on", ", ".join(planned.name for planned, _ in self.others)),
                 ("left out", ", ".join(self.left_out)),
                 ("accuracy", self.accuracy_note),

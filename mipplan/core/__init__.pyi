@@ -92,6 +92,7 @@ from .units import seconds_to_ns as seconds_to_ns
 from .units import short_number as short_number
 from .units import usd_text as usd_text
 from .units import window_text as window_text
+from .wording import counted as counted
 from .wording import field_text as field_text
 from .wording import listed as listed
 from .wording import name_problem as name_problem

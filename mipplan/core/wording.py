@@ -16,7 +16,7 @@ def shown(value: object, limit: int = 60) -> str:
     if isinstance(value, str):
         text = repr(value[: limit + 1])  # never repr megabytes to show sixty characters
     elif isinstance(value, Mapping):
-        text = f"a mapping of {len(value)} key(s)"
+        text = f"a mapping of {counted(len(value), 'key')}"
     elif isinstance(value, list | tuple) and len(value) > 8:
         text = f"a list of {len(value)} entries"
     elif value is None:
@@ -33,6 +33,11 @@ def suggestion(word: object, known: Iterable[str]) -> str:
     candidates = {name.casefold(): name for name in itertools.islice(known, _WORDS_COMPARED)}
     close = difflib.get_close_matches(str(word)[:80].casefold(), candidates, n=1, cutoff=0.6)
     return f"; did you mean {candidates[close[0]]!r}?" if close else ""
+
+
+def counted(number: int, noun: str, several: str = "") -> str:
+    """Write a number with the noun it needs."""
+    return f"{number:,} {noun if number == 1 else several or f'{noun}s'}"
 
 
 def listed(names: Iterable[str], limit: int = 12) -> str:

@@ -15,6 +15,7 @@ from mipplan.core import (
     InputError,
     Int64,
     SearchLimits,
+    counted,
     format_duration,
     over_text,
     short_number,
@@ -104,8 +105,7 @@ def page_of_plan(plan: Plan, trace: Trace, parts: Parts, time_limit_s: float, pr
         ("status", str(plan.status)),
     ]
     rate = f"{short_number(trace.rate_rps)} a second" if trace.span_ns else "all at once"
-    stages = "1 stage" if len(plan.choices) == 1 else f"{len(plan.choices)} stages"
-    lead = f"{stages} on {trace.name} ({len(trace):,} queries, {rate})"
+    lead = f"{counted(len(plan.choices), 'stage')} on {trace.name} ({len(trace):,} queries, {rate})"
     return Page(f"Plan for {plan.pipeline.name}", lead, tuple(tiles), tuple(sections), foot())
 
 

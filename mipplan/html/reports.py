@@ -10,6 +10,7 @@ from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     InputError,
     check_time_limit,
+    counted,
     format_duration,
     interrupts_seen,
     usd_text,
@@ -224,7 +225,7 @@ def _of_fleet(fleet: FleetPlan) -> Page:
         ("limits that bind", ", ".join(fleet.binding) or "none"),
     )
     count = len(shown.plans)
-    lead = f"{count:,} {'pipeline' if count == 1 else 'pipelines'} on shared hardware"
+    lead = f"{counted(count, 'pipeline')} on shared hardware"
     return Page("Fleet", lead, tiles, tuple(sections), foot())
 
 

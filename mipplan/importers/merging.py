@@ -77,7 +77,7 @@ class _TableFile:
         header = [cell.strip() for cell in records[0][1]]
         missing = [name for name in _COLUMNS if name not in header]
         if missing:
-            raise InputError.one(f"{path}:{records[0][0]}", f"missing column(s) {listed(missing)}")
+            raise InputError.one(f"{path}:{records[0][0]}", f"missing columns: {listed(missing)}")
         wrong = [
             Fault(f"{path}:{line}", f"expected {len(header)} values as in the header, found {len(cells)}")
             for line, cells in records[1:]

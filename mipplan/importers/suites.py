@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from mipplan.core import Fault, listed, shown
+from mipplan.core import Fault, counted, listed, shown
 from mipplan.importers.reading import Reading, Record
 from mipplan.profiles import OPTIONAL_COLUMNS
 
@@ -96,7 +96,7 @@ def _read_percentile(reading: Reading, entries: dict[str, tuple[int, str]], perc
         at, text = entries["99.00 percentile latency (ns)"]
         p99_ms = reading.number(f"{path}:{at}", "99.00 percentile latency (ns)", text) / _NS_PER_MS
     system = entries.get("SUT name", (0, ""))[1]
-    what = f"latency of one query of {batch} sample(s), seen by LoadGen{f', SUT {system}' if system else ''}"
+    what = f"latency of one query of {counted(batch, 'sample')}, seen by LoadGen{f', SUT {system}' if system else ''}"
     reading.keep(place, batch, latency_ms, f"P{percentile}", what, latency_p99_ms=p99_ms)
 
 
@@ -187,7 +187,7 @@ def read_timm(reading: Reading) -> None:
             continue
         settings = [record.text(name) for name in ("precision", "layout", "torch", "compile")]
         how = ", ".join(filter(None, settings))
-        what = f"one step of {batch} image(s) of {size} px{f', {how}' if how else ''}"
+        what = f"one step of {counted(batch, 'image')} of {size} px{f', {how}' if how else ''}"
         model = f"{record.text('model')}-{size}" if record.text("model") else ""
         reading.keep(place, batch, step_ms, "mean", what, model=model, hardware=record.text("hardware"))
 

@@ -18,6 +18,7 @@ from mipplan.core import (
     check_budget,
     check_margin,
     from_front,
+    is_finite,
     seconds_to_ns,
 )
 from mipplan.options import Configuration, check_accuracies, check_names, check_power, resolve_discipline
@@ -74,7 +75,7 @@ def plan(
     runs: RunClass | None = None,
     per_s: float | None = None,
     share: float | None = None,
-    confidence: float | None = None,
+    confidence: float | None = _CONFIDENCE,
     drift: float | None = None,
     seeds: int = 1,
     progress: Callable[[str], None] | None = None,
@@ -101,8 +102,9 @@ def plan(
         features of each problem with ``"auto"``, or the first solver that works for a formulation that is named.
     time_limit_s : float or None
         Wall-clock limit; what was found by then is returned with its proven lower bound.
-    seed : int
-        Of the token draws; the certificate holds for that draw.
+    seed, seeds : int
+        The first draw of tokens, and how many: `seed`, `seed` + 1 and so on, of every trace (and scenario). The
+        certificate holds for these draws, and each is kept by itself.
     headroom : float
         Plan for this multiple of the trace's traffic (at least 1: gaps are divided by it).
     margin_s : float
@@ -130,12 +132,9 @@ def plan(
     per_s, share : float, optional
         The queries of every window of so many seconds, counted from the first arrival, must keep the quantile by
         themselves, or those of this share of the windows; as the pipeline says by default (``math.inf``: no windows).
-    confidence : float, optional
-        Of guarantee ``reliable``: the share of scenarios that must keep the objective; 0.95 by default.
-    drift : float, optional
-        Of guarantee ``reliable``: by which share tomorrow's rate is off (one standard deviation); estimated by default.
-    seeds : int
-        Draws of tokens of every trace (and scenario), `seed`, `seed` + 1 and so on; each is kept by itself.
+    confidence, drift : float, optional
+        Of guarantee ``reliable``: the share of scenarios that must keep the objective; and by which share tomorrow's
+        rate is off (one standard deviation), estimated by default.
     progress : callable, optional
         Called with one line of text as the work proceeds.
 
@@ -157,11 +156,12 @@ def plan(
     The method: [section 5][5-the-exact-method]. [Accuracy][accuracy-of-a-pipeline], [energy][what-is-proven-of-energy].
     """
     started, by_budget = time.monotonic(), budget_usd_per_hour is not None
+    is_usual = is_finite(confidence) and confidence == _CONFIDENCE
     discipline = resolve_discipline(pipeline, profiles, discipline)
     asked_for = partial(asked_objective, pipeline, slo_s, quantile, seed, per_s, share, guarantee, by_budget)
     check_all(
         lambda: read_traces(trace),
-        lambda: check_tomorrow(guarantee, confidence, drift, seeds),
+        lambda: check_tomorrow(guarantee, None if is_usual else confidence, drift, seeds),
         lambda: check_search(
             formulation=formulation,
             guarantee=guarantee,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipplan.core import Float64, InputError, usd_text
+from mipplan.core import Float64, InputError, counted, usd_text
 from mipplan.plots.style import (
     BLUE,
     GREY,
@@ -90,7 +90,7 @@ def draw_frontier(frontier: Frontier, *, axes: Axes | None = None) -> Axes:
     )
     axes.set_xlabel(name)
     axes.set_ylabel("least cost ($/h)")
-    count = f"{len(frontier.steps)} step{'s' if len(frontier.steps) > 1 else ''}"
+    count = counted(len(frontier.steps), "step")
     state = "exact" if frontier.exact else f"to {frontier.text_of(frontier.resolution)}"
     state += "" if frontier.complete else ", not the whole axis"
     title = f"{frontier.plan.pipeline.name}: {count}, {state}"

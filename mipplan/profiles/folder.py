@@ -255,7 +255,7 @@ def _header_problems(header: Sequence[str]) -> Iterator[str]:
             yield f"the column {name} is given twice"
     missing = [name for name in _REQUIRED_COLUMNS if name not in header]
     if missing:
-        yield f"missing column(s) {', '.join(missing)}"
+        yield f"missing columns: {', '.join(missing)}"
 
 
 def _read_row(place: str, cells: dict[str, str], known: Sequence[str], rows: _Rows) -> list[Fault]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from mipplan.core import Fault, Faults, InputError, listed, shown
+from mipplan.core import Fault, Faults, InputError, counted, listed, shown
 from mipplan.profiles.tables import OPTIONAL_COLUMNS
 
 _HARDWARE = ("usd_per_hour", "memory_gib", "limit", "source", "idle_w", "tdp_w", "power_source")
@@ -26,7 +26,7 @@ def document_of_frames(hardware: object, tables: object) -> dict[str, Any]:
     twice = names[names.duplicated()].unique()
     faults.add(*(Fault(f"hardware: {name}", "is given more than once") for name in twice))
     if keys.any():
-        faults.add(Fault("tables", f"{int(keys.sum())} row(s) name no model or no hardware"))
+        faults.add(Fault("tables", f"{counted(int(keys.sum()), 'row')} without model or hardware"))
     faults.check()
     entries = {
         str(name): {"source": ""}

@@ -383,4 +383,8 @@ def power_problem(value: object) -> str | None:
 def limit_problem(value: object) -> str | None:
     """Say what is wrong with a limit on devices, or None."""
     usable = is_whole(value) and 0 <= value <= 1_000_000_000
-    return None if usable else f"expected a whole number of devices ≥ 0, found {shown(value)}"
+    return (
+        None
+        if usable
+        else f"expected a whole number of devices from 0 to 1,000,000,000, found {shown(value)}"
+    )

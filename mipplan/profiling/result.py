@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mipplan.core import InputError, Printable, Summary
+from mipplan.core import InputError, Printable, Summary, counted
 from mipplan.profiles import LatencyTable
 from mipplan.profiling.machine import MachineRecord
 from mipplan.profiling.measuring import BatchMeasurement, Ending, MeasuringParams
@@ -112,7 +112,7 @@ class Measurement(Printable):
             f"measured with mipplan {self.machine.versions.get('mipplan', '')} on {self.machine}",
             self.days[batch],
             f"latency_ms is {_NAMES[self.latency]} of {found.latency_ns.size} runs, P99 {known}",
-            "default threads" if threads is None else f"{threads} thread{'s' if threads > 1 else ''}",
+            "default threads" if threads is None else counted(threads, "thread"),
             *(f"{name} {version}" for name, version in self.machine.versions.items() if name not in _OWN),
         ]
         if self.together > 1:

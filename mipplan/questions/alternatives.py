@@ -15,7 +15,7 @@ from functools import partial
 
 from mipplan.certificate import Certificate, certify_stages, worst_of
 from mipplan.core import Deadline, Fault, Faults, InputError, LimitReachedError, first_true, listed
-from mipplan.options import Configuration, Family, Option, StageFamilies, find_families, joint_demand
+from mipplan.options import Configuration, Family, Option, StageFamilies, joint_demand
 from mipplan.pipeline import Discipline, Pipeline, are_timed
 from mipplan.refinement import (
     RefinementProblem,
@@ -23,7 +23,7 @@ from mipplan.refinement import (
     Span,
     StageCertificates,
     WorkLimit,
-    state_problem,
+    state_problems,
 )
 from mipplan.replayer import StageReplays, plan_features, resolve_engine
 from mipplan.result import (
@@ -182,27 +182,15 @@ class Trials:
         # A finite trace can be replayed within the objective by less than outruns it; a certified plan outruns it.
         is_stable = self.judge is JudgedBy.SHARP or are_timed(plan.laws)
         demand = joint_demand(loads) if is_stable else dict.fromkeys(plan.pipeline.stages, Fraction(0))
-        asked, (first, *others) = plan.objective, loads
-        self._problem = state_problem(
-            plan.pipeline,
-            plan.profiles,
-            first,
-            asked.deadline_ns,
-            asked.criterion(first.ingress_ns),
-            plan.laws,
-            demand,
-            others,
-            plan.min_accuracy,
-        )
-        rejected = find_families(plan.pipeline, plan.profiles, demand, plan.laws)
+        problems = state_problems(plan, loads, demand)
+        self._problem = problems[0]
         self._families = {
-            stage: StageFamilies(stage, tuple(span.family for span in domain), rejected[stage].rejected)
+            stage: StageFamilies(stage, tuple(span.family for span in domain), self._problem.rejected[stage])
             for stage, domain in self._problem.domains.items()
         }
         self._start = options_of(plan, self._families, demand if is_stable else None)
         self._judged = [
-            _Judged(sample, self._oracle(self._problem.on(load, asked.criterion(load.ingress_ns))))
-            for sample, load in zip(samples, loads, strict=True)
+            _Judged(sample, self._oracle(problem)) for sample, problem in zip(samples, problems, strict=True)
         ]
 
     def _oracle(self, problem: RefinementProblem) -> ReplayOracle:

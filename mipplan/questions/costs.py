@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, FieldOf, Printable, Summary, drawn, usd_text
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, FieldOf, Printable, Summary, counted, drawn, usd_text
 from mipplan.questions.differences import diff
 from mipplan.result import Plan, choice_text
 
@@ -152,10 +152,10 @@ class Frontier(Printable):
         if not self.complete:
             how += ", stopped before the end of the axis"
         return Summary(
-            f"Least cost of {self.plan.pipeline.name} along {self.title}: {len(self.steps)} step(s)",
+            f"Least cost of {self.plan.pipeline.name} along {self.title}: {counted(len(self.steps), 'step')}",
             figures=(
                 ("now", now),
-                ("breakpoints", f"{how}; {self.solves} plans made"),
+                ("breakpoints", f"{how}; {counted(self.solves, 'plan')} made"),
                 ("note", "; ".join(self.notes) or None),
             ),
             headings=(">from", ">to", ">$/h", "changes"),

@@ -14,6 +14,7 @@ from mipplan.core import (
     Printable,
     Summary,
     check_kinds,
+    counted,
     format_duration,
     usd_text,
 )
@@ -118,7 +119,7 @@ class PlanDifference(Printable):
     def title(self) -> str:
         """Between which plans this is, and how many stages differ."""
         names = f"From the plan for {self.before.pipeline.name} to that for {self.after.pipeline.name}"
-        return f"{names}: {len(self.stages)} stage(s) run on something else"
+        return f"{names}: {counted(len(self.stages), 'stage')} on something else"
 
     def figures(self) -> list[tuple[str, str]]:
         """Return cost, certificate and all that was asked for otherwise, each with both of its values in words."""

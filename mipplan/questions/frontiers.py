@@ -18,6 +18,7 @@ from mipplan.core import (
     SearchLimits,
     check_all,
     check_jobs,
+    counted,
     effective_jobs,
     is_finite,
     is_whole,
@@ -266,5 +267,5 @@ def _made(step: StepRange, axis: FrontierAxis, what: str) -> FrontierStep:
 def _notes(axis: FrontierAxis, values: tuple[int, ...], steps: list[StepRange]) -> tuple[str, ...]:
     first = "planned at these values alone: nothing is said of what lies between" if values else axis.note
     open_ones = sum(not step.proven for step in steps)
-    last = f"of {open_ones} step(s) it is not proven that no plan is cheaper" if open_ones else None
+    last = f"of {counted(open_ones, 'step')} it is not proven that no plan is cheaper" if open_ones else None
     return tuple(note for note in (first, last) if note is not None)

@@ -14,6 +14,7 @@ from mipplan.core import (
     LimitReachedError,
     SearchLimits,
     check_all,
+    counted,
     first_true,
     is_number,
     shown,
@@ -232,7 +233,7 @@ class _Inquiry:
         if not entries:
             return
         if len(entries) == 1 or self._planner.is_monotone:
-            self._limits.report(f"{len(entries)} measurement(s) faster")
+            self._limits.report(f"{counted(len(entries), 'measurement')} faster")
             saved = (self._cost_with(self._varied(entries, 1.0 - self._share)) or self._cost) - self._cost
             if saved >= 0:
                 return

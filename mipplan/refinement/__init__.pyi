@@ -16,6 +16,7 @@ from .problem import RefinementProblem as RefinementProblem
 from .problem import Span as Span
 from .problem import least_cost as least_cost
 from .problem import state_problem as state_problem
+from .problem import state_problems as state_problems
 from .refining import Refining as Refining
 from .request import refine as refine
 from .request import refine_alike as refine_alike

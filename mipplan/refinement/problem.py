@@ -25,7 +25,7 @@ from mipplan.options import (
 from mipplan.pipeline import DispatchLaw, Edge, Laws, Pipeline, are_timed
 from mipplan.profiles import Profiles
 from mipplan.replayer import StageRun
-from mipplan.result import Choice
+from mipplan.result import Choice, Plan
 from mipplan.tokens import Messages, Workload
 
 
@@ -66,7 +66,7 @@ class RefinementProblem:
     limits: Mapping[str, int]  # Devices by hardware name.
     caps: tuple[Cap, ...] = ()  # Of which options take.
     floor: AccuracyFloor | None = None  # The least accuracy; as far as it is linear it is among the caps.
-    #: Of stages that no family can carry: why, a sentence for each kind of hardware.
+    #: Why a stage cannot run on some hardware, a sentence for each kind.
     rejected: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def allows(self, plan: Configuration) -> bool:
@@ -145,8 +145,27 @@ def state_problem(
         limits_of(profiles),
         () if floor is None else floor.caps,
         floor,
-        {stage: families.rejected for stage, families in found.items() if not families.families},
+        {stage: families.rejected for stage, families in found.items()},
     )
+
+
+def state_problems(
+    plan: Plan, loads: Sequence[Workload], demand: Mapping[str, Fraction] | None = None
+) -> list[RefinementProblem]:
+    """State what is asked of a plan on each of its samples, of the same options everywhere; see `state_problem`."""
+    asked, (pivot, *others) = plan.objective, loads
+    first = state_problem(
+        plan.pipeline,
+        plan.profiles,
+        pivot,
+        asked.deadline_ns,
+        asked.criterion(pivot.ingress_ns),
+        plan.laws,
+        demand,
+        others,
+        plan.min_accuracy,
+    )
+    return [first, *(first.on(load, asked.criterion(load.ingress_ns)) for load in others)]
 
 
 def least_cost(domain: Domain) -> int:

@@ -31,7 +31,7 @@ from mipplan.refinement.evaluation import (
     sufficient_domains,
 )
 from mipplan.refinement.heuristics import Heuristics, RefinementParams, fastest_plan, propose_plans
-from mipplan.refinement.problem import Domains, RefinementProblem, find_options, least_total, state_problem
+from mipplan.refinement.problem import Domains, RefinementProblem, find_options, least_total, state_problems
 from mipplan.refinement.result import ASSUMING, OPTIMAL, conclude, record_refinement
 from mipplan.refinement.samples import OtherSamples
 from mipplan.refinement.search import RefinementSearch
@@ -63,24 +63,12 @@ class Refining:
 
     def __post_init__(self) -> None:
         self.limits.report(f"refining on {sum(len(one.trace) for one in self.samples):,} queries")
-        base, params, asked = self.base, self.params, self.base.objective
+        base, params = self.base, self.params
         started = time.monotonic()
         self._engine = resolve_engine(self.engine, plan_features(base))
         self._workloads = [realise(base.pipeline, sample.trace, sample.seed) for sample in self.samples]
-        pivot, *others = self._workloads
-        self._problem = state_problem(
-            base.pipeline,
-            base.profiles,
-            pivot,
-            asked.deadline_ns,
-            asked.criterion(pivot.ingress_ns),
-            base.laws,
-            self._demand(),
-            others,
-            base.min_accuracy,
-        )
-        problems = [self._problem.on(load, asked.criterion(load.ingress_ns)) for load in others]
-        self._others = OtherSamples.of(self.samples[1:], problems, self._replays_of)
+        self._problem, *others = state_problems(base, self._workloads, self._demand())
+        self._others = OtherSamples.of(self.samples[1:], others, self._replays_of)
         self._counters = Counters()
         # What ends a search takes about as long as what begins it, so more than that is kept back.
         self._ends = self.limits.deadline
@@ -130,7 +118,8 @@ class Refining:
 
     def _why_blocked(self, stage: str) -> str:
         """Say why nothing is left for a stage to run on."""
-        if rejected := self._problem.rejected.get(stage):
+        rejected = self._problem.rejected[stage]
+        if rejected and not self._problem.domains[stage]:
             return f"no hardware can carry stage {stage!r}, whatever the latency: {'; '.join(rejected)}"
         where = f" on {self._others.blocking}" if self._others.blocking else ""
         return (

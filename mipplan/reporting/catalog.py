@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from mipplan.certificate import plan_services
-from mipplan.core import NS_PER_MS, NS_PER_S, usd_text
+from mipplan.core import NS_PER_MS, NS_PER_S, counted, usd_text
 from mipplan.profiles import Finding, Profiles, Severity, examine, power_assumption
 from mipplan.profiling import MachineRecord
 from mipplan.reporting.documents import Report
-from mipplan.reporting.text import counted, show_notes, show_parts, table
+from mipplan.reporting.text import show_notes, show_parts, table
 from mipplan.result import Plan
 from mipplan.solvers import SolverInfo
 from mipplan.tokens import read_traces, realise

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from rich.console import Console
 from rich.markup import escape
 
-from mipplan.core import NS_PER_S, usd_text, window_text
+from mipplan.core import NS_PER_S, counted, usd_text, window_text
 from mipplan.following import FollowSummary
 from mipplan.reporting.documents import Report
-from mipplan.reporting.text import counted, figures, seconds_text, show_notes, show_parts, table
+from mipplan.reporting.text import figures, seconds_text, show_notes, show_parts, table
 from mipplan.scheduling import DaySchedule
 from mipplan.watching import Watch
 

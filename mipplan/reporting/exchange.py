@@ -12,13 +12,13 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from mipplan.core import Fault, listed, usd_text
+from mipplan.core import Fault, counted, listed, usd_text
 from mipplan.exporters import Export
 from mipplan.importers import FolderMerge, HardwareMerge, ImportedFile, PriceList
 from mipplan.profiling import ScaleFactors
 from mipplan.reporting.catalog import HardwareReport
 from mipplan.reporting.documents import Report
-from mipplan.reporting.text import counted, show_notes, show_parts, table
+from mipplan.reporting.text import show_notes, show_parts, table
 
 #: At most this many tables and refused figures are spelt out for people; the JSON document has all.
 _SPELT_OUT = 20

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mipplan.core import NS_PER_MS, NS_PER_S, quantile_ns
+from mipplan.core import NS_PER_MS, NS_PER_S, counted, quantile_ns
 from mipplan.driving import Drive
 from mipplan.observing import LogObservation
 from mipplan.profiling import QuantileRange
 from mipplan.reporting.documents import Finite, Report
-from mipplan.reporting.text import counted, seconds_text, show_notes, show_parts, table
+from mipplan.reporting.text import seconds_text, show_notes, show_parts, table
 from mipplan.result import Interval
 from mipplan.validation import StageComparison, Truth
 

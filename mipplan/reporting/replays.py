@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mipplan.core import NS_PER_S, InputError, Int64, check_slo, usd_text
+from mipplan.core import NS_PER_S, InputError, Int64, check_slo, counted, usd_text
 from mipplan.documents import write_atomically
 from mipplan.perturbation import of_a_run
 from mipplan.pipeline import Discipline, DispatchLaw
@@ -27,7 +27,6 @@ from mipplan.reporting.plans import IN_SAMPLE
 from mipplan.reporting.text import (
     LABELS,
     NO_THEOREM_UNDER_FIFO,
-    counted,
     figures,
     hidden_misses,
     moments_text,

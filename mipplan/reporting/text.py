@@ -84,11 +84,6 @@ def percent_text(quantile: float) -> str:
     return f"{100 * quantile:g}"
 
 
-def counted(number: int, noun: str, several: str = "") -> str:
-    """Write a number with the noun it needs."""
-    return f"{number:,} {noun if number == 1 else several or f'{noun}s'}"
-
-
 def trace_text(trace: TraceReport, *, cut: bool = False) -> str:
     """Write a trace in a line, as markup; with `cut` also which part of a longer one it is."""
     part = f", {trace.note.rsplit('; ', 1)[-1]}" if cut else ""

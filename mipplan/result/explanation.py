@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mipplan.core import MOST_LINES, NS_PER_S, FieldOf, Printable, Summary, format_duration, usd_text
+from mipplan.core import MOST_LINES, NS_PER_S, FieldOf, Printable, Summary, counted, format_duration, usd_text
 from mipplan.pipeline import Discipline, DispatchLaw, Laws, are_timed, common_law, duties_text
 from mipplan.profiles import Profiles
 from mipplan.result.record import Choice, Guarantee, PlanStatus
@@ -73,19 +73,20 @@ class OptionReason:
         what = self.place if self.batch is None else f"{self.place}, batch {self.batch}"
         if self.verdict in (OptionVerdict.IMPOSSIBLE, OptionVerdict.LIMIT):
             return f"{what}: {self.detail or 'there are not as many devices as would do'}"
+        replicas = counted(self.replicas or 0, "replica")  # None only where nothing is said of them
         if self.verdict is OptionVerdict.TOO_SLOW:
             missed = format_duration((self.certificate_ns or 0) - whole.deadline_ns)
             if self.latency_ns is None:
-                return f"{what}: misses by {missed} even with {self.replicas} replica(s)"
+                return f"{what}: misses by {missed} even with {replicas}"
             alone = format_duration(self.latency_ns or 0)
             return f"{what}: misses by {missed} with any number of replicas (T alone is {alone})"
         more = (self.microusd_per_hour or 0) - whole.microusd_per_hour
         price = f"{dollars_text(abs(more))} {('cheaper', 'dearer')[more > 0]}" if more else "the same cost"
         if self.verdict is OptionVerdict.CHOSEN:
-            return f"{what}: chosen, {self.replicas} replica(s)"
-        needed = f"{self.replicas} replica(s) to keep up"
+            return f"{what}: chosen, {replicas}"
+        needed = f"{replicas} to keep up"
         if self.verdict is OptionVerdict.LATENCY:
-            needed = f"{self.replicas} replica(s) for the latency, where {self.fewest} would keep up"
+            needed = f"{replicas} for the latency, where {self.fewest} would keep up"
         return f"{what}: {price}, {needed}"
 
 
@@ -188,9 +189,7 @@ class Explanation(Printable):
         others = f"no {self.judged_by.kept} plan on other hardware"
         if near:
             known = "" if self.near_complete else "at least "
-            several = (
-                f"{len(near)} {self.judged_by.kept} plan{'s' if len(near) > 1 else ''} on other hardware"
-            )
+            several = f"{counted(len(near), f'{self.judged_by.kept} plan')} on other hardware"
             others = f"{known}{several}, from {dollars_text(near[0].microusd_per_hour)}"
         headings = "stage", "runs on (batch)", ">could take", "one replica fewer", "cheapest other choice"
         return Summary(

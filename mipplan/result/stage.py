@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Bool, FieldOf, Int32, Int64, check_quantile, frozen, quantile_ns
+from mipplan.core import NS_PER_S, Bool, FieldOf, Int32, Int64, check_quantile, counted, frozen, quantile_ns
 from mipplan.result.stream import exact_sum
 from mipplan.result.timeline import StepFunction
 
@@ -163,8 +163,7 @@ class StageReplay:
 
     def __repr__(self) -> str:
         service = f"{self.tokens} tokens in {self.batches} batches"
-        several = "" if self.replicas == 1 else "s"
-        return f"<StageReplay: {self.replicas} replica{several}, {service}>"
+        return f"<StageReplay: {counted(self.replicas, 'replica')}, {service}>"
 
     def of_served(self) -> StageReplay:
         """Return what happened to the tokens that were served, and which these are, if some were not."""

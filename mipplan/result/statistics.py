@@ -38,6 +38,7 @@ from mipplan.core import (
     check_quantile,
     check_seed,
     check_slo,
+    counted,
     higher_rank,
     shown,
 )
@@ -192,9 +193,9 @@ def _estimate(
     fewest = min(with_any, with_others)
     if fewest < PARAMS.fewest_blocks:
         kind = "slower" if with_any <= with_others else "faster"
-        some = "1 stretch" if fewest == 1 else f"{fewest} stretches"
+        some = counted(fewest, "stretch", "stretches")
         holds = "holds" if fewest == 1 else "hold"
-        queries = "1 query" if block == 1 else f"{block:,} queries"
+        queries = counted(block, "query", "queries")
         reason = f"only {some} of {queries} {holds} {kind} ones; {PARAMS.fewest_blocks} are needed"
         return Estimate(value, None, block, reason)
     drawn = np.sort(redraw(block, np.random.default_rng(seed)))

@@ -26,6 +26,7 @@ from mipplan.core import (
     check_all,
     check_quantile,
     check_seed,
+    counted,
     format_duration,
     name_problem,
     shown,
@@ -59,7 +60,7 @@ def _drawn_by(draw: Callable[_Drawn, Int64]) -> Callable[_Drawn, Trace]:
     def make(*given: _Drawn.args, **named: _Drawn.kwargs) -> Trace:
         arrival_ns = draw(*given, **named)
         if len(arrival_ns) < 2:
-            found = f"only {len(arrival_ns)} arrival(s) were drawn"
+            found = f"only {counted(len(arrival_ns), 'arrival')} drawn"
             raise InputError.one(name, f"{found}; a trace needs two: raise rate or duration")
         arguments = signature.bind(*given, **named).arguments
         how = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
@@ -173,7 +174,7 @@ class Trace:
         if len(kept) < 2:
             raise InputError.one(
                 "slice",
-                f"only {len(kept)} arrival(s) in {window_text(start_s, end_s)}; the trace spans "
+                f"only {counted(len(kept), 'arrival')} in {window_text(start_s, end_s)}; the trace spans "
                 f"{self.arrival_ns[0] / NS_PER_S:g} s to {self.arrival_ns[-1] / NS_PER_S:g} s",
             )
         return self._made(kept, f"slice {window_text(start_s, end_s)}")
@@ -371,10 +372,9 @@ def split_trace(trace: Trace, split: float) -> tuple[Trace, Trace]:
     parts = trace.arrival_ns[:first], trace.arrival_ns[first:]
     for name, part in zip(("first part", "rest"), parts, strict=True):
         if part.size < 2 or part[0] == part[-1]:
-            found = f"{part.size:,} arrival(s) and no duration: choose another split or a longer trace"
-            raise InputError.one(
-                "split", f"the {name} of the trace, cut at {split:g} of its time, has {found}"
-            )
+            found = f"{counted(part.size, 'arrival')} and no duration: choose another split or a longer trace"
+            where = f"the {name} of the trace, cut at {split:g} of its time"
+            raise InputError.one("split", f"{where}, has {found}")
     share = f"first {100 * split:.6g}% of its time"
     return trace._made(parts[0], share), trace._made(parts[1], f"after the {share}")
 

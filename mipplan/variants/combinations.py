@@ -47,6 +47,9 @@ class Combination:
     number: int
     asked: Plan = field(compare=False)
     runs: Mapping[str, str] = field(compare=False)  # What is fixed, by stage.
+    most_accurate: float = field(
+        default=0.0, compare=False
+    )  # How accurate it can be, where that is too little.
 
     def restored(self, plan: Plan, asked: Plan) -> Plan:
         """Name in a plan the variants that were fixed, and what was asked for of all combinations."""
@@ -69,13 +72,16 @@ def best_combination(asked: Plan, answering: Answering, limits: SearchLimits) ->
     if len(each) == 1 and not each[0].runs:
         return answering(asked, limits)()
     if not each:
-        reason = f"no row of the table has an accuracy of {asked.min_accuracy:g}"
+        most = max(known for _, known in asked.pipeline.accuracy.rows)
+        reason = (
+            f"no row of the table has an accuracy of {asked.min_accuracy:g}: the most accurate has {most:.6g}"
+        )
         return replace(asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())
     limits.report(f"bounding {len(each):,} combinations of variants that make different tokens")
     by_budget = asked.budget_microusd_per_hour is not None
     if len(each) > 1 and not by_budget:
         for combination in each:
-            combination.lower_bound = _lower_bound(combination.asked)
+            combination.lower_bound, combination.most_accurate = _bounds(combination.asked)
             if limits.deadline.is_over:
                 break
     return _Search(asked, answering, limits, each).run()
@@ -107,28 +113,26 @@ def _all_variants(pipeline: Pipeline) -> Iterator[dict[str, str]]:
         yield dict(zip(several, models, strict=True))
 
 
-def _lower_bound(asked: Plan) -> float:
+def _bounds(asked: Plan) -> tuple[float, float]:
     """What plans of a combination cost at least, by its demand; infinite if none has the accuracy or keeps up.
 
-    A plan that only has to replay within the objective may be overloaded: nothing is known of it before it is looked
-    for but what it can run, and how accurate that is.
+    And how accurate they can be, where that is too little, else 0. A plan that only has to replay within the objective
+    may be overloaded: nothing is known of it before it is looked for but what it can run, and how accurate that is.
     """
     if asked.provenance.sample is None:
         raise AssertionError("a plan is made for a trace")
-    instance, by_replay = (
-        Request.of(asked, asked.provenance.samples).instance(),
-        asked.guarantee in _BY_REPLAY,
-    )
+    instance = Request.of(asked, asked.provenance.samples).instance()
+    by_replay = asked.guarantee in _BY_REPLAY
     if by_replay:
         nothing = dict.fromkeys(instance.demand, Fraction(0))
         families = find_families(asked.pipeline, asked.profiles, nothing, asked.laws)
         instance = replace(instance, families=families).with_floor(asked.min_accuracy)
     if not instance.has_options:
-        return math.inf
+        return math.inf, 0.0
     floor = instance.floor
     if floor is not None and floor.best is not None and floor.best < floor.floor * (1 - floor.resolution):
-        return math.inf
-    return 0.0 if by_replay else float(sum(instance.cheapest_by_stage().values()))
+        return math.inf, floor.best
+    return 0.0 if by_replay else float(sum(instance.cheapest_by_stage().values())), 0.0
 
 
 class _Search:
@@ -237,6 +241,8 @@ class _Search:
             if self._first is None:
                 asked = "keeps up" if floor is None else f"keeps up and has an accuracy of {floor:g}"
                 reason = f"none of {count:,} combinations of variants {asked}"
+                if (most := max(combination.most_accurate for combination in self._all)) > 0:
+                    reason += f": with the most accurate variants it is {most:.6g}"
                 return replace(self._asked, status=PlanStatus.INFEASIBLE, reason=reason, figures=Figures())
             plan = self._first
             if math.isfinite(lower_bound):  # else all were opened, and each was refuted

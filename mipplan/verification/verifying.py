@@ -16,6 +16,7 @@ from mipplan.core import (
     Printable,
     Summary,
     check_all,
+    counted,
     format_duration,
     usd_text,
 )
@@ -77,7 +78,7 @@ class Verification(Printable):
         )
 
     def _line(self) -> str:
-        verdict = "verified" if self.verified else f"not verified, {len(self.problems)} problem(s)"
+        verdict = "verified" if self.verified else f"not verified, {counted(len(self.problems), 'problem')}"
         return f" {self.plan.pipeline.name}: {verdict}"
 
 

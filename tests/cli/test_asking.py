@@ -153,7 +153,7 @@ def test_an_explanation_has_a_reason_for_every_hardware(run: Run, plan: mp.Plan)
     assert done.exit_code == 0, done.output
     for stage, choice in plan.choices.items():
         assert f"{stage}: could take" in done.stdout
-        assert f"{choice.hardware}, batch {choice.batch}: chosen, {choice.replicas} replica(s)" in done.stdout
+        assert f"{choice.hardware}, batch {choice.batch}: chosen, {choice.replicas} replica" in done.stdout
 
 
 def test_sensitivities_name_prices_and_models(run: Run, plan: mp.Plan) -> None:

@@ -111,8 +111,8 @@ def test_every_fault_is_told_at_once(plan_file: Path) -> None:
 def test_a_replica_without_an_endpoint_is_told(plan_file: Path) -> None:
     code, said = invoke(str(plan_file), "--endpoint", "fast=http://localhost:1/v2/models/m")
     assert code == 2
-    assert "slow has 2 replica(s), found 0" in said
-    assert "preprocess has 2 replica(s), found 0" in said
+    assert "slow has 2 replicas, found 0" in said
+    assert "preprocess has 2 replicas, found 0" in said
 
 
 def test_options_that_would_be_ignored_and_what_only_the_server_would_find_are_told(

@@ -121,7 +121,7 @@ def test_a_batch_in_two_files_is_a_fault(folder: Path) -> None:
 def test_a_folder_that_is_broken_is_not_touched(folder: Path) -> None:
     for text, told in (
         (OWN + "net,t4\n", "all.csv:4: expected 5 values as in the header, found 2"),
-        ("a,b\n1,2\n", "all.csv:1: missing column(s) model, hardware"),
+        ("a,b\n1,2\n", "all.csv:1: missing columns: model, hardware"),
         (OWN.replace("2.5", "fast"), "hold what is no number"),
         (OWN + 'net,t4,"2', "is not well-formed CSV"),
     ):

@@ -194,7 +194,7 @@ def test_a_column_given_for_some_sizes_only(tmp_path: Path) -> None:
     [
         ("model,hardware,batch,latency,source", "unknown column 'latency'; did you mean 'latency_ms'?"),
         ("model,hardware,batch,latency_ms,source,xyz", "unknown column 'xyz'; known are model, hardware"),
-        ("model,hardware,batch,latency_ms", "missing column(s) source"),
+        ("model,hardware,batch,latency_ms", "missing columns: source"),
         ("model,model,hardware,batch,latency_ms,source", "the column model is given twice"),
     ],
 )
@@ -223,8 +223,8 @@ def test_files_without_rows(text: str, expected: str, tmp_path: Path) -> None:
         ("t4: {}", "hardware.yaml:1: t4.usd_per_hour: is missing"),
         ("t4: {usd_per_hour: 0}", "hardware.yaml:1: t4.usd_per_hour: expected a price from"),
         ("t4: {usd_per_hour: cheap}", "expected a price in dollars per hour, found 'cheap'"),
-        ("t4: {usd_per_hour: 1, limit: -1}", "t4.limit: expected a whole number of devices ≥ 0"),
-        ("t4: {usd_per_hour: 1, limit: 1.5}", "t4.limit: expected a whole number of devices ≥ 0"),
+        ("t4: {usd_per_hour: 1, limit: -1}", "t4.limit: expected a whole number of devices from 0"),
+        ("t4: {usd_per_hour: 1, limit: 1.5}", "t4.limit: expected a whole number of devices from 0"),
         ("t4: {usd_per_hour: 1, memory_gib: .inf}", "t4.memory_gib: expected a positive number of GiB"),
         ("t4: {usd_per_hour: 1, limits: 1}", "t4.limits: unknown key; did you mean 'limit'?"),
         ("t4: {usd_per_hour: 1}\nt4: {usd_per_hour: 1}", "the key is given twice"),

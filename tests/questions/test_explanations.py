@@ -234,7 +234,7 @@ def told_of_slow(options: dict[str, object], limits: dict[str, int] | None = Non
 
 
 def test_more_replicas_than_there_may_be_are_not_called_too_slow() -> None:
-    assert told_of_slow({}).endswith("4 replica(s) for the latency, where 2 would keep up")
+    assert told_of_slow({}).endswith("4 replicas for the latency, where 2 would keep up")
     assert told_of_slow({}, {"slow": 2}) == "slow, batch 1: there are not as many devices as would do"
     limited = told_of_slow({"replicas": {"max": 2}})
     assert limited == "slow, batch 1: 4 replicas would do, and the pipeline allows s 2"

@@ -254,7 +254,7 @@ def test_a_saving_is_a_difference_of_costs() -> None:
     assert frontier.saving(100.0) is None
     table = frontier.to_pandas()
     assert list(table["start"]) == [step.start for step in frontier.steps]
-    assert "step(s)" in str(frontier)
+    assert f"{len(frontier.steps)} steps\n" in str(frontier)
     assert repr(frontier).startswith(
         "<Frontier random over slo" if instance.pipeline.name == "random" else "<Frontier "
     )

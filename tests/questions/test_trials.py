@@ -184,4 +184,4 @@ def test_what_is_found_by_trial_says_so() -> None:
     slow = replace(
         told.stages[0].options[0], verdict=OptionVerdict.TOO_SLOW, certificate_ns=told.deadline_ns + 5
     )
-    assert slow.text(told).endswith(f": misses by 5 ns even with {slow.replicas} replica(s)")
+    assert slow.text(told).endswith(f": misses by 5 ns even with {slow.replicas} replicas")

@@ -263,6 +263,9 @@ def test_other_guarantees_know_no_scenarios(guarantee: str) -> None:
     assert [fault.place for fault in caught.value.faults] == ["confidence", "drift"]
     one = mp.plan(PIPELINE, PROFILES, [SAMPLE], slo_s=1.0)
     assert one.choices == mp.plan(PIPELINE, PROFILES, SAMPLE, slo_s=1.0).choices
+    # What a confidence is by default asks for nothing, and may be written out beside any guarantee.
+    usual = mp.plan(PIPELINE, PROFILES, SAMPLE, slo_s=1.0, guarantee=guarantee, confidence=0.95)
+    assert usual.choices == mp.plan(PIPELINE, PROFILES, SAMPLE, slo_s=1.0, guarantee=guarantee).choices
 
 
 @pytest.mark.parametrize("trace", [None, "trace.csv", [], ["trace.csv"], [SAMPLE, None]])

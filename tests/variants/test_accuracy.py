@@ -127,7 +127,8 @@ def test_a_table_says_the_accuracy_of_a_pipeline_without_variants(asked: dict[st
         assert (plan.accuracy, plan.choices["c"].variant) == (0.5, None)
         assert mp.verify(plan, TRACE).verified
     none = mp.plan(*given, accuracy=0.6, **asked)
-    assert (none.status, none.reason) == ("infeasible", "no row of the table has an accuracy of 0.6")
+    told = "no row of the table has an accuracy of 0.6: the most accurate has 0.5"
+    assert (none.status, none.reason) == ("infeasible", told)
 
 
 @pytest.mark.parametrize(

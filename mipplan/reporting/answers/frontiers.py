@@ -9,12 +9,11 @@ from typing import Annotated, Literal
 from rich.console import Console
 from rich.markup import escape
 
-from mipplan.core import NS_PER_S, usd_text
+from mipplan.core import NS_PER_S, counted, usd_text
 from mipplan.questions import Frontier, Sensitivity, cost_range, hardware_text, measurement_row, model_text
 from mipplan.reporting.documents import BriefReport, ChoiceReport, CriticalStageReport, Report, TraceReport
 from mipplan.reporting.plans import choice_reports
 from mipplan.reporting.text import (
-    counted,
     figures,
     seconds_text,
     show_notes,
@@ -286,8 +285,9 @@ def show_explanation(console: Console, explanation: Explanation, plan: Plan) -> 
     near = explanation.near_plans
     share = f"{explanation.near_share:.0%}"
     known = "" if explanation.near_complete else ", as far as was looked"
+    plan = f"{explanation.judged_by.kept} plan"
     console.print(
-        f"{len(near) or 'no'} {explanation.judged_by.kept} plan(s) on other hardware within {share} of the cost{known}"
+        f"{counted(len(near), plan) if near else f'no {plan}'} on other hardware within {share} of the cost{known}"
     )
     for one in near:
         mix = ", ".join(f"{stage} {choice_text(choice)}" for stage, choice in one.choices)

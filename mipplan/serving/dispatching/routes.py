@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from mipplan.core import Fault, Faults, InputError, is_whole, listed, shown
+from mipplan.core import Fault, Faults, InputError, counted, is_whole, listed, shown
 from mipplan.pipeline import Pipeline
 from mipplan.serving.dispatching.blueprint import Blueprint, BlueprintEdge
 from mipplan.tokens import realise_queries
@@ -91,7 +91,9 @@ def _counts(edge: BlueprintEdge, parents: int, given: Sequence[int] | None, faul
         return [0] * parents
     whole = isinstance(given, Sequence) and not isinstance(given, str)
     if not whole or len(given) != parents or not all(is_whole(count) and count >= 0 for count in given):
-        message = f"expected {parents} count(s) of tokens, one for each of the query's at {edge.parent}"
+        message = (
+            f"expected {counted(parents, 'count')} of tokens, one for each of the query's at {edge.parent}"
+        )
         faults.add(Fault(place, f"{message}, found {shown(given)}"))
         return [0] * parents
     counts = [int(count) for count in given]
