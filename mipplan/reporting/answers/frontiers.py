@@ -285,9 +285,9 @@ def show_explanation(console: Console, explanation: Explanation, plan: Plan) -> 
     near = explanation.near_plans
     share = f"{explanation.near_share:.0%}"
     known = "" if explanation.near_complete else ", as far as was looked"
-    plan = f"{explanation.judged_by.kept} plan"
+    kind = f"{explanation.judged_by.kept} plan"
     console.print(
-        f"{counted(len(near), plan) if near else f'no {plan}'} on other hardware within {share} of the cost{known}"
+        f"{counted(len(near), kind) if near else f'no {kind}'} on other hardware within {share} of the cost{known}"
     )
     for one in near:
         mix = ", ".join(f"{stage} {choice_text(choice)}" for stage, choice in one.choices)
