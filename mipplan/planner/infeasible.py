@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -20,6 +20,7 @@ from mipplan.core import (
 )
 from mipplan.options import (
     Configuration,
+    Family,
     Option,
     StageOptions,
     find_families,
@@ -65,14 +66,16 @@ class Feasibility:
             return CertifiedConfiguration.of(moved, instance), None
         if self.budget is not None:
             return self._among(instance, instance.affordable(self.budget))
-        fast = _anything(instance, None)
-        if fast is None or fast.certificate_ns > instance.deadline_ns:
+        fast = _soonest(instance)
+        if fast is None or not instance.keeps_slo(fast.services):
             return self._searched(instance, ranges)
         # There is a plan, the dearest of all. Excluding what is refused, round by round, mostly leads to a cheaper one
         # soon, and may take very long to come to this one.
         hurried = replace(self, params=replace(self.params, most_rounds=_HURRIED_ROUNDS))
         found, limit = hurried._searched(instance, ranges)
-        return (fast, limit if limit is Limit.INTERRUPT else None) if found is None else (found, limit)
+        if found is not None:
+            return found, limit
+        return CertifiedConfiguration.of(fast, instance), limit if limit is Limit.INTERRUPT else None
 
     def _searched(self, instance: Instance, ranges: Ranges | None) -> Found:
         # The most replicas of everything: if any plan is certified, one of these is.
@@ -99,13 +102,15 @@ class Feasibility:
         configuration = space.configuration(outcome.best.choice)
         return CertifiedConfiguration(configuration, outcome.best.certificate_ns), outcome.limit
 
-    def smallest_deadline(self, instance: Instance) -> Found:
+    def smallest_deadline(self, instance: Instance, told: Callable[[int], object] = int) -> Found:
         """Find the smallest deadline that a plan keeps, the plan's certificate, by bisection between proven bounds.
 
-        Without a limit, no plan keeps a smaller one; solvers count none beyond `UNLIMITED_NS`.
+        Without a limit, no plan keeps a smaller one; solvers count none beyond `UNLIMITED_NS`. Latencies in ns that are
+        `told` alike, as are all between them, are not told apart.
         """
         ranges, limit, deadline = Ranges(instance), None, self.method.limits.deadline
-        best = _anything(instance, self.budget)
+        at_hand = _soonest(instance, self.budget)
+        best = None if at_hand is None else CertifiedConfiguration.of(at_hand, instance)
         try:
             with given_up_at(deadline):
                 if best is None:
@@ -115,19 +120,20 @@ class Feasibility:
                 deadline.check()
                 if self.budget is None:
                     best = _quickened(instance, best, deadline)
-                low = instance.certificate_ns(instance.ideal_services())
                 # The first question is whether anything at all is faster: mostly the answer is no, and that is all.
+                low = instance.oracle.floor_ns(instance.ideal_services())
                 guess = min(best.certificate_ns - 1, UNLIMITED_NS)
-                while low < best.certificate_ns and low <= UNLIMITED_NS:
+                while low <= UNLIMITED_NS and told(low) != told(best.certificate_ns):
                     deadline.check()
                     found, limit = self.find(instance.with_deadline(guess), ranges=ranges)
                     best, low = (best, guess + 1) if found is None else (found, low)
                     if limit is not None:
                         return best, limit
+                    low = max(low, instance.certificate_ns(instance.ideal_services()))
                     guess = min((low + best.certificate_ns - 1) // 2, UNLIMITED_NS)
         except (KeyboardInterrupt, LimitReachedError) as stop:
             return best, Limit.INTERRUPT if isinstance(stop, KeyboardInterrupt) else Limit.TIME
-        return best, None if low >= best.certificate_ns else Limit.TIME
+        return best, None if told(low) == told(best.certificate_ns) else Limit.TIME
 
 
 def _moved(configuration: Configuration, instance: Instance) -> Configuration | None:
@@ -142,7 +148,7 @@ def _moved(configuration: Configuration, instance: Instance) -> Configuration | 
     return moved if len(moved) == len(configuration) and instance.allows(moved) else None
 
 
-def _anything(instance: Instance, budget: int | None) -> CertifiedConfiguration | None:
+def _soonest(instance: Instance, budget: int | None = None) -> Configuration | None:
     """A plan that keeps some deadline: the most replicas of what serves soonest; within a budget, what is cheapest.
 
     None where none is known at once: where stages share devices, caps or accuracy, or all costs too much.
@@ -156,8 +162,7 @@ def _anything(instance: Instance, budget: int | None) -> CertifiedConfiguration 
         soonest = min(found.families, key=lambda family: family.service(family.most).latency_ns)
         cheapest = min(found.families, key=lambda family: family.cost(family.fewest))
         made[stage] = Option(soonest, soonest.most) if budget is None else Option(cheapest, cheapest.fewest)
-    is_affordable = budget is None or made.microusd_per_hour <= budget
-    return CertifiedConfiguration.of(made, instance) if is_affordable else None
+    return made if budget is None or made.microusd_per_hour <= budget else None
 
 
 def _quickened(
@@ -169,12 +174,16 @@ def _quickened(
     """
     if any(family.limited for found in instance.families.values() for family in found.families):
         return plan  # the most replicas for every stage are not to be had together
+    shared = bool(instance.caps) or instance.floor is not None
+    families = {
+        stage: found.families if shared else _unbeaten(found.families)
+        for stage, found in instance.families.items()
+    }
     improved = True
     with suppress(LimitReachedError):
         while improved:
             improved = False
-            for stage, found in instance.families.items():
-                own = found.families
+            for stage, own in families.items():
                 tried = [(f, n) for f in own for n in {f.most, f.fewest if f.slacks_ns else f.most}]
                 for family, replicas in tried:
                     deadline.check()
@@ -185,6 +194,19 @@ def _quickened(
                     if not instance.oracle.exceeds(faster.services, plan.certificate_ns - 1):
                         plan, improved = CertifiedConfiguration.of(faster, instance), True
     return plan
+
+
+def _unbeaten(families: Sequence[Family]) -> Sequence[Family]:
+    """Those that no other one beats or equals in T and R with the most replicas: no certificate falls with others."""
+    if any(family.slacks_ns for family in families):
+        return families  # what serves faster may let more tokens pass
+    services = {number: family.service(family.most) for number, family in enumerate(families)}
+    kept, least = set(), None
+    for number in sorted(services, key=lambda k: (services[k].latency_ns, services[k].ns_per_token)):
+        if least is None or services[number].ns_per_token < least:
+            least = services[number].ns_per_token
+            kept.add(number)
+    return [family for number, family in enumerate(families) if number in kept]
 
 
 _NOTHING_FITS = "Whatever the objective, nothing that keeps up is within the limits"
@@ -251,7 +273,16 @@ class Diagnosis:
         return f"no plan has an accuracy of {floor.floor:g}: with the most accurate variants it is {floor.best:.6g}"
 
     def _smallest_objective(self) -> list[str]:
-        fastest, limit = self.feasibility.smallest_deadline(self.instance)
+        objective = self.request.plan.objective
+
+        def told(latency_ns: int) -> tuple[str, str]:
+            later_ns = latency_ns - objective.deadline_ns
+            # Of several limits the certificate is of the one that binds, and every limit moves with it.
+            found = f"takes {format_duration(later_ns)} more than each limit"
+            found = found if objective.others else f"is {format_duration(latency_ns)}"
+            return found, _later_text(objective, later_ns)
+
+        fastest, limit = self.feasibility.smallest_deadline(self.instance, told)
         self.limits.append(limit)
         if fastest is None:
             return [] if limit is not None else [_NOTHING_FITS]
@@ -259,13 +290,10 @@ class Diagnosis:
         worst = self.request.worst(self.instance, fastest.configuration.services)
         path += "" if worst is None else f", on {worst}"
         kind = "fastest reachable certificate" if limit is None else "fastest certificate found in time"
-        objective, found = self.request.plan.objective, f"is {format_duration(fastest.certificate_ns)}"
-        later_ns = fastest.certificate_ns - objective.deadline_ns
-        if objective.others:  # the certificate is of the limit that binds, and every limit moves with it
-            found = f"takes {format_duration(later_ns)} more than each limit"
+        found, instead = told(fastest.certificate_ns)
         return [
             f"The {kind} {found} (critical path: {path})",
-            f"Ask for {_later_text(objective, later_ns)}, or add faster hardware or smaller batches on that path",
+            f"Ask for {instead}, or add faster hardware or smaller batches on that path",
         ]
 
     def _binding_limits(self) -> list[str]:
@@ -275,7 +303,9 @@ class Diagnosis:
             f"the limit of {limit} on {name}": (plan.pipeline, _without_limit(plan.profiles, name), asked)
             for name, limit in instance.limits.items()
         }
-        lifted["the stages' replica limits"] = _without_replica_limits(plan.pipeline), plan.profiles, asked
+        unlimited = _without_replica_limits(plan.pipeline)
+        if unlimited.to_document() != plan.pipeline.to_document():
+            lifted["the stages' replica limits"] = unlimited, plan.profiles, asked
         if instance.floor is not None:
             lifted["the least accuracy"] = plan.pipeline, plan.profiles, replace(asked, min_accuracy=None)
         if asked.energy is not None and asked.energy.max_power_w is not None:
@@ -302,8 +332,8 @@ class Diagnosis:
         """
         low, high = max(map(_too_long, self.request.samples)), _WHOLE
         known: CertifiedConfiguration | None = None
+        middle = low + 1  # Mostly batches alone take too long, at the lowest rate as at any other.
         while high - low > 1 and not self.feasibility.method.limits.deadline.is_over:
-            middle = (low + high) // 2
             plan, limit = self.feasibility.find(self.request.instance(middle / _WHOLE), known)
             if plan is not None:
                 low, known = middle, plan
@@ -311,6 +341,7 @@ class Diagnosis:
                 high = middle
             if limit is not None:
                 break
+            middle = (low + high) // 2
         if known is None:
             return []
         rates_rps = {low / _WHOLE * sample.trace.rate_rps for sample in self.request.samples}

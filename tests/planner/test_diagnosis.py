@@ -16,7 +16,7 @@ import mipplan as mp
 from campaigns import Violations, campaign_size, write_summary
 from mipplan.calculus import ArrivalCurve
 from mipplan.core import parse_duration_ns
-from mipplan.planner import benders
+from mipplan.planner import Instance, Request, benders
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.solvers import ProblemAnswer
 from mipplan.tokens import realise
@@ -141,6 +141,31 @@ def without_replica_limits(instance: PlanningInstance) -> PlanningInstance:
     for name, stage in instance.pipeline.stages.items():
         graph.nodes[name]["replicas"] = {"min": stage.replicas_min}
     return replace(instance, pipeline=mp.Pipeline(graph=graph, slo_s=1.0))
+
+
+def test_rates_are_looked_at_only_where_one_of_them_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    class Counting(Request):
+        def instance(self, factor: float = 1.0) -> Instance:
+            asked.append(factor)
+            return super().instance(factor)
+
+    monkeypatch.setattr("mipplan.planner.planning.Request", Counting)
+    instance = hand_made()
+    reason = instance.plan(slo_s=1e-6).reason  # less than a batch takes
+    assert reason is not None
+    assert "of the traffic" not in reason
+    assert asked == [1.0, 0.01]
+    asked.clear()
+    graph: nx.DiGraph[str] = nx.DiGraph(instance.pipeline.graph)
+    nx.set_node_attributes(graph, 1, "replicas")
+    few = replace(instance, pipeline=mp.Pipeline(graph=graph, slo_s=0.08), trace=instance.trace.scale(8.0))
+    reason = few.plan().reason
+    assert reason is not None
+    assert "of the traffic" in reason
+    assert asked[:2] == [1.0, 0.01]
+    assert len(asked) > 3
 
 
 def test_fastest_worst_case_is_named_exactly() -> None:
