@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import partial
 
 from mipplan.calculus import given_up_at
 from mipplan.core import (
@@ -200,13 +202,12 @@ def _unbeaten(families: Sequence[Family]) -> Sequence[Family]:
     """Those that no other one beats or equals in T and R with the most replicas: no certificate falls with others."""
     if any(family.slacks_ns for family in families):
         return families  # what serves faster may let more tokens pass
-    services = {number: family.service(family.most) for number, family in enumerate(families)}
-    kept, least = set(), None
-    for number in sorted(services, key=lambda k: (services[k].latency_ns, services[k].ns_per_token)):
-        if least is None or services[number].ns_per_token < least:
-            least = services[number].ns_per_token
-            kept.add(number)
-    return [family for number, family in enumerate(families) if number in kept]
+    kept: dict[Fraction, Family] = {}
+    for family in sorted(families, key=lambda family: family.service(family.most).latency_ns):
+        ns_per_token = family.service(family.most).ns_per_token
+        if not kept or ns_per_token < min(kept):
+            kept[ns_per_token] = family
+    return list(kept.values())
 
 
 _NOTHING_FITS = "Whatever the objective, nothing that keeps up is within the limits"
@@ -273,15 +274,7 @@ class Diagnosis:
         return f"no plan has an accuracy of {floor.floor:g}: with the most accurate variants it is {floor.best:.6g}"
 
     def _smallest_objective(self) -> list[str]:
-        objective = self.request.plan.objective
-
-        def told(latency_ns: int) -> tuple[str, str]:
-            later_ns = latency_ns - objective.deadline_ns
-            # Of several limits the certificate is of the one that binds, and every limit moves with it.
-            found = f"takes {format_duration(later_ns)} more than each limit"
-            found = found if objective.others else f"is {format_duration(latency_ns)}"
-            return found, _later_text(objective, later_ns)
-
+        told = partial(_told, self.request.plan.objective)
         fastest, limit = self.feasibility.smallest_deadline(self.instance, told)
         self.limits.append(limit)
         if fastest is None:
@@ -371,11 +364,17 @@ def _objective_text(plan: Plan) -> str:
     return "any objective" if plan.slo_ns == UNLIMITED_NS else f"{plan.objective.text}{margin}"
 
 
-def _later_text(objective: Objective, later_ns: int) -> str:
-    """What to ask for with every limit so much later, in whole milliseconds."""
+def _told(objective: Objective, fastest_ns: int) -> tuple[str, str]:
+    """What is told of the fastest certificate, and what to ask for instead, in whole milliseconds.
+
+    Of several limits it is of the one that binds, and every limit moves with it.
+    """
+    later_ns = fastest_ns - objective.deadline_ns
     limits = {one.quantile: one.limit_ns for one in objective.others} | {objective.quantile: objective.slo_ns}
     asked = [(f"p{100 * q:g}=", f"{math.ceil((ns + later_ns) / NS_PER_MS)}ms") for q, ns in limits.items()]
-    return ",".join(map("".join, asked)) if objective.others else f"at least {asked[0][1]}"
+    if objective.others:
+        return f"takes {format_duration(later_ns)} more than each limit", ",".join(map("".join, asked))
+    return f"is {format_duration(fastest_ns)}", f"at least {asked[0][1]}"
 
 
 def _without_replica_limits(pipeline: Pipeline) -> Pipeline:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mipplan.core import Float64, InputError, Int64, Positions, shown
+from mipplan.core import Float64, InputError, Int64, Positions, counted, shown
 from mipplan.documents import decode_text
 from mipplan.trace.checks import ROWS_NAMED, RowFault, TableFile, cells_of, dates_to_ns, number_of, row_names
 
@@ -231,14 +231,10 @@ class CsvTable(TableFile):
         if uneven:
             lines = [self.lines_before + line for line, _ in uneven[:ROWS_NAMED]]
             fewest, most = min(count for _, count in uneven), max(count for _, count in uneven)
-            found = _values(most) if fewest == most else f"{fewest} to {_values(most)}"
+            found = f"{'' if fewest == most else f'{fewest} to '}{counted(most, 'value')}"
             where = row_names("line", lines, len(uneven))
-        message = f"expected {_values(width)} as in the header, found {found} in {where}"
+        message = f"expected {counted(width, 'value')} as in the header, found {found} in {where}"
         return InputError.one(self.origin, message)
-
-
-def _values(count: int) -> str:
-    return "1 value" if count == 1 else f"{count} values"
 
 
 def _odd_kind(text: str, number: float) -> str:
