@@ -216,10 +216,16 @@ def plan_settings(plan: Plan) -> dict[str, StageSetting]:
 
 
 def certify_services(
-    workload: Workload, services: Mapping[str, StageService], asked: float | Criterion
+    workload: Workload,
+    services: Mapping[str, StageService],
+    asked: float | Criterion,
+    evaluator: CertificateEvaluator | None = None,
 ) -> Certificate:
-    """Evaluate the classic theorem for given services, with the critical path of a query at the quantile."""
-    exits = CertificateEvaluator(workload).exits_ns(services)
+    """Evaluate the classic theorem for given services, with the critical path of a query at the quantile.
+
+    An `evaluator` of the workload may know the exits already.
+    """
+    exits = (evaluator or CertificateEvaluator(workload)).exits_ns(services)
     return state_certificate(workload, exits, lambda stage, _: services[stage].latency_ns, asked)
 
 

@@ -129,7 +129,8 @@ class PlanSearch:
     def run(self) -> SearchOutcome:
         """Search until the best plan is proven, there is none, or time is up; Ctrl-C is a limit, too."""
         try:
-            if not self._instance.keeps_slo(self._space.ideal(self._rows)):
+            instance, ideal = self._instance, self._space.ideal(self._rows)  # A plan at hand mostly keeps it.
+            if instance.surely_misses_slo(ideal) or (self._best is None and not instance.keeps_slo(ideal)):
                 return self._ended()
             while not self._deadline.is_over and self._rounds < self._params.most_rounds:
                 # Of choices near the bound few keep caps: there a master sorts them out sooner than a list.
@@ -143,10 +144,9 @@ class PlanSearch:
                 self._rounds += 1
                 if answer.termination is Termination.INFEASIBLE:
                     return self._exhausted()
-                bound = answer.whole_bound
                 # Only plans that beat the best one were looked at.
-                bound = bound if self._best is None else min(bound, self._best.cost)
-                self._lower_bound = max(self._lower_bound, bound)
+                most = answer.whole_bound if self._best is None else self._best.cost
+                self._lower_bound = max(self._lower_bound, min(answer.whole_bound, most))
                 if self._budget is not None and self._lower_bound > self._budget:
                     return self._ended()
                 if choice is None:

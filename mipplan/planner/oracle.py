@@ -132,7 +132,7 @@ class CertificateOracle(SeparationOracle):
 
     def critical_path(self, services: Services) -> tuple[CriticalStage, ...]:
         """How a query at the quantile comes to its bound."""
-        return certify_services(self._workload, services, self._criterion).critical_path
+        return certify_services(self._workload, services, self._criterion, self._whole).critical_path
 
     def exceeds(self, services: Services, limit_ns: int) -> bool:
         """Whether the certificate exceeds `limit_ns`; the whole trace is only asked if the sample does not know."""
