@@ -50,7 +50,7 @@ def numbering_faults(log: QueryLog, place: str) -> Iterator[Fault]:
     numbers, counts = np.unique(log.query, return_counts=True)
     twice = numbers[counts > 1]
     if twice.size:
-        yield Fault(place, f"query: more than once there is {_named('query', twice)}")
+        yield Fault(place, f"query: found more than once: {_named('query', twice)}")
     gaps = np.flatnonzero(np.diff(numbers) > 1)
     if gaps.size:
         missing = int(numbers[-1] - numbers[0] + 1 - numbers.size)

@@ -381,7 +381,7 @@ def _missing_parts(sources: Sequence[LogMetadata], place: str) -> list[Fault]:
         if source.part is not None:
             parts.setdefault(source.run, set()).add(source.part)
     return [
-        Fault(place, f"of the log of run {run} is missing: part {listed(map(str, lacking))}")
+        Fault(place, f"the log of run {run} lacks part {listed(map(str, lacking))}")
         for run, found in parts.items()
         if (lacking := sorted(set(range(max(found))) - found))
     ]

@@ -100,7 +100,7 @@ def test_writer_makes_whole_files_and_none_is_lost(tmp_path: Path) -> None:
     assert [pq.read_metadata(file).num_rows for file in files] == [7, 7, 6]
     assert equal(read_log(tmp_path / "run").stages, log)
     files[1].unlink()
-    assert "is missing: part 1" in faults_of(tmp_path / "run")[0]
+    assert "lacks part 1" in faults_of(tmp_path / "run")[0]
 
 
 def test_two_servers_may_give_batches_the_same_numbers(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_two_servers_may_give_batches_the_same_numbers(tmp_path: Path) -> None:
         ),
         ({"sent_ns": -5}, "sent_ns, row 2: is negative"),
         ({"route": "[1]"}, "route, row 2: is no JSON object: '[1]'"),
-        ({"query": 2}, "more than once there is query 2"),
+        ({"query": 2}, "found more than once: query 2"),
         ({"query": 7}, "4 numbers from 1 on are missing: the log has gaps"),
     ],
 )
