@@ -47,9 +47,8 @@ class Combination:
     number: int
     asked: Plan = field(compare=False)
     runs: Mapping[str, str] = field(compare=False)  # What is fixed, by stage.
-    most_accurate: float = field(
-        default=0.0, compare=False
-    )  # How accurate it can be, where that is too little.
+    #: How accurate it can be, where that is too little.
+    most_accurate: float = field(default=0.0, compare=False)
 
     def restored(self, plan: Plan, asked: Plan) -> Plan:
         """Name in a plan the variants that were fixed, and what was asked for of all combinations."""

@@ -45,8 +45,8 @@ HARDWARE_CASES = [
     _device("usd_per_hour: $1", "expected a price in dollars per hour, found '$1'"),
     _device("usd_per_hour: 1, memory_gib: 0", "expected a positive number of GiB"),
     _device("usd_per_hour: 1, memory_gib: 16GiB", "expected a positive number of GiB"),
-    _device("usd_per_hour: 1, limit: -1", "expected a whole number of devices from 0"),
-    _device("usd_per_hour: 1, limit: 1.5", "expected a whole number of devices from 0"),
+    _device("usd_per_hour: 1, limit: -1", "expected a whole number of devices from 0 to 1,000,000,000"),
+    _device("usd_per_hour: 1, limit: 1.5", "expected a whole number of devices from 0 to 1,000,000,000"),
     _device("usd_per_hour: 1, price: 2", "unknown key"),
     _device("usd_per_hour: 1, limt: 2", "did you mean 'limit'?"),
 ]

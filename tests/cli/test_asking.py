@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 import mipplan as mp
 from mipplan import questions
 from mipplan.cli.app import app
-from mipplan.core import SearchLimits
+from mipplan.core import SearchLimits, counted
 from mipplan.questions.problems import WarmPlanner
 from mipplan.reporting.answers import differences, frontiers
 from mipplan.result import Limit
@@ -153,7 +153,8 @@ def test_an_explanation_has_a_reason_for_every_hardware(run: Run, plan: mp.Plan)
     assert done.exit_code == 0, done.output
     for stage, choice in plan.choices.items():
         assert f"{stage}: could take" in done.stdout
-        assert f"{choice.hardware}, batch {choice.batch}: chosen, {choice.replicas} replica" in done.stdout
+        chosen = counted(choice.replicas, "replica")
+        assert f"{choice.hardware}, batch {choice.batch}: chosen, {chosen}\n" in done.stdout
 
 
 def test_sensitivities_name_prices_and_models(run: Run, plan: mp.Plan) -> None:

@@ -229,7 +229,7 @@ def test_mistakes_in_flags_and_files_are_told_together(run: Run) -> None:
     ("arguments", "said"),
     [
         (("--split", "1"), "between 0 and 1"),
-        (("--split", "0.0001"), "has 1 arrival "),
+        (("--split", "0.0001"), "has 1 arrival and no duration"),
         (("--planners", "greedy"), "there is no 'greedy'; did you mean 'inferline'?"),
         (("--planners", "refine"), "did you mean 'refined'?"),
         (("--planners", ""), "there is no ''"),

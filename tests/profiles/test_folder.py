@@ -223,8 +223,14 @@ def test_files_without_rows(text: str, expected: str, tmp_path: Path) -> None:
         ("t4: {}", "hardware.yaml:1: t4.usd_per_hour: is missing"),
         ("t4: {usd_per_hour: 0}", "hardware.yaml:1: t4.usd_per_hour: expected a price from"),
         ("t4: {usd_per_hour: cheap}", "expected a price in dollars per hour, found 'cheap'"),
-        ("t4: {usd_per_hour: 1, limit: -1}", "t4.limit: expected a whole number of devices from 0"),
-        ("t4: {usd_per_hour: 1, limit: 1.5}", "t4.limit: expected a whole number of devices from 0"),
+        (
+            "t4: {usd_per_hour: 1, limit: -1}",
+            "t4.limit: expected a whole number of devices from 0 to 1,000,000,000",
+        ),
+        (
+            "t4: {usd_per_hour: 1, limit: 1.5}",
+            "t4.limit: expected a whole number of devices from 0 to 1,000,000,000",
+        ),
         ("t4: {usd_per_hour: 1, memory_gib: .inf}", "t4.memory_gib: expected a positive number of GiB"),
         ("t4: {usd_per_hour: 1, limits: 1}", "t4.limits: unknown key; did you mean 'limit'?"),
         ("t4: {usd_per_hour: 1}\nt4: {usd_per_hour: 1}", "the key is given twice"),
