@@ -18,6 +18,8 @@ FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>',
 SAME = [(r"\\(begin|end){aligned}", r"\\\1{split}"), (r"\\tag{(.*?)}", r"\\qquad (\1)")]
 #: As large as a prime beside the letter, since many fonts have no smaller one that could be read.
 PRIME = r'<mpadded voffset="-0.5em" height="0.3em"><mi class="prime">\1</mi></mpadded>'
+#: `\setminus` comes as a letter that most fonts lack.
+SETMINUS = "<mi>&#x029F5;</mi>", "<mo>&#x02216;</mo>"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -68,7 +70,7 @@ def formula(found: re.Match[str]) -> str:
         text = re.sub(pattern, instead, text)
     written: str = convert(text, display="block" if found[1] == "div" else "inline")
     written = re.sub(r">\\([{}])<", r">\1<", written)
-    written = re.sub(r"<mi>(&#x0203[23];)</mi>", PRIME, written)
+    written = re.sub(r"<mi>(&#x0203[23];)</mi>", PRIME, written.replace(*SETMINUS))
     if "\\" in written or "<mi>&</mi>" in written:
         raise ValueError(f"the converter does not know all of {text}")
     return written
@@ -119,6 +121,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return "\n\n".join([markdown, *commands(typer.main.get_command(app), "mipplan")])
 
 
-def on_page_content(content: str, **_: Any) -> str:
-    """Set a page's formulas."""
+def on_page_content(content: str, page: Any, **_: Any) -> str:
+    """Set a page's formulas; a fence that is still one after rendering is code that readers would see as prose."""
+    if "<p>```" in content:
+        raise ValueError(f"{page.file.src_uri}: a block of code is not known as one; see its first line")
     return FORMULA.sub(formula, content)
