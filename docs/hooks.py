@@ -12,6 +12,8 @@ from typing import Any
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 #: How a table of results begins, and the first cells of the rows that are wanted.
 ROWS = re.compile(r'^<!-- rows of (\S+) under "([^"\n]+)": (.+) -->$', re.MULTILINE)
+#: A whole summary, whose sections are parts of the section that takes it in.
+SUMMARY = re.compile(r'^--8<-- "benchmarks/results/(\S+/summary\.md)"$', re.MULTILINE)
 #: What the extension arithmatex makes of ``$…$`` and ``$$…$$``.
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 #: What the converter does not know, in words that it does.
@@ -59,6 +61,11 @@ def rows(marker: re.Match[str]) -> str:
     if missing := [name for name in wanted if not found[name]]:
         raise LookupError(f"{marker[1]} has no rows {missing} under '{marker[2]}'")
     return "\n".join([*table[:2], *(line for name in wanted for line in found[name])])
+
+
+def summary(marker: re.Match[str]) -> str:
+    """Take a summary in, its headings one level deeper."""
+    return re.sub("^##", "###", (RESULTS / marker[1]).read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
 def formula(found: re.Match[str]) -> str:
@@ -110,8 +117,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Write tables of results into a page, and the commands into theirs."""
-    markdown = ROWS.sub(rows, markdown)
+    """Write tables and summaries of results into a page, and the commands into theirs."""
+    markdown = SUMMARY.sub(summary, ROWS.sub(rows, markdown))
     if page.file.src_uri != "commands.md":
         return markdown
     import typer
