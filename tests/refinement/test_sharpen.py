@@ -104,6 +104,12 @@ def test_sharpened_plan_is_the_cheapest_that_is_certified() -> None:
     write_summary("sharpen", {"cases": cases, **seen})
 
 
+def test_greedy_is_asked_for_no_objective_below_a_nanosecond() -> None:
+    instance = replace(refinement_instance(162), discipline="oldest_first")
+    best = mp.sharpen(instance.start(162).with_slo(1), instance.trace, time_limit_s=None)
+    assert best.microusd_per_hour == certified_optimum(instance, 1, mp.RunClass(), "eager")
+
+
 def test_a_limit_leaves_the_best_plan_so_far_and_a_true_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time runs out after a number of looks at the clock, wherever that is."""
     seen: Counter[str] = Counter()
