@@ -169,6 +169,13 @@ def test_what_is_lost_is_weighed_against_what_serving_costs() -> None:
     assert shedding > 10
 
 
+def test_what_is_worth_it_for_several_stages_only_together_is_found() -> None:
+    """Two stages with one replica each shed a thousandth; the second replica of one alone serves nothing more."""
+    asked = random_scaling(np.random.default_rng([52, 1903]), losses=True)
+    result = Scaler(asked.shapes, asked.conditions).scale(asked.requirements)
+    assert (result.replicas, result.objective, result.bound) == (((3,), (1, 1)), 34, 34)
+
+
 def test_what_binds_is_what_a_thousandth_more_would_take() -> None:
     seen = {"limits": 0, "stages": 0, "pace": 0}
     for stream, losses in ((51, False), (52, True)):
