@@ -124,7 +124,8 @@ class Rounding:
             rows = sorted(self._violated(shares), key=lambda row: row[0])[: self.params.most_rows]
             if not rows:
                 return shares, bound
-            if gain < self.params.least_gain * bound:
+            # While nothing costs anything, bounds are 0 but for the solver's last digits.
+            if bound and gain < self.params.least_gain * bound:
                 break
             self.rows += len(rows)
             owners += [owner for _, _, owner in rows]

@@ -63,6 +63,14 @@ def test_half_the_depth_is_kept_where_nothing_waits() -> None:
     assert unlucky < campaign_size(150, 2000) / 10
 
 
+def test_bounds_of_nothing_but_the_last_digits_end_no_relaxation() -> None:
+    """The optimum costs nothing, and the relaxation less than that by what a solver rounds."""
+    problem = without_waits(plain(random_problem(np.random.default_rng(1802))))
+    assert solve_exhaustively(problem).cost == 0
+    shares, bound = Rounding(problem, Deadline(), RoundingParams()).relax()
+    assert (shares is not None, bound) == (True, 0)
+
+
 def test_no_violated_row_is_missed() -> None:
     """Of all choices on a path that are late, none has shares below it that add up to less than 1."""
     looked_at = 0
