@@ -336,16 +336,13 @@ class Sharpening(Refining):
     def _tighten(self, own: WorkLimit) -> None:
         """Take the cheapest of greedy's plans for tighter objectives that is certified."""
         for share in self.sharpening.tightenings:
-            slo_ns = round(share * self._problem.deadline_ns)
-            if slo_ns < 1:
-                return
             self.limits.report(f"proposing greedy's plan for {share:.0%} of the objective")
             pivot = self.samples[0]
             made = inferline(
                 self.base.pipeline,
                 self.base.profiles,
                 pivot.trace,
-                slo_s=slo_ns / NS_PER_S,
+                slo_s=max(1, round(share * self._problem.deadline_ns)) / NS_PER_S,
                 quantile=self.base.quantile,
                 seed=pivot.seed,
                 time_limit_s=self._allowed(own).deadline.limit_s(0.1),

@@ -124,8 +124,7 @@ class Rounding:
             rows = sorted(self._violated(shares), key=lambda row: row[0])[: self.params.most_rows]
             if not rows:
                 return shares, bound
-            # While nothing costs anything, bounds are 0 but for the solver's last digits.
-            if bound and gain < self.params.least_gain * bound:
+            if bound and gain < self.params.least_gain * bound:  # gains on 0 are a solver's last digits
                 break
             self.rows += len(rows)
             owners += [owner for _, _, owner in rows]

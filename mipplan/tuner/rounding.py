@@ -120,39 +120,28 @@ def round_times(problem: ScalingProblem, relaxed: Float64) -> list[int] | None:
 def improve(
     problem: ScalingProblem, units: Sequence[int], evaluation: ScalingEvaluation
 ) -> tuple[list[int], ScalingEvaluation]:
-    """Change one activity by a unit, as long as that makes feasible units cheaper: always the best such change.
-
-    Where its group may shed, the group's other activities are also brought to what is needed then: several together
-    can be worth it where none is alone, as the group sheds by its scarcest.
-    """
-    chosen, best = list(units), evaluation
-    while True:
-        better: list[int] | None = None
-        for tried in _beside(problem, chosen):
+    """Change one activity, or one and its group with it, as long as that is cheaper: always the best such change."""
+    chosen, best, is_better = list(units), evaluation, True
+    while is_better:
+        start, is_better = chosen, False
+        for tried in _beside(problem, start):
             judged = problem.evaluate(tried)
             if judged.feasible and judged.cost < best.cost:
-                better, best = tried, judged
-        if better is None:
-            return chosen, best
-        chosen = better
+                chosen, best, is_better = tried, judged, True
+    return chosen, best
 
 
 def _beside(problem: ScalingProblem, chosen: Sequence[int]) -> Iterator[list[int]]:
-    """Units that differ in one activity by one, and the same with its group's others as that activity sheds."""
-    groups = [activity.group for activity in problem.activities]
-    for v, n in enumerate(chosen):
-        for other in (n - 1, n + 1):
-            if not problem.least[v] <= other <= problem.most[v]:
-                continue
+    """One activity has a unit more or less; where that sheds, also with its group's others at what is needed then."""
+    groups = np.array([activity.group for activity in problem.activities])
+    for v, other in ((v, other) for v, n in enumerate(chosen) for other in (n - 1, n + 1)):
+        if problem.least[v] <= other <= problem.most[v]:
             yield [*chosen[:v], other, *chosen[v + 1 :]]
-            if problem.groups[groups[v]].penalty is not None and groups.count(groups[v]) > 1:
+            if problem.groups[groups[v]].penalty is not None:
                 served = min(WHOLE, other * WHOLE * WHOLE // max(1, int(problem.need[v])))
-                needed = np.clip(-(-problem.need * served // (WHOLE * WHOLE)), problem.least, problem.most)
-                own = [
-                    int(f) if g == groups[v] else now
-                    for f, g, now in zip(needed, groups, chosen, strict=True)
-                ]
-                yield [*own[:v], other, *own[v + 1 :]]
+                own = np.clip(-(-problem.need * served // (WHOLE * WHOLE)), problem.least, problem.most)
+                own[v] = other
+                yield np.where(groups == groups[v], own, chosen).tolist()
 
 
 def _usage(problem: ScalingProblem) -> Int64:

@@ -76,7 +76,7 @@ def under(plan: mp.Plan, law: str) -> mp.Plan:
 def test_sharpened_plan_is_the_cheapest_that_is_certified() -> None:
     seen: Counter[str] = Counter()
     cases = 0
-    for number in range(campaign_size(12, 1_500)):
+    for number in {*range(campaign_size(12, 1_500)), 162}:  # 162: an objective of 1 ns
         instance = replace(refinement_instance(number), discipline="oldest_first")
         if instance.trace.span_ns == 0 or len(instance.plans) > 400:
             continue  # without a span there is no rate to be stable at; and every plan is certified below
@@ -102,12 +102,6 @@ def test_sharpened_plan_is_the_cheapest_that_is_certified() -> None:
         assert certificate.runs == runs
     assert min(seen["optimal"], seen["infeasible"], seen["paced"]) > cases // 10
     write_summary("sharpen", {"cases": cases, **seen})
-
-
-def test_greedy_is_asked_for_no_objective_below_a_nanosecond() -> None:
-    instance = replace(refinement_instance(162), discipline="oldest_first")
-    best = mp.sharpen(instance.start(162).with_slo(1), instance.trace, time_limit_s=None)
-    assert best.microusd_per_hour == certified_optimum(instance, 1, mp.RunClass(), "eager")
 
 
 def test_a_limit_leaves_the_best_plan_so_far_and_a_true_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def test_bound_and_plan_enclose_the_optimum() -> None:
 
 def test_half_the_depth_is_kept_where_nothing_waits() -> None:
     unlucky = 0
-    for seed in range(campaign_size(150, 2000)):
+    for seed in {*range(campaign_size(150, 2000)), 1802}:  # 1802: an optimum that costs nothing
         problem = without_waits(plain(random_problem(np.random.default_rng(seed))))
         best = solve_exhaustively(problem)
         if best is None:
@@ -61,14 +61,6 @@ def test_half_the_depth_is_kept_where_nothing_waits() -> None:
         assert problem.cost_of(plan) <= max(1, rounding.depth / 2) * best.cost
         unlucky += problem.cost_of(plan) > best.cost
     assert unlucky < campaign_size(150, 2000) / 10
-
-
-def test_bounds_of_nothing_but_the_last_digits_end_no_relaxation() -> None:
-    """The optimum costs nothing, and the relaxation less than that by what a solver rounds."""
-    problem = without_waits(plain(random_problem(np.random.default_rng(1802))))
-    assert solve_exhaustively(problem).cost == 0
-    shares, bound = Rounding(problem, Deadline(), RoundingParams()).relax()
-    assert (shares is not None, bound) == (True, 0)
 
 
 def test_no_violated_row_is_missed() -> None:

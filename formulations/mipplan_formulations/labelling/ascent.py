@@ -4,8 +4,7 @@ The cost of every mode is divided among its activity and the paths through that.
 activity takes the mode whose rest of the cost is least, a path the walk through its diagram whose shares add up to the
 least; all these leasts together bound the cost. A pass goes from path to path. Each takes what is left at its
 activities, finds what every mode costs it at least (its *min-marginal*), and gives back an equal part of that to each
-activity. The bound never falls [1]_ [2]_, but for a unit per path where shares are rounded. Costs are integers, scaled
-by a power of two, so it is exact.
+activity. The bound never falls [1]_ [2]_, but by rounding. Costs are integers, scaled by a power of two: it is exact.
 
 References
 ----------
