@@ -57,9 +57,7 @@ class _Shedding:
 
     def floors(self) -> Int64:
         """Units needed at least with what is shed now, within what is allowed."""
-        left = WHOLE - self.shed[self._group]
-        needed = -(-self.problem.need * left // (WHOLE * WHOLE))
-        return np.asarray(np.clip(needed, self.problem.least, self.problem.most), dtype=np.int64)
+        return _needed(self.problem, WHOLE - self.shed[self._group])
 
     def broken(self, units: Int64) -> int | None:
         """Index of a resource that does not suffice."""
@@ -121,27 +119,30 @@ def improve(
     problem: ScalingProblem, units: Sequence[int], evaluation: ScalingEvaluation
 ) -> tuple[list[int], ScalingEvaluation]:
     """Change one activity, or one and its group with it, as long as that is cheaper: always the best such change."""
-    chosen, best, is_better = list(units), evaluation, True
-    while is_better:
-        start, is_better = chosen, False
-        for tried in _beside(problem, start):
-            judged = problem.evaluate(tried)
-            if judged.feasible and judged.cost < best.cost:
-                chosen, best, is_better = tried, judged, True
-    return chosen, best
+    chosen, best = list(units), evaluation
+    while True:
+        judged = [(n, made) for n in _beside(problem, chosen) if (made := problem.evaluate(n)).feasible]
+        tried, found = min(judged, key=lambda each: each[1].cost, default=(chosen, best))
+        if found.cost >= best.cost:
+            return chosen, best
+        chosen, best = tried, found
 
 
 def _beside(problem: ScalingProblem, chosen: Sequence[int]) -> Iterator[list[int]]:
-    """One activity has a unit more or less; where that sheds, also with its group's others at what is needed then."""
+    """One activity has a unit more or less; where its group may shed, also with the others at what is needed then."""
     groups = np.array([activity.group for activity in problem.activities])
     for v, other in ((v, other) for v, n in enumerate(chosen) for other in (n - 1, n + 1)):
         if problem.least[v] <= other <= problem.most[v]:
             yield [*chosen[:v], other, *chosen[v + 1 :]]
             if problem.groups[groups[v]].penalty is not None:
                 served = min(WHOLE, other * WHOLE * WHOLE // max(1, int(problem.need[v])))
-                own = np.clip(-(-problem.need * served // (WHOLE * WHOLE)), problem.least, problem.most)
-                own[v] = other
-                yield np.where(groups == groups[v], own, chosen).tolist()
+                own = np.where(groups == groups[v], _needed(problem, served), chosen).tolist()
+                yield [*own[:v], other, *own[v + 1 :]]
+
+
+def _needed(problem: ScalingProblem, served: Int64 | int) -> Int64:
+    """Units needed at least to serve so many thousandths, within what is allowed, shape (v,)."""
+    return (-(-problem.need * served // (WHOLE * WHOLE))).clip(problem.least, problem.most)
 
 
 def _usage(problem: ScalingProblem) -> Int64:

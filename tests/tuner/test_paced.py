@@ -54,9 +54,8 @@ def test_bound_is_that_of_the_worst_case() -> None:
         counts = {stage: int(rng.integers(1, 40)) for stage in case.pipeline.stages}
         made, worst = tuner.bound_ns(counts, curve), WorstCase(case.pipeline, curve)
         served = services(tuner.plan, counts)
-        for alone in (
-            s for s, n in counts.items() if n == 1
-        ):  # the tuner's δ is L, though a full batch may be quicker
+        # Of one replica alone, too, the tuner's δ is L, though a full batch may be quicker.
+        for alone in (s for s, n in counts.items() if n == 1):
             served[alone] = replace(served[alone], period_ns=int(tuner.plan.service_ns(alone).max()))
         expected = worst.bound_ns(served)
         if expected >= UNLIMITED_NS:

@@ -118,10 +118,8 @@ def random_scaling(rng: np.random.Generator, *, losses: bool) -> Scaling:
 
 
 def cases(stream: int, *, losses: bool) -> Iterator[tuple[int, Scaling, Scaler, ScalingResult]]:
-    for number in {
-        *range(campaign_size(quick=150, deep=3_000)),
-        1903,
-    }:  # 1903: two stages shed together, or not at all
+    together = 1903  # two stages of a pipeline give up replicas together, or not at all
+    for number in {*range(campaign_size(quick=150, deep=3_000)), together}:
         asked = random_scaling(np.random.default_rng([stream, number]), losses=losses)
         scaler = Scaler(asked.shapes, asked.conditions)
         scaler.scale([Requirement((0,) * len(s.stages), (1,) * len(s.stages)) for s in asked.shapes])
