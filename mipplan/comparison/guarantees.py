@@ -214,7 +214,8 @@ def _outside(plan: Plan) -> str:
     """A class of runs is left by batches that are too quick, too, if it says how quick they may be."""
     if plan.runs not in (None, RunClass()):
         return "a run is none of those stated"
-    return f"a batch is slower than its table{'' if plan.runs is None else ', or a message early'}"
+    first = "oldest" if plan.discipline is Discipline.OLDEST_FIRST else "first"
+    return f"a batch overruns or skips the {first}{'' if plan.runs is None else ', or a message is early'}"
 
 
 def _traffic(plan: Plan) -> str:

@@ -13,7 +13,7 @@ from mipplan.exporters.deployment import Deployment
 from mipplan.pipeline import Discipline, DispatchLaw, are_timed
 from mipplan.result import Guarantee
 
-_FIFO_PLAN = "plan with `--discipline fifo --runs 0.9:1:settled`"
+_FIFO_PLAN = "plan with `--discipline fifo --runs 0.9:0:settled`"
 _MEASURE = (
     "measure the model in this server (`mipplan profile`), with serialisation and the server's turnaround"
 )
@@ -52,7 +52,7 @@ class ServingRules:
 
 def departures_of(deployment: Deployment, rules: ServingRules) -> list[Departure]:
     """Find what a system with these rules does not keep of a plan; empty if its guarantee holds there."""
-    found = (_order, _laws, _queues, _window, _outputs, _proof)
+    found = (_order, _laws, _queues, _window, _outputs, _delays, _proof)
     return [departure for find in found for departure in find(deployment, rules)]
 
 
@@ -145,6 +145,18 @@ def _outputs(deployment: Deployment, rules: ServingRules) -> Iterator[Departure]
             f"the outputs of a batch of {listed(apart)} reach the next stage about {gap} apart, the plan assumes less",
             "The certificate does not cover it, and replays of bursts are some 10 % too fast; plan with "
             f"`--stagger {gap}` or `stagger: {gap}` in the pipeline file",
+            voids=True,
+        )
+
+
+def _delays(deployment: Deployment, rules: ServingRules) -> Iterator[Departure]:
+    plan = deployment.plan
+    least = float(plan.discipline is Discipline.FIFO) if plan.runs is None else plan.runs.least_delay
+    if least and not rules.is_ours and any(edge.delay_ns for edge in plan.pipeline.edges):
+        yield Departure(
+            "delays",
+            f"hops take what they take, the plan assumes at least {least:g} times their delays",
+            f"The certificate does not cover early ones; say 0 for delays in `--runs`, or {_DISPATCHER}",
             voids=True,
         )
 

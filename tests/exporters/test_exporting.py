@@ -231,10 +231,13 @@ def subjects(plan: mp.Plan, target: str) -> set[str]:
 
 
 def test_a_plan_made_for_the_server_keeps_its_certificate() -> None:
-    """In order of arrival, outputs 200 us apart, and batches collected for 600 us."""
+    """In order of arrival, outputs 200 us apart, batches collected for 600 us, and hops that may be quick."""
     plan = shipped_plan("image-processing")
     assert subjects(plan, "triton") == {"order", "collection"}
-    fifo = shipped_plan("image-processing", discipline="fifo")
+    exact = shipped_plan("image-processing", discipline="fifo")
+    assert subjects(exact, "triton") == {"collection", "delays"}
+    assert "delays" not in subjects(exact, "ray")
+    fifo = replace(exact, objective=replace(exact.objective, runs=mp.RunClass(least_delay=0)))
     assert subjects(fifo, "triton") == {"collection"}
     collecting = replace(fifo, pipeline=fifo.pipeline.collecting(6e-4))
     assert subjects(collecting, "triton") == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +13,20 @@ from hypothesis import strategies as st
 import mipplan as mp
 from campaigns import campaign_size
 from mipplan.pipeline import Discipline, DispatchLaw
-from mipplan.serving import Blueprint, Dispatcher, DrawnDecisions, Rehearsal, ServedBatch, rehearse
+from mipplan.serving import (
+    Blueprint,
+    Dispatcher,
+    DrawnDecisions,
+    Rehearsal,
+    ServedBatch,
+    rehearse,
+    with_allowance,
+)
 from oracle_paced import PacedLoop
 from oracle_replay import SlowReplay, slow_noise
 from oracle_tokens import slow_tokens
 from random_pipelines import Case, random_case, random_noise, staggered
+from serving_plans import MS, small_plan
 
 LAWS = [law.value for law in DispatchLaw]
 seeds = st.integers(0, 2**32 - 1)
@@ -91,12 +101,17 @@ def random_laws(rng: np.random.Generator, case: Case) -> str | dict[str, str]:
 
 
 def rehearsed(
-    plan: mp.Plan, trace: mp.Trace, batch_time: Callable[[ServedBatch], int] | None = None
+    plan: mp.Plan,
+    trace: mp.Trace,
+    batch_time: Callable[[ServedBatch], int] | None = None,
+    *,
+    hold_delays: bool = True,
 ) -> Rehearsal:
     drawn = DrawnDecisions(plan.pipeline, plan.seed)
     ingress = [int(time) for time in trace.arrival_ns]
     decisions = [drawn[query] for query in range(len(ingress))]
-    return rehearse(Dispatcher(Blueprint.of(plan)), ingress, decisions, batch_time=batch_time)
+    dispatcher = Dispatcher(Blueprint.of(plan, hold_delays=hold_delays))
+    return rehearse(dispatcher, ingress, decisions, batch_time=batch_time)
 
 
 def as_recorded(result: mp.ReplayResult) -> Callable[[ServedBatch], int]:
@@ -224,6 +239,54 @@ def test_timed_runs_are_the_replay_whatever_is_done_early(seed: int) -> None:
     )
     assert seen_by_dispatcher(run) == seen_by_replay(mp.replay(plan, case.trace))
     assert not run.void
+
+
+def check_class_of_runs(seed: int) -> bool:
+    """Hold early batches and messages back, so that certificates for a class of runs hold; whether they do without."""
+    rng = np.random.default_rng(seed)
+    case = random_case(rng)
+    runs = mp.RunClass(float(rng.choice([0.0, 0.5, 1.0, 1.0])), float(rng.choice([0.0, 0.5, 1.0, 1.0])))
+    share = float(rng.choice([0.1, 0.5, 0.9]))
+    asked = [("eager", "fifo"), ("eager", "oldest_first"), ("paced", "oldest_first")]
+    law, discipline = asked[rng.integers(len(asked))]
+    bare = plan_under(case, law, discipline)
+    plan = replace(bare, objective=replace(bare.objective, runs=runs))
+    kind = "classic" if discipline == "fifo" else "sharp"
+    bound = mp.certify(plan, case.trace, certificate=kind, runs=runs).latency_ns.tolist()
+
+    def batch_time(batch: ServedBatch) -> int:
+        return 1 if rng.random() < share else batch.due_ns - batch.dispatched_ns
+
+    def exceeds(served: mp.Plan) -> bool:
+        run = rehearsed(served, case.trace, batch_time, hold_delays=False)
+        assert not run.void
+        return any(run.latency_ns[query] > most for query, most in enumerate(bound))
+
+    assert not exceeds(plan)
+    return exceeds(bare)
+
+
+@given(seeds)
+@settings(deadline=None, max_examples=30)
+def test_certificates_for_a_class_of_runs_hold_whatever_is_done_early(seed: int) -> None:
+    check_class_of_runs(seed)
+
+
+def test_certificates_for_a_class_of_runs_would_not_hold_without_holding_back() -> None:
+    assert sum(check_class_of_runs(seed) for seed in range(campaign_size(400, 20_000))) > 0
+
+
+def test_what_is_early_for_its_class_of_runs_is_held_back() -> None:
+    bare = small_plan({"a": ([4.0], 1), "b": ([2.0], 1)}, {("a", "b"): {"delay": "5ms"}})
+    plan = replace(bare, objective=replace(bare.objective, runs=mp.RunClass(0.5)))
+    latencies = [
+        rehearse(
+            Dispatcher(Blueprint.of(served, hold_delays=False)), [0], batch_time=lambda batch: 1
+        ).latency_ns[0]
+        for served in (plan, bare)
+    ]
+    assert latencies == [8 * MS, 2]
+    assert with_allowance(plan, 0.001).runs == plan.runs
 
 
 @given(seeds)

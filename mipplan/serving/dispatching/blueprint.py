@@ -9,7 +9,7 @@ from types import MappingProxyType
 from mipplan.core import check_allowance
 from mipplan.pipeline import Discipline, DispatchLaw, Edge, Join, are_timed
 from mipplan.profiles import Profiles
-from mipplan.result import Plan
+from mipplan.result import Plan, RunClass
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class StageBlueprint:
     law: DispatchLaw
     service_ns: tuple[int, ...]
     """ℓ(1), …, ℓ(b)."""
+    least_ns: tuple[int, ...]
+    """A batch of k that is done before this is held back until then: ℓ(k) if timed, else what the plan's runs take."""
     replicas: int
     merges: bool
     """Whether the tokens of one query that reach it become one (``join: all``)."""
@@ -72,8 +74,8 @@ class Blueprint:
         ----------
         plan : Plan
         hold_delays : bool
-            Whether a token is handed on exactly an edge's delay after its parent's exit. Else at once, but not from a
-            timed stage: there the guarantee needs exact delays.
+            Whether a token is handed on exactly an edge's delay after its parent's exit. Else as soon as the guarantee
+            allows: from a timed stage after the delay, elsewhere after the least one of the plan's class of runs.
 
         Raises
         ------
@@ -83,8 +85,12 @@ class Blueprint:
         plan.require()
         pipeline, laws = plan.pipeline, plan.laws
         staggers_ns = pipeline.staggers_ns(laws)
+        exactly, is_fifo = RunClass(least_service=1.0), plan.discipline is Discipline.FIFO
+        # The classic certificate of oldest first is about all runs; others are about those stated.
+        runs = plan.runs or RunClass(least_delay=float(is_fifo))
+        kept = {name: exactly if law is DispatchLaw.TIMED else runs for name, law in laws.items()}
         edges = tuple(
-            _edge(number, edge, hold_delays or laws[edge.parent] is DispatchLaw.TIMED)
+            _edge(number, edge, exactly if hold_delays else kept[edge.parent])
             for number, edge in enumerate(pipeline.edges)
         )
         stages = {
@@ -92,6 +98,7 @@ class Blueprint:
                 name,
                 laws[name],
                 tuple(int(time) for time in plan.service_ns(name)),
+                tuple(int(time) for time in kept[name].least_service_ns(plan.service_ns(name))),
                 plan.choices[name].replicas,
                 pipeline.stages[name].join is Join.ALL and bool(pipeline.incoming(name)),
                 staggers_ns[name],
@@ -100,7 +107,7 @@ class Blueprint:
             )
             for name in pipeline.topological_order
         }
-        return cls(MappingProxyType(stages), edges, plan.discipline is Discipline.FIFO)
+        return cls(MappingProxyType(stages), edges, is_fifo)
 
     @property
     def sources(self) -> Iterator[str]:
@@ -136,10 +143,10 @@ class AdmissionParams:
     """None is accepted while more tokens than this wait at some stage; no limit by default."""
 
 
-def _edge(number: int, edge: Edge, is_held: bool) -> BlueprintEdge:
+def _edge(number: int, edge: Edge, runs: RunClass) -> BlueprintEdge:
     certain = edge.probability >= 1.0 and edge.fanout.is_constant_integer
     copies = edge.fanout.values[0] if certain else None
-    return BlueprintEdge(number, edge.parent, edge.child, edge.delay_ns if is_held else 0, copies)
+    return BlueprintEdge(number, edge.parent, edge.child, runs.least_delay_ns(edge.delay_ns), copies)
 
 
 def with_allowance(plan: Plan, allowance_s: float) -> Plan:
@@ -182,5 +189,5 @@ def with_allowance(plan: Plan, allowance_s: float) -> Plan:
         dispatch={name: law.value for name, law in plan.laws.items()},
         discipline=plan.discipline.value,
     )
-    judged = replace(made.objective, per_ns=asked.per_ns, share=asked.share, others=asked.others)
-    return replace(made, objective=judged)
+    kept = ("per_ns", "share", "others", "runs", "certificate")
+    return replace(made, objective=replace(made.objective, **{name: getattr(asked, name) for name in kept}))

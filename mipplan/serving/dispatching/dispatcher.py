@@ -14,7 +14,6 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Final
 
 from mipplan.core import InputError, shown
-from mipplan.pipeline import DispatchLaw
 from mipplan.serving.dispatching.blueprint import AdmissionParams, Blueprint
 from mipplan.serving.dispatching.events import (
     Answered,
@@ -198,9 +197,11 @@ class Dispatcher:
             self.failed(batch, now_ns, str(error))
             raise
         done.finished_ns, done.outputs, done.decisions = now_ns, outputs, decisions
-        is_timed = self.blueprint.stages[done.stage].law is DispatchLaw.TIMED
-        if not is_timed or now_ns >= done.due_ns:  # else it is held back until its timer
+        least_ns = done.dispatched_ns + self.blueprint.stages[done.stage].least_ns[len(done.tokens) - 1]
+        if now_ns >= least_ns:
             self._complete(done, now_ns)
+        else:  # it is held back
+            self._set_timer(least_ns, _DUE, done)
 
     def failed(self, batch: int, now_ns: int, reason: str) -> None:
         """Take note that a batch failed, by its number: it is tried again, then its tokens alone, then answered so."""
