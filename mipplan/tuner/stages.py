@@ -22,7 +22,7 @@ from mipplan.trace import Trace
 _DRAWN = 20_000
 #: 1,000,000,000 queries per ns are served at a stage that no query reaches.
 _ENDLESS = 10**9
-#: Paced stages have at most 10,000 replicas: what rounding δ up to whole ns costs each of them is then 10 µs a batch.
+#: Paced stages have at most 10,000 replicas, or what the pipeline says: so many ns does rounding δ up cost a batch.
 _MOST_PACED = 10_000
 
 
@@ -52,7 +52,7 @@ class StageScale:
     hardware: str
     microusd_per_hour: int  # Price of one replica.
     # One of n replicas serves `batch` tokens in ``period_ns = ℓ(batch)``; of paced ones, n serve n·batch within
-    # ``period_ns = L + 10,000 ns``, since ⌈L/n⌉ ≤ (L + n)/n.
+    # ``period_ns = L + N − 1`` if there may be N, since ⌈L/n⌉ ≤ (L + n − 1)/n.
     period_ns: int
     batch: int
     latency_ns: int  # T; of a paced stage with the fewest replicas, as it falls with every one that is added.
@@ -139,7 +139,7 @@ def _scales(plan: Plan, counts: Mapping[str, int | Fraction], share: float) -> d
             stage=name,
             hardware=choice.hardware,
             microusd_per_hour=plan.profiles.hardware[choice.hardware].microusd_per_hour,
-            period_ns=slowest_ns + _MOST_PACED if paced else service.period_ns,
+            period_ns=slowest_ns + (most or 1) - 1 if paced else service.period_ns,
             batch=choice.batch,
             latency_ns=service.latency_ns,
             tokens_per_query=counts[name],

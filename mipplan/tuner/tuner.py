@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts, servers_needed
 from mipplan.certificate import check_discipline
-from mipplan.core import UNLIMITED_NS, Fault, Faults, FieldOf, InputError, check_one_of, shown
+from mipplan.core import UNLIMITED_NS, Fault, Faults, FieldOf, InputError, check_margin, check_one_of, shown
 from mipplan.pipeline import Dispatch
 from mipplan.replayer import check_plan
 from mipplan.result import Plan, check_laws
@@ -119,7 +119,7 @@ class Tuner:
                 faults.add(Fault(name, f"expected {kind.__name__}, found {shown(value)}"))
         faults.take(lambda: None if tokens is None else check_one_of("tokens", tokens, Tokens, repr))
         faults.take(lambda: None if keep is None else check_one_of("keep", keep, Keep))
-        margin = faults.take(lambda: read_seconds("margin_s", margin_s))
+        margin = faults.take(lambda: check_margin(margin_s, plan.slo_ns))
         horizon = faults.take(lambda: read_seconds("horizon_s", horizon_s, least_ns=1))
         delay = faults.take(lambda: read_seconds("activation_delay_s", activation_delay_s))
         recovery = faults.take(lambda: read_seconds("recovery_s", 0.0 if recovery_s is None else recovery_s))

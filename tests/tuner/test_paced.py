@@ -14,7 +14,7 @@ from campaigns import campaign_size
 from mipplan.calculus import ArrivalCurve, StageService, WorstCase, stage_service
 from mipplan.core import UNLIMITED_NS
 from mipplan.pipeline import DispatchLaw
-from mipplan.profiles import LatencyTable, Profiles
+from mipplan.profiles import Hardware, LatencyTable, Profiles
 from mipplan.result import Plan
 from random_pipelines import Case, random_case
 from tuner_cases import chain, single_token_case
@@ -98,6 +98,38 @@ def test_counts_keep_the_objective_and_are_hardly_more_than_the_fewest() -> None
             tight += fewest == count
     assert kept > 10
     assert tight > kept
+
+
+@pytest.mark.parametrize("batch_us", [20, 10_000])
+def test_short_batches_take_no_more_replicas_than_long_ones(batch_us: int) -> None:
+    """Rounding δ up costs a batch as many ns as there may be replicas: much of 20 us only if these are many."""
+    pipeline = mp.Pipeline.from_document(
+        {
+            "slo": f"{100 * batch_us}us",
+            "stages": {
+                "first": {"model": "one"},
+                "paced": {"model": "pair", "dispatch": "paced", "replicas": {"max": 40}},
+            },
+            "edges": [{"from": "first", "to": "paced"}],
+        }
+    )
+    tables = [
+        LatencyTable(model, "h", np.arange(1, batch + 1), np.full(batch, batch_us / 1e3))
+        for model, batch in (("one", 64), ("pair", 2))
+    ]
+    profiles = Profiles.from_parts([Hardware("h", 1.0)], tables)
+    plan = Plan.from_choices(pipeline, profiles, {"first": ("h", 64, 2), "paced": ("h", 2, 2)})
+    curve = ArrivalCurve.token_bucket(
+        2, 0.99 * 40 / batch_us * 1e6
+    )  # 20 replicas keep up with 40 tokens a batch time
+    tuner = mp.Tuner(plan, sample=curve, keep="objective")
+    step = tuner.retune(0, traffic=curve)
+    assert step.replicas["paced"] == 20
+    assert (
+        tuner.bound_ns(step.replicas, curve)
+        <= plan.slo_ns
+        < tuner.bound_ns({**step.replicas, "paced": 19}, curve)
+    )
 
 
 def test_nothing_is_promised_while_counts_change() -> None:
