@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 
 import mipplan as mp
@@ -15,6 +17,8 @@ PIPELINE, PROFILES = mp.Pipeline.read("cascade"), mp.Profiles.default()
 TRACE = mp.Trace.read("steady", end_s=2.0)
 NO_PIPELINE = "pipeline: expected a Pipeline, found 'cascade'; Pipeline.read(…) reads a file"
 NO_PROFILES = "profiles: expected a Profiles, found 'default'; Profiles.read(…) reads a file"
+CHOICES = {"preprocess": ("cpu", 1, 3), "fast": ("t4", 1, 2), "slow": ("v100", 16, 1)}
+ANY: Any = None
 NO_PLAN = "expected a Plan, found 'plan.json'; Plan.load(…) reads a file"
 
 
@@ -74,10 +78,84 @@ def test_an_unknown_discipline_hides_nothing_else_that_is_wrong() -> None:
         mp.plan(PIPELINE, PROFILES, TRACE, **planned)
     assert {fault.place for fault in caught.value.faults} == set(planned)
     judged = wrong | {"stagger_s": -1, "window_s": -1, "latency": "p42"}
-    choices = {"preprocess": ("cpu", 1, 3), "fast": ("t4", 1, 2), "slow": ("v100", 16, 1)}
     with pytest.raises(mp.InputError) as caught:
-        mp.verify(mp.Plan.from_choices(PIPELINE, PROFILES, choices), TRACE, **judged)
+        mp.verify(mp.Plan.from_choices(PIPELINE, PROFILES, CHOICES), TRACE, **judged)
     assert {fault.place for fault in caught.value.faults} == set(judged)
+
+
+@pytest.mark.parametrize(
+    ("call", "places"),
+    [
+        (lambda plan: mp.certify(plan, TRACE, seed=1.5, stagger_s=-1), {"seed", "stagger_s"}),
+        (lambda plan: mp.certify(plan, TRACE, seed=True), {"seed"}),
+        (
+            lambda plan: mp.Plan.from_choices(PIPELINE, PROFILES, ANY, slo_s=-1, dispatch="late", energy=5),
+            {"choices", "slo_s", "dispatch", "energy"},
+        ),
+        (lambda plan: mp.Pipeline(PIPELINE.graph, slo="80ms"), {"slo"}),
+        (lambda plan: mp.ArrivalCurve(((-1, 1), (1, -1))), {"arrival curve"}),
+        (lambda plan: mp.ArrivalCurve(((1, 2, 3),)), {"arrival curve"}),
+        (lambda plan: mp.ArrivalCurve(True), {"arrival curve"}),
+        (lambda plan: TRACE.slice("0", "1"), {"start_s"}),
+        (lambda plan: TRACE.slice(Fraction(0), 1.0), {"start_s"}),
+        (lambda plan: mp.Tuner(plan, margin_s=50, horizon_s=0), {"margin_s", "horizon_s"}),
+        (lambda plan: mp.plan(PIPELINE, PROFILES, TRACE, per_s=-1, share=7), {"per_s", "share"}),
+        (
+            lambda plan: mp.schedule(plan, [1, -1], bin_s=60, keep="all", headroom=0),
+            {"counts[1]", "keep", "headroom"},
+        ),
+        (
+            lambda plan: mp.frontier(
+                PIPELINE, PROFILES, TRACE, over="mass", n_jobs=10**30, most_steps=0, points=np.array(3.0)
+            ),
+            {"over", "n_jobs", "most_steps", "points"},
+        ),
+        (
+            lambda plan: mp.time_cost_problem(PIPELINE, PROFILES, TRACE, slo_s=-1, budget_usd_per_hour=-1),
+            {"slo_s", "budget_usd_per_hour"},
+        ),
+        (lambda plan: mp.Trace.gamma(-1, 0, -1, seed=-1), {"rate_rps", "cv", "duration_s", "seed"}),
+        (
+            lambda plan: mp.Trace.markov_modulated([1, 2], [1e308, 1e308], 5, 1),
+            {"mean_sojourn_s[0]", "mean_sojourn_s[1]"},
+        ),
+        (lambda plan: mp.guarantee_costs(ANY, TRACE), {"made"}),
+        (lambda plan: mp.refine(plan, TRACE, discipline=np.array(["fifo", "fifo"])), {"discipline"}),
+    ],
+)
+def test_every_fault_of_a_call_is_told_at_once(call: Callable[[mp.Plan], Any], places: set[str]) -> None:
+    plan = mp.Plan.from_choices(PIPELINE, PROFILES, CHOICES)
+    with pytest.raises(mp.InputError) as caught:
+        call(plan)
+    assert {fault.place for fault in caught.value.faults} == places
+
+
+def test_a_solver_that_is_no_word_is_none() -> None:
+    with pytest.raises(mp.SolverUnavailableError, match="there is no solver"):
+        mp.plan(PIPELINE, PROFILES, TRACE, solver=ANY or [])
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.float32])
+def test_numbers_of_numpy_draw_what_those_of_python_draw(kind: type[np.number[Any]]) -> None:
+    """Integers of NumPy overflow where seconds become nanoseconds, and have no negative powers."""
+    made: Any = kind
+    for draw, given in (
+        (mp.Trace.poisson, (100, 20)),
+        (mp.Trace.gamma, (100, 2, 20)),
+        (mp.Trace.diurnal, (100, 1, 10, 20)),
+    ):
+        plain, drawn = (
+            draw(*given, seed=1),
+            draw(*map(made, given), seed=made(1) if kind != np.float32 else 1),
+        )
+        assert plain.arrival_ns.tolist() == drawn.arrival_ns.tolist()
+        assert plain.arrival_ns[-1] > plain.arrival_ns[0]
+    listed = mp.Trace.ramp(np.array([50, 100], kind), [made(2), 1], [made(5), 5], made(2), 3)
+    assert listed.arrival_ns.tolist() == mp.Trace.ramp([50, 100], [2, 1], [5, 5], 2, 3).arrival_ns.tolist()
+
+
+def test_an_arrival_curve_may_be_given_as_a_generator() -> None:
+    assert mp.ArrivalCurve(pair for pair in [(5, 100)]) == mp.ArrivalCurve.token_bucket(5, 100)  # type: ignore[arg-type]
 
 
 def test_faults_reach_another_process_as_they_are() -> None:

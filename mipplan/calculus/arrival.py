@@ -18,7 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Bool, Float64, InputError, Int64, is_finite, running_maximum, shown
+from mipplan.core import NS_PER_S, Bool, Fault, Float64, InputError, Int64, is_finite, running_maximum, shown
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,21 @@ class ArrivalCurve:
     """Only those that matter somewhere, by rate descending, burst ascending (tokens, tokens/s)."""
 
     def __post_init__(self) -> None:
-        if not self.buckets:
+        try:
+            pairs = [(burst, rate) for burst, rate in self.buckets]
+        except (TypeError, ValueError):
+            message = f"expected (burst, rate) pairs, found {shown(self.buckets)}"
+            raise InputError.one("arrival curve", message) from None
+        if not pairs:
             raise InputError.one("arrival curve", "needs at least one (burst, rate) pair")
-        for burst, rate in self.buckets:
-            if not (is_finite(burst) and is_finite(rate) and burst >= 0 and rate >= 0):
-                found = f"found ({shown(burst)}, {shown(rate)})"
-                raise InputError.one(
-                    "arrival curve", f"burst and rate must be finite and not negative, {found}"
-                )
+        message = "burst and rate must be finite and not negative, found ({}, {})"
+        InputError.raise_if(
+            Fault("arrival curve", message.format(shown(burst), shown(rate)))
+            for burst, rate in pairs
+            if not (is_finite(burst) and is_finite(rate) and burst >= 0 and rate >= 0)
+        )
         # A plan file holds plain numbers: whole ones would not come back as the same bytes.
-        plain = tuple((float(burst), float(rate)) for burst, rate in self.buckets)
+        plain = tuple((float(burst), float(rate)) for burst, rate in pairs)
         object.__setattr__(self, "buckets", _lower_envelope(plain))
 
     @classmethod

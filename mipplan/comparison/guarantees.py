@@ -21,6 +21,7 @@ from mipplan.core import (
     InputError,
     SearchLimits,
     check_all,
+    check_kinds,
     check_one_of,
     interrupts_seen,
 )
@@ -343,6 +344,7 @@ def guarantee_costs(
     InputError
         Listing every bad argument.
     """
+    check_kinds(made=(made, Plan))
     check_all(
         lambda: check_reliability(confidence, None, 1),
         lambda: check_all(*(partial(check_one_of, "guarantees", name, GUARANTEES) for name in guarantees)),

@@ -126,7 +126,7 @@ def check_one_of(
     Raises `InputError`.
     """
     words = list(known)
-    if value not in words:
+    if not isinstance(value, str) or value not in words:
         raise InputError.one(name, f"expected one of {', '.join(words)}, found {write(value)}")
 
 
@@ -153,13 +153,18 @@ def check_time_limit(time_limit_s: object) -> float:
     return float(time_limit_s) if is_finite(time_limit_s) else math.inf
 
 
+#: More workers than this are a slip, and starting them fills any memory.
+_MOST_JOBS = 10_000
+
+
 def check_jobs(n_jobs: object) -> None:
     """Refuse a number of workers that joblib could make nothing of; of those below 0 it takes all processors but some.
 
     Raises `InputError`.
     """
-    if not is_whole(n_jobs) or n_jobs == 0:
-        raise InputError.one("n_jobs", f"expected a whole number other than 0, found {shown(n_jobs)}")
+    if not is_whole(n_jobs) or n_jobs == 0 or abs(n_jobs) > _MOST_JOBS:
+        message = f"expected a whole number other than 0, at most {_MOST_JOBS:,}, found {shown(n_jobs)}"
+        raise InputError.one("n_jobs", message)
 
 
 def check_budget(usd_per_hour: object, name: str = "budget_usd_per_hour") -> int | None:

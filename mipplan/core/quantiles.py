@@ -305,11 +305,14 @@ class Slo:
 
     def over(self, per_s: float | None, share: float | None) -> Slo:
         """Return the same over windows of so many seconds, infinitely many for all queries; None leaves it as it is."""
-        per_ns = self.per_ns
+        per_ns, faults = self.per_ns, Faults()
+        if share is not None and not (is_number(share) and 0 < share <= 1):
+            faults.add(Fault("share", f"expected a number above 0, at most 1, found {shown(share)}"))
         if per_s is not None:
             per_ns = None if per_s == math.inf else positive_ns(per_s)
             if per_ns is None and per_s != math.inf:
-                raise InputError.one("per_s", f"expected a positive number of seconds, found {shown(per_s)}")
+                faults.add(Fault("per_s", f"expected a positive number of seconds, found {shown(per_s)}"))
+        faults.check()
         kept = (1.0 if per_ns is None else self.share) if share is None else share
         if per_ns is None and kept != 1.0:
             raise InputError.one("share", "is of windows, and it is not said how long they are (per)")

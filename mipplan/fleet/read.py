@@ -21,13 +21,13 @@ from mipplan.core import (
     Faults,
     InputError,
     check_budget,
+    check_jobs,
     check_kinds,
     check_one_of,
     check_quantile,
     check_seed,
     check_time_limit,
     is_number,
-    is_whole,
     listed,
     name_problem,
     shown,
@@ -105,9 +105,7 @@ class FleetSettings:
         if not (is_number(self.gap) and 0 <= self.gap < 1):
             faults.add(Fault("gap", f"expected a share from 0 up to 1, found {shown(self.gap)}"))
         faults.take(lambda: check_one_of("method", self.method, METHODS))
-        if self.n_jobs is not None and (not is_whole(self.n_jobs) or self.n_jobs == 0):
-            message = f"expected a number of workers, or -1 for one per core, found {shown(self.n_jobs)}"
-            faults.add(Fault("n_jobs", message))
+        faults.take(lambda: None if self.n_jobs is None else check_jobs(self.n_jobs))
         if self.dispatch is not None:
             faults.take(lambda: check_one_of("dispatch", self.dispatch, list(DispatchLaw), repr))
         if self.discipline is not None:

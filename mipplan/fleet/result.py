@@ -239,7 +239,7 @@ class FleetPlan(Printable):
 
 @dataclass(frozen=True)
 class Admission:
-    """Pipelines to admit where not all fit: the greatest weight that fits, as cheaply as that can be.
+    """Pipelines to admit where not all fit: some of the greatest weight that fits, as cheaply as these can be.
 
     Attributes
     ----------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mipplan.calculus import analyse_paths
-from mipplan.core import Fault, InputError, check_budget, check_kinds
+from mipplan.core import Fault, InputError, check_all, check_budget, check_kinds
 from mipplan.options.families import check_names, find_families, limits_of, trace_demand
 from mipplan.options.table import StageOptions, build_problem, expand, undominated
 from mipplan.pipeline import Pipeline
@@ -49,8 +49,10 @@ def time_cost_problem(
     """
     check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles), trace=(trace, Trace))
     check_names(pipeline, profiles)
-    objective = resolve_objective(pipeline, slo_s, quantile, seed)
-    budget = check_budget(budget_usd_per_hour)
+    check_all(
+        lambda: resolve_objective(pipeline, slo_s, quantile, seed), lambda: check_budget(budget_usd_per_hour)
+    )
+    objective, budget = resolve_objective(pipeline, slo_s, quantile, seed), check_budget(budget_usd_per_hour)
     workload = realise(pipeline, trace, seed)
     demand = trace_demand(workload)
     paths = analyse_paths(workload, objective.criterion(workload.ingress_ns))

@@ -145,7 +145,7 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         times_s = {time.argument: getattr(self, time.argument) for time in SERVER_TIMES}
-        check_arguments(self.graph, self.slo_s, self.name, times_s, self.discipline)
+        check_arguments(self.graph, self.slo_s, self.slo, self.name, times_s, self.discipline)
         graph = copy.deepcopy(nx.DiGraph(self.graph))
         # In file order where it is known; edges added since then follow.
         known = [arc for arc in graph.graph.get(EDGE_ORDER, ()) if graph.has_edge(*arc)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from mipplan.core import Fault, Faults, check_one_of, duration_text, name_problem, positive_ns, shown
+from mipplan.core import Fault, Faults, Slo, check_one_of, duration_text, name_problem, positive_ns, shown
 from mipplan.pipeline.fanout import Edge, FanOut
 from mipplan.pipeline.laws import SERVER_TIMES, Discipline, DispatchLaw
 from mipplan.pipeline.schema import Distribution, EdgeEntry, PipelineEntry, Range, StageEntry
@@ -125,7 +125,7 @@ def edge_document(edge: Edge) -> dict[str, Any]:
 
 
 def check_arguments(
-    graph: object, slo_s: object, name: object, times_s: Mapping[str, object], discipline: object
+    graph: object, slo_s: object, slo: object, name: object, times_s: Mapping[str, object], discipline: object
 ) -> None:
     """Report what is wrong with the arguments themselves; the document checks come after."""
     faults = Faults()
@@ -133,6 +133,8 @@ def check_arguments(
         faults.add(Fault("graph", f"expected a networkx.DiGraph, found {type(graph).__name__}"))
     if slo_s is not None and positive_ns(slo_s) is None:
         faults.add(Fault("slo_s", f"expected a positive number of seconds, found {shown(slo_s)}"))
+    if not isinstance(slo, Slo):
+        faults.add(Fault("slo", f"expected an Slo, found {shown(slo)}; slo_s takes seconds"))
     if (problem := name_problem(name)) is not None:
         faults.add(Fault("name", problem))
     for time in SERVER_TIMES:

@@ -16,6 +16,7 @@ from mipplan.core import (
     Faults,
     InputError,
     SearchLimits,
+    array_of,
     check_all,
     check_jobs,
     counted,
@@ -97,7 +98,12 @@ def frontier(
     ----------
     `mipplan.questions.staircases` says why the steps are exact.
     """
-    check_all(lambda: axis_of(over), lambda: Deadline.after(time_limit_s), lambda: check_no_budget(planning))
+    check_all(
+        lambda: axis_of(over),
+        lambda: Deadline.after(time_limit_s),
+        lambda: check_no_budget(planning),
+        lambda: _check_walk(points, most_steps, n_jobs),
+    )
     limits = SearchLimits(Deadline.after(time_limit_s), progress or (lambda _: None))
     made = first_plan(pipeline, profiles, trace, limits, planning)
     problem = Problem(made, read_traces(trace), planning.get("confidence"), planning.get("drift"))
@@ -127,11 +133,7 @@ def frontier_of(
     )
     if low and high and low.value > high.value:
         faults.add(Fault("start", "lies above the end"))
-    faults.take(lambda: check_jobs(n_jobs))
-    if not is_whole(most_steps) or most_steps < 1:
-        faults.add(Fault("most_steps", f"expected a whole number above 0, found {shown(most_steps)}"))
-    if points is not None and not (hasattr(points, "__len__") and len(points)):
-        faults.add(Fault("points", "expected at least one value"))
+    faults.take(lambda: _check_walk(points, most_steps, n_jobs))
     if points is not None and axis.change is None:
         faults.add(Fault("points", f"every step along {axis.title} is found: name where it starts and ends"))
     faults.check()
@@ -225,6 +227,16 @@ def _parts(low: int, high: int, count: int) -> list[tuple[int, int]]:
     return [(first, after - 1) for first, after in itertools.pairwise(edges)]
 
 
+def _check_walk(points: object, most_steps: object, n_jobs: object) -> None:
+    faults = Faults()
+    faults.take(lambda: check_jobs(n_jobs))
+    if not is_whole(most_steps) or most_steps < 1:
+        faults.add(Fault("most_steps", f"expected a whole number above 0, found {shown(most_steps)}"))
+    if points is not None and (array_of(points).ndim != 1 or not len(array_of(points))):
+        faults.add(Fault("points", "expected a list of at least one value"))
+    faults.check()
+
+
 def _tick(axis: FrontierAxis, name: str, given: object, otherwise: float) -> int:
     """Return a value in ticks; raises `InputError` if it is none of the axis."""
     value = otherwise if given is None else given
@@ -237,7 +249,7 @@ def _tick(axis: FrontierAxis, name: str, given: object, otherwise: float) -> int
         raise InputError.one(
             name, f"traffic can be made burstier only: expected 1 or more, found {shown(given)}"
         )
-    return max(least, round(value * axis.ticks))
+    return max(least, round(float(value) * axis.ticks))
 
 
 def _spread(low: int, high: int, ticks: int) -> list[float]:

@@ -12,6 +12,7 @@ from mipplan.core import (
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_S,
     Fault,
+    Faults,
     FieldOf,
     InputError,
     Int64,
@@ -23,6 +24,7 @@ from mipplan.core import (
     format_duration,
     from_front,
     remake,
+    shown,
     usd_text,
 )
 from mipplan.documents import write_text_atomically
@@ -201,11 +203,15 @@ class Plan(Printable):
             As for `mipplan.plan`; any discipline will do, and the cost is rent: electricity depends on traffic.
         """
         check_kinds(pipeline=(pipeline, Pipeline), profiles=(profiles, Profiles))
-        objective = replace(resolve_objective(pipeline, slo_s, quantile, seed), energy=energy)
-        relevant = relevant_profiles(pipeline, profiles, power=energy is not None)
-        made = read_choices(pipeline, relevant, choices)
-        laws, queues = check_laws(pipeline, dispatch, discipline), discipline or pipeline.discipline
-        return cls(pipeline, relevant, objective.under(laws, queues), made)
+        relevant, faults = relevant_profiles(pipeline, profiles, power=energy is not None), Faults()
+        asked = faults.take(lambda: resolve_objective(pipeline, slo_s, quantile, seed))
+        made = faults.take(lambda: read_choices(pipeline, relevant, choices))
+        laws = faults.take(lambda: check_laws(pipeline, dispatch, discipline))
+        if not isinstance(energy, EnergyTerms | None):
+            faults.add(Fault("energy", f"expected EnergyTerms, found {shown(energy)}"))
+        faults.check()
+        objective = replace(asked.value.under(laws.value, discipline or pipeline.discipline), energy=energy)
+        return cls(pipeline, relevant, objective, made.value)
 
     @property
     def collects(self) -> bool:

@@ -253,6 +253,10 @@ def read_choices(
 
     Raises `InputError` listing every stage missing, unknown, or impossible with these profiles.
     """
+    if not isinstance(given, Mapping):
+        raise InputError.one(
+            "choices", f"expected (hardware, batch, replicas) by stage, found {shown(given)}"
+        )
     faults = Faults()
     for name in (name for name in given if name not in pipeline.stages):
         known = ", ".join(pipeline.stages)

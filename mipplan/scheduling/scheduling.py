@@ -109,8 +109,9 @@ def schedule(
     expected = faults.take(lambda: _check_counts(counts))
     faults.take(lambda: check_headroom(headroom))
     switch = faults.take(lambda: check_switch(switch_usd))
+    made_tuner = faults.take(lambda: Tuner(plan, sample=sample, keep=keep, tokens=tokens))
     faults.check()
-    tuner = Tuner(plan, sample=sample, keep=keep, tokens=tokens)
+    tuner = made_tuner.value
     rate_rps = expected.value * (headroom * NS_PER_S / length.value)
     envelope = tuner.envelope()
     own_rps = _sample_rps(plan, sample, envelope)

@@ -88,7 +88,7 @@ def _choose(solver: str) -> tuple[LinearBackend, SolverInfo]:
                 return candidate, info
             refusals.append(f"{info.name}: {info.reason}")
         raise SolverUnavailableError(f"no solver works here ({'; '.join(refusals)})")
-    backend = LINEAR_BACKENDS.get(solver)
+    backend = LINEAR_BACKENDS.get(solver) if isinstance(solver, str) else None
     if backend is None:
         close = difflib.get_close_matches(str(solver), [AUTO, *LINEAR_BACKENDS], n=1)
         hint = f", did you mean {close[0]!r}?" if close else ";"

@@ -27,9 +27,9 @@ from mipplan.core import (
     is_number,
     is_whole,
     name_problem,
-    seconds_to_ns,
     shown,
     text_problem,
+    to_ns,
 )
 
 if TYPE_CHECKING:
@@ -200,10 +200,9 @@ def _checked(piece: object, rows: int, last_ns: int, origin: str) -> Int64:
 
 def time_ns(name: str, seconds: float) -> int:
     """Convert one time given in seconds; a fault names the argument."""
-    try:
-        return seconds_to_ns(seconds)
-    except (TypeError, ValueError):
-        raise InputError.one(name, f"expected a time in seconds, found {shown(seconds)}") from None
+    if (time := to_ns(seconds)) is None:
+        raise InputError.one(name, f"expected a time in seconds, found {shown(seconds)}")
+    return time
 
 
 def window_ns(start_s: float | None, end_s: float | None) -> tuple[int, int]:

@@ -29,6 +29,8 @@ from mipplan.trace.checks import MAX_ARRIVALS, number_fault
 
 _MAX_DURATION_S = MAX_DURATION_NS / NS_PER_S
 _MAX_CV = 1_000.0
+#: Some of them together are a number, too.
+_MAX_SOJOURN_S = 1e300
 #: The path of a modulating chain is drawn one state at a time.
 _MAX_JUMPS = 10_000_000
 #: Pieces of constant burstiness into which a ramp between two regimes is cut.
@@ -43,7 +45,7 @@ def poisson(rate_rps: float, duration_s: float, seed: int) -> Int64:
     rate_rps : float
         Mean arrivals per second.
     """
-    _check(number_fault("rate_rps", rate_rps), _duration_fault(duration_s))
+    _check(seed, number_fault("rate_rps", rate_rps), _duration_fault(duration_s))
     rng = _random(seed)
     count = rng.poisson(_expected(rate_rps * duration_s))
     return np.sort(_floor_ns(rng.random(count) * duration_s, duration_s))
@@ -62,9 +64,8 @@ def gamma(rate_rps: float, cv: float, duration_s: float, seed: int) -> Int64:
     cv : float
         Coefficient of variation of the gaps: 1 is Poisson, 4 very bursty; at most 1000.
     """
-    _check(
-        number_fault("rate_rps", rate_rps), number_fault("cv", cv, most=_MAX_CV), _duration_fault(duration_s)
-    )
+    cv_fault = number_fault("cv", cv, most=_MAX_CV)
+    _check(seed, number_fault("rate_rps", rate_rps), cv_fault, _duration_fault(duration_s))
     _expected(rate_rps * duration_s)
     operational = _renewals(_random(seed), cv, rate_rps * duration_s)
     return _floor_ns(operational / rate_rps, duration_s)
@@ -85,12 +86,14 @@ def markov_modulated(
     """
     rates_rps, for_all = _listed("rates_rps", rates_rps), is_number(mean_sojourn_s)
     sojourns = _listed("mean_sojourn_s", [mean_sojourn_s] * len(rates_rps) if for_all else mean_sojourn_s)
-    faults = _number_faults("rates_rps", rates_rps, zero=True) + _number_faults("mean_sojourn_s", sojourns)
+    faults = _number_faults("rates_rps", rates_rps, zero=True) + _number_faults(
+        "mean_sojourn_s", sojourns, most=_MAX_SOJOURN_S
+    )
     if len(rates_rps) < 2 or len(sojourns) != len(rates_rps):
         faults.append(
             Fault("rates_rps", "expected at least two rates, and one sojourn for all or one for each")
         )
-    _check(*faults, _duration_fault(duration_s))
+    _check(seed, *faults, _duration_fault(duration_s))
     _expected(max(rates_rps) * duration_s)
     if duration_s * len(sojourns) / sum(sojourns) > _MAX_JUMPS:  # states are visited equally often
         message = f"more than {_MAX_JUMPS} changes of state are expected: lengthen it"
@@ -118,6 +121,7 @@ def diurnal(mean_rps: float, amplitude: float, period_s: float, duration_s: floa
     Thinning: points of a process of the highest rate are kept with probability proportional to the rate then.
     """
     _check(
+        seed,
         number_fault("mean_rps", mean_rps),
         number_fault("amplitude", amplitude, zero=True, most=1.0),
         number_fault("period_s", period_s),
@@ -159,7 +163,7 @@ def ramp(
     faults.append(number_fault("transition_s", transition_s, zero=True, most=_MAX_DURATION_S))
     if not len(rates_rps) == len(cvs) == len(durations_s) >= 1:
         faults.append(Fault("rates_rps", "expected as many rates as cvs and durations, at least one"))
-    _check(*faults)
+    _check(seed, *faults)
     pieces = _ramp_pieces(rates_rps, cvs, durations_s, transition_s)
     _expected(sum((first + last) / 2 * length for first, last, _, length in pieces))
     rng = _random(seed)
@@ -206,7 +210,7 @@ def gamma_chunks(rate_rps: float, cv: float, queries: int, seed: int, size: int 
         _whole_number_fault("queries", queries),
         _whole_number_fault("size", size),
     )
-    check_all(lambda: _check(*arguments), lambda: check_seed(seed))
+    _check(seed, *arguments)
     # A generator function would check its arguments only when the first piece is asked for.
     return _gamma_pieces(float(rate_rps), float(cv), int(queries), _random(seed), int(size))
 
@@ -305,7 +309,7 @@ def _listed(name: str, values: Any) -> list[float]:
     """Return what should be several numbers as a list; raises `InputError` where it is none."""
     if array_of(values).ndim != 1:
         raise InputError.one(name, f"expected a list of numbers, found {shown(values)}")
-    return list(values)
+    return [value.item() if isinstance(value, np.generic) else value for value in values]
 
 
 def _number_faults(
@@ -314,10 +318,9 @@ def _number_faults(
     return [number_fault(f"{name}[{i}]", value, zero=zero, most=most) for i, value in enumerate(values)]
 
 
-def _check(*faults: Fault | None) -> None:
+def _check(seed: object, *faults: Fault | None) -> None:
     found = [fault for fault in faults if fault is not None]
-    if found:
-        raise InputError(found)
+    check_all(lambda: InputError.raise_if(found), lambda: check_seed(seed))
 
 
 def _expected(count: float) -> float:

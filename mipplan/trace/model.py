@@ -58,6 +58,8 @@ def _drawn_by(draw: Callable[_Drawn, Int64]) -> Callable[_Drawn, Trace]:
 
     @functools.wraps(draw)
     def make(*given: _Drawn.args, **named: _Drawn.kwargs) -> Trace:
+        # NumPy's integers overflow, and have no negative powers.
+        given, named = tuple(map(_plain, given)), {key: _plain(value) for key, value in named.items()}  # type: ignore[assignment]
         arrival_ns = draw(*given, **named)
         if len(arrival_ns) < 2:
             found = f"only {counted(len(arrival_ns), 'arrival')} drawn"
@@ -69,6 +71,10 @@ def _drawn_by(draw: Callable[_Drawn, Int64]) -> Callable[_Drawn, Trace]:
     # Else help() would show that of the generator, whose answer is an array.
     make.__signature__ = signature.replace(return_annotation="Trace")  # type: ignore[attr-defined]
     return make
+
+
+def _plain(given: object) -> object:
+    return given.tolist() if isinstance(given, np.generic | np.ndarray) else given
 
 
 @dataclass(frozen=True, eq=False, repr=False)

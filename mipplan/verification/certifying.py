@@ -16,7 +16,7 @@ from mipplan.certificate import (
     state_certificate,
     worst_of,
 )
-from mipplan.core import Faults, check_kinds
+from mipplan.core import Faults, check_kinds, check_seed
 from mipplan.pipeline import CollectionWindow, Discipline, Dispatch, Stagger, are_timed
 from mipplan.replayer import replay
 from mipplan.result import Plan, RunClass, check_laws, check_runs
@@ -88,8 +88,8 @@ def certify(
     faults.take(lambda: check_runs(runs))
     apart = faults.take(lambda: plan.pipeline.staggered(stagger_s))
     faults.take(lambda: plan.pipeline.collecting(window_s))
-    seeds = (plan.seed, plan.seeds) if seed is None else (seed, 1)
-    found = faults.take(lambda: find_samples(plan.pipeline, trace, *seeds))
+    drawn = faults.take(lambda: (plan.seed, plan.seeds) if seed is None else (check_seed(seed), 1))
+    found = faults.take(lambda: find_samples(plan.pipeline, trace, *(drawn.value if drawn else (0, 1))))
     faults.check()
     pipeline = apart.value.collecting(window_s)
     plan = replace(plan, pipeline=pipeline, objective=plan.objective.under(told.value, wanted))
