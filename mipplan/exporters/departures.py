@@ -199,6 +199,8 @@ def assumptions(deployment: Deployment, rules: ServingRules) -> list[str]:
         needed.append(f"{rules.system} {kept}: that was measured, and is not promised by it.")
     if plan.runs is not None:
         needed.append(f"The runs are those that the certificate is about: {plan.runs.text}.")
+        if any(plan.pipeline.staggers_ns(plan.laws).values()):
+            needed.append("A replica hands on the outputs of a batch before those of its next one.")
     if plan.pipeline.edges:
         needed.append(f"A hop between stages takes at most its delay ({listed(hops)}).")
     if plan.envelope is not None:

@@ -270,6 +270,11 @@ class StageLog(_Log):
         order = np.argsort([self.arrival_ns[self.stage == name].min() for name in names], kind="stable")
         return tuple(str(names[place]) for place in order) if first.size else ()
 
+    @property
+    def without_failures(self) -> StageLog:
+        """The rows without an error: a token whose batch is tried again has rows of each attempt."""
+        return self.taken(np.array([text is None for text in self.error], dtype=np.bool_))
+
     def at(self, stage: str) -> StageLog:
         """Return the rows of one stage."""
         return self.taken(np.asarray(self.stage == stage, dtype=np.bool_))

@@ -133,9 +133,11 @@ def _changing_hours(time_zone: str) -> set[tuple[int, int]]:
     return found
 
 
-def _entries(told: Int64) -> list[tuple[str, int]]:
-    """Cron expression and count of each change of a day; none where the count stays."""
+def _entries(told: Int64, planned: int) -> list[tuple[str, int]]:
+    """Cron expression and count of each change of a day; none where it is the plan's all day."""
     changes = np.flatnonzero(told != np.roll(told, 1)).tolist()
+    if not changes and told[0] != planned:
+        changes = [0]
     return [(f"{minute % 60} {minute // 60} * * *", int(told[minute])) for minute in changes]
 
 
@@ -145,7 +147,7 @@ def _cron(made: DaySchedule, namespace: str, time_zone: str) -> str:
         counts = _told(made, stage, time_zone)
         lines.append(f"# {_flat(stage)}: {counts.min()} to {counts.max()} replicas.")
         scale = f"kubectl -n {namespace} scale deployment/{deployment} --replicas="
-        lines += [f"{when} {scale}{count}" for when, count in _entries(counts)]
+        lines += [f"{when} {scale}{count}" for when, count in _entries(counts, made.stages[stage].planned)]
     return "\n".join([*lines, ""])
 
 
@@ -166,17 +168,22 @@ def _keda(made: DaySchedule, namespace: str, time_zone: str) -> str:
             "          stabilizationWindowSeconds: 0\n"
             "  triggers:\n"
         )
-        windows = list(_windows(_entries(counts), least))
+        planned = made.stages[stage].planned
+        windows = list(_windows(_entries(counts, planned), least))
+        if least == most != planned:  # KEDA scales nothing without a trigger
+            windows = [("0 0 * * *", "59 23 * * *", least)]
         for start, end, count in windows:
             text += (
                 "    - type: cron\n      metadata:\n"
                 f"        timezone: {time_zone}\n        start: {start}\n        end: {end}\n"
                 f'        desiredReplicas: "{count}"\n'
             )
-        if windows:  # a stage whose count stays needs no scaler
+        if windows:  # a stage that keeps the plan's count needs no scaler
             documents.append(text)
     if not documents:
-        raise InputError.one("counts", "every stage keeps one count all day: there is nothing to scale")
+        raise InputError.one(
+            "counts", "every stage keeps the plan's count all day: there is nothing to scale"
+        )
     return "---\n".join(documents)
 
 
@@ -201,7 +208,7 @@ def _hpa(made: DaySchedule, namespace: str, time_zone: str) -> str:
             "    - type: Resource\n      resource:\n        name: cpu\n"
             "        target:\n          type: Utilization\n          averageUtilization: 80\n"
         )
-        for place, (when, count) in enumerate(_entries(counts)):
+        for place, (when, count) in enumerate(_entries(counts, int(counts[0]))):
             patch = f'{{"spec":{{"minReplicas":{count}}}}}'
             documents.append(
                 "apiVersion: batch/v1\nkind: CronJob\n"

@@ -245,7 +245,8 @@ class ServingHost:
 
         Those that start go first, then those that idle, then those that are under way, each after its batch, as in
         `mipplan.ReplicaSchedule`; but one that goes after its batch does not stay if another becomes active. What is
-        guaranteed is so with the plan's replicas; under eager dispatch of the oldest first, with more, too.
+        guaranteed is so with the plan's replicas; under eager dispatch of the oldest first, by the classic certificate,
+        with more, too.
 
         Raises
         ------
@@ -290,7 +291,10 @@ class ServingHost:
         # One that is there has to stay while those that were asked for start.
         for replica in idle_first[: min(max(0, surplus), len(state.alive) - 1)]:
             self.dispatcher.retire(name, replica, now_ns())
-            if replica not in under_way:
+            # What came meanwhile may have been handed to it.
+            if (last := state.busy.get(replica)) is not None and last.finished_ns is None:
+                under_way.add(replica)
+            else:
                 self._spawn(self.workers[name].stop(name, replica))
         taken = state.alive | under_way | set(starting)
         for _ in range(-surplus):

@@ -89,7 +89,8 @@ class ServingMetrics:
 
         self.registry: CollectorRegistry = CollectorRegistry()
         self._limits_ns = {"objective": plan.slo_ns}
-        if certificate_ns is None and (plan.quantile == 1.0 or plan.envelope is not None):
+        is_of_all = plan.quantile == 1.0 and plan.objective.share == 1.0
+        if certificate_ns is None and (is_of_all or plan.envelope is not None):
             certificate_ns = plan.certificate_ns
         if certificate_ns is not None:
             self._limits_ns["certificate"] = certificate_ns

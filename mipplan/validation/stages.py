@@ -137,7 +137,8 @@ def _tokens_of_answered(run: RunLog, log: StageLog) -> Float64:
     numbers = np.sort(run.queries.query[run.queries.ok])
     if not numbers.size:
         return np.zeros(1)
-    ours = np.searchsorted(numbers, log.query[np.isin(log.query, numbers)])
+    came = log.without_failures.query
+    ours = np.searchsorted(numbers, came[np.isin(came, numbers)])
     return np.bincount(ours, minlength=numbers.size).astype(np.float64)
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import mipplan as mp
 from mipplan.cli.app import app
 from mipplan.exporters import exported_names
-from mipplan.logs import STEADY_CLOCK, LogMetadata, QueryLog, RunLog, StageLog, StageRow, write_log
+from mipplan.logs import MISSING, STEADY_CLOCK, LogMetadata, QueryLog, RunLog, StageLog, StageRow, write_log
 from mipplan.observing import batches_of, hops_of
 from validation.served_runs import CHOICES, MS, pipeline, plan, profiles, served, traffic
 
@@ -123,6 +123,27 @@ def test_rare_sizes_stay_out_of_the_table_and_failed_batches_out_of_all() -> Non
     assert observed(replace(run, stages=log)).failed == {"detect": 1}
     sizes = {one.batch: one for one in observed(run, plan=plan()).batches if one.stage == "read"}
     assert all(one.written == (one.count >= 10) for one in sizes.values())
+
+
+def test_tokens_whose_batch_is_tried_again_come_once() -> None:
+    run = served()
+    detect = np.flatnonzero(run.stages.stage == "detect")
+    batch = run.stages.taken(detect[run.stages.batch[detect] == run.stages.batch[detect[0]]])
+    failed = replace(
+        batch,
+        batch=batch.batch + 10**6,
+        finish_ns=np.full(batch.query.size, MISSING),
+        error=np.full(batch.query.size, "out of memory", dtype=object),
+    )
+    again = failed.together([run.stages])
+    first, second = (
+        {(hop.above, hop.below): hop.count for hop in observed(replace(run, stages=log)).hops}
+        for log in (run.stages, again)
+    )
+    assert first == second
+    for log in (run.stages, again):
+        stages = {one.stage: one for one in mp.truth(plan(), replace(run, stages=log)).stages}
+        assert stages["detect"].tokens_per_query == 1
 
 
 def test_edges_are_found_without_a_plan_and_joins_take_the_last_parent() -> None:

@@ -267,6 +267,23 @@ def test_keda_triggers_cover_the_day() -> None:
         assert all(one["type"] == "cron" for one in triggers)
 
 
+def test_stages_that_need_another_count_all_day_than_the_plan_has_are_told_it() -> None:
+    plan = small_plan({"detect": ([20, 30], 2), "read it": ([30], 2)}, {("detect", "read it"): {}})
+    made = mp.schedule(plan, np.full(24, 200 * 3600.0), bin_s=3600.0, sample=sample(40.0))
+    counts = {stage: set(one.replicas.tolist()) for stage, one in made.stages.items()}
+    assert all(len(told) == 1 and min(told) > 2 for told in counts.values())
+    lines = schedule_entries(made, "cron").splitlines()
+    documents = list(yaml.safe_load_all(schedule_entries(made, "keda")))
+    for (stage, told), label, document in zip(counts.items(), ("detect", "read-it"), documents, strict=True):
+        (count,) = told
+        (line,) = (line for line in lines if f"/small-{label}-" in line)
+        assert line.startswith("0 0 * * * "), stage
+        assert line.endswith(f"--replicas={count}")
+        check_resource(document)
+        assert document["spec"]["minReplicaCount"] == document["spec"]["maxReplicaCount"] == count
+        assert [one["metadata"]["desiredReplicas"] for one in document["spec"]["triggers"]] == [str(count)]
+
+
 def covers(trigger: dict[str, str], minute: int) -> bool:
     start, end = ([int(part) for part in trigger[name].split()[:2]] for name in ("start", "end"))
     low, high = 60 * start[1] + start[0], 60 * end[1] + end[0]

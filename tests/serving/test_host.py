@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -411,12 +412,42 @@ def test_more_replicas_than_planned_keep_the_guarantee_where_a_theorem_says_so(
 ) -> None:
     plan = small_plan({"a": ([1.0, 1.5], 2)}, **settings)
     dispatcher = Dispatcher(Blueprint.of(plan))
-    seen = rehearse(
-        dispatcher,
-        [0, 10_000_000, 20_000_000],
-        incidents=[(5_000_000, lambda one, now_ns: one.back("a", 2, now_ns))],
-    )
+    more = (5_000_000, lambda one, now_ns: one.back("a", 2, now_ns))
+    seen = rehearse(dispatcher, [0, 10_000_000, 20_000_000], incidents=[more])
     assert seen.void == ({1, 2} if voids else set())
+    # Away again while nobody is there, it leaves nothing behind.
+    less = (15_000_000, lambda one, now_ns: one.retire("a", 2, now_ns))
+    seen = rehearse(Dispatcher(Blueprint.of(plan)), [0, 10_000_000, 20_000_000], incidents=[more, less])
+    assert seen.void == ({1} if voids else set())
+
+
+def test_more_replicas_than_planned_void_certificates_for_classes_of_runs() -> None:
+    """The stage below gets its tokens sooner, and together: the sharp certificate counts on when they may come."""
+    bare = small_plan({"a": ([33.0, 41.0], 1), "b": ([39.0], 2)}, {("a", "b"): {}})
+    plan = replace(bare, objective=replace(bare.objective, runs=mp.RunClass(), certificate="sharp"))
+    arrivals = [27_000_000, 27_000_000, 31_000_000, 48_000_000, 72_000_000]
+    bound = mp.certify(plan, mp.Trace.from_ns(arrivals)).latency_ns  # type: ignore[arg-type]
+    dispatcher = Dispatcher(Blueprint.of(plan))
+    dispatcher.back("a", 1, 0)
+    seen = rehearse(dispatcher, arrivals)
+    assert {query for query, most in enumerate(bound) if seen.latency_ns[query] > most} == {1}
+    assert 1 in seen.void
+
+
+def test_a_replica_that_is_handed_a_batch_as_it_goes_finishes_it() -> None:
+    plan = small_plan({"a": ([1.0], 2), "b": ([1.0], 2)}, {("a", "b"): {"delay": "30ms"}})
+
+    async def run() -> None:
+        async with ServingHost(plan, CallableWorker({"a": double, "b": double}), allowance_s=0.5) as host:
+            queries = [asyncio.create_task(host.infer(1.0)) for _ in range(2)]
+            await asyncio.sleep(0.015)  # both have left the first stage, and come to the second in a while
+            time.sleep(0.05)  # the loop is busy meanwhile, as with a large request
+            host.scale({"b": 1})
+            answers = await asyncio.gather(*queries)
+            assert [answer.outcome for answer in answers] == [Outcome.SERVED] * 2
+            assert host.counts["retried"] == 0
+
+    asyncio.run(run())
 
 
 def test_last_replica_of_a_stage_stays() -> None:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from mipplan.core import check_allowance
 from mipplan.pipeline import Discipline, DispatchLaw, Edge, Join, are_timed
 from mipplan.profiles import Profiles
-from mipplan.result import Plan, RunClass
+from mipplan.result import CertificateKind, Plan, RunClass
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class StageBlueprint:
     """ℓ(1), …, ℓ(b)."""
     least_ns: tuple[int, ...]
     """A batch of k that is done before this is held back until then: ℓ(k) if timed, else what the plan's runs take."""
+    bears_more: bool
+    """Whether the guarantee stays with more replicas than planned: eager, oldest first, by the classic certificate."""
+    sends_in_order: bool
+    """Whether a replica sends a batch's outputs before those of its next one, as classes of runs ask."""
     replicas: int
     merges: bool
     """Whether the tokens of one query that reach it become one (``join: all``)."""
@@ -87,7 +91,8 @@ class Blueprint:
         staggers_ns = pipeline.staggers_ns(laws)
         exactly, is_fifo = RunClass(least_service=1.0), plan.discipline is Discipline.FIFO
         # The classic certificate of oldest first is about all runs; others are about those stated.
-        runs = plan.runs or RunClass(least_delay=float(is_fifo))
+        has_class = is_fifo or plan.runs is not None or plan.certificate is CertificateKind.SHARP
+        runs = plan.runs or RunClass(least_delay=float(has_class))
         kept = {name: exactly if law is DispatchLaw.TIMED else runs for name, law in laws.items()}
         edges = tuple(
             _edge(number, edge, exactly if hold_delays else kept[edge.parent])
@@ -99,13 +104,17 @@ class Blueprint:
                 laws[name],
                 tuple(int(time) for time in plan.service_ns(name)),
                 tuple(int(time) for time in kept[name].least_service_ns(plan.service_ns(name))),
-                plan.choices[name].replicas,
+                laws[name] is DispatchLaw.EAGER and not has_class,
+                # The next batch takes as long as the last one's outputs need, or else nobody counts on their order.
+                has_class and (choice.batch - 1) * staggers_ns[name] <= int(plan.service_ns(name).min()),
+                choice.replicas,
                 pipeline.stages[name].join is Join.ALL and bool(pipeline.incoming(name)),
                 staggers_ns[name],
                 tuple(edge for edge in edges if edge.child == name),
                 tuple(edge for edge in edges if edge.parent == name),
             )
             for name in pipeline.topological_order
+            for choice in [plan.choices[name]]
         }
         return cls(MappingProxyType(stages), edges, is_fifo)
 
@@ -189,5 +198,5 @@ def with_allowance(plan: Plan, allowance_s: float) -> Plan:
         dispatch={name: law.value for name, law in plan.laws.items()},
         discipline=plan.discipline.value,
     )
-    kept = ("per_ns", "share", "others", "runs", "certificate")
+    kept = ("per_ns", "share", "others", "runs", "certificate", "seeds")
     return replace(made, objective=replace(made.objective, **{name: getattr(asked, name) for name in kept}))

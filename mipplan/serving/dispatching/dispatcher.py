@@ -103,6 +103,8 @@ class Dispatcher:
     ) -> str | None:
         """Accept a query, or say why not.
 
+        Raises `InputError` if the decisions do not fit the pipeline, or a query of that name is in flight.
+
         Parameters
         ----------
         query : hashable
@@ -121,11 +123,6 @@ class Dispatcher:
         -------
         str or None
             Why it was turned away; None if it was accepted, and will be answered exactly once.
-
-        Raises
-        ------
-        InputError
-            If the decisions do not fit the pipeline, or a query of that name is in flight.
         """
         routes = self._always if decisions is None else known_routes(self.blueprint, decisions)
         if query in self.queries:
@@ -167,7 +164,8 @@ class Dispatcher:
     ) -> None:
         """Take the results of a batch, by its number.
 
-        Results of a batch that was given up (its replica had gone, say) are ignored.
+        Results of a batch that was given up (its replica had gone, say) are ignored. Raises `InputError` if there are
+        not as many as tokens, or a decision is missing or does not fit; the batch then has failed.
 
         Parameters
         ----------
@@ -176,11 +174,6 @@ class Dispatcher:
             One for each token, in the order of the batch.
         decisions : sequence of mappings of child stages to counts or lists, optional
             For each token how many further ones the edges make that decide, or what each of these gets (`Copies`).
-
-        Raises
-        ------
-        InputError
-            If there are not as many as tokens, or a decision is missing or does not fit; the batch then has failed.
         """
         now_ns = self._move_to(now_ns)
         done = self.batches.get(batch)
@@ -197,7 +190,9 @@ class Dispatcher:
             self.failed(batch, now_ns, str(error))
             raise
         done.finished_ns, done.outputs, done.decisions = now_ns, outputs, decisions
-        least_ns = done.dispatched_ns + self.blueprint.stages[done.stage].least_ns[len(done.tokens) - 1]
+        state = self.stages[done.stage]
+        least_ns = done.dispatched_ns + state.blueprint.least_ns[len(done.tokens) - 1]
+        least_ns = max(least_ns, state.sent_ns.get(done.replica, least_ns))
         if now_ns >= least_ns:
             self._complete(done, now_ns)
         else:  # it is held back
@@ -254,8 +249,8 @@ class Dispatcher:
             raise InputError.one(f"replicas.{stage}", "the last one stays")
         state.alive.discard(replica)
         self._touched[stage] = None
-        if self._watch is not None and state.is_off_plan:
-            self._watch.disturb(stage)
+        if self._watch is not None:
+            (self._watch.disturb if state.is_off_plan else self._watch.calm)(stage)
 
     def back(self, stage: str, replica: int, now_ns: int) -> None:
         """Take note that a replica can serve again, or that there is a further one."""
@@ -366,6 +361,8 @@ class Dispatcher:
     def _complete(self, batch: ServedBatch, now_ns: int) -> None:
         """Hand out the results of a batch."""
         stage = self._release(batch)
+        if stage.blueprint.sends_in_order:
+            stage.sent_ns[batch.replica] = now_ns + (len(batch.tokens) - 1) * stage.blueprint.stagger_ns
         self._steps.append(BatchEnded(batch, now_ns, None, False))
         for place, token in enumerate(batch.tokens):
             self._observer.left(token)

@@ -24,6 +24,8 @@ class StageState:
         self.blueprint = blueprint
         self.alive = set(range(blueprint.replicas))
         self.busy: dict[int, ServedBatch] = {}
+        self.sent_ns: dict[int, int] = {}
+        """When each replica has sent on all outputs of its last batch, where its next one may not end before."""
         self.waiting = 0
         self.look_again_ns: int | None = None
         """When time alone makes rule P allow what it forbids now."""
@@ -39,11 +41,9 @@ class StageState:
 
     @property
     def is_off_plan(self) -> bool:
-        """Whether there are other replicas than the guarantee holds for: fewer than planned, or, but for eager dispatch
-        of the oldest first, more.
-        """
-        more, planned = len(self.alive) - self.blueprint.replicas, self.blueprint
-        return more < 0 or (more > 0 and (self._fifo or planned.law is not DispatchLaw.EAGER))
+        """Whether there are other replicas than the guarantee holds for."""
+        more = len(self.alive) - self.blueprint.replicas
+        return more < 0 or (more > 0 and not self.blueprint.bears_more)
 
     def enqueue(self, token: ServedToken) -> None:
         """Put a token into the queue."""
