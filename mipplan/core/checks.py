@@ -163,7 +163,7 @@ def check_jobs(n_jobs: object) -> None:
     Raises `InputError`.
     """
     if not is_whole(n_jobs) or n_jobs == 0 or abs(n_jobs) > _MOST_JOBS:
-        message = f"expected a whole number other than 0, at most {_MOST_JOBS:,}, found {shown(n_jobs)}"
+        message = f"expected workers, at most {_MOST_JOBS:,}, or -1 for one per core, found {shown(n_jobs)}"
         raise InputError.one("n_jobs", message)
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ from mipplan.profiles import OPTIONAL_COLUMNS, LatencyTable
 
 _COLUMNS = ("model", "hardware", "batch", "latency_ms", "source")
 _MEASURED = ("latency_ms", *OPTIONAL_COLUMNS)
+#: What does not change with latency.
+_OF_THE_MODEL = ("memory_gib", "accuracy")
 #: What a file's name is made of.
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -219,7 +221,7 @@ class _Merging:
             return None
         replaced = {str(row.batch) for _, row in new} & set(standing)
         kept = [row for batch, (_, _, row) in standing.items() if batch not in replaced]
-        made = self._rows_of(new, kept)
+        made = self._rows_of(new, kept, {batch: standing[batch][2] for batch in replaced})
         table = _checked(model, hardware, [*kept, *made])
         target = next(iter(standing.values()))[0] if standing else self._file_of(model)
         for batch in replaced:
@@ -232,16 +234,36 @@ class _Merging:
         self.replaced += len(replaced)
         return table
 
-    def _rows_of(self, new: Sequence[tuple[ImportedFile, ImportedRow]], kept: Sequence[_Row]) -> list[_Row]:
-        """Write rows as a table file holds them; P99 stands in all rows of a table, or in none."""
+    def _rows_of(
+        self, new: Sequence[tuple[ImportedFile, ImportedRow]], kept: Sequence[_Row], gone: Mapping[str, _Row]
+    ) -> list[_Row]:
+        """Write rows as a table file holds them; P99 stands in all rows of a table, or in none.
+
+        Of rows that are `gone`, by batch, those that come in their place have what latency has no part in.
+        """
         has_p99 = all(row.latency_p99_ms is not None for _, row in new)
         has_p99 = has_p99 and all(row.get("latency_p99_ms") for row in kept)
         model, hardware = new[0][1].model, new[0][1].hardware
         if not has_p99 and any(row.latency_p99_ms is not None for _, row in new):
             what = f"{model} on {hardware}: latency_p99_ms is left out, since not all batch sizes have one"
             self.notes.append(what)
-        lost = [name for name in OPTIONAL_COLUMNS if any(row.get(name) for row in kept)]
-        lost = [name for name in lost if name != "latency_p99_ms" or not has_p99]
+        carried = [
+            name
+            for name in _OF_THE_MODEL
+            if all(gone.get(str(row.batch), {}).get(name) for _, row in new)
+            and all(row.get(name) for row in kept)
+        ]
+        filled = {*carried, "latency_p99_ms"} if has_p99 else {*carried}
+        lost = [
+            name for name in OPTIONAL_COLUMNS if name not in filled and any(row.get(name) for row in kept)
+        ]
+        dropped = [
+            name
+            for name in OPTIONAL_COLUMNS
+            if name not in {*filled, *lost} and any(row.get(name) for row in gone.values())
+        ]
+        if dropped:
+            self.notes.append(f"{model} on {hardware}: {listed(dropped)} of what is replaced is left out")
         if lost:
             what = (
                 f"the table of {model} on {hardware} has {listed(lost)} for all its rows, and these have none"
@@ -254,6 +276,7 @@ class _Merging:
             figures = {"batch": str(row.batch), "latency_ms": repr(row.latency_ms)}
             if has_p99:
                 figures["latency_p99_ms"] = repr(row.latency_p99_ms)
+            figures |= {name: gone[str(row.batch)][name] for name in carried}
             made.append({"model": model, "hardware": hardware, **figures, "source": file.source_of(row)})
         return made
 

@@ -159,10 +159,7 @@ def _pinned(arrival_ns: Int64, gaps: Float64) -> Int64:
 
 
 def _slower(case: Case, factor: float) -> Case:
-    tables = [
-        table.with_latencies(lambda latency_ms: latency_ms * factor)
-        for table in case.plan.profiles.tables.values()
-    ]
+    tables = [table.slower(factor) for table in case.plan.profiles.tables.values()]
     profiles = Profiles.from_parts(case.plan.profiles.hardware.values(), tables)
     return replace(case, plan=replace(case.plan, profiles=profiles))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -142,8 +142,9 @@ class PowerDraw:
 def power_draw(table: LatencyTable, device: Hardware, cap: int) -> PowerDraw:
     """Return what a device draws with batches up to a cap.
 
-    Idle ``idle_w``, else half of ``tdp_w``. Busy the mean over the batch: ``energy_j`` divided by its latency, else
-    ``power_w``, else ``tdp_w``; between measured sizes energy and power follow straight lines, as latencies do.
+    Idle ``idle_w``, else half of ``tdp_w``. Busy the mean over the batch: ``energy_j`` divided by its P50, or else by
+    ``latency_ms``; else ``power_w``, else ``tdp_w``. Between measured sizes energy and power follow straight lines, as
+    latencies do.
 
     Raises `InputError` listing what is not known, or cannot be.
     """
@@ -191,7 +192,9 @@ def _busy_mw(table: LatencyTable, device: Hardware, cap: int) -> Int64:
     sizes = np.arange(1, cap + 1)
     if table.energy_j is not None:
         energy_j = np.interp(sizes, table.batch, table.energy_j)
-        return np.rint(energy_j * _MW_PER_J_PER_NS / table.service_ns(cap)).astype(np.int64)
+        # What a batch takes was measured together with what it mostly takes long, whatever column plans go by.
+        typical = replace(table, latency="table" if table.latency_p50_ms is None else "p50")
+        return np.rint(energy_j * _MW_PER_J_PER_NS / typical.service_ns(cap)).astype(np.int64)
     if table.power_w is not None:
         return np.rint(np.interp(sizes, table.batch, table.power_w) * MW_PER_W).astype(np.int64)
     return np.full(cap, round((device.tdp_w or 0.0) * MW_PER_W), dtype=np.int64)

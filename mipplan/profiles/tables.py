@@ -113,6 +113,17 @@ class LatencyTable:
         changed = {name: np.asarray(change(held)) for name, held in columns.items() if held is not None}
         return replace(self, **changed)  # type: ignore[arg-type]  # of latencies only
 
+    def slower(self, factor: float, row: int | None = None) -> LatencyTable:
+        """Return the table with latencies and energies of batches multiplied, of all measured sizes or of one.
+
+        A device that takes longer draws as much meanwhile.
+        """
+        scale = np.ones(self.batch.size)
+        scale[slice(None) if row is None else row] = factor
+        columns = {name: getattr(self, name) for name in (*LATENCY_COLUMNS.values(), "energy_j")}
+        changed = {name: held * scale for name, held in columns.items() if held is not None}
+        return replace(self, **changed)
+
     def service_ns(self, cap: int) -> Int64:
         """Return the latency ℓ of every batch size up to a cap.
 

@@ -242,16 +242,9 @@ def _latency(problem: Problem, name: str, text: str) -> Problem:
     tables = dict(problem.profiles.tables)
     for (model, hardware), table in problem.profiles.tables.items():
         if model in names:
-            tables[names[model], hardware] = replace(scaled_table(table, factor), model=names[model])
+            tables[names[model], hardware] = replace(table.slower(factor), model=names[model])
     problem = problem.changed(profiles=Profiles(problem.profiles.hardware, tables))
     return _with_entry(problem, name, "model", names[stage.model]) if shared else problem
-
-
-def scaled_table(table: LatencyTable, factor: float) -> LatencyTable:
-    """Return a table whose latencies are all multiplied."""
-    columns = ("latency_ms", "latency_p99_ms", "latency_p50_ms")
-    given = {name: getattr(table, name) for name in columns}
-    return replace(table, **{name: column * factor for name, column in given.items() if column is not None})
 
 
 #: What can be set, in the order in which it is told.

@@ -300,13 +300,13 @@ def _table_texts(first: LatencyTable | None, second: LatencyTable | None) -> tup
         return tuple("not measured" if table is None else "measured" for table in (first, second))  # type: ignore[return-value]
     if first.batch.tolist() != second.batch.tolist():
         return f"{first.batch.size} batch sizes", f"{second.batch.size} batch sizes"
-    changed = np.flatnonzero(first.latency_ms != second.latency_ms)
+    changed = np.flatnonzero(first.served_ms != second.served_ms)
     if not changed.size:
         return "measured", "the same latencies, other columns"
     place = int(changed[0])
     more = f" and {changed.size - 1} more" if changed.size > 1 else ""
     texts = [
-        f"{table.latency_ms[place]:.6g} ms at batch {table.batch[place]}{more}" for table in (first, second)
+        f"{table.served_ms[place]:.6g} ms at batch {table.batch[place]}{more}" for table in (first, second)
     ]
     return texts[0], texts[1]
 

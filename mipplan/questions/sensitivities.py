@@ -21,7 +21,6 @@ from mipplan.core import (
 )
 from mipplan.pipeline import Pipeline
 from mipplan.profiles import LatencyTable, Profiles
-from mipplan.questions.changes import scaled_table
 from mipplan.questions.costs import (
     MOST_FASTER,
     HardwareSensitivity,
@@ -71,9 +70,9 @@ def sensitivity(
     progress : callable, optional
         Called with one line of text as the work proceeds.
     **planning
-        As for `mipplan.plan`. Cheapest plans must be proven by what services certify: guarantee ``trace`` or
-        ``envelope``, classic certificate, no timed dispatch, no budget. Where variants make other tokens, or accuracy
-        is a table, all is of those that the cheapest plan runs.
+        As for `mipplan.plan`, but for its `share`, which the pipeline may say. Cheapest plans must be proven by what
+        services certify: guarantee ``trace`` or ``envelope``, classic certificate, no timed dispatch, no budget. Where
+        variants make other tokens, or accuracy is a table, all is of those that the cheapest plan runs.
 
     Returns
     -------
@@ -153,7 +152,7 @@ class _Inquiry:
             MeasurementSensitivity(
                 *entry.table,
                 int(self._tables[entry.table].batch[entry.row]),
-                float(self._tables[entry.table].latency_ms[entry.row]),
+                float(self._tables[entry.table].served_ms[entry.row]),
                 slower,
                 faster or 0,
             )
@@ -205,7 +204,7 @@ class _Inquiry:
     def _cost_faster(self, model: str, percent: int) -> int:
         """Least cost with a model so many percent faster everywhere."""
         factor = 1.0 - percent / 100
-        tables = [scaled_table(table, factor) for key, table in self._tables.items() if key[0] == model]
+        tables = [table.slower(factor) for key, table in self._tables.items() if key[0] == model]
         cost = self._cost_with(tables)
         return self._cost if cost is None else cost
 
@@ -223,9 +222,7 @@ class _Inquiry:
         tables: dict[tuple[str, str], LatencyTable] = {}
         for entry in entries:
             table = tables.get(entry.table, self._tables[entry.table])
-            latency_ms = table.latency_ms.copy()
-            latency_ms[entry.row] *= factor
-            tables[entry.table] = replace(table, latency_ms=latency_ms)
+            tables[entry.table] = table.slower(factor, entry.row)
         return list(tables.values())
 
     def _savings(self, entries: Sequence[_Entry]) -> Iterator[tuple[_Entry, int]]:

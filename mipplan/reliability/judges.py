@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache, lru_cache
 from typing import TypeAlias
 
@@ -106,6 +107,8 @@ class Judge:
             plan.objective.deadline_ns,
             plan.objective.criterion(self.workload.ingress_ns),
             plan.laws,
+            # A scenario is kept if its quantile is, which short ones are with less than their mean rate takes.
+            dict.fromkeys(plan.pipeline.stages, Fraction(0)),
         )
         self._draws, self._bytes = draws, cache_bytes
         self._fifo = plan.discipline is Discipline.FIFO

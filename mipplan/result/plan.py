@@ -341,13 +341,7 @@ class Plan(Printable):
         return f" {self.pipeline.name}: {self.status}{cost}, {self.objective.text}{bound}, {stages} stages"
 
     def require(self) -> Plan:
-        """Return the plan itself if it has choices.
-
-        Raises
-        ------
-        NoPlanError
-            With the reason.
-        """
+        """Return the plan itself if it has choices; raises `NoPlanError` with the reason if not."""
         if not self.choices:
             raise NoPlanError(f"{self.status}: {self.reason or 'there is no plan'}")
         return self

@@ -254,9 +254,7 @@ def read_choices(
     Raises `InputError` listing every stage missing, unknown, or impossible with these profiles.
     """
     if not isinstance(given, Mapping):
-        raise InputError.one(
-            "choices", f"expected (hardware, batch, replicas) by stage, found {shown(given)}"
-        )
+        raise InputError.one("choices", f"expected a choice for every stage, found {shown(given)}")
     faults = Faults()
     for name in (name for name in given if name not in pipeline.stages):
         known = ", ".join(pipeline.stages)
@@ -363,8 +361,7 @@ class Provenance:
     """Where a plan comes from."""
 
     trace: TraceReference | None = None  # The trace planned for, the first of several; None for a given plan.
-    # How it was found; None for a given plan.
-    formulation: str | None = None
+    formulation: str | None = None  # How it was found; None for a given plan.
     solver: str | None = None
     # What finding it took; not part of the plan file.
     effort: Effort | None = field(default=None, compare=False, repr=False)
@@ -373,8 +370,7 @@ class Provenance:
     reliability: Reliability | None = None  # The test of a reliable plan.
     # The trace planned for itself, at hand until the plan is saved or pickled: what `Plan.explain` looks at.
     sample: Trace | None = field(default=None, compare=False, repr=False)
-    # The same of further traces, by name.
-    others: tuple[TraceReference, ...] = ()
+    others: tuple[TraceReference, ...] = ()  # The same of further traces, by name.
     other_samples: tuple[Trace, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
@@ -383,8 +379,7 @@ class Provenance:
     ) -> Provenance:
         """Return that of a plan for one or several traces."""
         first, *others = read_traces(traces)
-        known = tuple(map(TraceReference.of, others))
-        reference = TraceReference.of(first)
+        reference, known = TraceReference.of(first), tuple(map(TraceReference.of, others))
         return cls(reference, formulation, solver, sample=first, others=known, other_samples=tuple(others))
 
     @property

@@ -148,17 +148,14 @@ class Trace:
     def rate_over_time(self, window_s: float) -> tuple[Float64, Float64]:
         """Count arrivals in windows that follow each other from the first arrival on.
 
+        Raises `InputError` if the window is not positive, or there would be more than ten million windows.
+
         Returns
         -------
         t_s : float64[w]
             Start of each window on the trace's own time axis.
         rps : float64[w]
             Arrivals in each window divided by `window_s`; the last window may reach beyond the end.
-
-        Raises
-        ------
-        InputError
-            If the window is not positive, or there would be more than ten million windows.
         """
         step_ns = time_ns("window_s", window_s)
         if step_ns < 1 or self.span_ns // step_ns >= 10_000_000:
@@ -207,17 +204,13 @@ class Trace:
 
         For logs in whole seconds, say: queries of one stamp come at random within its second, and the order of stamps
         stays. This assumes that stamps were rounded down and that traffic is even within a step; bursts shorter than
-        that are unknown. The step is the largest whose multiples, from the first on, all stamps are.
+        that are unknown. The step is the largest whose multiples, from the first on, all stamps are. Raises
+        `InputError` if all queries arrive at once, so that there is no step, or the seed is none.
 
         Parameters
         ----------
         seed : int
             Of the positions; the same gives the same trace.
-
-        Raises
-        ------
-        InputError
-            If all queries arrive at once, so that there is no step, or the seed is none.
         """
         step_ns = grid_step_ns(self.arrival_ns)
         if step_ns is None:

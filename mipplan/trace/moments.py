@@ -121,7 +121,7 @@ def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> tuple[Int64, int 
     """
     import pandas as pd
 
-    per_s = 1.0
+    unit = NS_PER_S
     if isinstance(data, pd.DataFrame):
         wanted = ("arrival_s", "arrival_ms", "timestamp")
         found = [column for column in data.columns if column in wanted]
@@ -130,7 +130,7 @@ def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> tuple[Int64, int 
             message = f"expected one of the columns {', '.join(wanted)}; the table has {named or 'none'}"
             raise InputError.one("data", message)
         times: pd.Series[Any] = data[found[0]]
-        per_s = NS_PER_S / NS_PER_MS if found[0] == "arrival_ms" else 1.0
+        unit = NS_PER_MS if found[0] == "arrival_ms" else NS_PER_S
         if found[0] == "timestamp" and pd.api.types.is_numeric_dtype(times.dtype):
             raise InputError.one("data", "timestamp holds numbers: call a column of seconds arrival_s")
         if found[0] == "timestamp" and not pd.api.types.is_datetime64_any_dtype(times.dtype):
@@ -145,10 +145,10 @@ def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> tuple[Int64, int 
         if pd.api.types.is_bool_dtype(times.dtype) or pd.api.types.is_complex_dtype(times.dtype):
             raise InputError.one("data", f"expected numbers, durations or dates, found {times.dtype}")
         numbers = pd.to_numeric(times, errors="coerce").to_numpy(dtype=np.float64)
-        seconds, zero_ns = numbers / per_s, None
-        if seconds.size and MAX_DURATION_NS < seconds[0] * NS_PER_S < LATEST_DATE_NS:  # they count from 1970
-            zero_ns, seconds = since_1970_ns(float(seconds[0]), NS_PER_S), seconds - seconds[0]
-        return seconds_column_to_ns(seconds), zero_ns
+        zero_ns = None
+        if numbers.size and MAX_DURATION_NS < numbers[0] * unit < LATEST_DATE_NS:  # they count from 1970
+            zero_ns, numbers = since_1970_ns(float(numbers[0]), unit), numbers - numbers[0]
+        return seconds_column_to_ns(numbers / (NS_PER_S / unit)), zero_ns
     instants, outside = instants_of(times)
     faults = Faults()
     for what, bad in (

@@ -292,7 +292,7 @@ def _drifted(plan: Plan, seen: Evidence, params: WatchParams) -> Profiles:
     if not ratios:
         return plan.profiles
     tables = [
-        replace(table, latency_ms=table.latency_ms * ratios.get((table.model, table.hardware), 1.0))
+        table.slower(ratios.get((table.model, table.hardware), 1.0))
         for table in plan.profiles.tables.values()
     ]
     return Profiles.from_parts(plan.profiles.hardware.values(), tables)

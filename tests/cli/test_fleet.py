@@ -162,7 +162,7 @@ def test_every_fault_of_the_file_is_named_with_its_line(run: Run, tmp_path: Path
         "--report a.txt: expected a name that ends in .html or .htm",
         "--plot fleet.txt: expected a name that ends in",
         "--out trace.csv: is a file",
-        "--jobs: expected a number of workers, or -1 for one per core, found 0",
+        "--jobs: expected workers, at most 10,000, or -1 for one per core, found 0",
     ):
         assert said in result.stderr, said
     result = run("--limit", "t4=1", "--limit", "t4=2", "--out", "trace.csv/plans")

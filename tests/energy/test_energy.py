@@ -224,3 +224,27 @@ def test_fronts_of_all_three_hold_every_point_that_no_plan_beats(number: int) ->
             plan = mp.plan(*asked, accuracy=accuracy, energy=terms, **instance.asked)
             known = [c for c, a, p in points if a >= accuracy - 1e-7 and p <= cap]
             assert plan.microusd_per_hour == min(known, default=None)
+
+
+def test_draws_do_not_depend_on_the_column_that_plans_go_by() -> None:
+    """The energy of a batch was measured over what it mostly takes, not over its P99."""
+    measured = replace(TABLE, latency_p99_ms=np.array([15.0, 30.0]), energy_j=np.array([0.5, 1.5]))
+    draws = [
+        power_draw(replace(measured, latency=latency), GPU, 3).busy_mw.tolist()
+        for latency in ("table", "p99")
+    ]
+    assert draws[0] == draws[1]
+    assert draws[0][0] == 50_000
+    typical = replace(measured, latency_p50_ms=np.array([8.0, 16.0]))
+    assert power_draw(typical, GPU, 3).busy_mw[0] == 62_500
+
+
+def test_questions_about_slower_service_are_answered_where_a_batch_draws_little_more_than_nothing() -> None:
+    pipeline = mp.Pipeline.from_document({"slo": "1s", "stages": {"one": {"model": "m"}}})
+    low = replace(TABLE, energy_j=np.array([0.11, 0.22]))
+    profiles, trace = mp.Profiles.from_parts([GPU], [low]), mp.Trace.poisson(20, 5, seed=1)
+    plan = mp.plan(pipeline, profiles, trace, energy=mp.EnergyTerms())
+    assert plan.power_w is not None
+    assert mp.fragility(plan, trace).axes
+    assert mp.whatif(plan, trace, {"one.latency": "+50%"}).cases
+    assert mp.sensitivity(pipeline, profiles, trace, share=0.5, energy=mp.EnergyTerms()).models

@@ -355,7 +355,7 @@ def test_a_pipeline_of_another_quantile_is_refused() -> None:
 
 @pytest.mark.parametrize("n_jobs", [0, 1.5, "all"])
 def test_workers_are_counted(n_jobs: Any) -> None:
-    with pytest.raises(mp.InputError, match="n_jobs: expected a number of workers"):
+    with pytest.raises(mp.InputError, match="n_jobs: expected workers, at most 10,000"):
         mp.plan_fleet({"x": one_stage("3ms")}, one_model(), n_jobs=n_jobs)
 
 

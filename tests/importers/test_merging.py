@@ -165,3 +165,22 @@ def test_the_source_of_a_row_can_be_written_whatever_its_file_is_called(tmp_path
     path.write_text("model,hardware,batch,latency_ms\na,t4,1,2\n")
     merge_rows(tmp_path / "p", [read_measurements(path)])
     assert ",caf?.csv:2 sha256:" in (tmp_path / "p/models/a.csv").read_text()
+
+
+def test_what_latency_has_no_part_in_is_kept_where_all_of_a_table_is_replaced(folder: Path) -> None:
+    (folder / "models" / "all.csv").write_text(
+        "model,hardware,batch,latency_ms,memory_gib,accuracy,energy_j,source\n"
+        "net,t4,1,2.5,4,0.7,1,ours\nnet,t4,8,9,12,0.7,3,ours\n",
+        encoding="utf-8",
+    )
+    merge = merge_rows(folder, rows((1, 2.75), (8, 8.0)), replace_existing=True)
+    assert merge.notes == ("net on t4: energy_j of what is replaced is left out",)
+    table = Profiles.read(folder).tables["net", "t4"]
+    assert table.latency_ms.tolist() == [2.75, 8.0]
+    assert table.memory_gib is not None
+    assert table.memory_gib.tolist() == [4.0, 12.0]
+    assert table.accuracy is not None
+    # A size that was not there has no memory, so the column would not be filled for all.
+    assert "has accuracy, memory_gib for all its rows" in refused(
+        folder, rows((1, 2.5), (16, 20.0)), replace=True
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,28 @@ def test_tables_of_pandas_say_which_latency_counts() -> None:
     tables.loc[tables.index[tables["model"] == "detect"][0], "latency"] = "p50"
     with pytest.raises(mp.InputError, match="latency: expected text, found"):
         Profiles.from_pandas(hardware, tables)
+
+
+@pytest.mark.parametrize("latency", COLUMNS)
+def test_questions_vary_the_column_that_counts(latency: str) -> None:
+    """Sensitivities, differences and what a running system shows are those of tables that hold the column."""
+    asked = {"slo_s": {"table": 0.015, "p50": 0.012, "p99": 0.02}[latency]}
+    told, slowly = (
+        mp.sensitivity(pipeline(), known, TRACE, share=0.4, **asked)  # type: ignore[arg-type]
+        for known in (profiles().using(latency), rewritten(COLUMNS[latency]))
+    )
+    assert told.measurements == slowly.measurements
+    assert told.measurements or latency == "p50"
+    slow = table("detect", "gpu").slower(1.5)
+    assert slow.latency_p50_ms.tolist() == [4.5, 7.5]  # type: ignore[union-attr]
+    made = mp.Plan.from_choices(pipeline(), profiles().using(latency), CHOICES)
+    other = replace(
+        made,
+        profiles=Profiles(
+            made.profiles.hardware,
+            {**made.profiles.tables, ("detect", "gpu"): replace(slow, latency=latency)},
+        ),
+    )
+    texts = [(one.before, one.after) for one in mp.diff(made, other).requests if one.what == "detect on gpu"]
+    first = float(getattr(table("detect", "gpu"), COLUMNS[latency])[0])
+    assert texts == [(f"{first:g} ms at batch 1 and 1 more", f"{1.5 * first:g} ms at batch 1 and 1 more")]

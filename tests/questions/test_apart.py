@@ -163,7 +163,9 @@ def test_workers_that_are_ended_from_outside_are_no_defect() -> None:
 @pytest.mark.parametrize("n_jobs", [0, 1.5, "all"])
 def test_jobs_are_counted(n_jobs: Any) -> None:
     plan = mp.plan(VIDEO, mp.Profiles.default(), BURSTY)
-    with pytest.raises(mp.InputError, match="n_jobs: expected a whole number other than 0"):
+    with pytest.raises(
+        mp.InputError, match="n_jobs: expected workers, at most 10,000, or -1 for one per core"
+    ):
         mp.whatif(plan, BURSTY, {"rate": "2x"}, n_jobs=n_jobs)
 
 

@@ -288,7 +288,7 @@ def test_every_axis_has_its_words() -> None:
 
 def test_values_that_are_none_of_an_axis() -> None:
     given = mp.Pipeline.read("cascade"), mp.Profiles.default(), mp.Trace.read("steady", end_s=2.0)
-    with pytest.raises(mp.InputError, match="points: expected at least one value"):
+    with pytest.raises(mp.InputError, match="points: expected a list of at least one value"):
         mp.frontier(*given, points=[])
     with pytest.raises(mp.InputError, match="start: traffic can be made burstier only"):
         mp.frontier(*given, over="burstiness", start=0.5)
@@ -373,5 +373,5 @@ def test_under_windows_every_value_told_is_planned_by_itself(over: str) -> None:
 def test_points_that_are_no_values_are_told() -> None:
     profiles = profiles_of({"cpu": 1.0}, {("m", "cpu"): {1: 1}})
     for points in (0.2, []):
-        with pytest.raises(mp.InputError, match="points: expected at least one value"):
+        with pytest.raises(mp.InputError, match="points: expected a list of at least one value"):
             mp.frontier(pipeline_of({"a": {"model": "m"}}), profiles, arriving_ms([0, 12]), points=points)  # type: ignore[arg-type]

@@ -11,7 +11,6 @@ from campaigns import campaign_size
 from mipplan.core import SearchLimits
 from mipplan.profiles import Profiles
 from mipplan.questions import Problem
-from mipplan.questions.changes import scaled_table
 from mipplan.questions.sensitivities import sensitivity_of
 from planning_instances import PlanningInstance, planning_instance
 from small_problems import arriving_ms, pipeline_of, profiles_of
@@ -82,7 +81,7 @@ def test_prices_and_speeds_at_which_something_changes() -> None:
             continue
         for percent in (round(100 * model.faster_by), round(100 * model.faster_by) - 1):
             tables = {
-                key: scaled_table(table, 1 - percent / 100) if key[0] == model.model else table
+                key: table.slower(1 - percent / 100) if key[0] == model.model else table
                 for key, table in plan.profiles.tables.items()
             }
             saves = (cost(instance, Profiles(plan.profiles.hardware, tables)) or 0) < base

@@ -13,7 +13,7 @@ import mipplan as mp
 from mipplan.core import SearchLimits
 from mipplan.profiles import Profiles
 from mipplan.questions import SETTINGS, Problem, least_cost_text
-from mipplan.questions.changes import scaled_table, set_all, settable
+from mipplan.questions.changes import set_all, settable
 from mipplan.result import Limit, PlanStatus, Reliability
 from planning_instances import PlanningInstance, hand_made, planning_instance
 from small_problems import arriving_ms, pipeline_of, profiles_of
@@ -164,7 +164,7 @@ def test_latency_of_one_stage_leaves_others_of_the_same_model_alone() -> None:
         for hardware in problem.profiles.hardware_for(stage.model):
             table = problem.profiles.tables[stage.model, hardware]
             factor = 2.0 if name == STAGE else 1.0
-            expected = scaled_table(table, factor).latency_ms.tolist()
+            expected = table.slower(factor).latency_ms.tolist()
             assert changed.profiles.tables[model, hardware].latency_ms.tolist() == expected
 
 
@@ -299,7 +299,7 @@ def test_variants_are_chosen_anew_and_keep_the_least_accuracy() -> None:
         assert f"{plan.choices[one.stage].variant} on" in one.text
     # What is set of a stage goes for all that it may run.
     (slower,) = mp.whatif(plan, trace, {"detect.latency": "2x"}).cases
-    doubled = [scaled_table(t, 2.0) if t.model.startswith("yolo") else t for t in profiles.tables.values()]
+    doubled = [t.slower(2.0) if t.model.startswith("yolo") else t for t in profiles.tables.values()]
     by_hand = mp.plan(pipeline, Profiles.from_parts(profiles.hardware.values(), doubled), trace, accuracy=0.4)
     assert slower.plan.microusd_per_hour == by_hand.microusd_per_hour
     document = pipeline.to_document()

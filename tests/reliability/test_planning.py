@@ -333,3 +333,17 @@ def test_of_several_variants_a_plan_that_failed_its_test_is_never_the_best() -> 
         found = best_combination(asked, lambda *_, left=left: lambda: next(left), SearchLimits())  # type: ignore[misc]
         assert (found.status, found.choices, found.reason) == (best.status, best.choices, "as tested")
         assert found.lower_bound_microusd_per_hour == 1
+
+
+def test_timed_plans_need_not_outrun_the_rate_of_each_scenario() -> None:
+    """The test asks for the quantile only, and so does the choice."""
+    profiles = mp.Profiles.from_parts([Hardware("a", 1.0)], [LatencyTable("m", "a", [1], [10.0])])  # type: ignore[arg-type]
+    pipeline = mp.Pipeline.from_document({"slo": "200ms", "stages": {"one": {"model": "m"}}})
+    trace = mp.Trace.gamma(95, 0.5, 0.4, seed=1)
+    costs = {
+        law: mp.plan(
+            pipeline, profiles, trace, guarantee="reliable", confidence=0.8, drift=0.1, dispatch=law
+        ).usd_per_hour
+        for law in ("eager", "timed")
+    }
+    assert costs == {"eager": 1.0, "timed": 1.0}

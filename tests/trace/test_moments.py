@@ -157,3 +157,11 @@ def test_shipped_names_with_an_ending_are_files_and_those_that_are_not_there_are
         read(name)
     with pytest.raises(mp.InputError, match=r"there is no such file$"):
         read(f"other-{name}")
+
+
+def test_milliseconds_since_1970_are_exact_in_pandas_as_in_files(tmp_path: Path) -> None:
+    ms = [1_700_000_000_000 + at for at in (1, 41, 79, 122)]
+    (tmp_path / "ms.csv").write_text("\n".join(["arrival_ms", *map(str, ms)]), encoding="utf-8")
+    read, given = mp.Trace.read(tmp_path / "ms.csv"), mp.Trace.from_pandas(pd.DataFrame({"arrival_ms": ms}))
+    assert given.arrival_ns.tolist() == read.arrival_ns.tolist() == [0, 40_000_000, 78_000_000, 121_000_000]
+    assert given.zero_ns == read.zero_ns == ms[0] * 10**6
