@@ -16,6 +16,7 @@ from .readings import StageFigures as StageFigures
 from .result import FollowSummary as FollowSummary
 from .samples import CounterMemory as CounterMemory
 from .samples import MetricSample as MetricSample
+from .samples import parse_answers as parse_answers
 from .samples import parse_metrics as parse_metrics
 from .scraping import Scraper as Scraper
 from .state import AuditLog as AuditLog

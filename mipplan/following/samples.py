@@ -63,6 +63,21 @@ def parse_metrics(text: str) -> list[MetricSample]:
     return found
 
 
+def parse_answers(answers: Iterable[bytes]) -> list[MetricSample]:
+    """Read what several places answered; their series stay apart, though they may have the same labels.
+
+    Raises `InputError` if one is no text, or as `parse_metrics`.
+    """
+    found: list[MetricSample] = []
+    for place, answer in enumerate(answers):
+        try:
+            samples = parse_metrics(answer.decode())
+        except UnicodeDecodeError:
+            raise InputError.one("metrics", "are no text") from None
+        found += [one._replace(labels={**one.labels, "": str(place)}) for one in samples]
+    return found
+
+
 def _sample(line: str) -> MetricSample | None:
     match = _LINE.fullmatch(line)
     if match is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mipplan.core import InputError, begun
 from mipplan.following.readings import MetricsReader, Scrape
-from mipplan.following.samples import MetricSample, parse_metrics
+from mipplan.following.samples import parse_answers
 from mipplan.following.targets import FollowTarget
 from mipplan.following.web import WebError, fetch
 
@@ -59,13 +59,7 @@ class Scraper:
         if late:
             raise WebError(f"{len(late)} of {len(self._jobs)} did not answer within {self._timeout_s:g} s")
         *texts, active = (asked[number].result() for number in sorted(asked))
-        samples: list[MetricSample] = []
-        for text in texts:
-            try:
-                samples += parse_metrics(text.decode())
-            except UnicodeDecodeError:
-                raise InputError.one("metrics", "are no text") from None
-        scrape = self._reader.read(samples)
+        scrape = self._reader.read(parse_answers(texts))
         for stage, figures in scrape.stages.items():
             count = active.get(stage, 0) if figures.active is None else figures.active
             if not 0 <= count <= _MOST_REPLICAS:

@@ -19,7 +19,7 @@ from mipplan.following import (
     WebError,
     check_metrics_urls,
     fetch,
-    parse_metrics,
+    parse_answers,
 )
 from mipplan.logs import MISSING, RunLog
 from mipplan.observing import arrivals_of, batches_of, run_of
@@ -130,7 +130,7 @@ def look_at_metrics(
     known = dict(names or {})
     reader, memory = READERS[system](plan, known), CounterMemory()
     stop = stop or threading.Event()
-    begin_ns, failed, reason = time.monotonic_ns(), 0, ""
+    begin_ns, failed, reason, tells_late = time.monotonic_ns(), 0, "", False
     edges: list[int] = []
     counts: list[float] = []
     sums = {stage: np.zeros(4) for stage in plan.choices}  # batches, over, busy seconds, tokens
@@ -139,20 +139,22 @@ def look_at_metrics(
         if stop.wait(max(0.0, look * look_s - (time.monotonic_ns() - begin_ns) / NS_PER_S)):
             break
         try:
-            samples = parse_metrics("".join(fetch(url, timeout_s=timeout_s).decode() for url in urls))
+            samples = parse_answers(fetch(url, timeout_s=timeout_s) for url in urls)
             if not edges:
                 if system == "triton":
                     there = [one.labels.get("model", "") for one in samples]
                     known = names_among(plan, there) | dict(names or {})
                 reader = READERS[system](plan, known)
-            scrape = reader.read(samples)
-        except (WebError, InputError, UnicodeDecodeError) as error:
+            seen = memory.copy()  # of a look that fails nothing is remembered
+            grown = {stage: _grown(seen, samples, known.get(stage, stage)) for stage in plan.choices}
+            scrape, memory = reader.read(samples), seen
+        except (WebError, InputError) as error:
             failed, reason = failed + 1, str(error)
             continue
-        for stage in plan.choices:
-            grown = _grown(memory, samples, known.get(stage, stage))
+        tells_late = any(one.name.startswith("mipplan_overruns") for one in samples)
+        for stage, (batches, over, tokens) in grown.items():
             if edges:  # before the first look nothing is known
-                sums[stage] += (grown[0], grown[1], scrape.stages[stage].busy_s or 0.0, grown[2])
+                sums[stage] += (batches, over, scrape.stages[stage].busy_s or 0.0, tokens)
         if edges:
             counts.append(scrape.queries)
         edges.append(time.monotonic_ns() - begin_ns)
@@ -175,6 +177,10 @@ def look_at_metrics(
             ratio = busy_s * NS_PER_S / batches / float(table[mean - 1])
             stages[stage] = StageEvidence(int(batches), int(over), ratio)
     notes = ["arrivals are counts between looks, placed at random: bursts shorter than these are not seen"]
+    if not tells_late:
+        notes.append(
+            "these metrics do not tell which batches were late: whether tables still hold is not judged"
+        )
     if failed:
         notes.append(f"{failed} looks at the metrics failed")
     return Evidence(arrival_ns - edges[0], np.array(edges) - edges[0], stages, None, tuple(notes))

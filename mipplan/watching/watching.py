@@ -191,7 +191,9 @@ def _curve(plan: Plan, sample: Trace | None) -> ArrivalCurve | None:
     """What may come; None if nobody knows."""
     if plan.envelope is not None:
         return ArrivalCurve(plan.envelope)
-    known = plan.provenance.sample if sample is None else sample
+    # Of several traces none by itself says what may come.
+    own = None if plan.provenance.others else plan.provenance.sample
+    known = own if sample is None else sample
     if known is None or known.span_ns == 0:
         return None
     scaled = known.scale(plan.headroom) if plan.headroom != 1.0 else known
@@ -306,7 +308,8 @@ def _replan(plan: Plan, profiles: Profiles, trace: Trace, limits: SearchLimits) 
 
 def _price(plan: Plan, made: Plan, params: WatchParams) -> list[Misfit]:
     old, new = plan.usd_per_hour, made.usd_per_hour
-    if old is None or new is None or not new < old * (1 - params.cheaper):
+    # What came is but one of several traces that a plan was made for.
+    if plan.provenance.others or old is None or new is None or not new < old * (1 - params.cheaper):
         return []
     text = (
         f"a plan for what came costs {usd_text(new)} $/h, this one {usd_text(old)} $/h ({new / old - 1:+.0%})"

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 import mipplan as mp
-from mipplan.following import READERS, CounterMemory, MetricSample, parse_metrics
+from mipplan.following import READERS, CounterMemory, MetricSample, parse_answers, parse_metrics
 from serving_plans import small_plan
 
 PLAN = small_plan({"a": ([10, 14], 2), "b": ([30], 3)}, {("a", "b"): {}})
@@ -191,3 +191,19 @@ def test_missing_stages_are_named(system: str) -> None:
     with pytest.raises(mp.InputError, match="stage b") as caught:
         READERS[system](PLAN, {}).read(samples_of("up 1\n"))
     assert len(caught.value.faults) == 2
+
+
+def test_counters_of_several_places_with_the_same_labels_are_added() -> None:
+    """Pods of Triton do not tell in their labels which they are."""
+
+    def pod(count: int) -> bytes:
+        figures = {"request_success": count, "count": count, "exec_count": count, "pending_request_count": 1}
+        return "".join(f'nv_inference_{name}{{model="a"}} {n}\n' for name, n in figures.items()).encode()
+
+    reader = READERS["triton"](small_plan({"a": ([1.0], 2)}), {})
+    reader.read(parse_answers([pod(100), pod(500)]))
+    seen = reader.read(parse_answers([pod(160), pod(540)]))
+    assert seen.queries == 100
+    assert seen.stages["a"].waiting == 2
+    with pytest.raises(mp.InputError, match="metrics: are no text"):
+        parse_answers([b"\xff"])

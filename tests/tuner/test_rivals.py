@@ -187,3 +187,44 @@ def test_hindsight_gives_each_stage_what_its_tokens_need() -> None:
         assert most["b"] >= 2 * peak / 20
         assert max(most.values()) <= 5
         assert mp.replay(plan, trace, schedule=found).miss_rate(plan.slo_s) == 0
+
+
+def bounded(least: int, first: int, second: int) -> Plan:
+    """Two stages in a chain, of 30 and 80 ms, of which the first may have a minimum."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_node("a", model="a", replicas={"min": least})
+    graph.add_node("b", model="b")
+    graph.add_edge("a", "b")
+    tables = [
+        LatencyTable(name, "h", np.array([1]), np.array([ms])) for name, ms in (("a", 30.0), ("b", 80.0))
+    ]
+    profiles = Profiles.from_parts([Hardware("h", 1.0)], tables)
+    return Plan.from_choices(
+        mp.Pipeline(graph), profiles, {"a": ("h", 1, first), "b": ("h", 1, second)}, slo_s=0.5
+    )
+
+
+def steady(*parts: tuple[float, float]) -> Trace:
+    """Parts of (seconds, queries/s), one after another, evenly spaced."""
+    begins = np.cumsum([0.0, *(length for length, _ in parts)])
+    times = [
+        begin + np.arange(0, length, 1 / rate) for begin, (length, rate) in zip(begins, parts, strict=False)
+    ]
+    return Trace.from_seconds(np.concatenate(times))
+
+
+def test_wishes_that_a_minimum_refuses_are_no_changes() -> None:
+    """InferLine waits 15 s from a change on; Kubernetes doubles what a stage had 15 s ago, not what it wished."""
+    sample, trace = steady((30, 100)), steady((31, 60), (79, 10))
+    downs = [
+        mp.tune(bounded(least, 3, 8), trace, sample=sample, policies=[InferLine()]).runs[0].schedules["b"]
+        for least in (1, 3)
+    ]
+    assert downs[0].change_ns.tolist() == downs[1].change_ns.tolist()
+    trace = steady((330, 1), (45, 250))
+    first = [
+        mp.tune(bounded(6, 6, 6), trace, sample=steady((20, 20)), policies=[policy]).runs[0].schedules["a"]
+        for policy in (Hpa(), Hpa(down_window_s=1e4))
+    ]
+    assert first[0].change_ns.tolist() == first[1].change_ns.tolist()
+    assert first[0].replicas.tolist() == first[1].replicas.tolist()

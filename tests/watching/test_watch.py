@@ -14,6 +14,7 @@ import mipplan as mp
 from following.servers import FakeDispatcher, serving
 from mipplan.core import QuantileLimit
 from mipplan.logs import QueryLog, RunLog
+from mipplan.validation import replayed_log
 from mipplan.watching import WatchParams, look_at_metrics
 from serving_plans import small_plan
 from validation.served_runs import CHOICES, MS, pipeline, plan, profiles, served, traffic
@@ -282,6 +283,29 @@ def test_metrics_that_never_answer_are_one_message() -> None:
     dispatcher.trouble = lambda method, path: (500, b"x")
     with pytest.raises(mp.InputError, match="looks failed"):
         live(dispatcher, 20.0)
+
+
+def test_a_look_whose_counters_cannot_be_is_left_out_and_what_is_not_told_is_said() -> None:
+    told = "these metrics do not tell which batches were late: whether tables still hold is not judged"
+    dispatcher = FakeDispatcher({"only": 2}, 20.0)
+    assert told in live(dispatcher, 20.0).notes
+    values = iter(["0", "0", "NaN"])
+    dispatcher.trouble = lambda method, path: (
+        200,
+        f'{dispatcher.text()}mipplan_overruns_total{{stage="only"}} {next(values, "0")}\n'.encode(),
+    )
+    notes = live(dispatcher, 20.0).notes
+    assert "1 looks at the metrics failed" in notes
+    assert told not in notes
+
+
+def test_traffic_of_one_of_several_traces_is_no_misfit() -> None:
+    slow, fast = traffic(), traffic().scale(1.5)
+    made = mp.plan(pipeline(), profiles(), [slow, fast], slo_s=1.0)
+    for trace in (slow, fast):
+        found = mp.watch(made, replayed_log(made, mp.replay(made, trace), 10**18))
+        assert found.fits, found.misfits
+        assert any("traffic is not known" in note for note in found.notes)
 
 
 def test_looking_ends_when_told() -> None:

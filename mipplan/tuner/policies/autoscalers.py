@@ -89,7 +89,9 @@ class _HpaController:
         elif ratio < 1.0 - most:
             wish = whole_replicas(active * ratio)
         largest, counts = self._wishes.largest(seen.now_ns, {stage: wish})[stage], self._counts[stage]
-        if not counts:
+        if counts:  # what was granted, not what was wished
+            counts[-1] = (counts[-1][0], present)
+        else:
             counts.append((seen.now_ns - _POLICY_NS, present))
         while len(counts) > 1 and counts[1][0] <= seen.now_ns - _POLICY_NS:
             counts.popleft()
@@ -261,7 +263,7 @@ class _InferLineController:
             # A stage that the sample never reached has no ratio.
             rate_rps, least = self._recent_rate_rps(seen.now_ns), min(filter(None, self._ratio.values()))
             wanted = {s: min(n, self._replicas(s, rate_rps, least)) for s, n in present.items()}
-        if wanted != present:
+        if self._setting.granted(present, wanted) != present:
             self._changed_ns = seen.now_ns
         return wanted
 
