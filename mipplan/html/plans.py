@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mipplan.certificate import Certificate, certify_stages
 from mipplan.comparison import GuaranteeCost, Judgement, compare, guarantee_costs
@@ -17,6 +17,7 @@ from mipplan.core import (
     SearchLimits,
     counted,
     format_duration,
+    listed,
     over_text,
     short_number,
     usd_text,
@@ -41,7 +42,7 @@ from mipplan.plots import (
 from mipplan.questions import Problem, explain, hardware_text, measurement_row, model_text, sensitivity_of
 from mipplan.replayer import replay
 from mipplan.reporting import plan_remarks, sample_notes
-from mipplan.result import Objective, Plan, ReplayResult, fingerprint
+from mipplan.result import Objective, Plan, PlanStatus, ReplayResult, fingerprint
 from mipplan.trace import Trace
 
 #: Shares of the time limit.
@@ -70,7 +71,7 @@ def page_of_plan(plan: Plan, trace: Trace, parts: Parts, time_limit_s: float, pr
     replayed = max(
         (replay(plan, trace, seed=seed) for seed in seeds), key=lambda run: run.objective_ns(asked)
     )
-    certificate = None
+    certificate, is_own = None, trace.sha256 in {known.sha256 for known in plan.provenance.traces}
     if not are_timed(plan.laws):
         certified = (certify_stages(plan, trace, seed=seed) for seed in seeds)
         certificate = max(certified, key=lambda one: one.bound_ns)
@@ -80,7 +81,9 @@ def page_of_plan(plan: Plan, trace: Trace, parts: Parts, time_limit_s: float, pr
     ]
     if parts.costs:
         progress("planning under other guarantees")
-        priced = guarantee_costs(plan, trace, time_limit_s=_FOR_COSTS * time_limit_s, progress=progress)
+        # On another trace than its own it is a plan with given choices: nothing is proven of it there.
+        stated = plan if is_own else replace(plan, status=PlanStatus.GIVEN)
+        priced = guarantee_costs(stated, trace, time_limit_s=_FOR_COSTS * time_limit_s, progress=progress)
         sections.append(_guarantees(priced))
     sections.append(_replay(plan, trace, replayed, certificate))
     if parts.perturb:
@@ -94,6 +97,7 @@ def page_of_plan(plan: Plan, trace: Trace, parts: Parts, time_limit_s: float, pr
         sections.append(_sensitivity(plan, trace, _FOR_SENSITIVITY * time_limit_s, progress))
     sections.append(provenance_section(plan, {"judged on": trace}))
     kept = replayed.objective_ns(asked) <= plan.slo_ns
+    made_for = listed(known.name for known in plan.provenance.traces)
     name, bound = quantiles_text(asked, replayed.ingress_ns, certificate)
     _, observed = quantiles_text(asked, replayed.ingress_ns, replayed)
     tiles = [
@@ -102,7 +106,7 @@ def page_of_plan(plan: Plan, trace: Trace, parts: Parts, time_limit_s: float, pr
         (f"certified{name}", bound),
         (f"replayed{name}", observed),
         ("objective in the replay", "kept" if kept else "MISSED"),
-        ("status", str(plan.status)),
+        ("status", str(plan.status) if is_own or not made_for else f"{plan.status} on {made_for}"),
     ]
     rate = f"{short_number(trace.rate_rps)} a second" if trace.span_ns else "all at once"
     lead = f"{counted(len(plan.choices), 'stage')} on {trace.name} ({len(trace):,} queries, {rate})"

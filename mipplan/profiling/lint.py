@@ -131,6 +131,13 @@ def examine_for_plan(root: Path, profiles: Profiles, plan: Plan, trace: Trace) -
     others = ""
     if len(raised) > 1 and max(bounds_ns.values()) <= limit_ns < (together_ns := bound_ns(*raised)):
         bounds_ns, others = dict.fromkeys(raised, together_ns), ", and of the other tables' at once,"
+    if now_ns > limit_ns and not raised:
+        limit = format_duration(limit_ns)
+        text = f"the plan's certificate is {format_duration(now_ns)}, above the objective of {limit}"
+        for key, cap in _largest_caps(plan).items():
+            told = _About(plan.profiles.tables[key])
+            sizes = [size for size in told.table.batch.tolist() if size <= cap]
+            found += told.warn(sizes, text, "plan anew, with these measurements and on this trace")
     for key, one in raised.items():
         is_kept = bounds_ns[key] <= limit_ns
         ends = f"at the upper ends of the intervals at {{sizes}}{one.open_ends}"

@@ -150,8 +150,9 @@ def verdict(same: SamePlan | None, obstacle: str | None = None) -> str:
         return behind
     if same.scarce:
         return f"too few {', '.join(same.scarce)}"
-    figure = same.replayed_ns if same.guaranteed_ns is None else same.guaranteed_ns
-    told = f"{'kept' if same.keeps else 'MISSED'}, {format_duration(figure)}"
+    replayed = f"replayed {format_duration(same.replayed_ns)}"
+    figure = replayed if same.guaranteed_ns is None else format_duration(same.guaranteed_ns)
+    told = f"{'kept' if same.keeps else 'MISSED'}, {figure}"
     return f"{told}, {behind}" if same.overloaded else told
 
 

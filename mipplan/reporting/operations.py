@@ -258,7 +258,7 @@ class TruthReport(Report):
     plan_file: str
     logs: list[str]
     pipeline: Annotated[str, "plan.pipeline.name"]
-    slo_s: Annotated[float, "plan.slo_s"]
+    slo_s: float
     queries: int
     answered: int
     verdict: str

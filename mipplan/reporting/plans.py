@@ -172,7 +172,7 @@ def _show_costs(console: Console, report: PlanReport) -> None:
     digits = 2 if min(usd, default=1.0) >= 1.0 else 4
     for cost in costs.values():
         label = f"{cost.label}{'*' if cost.is_answer else ''}"
-        price = "–" if cost.usd_per_hour is None else f"{cost.usd_per_hour:.{digits}f}"
+        price = "–" if cost.usd_per_hour is None else usd_text(cost.usd_per_hour, digits)
         rows.add_row(*(escape(cell) for cell in (label, price, cost.proof, cost.holds_for, cost.void_if)))
     console.print()
     console.print(rows)

@@ -138,6 +138,7 @@ def truth(
         notes,
         late_s,
         params.confidence,
+        slo_ns,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mipplan.core import NS_PER_S, Printable, Summary, format_duration
+from mipplan.core import NS_PER_S, FieldOf, Printable, Summary, format_duration
 from mipplan.result import Interval, Plan
 from mipplan.validation.bootstrap import Agreement, FigureComparison
 
@@ -178,6 +178,8 @@ class Truth(Printable):
         ``p50``, ``p99``, ``max`` of how much later than scheduled queries were sent.
     confidence : float
         Of the intervals.
+    slo_ns : int
+        What the miss rate is of.
     """
 
     plan: Plan
@@ -191,6 +193,10 @@ class Truth(Printable):
     notes: tuple[str, ...]
     send_error_s: Mapping[str, float]
     confidence: float
+    slo_ns: int
+
+    slo_s = FieldOf[float]("slo_ns", NS_PER_S)
+    """`slo_ns` in seconds."""
 
     @property
     def agrees(self) -> bool:

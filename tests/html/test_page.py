@@ -229,6 +229,18 @@ def test_what_guarantees_cost_stands_there() -> None:
         assert any("this plan" in name for name in names) == stands
 
 
+def test_on_another_trace_nothing_is_proven_of_the_plan() -> None:
+    """What the table calls proven there is planned there."""
+    given, trace = drawn_plan(), drawn_trace()
+    made = mp.plan(given.pipeline, given.profiles, trace, slo_s=0.3)
+    page = mp.report(made, trace.scale(3.0), **QUICK | {"costs": True, "time_limit_s": 30.0})
+    (prices,) = [section for section in page.sections if section.title.startswith("Guarantees")]
+    names = [row[0] for row in prices.sheets[0].rows]
+    assert any("certified, eager" in name for name in names)
+    assert not any("this plan" in name for name in names)
+    assert dict(page.tiles)["status"] == f"optimal on {trace.name}"
+
+
 def test_a_timed_plan_is_certified_by_its_replay() -> None:
     timed = mp.Plan.from_choices(
         drawn_plan().pipeline, drawn_plan().profiles, drawn_plan().choices, slo_s=0.3, dispatch="timed"

@@ -181,6 +181,17 @@ def test_a_record_that_cannot_be_read_is_told_and_the_table_used() -> None:
     assert examine_for_plan(root, Profiles.read(root), plan, trace) == ()
 
 
+def test_a_plan_that_is_not_certified_as_it_is_is_told_without_intervals_too() -> None:
+    written(sound())
+    Path("p/models/m.mine.json").unlink()
+    root = Path("p")
+    plan, trace = planned(root)
+    assert examine_for_plan(root, Profiles.read(root), plan, trace) == ()
+    found = examine_for_plan(root, Profiles.read(root), plan.with_slo(1), trace)
+    assert [one.severity for one in found] == ["warning"]
+    assert "above the objective of 1 ns" in found[0].found
+
+
 def test_the_record_of_another_model_with_a_similar_name_is_not_taken() -> None:
     root = written(sound())
     record = json.loads(Path("p/models/m.mine.json").read_text())

@@ -150,7 +150,7 @@ def test_a_plan_by_replays_that_falls_behind_is_kept_where_it_replays_in_time() 
     answer = mp.whatif(mp.plan(pipeline, profiles, trace, guarantee="replay"), trace, {"slo": "-90%"})
     assert (answer.base.status, answer.base.choices) == ("optimal", answer.same.plan.choices)
     assert (answer.same.keeps, answer.same.overloaded) == (True, ("s",))
-    assert "kept, 31 ms, overloaded: s" in str(answer)
+    assert "kept, replayed 31 ms, overloaded: s" in str(answer)
     tighter = answer.cases[0]
     assert (tighter.plan.status, tighter.same and tighter.same.keeps) == ("infeasible", False)
     assert "MISSED, 31 ms, overloaded: s" in str(answer)

@@ -10,6 +10,7 @@ import pytest
 
 import mipplan as mp
 from mipplan.logs import QueryLog, RunLog, StageLog, write_log
+from mipplan.reporting import truth_report
 from mipplan.validation import Agreement, ResamplingParams, Term, replayed_log
 from validation.served_runs import (
     CHOICES,
@@ -84,6 +85,12 @@ def test_slow_services_are_named_with_their_factor_and_waits_are_not_blamed() ->
     assert found(result) == [(Term.SERVICE, "detect")]
     assert "batches at detect take 1.30 × their table (1.30 to 1.30)" in result.causes[0].text
     assert "100% take longer" in result.causes[0].text
+
+
+def test_another_objective_is_the_one_that_misses_are_of() -> None:
+    result = mp.truth(plan(), served(), slo_s=1e-3)
+    assert result.slo_s == 1e-3
+    assert truth_report("plan.json", [], result).slo_s == 1e-3
 
 
 def test_fast_services_are_named_too() -> None:
