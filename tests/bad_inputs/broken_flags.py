@@ -151,13 +151,13 @@ CASES = [
         said=(
             "--set: expected WHAT=VALUE",
             "--time-limit: expected seconds above 0",
-            "--jobs: expected a whole",
+            "--jobs: expected workers",
         ),
     ),
     _asked("whatif", "--set", "slo=x", said=("--set slo=x: expected a duration",)),
     _asked(
         *("frontier", "--start", "x", "--time-limit", "0s", "--jobs", "0"),
-        said=("--start: expected", "--time-limit: expected seconds above 0", "--jobs: expected a whole"),
+        said=("--start: expected", "--time-limit: expected seconds above 0", "--jobs: expected workers"),
     ),
     _asked(
         "pareto", "--by", "size", "--quantile", "3", said=("--by: expected one of", "--quantile: expected")

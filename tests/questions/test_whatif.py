@@ -153,7 +153,7 @@ def test_a_plan_by_replays_that_falls_behind_is_kept_where_it_replays_in_time() 
     assert "kept, replayed 31 ms, overloaded: s" in str(answer)
     tighter = answer.cases[0]
     assert (tighter.plan.status, tighter.same and tighter.same.keeps) == ("infeasible", False)
-    assert "MISSED, 31 ms, overloaded: s" in str(answer)
+    assert "MISSED, replayed 31 ms, overloaded: s" in str(answer)
 
 
 def test_latency_of_one_stage_leaves_others_of_the_same_model_alone() -> None:

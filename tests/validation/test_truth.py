@@ -90,7 +90,7 @@ def test_slow_services_are_named_with_their_factor_and_waits_are_not_blamed() ->
 def test_another_objective_is_the_one_that_misses_are_of() -> None:
     result = mp.truth(plan(), served(), slo_s=1e-3)
     assert result.slo_s == 1e-3
-    assert truth_report("plan.json", [], result).slo_s == 1e-3
+    assert truth_report(result, "plan.json", []).slo_s == 1e-3
 
 
 def test_fast_services_are_named_too() -> None:
