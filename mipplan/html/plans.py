@@ -71,7 +71,7 @@ def page_of_plan(plan: Plan, trace: Trace, parts: Parts, time_limit_s: float, pr
     replayed = max(
         (replay(plan, trace, seed=seed) for seed in seeds), key=lambda run: run.objective_ns(asked)
     )
-    certificate, is_own = None, trace.sha256 in {known.sha256 for known in plan.provenance.traces}
+    certificate = None
     if not are_timed(plan.laws):
         certified = (certify_stages(plan, trace, seed=seed) for seed in seeds)
         certificate = max(certified, key=lambda one: one.bound_ns)
@@ -79,6 +79,7 @@ def page_of_plan(plan: Plan, trace: Trace, parts: Parts, time_limit_s: float, pr
         choices_section(plan),
         _reasons(plan, trace, certificate, _FOR_EXPLANATION * time_limit_s, progress),
     ]
+    is_own = trace.sha256 in {known.sha256 for known in plan.provenance.traces}
     if parts.costs:
         progress("planning under other guarantees")
         # On another trace than its own it is a plan with given choices: nothing is proven of it there.

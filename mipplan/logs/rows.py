@@ -271,9 +271,9 @@ class StageLog(_Log):
         return tuple(str(names[place]) for place in order) if first.size else ()
 
     @property
-    def without_failures(self) -> StageLog:
-        """The rows without an error: a token whose batch is tried again has rows of each attempt."""
-        return self.taken(np.array([text is None for text in self.error], dtype=np.bool_))
+    def has_error(self) -> Bool:
+        """Which rows are of an attempt that failed: a token whose batch is tried again has rows of each."""
+        return np.array([text is not None for text in self.error], dtype=np.bool_)
 
     def at(self, stage: str) -> StageLog:
         """Return the rows of one stage."""

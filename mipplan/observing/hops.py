@@ -37,9 +37,9 @@ def hops_of(
     known = None if edges is None else set(edges)
     names = stages.stages
     ended = stages.finish_ns != MISSING
-    came = stages.without_failures
+    whole = stages.taken(~stages.has_error)
     all_rows = pd.DataFrame(
-        {"query": came.query, "stage": came.stage.astype(str), "arrival": came.arrival_ns}
+        {"query": whole.query, "stage": whole.stage.astype(str), "arrival": whole.arrival_ns}
     )
     finished = pd.DataFrame(
         {
@@ -55,14 +55,14 @@ def hops_of(
     for stage in names:
         above = [name for name in names if name != stage and (known is None or (name, stage) in known)]
         arrived = all_rows[all_rows["stage"] == stage].sort_values("arrival", kind="stable")
-        traced = pd.merge_asof(
+        came = pd.merge_asof(
             arrived, finished[finished["from"].isin(above)], left_on="arrival", right_on="finish", by="query"
         )
-        has_parent = traced["from"].notna()
-        for parent, tokens in traced[has_parent].groupby("from", sort=False):
+        has_parent = came["from"].notna()
+        for parent, tokens in came[has_parent].groupby("from", sort=False):
             hops[str(parent), stage] = (tokens["arrival"] - tokens["finished"].astype(np.int64)).to_numpy()
         if known is None or not above:
-            entered = traced.loc[~has_parent, ["query", "arrival"]].merge(sent, on="query")
+            entered = came.loc[~has_parent, ["query", "arrival"]].merge(sent, on="query")
             if len(entered):
                 hops[SENT, stage] = (entered["arrival"] - entered["sent_ns"]).to_numpy(np.int64)
     answered = pd.DataFrame({"query": queries.query[queries.ok], "answered": queries.answered_ns[queries.ok]})

@@ -92,7 +92,7 @@ def _together(log: StageLog) -> StageBatches:
         nothing = np.empty(0, dtype=np.int64)
         return StageBatches(nothing, nothing, nothing, 0)
     begins = np.flatnonzero(np.concatenate([[True], np.diff(log.batch[order]) != 0]))
-    has_failed = (log.finish_ns[order] == MISSING) | np.array([text is not None for text in log.error[order]])
+    has_failed = (log.finish_ns[order] == MISSING) | log.has_error[order]
     failed = np.logical_or.reduceat(has_failed, begins)
     finish = np.maximum.reduceat(log.finish_ns[order], begins)[~failed]
     dispatch = log.dispatch_ns[order][begins][~failed]

@@ -22,6 +22,7 @@ from mipplan.scheduling.result import DaySchedule
 
 _MINUTE_NS = 60 * NS_PER_S
 _DAY_NS = 24 * NS_PER_HOUR
+_MIDNIGHT = "0 0 * * *"
 #: As Kubernetes names a namespace.
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 #: What CronJobs act as: it may change autoscalers, and nothing else.
@@ -133,11 +134,9 @@ def _changing_hours(time_zone: str) -> set[tuple[int, int]]:
     return found
 
 
-def _entries(told: Int64, planned: int) -> list[tuple[str, int]]:
-    """Cron expression and count of each change of a day; none where it is the plan's all day."""
+def _entries(told: Int64) -> list[tuple[str, int]]:
+    """Cron expression and count of each change of a day; none where the count stays."""
     changes = np.flatnonzero(told != np.roll(told, 1)).tolist()
-    if not changes and told[0] != planned:
-        changes = [0]
     return [(f"{minute % 60} {minute // 60} * * *", int(told[minute])) for minute in changes]
 
 
@@ -147,7 +146,10 @@ def _cron(made: DaySchedule, namespace: str, time_zone: str) -> str:
         counts = _told(made, stage, time_zone)
         lines.append(f"# {_flat(stage)}: {counts.min()} to {counts.max()} replicas.")
         scale = f"kubectl -n {namespace} scale deployment/{deployment} --replicas="
-        lines += [f"{when} {scale}{count}" for when, count in _entries(counts, made.stages[stage].planned)]
+        entries = _entries(counts)
+        if not entries and counts[0] != made.stages[stage].planned:
+            entries = [(_MIDNIGHT, int(counts[0]))]
+        lines += [f"{when} {scale}{count}" for when, count in entries]
     return "\n".join([*lines, ""])
 
 
@@ -168,10 +170,9 @@ def _keda(made: DaySchedule, namespace: str, time_zone: str) -> str:
             "          stabilizationWindowSeconds: 0\n"
             "  triggers:\n"
         )
-        planned = made.stages[stage].planned
-        windows = list(_windows(_entries(counts, planned), least))
-        if least == most != planned:  # KEDA scales nothing without a trigger
-            windows = [("0 0 * * *", "59 23 * * *", least)]
+        windows = list(_windows(_entries(counts), least))
+        if least == most != made.stages[stage].planned:  # KEDA scales nothing without a trigger
+            windows = [(_MIDNIGHT, "59 23 * * *", least)]
         for start, end, count in windows:
             text += (
                 "    - type: cron\n      metadata:\n"
@@ -208,7 +209,7 @@ def _hpa(made: DaySchedule, namespace: str, time_zone: str) -> str:
             "    - type: Resource\n      resource:\n        name: cpu\n"
             "        target:\n          type: Utilization\n          averageUtilization: 80\n"
         )
-        for place, (when, count) in enumerate(_entries(counts, int(counts[0]))):
+        for place, (when, count) in enumerate(_entries(counts)):
             patch = f'{{"spec":{{"minReplicas":{count}}}}}'
             documents.append(
                 "apiVersion: batch/v1\nkind: CronJob\n"

@@ -137,7 +137,7 @@ def _tokens_of_answered(run: RunLog, log: StageLog) -> Float64:
     numbers = np.sort(run.queries.query[run.queries.ok])
     if not numbers.size:
         return np.zeros(1)
-    came = log.without_failures.query
+    came = log.query[~log.has_error]
     ours = np.searchsorted(numbers, came[np.isin(came, numbers)])
     return np.bincount(ours, minlength=numbers.size).astype(np.float64)
 
