@@ -62,7 +62,7 @@ class Aim:
 
     def _beyond(self, figure: float, left: float = 0.0) -> str:
         if np.isfinite(figure):
-            return f"{figure / self.most:.2g} times as much"
+            return f"{figure / self.most:.3g} times as much"
         return f"{100 * left:.1f} % left at the limit" if left else "not within the limits"
 
 
