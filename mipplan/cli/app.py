@@ -20,7 +20,8 @@ from mipplan.cli.commands.profiles import profiles_app
 from mipplan.cli.commands.profiling import profile
 from mipplan.cli.commands.serving import export, serve
 from mipplan.cli.commands.tuning import tune
-from mipplan.cli.session import EXIT_NO_ANSWER, Session, read_config
+from mipplan.cli.config import read_config
+from mipplan.cli.session import EXIT_NO_ANSWER, Session
 from mipplan.core import Fault, Faults, InputError
 
 #: From this many pipelines on, workers on all cores are worth starting.
@@ -224,7 +225,7 @@ def fleet(
             )
             written = []
             if made.plans and session.save(made.save, out) is not None:
-                written.append(f"{out}/ ({len(made.plans):,} plan files)")
+                written.append(f"{out}/")
             written += [str(path) for path in (plot, page) if path is not None]
             report = reporting.fleet_report(file.name, file.quantile, file.seed, made, written)
             if plot is not None:

@@ -1,11 +1,9 @@
-"""Reading what the commands about running systems are given: logs, clocks, endpoints, and options that go together."""
+"""Reading what the commands about running systems are given: logs, clocks, endpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-import typer
 
 import mipplan as mp
 from mipplan.cli.inputs import pairs_of, seconds_of
@@ -63,35 +61,3 @@ def endpoints_of(given: Sequence[str], plan: mp.Plan | None) -> dict[str, list[s
             )
     faults.check()
     return urls
-
-
-def check_given(context: typer.Context, reasons: Mapping[str, str]) -> None:
-    """Refuse options (by name) that would be ignored, each with its reason, if they stand on the command line.
-
-    What a configuration file says is for every command that has such an option, whatever else is given.
-    """
-    InputError.raise_if(
-        Fault(option.opts[0], reasons[option.name])
-        for option in context.command.params
-        if option.name in reasons and is_typed(context, option.name)
-    )
-
-
-def is_typed(context: typer.Context, name: str) -> bool:
-    """Whether an option stands on the command line: what a configuration file says is for all that have it."""
-    return _source(context, name) == "COMMANDLINE"
-
-
-def repeated(context: typer.Context, without: Iterable[str]) -> Iterator[str]:
-    """Say the options of this run again, as they would be typed, but for some (by name) and those left at defaults."""
-    for option in context.command.params:
-        name = option.name or ""
-        if option.param_type_name != "option" or name in without or _source(context, name) == "DEFAULT":
-            continue
-        given = context.params[name]
-        for value in given if isinstance(given, list | tuple) else [given]:
-            yield from (option.opts[0], str(value))
-
-
-def _source(context: typer.Context, name: str) -> str:
-    return getattr(context.get_parameter_source(name), "name", "DEFAULT")

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, TypeVar
 import typer
 
 from mipplan import reporting
-from mipplan.core import NS_PER_S, Fault, Faults, InputError, NoPlanError, SolverError, suggestion
-from mipplan.documents import decode_text, is_file, read_bytes, write_text_atomically
+from mipplan.cli.config import config_file, source_of
+from mipplan.core import NS_PER_S, Fault, InputError, NoPlanError, SolverError
+from mipplan.documents import write_text_atomically
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,6 +59,17 @@ _UNWRAPPED = 100_000
 
 class _OutputError(OSError):
     """What was to be printed could not be."""
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    """Print on stdout: what goes wrong shows here rather than after the exit code is chosen."""
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        raise _OutputError(*error.args) from error
 
 
 class Session:
@@ -96,15 +108,18 @@ class Session:
         report = self._as_written(report)
         self.save(lambda path: write_text_atomically(path, reporting.json_text(report) + "\n"), out)
         report = self._as_written(report)
-        try:
+        with _output():
             if self.as_json:
                 _echo_json(report)
             else:
                 self._render(_console(sys.stdout), report, render)
-            if sys.stdout is not None:
-                sys.stdout.flush()  # what goes wrong shows here rather than after the exit code is chosen
-        except OSError as error:
-            raise _OutputError(*error.args) from error
+
+    @staticmethod
+    def say(*lines: str) -> None:
+        """Print lines as they come, where there is no document to be shown at the end."""
+        with _output():
+            for line in lines:
+                typer.echo(line)
 
     def save(self, write: Callable[[Path], object], out: Path | None) -> Path | None:
         """Write a file that was asked for, and return it; if it cannot be, that is told behind what was found."""
@@ -221,7 +236,7 @@ def _options(context: typer.Context) -> dict[str, str]:
         if option.param_type_name == "option" and option.name is not None:
             flag = option.opts[0]
             known.add(flag)
-            if getattr(context.get_parameter_source(option.name), "name", "") == "DEFAULT_MAP":
+            if source_of(context, option.name) == "DEFAULT_MAP":
                 file = config_file(context.find_root().params.get("config"))
                 keys[flag] = f"{file}: {context.command.name}.{flag.removeprefix('--')}"
             if option.name not in _FILES:
@@ -324,76 +339,3 @@ def _console(stream: TextIO | None) -> Console:
     # Whoever wants another width of what is piped says so, as for other programs.
     wide = None if stream.isatty() or os.environ.get("COLUMNS", "").isdecimal() else _UNWRAPPED
     return PipeConsole(file=stream, highlight=False, width=wide)
-
-
-# --- mipplan.toml ----------------------------------------------------------------------------------------------------
-
-#: Read from the folder that a command runs in, unless --config or the environment names another file.
-CONFIG_FILE, CONFIG_VARIABLE = "mipplan.toml", "MIPPLAN_CONFIG"
-_NOT_HERE = "cannot be set here, since programs that read the output rely on it: say --json"
-
-
-def config_file(given: Path | None) -> Path:
-    """The configuration file: that given, else that of the environment, else the one of this folder."""
-    return given or Path(os.environ.get(CONFIG_VARIABLE) or CONFIG_FILE)
-
-
-def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[str, object]]:
-    """Read what options are by default, for each command, from a configuration file; nothing if there is none.
-
-    A key is an option's name without its dashes. At the top of the file it is for every command that has such an
-    option, in a section for the command of that name.
-
-    Raises `InputError` listing every key and section that there is not.
-    """
-    import tomllib
-
-    file = config_file(given)
-    if not (given or os.environ.get(CONFIG_VARIABLE)):
-        with contextlib.suppress(InputError):  # a folder that is closed to us holds nothing for us
-            given = file if is_file(file) else None
-        if given is None:
-            return {}
-    text = decode_text(read_bytes(file), str(file))
-    try:
-        content = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # it may also hold numbers without end, or lists in lists
-        raise InputError.one(str(file), f"is not valid TOML: {error}") from None
-    options = {
-        command: {
-            flag.removeprefix("--"): option
-            for option in found.params
-            if option.param_type_name == "option" and option.name != "json"
-            for flag in option.opts
-            if flag.startswith("--")
-        }
-        for command, found in getattr(context.command, "commands", {}).items()
-    }
-    everywhere = {key: value for key, value in content.items() if not isinstance(value, dict)}
-    known, faults = sorted({flag for flags in options.values() for flag in flags}), Faults()
-    for key in everywhere:
-        if key == "json":
-            faults.add(Fault(f"{file}: json", _NOT_HERE))
-        elif key not in known:
-            faults.add(Fault(f"{file}: {key}", f"no command has such an option{suggestion(key, known)}"))
-    for command, section in content.items():
-        if isinstance(section, dict) and command not in options:
-            faults.add(Fault(f"{file}: {command}", f"there is no such command{suggestion(command, options)}"))
-        elif isinstance(section, dict):
-            for key in section:
-                if key == "json":
-                    faults.add(Fault(f"{file}: {command}.json", _NOT_HERE))
-                elif key not in options[command]:
-                    hint = suggestion(key, options[command])
-                    faults.add(Fault(f"{file}: {command}.{key}", f"the command has no such option{hint}"))
-    faults.check()
-    defaults: dict[str, dict[str, object]] = {command: {} for command in options}
-    for command, flags in options.items():
-        section = {} if command in everywhere else content.get(command, {})  # `profiles` is an option, too
-        for flag, option in flags.items():
-            value = section.get(flag, everywhere.get(flag))
-            if value is not None:
-                # One value stands for a list of one, as on the command line.
-                alone = getattr(option, "multiple", False) and not isinstance(value, list)
-                defaults[command][str(option.name)] = [value] if alone else value
-    return defaults

@@ -75,6 +75,30 @@ def test_what_no_parser_takes_is_no_valid_toml(folder: Path, text: str) -> None:
     assert "  mipplan.toml: is not valid TOML: " in done.stderr
 
 
+def test_values_that_options_do_not_take_are_told_at_their_keys(folder: Path) -> None:
+    """They were told as flags, which nobody had typed, and one by one; true was a seed of 1, and a list ignored."""
+    (folder / "mipplan.toml").write_text(
+        'headroom = "much"\nseeds = "few"\n[plan]\nseed = true\nreplay = "often"\nslo = ["1s", "2s"]\n'
+        "trace = [{}]\n[[explain]]\n"
+    )
+    done = run(*COMMAND, "--trace", "steady")
+    assert (done.exit_code, "the input has 7 faults" in done.stderr) == (2, True)
+    for fault in (
+        "mipplan.toml: explain: expected one section, [explain], found a list of 1",
+        "mipplan.toml: plan.seed: expected a value, found true",
+        "mipplan.toml: plan.replay: expected true or false, found 'often'",
+        "mipplan.toml: plan.slo: expected one value, found 2",
+        "mipplan.toml: plan.trace: expected values, found a table",
+        "mipplan.toml: headroom: --headroom does not take 'much'",
+        "mipplan.toml: seeds: --seeds does not take 'few'",
+    ):
+        assert fault in done.stderr
+    # Of what stands at the top a command is only told what it would have taken itself.
+    (folder / "mipplan.toml").write_text('headroom = "much"\n')
+    assert run("solvers").exit_code == 0
+    assert run("explain", "nowhere.json", "--trace", "steady").stderr.count("headroom") == 0
+
+
 def test_an_objective_for_pipelines_leaves_plan_files_alone(folder: Path) -> None:
     assert run(*COMMAND[:-1], "--trace", "steady", "--to", "20s", "--out", "plan.json").exit_code == 0
     (folder / "mipplan.toml").write_text('trace = "steady"\nto = "20s"\nslo = "1ms"\n')

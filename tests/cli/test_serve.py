@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -57,6 +58,23 @@ def test_it_serves_until_it_is_told_to_stop(plan_file: Path, tmp_path: Path) -> 
     assert "a batch of k may take ℓ(k) + 2 ms" in "".join(said)
     assert "3 queries" in rest
     assert sorted(set(read_log(log).stages.at("preprocess").query.tolist())) == [0, 1, 2]
+
+
+def test_a_reader_that_leaves_is_no_verdict(plan_file: Path) -> None:
+    """It ended with 1, which says that a plan is not kept."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "mipplan", "serve", str(plan_file), "--emulate", "--port", "0"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_faults_of_numbers_and_times_come_at_once(plan_file: Path) -> None:
+    code, said = invoke(str(plan_file), "--emulate", "--port", "-1", "--for", "0s")
+    assert (code, "the input has 2 faults" in said) == (2, True)
+    assert "--for: expected seconds above 0" in said
+    assert "--port: expected 0 to 65535, found -1" in said
 
 
 def invoke(*arguments: str) -> tuple[int, str]:

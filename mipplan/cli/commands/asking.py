@@ -11,7 +11,7 @@ import typer
 
 import mipplan as mp
 from mipplan import plots, reporting
-from mipplan.cli import flags, inputs, runs
+from mipplan.cli import config, flags, inputs
 from mipplan.cli.session import Session
 from mipplan.core import Fault, Faults, InputError
 
@@ -87,7 +87,7 @@ def _read(
     is_plan = Path(asked).suffix.lower() == ".json"
     plan = faults.take(lambda: mp.Plan.load(asked)) if is_plan else None
     if is_plan:
-        given = (flag for flag in ("slo", "profiles", "seeds") if runs.is_typed(context, flag))
+        given = (flag for flag in ("slo", "profiles", "seeds") if config.is_typed(context, flag))
         faults.add(*(Fault(f"--{flag}", _ForPipelines) for flag in given))
         slo = None
     limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))

@@ -13,7 +13,7 @@ import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import flags, inputs, runs
+from mipplan.cli import config, flags, inputs, runs
 from mipplan.cli.session import EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults, InputError
 
@@ -85,7 +85,7 @@ def schedule(
         faults.take(lambda: None if keep is None else check_one_of("keep", keep, Keep))
         faults.take(lambda: check_headroom(factor))
         faults.take(lambda: check_switch(switch))
-        if out is None and not runs.is_typed(context, "to"):
+        if out is None and not config.is_typed(context, "to"):
             to = None  # that of a configuration file is where traces end
         if (to is None) != (out is None):
             faults.add(Fault("--to", "goes with --out, the file to write"))
@@ -251,10 +251,10 @@ def watch(
         if not replan:
             why = "does not go with --no-replan: there is no new plan"
             of_plans = ("out", "time_limit", "cheaper")
-            faults.take(lambda: runs.check_given(context, dict.fromkeys(of_plans, why)))
+            faults.take(lambda: config.check_given(context, dict.fromkeys(of_plans, why)))
         if log and not metrics:
             of_metrics = ("system", "name", "duration")
-            faults.take(lambda: runs.check_given(context, dict.fromkeys(of_metrics, "goes with --metrics")))
+            faults.take(lambda: config.check_given(context, dict.fromkeys(of_metrics, "goes with --metrics")))
         traffic = faults.take(
             lambda: None if sample is None else inputs.read_trace(sample, None, None, 0, None, None)
         )
@@ -291,7 +291,7 @@ def watch(
             if out is not None:
                 written += [str(path) for path in (session.save(found.replan.save, out),) if path is not None]
             elif not found.fits:
-                given = runs.repeated(context, without=("out", "replan", "json"))
+                given = config.repeated(context, without=("out", "replan", "json"))
                 command = shlex.join(["mipplan", "watch", str(plan), *given, "--out", "new-plan.json"])
         report = reporting.watch_report(found, str(plan), command, written)
         session.show(report, reporting.show_watch)

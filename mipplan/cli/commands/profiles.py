@@ -9,7 +9,7 @@ import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import flags, inputs, runs
+from mipplan.cli import config, flags, inputs
 from mipplan.cli.session import EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
 
@@ -45,14 +45,14 @@ def profiles(
 ) -> None:
     """Show hardware, prices and measured models of a profile folder, or what is odd in them; import more."""
     if context.invoked_subcommand is not None:
-        if any(runs.is_typed(context, name) for name in context.params):
+        if any(config.is_typed(context, name) for name in context.params):
             raise typer.BadParameter(f"flags belong behind {context.invoked_subcommand!r}")
         return
     with Session(context, json) as session:
         from mipplan.documents import shipped_folder
 
         faults = Faults()
-        if for_ is None and not runs.is_typed(context, "trace"):
+        if for_ is None and not config.is_typed(context, "trace"):
             trace = None  # that of a configuration file is for commands that ask about traffic
         if (for_ is None) != (trace is None):
             faults.add(Fault("--for", "goes with --trace: the plan is certified on it"))

@@ -9,7 +9,7 @@ import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import flags, runs
+from mipplan.cli import config, flags
 from mipplan.cli.inputs import (
     axis_sizes,
     check_apart,
@@ -139,8 +139,8 @@ def profile(
             _measure_scale(session, model, pipeline, inputs, samples, out)
             return
         if for_ is None:  # those of a configuration file are for commands that plan
-            trace = trace if runs.is_typed(context, "trace") else None
-            profiles = profiles if runs.is_typed(context, "profiles") else None
+            trace = trace if config.is_typed(context, "trace") else None
+            profiles = profiles if config.is_typed(context, "profiles") else None
         faults = Faults()
         if hardware is None:
             faults.add(Fault("--hardware", "missing: which hardware type does this machine stand for?"))
@@ -204,7 +204,7 @@ def _check_pipeline(context: typer.Context, pipeline: str | None) -> None:
     faults = []
     for parameter in context.command.params:
         name = parameter.name or ""
-        is_typed = runs.is_typed(context, name)
+        is_typed = config.is_typed(context, name)
         if is_typed and name not in both and (name in alone) is (pipeline is None):
             how = "goes with --pipeline" if name in alone else "does not go with --pipeline"
             faults.append(Fault(parameter.opts[0], how))

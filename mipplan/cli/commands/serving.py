@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import flags, inputs, runs
+from mipplan.cli import config, flags, inputs, runs
 from mipplan.cli.session import Session
 from mipplan.core import Fault, Faults, InputError, format_duration
 from mipplan.documents import real_path
@@ -71,7 +72,8 @@ def serve(
     end: flags.To = None,
 ) -> None:
     """Serve a plan over HTTP, by the law that its guarantee rests on, until Ctrl-C."""
-    with Session(context, as_json=False):
+    with Session(context, as_json=False) as session:
+        from mipplan.core import check_time_limit
         from mipplan.serving import AdmissionParams, EndpointWorker, ServeParams, check_log, with_allowance
 
         faults = Faults()
@@ -79,13 +81,15 @@ def serve(
         given = faults.take(lambda: mp.Plan.load(plan).require())
         allowance_s = faults.take(lambda: inputs.seconds_of("--allowance", allowance))
         limit_s = faults.take(lambda: inputs.optional_seconds("--for", time_limit))
+        if limit_s:
+            faults.take(lambda: check_time_limit(limit_s.value))
         start_s = faults.take(lambda: inputs.seconds_of("--start-delay", start_delay))
         urls = faults.take(lambda: runs.endpoints_of(endpoint or (), given.value if given else None))
         if emulate == bool(endpoint):
             faults.add(Fault("--emulate", "give this, or --endpoint for every replica of every stage"))
         elif urls and not emulate:
             faults.take(lambda: EndpointWorker(urls.value))
-            faults.take(lambda: runs.check_given(context, {"start_delay": "goes with --emulate"}))
+            faults.take(lambda: config.check_given(context, {"start_delay": "goes with --emulate"}))
         if given and allowance_s:
             faults.take(lambda: with_allowance(given.value, allowance_s.value))
         for name, most in (("--most-waiting", most_waiting), ("--most-in-flight", most_in_flight)):
@@ -98,7 +102,7 @@ def serve(
         faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--log": log}))
         if trace is None:
             of_traces = ("expand", "spread", "start", "end")
-            faults.take(lambda: runs.check_given(context, dict.fromkeys(of_traces, "goes with --trace")))
+            faults.take(lambda: config.check_given(context, dict.fromkeys(of_traces, "goes with --trace")))
         arrivals = faults.take(
             lambda: (
                 None
@@ -115,8 +119,7 @@ def serve(
             (None, None) if arrivals.value is None else _bounds_ns(promised, arrivals.value)
         )
         bound_ns = bound_ns if served.envelope is None else longest_ns  # inside a curve every query counts
-        for line in _introduction(served, arrivals.value, bound_ns, allowance_s.value):
-            typer.echo(line)
+        session.say(*_introduction(served, arrivals.value, bound_ns, allowance_s.value))
         params = ServeParams(
             address,
             port,
@@ -131,14 +134,14 @@ def serve(
             worker,
             log=log,
             time_limit_s=limit_s.value,
-            started=lambda url: _say_where(url, served, emulate),
+            started=lambda url: session.say(*_where(url, served, emulate)),
             params=params,
         )
-        typer.echo(str(summary))
+        session.say(str(summary))
         if summary.unwritten is not None:
             raise InputError.one(f"--log {log}", f"was not written: {summary.unwritten}")
         if log is not None:
-            typer.echo(f"wrote {log}")
+            session.say(f"wrote {log}")
 
 
 def _check_packages() -> None:
@@ -191,11 +194,12 @@ def _bounds_ns(promised: mp.Plan, trace: mp.Trace) -> tuple[int, int | None]:
     return certificate.bound_ns, int(certificate.latency_ns.max())
 
 
-def _say_where(url: str, plan: mp.Plan, emulated: bool) -> None:
+def _where(url: str, plan: mp.Plan, emulated: bool) -> Iterator[str]:
+    """Say where queries are taken."""
     devices = "emulated devices" if emulated else "the endpoints given"
     name = urllib.parse.quote(plan.pipeline.name, safe="")
-    typer.echo(f"serving on {devices}: POST {url}/v2/models/{name}/infer")
-    typer.echo(f"also {url}/metrics, {url}/v2/health/ready, POST {url}/scale; Ctrl-C drains and stops")
+    yield f"serving on {devices}: POST {url}/v2/models/{name}/infer"
+    yield f"also {url}/metrics, {url}/v2/health/ready, POST {url}/scale; Ctrl-C drains and stops"
 
 
 def export(

@@ -1,0 +1,155 @@
+"""Where the options of a command come from: its line, or what ``mipplan.toml`` says they are by default."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from mipplan.core import Fault, Faults, InputError, suggestion
+from mipplan.documents import decode_text, is_file, read_bytes
+
+#: Read from the folder that a command runs in, unless --config or the environment names another file.
+CONFIG_FILE, CONFIG_VARIABLE = "mipplan.toml", "MIPPLAN_CONFIG"
+_NOT_HERE = "cannot be set here, since programs that read the output rely on it: say --json"
+
+
+def config_file(given: Path | None) -> Path:
+    """The configuration file: that given, else that of the environment, else the one of this folder."""
+    return given or Path(os.environ.get(CONFIG_VARIABLE) or CONFIG_FILE)
+
+
+def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[str, object]]:
+    """Read what options are by default, for each command, from a configuration file; nothing if there is none.
+
+    A key is an option's name without its dashes. At the top of the file it is for every command that has such an
+    option, in a section for the command of that name.
+
+    Raises `InputError` listing every key and section that there is not, and every value that an option does not take:
+    of those at the top only what the command that runs does not.
+    """
+    content = _content(given)
+    if not content:
+        return {}
+    file = config_file(given)
+    options = {
+        command: {
+            flag.removeprefix("--"): option
+            for option in found.params
+            if option.param_type_name == "option" and option.name != "json"
+            for flag in option.opts
+            if flag.startswith("--")
+        }
+        for command, found in getattr(context.command, "commands", {}).items()
+    }
+    sections = {key: value for key, value in content.items() if isinstance(value, dict)}
+    everywhere = {key: value for key, value in content.items() if key not in sections}
+    known, faults = sorted({flag for flags in options.values() for flag in flags}), Faults()
+    for key, value in list(everywhere.items()):
+        if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+            del everywhere[key]
+            faults.add(
+                Fault(f"{file}: {key}", f"expected one section, [{key}], found a list of {len(value)}")
+            )
+        elif key == "json":
+            faults.add(Fault(f"{file}: json", _NOT_HERE))
+        elif key not in known:
+            faults.add(Fault(f"{file}: {key}", f"no command has such an option{suggestion(key, known)}"))
+    for command, section in sections.items():
+        if command not in options:
+            faults.add(Fault(f"{file}: {command}", f"there is no such command{suggestion(command, options)}"))
+            continue
+        for key in section:
+            if key == "json":
+                faults.add(Fault(f"{file}: {command}.json", _NOT_HERE))
+            elif key not in options[command]:
+                hint = suggestion(key, options[command])
+                faults.add(Fault(f"{file}: {command}.{key}", f"the command has no such option{hint}"))
+    defaults: dict[str, dict[str, object]] = {command: {} for command in options}
+    for command, flags in options.items():
+        section = {} if command in everywhere else sections.get(command, {})  # `profiles` is an option, too
+        for flag, option in flags.items():
+            value = section.get(flag, everywhere.get(flag))
+            if value is None:
+                continue
+            misfit = _misfit(context, option, value)
+            if misfit is not None and (flag in section or command == context.invoked_subcommand):
+                place = f"{command}.{flag}" if flag in section else flag
+                faults.add(Fault(f"{file}: {place}", misfit))
+            # One value stands for a list of one, as on the command line.
+            alone = getattr(option, "multiple", False) and not isinstance(value, list)
+            defaults[command][str(option.name)] = [value] if alone else value
+    faults.check()
+    return defaults
+
+
+def _content(given: Path | None) -> dict[str, Any]:
+    """What the file says; nothing where none was named and there is none."""
+    import tomllib
+
+    file = config_file(given)
+    if not (given or os.environ.get(CONFIG_VARIABLE)):
+        with contextlib.suppress(InputError):  # a folder that is closed to us holds nothing for us
+            given = file if is_file(file) else None
+        if given is None:
+            return {}
+    text = decode_text(read_bytes(file), str(file))
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # it may also hold numbers without end, or lists in lists
+        raise InputError.one(str(file), f"is not valid TOML: {error}") from None
+
+
+def _misfit(context: typer.Context, option: Any, value: object) -> str | None:
+    """Why an option cannot be what the file says; None if it can."""
+    many = getattr(option, "multiple", False)
+    if isinstance(value, list) and not many:
+        return f"expected one value, found {len(value)}"
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, dict | list):
+            return f"expected values, found a {'table' if isinstance(one, dict) else 'list'}"
+        if isinstance(one, bool) != getattr(option, "is_flag", False):
+            shown = str(one).lower() if isinstance(one, bool) else repr(one)
+            return f"expected {'a value' if isinstance(one, bool) else 'true or false'}, found {shown}"
+    try:
+        option.process_value(context, value if isinstance(value, list) or not many else [value])
+    except (typer.BadParameter, TypeError):  # what they say of it differs between versions of typer
+        return f"{option.opts[0]} does not take {value!r}"
+    return None
+
+
+def check_given(context: typer.Context, reasons: Mapping[str, str]) -> None:
+    """Refuse options (by name) that would be ignored, each with its reason, if they stand on the command line.
+
+    What a configuration file says is for every command that has such an option, whatever else is given.
+    """
+    InputError.raise_if(
+        Fault(option.opts[0], reasons[option.name])
+        for option in context.command.params
+        if option.name in reasons and is_typed(context, option.name)
+    )
+
+
+def is_typed(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line: what a configuration file says is for all that have it."""
+    return source_of(context, name) == "COMMANDLINE"
+
+
+def repeated(context: typer.Context, without: Iterable[str]) -> Iterator[str]:
+    """Say the options of this run again, as they would be typed, but for some (by name) and those left at defaults."""
+    for option in context.command.params:
+        name = option.name or ""
+        if option.param_type_name != "option" or name in without or source_of(context, name) == "DEFAULT":
+            continue
+        given = context.params[name]
+        for value in given if isinstance(given, list | tuple) else [given]:
+            yield from (option.opts[0], str(value))
+
+
+def source_of(context: typer.Context, name: str) -> str:
+    """Where the value of an option is from: COMMANDLINE, DEFAULT_MAP (the configuration file) or DEFAULT."""
+    return getattr(context.get_parameter_source(name), "name", "DEFAULT")
