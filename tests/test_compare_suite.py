@@ -449,6 +449,20 @@ def test_pages_say_what_shipped_cases_cost() -> None:
     )
 
 
+def test_greedy_outprices_timed_plans_where_it_does_not_keep_up() -> None:
+    """A plan whose queue grows as long as the traffic goes on is no certified one, however late that shows."""
+    table = pd.read_csv(RESULTS / "shipped.csv")
+    cheaper = table[table[GREEDY] < table[TIMED] * (1 - EQUAL)]
+    page = (RESULTS.parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert f"costs more than greedy's, in {len(cheaper)} of the shipped cases" in page
+    for row in cheaper.itertuples():
+        pipeline = mp.Pipeline.read(str(row.pipeline))
+        trace = mp.Trace.read(str(row.trace))
+        plan = mp.baselines.inferline(pipeline, mp.Profiles.default(), trace)
+        assert plan.usd_per_hour == pytest.approx(row.greedy)
+        assert any("is overloaded" in problem for problem in mp.verify(plan, trace).problems), row
+
+
 def test_the_rules_of_greedy_are_those_that_make_the_cheapest_plans() -> None:
     """Of the combinations in the table, so that no choice which the paper leaves open is made against it."""
     table = (RESULTS / "ties.md").read_text(encoding="utf-8")
