@@ -47,28 +47,9 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
         for command, found in getattr(context.command, "commands", {}).items()
     }
     sections = {key: value for key, value in content.items() if isinstance(value, dict)}
-    everywhere = {key: value for key, value in content.items() if key not in sections}
-    known, faults = sorted({flag for flags in options.values() for flag in flags}), Faults()
-    for key, value in list(everywhere.items()):
-        if isinstance(value, list) and any(isinstance(one, dict) for one in value):
-            del everywhere[key]
-            faults.add(
-                Fault(f"{file}: {key}", f"expected one section, [{key}], found a list of {len(value)}")
-            )
-        elif key == "json":
-            faults.add(Fault(f"{file}: json", _NOT_HERE))
-        elif key not in known:
-            faults.add(Fault(f"{file}: {key}", f"no command has such an option{suggestion(key, known)}"))
-    for command, section in sections.items():
-        if command not in options:
-            faults.add(Fault(f"{file}: {command}", f"there is no such command{suggestion(command, options)}"))
-            continue
-        for key in section:
-            if key == "json":
-                faults.add(Fault(f"{file}: {command}.json", _NOT_HERE))
-            elif key not in options[command]:
-                hint = suggestion(key, options[command])
-                faults.add(Fault(f"{file}: {command}.{key}", f"the command has no such option{hint}"))
+    everywhere = {key: value for key, value in content.items() if not _is_sections(value)}
+    faults = Faults()
+    faults.add(*(Fault(f"{file}: {place}", why) for place, why in _unknown(content, options)))
     defaults: dict[str, dict[str, object]] = {command: {} for command in options}
     for command, flags in options.items():
         section = {} if command in everywhere else sections.get(command, {})  # `profiles` is an option, too
@@ -85,6 +66,37 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
             defaults[command][str(option.name)] = [value] if alone else value
     faults.check()
     return defaults
+
+
+def _is_sections(value: object) -> bool:
+    """Whether a value is a section, or several of one name, rather than that of an option."""
+    many = value if isinstance(value, list) else [value]
+    return any(isinstance(one, dict) for one in many)
+
+
+def _unknown(
+    content: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    """Find each key and section that there is not, and say why."""
+    everywhere = {flag: option for flags in options.values() for flag, option in flags.items()}
+    for key, value in content.items():
+        if isinstance(value, list) and _is_sections(value):
+            yield key, f"expected one section, [{key}], found a list of {len(value)}"
+        elif not isinstance(value, dict):
+            yield from _unknown_flags("", [key], everywhere, "no command has such an option")
+        elif key not in options:
+            yield key, f"there is no such command{suggestion(key, options)}"
+        else:
+            yield from _unknown_flags(f"{key}.", value, options[key], "the command has no such option")
+
+
+def _unknown_flags(
+    section: str, flags: Iterable[str], known: Mapping[str, Any], said: str
+) -> Iterator[tuple[str, str]]:
+    for flag in flags:
+        if flag not in known:
+            why = _NOT_HERE if flag == "json" else f"{said}{suggestion(flag, sorted(known))}"
+            yield f"{section}{flag}", why
 
 
 def _content(given: Path | None) -> dict[str, Any]:
