@@ -102,7 +102,18 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "campaigns": (*_WHOLE, "profiles", "tests"),
 }
 #: Files of a benchmark that only tell what its rows say, or draw what is frozen with a fingerprint of its own.
-TELLING = ("aims", "comparing", "drawing", "figures", "plots", "report", "summary", "ties", "verdicts")
+TELLING = (
+    "aims",
+    "beginnings",
+    "comparing",
+    "drawing",
+    "figures",
+    "plots",
+    "report",
+    "summary",
+    "ties",
+    "verdicts",
+)
 #: Source code, and data that are measured with; frozen instances (JSON) have fingerprints of their own.
 SUFFIXES = (".py", ".yaml", ".csv", ".gz", ".toml")
 #: What benchmarks write themselves does not make a tree dirty.

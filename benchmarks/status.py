@@ -37,6 +37,7 @@ RESULTS = {
     "faults": ("faults", "faults/machine.json"),
     "ocr": ("ocr", "ocr/machine.json"),
     "follow": ("follow", "follow/machine.json"),
+    "follow/beginnings.md": ("follow", "follow/beginnings.json"),
     "house/hops.json": ("house", "house/machine.json"),
     "house/speed.json": ("house", "house/speed.json"),
     "models": ("models", "models/machine.json"),
