@@ -7,6 +7,7 @@ several periods, and what was measured is held against all of them. Nothing is s
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,18 @@ MACHINE = OUT.with_suffix(".json")
 BEGINNINGS, SPAN_S, FIRST_S = 24, 5, 2
 
 
-def simulated_misses(system: FollowedSystem, row: dict[str, Any]) -> list[float]:
-    """Share of queries that miss what was measured in a row, for each beginning."""
-    # The sample that `benchmarks.follow.run` plans for.
+@cache
+def _served(system: FollowedSystem, part_s: int) -> tuple[mp.Trace, mp.Plan, dict[str, mp.Trace]]:
+    """The sample that `benchmarks.follow.run` plans for, its plan, and the traces that it drives."""
     sample = mp.Trace.gamma(rate_rps=system.rate_factor * _RATE_RPS, cv=1.2, duration_s=120, seed=1)
-    believed = with_overhead(plan_of(sample, system.slowdown), round(row["overhead_ms"] * 1e6))
+    return sample, plan_of(sample, system.slowdown), traces(system.rate_factor, part_s)
+
+
+def simulated_misses(system: FollowedSystem, row: dict[str, Any]) -> list[float]:
+    """Share of queries that miss the objective when what was measured in a row is simulated, for each beginning."""
+    sample, plan, driven = _served(system, int(row["part_s"]))
+    believed, trace = with_overhead(plan, round(row["overhead_ms"] * 1e6)), driven[row["trace"]]
     setting = Setting(believed, sample, 0, NS_PER_S, round(system.delay_s * NS_PER_S))
-    trace = traces(system.rate_factor, int(row["part_s"]))[row["trace"]]
     shifts_ns = FIRST_S * NS_PER_S + np.arange(BEGINNINGS) * SPAN_S * NS_PER_S // BEGINNINGS
     return [
         simulate(setting, mp.Trace(trace.arrival_ns + shift_ns), ByCounts(policy_of(row["policy"]))).miss_rate
