@@ -197,8 +197,8 @@ def fleet(
         folder = None if profiles is None else str(profiles)
         read = faults.take(lambda: read_fleet_file(fleet, profiles=folder, find=shipped_path))
         faults.take(lambda: check_settings(read.value if read else None))
-        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
-        faults.take(lambda: inputs.check_out("--report", page, (".html", ".htm")))
+        faults.take(lambda: inputs.check_out("--plot", plot))
+        faults.take(lambda: inputs.check_out("--report", page))
         outputs = {"--plot": plot, "--report": page, "--checkpoint": checkpoint}
         faults.take(lambda: inputs.check_apart({"fleet file": fleet}, outputs))
         if out is not None and (problem := folder_problem(out)) is not None:
@@ -228,10 +228,8 @@ def fleet(
                 written.append(f"{out}/")
             written += [str(path) for path in (plot, page) if path is not None]
             report = reporting.fleet_report(file.name, file.quantile, file.seed, made, written)
-            if plot is not None:
-                session.save(lambda file: plots.write_figure(file, plots.draw_fleet(report)), plot)
-            if page is not None:
-                session.save(mp.report(made, title=f"Fleet {file.name}").save, page)
+            session.save(lambda file: plots.write_figure(file, plots.draw_fleet(report)), plot, progress)
+            session.save(lambda to: mp.report(made, title=f"Fleet {file.name}").save(to), page, progress)
         session.show(report, reporting.show_fleet)
         session.answer(is_found=bool(made.plans), is_proven=made.status == "infeasible")
 

@@ -57,8 +57,9 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
             value = section.get(flag, everywhere.get(flag))
             if value is None:
                 continue
-            misfit = _misfit(context, option, value)
-            if misfit is not None and (flag in section or command == context.invoked_subcommand):
+            is_used = flag in section or command == context.invoked_subcommand
+            misfit = _misfit(context, option, value) if is_used else None
+            if misfit is not None:
                 place = f"{command}.{flag}" if flag in section else flag
                 faults.add(Fault(f"{file}: {place}", misfit))
             # One value stands for a list of one, as on the command line.

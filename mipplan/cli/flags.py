@@ -20,21 +20,27 @@ def picture(what: str, *names: str) -> Any:
     return option("FILE", f"Draw {what} (.png, .svg or .pdf).", *names)
 
 
-def options_of(read: Callable[..., object]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of a function as well, before its own; it takes them by any names, and hands them on.
+def options_of(
+    *reads: Callable[..., object], last: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of functions as well; it takes them by any names, and hands them on.
 
     They are the parameters with a text for the help, but for those that the command has itself, under the same name.
-    The command's first parameter is its context, its last one ``**others``.
+    They come before the command's own, or `last`, when only --json follows. The command's first parameter is its
+    context, its last one ``**others``.
     """
 
     def parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
         return dict(inspect.signature(function, eval_str=True).parameters)
 
-    shared = {n: p for n, p in parameters(read).items() if get_origin(p.annotation) is Annotated}
+    every = [found for read in reads for found in parameters(read).items()]
+    shared = {name: found for name, found in every if get_origin(found.annotation) is Annotated}
 
     def give(command: Callable[..., None]) -> Callable[..., None]:
         context, *own, _ = parameters(command).values()
-        options = (shared | {option.name: option for option in own}).values()
+        options = list((shared | {option.name: option for option in own}).values())
+        if last:
+            options = [*own[:-1], *(option for option in options if option not in own), own[-1]]
         # Those without defaults come first, as everywhere.
         given = sorted(options, key=lambda option: option.default is not option.empty)
         vars(command)["__signature__"] = inspect.Signature([context, *given])
@@ -282,6 +288,9 @@ PlanTimeLimit = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of the token draws, of --expand and --spread.")]
 PlanSeed = Annotated[
     int | None, typer.Option(help="Seed of the token draws, of --expand and --spread; the plan's by default.")
+]
+ArrivalSeed = Annotated[
+    int | None, option("N", "Seed of --expand and --spread; the plan's by default.", "--seed")
 ]
 Noise = Annotated[
     str | None,

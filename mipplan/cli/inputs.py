@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
-import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mipplan as mp
-from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken, parse_duration_ns
-from mipplan.documents import files_in, mode_of, open_file, output_problem, real_path, shipped_path
+from mipplan import plots, reporting
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, counted, parse_duration_ns
+from mipplan.documents import (
+    files_in,
+    is_file,
+    output_problem,
+    read_bytes,
+    real_path,
+)
 
 if TYPE_CHECKING:
     from mipplan.importers import Share
     from mipplan.pipeline import ServerTime
-    from mipplan.result import PlanDocument
 
 #: A bare number given with one of these flags means seconds rather than milliseconds.
 _COARSE = (
@@ -32,6 +38,14 @@ _COARSE = (
     "--start-delay",
     "--bin",
 )
+PAGE_FILES = (".html", ".htm")
+#: What the files of some flags may end in. The rooms that say it are loaded where such a file is asked for.
+_ENDINGS: dict[str, Callable[[], tuple[str, ...]]] = {
+    "--plot": lambda: plots.FIGURE_FILES,
+    "--report": lambda: PAGE_FILES,
+    "--schedule": lambda: (".csv",),
+    "--latencies": lambda: reporting.LATENCY_FILES,
+}
 _BARE_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{0,12})?", re.ASCII)
 _LONG_UNITS = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{0,9})?) *(?P<unit>m|h)(in|ins|r|rs)?", re.ASCII)
 
@@ -39,6 +53,18 @@ _LONG_UNITS = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{0,9})?) *(?P<unit>m|h)(
 def read_pipeline(name: str) -> mp.Pipeline:
     """Read a pipeline file, or the shipped pipeline of that name."""
     return mp.Pipeline.read(name)
+
+
+def is_plan(name: str) -> bool:
+    """Whether a file is a plan rather than a pipeline: by what it holds, or by its ending where that cannot be told."""
+    by_name = Path(name).suffix.lower() == ".json"
+    try:
+        content = json.loads(read_bytes(name)) if is_file(name) else None  # a pipe can be read only once
+    except (InputError, ValueError, RecursionError):
+        return by_name  # whoever reads it says what is wrong
+    if not isinstance(content, dict):
+        return by_name
+    return "choices" in content or (by_name and "stages" not in content)
 
 
 def read_profiles(
@@ -81,40 +107,9 @@ def noise_of(text: str | None) -> mp.ServiceNoise | None:
     return mp.ServiceNoise.from_samples(read_samples(text))
 
 
-def read_trace(
-    file: str, expand: str | None, spread: str | None, seed: int, start: str | None, end: str | None
-) -> mp.Trace:
-    """Read a trace file, or the shipped trace of that name; `seed` places the arrivals that are expanded or spread."""
-    faults = Faults()
-    if spread not in (None, "uniform"):
-        faults.add(Fault("--spread", f"expected uniform, found {spread!r}"))
-    if spread is not None and expand is not None:
-        faults.add(Fault("--spread", "does not go with --expand: counts have no time stamps"))
-    start_s, end_s = (faults.take(partial(moment_of, *at)) for at in (("--from", start), ("--to", end)))
-    faults.take(lambda: open_file(shipped_path("traces", file)).close() if faults else None)
-    faults.check()
-    trace = mp.Trace.read(file, expand=expand, seed=seed, start_s=start_s.value, end_s=end_s.value)
-    return trace if spread is None else trace.spread(seed)
-
-
-def seed_of(plan: Taken[mp.Plan] | Taken[PlanDocument], seed: int | None) -> int:
-    """Return the seed that was given, else the plan's if it could be read."""
-    return seed if seed is not None else plan.value.seed if plan else 0
-
-
 def optional_seconds(flag: str, text: str | None) -> float | None:
     """Read the time given with a flag; None if the flag was not given."""
     return None if text is None else seconds_of(flag, text)
-
-
-def moment_of(flag: str, text: str | None) -> float | str | None:
-    """Read a moment of a trace: seconds, or a date or time of day, which the trace itself must place."""
-    from mipplan.trace import is_moment, moment_ns
-
-    if text is None or not is_moment(text):
-        return optional_seconds(flag, text)
-    moment_ns(flag, text, 0)
-    return text
 
 
 def slo_of(text: str | None) -> dict[str, str] | float | None:
@@ -233,6 +228,24 @@ def shares_of(given: Iterable[str]) -> dict[str, Share]:
     return shares
 
 
+def endpoints_of(given: Sequence[str], plan: mp.Plan | None) -> dict[str, list[str]]:
+    """Read ``STAGE=URL``; there must be one for every replica, and may be more for those that are added later."""
+    urls: dict[str, list[str]] = {}
+    faults = Faults()
+    for text in given:
+        stage, _, url = text.partition("=")
+        if not url or (plan is not None and stage not in plan.choices):
+            faults.add(Fault("--endpoint", f"expected STAGE=URL with a stage of the plan, found {text!r}"))
+        urls.setdefault(stage, []).append(url)
+    for stage, choice in (plan.choices if plan is not None and given else {}).items():
+        if (found := len(urls.get(stage, ()))) < choice.replicas:
+            faults.add(
+                Fault("--endpoint", f"{stage} has {counted(choice.replicas, 'replica')}, found {found}")
+            )
+    faults.check()
+    return urls
+
+
 def arrival_curve(buckets: Iterable[str]) -> mp.ArrivalCurve | None:
     """Read BURST:RATE pairs; None if there are none."""
     pairs: list[tuple[float, float]] = []
@@ -323,13 +336,26 @@ def _server_time(time: ServerTime, text: str | None) -> float | None:
     return seconds
 
 
-def check_out(flag: str, out: Path | None, endings: tuple[str, ...] = ()) -> None:
-    """Find out before the work, not after it, that a file could not be written."""
+def check_out(flag: str, out: Path | None, endings: tuple[str, ...] | None = None) -> None:
+    """Find out before the work that a file could not be written; its endings are those of the flag, or as said."""
     problem = None if out is None else output_problem(out)
+    if out is not None and endings is None and flag in _ENDINGS:
+        endings = _ENDINGS[flag]()
     if out is not None and endings and out.suffix.lower() not in endings:
         problem = f"expected a name that ends in {', '.join(endings[:-1]) + ' or ' if endings[1:] else ''}{endings[-1]}"
     if problem is not None:
         raise InputError.one(f"{flag} {out}", problem)
+
+
+def check_files(
+    read: Mapping[str, str | Path | None], written: Mapping[str, Path | None], profiles: Path | None = None
+) -> None:
+    """Find out what is wrong with files to write, by flag: see `check_out` and `check_apart`."""
+    faults = Faults()
+    for flag, path in written.items():
+        faults.take(partial(check_out, flag, path))
+    faults.take(lambda: check_apart(read, written, profiles))
+    faults.check()
 
 
 def check_apart(
@@ -351,34 +377,6 @@ def check_apart(
             faults.append(Fault(f"{flag} {path}", f"{taken}; name another file"))
     if faults:
         raise InputError(faults)
-
-
-def check_beginning(file: str) -> None:
-    """Find out with everything else whether a trace to be streamed begins as one; a pipe can be read only once."""
-    from mipplan.trace import read_pieces
-
-    if not stat.S_ISFIFO(mode_of(file) or 0):
-        next(read_pieces(file), None)
-
-
-def read_traces(
-    files: Iterable[str],
-    expand: str | None,
-    spread: str | None,
-    seed: int,
-    start: str | None,
-    end: str | None,
-) -> list[mp.Trace]:
-    """Read several trace files, with every fault of all of them."""
-    faults = Faults()
-    read = [faults.take(partial(read_trace, file, expand, spread, seed, start, end)) for file in files]
-    faults.check()
-    return [trace.value for trace in read]
-
-
-def by_place(files: Sequence[str]) -> dict[str, str]:
-    """Say of several trace files which one each is."""
-    return {"trace" if number == 1 else f"{number}. trace": file for number, file in enumerate(files, 1)}
 
 
 def replay_samples(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import mipplan as mp
-from mipplan.cli import flags, inputs
+from mipplan.cli import flags, inputs, traces
 from mipplan.core import Fault, Faults, InputError
 
 #: For the greatest accuracy that a budget pays for.
@@ -89,10 +89,6 @@ def read(
     solver: flags.Solver = "auto",
     time_limit: flags.PlanTimeLimit = "60s",
     seed: flags.Seed = 0,
-    expand: flags.Expand = None,
-    spread: flags.Spread = None,
-    start: flags.From = None,
-    end: flags.To = None,
     latency: flags.Latency = None,
     *,
     out: Path | None = None,
@@ -100,6 +96,7 @@ def read(
     certificate: str = "classic",
     confidence: float | None = None,
     drift: str | None = None,
+    **placed: Any,
 ) -> tuple[Any, dict[str, Any]]:
     """Read and check them: pipeline, profiles and traces, and the library's settings but for the budget.
 
@@ -131,7 +128,7 @@ def read(
     time_limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
     asked = faults.take(lambda: inputs.read_pipeline(pipeline))
     measured = faults.take(lambda: inputs.read_profiles(profiles, latency, asked.value if asked else None))
-    arrivals = faults.take(lambda: inputs.read_traces(trace, expand, spread, seed, start, end))
+    arrivals = faults.take(lambda: traces.read_traces(trace, seed, **placed))
     drifting = faults.take(lambda: inputs.share_of("--drift", drift))
     covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
     terms = faults.take(lambda: energy_of(energy, max_power, usd_per_kwh, gco2_per_kwh, usd_per_tonne))
@@ -154,10 +151,8 @@ def read(
     faults.take(lambda: inputs.check_dispatch(dispatch))
     faults.take(lambda: check_one_of("discipline", queues(), Discipline, repr))
     faults.take(lambda: check_proof() if asked else None)
-    faults.take(lambda: inputs.check_out("--out", out))
-    faults.take(
-        lambda: inputs.check_apart({"pipeline": pipeline, **inputs.by_place(trace)}, {"--out": out}, profiles)
-    )
+    given = {"pipeline": pipeline, **traces.by_place(trace)}
+    faults.take(lambda: inputs.check_files(given, {"--out": out}, profiles))
     if asked and limits and per_s:
         faults.take(lambda: inputs.asked_of(asked.value, limits.value, per_s.value, share))
     faults.check()
@@ -185,4 +180,4 @@ def read(
     }
 
 
-asking = flags.options_of(read)
+asking = flags.options_of(read, traces.reading)

@@ -121,10 +121,14 @@ class Session:
             for line in lines:
                 typer.echo(line)
 
-    def save(self, write: Callable[[Path], object], out: Path | None) -> Path | None:
-        """Write a file that was asked for, and return it; if it cannot be, that is told behind what was found."""
+    def save(
+        self, write: Callable[[Path], object], out: Path | None, progress: Callable[[str], None] | None = None
+    ) -> Path | None:
+        """Write a file if it was asked for, and return it; if it cannot be, that is told behind what was found."""
         try:
             if out is not None:
+                if progress is not None:
+                    progress(f"writing {out}")
                 write(out)
         except InputError as error:
             self._unwritten.extend(error.faults)

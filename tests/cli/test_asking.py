@@ -278,3 +278,39 @@ def test_a_figure_and_the_document_beside_it_are_two_files(run: Run, command: st
     done = run(command, "plan.json", "--out", "a.svg", "--plot", "a.svg")
     assert done.exit_code == 2
     assert "--plot a.svg: is written by --out already; name another file" in done.output
+
+
+def test_a_plan_is_told_from_a_pipeline_by_what_it_holds(run: Run, plan: mp.Plan) -> None:
+    """A plan under another ending is a plan, and a pipeline in JSON is none."""
+    whole = run("explain", "plan.json")
+    Path("plan.txt").write_bytes(Path("plan.json").read_bytes())
+    assert run("explain", "plan.txt").stdout == whole.stdout.replace("plan.json", "plan.txt")
+    Path("pipeline.json").write_text(json.dumps(plan.pipeline.to_document()))
+    pipeline = run("explain", "pipeline.json", "--slo", "none such")
+    assert "--slo" in pipeline.stderr
+    assert "is not a plan file" not in pipeline.stderr
+    assert "goes with a pipeline" not in pipeline.stderr
+    for text, where in (("{", "bad.json:1"), ("[]", "bad.json"), ('{"format": 1}', "bad.json")):
+        Path("bad.json").write_text(text)
+        assert where in run("explain", "bad.json").stderr
+
+
+def test_arrivals_are_placed_by_the_seed_that_is_asked_for(run: Run, plan: mp.Plan) -> None:
+    rows = "".join(f"{second},{2 + second}\n" for second in range(10))
+    Path("counts.csv").write_text(f"window_start_s,requests_per_s\n{rows}")
+    replace(plan, objective=replace(plan.objective, seed=7)).save("plan.json")
+    asked = [
+        "whatif",
+        "plan.json",
+        "--set",
+        "rate=1x",
+        "--trace",
+        "counts.csv",
+        "--expand",
+        "poisson",
+        "--json",
+    ]
+    for flags, seed in (([], 7), (["--seed", "3"], 3)):
+        document = json.loads(CliRunner().invoke(app, [*asked, *flags]).stdout)
+        placed = mp.Trace.read("counts.csv", expand="poisson", seed=seed)
+        assert document["trace"]["sha256"] == placed.sha256

@@ -6,6 +6,7 @@ import contextlib
 import json
 import shlex
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 import mipplan as mp
 from following.servers import FakeDispatcher, serving
 from mipplan.cli.app import app
+from mipplan.core import InputError
 from mipplan.logs import write_log
 from tuned_plans import one_stage
 from validation.served_runs import plan as served_plan
@@ -131,6 +133,44 @@ def test_follow_tells_what_it_did(plan: Path, sample: Path, tmp_path: Path) -> N
     assert code == 2
     for part in ("hpaa", "has no unit"):
         assert part in text
+
+
+def test_samples_are_read_as_the_plan_read_them(
+    plan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = tmp_path / "counts.csv"
+    rows = "".join(f"{second},{60 + second}\n" for second in range(20))
+    counts.write_text(f"window_start_s,requests_per_s\n{rows}")
+    loaded = mp.Plan.load(plan)
+    replace(loaded, objective=replace(loaded.objective, seed=7)).save(plan)
+    taken: list[mp.Trace] = []
+
+    def take(*given: object, sample: mp.Trace, **settings: object) -> None:
+        taken.append(sample)
+        raise InputError.one("sample", "was taken")
+
+    nowhere = "http://127.0.0.1:9"
+    asked: dict[str, tuple[object, ...]] = {
+        "schedule": ("--counts", counts, "--bin", "4s"),
+        "follow": ("--target", f"mipplan:{nowhere}", "--from", "4s", "--to", "16s"),
+        "watch": ("--metrics", nowhere, "--from", "4s", "--to", "16s"),
+    }
+    whole = mp.Trace.read(str(counts), expand="poisson", seed=7)
+    part = mp.Trace.read(str(counts), expand="poisson", seed=7, start_s=4.0, end_s=16.0)
+    assert len(part.arrival_ns) < len(whole.arrival_ns)
+    for command, more in asked.items():
+        monkeypatch.setattr(mp, command, take)
+        code, _, text = run(command, plan, *more, "--sample", counts, "--expand", "poisson")
+        assert (code, "sample: was taken" in text) == (2, True), text
+        expected = part if "--from" in more else whole
+        assert taken.pop().arrival_ns.tolist() == expected.arrival_ns.tolist()
+        run(command, plan, *more, "--sample", counts, "--expand", "poisson", "--seed", "3")
+        assert taken.pop().arrival_ns.tolist() != expected.arrival_ns.tolist()
+        code, _, text = run(command, plan, *more, "--expand", "poisson", "--seed", "3")
+        flags = ("--expand", "--seed", *(("--from", "--to") if "--from" in more else ()))
+        assert code == 2
+        for flag in flags:
+            assert f"{flag}: goes with --sample" in text
 
 
 def test_watch_exits_by_what_it_finds(tmp_path: Path) -> None:

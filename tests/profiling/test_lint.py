@@ -271,6 +271,25 @@ def test_the_command_checks_for_a_plan() -> None:
     assert "--for: goes with --trace" in check("--for", "plan.json").stderr
     alone = CliRunner().invoke(app, ["profiles", "--for", "plan.json", "--trace", "arrivals.csv"])
     assert "--for: goes with --check" in alone.stderr
+    lonely = check("--expand", "even", "--to", "3s").stderr
+    assert "--expand: goes with --trace" in lonely
+    assert "--to: goes with --trace" in lonely
+
+
+def test_the_command_reads_a_trace_as_the_plan_read_it() -> None:
+    """Evenly spaced counts that are too many after 5 s: only the part that was planned with keeps the objective."""
+    root = written(sound(0.05))
+    Path("counts.csv").write_text(
+        "window_start_s,requests_per_s\n" + "".join(f"{at},{9 if at < 5 else 300}\n" for at in range(10))
+    )
+    part = mp.Trace.read("counts.csv", expand="even", end_s=5.0)
+    plan, _ = planned(root)
+    given = ("--for", "plan.json", "--trace", "counts.csv", "--expand", "even", "--to", "5s")
+    mp.plan(plan.pipeline, Profiles.read(root), part).save("plan.json")
+    assert check(*given).exit_code == 0
+    whole = check(*given[:-2])
+    assert whole.exit_code == 1
+    assert "above the objective of 11 ms" in " ".join(whole.stdout.split())
 
 
 def test_only_certificates_on_a_trace_can_be_checked() -> None:

@@ -204,6 +204,11 @@ def test_the_command_writes_the_pipeline(tmp_path: Path, monkeypatch: pytest.Mon
     assert "--samples: goes with --pipeline" in alone.output
     nameless = CliRunner().invoke(app, ["profile", "paged:step", "--batch", "1", "--out", "p"])
     assert "--hardware: missing" in nameless.output
+    lonely = CliRunner().invoke(
+        app, ["profile", "paged:step", "--out", "p", "--expand", "even", "--to", "3s"]
+    )
+    for flag in ("--expand", "--to"):
+        assert f"{flag}: goes with --trace" in lonely.output
 
 
 def test_a_pipeline_that_cannot_be_written_costs_no_answer(

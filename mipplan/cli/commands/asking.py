@@ -11,7 +11,7 @@ import typer
 
 import mipplan as mp
 from mipplan import plots, reporting
-from mipplan.cli import config, flags, inputs
+from mipplan.cli import config, flags, inputs, traces
 from mipplan.cli.session import Session
 from mipplan.core import Fault, Faults, InputError
 
@@ -72,19 +72,17 @@ def _read(
     profiles: flags.ProfilesDir = None,
     time_limit: _TimeLimit = "60s",
     seeds: flags.Draws = 1,
-    expand: flags.Expand = None,
-    spread: flags.Spread = None,
-    start: flags.From = None,
-    end: flags.To = None,
+    seed: flags.ArrivalSeed = None,
     out: flags.Document = None,
     *,
     plot: Path | None = None,
+    **placed: Any,
 ) -> _Source:
     """Read a plan or a pipeline, its traffic and what is asked for; raises `InputError` with all faults so far."""
     from mipplan.core import check_time_limit
     from mipplan.tokens import check_seeds
 
-    is_plan = Path(asked).suffix.lower() == ".json"
+    is_plan = inputs.is_plan(asked)
     plan = faults.take(lambda: mp.Plan.load(asked)) if is_plan else None
     if is_plan:
         given = (flag for flag in ("slo", "profiles", "seeds") if config.is_typed(context, flag))
@@ -92,14 +90,13 @@ def _read(
         slo = None
     limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
     faults.take(lambda: check_time_limit(limit_s.value) if limit_s else None)
-    faults.take(lambda: inputs.check_out("--out", out))
-    read = {"plan or pipeline": asked, **inputs.by_place(trace)}
-    faults.take(lambda: inputs.check_apart(read, {"--out": out, "--plot": plot}, profiles))
+    read = {"plan or pipeline": asked, **traces.by_place(trace)}
+    faults.take(lambda: inputs.check_files(read, {"--out": out, "--plot": plot}, profiles))
     limits = faults.take(lambda: inputs.slo_of(slo))
     pipeline = None if is_plan else faults.take(lambda: inputs.read_pipeline(asked))
     measured = None if is_plan else faults.take(lambda: inputs.read_profiles(profiles))
-    seed = plan.value.seed if plan else 0
-    arrivals = faults.take(lambda: inputs.read_traces(trace, expand, spread, seed, start, end))
+    drawn = traces.seed_of(plan, seed)
+    arrivals = faults.take(lambda: traces.read_traces(trace, drawn, **placed))
     faults.take(lambda: check_seeds(seeds, "--seeds"))
     faults.check()
     how = seeds, limit_s.value, asked, out
@@ -109,20 +106,7 @@ def _read(
     return _Source(None, stated, measured.value, arrivals.value, slo_s, *how)
 
 
-_asking = flags.options_of(_read)
-
-
-def _draw(
-    session: Session,
-    plot: Path | None,
-    answer: mp.Frontier | mp.Sensitivity,
-    progress: Callable[[str], None],
-) -> None:
-    # Where time was up before the first plan there is nothing to draw, which is no fault of what was given.
-    is_empty = isinstance(answer, mp.Frontier) and not answer.steps
-    if plot is not None and not is_empty:
-        progress(f"drawing {plot}")
-        session.save(lambda file: plots.write_figure(file, answer.plot()), plot)
+_asking = flags.options_of(_read, traces.reading)
 
 
 @_asking
@@ -207,7 +191,6 @@ def frontier(
         ]
         if ends[2].value is not None and not ends[2].value > 0:
             faults.add(Fault("--last", f"expected more than 0, found {last}"))
-        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         faults.take(lambda: check_jobs(jobs))
         source = _read(context, faults, **asked, plot=plot)
         first, final, by = (value.value for value in ends)
@@ -222,7 +205,9 @@ def frontier(
             except InputError as error:
                 flag = {"start": "--start", "end": "--end"}
                 raise InputError(replace(f, place=flag.get(f.place, f.place)) for f in error.faults) from None
-            _draw(session, plot, answer, progress)
+            # Where time was up before the first plan there is nothing to draw, which is no fault of what was given.
+            drawn = plot if answer.steps else None
+            session.save(lambda file: plots.write_figure(file, answer.plot()), drawn, progress)
         report = reporting.frontier_report(answer, source.name, source.traces, by)
         session.show(report, lambda console, _: reporting.show_frontier(console, answer, by), source.out)
         session.answer(is_found=any(step.plan for step in answer.steps), is_proven=answer.complete)
@@ -244,13 +229,12 @@ def sensitivity(
 
         faults = Faults()
         varied = faults.take(lambda: check_share(inputs.share_of("--share", share), "--share"))
-        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         source = _read(context, faults, **asked, plot=plot)
         deadline = Deadline.after(source.limit_s)
         with session.progress() as progress:
             problem = Problem(source.planned(progress).require(), source.traces)
             answer = sensitivity_of(problem, varied.value, SearchLimits(deadline, progress))
-            _draw(session, plot, answer, progress)
+            session.save(lambda file: plots.write_figure(file, answer.plot()), plot, progress)
         report = reporting.sensitivity_report(answer, source.name, source.traces)
         session.show(report, lambda console, _: reporting.show_sensitivity(console, answer), source.out)
         session.answer_in_part()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import mipplan as mp
 from mipplan import plots
-from mipplan.cli import flags, inputs
+from mipplan.cli import flags, inputs, traces
 from mipplan.cli.session import Session
 from mipplan.core import Fault, Faults
 
@@ -26,6 +27,7 @@ KINDS = {
 }
 
 
+@traces.placing
 def plot(
     context: typer.Context,
     plan: flags.PlanFile,
@@ -40,11 +42,9 @@ def plot(
     query: Annotated[
         int | None, typer.Option(help="For waterfall: which query, by order of ingress.", metavar="N")
     ] = None,
-    expand: flags.Expand = None,
-    spread: flags.Spread = None,
-    start: flags.From = None,
-    end: flags.To = None,
+    seed: flags.ArrivalSeed = None,
     json: flags.Json = False,
+    **placed: Any,
 ) -> None:
     """Draw one figure of a plan: its graph, its curves, its latencies, a query's way, its queues."""
     with Session(context, json) as session:
@@ -58,7 +58,7 @@ def plot(
         if query is not None and kind != "waterfall":
             faults.add(Fault("--query", "goes with --of waterfall"))
         faults.take(lambda: inputs.check_out("--out", out, plots.FIGURE_FILES))
-        drawn, arrivals = _read(faults, plan, trace, out, expand, spread, (start, end))
+        drawn, arrivals = _read(faults, plan, trace, out, seed, placed)
         with session.progress() as progress:
             progress(f"drawing {out}")
             plots.write_figure(out, _drawn(kind, drawn, arrivals, stage, query))
@@ -73,16 +73,13 @@ def _read(
     plan: Path,
     trace: str,
     out: Path,
-    expand: str | None,
-    spread: str | None,
-    window: tuple[str | None, str | None],
+    seed: int | None,
+    placed: Mapping[str, str | None],
 ) -> tuple[mp.Plan, mp.Trace]:
     """Read a plan and its traffic; raises `InputError` with all faults so far."""
     faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--out": out}))
     loaded = faults.take(lambda: mp.Plan.load(plan))
-    read = faults.take(
-        lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, None), *window)
-    )
+    read = faults.take(lambda: traces.read_trace(trace, traces.seed_of(loaded, seed), **placed))
     faults.check()
     return loaded.value, read.value
 
@@ -103,6 +100,7 @@ def _drawn(kind: str, plan: mp.Plan, trace: mp.Trace, stage: str | None, query: 
             return plots.draw_queues(plan, mp.replay(plan, trace))
 
 
+@traces.placing
 def report(
     context: typer.Context,
     plan: flags.PlanFile,
@@ -117,11 +115,9 @@ def report(
     time_limit: Annotated[
         str, flags.option("TIME", "For plans under other guarantees and on other hardware.")
     ] = "30s",
-    expand: flags.Expand = None,
-    spread: flags.Spread = None,
-    start: flags.From = None,
-    end: flags.To = None,
+    seed: flags.ArrivalSeed = None,
     json: flags.Json = False,
+    **placed: Any,
 ) -> None:
     """Write one self-contained page about a plan: what, why, at which price, replayed, and how fragile."""
     with Session(context, json) as session:
@@ -129,8 +125,8 @@ def report(
 
         faults = Faults()
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
-        faults.take(lambda: inputs.check_out("--out", out, (".html", ".htm")))
-        drawn, arrivals = _read(faults, plan, trace, out, expand, spread, (start, end))
+        faults.take(lambda: inputs.check_out("--out", out, inputs.PAGE_FILES))
+        drawn, arrivals = _read(faults, plan, trace, out, seed, placed)
         with session.progress(whole=False) as progress:
             page = mp.report(
                 drawn,

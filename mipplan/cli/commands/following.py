@@ -13,7 +13,7 @@ import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import config, flags, inputs, runs
+from mipplan.cli import config, flags, inputs, traces
 from mipplan.cli.session import EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults, InputError
 
@@ -69,6 +69,9 @@ def schedule(
     out: Annotated[Path | None, flags.option("FILE", "Where --to writes them.", "--out", "-o")] = None,
     namespace: Annotated[str, flags.option("NAME", "Of the deployments.")] = "default",
     time_zone: Annotated[str, flags.option("NAME", "In which the first bin begins at midnight.")] = "Etc/UTC",
+    seed: flags.ArrivalSeed = None,
+    expand: flags.Expand = None,
+    spread: flags.Spread = None,
     json: flags.Json = False,
 ) -> None:
     """Schedule replicas by the hour for expected traffic, at the least rent and starts."""
@@ -91,16 +94,16 @@ def schedule(
             faults.add(Fault("--to", "goes with --out, the file to write"))
         if to is not None:
             faults.take(lambda: check_entries(to, namespace, time_zone))
-        faults.take(lambda: inputs.check_out("--out", out))
-        faults.take(
-            lambda: inputs.check_apart({"plan": plan, "counts": counts, "sample": sample}, {"--out": out})
-        )
+        read: dict[str, str | Path | None] = {"plan": plan, "counts": counts, "sample": sample}
+        faults.take(lambda: inputs.check_files(read, {"--out": out}))
         bin_ns = faults.take(lambda: check_bin(bin_s.value, "--bin") if bin_s else None)
         expected = faults.take(lambda: read_bins(counts, bin_ns.value) if bin_ns and bin_ns.value else None)
-        traffic = faults.take(
-            lambda: None if sample is None else inputs.read_trace(sample, None, None, 0, None, None)
-        )
         loaded = faults.take(lambda: mp.Plan.load(plan))
+        traffic = faults.take(
+            lambda: traces.read_if_given(
+                context, "--sample", sample, traces.seed_of(loaded, seed), expand=expand, spread=spread
+            )
+        )
         if sample is None and loaded and loaded.value.envelope is None:
             faults.add(Fault("--sample", "is needed: the counts say how much comes, not how it bursts"))
         faults.check()
@@ -128,6 +131,7 @@ def schedule(
         session.show(reporting.schedule_report(made, str(plan), written), reporting.show_schedule)
 
 
+@traces.placing
 def follow(
     context: typer.Context,
     plan: flags.PlanFile,
@@ -163,7 +167,9 @@ def follow(
     time_limit: Annotated[
         str | None, flags.option("TIME", "Stop by itself after this long.", "--for")
     ] = None,
+    seed: flags.ArrivalSeed = None,
     json: flags.Json = False,
+    **placed: Any,
 ) -> None:
     """Let replicas of a running system follow its traffic, by a policy of `mipplan tune`, until Ctrl-C."""
     with Session(context, json) as session:
@@ -179,10 +185,9 @@ def follow(
         chosen = faults.take(lambda: read_policies([policy], worth_usd=worth)[0])
         read = {"plan": plan, "sample": sample}
         faults.take(lambda: inputs.check_apart(read, {"--state": state, "--audit": audit}))
-        traffic = faults.take(
-            lambda: None if sample is None else inputs.read_trace(sample, None, None, 0, None, None)
-        )
         loaded = faults.take(lambda: mp.Plan.load(plan))
+        drawn = traces.seed_of(loaded, seed)
+        traffic = faults.take(lambda: traces.read_if_given(context, "--sample", sample, drawn, **placed))
         # What cannot be read has been told, and something that is right stands in its place.
         given: dict[str, Any] = {
             "policy": chosen.or_else(read_policies(["static"])[0]),
@@ -213,6 +218,7 @@ def follow(
             signal.signal(signal.SIGTERM, earlier)
 
 
+@traces.placing
 def watch(
     context: typer.Context,
     plan: flags.PlanFile,
@@ -233,7 +239,9 @@ def watch(
     out: Annotated[
         Path | None, flags.option("FILE", "Write the new plan here (JSON).", "--out", "-o")
     ] = None,
+    seed: flags.ArrivalSeed = None,
     json: flags.Json = False,
+    **placed: Any,
 ) -> None:
     """Say whether a plan still fits what runs, and what a new one would cost; exit code 1 if it does not."""
     with Session(context, json) as session:
@@ -245,9 +253,8 @@ def watch(
         names = faults.take(lambda: inputs.pairs_of("--name", "STAGE=NAME", name or ()))
         share = faults.take(lambda: inputs.share_of("--cheaper", cheaper))
         params = faults.take(lambda: WatchParams(cheaper=share.value or 0.0) if share else WatchParams())
-        faults.take(lambda: inputs.check_out("--out", out))
-        read = {"plan": plan, "sample": sample, **runs.log_files(log or ())}
-        faults.take(lambda: inputs.check_apart(read, {"--out": out}))
+        read = {"plan": plan, "sample": sample, **traces.log_files(log or ())}
+        faults.take(lambda: inputs.check_files(read, {"--out": out}))
         if not replan:
             why = "does not go with --no-replan: there is no new plan"
             of_plans = ("out", "time_limit", "cheaper")
@@ -255,10 +262,9 @@ def watch(
         if log and not metrics:
             of_metrics = ("system", "name", "duration")
             faults.take(lambda: config.check_given(context, dict.fromkeys(of_metrics, "goes with --metrics")))
-        traffic = faults.take(
-            lambda: None if sample is None else inputs.read_trace(sample, None, None, 0, None, None)
-        )
         loaded = faults.take(lambda: mp.Plan.load(plan))
+        drawn = traces.seed_of(loaded, seed)
+        traffic = faults.take(lambda: traces.read_if_given(context, "--sample", sample, drawn, **placed))
         faults.take(
             lambda: check_watch(
                 log or (),

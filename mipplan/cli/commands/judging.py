@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import mipplan as mp
 from mipplan import plots, reporting
-from mipplan.cli import flags, inputs, question
+from mipplan.cli import flags, inputs, question, traces
 from mipplan.cli.session import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
 
 
+@traces.placing
 def replay(
     context: typer.Context,
     plan: flags.PlanFile,
@@ -26,10 +27,6 @@ def replay(
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
     noise: flags.Noise = None,
-    expand: flags.Expand = None,
-    spread: flags.Spread = None,
-    start: flags.From = None,
-    end: flags.To = None,
     windows: Annotated[
         str | None, flags.option("TIME", "Show latencies over time as well, in windows such as 60s.")
     ] = None,
@@ -44,6 +41,7 @@ def replay(
     ] = False,
     latency: flags.PlanLatency = None,
     json: flags.Json = False,
+    **placed: Any,
 ) -> None:
     """Replay a plan on a trace, exactly, and show latencies and what each stage did."""
     with Session(context, json) as session:
@@ -56,10 +54,10 @@ def replay(
         if stream:  # what needs the whole trace, or a latency for each query
             whole, each = "the trace is never held as a whole", "latencies of single queries are not kept"
             unusable = (
-                ("--expand", expand, whole),
-                ("--spread", spread, whole),
-                ("--from", start, whole),
-                ("--to", end, whole),
+                ("--expand", placed["expand"], whole),
+                ("--spread", placed["spread"], whole),
+                ("--from", placed["start"], whole),
+                ("--to", placed["end"], whole),
                 ("--windows", windows, each),
                 ("--latencies", latencies, each),
                 ("--plot", plot, each),
@@ -74,15 +72,14 @@ def replay(
         faults.take(lambda: inputs.check_system(system))
         faults.take(lambda: check_manner(discipline, engine, seed))
         drawn = faults.take(lambda: inputs.noise_of(noise))
-        faults.take(lambda: inputs.check_out("--out", out))
         outputs = {"--out": out, "--latencies": latencies, "--plot": plot}
-        faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, outputs))
+        faults.take(lambda: inputs.check_files({"plan": plan, "trace": trace}, outputs))
         written = [str(path) for path in (out, latencies, plot) if path is not None]
         if stream:
             streamed = faults.take(lambda: inputs.load_plan(plan, latency))
             file = faults.take(lambda: shipped_path("traces", trace))
             if file:
-                faults.take(lambda: inputs.check_beginning(file.value))
+                faults.take(lambda: traces.check_beginning(file.value))
             faults.check()
             with session.progress() as progress:
                 totals = mp.replay_stream(
@@ -106,12 +103,8 @@ def replay(
             return
         window_s = faults.take(lambda: inputs.optional_seconds("--windows", windows))
         faults.take(lambda: None if window_s.value is None else check_window(window_s.value, "--windows"))
-        faults.take(lambda: inputs.check_out("--latencies", latencies, reporting.LATENCY_FILES))
-        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         loaded = faults.take(lambda: inputs.load_plan(plan, latency))
-        read = faults.take(
-            lambda: inputs.read_trace(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
-        )
+        read = faults.take(lambda: traces.read_trace(trace, traces.seed_of(loaded, seed), **placed))
         faults.check()
         replayed, arrivals = loaded.value, read.value
         length_s = window_s.value
@@ -136,23 +129,20 @@ def replay(
             report = reporting.replay_command_report(
                 replayed, str(plan), arrivals, result, over_time, written, dispatch=dispatch
             )
-            if latencies is not None:
-                progress(f"writing {latencies}")
-                session.save(lambda file: reporting.write_latencies(file, result), latencies)
-            if plot is not None:
-                progress(f"drawing {plot}")
-                figure = plots.draw_replay(
-                    result,
-                    replayed.slo_s,
-                    replayed.quantile,
-                    length_s,
-                    title=arrivals.name,
-                    zero_ns=arrivals.zero_ns,
-                )
-                session.save(lambda file: plots.write_figure(file, figure), plot)
+            session.save(lambda file: reporting.write_latencies(file, result), latencies, progress)
+            about = replayed.slo_s, replayed.quantile, length_s
+            title, zero_ns = arrivals.name, arrivals.zero_ns
+            session.save(
+                lambda file: plots.write_figure(
+                    file, plots.draw_replay(result, *about, title=title, zero_ns=zero_ns)
+                ),
+                plot,
+                progress,
+            )
         session.show(report, reporting.show_replay, out)
 
 
+@traces.placing
 def compare(
     context: typer.Context,
     pipeline: flags.PipelineFile,
@@ -184,13 +174,10 @@ def compare(
     time_limit: Annotated[str, flags.option("TIME", "Stop each search after this long.")] = "60s",
     seed: flags.Seed = 0,
     draws: flags.Draws = 1,
-    expand: flags.Expand = None,
-    spread: flags.Spread = None,
-    start: flags.From = None,
-    end: flags.To = None,
     plot: Annotated[Path | None, flags.picture("costs and latencies as bars")] = None,
     latency: flags.Latency = None,
     json: flags.Json = False,
+    **placed: Any,
 ) -> None:
     """Compare planners: plan on the first part of a trace, judge on that and on the rest."""
     with Session(context, json) as session:
@@ -204,7 +191,7 @@ def compare(
         measured = faults.take(
             lambda: inputs.read_profiles(profiles, latency, asked.value if asked else None)
         )
-        arrivals = faults.take(lambda: inputs.read_traces(trace, expand, spread, seed, start, end))
+        arrivals = faults.take(lambda: traces.read_traces(trace, seed, **placed))
         faults.take(lambda: question.check_one_quantile(quantile, slo))
         names = list(Contender) if planners is None else inputs.names_in(planners)
         faults.take(
@@ -214,7 +201,7 @@ def compare(
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         window_s = faults.take(lambda: inputs.window_of(window))
         least = faults.take(lambda: question.least_accuracy(accuracy))
-        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
+        faults.take(lambda: inputs.check_out("--plot", plot))
         if asked and limits and per_s:
             faults.take(lambda: inputs.asked_of(asked.value, limits.value, per_s.value, share))
         faults.check()
@@ -239,13 +226,12 @@ def compare(
             )
             written = [] if plot is None else [str(plot)]
             report = reporting.comparison_report(asked.value, comparison, written)
-            if plot is not None:
-                progress(f"drawing {plot}")
-                session.save(lambda file: plots.write_figure(file, plots.draw_comparison(report)), plot)
+            session.save(lambda file: plots.write_figure(file, plots.draw_comparison(report)), plot, progress)
         session.show(report, reporting.show_comparison)
         session.exit_code = EXIT_INTERRUPTED if comparison.left_out else EXIT_DONE
 
 
+@traces.placing
 def fragility(
     context: typer.Context,
     plan: flags.PlanFile,
@@ -253,14 +239,11 @@ def fragility(
     discipline: flags.PlanDiscipline = None,
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
-    expand: flags.Expand = None,
-    spread: flags.Spread = None,
-    start: flags.From = None,
-    end: flags.To = None,
     out: flags.Document = None,
     plot: Annotated[Path | None, flags.picture("the latency quantile along every axis")] = None,
     latency: flags.PlanLatency = None,
     json: flags.Json = False,
+    **placed: Any,
 ) -> None:
     """Say what breaks a plan first: more traffic, burstier traffic, slower service, a lost replica."""
     with Session(context, json) as session:
@@ -268,14 +251,10 @@ def fragility(
 
         faults = Faults()
         faults.take(lambda: check_manner(discipline, engine, seed))
-        faults.take(lambda: inputs.check_out("--out", out))
-        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
         outputs = {"--out": out, "--plot": plot}
-        faults.take(lambda: inputs.check_apart({"plan": plan, **inputs.by_place(trace)}, outputs))
+        faults.take(lambda: inputs.check_files({"plan": plan, **traces.by_place(trace)}, outputs))
         loaded = faults.take(lambda: inputs.load_plan(plan, latency))
-        read = faults.take(
-            lambda: inputs.read_traces(trace, expand, spread, inputs.seed_of(loaded, seed), start, end)
-        )
+        read = faults.take(lambda: traces.read_traces(trace, traces.seed_of(loaded, seed), **placed))
         faults.check()
         with session.progress() as progress:
             measured = mp.fragility(
@@ -283,9 +262,9 @@ def fragility(
             )
             written = [str(path) for path in (out, plot) if path is not None]
             report = reporting.fragility_report(measured, str(plan), written)
-            if plot is not None:
-                progress(f"drawing {plot}")
-                session.save(lambda file: plots.write_figure(file, plots.draw_fragility(measured)), plot)
+            session.save(
+                lambda file: plots.write_figure(file, plots.draw_fragility(measured)), plot, progress
+            )
         session.show(report, reporting.show_fragility, out)
         if measured.left_out:
             session.exit_code = EXIT_INTERRUPTED
@@ -293,25 +272,21 @@ def fragility(
             session.exit_code = EXIT_NOT_MET
 
 
+@traces.placing
 def verify(
     context: typer.Context,
     plan: flags.PlanFile,
     trace: flags.TraceFiles,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of --expand and --spread; the plan's by default.")
-    ] = None,
+    seed: flags.ArrivalSeed = None,
     dispatch: flags.Dispatch = None,
     discipline: flags.PlanDiscipline = None,
     stagger: flags.Stagger = None,
     window: flags.Window = None,
-    expand: flags.Expand = None,
-    spread: flags.Spread = None,
-    start: flags.From = None,
-    end: flags.To = None,
     certificate: flags.PlanCertificate = None,
     runs: flags.PlanRuns = None,
     latency: flags.PlanLatency = None,
     json: flags.Json = False,
+    **placed: Any,
 ) -> None:
     """Re-check a plan file on a trace without a solver; exit code 1 if it does not hold."""
     with Session(context, json) as session:
@@ -329,9 +304,7 @@ def verify(
         window_s = faults.take(lambda: inputs.window_of(window))
         faults.take(lambda: None if certificate is None else check_certificate(certificate))
         covered = faults.take(lambda: None if runs is None else inputs.run_class(runs))
-        arrivals = faults.take(
-            lambda: inputs.read_traces(trace, expand, spread, inputs.seed_of(document, seed), start, end)
-        )
+        arrivals = faults.take(lambda: traces.read_traces(trace, traces.seed_of(document, seed), **placed))
         faults.check()
         with session.progress() as progress, telling(progress):
             progress("recomputing the certificate")

@@ -10,7 +10,7 @@ import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import flags, inputs, runs
+from mipplan.cli import flags, inputs, traces
 from mipplan.cli.session import EXIT_INTERRUPTED, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults, InputError
 
@@ -54,7 +54,7 @@ def observe(
         from mipplan.observing import check_observe
 
         faults = Faults()
-        shifts = faults.take(lambda: runs.shifts_of(shift or ()))
+        shifts = faults.take(lambda: traces.shifts_of(shift or ()))
         loaded = faults.take(lambda: None if plan is None else mp.Plan.load(plan))
         about: dict[str, Any] = {"hardware": hardware, "usd_per_hour": usd_per_hour, "latency": latency}
         faults.take(lambda: check_observe(out, plan is not None, **about))
@@ -90,15 +90,14 @@ def truth(
         from mipplan.replayer import check_manner
 
         faults = Faults()
-        shifts = faults.take(lambda: runs.shifts_of(shift or ()))
+        shifts = faults.take(lambda: traces.shifts_of(shift or ()))
         slo_s = faults.take(lambda: inputs.optional_seconds("--slo", slo))
         faults.take(lambda: check_slo(slo_s.value) if slo_s and slo_s.value is not None else None)
         faults.take(lambda: check_manner(discipline, engine, seed))
         faults.take(lambda: inputs.check_dispatch(dispatch))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         faults.take(lambda: inputs.check_system(system))
-        faults.take(lambda: inputs.check_out("--out", out))
-        faults.take(lambda: inputs.check_apart({"plan": plan, **runs.log_files(logs)}, {"--out": out}))
+        faults.take(lambda: inputs.check_files({"plan": plan, **traces.log_files(logs)}, {"--out": out}))
         drawn = faults.take(lambda: inputs.noise_of(noise))
         loaded = faults.take(lambda: mp.Plan.load(plan))
         faults.check()
@@ -122,6 +121,7 @@ def truth(
             session.exit_code = EXIT_NOT_MET
 
 
+@traces.placing
 def drive(
     context: typer.Context,
     trace: Annotated[
@@ -160,19 +160,16 @@ def drive(
         list[str] | None,
         flags.option("NAME=SIZE", "Size of a free axis of its inputs; repeat for several.", "--axis"),
     ] = None,
-    expand: flags.Expand = None,
-    spread: flags.Spread = None,
     seed: Annotated[int, typer.Option(help="Seed of --expand and --spread.")] = 0,
-    start: flags.From = None,
-    end: flags.To = None,
     json: flags.Json = False,
+    **placed: Any,
 ) -> None:
     """Send a trace to a server at its time stamps, never waiting for answers, and log every query."""
     with Session(context, json) as session:
         from mipplan.driving import TargetRequest, check_drive
 
         faults = Faults()
-        factor = faults.take(lambda: runs.factor_of(scale))
+        factor = faults.take(lambda: traces.factor_of(scale))
         time_limit_s = faults.take(lambda: inputs.optional_seconds("--time-limit", time_limit))
         timeout_s = faults.take(lambda: inputs.seconds_of("--timeout", timeout))
         given = faults.take(lambda: inputs.pairs_of("--header", "NAME=VALUE", headers or ()))
@@ -183,7 +180,7 @@ def drive(
         how = factor.or_else(1.0), time_limit_s.or_else(None), timeout_s.or_else(1.0)
         faults.take(lambda: check_drive(TargetRequest(target, **request), *how, None))
         faults.take(lambda: inputs.check_apart({"trace": trace, "inputs": made_of}, {"--out": out}))
-        arrivals = faults.take(lambda: inputs.read_trace(trace, expand, spread, seed, start, end))
+        arrivals = faults.take(lambda: traces.read_trace(trace, seed, **placed))
         faults.check()
         _allow_many_connections()
         with session.progress(as_log=True) as progress:

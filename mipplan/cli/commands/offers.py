@@ -32,15 +32,14 @@ def pareto(
 
         faults = Faults()
         faults.take(lambda: check_one_of("by", by, AXES, repr))
-        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
+        faults.take(lambda: inputs.check_out("--plot", plot))
         given, settings = question.read(faults, **asked)
         with session.progress() as progress:
             found = mp.pareto(*given, by=by, **settings, progress=progress)
-            if plot is not None:
-                progress(f"drawing {plot}")
-                names = ", ".join(one.name for one in given[2])
-                figure = plots.draw_front(found, title=f"{given[0].name} on {names}")
-                session.save(lambda file: plots.write_figure(file, figure), plot)
+            title = f"{given[0].name} on {', '.join(one.name for one in given[2])}"
+            session.save(
+                lambda file: plots.write_figure(file, plots.draw_front(found, title=title)), plot, progress
+            )
         written = [] if plot is None else [str(plot)]
         report = reporting.offers_report(given[0], given[2], settings["seeds"], found, written)
         session.show(report, reporting.show_offers)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import config, flags, inputs
+from mipplan.cli import config, flags, inputs, traces
 from mipplan.cli.session import EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults
 
@@ -27,6 +27,7 @@ _Replace = Annotated[bool, typer.Option("--replace", help="Write over what stand
 
 
 @profiles_app.callback()
+@traces.placing
 def profiles(
     context: typer.Context,
     profiles: flags.ProfilesDir = None,
@@ -41,7 +42,9 @@ def profiles(
         flags.option("PLAN", "With --check: is it certified at the upper ends of intervals, too?", "--for"),
     ] = None,
     trace: Annotated[str | None, flags.option("FILE", "With --for: arrivals, or a shipped trace.")] = None,
+    seed: flags.ArrivalSeed = None,
     json: flags.Json = False,
+    **placed: Any,
 ) -> None:
     """Show hardware, prices and measured models of a profile folder, or what is odd in them; import more."""
     if context.invoked_subcommand is not None:
@@ -62,9 +65,8 @@ def profiles(
             faults.add(Fault("--strict", "goes with --check"))
         read = faults.take(lambda: inputs.read_profiles(profiles))
         plan = faults.take(lambda: None if for_ is None else mp.Plan.load(for_))
-        arrivals = faults.take(
-            lambda: None if trace is None else inputs.read_trace(trace, None, None, 0, None, None)
-        )
+        drawn = traces.seed_of(plan, seed)
+        arrivals = faults.take(lambda: traces.read_if_given(context, "--trace", trace, drawn, **placed))
         faults.check()
         measured, root = read.value, shipped_folder() if profiles is None else profiles
         folder = str(root)
@@ -85,8 +87,8 @@ def profiles(
         from mipplan.documents import shipped_names
 
         pipelines = shipped_names("pipelines") if profiles is None else []
-        traces = shipped_names("traces") if profiles is None else []
-        report = reporting.profiles_report(measured, folder, pipelines, traces)
+        shipped = shipped_names("traces") if profiles is None else []
+        report = reporting.profiles_report(measured, folder, pipelines, shipped)
         session.show(report, reporting.show_profiles)
 
 

@@ -9,22 +9,12 @@ import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import config, flags
-from mipplan.cli.inputs import (
-    axis_sizes,
-    check_apart,
-    check_out,
-    names_in,
-    optional_seconds,
-    read_pipeline,
-    read_trace,
-    seconds_of,
-    share_of,
-)
+from mipplan.cli import config, flags, inputs, traces
 from mipplan.cli.session import EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults, InputError
 
 
+@traces.placing
 def profile(
     context: typer.Context,
     model: Annotated[
@@ -73,17 +63,14 @@ def profile(
         str | None,
         flags.option(
             "FILE",
-            "Choose sizes that could change the cheapest plan: a pipeline, or a plan file (.json); with --trace.",
+            "Choose sizes that could change the cheapest plan: a pipeline, or a plan file; with --trace.",
             "--for",
         ),
     ] = None,
     trace: Annotated[
         str | None, flags.option("FILE", "With --for: arrivals, as for `mipplan plan`, or a shipped trace.")
     ] = None,
-    expand: flags.Expand = None,
-    spread: flags.Spread = None,
-    start: flags.From = None,
-    end: flags.To = None,
+    seed: flags.ArrivalSeed = None,
     profiles: Annotated[
         Path | None,
         flags.option("DIR", "With --for PIPELINE: the other models and hardware; those in --out by default."),
@@ -111,8 +98,9 @@ def profile(
             "NAME=SIZE", "Size of a free axis other than the batch's; repeat for several.", "--axis"
         ),
     ] = None,
-    inputs: Annotated[
-        str | None, flags.option("FILE", "Inputs: an .npz file, or module:function that makes a batch's.")
+    made_of: Annotated[
+        str | None,
+        flags.option("FILE", "Inputs: an .npz file, or module:function that makes a batch's.", "--inputs"),
     ] = None,
     latency: Annotated[str, typer.Option(help="What latency_ms holds: p99, p50, mean or max.")] = "p99",
     precision: Annotated[
@@ -128,6 +116,7 @@ def profile(
     ] = "reject",
     again: Annotated[bool, typer.Option("--again", help="Measure anew what has been measured.")] = False,
     json: flags.Json = False,
+    **placed: Any,
 ) -> None:
     """Measure the latency of a model by batch size, and write it into a profile folder."""
     with Session(context, json) as session:
@@ -136,7 +125,7 @@ def profile(
 
         _check_pipeline(context, pipeline)
         if pipeline is not None:
-            _measure_scale(session, model, pipeline, inputs, samples, out)
+            _measure_scale(session, model, pipeline, made_of, samples, out)
             return
         if for_ is None:  # those of a configuration file are for commands that plan
             trace = trace if config.is_typed(context, "trace") else None
@@ -145,17 +134,16 @@ def profile(
         if hardware is None:
             faults.add(Fault("--hardware", "missing: which hardware type does this machine stand for?"))
         sizes = faults.take(lambda: None if batches is None else _batch_sizes(batches))
-        off = faults.take(lambda: share_of("--tolerance", tolerance))
+        off = faults.take(lambda: inputs.share_of("--tolerance", tolerance))
         about = faults.take(lambda: None if for_ is None else _read_plan_or_pipeline(for_))
-        seed = about.value.seed if about and isinstance(about.value, mp.Plan) else 0
-        arrivals = faults.take(
-            lambda: None if trace is None else read_trace(trace, expand, spread, seed, start, end)
-        )
+        planned = about.value.seed if about and isinstance(about.value, mp.Plan) else 0
+        drawn = planned if seed is None else seed
+        arrivals = faults.take(lambda: traces.read_if_given(context, "--trace", trace, drawn, **placed))
         known = faults.take(lambda: None if profiles is None else mp.Profiles.read(profiles))
-        sizes_of_axes = faults.take(lambda: axis_sizes(axes or ()))
-        limit_s = faults.take(lambda: seconds_of("--time-limit", time_limit))
-        total_time_s = faults.take(lambda: optional_seconds("--total-time", total_time))
-        timeout_s = faults.take(lambda: seconds_of("--timeout", timeout))
+        sizes_of_axes = faults.take(lambda: inputs.axis_sizes(axes or ()))
+        limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
+        total_time_s = faults.take(lambda: inputs.optional_seconds("--total-time", total_time))
+        timeout_s = faults.take(lambda: inputs.seconds_of("--timeout", timeout))
         # The library refuses the same, though not together with what could not be read.
         if sizes and off and total_time_s:
             chosen = sizes.value, max_batch, off.value, total_time_s.value, for_ is not None
@@ -181,9 +169,9 @@ def profile(
                 usd_per_hour=usd_per_hour,
                 threads=threads,
                 together=together,
-                providers=() if providers is None else names_in(providers),
+                providers=() if providers is None else inputs.names_in(providers),
                 axes=sizes_of_axes.value,
-                inputs=inputs,
+                inputs=made_of,
                 latency=latency,
                 precision=precision,
                 time_limit_s=limit_s.value,
@@ -200,7 +188,7 @@ def profile(
 
 def _check_pipeline(context: typer.Context, pipeline: str | None) -> None:
     """Refuse what goes with latencies where a pipeline is run on samples, and the other way round."""
-    both, alone = {"model", "out", "inputs", "json", "pipeline"}, {"samples"}
+    both, alone = {"model", "out", "made_of", "json", "pipeline"}, {"samples"}
     faults = []
     for parameter in context.command.params:
         name = parameter.name or ""
@@ -212,7 +200,7 @@ def _check_pipeline(context: typer.Context, pipeline: str | None) -> None:
 
 
 def _measure_scale(
-    session: Session, step: str, pipeline: str, inputs: str | None, samples: int, out: Path
+    session: Session, step: str, pipeline: str, made_of: str | None, samples: int, out: Path
 ) -> None:
     """Measure the scale factors of a pipeline, and write it with them."""
     import yaml
@@ -221,15 +209,15 @@ def _measure_scale(
     from mipplan.profiling import find_callable, raised
 
     faults = Faults()
-    asked = faults.take(lambda: read_pipeline(pipeline))
+    asked = faults.take(lambda: inputs.read_pipeline(pipeline))
     function = faults.take(lambda: find_callable(step, "MODEL"))
-    if inputs is None:
+    if made_of is None:
         faults.add(Fault("--inputs", "missing: which MODULE:FUNCTION(number) makes samples?"))
-    made = faults.take(lambda: None if inputs is None else find_callable(inputs, "--inputs"))
+    made = faults.take(lambda: None if made_of is None else find_callable(made_of, "--inputs"))
     if samples < 1:
         faults.add(Fault("--samples", f"expected a whole number above 0, found {samples}"))
-    faults.take(lambda: check_out("--out", out, (".yaml", ".yml")))
-    faults.take(lambda: check_apart({"pipeline": pipeline}, {"--out": out}))
+    faults.take(lambda: inputs.check_out("--out", out, (".yaml", ".yml")))
+    faults.take(lambda: inputs.check_apart({"pipeline": pipeline}, {"--out": out}))
     faults.check()
     step_function: Any = function.value  # of what, is found out when it is called
     make_samples: Any = made.value
@@ -237,7 +225,7 @@ def _measure_scale(
         try:
             shown = make_samples(samples)
         except Exception as error:  # whatever a function of the user raises
-            raise InputError.one(f"--inputs {inputs}", raised(error)) from error
+            raise InputError.one(f"--inputs {made_of}", raised(error)) from error
         found = mp.measure_scale(asked.value, step_function, shown, progress=progress)
         document = found.document
     text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None)
@@ -248,13 +236,13 @@ def _measure_scale(
 
 
 def _read_plan_or_pipeline(name: str) -> mp.Plan | mp.Pipeline:
-    """Read what to measure for; a plan file is told by its ending."""
-    return mp.Plan.load(name) if name.endswith(".json") else read_pipeline(name)
+    """Read what to measure for."""
+    return mp.Plan.load(name) if inputs.is_plan(name) else inputs.read_pipeline(name)
 
 
 def _batch_sizes(text: str) -> list[int]:
     sizes = []
-    for word in names_in(text):
+    for word in inputs.names_in(text):
         if not word.isdecimal() or len(word) > 9:
             raise InputError.one("--batch", f"expected batch sizes such as 1,2,4,8, found {text[:80]!r}")
         sizes.append(int(word))

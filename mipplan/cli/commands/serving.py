@@ -11,12 +11,13 @@ import typer
 
 import mipplan as mp
 from mipplan import reporting
-from mipplan.cli import config, flags, inputs, runs
+from mipplan.cli import config, flags, inputs, traces
 from mipplan.cli.session import Session
 from mipplan.core import Fault, Faults, InputError, format_duration
 from mipplan.documents import real_path
 
 
+@traces.placing
 def serve(
     context: typer.Context,
     plan: flags.PlanFile,
@@ -63,13 +64,11 @@ def serve(
     most_in_flight: Annotated[
         int | None, flags.option("N", "Turn queries away beyond so many in flight.")
     ] = None,
+    seed: flags.ArrivalSeed = None,
     time_limit: Annotated[
         str | None, flags.option("TIME", "Stop by itself after this long, such as 60s.", "--for")
     ] = None,
-    expand: flags.Expand = None,
-    spread: flags.Spread = None,
-    start: flags.From = None,
-    end: flags.To = None,
+    **placed: Any,
 ) -> None:
     """Serve a plan over HTTP, by the law that its guarantee rests on, until Ctrl-C."""
     with Session(context, as_json=False) as session:
@@ -84,7 +83,7 @@ def serve(
         if limit_s:
             faults.take(lambda: check_time_limit(limit_s.value))
         start_s = faults.take(lambda: inputs.seconds_of("--start-delay", start_delay))
-        urls = faults.take(lambda: runs.endpoints_of(endpoint or (), given.value if given else None))
+        urls = faults.take(lambda: inputs.endpoints_of(endpoint or (), given.value if given else None))
         if emulate == bool(endpoint):
             faults.add(Fault("--emulate", "give this, or --endpoint for every replica of every stage"))
         elif urls and not emulate:
@@ -100,18 +99,8 @@ def serve(
         if log is not None:
             faults.take(lambda: check_log(log))
         faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--log": log}))
-        if trace is None:
-            of_traces = ("expand", "spread", "start", "end")
-            faults.take(lambda: config.check_given(context, dict.fromkeys(of_traces, "goes with --trace")))
-        arrivals = faults.take(
-            lambda: (
-                None
-                if trace is None
-                else inputs.read_traces(
-                    [trace], expand, spread, given.value.seed if given else 0, start, end
-                )[0]
-            )
-        )
+        drawn = traces.seed_of(given, seed)
+        arrivals = faults.take(lambda: traces.read_if_given(context, "--trace", trace, drawn, **placed))
         faults.check()
         served = given.value
         promised = with_allowance(served, allowance_s.value)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import mipplan as mp
 from mipplan import plots, reporting
-from mipplan.cli import flags, inputs
+from mipplan.cli import flags, inputs, traces
 from mipplan.cli.session import EXIT_DONE, EXIT_INTERRUPTED, Session
 from mipplan.core import Fault, Faults
 
 
+@traces.placing
 def tune(
     context: typer.Context,
     plan: flags.PlanFile,
@@ -34,10 +35,6 @@ def tune(
     discipline: flags.PlanDiscipline = None,
     engine: flags.Engine = "auto",
     seed: flags.PlanSeed = None,
-    expand: flags.Expand = None,
-    spread: flags.Spread = None,
-    start: flags.From = None,
-    end: flags.To = None,
     out: flags.Document = None,
     schedule: Annotated[
         Path | None, flags.option("FILE", "Write the counts that each policy ordered here (.csv).")
@@ -46,6 +43,7 @@ def tune(
     plot: Annotated[Path | None, flags.picture("rate, replicas, latencies and misses over time")] = None,
     latency: flags.PlanLatency = None,
     json: flags.Json = False,
+    **placed: Any,
 ) -> None:
     """Let replicas follow a trace under several policies, replay each exactly, and compare misses and cost."""
     with Session(context, json) as session:
@@ -60,22 +58,17 @@ def tune(
             faults.add(Fault("--split", "does not go with --sample: then the whole trace is run"))
         period_s = faults.take(lambda: inputs.seconds_of("--period", period))
         delay_s = faults.take(lambda: inputs.seconds_of("--activation-delay", activation_delay))
-        faults.take(lambda: inputs.check_out("--out", out))
-        faults.take(lambda: inputs.check_out("--schedule", schedule, (".csv",)))
-        faults.take(lambda: inputs.check_out("--plot", plot, plots.FIGURE_FILES))
-        faults.take(lambda: inputs.check_out("--report", page, (".html", ".htm")))
         outputs = {"--out": out, "--schedule": schedule, "--plot": plot, "--report": page}
-        faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace, "sample": sample}, outputs))
+        faults.take(lambda: inputs.check_files({"plan": plan, "trace": trace, "sample": sample}, outputs))
         if period_s:
             faults.take(lambda: check_period(period_s.value))
         if delay_s:
             faults.take(lambda: check_delay(delay_s.value))
         loaded = faults.take(lambda: inputs.load_plan(plan, latency))
-        drawn = inputs.seed_of(loaded, seed)  # the sample, too: it is what the plan was made for
-        told = faults.take(
-            lambda: None if sample is None else inputs.read_trace(sample, expand, spread, drawn, None, None)
-        )
-        read = faults.take(lambda: inputs.read_trace(trace, expand, spread, drawn, start, end))
+        drawn = traces.seed_of(loaded, seed)  # the sample, too: it is what the plan was made for
+        whole = {name: placed[name] for name in ("expand", "spread")}
+        told = faults.take(lambda: None if sample is None else traces.read_trace(sample, drawn, **whole))
+        read = faults.take(lambda: traces.read_trace(trace, drawn, **placed))
         faults.check()
         tuned, arrivals = loaded.value, read.value
         with session.progress() as progress:
@@ -94,14 +87,11 @@ def tune(
             )
             written = [str(path) for path in (out, schedule, plot, page) if path is not None]
             report = reporting.tune_report(tuning, str(plan), written)
-            if schedule is not None:
-                session.save(lambda file: reporting.write_schedule(file, tuning), schedule)
-            if plot is not None:
-                progress(f"drawing {plot}")
-                figure = plots.draw_tuning(tuning, title=f"{tuned.pipeline.name} on {arrivals.name}")
-                session.save(lambda file: plots.write_figure(file, figure), plot)
-            if page is not None:
-                progress(f"writing {page}")
-                session.save(mp.report(tuning).save, page)
+            session.save(lambda file: reporting.write_schedule(file, tuning), schedule, progress)
+            title = f"{tuned.pipeline.name} on {arrivals.name}"
+            session.save(
+                lambda file: plots.write_figure(file, plots.draw_tuning(tuning, title=title)), plot, progress
+            )
+            session.save(lambda file: mp.report(tuning).save(file), page, progress)
         session.show(report, reporting.show_tuning, out)
         session.exit_code = EXIT_INTERRUPTED if tuning.is_partial else EXIT_DONE

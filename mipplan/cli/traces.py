@@ -1,0 +1,138 @@
+"""Reading traffic: traces, as plans were made for them, and the logs and clocks of what ran."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+import mipplan as mp
+from mipplan.cli import config, flags
+from mipplan.cli.inputs import optional_seconds, pairs_of, seconds_of
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken
+from mipplan.documents import files_in, is_folder, mode_of, open_file, shipped_path
+
+if TYPE_CHECKING:
+    from mipplan.result import PlanDocument
+
+
+def reading(
+    expand: flags.Expand = None,
+    spread: flags.Spread = None,
+    start: flags.From = None,
+    end: flags.To = None,
+) -> dict[str, Any]:
+    """Check how a trace is to be read, as options say; return what `mp.Trace.read` is told of it."""
+    faults = Faults()
+    if spread not in (None, "uniform"):
+        faults.add(Fault("--spread", f"expected uniform, found {spread!r}"))
+    if spread is not None and expand is not None:
+        faults.add(Fault("--spread", "does not go with --expand: counts have no time stamps"))
+    start_s, end_s = (faults.take(partial(moment_of, *at)) for at in (("--from", start), ("--to", end)))
+    faults.check()
+    return {"expand": expand, "start_s": start_s.value, "end_s": end_s.value}
+
+
+def read_trace(file: str, seed: int, **placed: str | None) -> mp.Trace:
+    """Read a trace file, or the shipped trace of that name, by the options of `reading`.
+
+    `seed` places the arrivals that are expanded or spread.
+    """
+    faults = Faults()
+    how = faults.take(lambda: reading(**placed))
+    faults.take(lambda: open_file(shipped_path("traces", file)).close() if faults else None)
+    faults.check()
+    trace = mp.Trace.read(file, seed=seed, **how.value)
+    return trace if placed.get("spread") is None else trace.spread(seed)
+
+
+#: Gives a command the options of `reading`, to hand on.
+placing = flags.options_of(reading, last=True)
+
+
+def seed_of(
+    plan: Taken[mp.Plan] | Taken[mp.Plan | None] | Taken[PlanDocument] | None, seed: int | None
+) -> int:
+    """Return the seed that was given, else the plan's if there is one and it could be read."""
+    known = plan.value if plan else None
+    return seed if seed is not None else 0 if known is None else known.seed
+
+
+def read_traces(files: Iterable[str], seed: int, **placed: Any) -> list[mp.Trace]:
+    """Read several trace files as `read_trace` does, with every fault of all of them."""
+    faults = Faults()
+    read = [faults.take(partial(read_trace, file, seed, **placed)) for file in files]
+    faults.check()
+    return [trace.value for trace in read]
+
+
+def read_if_given(
+    context: typer.Context, flag: str, file: str | None, seed: int, **placed: Any
+) -> mp.Trace | None:
+    """Read a trace as `read_trace` does if one was given with `flag`, else refuse options that say how to."""
+    if file is None:
+        how = ("seed", "expand", "spread", "start", "end")
+        config.check_given(context, dict.fromkeys(how, f"goes with {flag}"))
+        return None
+    return read_trace(file, seed, **placed)
+
+
+def by_place(files: Sequence[str]) -> dict[str, str]:
+    """Say of several trace files which one each is."""
+    return {"trace" if number == 1 else f"{number}. trace": file for number, file in enumerate(files, 1)}
+
+
+def moment_of(flag: str, text: str | None) -> float | str | None:
+    """Read a moment of a trace: seconds, or a date or time of day, which the trace itself must place."""
+    from mipplan.trace import is_moment, moment_ns
+
+    if text is None or not is_moment(text):
+        return optional_seconds(flag, text)
+    moment_ns(flag, text, 0)
+    return text
+
+
+def check_beginning(file: str) -> None:
+    """Find out with everything else whether a trace to be streamed begins as one; a pipe can be read only once."""
+    from mipplan.trace import read_pieces
+
+    if not stat.S_ISFIFO(mode_of(file) or 0):
+        next(read_pieces(file), None)
+
+
+def log_files(logs: Iterable[str]) -> dict[str, str | Path]:
+    """Say of logs which one each is, for `check_apart`; of folders their files, as these are what is read."""
+    files: dict[str, str | Path] = {}
+    for log in logs:
+        if is_folder(log):
+            files |= {f"log {file}": file for file in files_in(log, ".parquet")}
+        else:
+            files[f"log {log}"] = log
+    return files
+
+
+def shifts_of(given: Iterable[str]) -> dict[str, int]:
+    """Read HOST=TIME pairs; a time may be negative here."""
+    shifts: dict[str, int] = {}
+    for host, text in pairs_of("--shift", "HOST=TIME such as gpu1=-12ms", given).items():
+        sign = -1 if text.startswith("-") else 1
+        try:
+            shifts[host] = sign * round(seconds_of("--shift", text.removeprefix("-")) * NS_PER_S)
+        except InputError as error:
+            raise InputError.one(f"--shift {host}", error.faults[0].message) from None
+    return shifts
+
+
+def factor_of(text: str) -> float:
+    """Read 2x, or 2."""
+    try:
+        factor = float(text.strip().removesuffix("x"))
+    except ValueError:
+        factor = 0.0
+    if not factor > 0:
+        raise InputError.one("--scale", f"expected a multiple such as 2x, found {text!r}")
+    return factor
