@@ -15,6 +15,15 @@ from mipplan.documents import decode_text, is_file, read_bytes
 
 #: Read from the folder that a command runs in, unless --config or the environment names another file.
 CONFIG_FILE, CONFIG_VARIABLE = "mipplan.toml", "MIPPLAN_CONFIG"
+#: Options that take something else than others of that name, by their commands: a key at the top is not for them.
+_OF_ITS_OWN = {
+    "export": ("to",),
+    "observe": ("latency",),
+    "profile": ("for", "latency"),
+    "profiles": ("for",),
+    "schedule": ("to",),
+}
+_SECTIONS = f"{__name__}.sections"
 _NOT_HERE = "cannot be set here, since programs that read the output rely on it: say --json"
 
 
@@ -27,7 +36,7 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
     """Read what options are by default, for each command, from a configuration file; nothing if there is none.
 
     A key is an option's name without its dashes. At the top of the file it is for every command that has such an
-    option, in a section for the command of that name.
+    option (`to` and `for` are times there), in a section for the command of that name.
 
     Raises `InputError` listing every key and section that there is not, and every value that an option does not take:
     of those at the top only what the command that runs does not.
@@ -47,6 +56,7 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
         for command, found in getattr(context.command, "commands", {}).items()
     }
     sections = {key: value for key, value in content.items() if isinstance(value, dict)}
+    context.meta[_SECTIONS] = sections
     everywhere = {key: value for key, value in content.items() if not _is_sections(value)}
     faults = Faults()
     faults.add(*(Fault(f"{file}: {place}", why) for place, why in _unknown(content, options)))
@@ -54,7 +64,7 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
     for command, flags in options.items():
         section = {} if command in everywhere else sections.get(command, {})  # `profiles` is an option, too
         for flag, option in flags.items():
-            value = section.get(flag, everywhere.get(flag))
+            value = section.get(flag, None if flag in _OF_ITS_OWN.get(command, ()) else everywhere.get(flag))
             if value is None:
                 continue
             is_used = flag in section or command == context.invoked_subcommand
@@ -161,6 +171,12 @@ def repeated(context: typer.Context, without: Iterable[str]) -> Iterator[str]:
         given = context.params[name]
         for value in given if isinstance(given, list | tuple) else [given]:
             yield from (option.opts[0], str(value))
+
+
+def key_of(context: typer.Context, flag: str) -> str:
+    """The file and the key in it that an option of this run is from."""
+    file, name, key = config_file(context.find_root().params.get("config")), context.command.name, flag[2:]
+    return f"{file}: {name}.{key}" if key in context.meta[_SECTIONS].get(name, {}) else f"{file}: {key}"
 
 
 def source_of(context: typer.Context, name: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
@@ -21,13 +22,13 @@ def picture(what: str, *names: str) -> Any:
 
 
 def options_of(
-    *reads: Callable[..., object], last: bool = False
+    *reads: Callable[..., object], last: bool = False, beside: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of functions as well; it takes them by any names, and hands them on.
 
     They are the parameters with a text for the help, but for those that the command has itself, under the same name.
-    They come before the command's own, or `last`, when only --json follows. The command's first parameter is its
-    context, its last one ``**others``.
+    They come before the command's own, or `last`, when only --json follows; the help says so of those that only count
+    `beside` another one. The command's first parameter is its context, its last one ``**others``.
     """
 
     def parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
@@ -35,6 +36,8 @@ def options_of(
 
     every = [found for read in reads for found in parameters(read).items()]
     shared = {name: found for name, found in every if get_origin(found.annotation) is Annotated}
+    if beside is not None:
+        shared = {name: _beside(beside, found) for name, found in shared.items()}
 
     def give(command: Callable[..., None]) -> Callable[..., None]:
         context, *own, _ = parameters(command).values()
@@ -47,6 +50,14 @@ def options_of(
         return command
 
     return give
+
+
+def _beside(flag: str, parameter: inspect.Parameter) -> inspect.Parameter:
+    """Say in the help of an option that it goes with another one."""
+    kind, told = get_args(parameter.annotation)
+    told = copy(told)
+    told.help = f"With {flag}: {told.help[0].lower()}{told.help[1:]}"
+    return parameter.replace(annotation=Annotated[kind, told])
 
 
 Page = Annotated[Path | None, option("FILE", "Write a page about it (.html).", "--report")]
@@ -90,7 +101,7 @@ Spread = Annotated[
         "within their step, which assumes that traffic is even within it."
     ),
 ]
-From = Annotated[str | None, option("TIME", "Use the trace from here, such as 60s.", "--from")]
+From = Annotated[str | None, option("TIME", "Use the trace from here: 60s, 12:00, or a date.", "--from")]
 To = Annotated[str | None, option("TIME", "Use the trace up to here.", "--to")]
 ProfilesDir = Annotated[Path | None, option("DIR", "Profile folder; the shipped one by default.")]
 
@@ -291,6 +302,14 @@ PlanSeed = Annotated[
 ]
 ArrivalSeed = Annotated[
     int | None, option("N", "Seed of --expand and --spread; the plan's by default.", "--seed")
+]
+AskedSeed = Annotated[
+    int | None,
+    option(
+        "N",
+        "Seed of --expand and --spread, and of a pipeline's token draws; a plan's own, or 0, by default.",
+        "--seed",
+    ),
 ]
 Noise = Annotated[
     str | None,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import mipplan as mp
 from mipplan import plots, reporting
-from mipplan.core import NS_PER_S, Fault, Faults, InputError, counted, parse_duration_ns
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, parse_duration_ns
 from mipplan.documents import (
     files_in,
     is_file,
     output_problem,
     read_bytes,
     real_path,
+    shipped_path,
 )
 
 if TYPE_CHECKING:
@@ -228,24 +230,6 @@ def shares_of(given: Iterable[str]) -> dict[str, Share]:
     return shares
 
 
-def endpoints_of(given: Sequence[str], plan: mp.Plan | None) -> dict[str, list[str]]:
-    """Read ``STAGE=URL``; there must be one for every replica, and may be more for those that are added later."""
-    urls: dict[str, list[str]] = {}
-    faults = Faults()
-    for text in given:
-        stage, _, url = text.partition("=")
-        if not url or (plan is not None and stage not in plan.choices):
-            faults.add(Fault("--endpoint", f"expected STAGE=URL with a stage of the plan, found {text!r}"))
-        urls.setdefault(stage, []).append(url)
-    for stage, choice in (plan.choices if plan is not None and given else {}).items():
-        if (found := len(urls.get(stage, ()))) < choice.replicas:
-            faults.add(
-                Fault("--endpoint", f"{stage} has {counted(choice.replicas, 'replica')}, found {found}")
-            )
-    faults.check()
-    return urls
-
-
 def arrival_curve(buckets: Iterable[str]) -> mp.ArrivalCurve | None:
     """Read BURST:RATE pairs; None if there are none."""
     pairs: list[tuple[float, float]] = []
@@ -350,33 +334,39 @@ def check_out(flag: str, out: Path | None, endings: tuple[str, ...] | None = Non
 def check_files(
     read: Mapping[str, str | Path | None], written: Mapping[str, Path | None], profiles: Path | None = None
 ) -> None:
-    """Find out what is wrong with files to write, by flag: see `check_out` and `check_apart`."""
-    faults = Faults()
+    """Find out what is wrong with files to write, flag by flag: see `check_out`, and else `check_apart`."""
+    faults, taken = Faults(), dict(_taken(read, written, profiles))
     for flag, path in written.items():
-        faults.take(partial(check_out, flag, path))
-    faults.take(lambda: check_apart(read, written, profiles))
+        if faults.take(partial(check_out, flag, path)) and flag in taken:
+            faults.add(taken[flag])
     faults.check()
 
 
-def check_apart(
-    inputs: Mapping[str, str | Path | None], outputs: Mapping[str, Path | None], profiles: Path | None = None
-) -> None:
-    """Refuse to write over what is read (by what it is, and a profile folder), or one file twice (by flag)."""
-    read = [(what, path) for what, path in inputs.items() if path is not None]
+def check_apart(read: Mapping[str, str | Path | None], written: Mapping[str, Path | None]) -> None:
+    """Refuse to write over what is read (by what it is), or one file twice (by flag)."""
+    InputError.raise_if(fault for _, fault in _taken(read, written, None))
+
+
+def _taken(
+    read: Mapping[str, str | Path | None], written: Mapping[str, Path | None], profiles: Path | None
+) -> Iterator[tuple[str, Fault]]:
+    owners = {real_path(_shipped(what, path)): what for what, path in read.items() if path is not None}
     if profiles is not None:
-        tables = files_in(profiles / "models", ".csv")
-        read += [("table of profiles", path) for path in (profiles / "hardware.yaml", *tables)]
-    owner = {real_path(path): f"is the {what} that is read" for what, path in read}
-    faults = []
-    for flag, path in outputs.items():
-        if path is None:
-            continue
+        tables = profiles / "hardware.yaml", *files_in(profiles / "models", ".csv")
+        owners |= {real_path(path): "table of profiles" for path in tables}
+    reasons = {path: f"is the {what} that is read" for path, what in owners.items()}
+    for flag, path in written.items():
         mine = f"is written by {flag} already"
-        taken = owner.setdefault(real_path(path), mine)
-        if taken != mine:
-            faults.append(Fault(f"{flag} {path}", f"{taken}; name another file"))
-    if faults:
-        raise InputError(faults)
+        if path is not None and (reason := reasons.setdefault(real_path(path), mine)) != mine:
+            yield flag, Fault(f"{flag} {path}", f"{reason}; name another file")
+
+
+def _shipped(what: str, path: str | Path) -> str | Path:
+    """Return the shipped file that is meant, if one is."""
+    kind = {"pipeline": "pipelines", "trace": "traces", "sample": "traces"}.get(what.split()[-1])
+    with suppress(InputError):  # what there is not is told where it is read
+        return path if kind is None else shipped_path(kind, str(path))
+    return path
 
 
 def replay_samples(

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, TypeVar
 
 import typer
 
+import mipplan as mp
 from mipplan import reporting
-from mipplan.cli.config import config_file, source_of
+from mipplan.cli.config import key_of, source_of
 from mipplan.core import NS_PER_S, Fault, InputError, NoPlanError, SolverError
 from mipplan.documents import write_text_atomically
 
@@ -196,7 +197,7 @@ class Session:
             return EXIT_NO_ANSWER
         if isinstance(error, NoPlanError):
             self._complain("no_plan", str(error))
-            return EXIT_NOT_MET
+            return EXIT_NO_ANSWER if str(error).startswith(f"{mp.PlanStatus.UNKNOWN}: ") else EXIT_NOT_MET
         if isinstance(error, KeyboardInterrupt):
             self._complain("interrupted", "interrupted")
             return EXIT_INTERRUPTED
@@ -241,8 +242,7 @@ def _options(context: typer.Context) -> dict[str, str]:
             flag = option.opts[0]
             known.add(flag)
             if source_of(context, option.name) == "DEFAULT_MAP":
-                file = config_file(context.find_root().params.get("config"))
-                keys[flag] = f"{file}: {context.command.name}.{flag.removeprefix('--')}"
+                keys[flag] = key_of(context, flag)
             if option.name not in _FILES:
                 flags[option.name] = keys.get(flag, flag)
     priced = {f"energy.{name}": flag for name, flag in flags.items()}

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from mipplan.result import PlanDocument
 
 
+#: Options of how a trace is read, by their names in Python.
+READING = ("seed", "expand", "spread", "start", "end")
+
+
 def reading(
     expand: flags.Expand = None,
     spread: flags.Spread = None,
@@ -74,10 +78,12 @@ def read_if_given(
     context: typer.Context, flag: str, file: str | None, seed: int, **placed: Any
 ) -> mp.Trace | None:
     """Read a trace as `read_trace` does if one was given with `flag`, else refuse options that say how to."""
+    from mipplan.core import check_seed
+
     if file is None:
-        how = ("seed", "expand", "spread", "start", "end")
-        config.check_given(context, dict.fromkeys(how, f"goes with {flag}"))
+        config.check_given(context, dict.fromkeys(READING, f"goes with {flag}"))
         return None
+    check_seed(seed)
     return read_trace(file, seed, **placed)
 
 

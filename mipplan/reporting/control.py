@@ -79,7 +79,8 @@ def schedule_report(made: DaySchedule, plan_file: str, written: list[str]) -> Da
 def show_schedule(console: Console, report: DayScheduleReport) -> None:
     """Counts by the bin, and what they cost beside those of the peak all day."""
     span = window_text(round(report.bin_s * len(report.rate_rps) * NS_PER_S))
-    saved = 1 - report.usd / report.peak_usd if report.peak_usd else 0.0
+    # Dollars are rounded up stage by stage, those of the peak at once.
+    saved = max(0.0, 1 - report.usd / report.peak_usd) if report.peak_usd else 0.0
     console.print(
         f"[bold]{escape(report.pipeline)}[/bold]: {usd_text(report.usd, 2)} $ for {span}, {saved:.0%} less than the "
         f"{usd_text(report.peak_usd, 2)} $ of the peak's counts all the time; {counted(report.starts, 'start')} of "

@@ -71,7 +71,9 @@ def schedule_entries(
         With every fault.
     """
     check_entries(kind, namespace, time_zone)
-    if made.span_ns != _DAY_NS or not made.repeats or made.bin_ns % _MINUTE_NS:
+    if not made.repeats:
+        raise InputError.one("repeats", "entries are for every day, and this one does not repeat (--once)")
+    if made.span_ns != _DAY_NS or made.bin_ns % _MINUTE_NS:
         raise InputError.one(
             "counts",
             "entries need the counts of one day of 24 h that repeats, in bins of whole minutes; one on which clocks "

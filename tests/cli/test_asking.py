@@ -314,3 +314,33 @@ def test_arrivals_are_placed_by_the_seed_that_is_asked_for(run: Run, plan: mp.Pl
         document = json.loads(CliRunner().invoke(app, [*asked, *flags]).stdout)
         placed = mp.Trace.read("counts.csv", expand="poisson", seed=seed)
         assert document["trace"]["sha256"] == placed.sha256
+
+
+@pytest.mark.parametrize("command", ["refine", "explain"])
+def test_the_seed_of_a_pipeline_is_that_of_its_plan(
+    run: Run, plan: mp.Plan, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    Path("pipeline.json").write_text(json.dumps(plan.pipeline.to_document()))
+    seeds: list[int] = []
+
+    def planned(*given: Any, seed: int, **settings: Any) -> mp.Plan:
+        seeds.append(seed)
+        return replace(plan, objective=replace(plan.objective, seed=seed))
+
+    monkeypatch.setattr(mp, "plan", planned)
+    for flags, seed in (([], 0), (["--seed", "5"], 5)):
+        done = run(command, "pipeline.json", "--slo", "1s", "--time-limit", "1s", *flags)
+        assert done.exit_code == 0, done.output
+        assert seeds.pop() == seed
+    assert "--seed: expected a non-negative whole number" in run(command, "plan.json", "--seed", "-1").stderr
+
+
+def test_time_that_is_up_is_no_proof_that_there_is_no_plan(
+    run: Run, plan: mp.Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("pipeline.json").write_text(json.dumps(plan.pipeline.to_document()))
+    for status, code in ((mp.PlanStatus.UNKNOWN, 3), (mp.PlanStatus.INFEASIBLE, 1)):
+        none = replace(plan, status=status, choices={}, reason="so it is")
+        monkeypatch.setattr(mp, "plan", lambda *_, found=none, **__: found)
+        done = run("explain", "pipeline.json", "--slo", "1s")
+        assert (done.exit_code, done.stderr) == (code, f"mipplan: {status}: so it is\n")

@@ -679,3 +679,14 @@ def test_several_inputs_are_refused_with_their_faults(run: Run) -> None:
     over = run(*SEVERAL, "--out", "other.csv")
     assert over.exit_code == 2
     assert "is the 2. trace that is read" in over.output
+
+
+def test_a_shipped_file_that_is_read_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = Path(mp.documents.shipped_path("pipelines", "cascade"))
+    asked = ["plan", "cascade", "--trace", "steady", "--to", "1s", "--time-limit", "x", "--out", str(shipped)]
+    before = shipped.read_bytes()
+    assert "is the pipeline that is read" in CliRunner().invoke(app, asked).stderr
+    assert shipped.read_bytes() == before

@@ -150,7 +150,19 @@ def test_traffic_and_profiles_for_all_commands_stop_none(
     measure = ["profile", "numbers_of:double", "--hardware", "t4", "--batch", "1", "--out", "mine"]
     measured = document(*measure, "--time-limit", "0.1s", "--disturbed", "keep", "--json")
     assert [one["batch"] for one in measured["batches"]] == [1]
-    for typed, told in (("--trace", "--for: goes with --trace"), ("--strict", "--strict: goes with --check")):
+    for typed, told in (("--trace", "--trace: goes with --for"), ("--strict", "--strict: goes with --check")):
         refused = run("profiles", *([typed, "steady"] if typed == "--trace" else [typed]))
         assert (refused.exit_code, told in refused.stderr) == (2, True)
     assert "flags belong behind 'import'" in run("profiles", "--check", "import", "x", "--out", "y").stderr
+
+
+def test_a_key_at_the_top_is_not_for_options_that_mean_something_else(folder: Path) -> None:
+    """`to` is where traces end, not where entries go; what is wrong with a key is told at that key."""
+    (folder / "mipplan.toml").write_text('to = "30s"\nfor = "5s"\nlatency = "table"\n')
+    assert "Missing option '--to'" in run("export", "plan.json", "--out", "exp").output
+    assert "--to: goes with --out" in run("schedule", "p.json", "--counts", "c.csv", "--out", "d.cron").stderr
+    assert "--for" not in run("profiles").output
+    (folder / "mipplan.toml").write_text("from = 10\n[verify]\nto = 20\n")
+    told = run("verify", "plan.json", "--trace", "steady").stderr
+    assert "mipplan.toml: from: '10' has no unit" in told
+    assert "mipplan.toml: verify.to: '20' has no unit" in told

@@ -307,3 +307,35 @@ def test_a_search_that_is_broken_off_replaces_no_file(
     assert report["written"] == []
     assert report["command_line"] is None
     assert new.read_text() == "an earlier plan"
+
+
+def test_a_schedule_of_one_day_alone_has_no_entries(plan: Path, sample: Path, tmp_path: Path) -> None:
+    day = tmp_path / "day.csv"
+    day.write_text("hour,requests_per_hour\n" + "".join(f"{hour},36000\n" for hour in range(24)))
+    entries = ("--to", "cron", "--out", tmp_path / "day.cron")
+    code, _, text = run("schedule", plan, "--counts", day, "--sample", sample, "--once", *entries)
+    assert (code, "this one does not repeat (--once)" in text) == (2, True), text
+    assert not (tmp_path / "day.cron").exists()
+
+
+def test_counts_may_be_a_shipped_trace(plan: Path, sample: Path) -> None:
+    code, text, _ = run("schedule", plan, "--counts", "steady", "--sample", sample, "--bin", "60s", "--once")
+    assert code == 0
+    assert "-0% less" not in text
+
+
+def test_the_command_for_a_new_plan_is_one_that_watch_takes(
+    watched: Path, more: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a configuration file says of traces does not count without a sample, and is not repeated."""
+    watch = mp.watch
+    # With a sample there is something to say; the command knows of none.
+    monkeypatch.setattr(mp, "watch", lambda *given, **how: watch(*given, **how | {"sample": traffic()}))
+    monkeypatch.chdir(tmp_path)
+    Path("mipplan.toml").write_text('expand = "poisson"\nfrom = "1s"\nseed = 3\n')
+    code, text, _ = run("watch", watched, "--log", more, "--time-limit", "5s", "--json")
+    assert code == 1
+    command = shlex.split(json.loads(text)["command_line"])
+    assert not {"--expand", "--from", "--seed"} & set(command)
+    code, _, text = run("watch", watched, "--log", more, "--sample", "steady", "--seed", "-5")
+    assert (code, "--seed" in text) == (2, True)

@@ -226,3 +226,11 @@ def test_names_in_brackets_are_names(tmp_path: Path, monkeypatch: pytest.MonkeyP
     fleet = run("fleet", "f.yaml")
     assert fleet.exit_code == 0
     assert re.search(r"^gpu\[/x\] +\d+ .*^p\[red\] .* \d+ gpu\[/x\]$", fleet.output, re.MULTILINE | re.DOTALL)
+
+
+def test_a_front_without_plans_is_not_drawn(tmp_path: Path) -> None:
+    picture = tmp_path / "front.png"
+    asked = ["pareto", "video", "--trace", "bursty", "--to", "10s", "--slo", "1ms", "--plot", str(picture)]
+    done = CliRunner().invoke(app, [*asked, "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["written"]) == (1, [])
+    assert not picture.exists()

@@ -283,3 +283,13 @@ def test_passes_over_a_trace_say_how_many_stages_are_done() -> None:
     assert lines[0] == f"replaying {len(trace):,} queries: 0% of the stages"
     assert lines[1:3] == [f"replaying {len(trace):,} queries: {part}% of the stages" for part in (33, 67)]
     assert lines[3] == "recomputing the certificate: 0% of the stages"
+
+
+def test_files_to_write_are_told_flag_by_flag_and_once_each(run: Run) -> None:
+    told = run("--out", "plan.json", "--latencies", "plan.json", "--plot", "x.txt").stderr
+    where = [told.index(f"--{flag}: ") for flag in ("out plan.json", "latencies plan.json", "plot x.txt")]
+    assert where == sorted(where)
+    assert told.count("plan.json: ") == 2
+    streamed = run("--stream", "--latencies", "x.txt").stderr
+    assert "--latencies: does not go with --stream" in streamed
+    assert "expected a name that ends" not in streamed

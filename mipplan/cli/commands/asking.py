@@ -35,6 +35,7 @@ class _Source:
     profiles: mp.Profiles | None
     traces: list[mp.Trace]
     slo_s: float | None
+    seed: int
     seeds: int
     limit_s: float
     name: str
@@ -56,6 +57,7 @@ class _Source:
             self.profiles,
             self.traces,
             slo_s=self.slo_s,
+            seed=self.seed,
             seeds=self.seeds,
             time_limit_s=self.limit_s,
             progress=progress,
@@ -72,14 +74,14 @@ def _read(
     profiles: flags.ProfilesDir = None,
     time_limit: _TimeLimit = "60s",
     seeds: flags.Draws = 1,
-    seed: flags.ArrivalSeed = None,
+    seed: flags.AskedSeed = None,
     out: flags.Document = None,
     *,
     plot: Path | None = None,
     **placed: Any,
 ) -> _Source:
     """Read a plan or a pipeline, its traffic and what is asked for; raises `InputError` with all faults so far."""
-    from mipplan.core import check_time_limit
+    from mipplan.core import check_seed, check_time_limit
     from mipplan.tokens import check_seeds
 
     is_plan = inputs.is_plan(asked)
@@ -98,8 +100,9 @@ def _read(
     drawn = traces.seed_of(plan, seed)
     arrivals = faults.take(lambda: traces.read_traces(trace, drawn, **placed))
     faults.take(lambda: check_seeds(seeds, "--seeds"))
+    faults.take(lambda: check_seed(drawn))
     faults.check()
-    how = seeds, limit_s.value, asked, out
+    how = drawn, seeds, limit_s.value, asked, out
     if plan is not None or pipeline is None or measured is None:
         return _Source(None if plan is None else plan.value.require(), None, None, arrivals.value, None, *how)
     stated, slo_s = inputs.asked_of(pipeline.value, limits.value, None, None)

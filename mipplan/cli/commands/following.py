@@ -17,6 +17,8 @@ from mipplan.cli import config, flags, inputs, traces
 from mipplan.cli.session import EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults, InputError
 
+#: Options of how a sample is read; those of a trace are what `mipplan plan` had.
+_sampled = flags.options_of(traces.reading, last=True, beside="--sample")
 _SAMPLE = "The trace planned for: how traffic bursts. A plan file does not hold it."
 Sample = Annotated[str | None, flags.option("FILE", _SAMPLE)]
 Names = Annotated[
@@ -77,6 +79,7 @@ def schedule(
     """Schedule replicas by the hour for expected traffic, at the least rent and starts."""
     with Session(context, json) as session:
         from mipplan.core import check_headroom, check_one_of
+        from mipplan.documents import shipped_path
         from mipplan.scheduling import check_bin, check_entries, check_switch, schedule_entries
         from mipplan.trace import read_bins
         from mipplan.tuner import Keep, check_delay
@@ -89,15 +92,19 @@ def schedule(
         faults.take(lambda: check_headroom(factor))
         faults.take(lambda: check_switch(switch))
         if out is None and not config.is_typed(context, "to"):
-            to = None  # that of a configuration file is where traces end
+            to = None  # a configuration file says it for runs that write entries
         if (to is None) != (out is None):
             faults.add(Fault("--to", "goes with --out, the file to write"))
         if to is not None:
             faults.take(lambda: check_entries(to, namespace, time_zone))
-        read: dict[str, str | Path | None] = {"plan": plan, "counts": counts, "sample": sample}
+        read: dict[str, str | Path | None] = {"plan": plan, "file of counts": counts, "sample": sample}
         faults.take(lambda: inputs.check_files(read, {"--out": out}))
         bin_ns = faults.take(lambda: check_bin(bin_s.value, "--bin") if bin_s else None)
-        expected = faults.take(lambda: read_bins(counts, bin_ns.value) if bin_ns and bin_ns.value else None)
+        expected = faults.take(
+            lambda: (
+                read_bins(shipped_path("traces", counts), bin_ns.value) if bin_ns and bin_ns.value else None
+            )
+        )
         loaded = faults.take(lambda: mp.Plan.load(plan))
         traffic = faults.take(
             lambda: traces.read_if_given(
@@ -131,7 +138,7 @@ def schedule(
         session.show(reporting.schedule_report(made, str(plan), written), reporting.show_schedule)
 
 
-@traces.placing
+@_sampled
 def follow(
     context: typer.Context,
     plan: flags.PlanFile,
@@ -218,7 +225,7 @@ def follow(
             signal.signal(signal.SIGTERM, earlier)
 
 
-@traces.placing
+@_sampled
 def watch(
     context: typer.Context,
     plan: flags.PlanFile,
@@ -297,7 +304,8 @@ def watch(
             if out is not None:
                 written += [str(path) for path in (session.save(found.replan.save, out),) if path is not None]
             elif not found.fits:
-                given = config.repeated(context, without=("out", "replan", "json"))
+                idle = () if sample is not None else traces.READING
+                given = config.repeated(context, without=("out", "replan", "json", *idle))
                 command = shlex.join(["mipplan", "watch", str(plan), *given, "--out", "new-plan.json"])
         report = reporting.watch_report(found, str(plan), command, written)
         session.show(report, reporting.show_watch)

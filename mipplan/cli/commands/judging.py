@@ -72,7 +72,8 @@ def replay(
         faults.take(lambda: inputs.check_system(system))
         faults.take(lambda: check_manner(discipline, engine, seed))
         drawn = faults.take(lambda: inputs.noise_of(noise))
-        outputs = {"--out": out, "--latencies": latencies, "--plot": plot}
+        # Of a stream the others have been refused.
+        outputs = {"--out": out} if stream else {"--out": out, "--latencies": latencies, "--plot": plot}
         faults.take(lambda: inputs.check_files({"plan": plan, "trace": trace}, outputs))
         written = [str(path) for path in (out, latencies, plot) if path is not None]
         if stream:

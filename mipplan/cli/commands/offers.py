@@ -37,6 +37,7 @@ def pareto(
         with session.progress() as progress:
             found = mp.pareto(*given, by=by, **settings, progress=progress)
             title = f"{given[0].name} on {', '.join(one.name for one in given[2])}"
+            plot = plot if found.plans else None  # there is nothing to draw
             session.save(
                 lambda file: plots.write_figure(file, plots.draw_front(found, title=title)), plot, progress
             )

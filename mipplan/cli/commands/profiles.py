@@ -58,7 +58,8 @@ def profiles(
         if for_ is None and not config.is_typed(context, "trace"):
             trace = None  # that of a configuration file is for commands that ask about traffic
         if (for_ is None) != (trace is None):
-            faults.add(Fault("--for", "goes with --trace: the plan is certified on it"))
+            given, missing = ("--for", "--trace") if trace is None else ("--trace", "--for")
+            faults.add(Fault(given, f"goes with {missing}: the plan is certified on the trace"))
         if for_ is not None and not check:
             faults.add(Fault("--for", "goes with --check"))
         if strict and not check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ import mipplan as mp
 from mipplan import reporting
 from mipplan.cli import config, flags, inputs, traces
 from mipplan.cli.session import Session
-from mipplan.core import Fault, Faults, InputError, format_duration
+from mipplan.core import Fault, Faults, InputError, counted, format_duration
 from mipplan.documents import real_path
 
 
@@ -83,7 +83,7 @@ def serve(
         if limit_s:
             faults.take(lambda: check_time_limit(limit_s.value))
         start_s = faults.take(lambda: inputs.seconds_of("--start-delay", start_delay))
-        urls = faults.take(lambda: inputs.endpoints_of(endpoint or (), given.value if given else None))
+        urls = faults.take(lambda: _endpoints(endpoint or (), given.value if given else None))
         if emulate == bool(endpoint):
             faults.add(Fault("--emulate", "give this, or --endpoint for every replica of every stage"))
         elif urls and not emulate:
@@ -131,6 +131,24 @@ def serve(
             raise InputError.one(f"--log {log}", f"was not written: {summary.unwritten}")
         if log is not None:
             session.say(f"wrote {log}")
+
+
+def _endpoints(given: Sequence[str], plan: mp.Plan | None) -> dict[str, list[str]]:
+    """Read ``STAGE=URL``; there must be one for every replica, and may be more for those that are added later."""
+    urls: dict[str, list[str]] = {}
+    faults = Faults()
+    for text in given:
+        stage, _, url = text.partition("=")
+        if not url or (plan is not None and stage not in plan.choices):
+            faults.add(Fault("--endpoint", f"expected STAGE=URL with a stage of the plan, found {text!r}"))
+        urls.setdefault(stage, []).append(url)
+    for stage, choice in (plan.choices if plan is not None and given else {}).items():
+        if (found := len(urls.get(stage, ()))) < choice.replicas:
+            faults.add(
+                Fault("--endpoint", f"{stage} has {counted(choice.replicas, 'replica')}, found {found}")
+            )
+    faults.check()
+    return urls
 
 
 def _check_packages() -> None:
