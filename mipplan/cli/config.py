@@ -175,7 +175,11 @@ def repeated(context: typer.Context, without: Iterable[str]) -> Iterator[str]:
 
 def key_of(context: typer.Context, flag: str) -> str:
     """The file and the key in it that an option of this run is from."""
-    file, name, key = config_file(context.find_root().params.get("config")), context.command.name, flag[2:]
+    file, name, key = (
+        config_file(context.find_root().params.get("config")),
+        context.command.name,
+        flag.removeprefix("--"),
+    )
     return f"{file}: {name}.{key}" if key in context.meta[_SECTIONS].get(name, {}) else f"{file}: {key}"
 
 

@@ -230,7 +230,10 @@ def _replay(plan: Plan, trace: Trace, replayed: ReplayResult, certificate: Certi
         words = "Share of queries slower than any latency: as certified, and as replayed."
         figures.append((figure_of(draw_latency(plan, certificate, replayed)), words))
     figures += [
-        (draw_queues(plan, replayed), "Tokens that wait and replicas that are busy, stage by stage."),
+        (
+            draw_queues(plan, replayed, zero_ns=trace.zero_ns),
+            "Tokens that wait and replicas that are busy, stage by stage.",
+        ),
         (
             figure_of(draw_stays(stays, plan.slo_ns, slow)),
             f"Where query {slow:,} spent its time, which is at the quantile of the objective.",

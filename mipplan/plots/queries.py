@@ -30,7 +30,7 @@ from mipplan.plots.style import (
 )
 from mipplan.result import Plan, ReplayResult, StageReplay
 from mipplan.tokens import realise
-from mipplan.trace import Trace
+from mipplan.trace import Trace, date_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -201,13 +201,15 @@ def words_width(axes: Axes, words: str) -> float:
     return min(_MOST_WORDS, _LETTER_INCHES * len(words) / max(inches, _LETTER_INCHES))
 
 
-def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
+def draw_queues(plan: Plan, result: ReplayResult, *, zero_ns: int | None = None) -> Figure:
     """Draw over time, a row for each stage: tokens that wait, the share of replicas that is busy, and time spent there.
 
     Parameters
     ----------
     plan : Plan
     result : ReplayResult
+    zero_ns : int or None
+        When time 0 of the trace was, ns since 1970, if it has dates.
 
     Returns
     -------
@@ -245,7 +247,9 @@ def draw_queues(plan: Plan, result: ReplayResult) -> Figure:
     ):
         axes.set_title(title, fontsize=8, loc="left")
     step = format_duration(int(edges_ns[1] - edges_ns[0]))
-    figure.supxlabel(f"since the first query (s); means over {step}", fontsize=8)
+    first_ns = None if zero_ns is None else (zero_ns + begin_ns) // NS_PER_S * NS_PER_S
+    at = "" if first_ns is None else f" at {date_text(first_ns).replace('T', ' ')} UTC"
+    figure.supxlabel(f"since the first query{at} (s); means over {step}", fontsize=8)
     figure.suptitle(folded(f"{plan.pipeline.name}: {result.queries:,} queries"), fontsize=9.5)
     open_frames(panels.ravel())
     return figure

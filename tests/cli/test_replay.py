@@ -215,6 +215,9 @@ def test_times_are_dates_where_the_trace_has_dates(run: Run) -> None:
     assert "2026-Mar-04" in Path("over_time.svg").read_text()
     document = json.loads(run("--windows", "20s", "--json").stdout)
     assert document["trace"]["zero"].startswith("2026-03-04T09:30:00")
+    queues = ["plot", "plan.json", "--trace", "trace.csv", "--of", "queues", "--out", "queues.svg"]
+    assert CliRunner().invoke(app, queues).exit_code == 0
+    assert "since the first query at 2026-03-04 09:30:00 UTC" in Path("queues.svg").read_text()
 
 
 @pytest.mark.parametrize("arrivals", [[0, 0], [0, 1], [5, 5, 5, 10**12]])

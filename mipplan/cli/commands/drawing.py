@@ -97,7 +97,7 @@ def _drawn(kind: str, plan: mp.Plan, trace: mp.Trace, stage: str | None, query: 
         case "waterfall":
             return plots.figure_of(plots.draw_waterfall(plan, trace, mp.replay(plan, trace), query))
         case _:
-            return plots.draw_queues(plan, mp.replay(plan, trace))
+            return plots.draw_queues(plan, mp.replay(plan, trace), zero_ns=trace.zero_ns)
 
 
 @traces.placing

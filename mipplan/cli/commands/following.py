@@ -17,7 +17,7 @@ from mipplan.cli import config, flags, inputs, traces
 from mipplan.cli.session import EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults, InputError
 
-#: Options of how a sample is read; those of a trace are what `mipplan plan` had.
+#: How a sample is read, by the options that `mipplan plan` has for it.
 _sampled = flags.options_of(traces.reading, last=True, beside="--sample")
 _SAMPLE = "The trace planned for: how traffic bursts. A plan file does not hold it."
 Sample = Annotated[str | None, flags.option("FILE", _SAMPLE)]
