@@ -228,7 +228,7 @@ def fleet(
                 written.append(f"{out}/")
             written += [str(path) for path in (plot, page) if path is not None]
             report = reporting.fleet_report(file.name, file.quantile, file.seed, made, written)
-            session.save(lambda file: plots.write_figure(file, plots.draw_fleet(report)), plot, progress)
+            session.draw(lambda: plots.draw_fleet(report), plot, progress)
             session.save(lambda to: mp.report(made, title=f"Fleet {file.name}").save(to), page, progress)
         session.show(report, reporting.show_fleet)
         session.answer(is_found=bool(made.plans), is_proven=made.status == "infeasible")

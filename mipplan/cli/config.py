@@ -56,7 +56,7 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
         for command, found in getattr(context.command, "commands", {}).items()
     }
     sections = {key: value for key, value in content.items() if isinstance(value, dict)}
-    context.meta[_SECTIONS] = sections
+    context.meta[_SECTIONS] = sections  # shared with the command's own context
     everywhere = {key: value for key, value in content.items() if not _is_sections(value)}
     faults = Faults()
     faults.add(*(Fault(f"{file}: {place}", why) for place, why in _unknown(content, options)))
@@ -70,8 +70,7 @@ def read_config(context: typer.Context, given: Path | None) -> dict[str, dict[st
             is_used = flag in section or command == context.invoked_subcommand
             misfit = _misfit(context, option, value) if is_used else None
             if misfit is not None:
-                place = f"{command}.{flag}" if flag in section else flag
-                faults.add(Fault(f"{file}: {place}", misfit))
+                faults.add(Fault(f"{file}: {_key(sections, command, flag)}", misfit))
             # One value stands for a list of one, as on the command line.
             alone = getattr(option, "multiple", False) and not isinstance(value, list)
             defaults[command][str(option.name)] = [value] if alone else value
@@ -175,12 +174,14 @@ def repeated(context: typer.Context, without: Iterable[str]) -> Iterator[str]:
 
 def key_of(context: typer.Context, flag: str) -> str:
     """The file and the key in it that an option of this run is from."""
-    file, name, key = (
-        config_file(context.find_root().params.get("config")),
-        context.command.name,
-        flag.removeprefix("--"),
-    )
-    return f"{file}: {name}.{key}" if key in context.meta[_SECTIONS].get(name, {}) else f"{file}: {key}"
+    file = config_file(context.find_root().params.get("config"))
+    key = _key(context.meta[_SECTIONS], context.command.name or "", flag.removeprefix("--"))
+    return f"{file}: {key}"
+
+
+def _key(sections: Mapping[str, Mapping[str, object]], command: str, flag: str) -> str:
+    """Where the value of a command's option stands: in its section, or at the top."""
+    return f"{command}.{flag}" if flag in sections.get(command, {}) else flag
 
 
 def source_of(context: typer.Context, name: str) -> str:

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, TypeVar
 import typer
 
 import mipplan as mp
-from mipplan import reporting
+from mipplan import plots, reporting
 from mipplan.cli.config import key_of, source_of
 from mipplan.core import NS_PER_S, Fault, InputError, NoPlanError, SolverError
 from mipplan.documents import write_text_atomically
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.console import Console
 
 EXIT_DONE = 0
@@ -136,6 +137,12 @@ class Session:
             self._lost.append(str(out))
             return None
         return out
+
+    def draw(
+        self, figure: Callable[[], Figure], out: Path | None, progress: Callable[[str], None]
+    ) -> Path | None:
+        """Draw a figure if it was asked for, and write it as `save` does."""
+        return self.save(lambda file: plots.write_figure(file, figure()), out, progress)
 
     def _as_written(self, report: DocumentT) -> DocumentT:
         """Return a document that names none of the files that could not be written."""

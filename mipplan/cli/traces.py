@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
@@ -15,10 +15,6 @@ from mipplan.cli import config, flags
 from mipplan.cli.inputs import optional_seconds, pairs_of, seconds_of
 from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken
 from mipplan.documents import files_in, is_folder, mode_of, open_file, shipped_path
-
-if TYPE_CHECKING:
-    from mipplan.result import PlanDocument
-
 
 #: Options of how a trace is read, by their names in Python.
 READING = ("seed", "expand", "spread", "start", "end")
@@ -58,12 +54,9 @@ def read_trace(file: str, seed: int, **placed: str | None) -> mp.Trace:
 placing = flags.options_of(reading, last=True)
 
 
-def seed_of(
-    plan: Taken[mp.Plan] | Taken[mp.Plan | None] | Taken[PlanDocument] | None, seed: int | None
-) -> int:
-    """Return the seed that was given, else the plan's if there is one and it could be read."""
-    known = plan.value if plan else None
-    return seed if seed is not None else 0 if known is None else known.seed
+def seed_of(asked: Taken[Any] | None, seed: int | None) -> int:
+    """Return the seed that was given, else that of what is asked about if it is a plan that could be read, else 0."""
+    return seed if seed is not None else getattr(asked.value if asked else None, "seed", 0)
 
 
 def read_traces(files: Iterable[str], seed: int, **placed: Any) -> list[mp.Trace]:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import typer
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
+from mipplan.cli import config
 from mipplan.cli.app import app
 
 COMMAND = ("plan", "image-processing", "--no-replay", "--no-costs", "--json")
@@ -162,6 +164,10 @@ def test_a_key_at_the_top_is_not_for_options_that_mean_something_else(folder: Pa
     assert "Missing option '--to'" in run("export", "plan.json", "--out", "exp").output
     assert "--to: goes with --out" in run("schedule", "p.json", "--counts", "c.csv", "--out", "d.cron").stderr
     assert "--for" not in run("profiles").output
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    for command, flags in config._OF_ITS_OWN.items():
+        known = {flag for option in commands[command].params for flag in option.opts}
+        assert {f"--{flag}" for flag in flags} <= known, command
     (folder / "mipplan.toml").write_text("from = 10\n[verify]\nto = 20\n")
     told = run("verify", "plan.json", "--trace", "steady").stderr
     assert "mipplan.toml: from: '10' has no unit" in told

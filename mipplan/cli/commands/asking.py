@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import mipplan as mp
-from mipplan import plots, reporting
+from mipplan import reporting
 from mipplan.cli import config, flags, inputs, traces
 from mipplan.cli.session import Session
 from mipplan.core import Fault, Faults, InputError
@@ -210,7 +210,7 @@ def frontier(
                 raise InputError(replace(f, place=flag.get(f.place, f.place)) for f in error.faults) from None
             # Where time was up before the first plan there is nothing to draw, which is no fault of what was given.
             drawn = plot if answer.steps else None
-            session.save(lambda file: plots.write_figure(file, answer.plot()), drawn, progress)
+            session.draw(answer.plot, drawn, progress)
         report = reporting.frontier_report(answer, source.name, source.traces, by)
         session.show(report, lambda console, _: reporting.show_frontier(console, answer, by), source.out)
         session.answer(is_found=any(step.plan for step in answer.steps), is_proven=answer.complete)
@@ -237,7 +237,7 @@ def sensitivity(
         with session.progress() as progress:
             problem = Problem(source.planned(progress).require(), source.traces)
             answer = sensitivity_of(problem, varied.value, SearchLimits(deadline, progress))
-            session.save(lambda file: plots.write_figure(file, answer.plot()), plot, progress)
+            session.draw(answer.plot, plot, progress)
         report = reporting.sensitivity_report(answer, source.name, source.traces)
         session.show(report, lambda console, _: reporting.show_sensitivity(console, answer), source.out)
         session.answer_in_part()

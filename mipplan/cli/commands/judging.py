@@ -133,12 +133,8 @@ def replay(
             session.save(lambda file: reporting.write_latencies(file, result), latencies, progress)
             about = replayed.slo_s, replayed.quantile, length_s
             title, zero_ns = arrivals.name, arrivals.zero_ns
-            session.save(
-                lambda file: plots.write_figure(
-                    file, plots.draw_replay(result, *about, title=title, zero_ns=zero_ns)
-                ),
-                plot,
-                progress,
+            session.draw(
+                lambda: plots.draw_replay(result, *about, title=title, zero_ns=zero_ns), plot, progress
             )
         session.show(report, reporting.show_replay, out)
 
@@ -227,7 +223,7 @@ def compare(
             )
             written = [] if plot is None else [str(plot)]
             report = reporting.comparison_report(asked.value, comparison, written)
-            session.save(lambda file: plots.write_figure(file, plots.draw_comparison(report)), plot, progress)
+            session.draw(lambda: plots.draw_comparison(report), plot, progress)
         session.show(report, reporting.show_comparison)
         session.exit_code = EXIT_INTERRUPTED if comparison.left_out else EXIT_DONE
 
@@ -263,9 +259,7 @@ def fragility(
             )
             written = [str(path) for path in (out, plot) if path is not None]
             report = reporting.fragility_report(measured, str(plan), written)
-            session.save(
-                lambda file: plots.write_figure(file, plots.draw_fragility(measured)), plot, progress
-            )
+            session.draw(lambda: plots.draw_fragility(measured), plot, progress)
         session.show(report, reporting.show_fragility, out)
         if measured.left_out:
             session.exit_code = EXIT_INTERRUPTED

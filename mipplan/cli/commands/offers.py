@@ -38,9 +38,7 @@ def pareto(
             found = mp.pareto(*given, by=by, **settings, progress=progress)
             title = f"{given[0].name} on {', '.join(one.name for one in given[2])}"
             plot = plot if found.plans else None  # there is nothing to draw
-            session.save(
-                lambda file: plots.write_figure(file, plots.draw_front(found, title=title)), plot, progress
-            )
+            session.draw(lambda: plots.draw_front(found, title=title), plot, progress)
         written = [] if plot is None else [str(plot)]
         report = reporting.offers_report(given[0], given[2], settings["seeds"], found, written)
         session.show(report, reporting.show_offers)

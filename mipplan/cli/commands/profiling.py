@@ -136,8 +136,7 @@ def profile(
         sizes = faults.take(lambda: None if batches is None else _batch_sizes(batches))
         off = faults.take(lambda: inputs.share_of("--tolerance", tolerance))
         about = faults.take(lambda: None if for_ is None else _read_plan_or_pipeline(for_))
-        planned = about.value.seed if about and isinstance(about.value, mp.Plan) else 0
-        drawn = planned if seed is None else seed
+        drawn = traces.seed_of(about, seed)
         arrivals = faults.take(lambda: traces.read_if_given(context, "--trace", trace, drawn, **placed))
         known = faults.take(lambda: None if profiles is None else mp.Profiles.read(profiles))
         sizes_of_axes = faults.take(lambda: inputs.axis_sizes(axes or ()))

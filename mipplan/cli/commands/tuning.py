@@ -89,9 +89,7 @@ def tune(
             report = reporting.tune_report(tuning, str(plan), written)
             session.save(lambda file: reporting.write_schedule(file, tuning), schedule, progress)
             title = f"{tuned.pipeline.name} on {arrivals.name}"
-            session.save(
-                lambda file: plots.write_figure(file, plots.draw_tuning(tuning, title=title)), plot, progress
-            )
+            session.draw(lambda: plots.draw_tuning(tuning, title=title), plot, progress)
             session.save(lambda file: mp.report(tuning).save(file), page, progress)
         session.show(report, reporting.show_tuning, out)
         session.exit_code = EXIT_INTERRUPTED if tuning.is_partial else EXIT_DONE
