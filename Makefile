@@ -88,13 +88,9 @@ format: $(VENV)/.installed-dev  ## let ruff format the code and fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The tee keeps a failed campaign's summary too; pipefail still fails the target. No header and no paths: they name folders.
-deep: $(VENV)/.installed-test  ## run the long campaigns (MIPPLAN_DEEP=1), summary in benchmarks/results/deep.txt
-	@mkdir -p $(RESULTS)
-	@$(BIN)/python -m benchmarks.machine campaigns $(RESULTS)/deep.json
-	@{ echo "mipplan campaigns (make deep $(ARGS)), $$(date -u +%Y-%m-%dT%H:%M:%SZ), commit $$(git rev-parse --short HEAD 2>/dev/null || echo none)"; \
-	   $(BIN)/python -c 'import os, platform; print("Python", platform.python_version(), platform.system(), platform.machine(), os.cpu_count(), "cores")'; \
-	   MIPPLAN_DEEP=1 $(PYTEST) --quiet --no-header --tb=short --durations=25 --durations-min=1 $(ARGS); } 2>&1 | sed -u "s|$(CURDIR)/||g" | tee $(RESULTS)/deep.txt
+# A run that was stopped goes on where it was, and files whose tests have passed on this code do not run again.
+deep: $(VENV)/.installed-test  ## run all tests with long campaigns, for hours; goes on where it was stopped
+	MIPPLAN_DEEP=1 $(PYTEST) -p benchmarks.deep --quiet --no-header --tb=short $(ARGS)
 
 mutants: $(VENV)/.installed-test  ## change the proofs' code in small ways and see whether tests notice (ARGS="cuts --mutants 20")
 	$(BIN)/python -m benchmarks.mutants $(ARGS)

@@ -6,7 +6,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -104,8 +103,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-if __name__ == "__main__":
-    # `make deep` has no program of its own that could write this beside its summary.
-    record(Path(sys.argv[2]), sys.argv[1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -131,7 +131,9 @@ def files_of(subject: str, root: Path = ROOT) -> Iterator[Path]:
 
 def code_parts(benchmark: str, root: Path = ROOT) -> dict[str, str]:
     """Key of each file or folder that a benchmark measures: of names and contents."""
-    return {subject: _key_of_files(subject, root) for subject in sorted(set(SUBJECTS[benchmark]))}
+    return {
+        subject: key_of_files(files_of(subject, root), root) for subject in sorted(set(SUBJECTS[benchmark]))
+    }
 
 
 def code_key(benchmark: str, root: Path = ROOT) -> str:
@@ -144,9 +146,10 @@ def key_of_parts(parts: dict[str, str]) -> str:
     return hashlib.blake2b(repr(sorted(parts.items())).encode(), digest_size=8).hexdigest()
 
 
-def _key_of_files(subject: str, root: Path) -> str:
+def key_of_files(files: Iterable[Path], root: Path = ROOT) -> str:
+    """Key of the names and contents of files, 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
-    for path in files_of(subject, root):
+    for path in files:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()

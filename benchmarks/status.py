@@ -42,7 +42,7 @@ RESULTS = {
     "house/speed.json": ("house", "house/speed.json"),
     "models": ("models", "models/machine.json"),
     "mutants": ("mutants", "mutants/machine.json"),
-    "deep.txt": ("campaigns", "deep.json"),
+    "deep": ("campaigns", "deep/machine.json"),
 }
 
 
@@ -59,7 +59,7 @@ def tell_status(results: Path) -> str:
     for name, (benchmark, file) in RESULTS.items():
         if (results / name).exists():
             machine = read_machine(results / file)
-            said = compare_code(machine, benchmark)
+            said = compare_code(machine, benchmark) + _not_passed(machine)
             if name in SAMPLES and said != "yes":
                 said += tell_reproduced(results / name / WRITTEN, benchmark)
             lines.append(
@@ -85,6 +85,12 @@ def compare_code(machine: dict[str, Any], benchmark: str) -> str:
         return "not known: no key was recorded"
     changed = [part for part in sorted({*before, *now}) if before.get(part) != now.get(part)]
     return f"no: changed since in {', '.join(f'`{part}`' for part in changed)}" if changed else "yes"
+
+
+def _not_passed(machine: dict[str, Any]) -> str:
+    """Say how much of a long run of the tests is still to come, or failed."""
+    files, passed = machine.get("test_files", 0), machine.get("test_files_passed", 0)
+    return f", but {files - passed} of {files} files of tests have not passed yet" if passed < files else ""
 
 
 def _other_rows(folder: Path, machine: dict[str, Any]) -> str:

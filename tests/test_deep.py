@@ -1,0 +1,144 @@
+"""``make deep`` goes on where it was stopped, counts only what passed on the code that is there, and tells the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.deep import keys_of_tests, read_rows, tell
+from benchmarks.machine import headline
+from benchmarks.status import tell_status
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "deep"
+WORKERS = pytest.mark.parametrize("workers", ["0", "2"])
+
+FINE = "import pytest\n\n@pytest.mark.parametrize('number', [1, 2])\ndef test_fine(number):\n    pass\n"
+SKIPPED = "import pytest\n\npytest.skip('nothing for it here', allow_module_level=True)\n"
+FAILING = "from shared import RIGHT\n\ndef test_other():\n    pass\n\ndef test_right():\n    assert RIGHT == 'right'\n"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A small suite: of three files, one fails for what is shared."""
+    (tmp_path / "tests" / "room").mkdir(parents=True)
+    (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = tests\naddopts = --import-mode=importlib\n")
+    (tmp_path / "tests" / "shared.py").write_text("RIGHT = 'wrong'\n")
+    (tmp_path / "tests" / "test_fine.py").write_text(FINE)
+    (tmp_path / "tests" / "test_skipped.py").write_text(SKIPPED)
+    (tmp_path / "tests" / "room" / "test_right.py").write_text(FAILING)
+    return tmp_path
+
+
+def run(checkout: Path, workers: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "benchmarks.deep",
+        "-p",
+        "no:cacheprovider",
+        "-n",
+        workers,
+    ]
+    return subprocess.run(
+        [*command, "-q", *arguments],
+        cwd=checkout,
+        env=environment | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def outcomes(checkout: Path) -> dict[str, tuple[int, int, int]]:
+    rows = read_rows(checkout / "benchmarks" / "results" / "deep")
+    return {row.file: (row.passed, row.skipped, row.failed) for row in rows}
+
+
+@WORKERS
+def test_what_passed_does_not_run_again_until_it_changes(checkout: Path, workers: str) -> None:
+    folder = checkout / "benchmarks" / "results" / "deep"
+    first = run(checkout, workers)
+    assert first.returncode == 1, first.stdout + first.stderr
+    right, fine = "tests/room/test_right.py", "tests/test_fine.py"
+    rest = {"tests/test_skipped.py": (0, 1, 0)}
+    assert outcomes(checkout) == {right: (1, 0, 1), fine: (2, 0, 0), **rest}
+    page = (folder / "summary.md").read_text(encoding="utf-8")
+    assert f"Failed:\n\n- `{right}::test_right`" in page
+    assert "5 tests in 3 of 3 files: 3 passed, 1 failed, 1 skipped" in page
+
+    # What failed runs again, and nothing else.
+    again = run(checkout, workers)
+    assert (again.returncode, "1 failed, 1 passed" in again.stdout) == (1, True), again.stdout
+
+    # A file that changes concerns itself only, and what is shared concerns all.
+    (checkout / fine).write_text(FINE.replace("[1, 2]", "[1, 2, 3]"))
+    changed = run(checkout, workers, fine)
+    assert (changed.returncode, outcomes(checkout)[fine]) == (0, (3, 0, 0)), changed.stdout
+    (checkout / "tests" / "shared.py").write_text("RIGHT = 'right'\n")
+    mended = run(checkout, workers, "tests/room")
+    assert mended.returncode == 0, mended.stdout
+    assert outcomes(checkout) == {right: (2, 0, 0)}
+    machine = json.loads((folder / "machine.json").read_text(encoding="utf-8"))
+    assert (machine["test_files"], machine["test_files_passed"]) == (3, 1)
+    assert "Still to run on this code: 2, with" in (folder / "summary.md").read_text(encoding="utf-8")
+    assert "`deep` | " in tell_status(folder.parent)
+    assert "but 2 of 3 files of tests have not passed yet" in tell_status(folder.parent)
+
+    # With the rest done, there is nothing left, which is no failure.
+    assert run(checkout, workers).returncode == 0
+    assert outcomes(checkout) == {right: (2, 0, 0), fine: (3, 0, 0), **rest}
+    nothing = run(checkout, workers)
+    assert (nothing.returncode, "no tests ran" in nothing.stdout) == (0, True), nothing.stdout
+    assert "have not passed yet" not in tell_status(folder.parent)
+
+
+@WORKERS
+def test_a_file_that_was_not_finished_runs_again(checkout: Path, workers: str) -> None:
+    stopped = "def test_first():\n    pass\n\ndef test_stopped():\n    raise KeyboardInterrupt\n"
+    (checkout / "tests" / "room" / "test_right.py").write_text(stopped)
+    (checkout / "tests" / "test_fine.py").rename(checkout / "tests" / "room" / "test_before.py")
+    done = run(checkout, workers)
+    assert done.returncode != 0
+    # Where a worker is stopped, and not who started it, its test failed.
+    found = outcomes(checkout).get("tests/room/test_right.py")
+    assert found == (None if workers == "0" else (1, 0, 1))
+    (checkout / "tests" / "room" / "test_right.py").write_text(FINE)
+    assert run(checkout, workers).returncode == 0
+    assert outcomes(checkout)["tests/room/test_right.py"] == (2, 0, 0)
+
+
+@pytest.mark.parametrize("part", ["tests/test_fine.py::test_fine", "-kfine", "--deselect=tests/test_fine.py"])
+def test_parts_of_files_are_refused(checkout: Path, part: str) -> None:
+    refused = run(checkout, "0", part)
+    assert refused.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "make deep goes by whole files of tests" in refused.stderr
+    assert outcomes(checkout) == {}
+
+
+def test_a_worker_that_dies_fails_the_test_it_was_at(checkout: Path) -> None:
+    dies = "import os\n\ndef test_dies():\n    os._exit(3)\n\ndef test_other():\n    pass\n"
+    (checkout / "tests" / "room" / "test_right.py").write_text(dies)
+    assert run(checkout, "2").returncode == 1
+    assert outcomes(checkout)["tests/room/test_right.py"] == (1, 0, 1)
+
+
+def test_keys_are_those_of_every_file_of_tests() -> None:
+    keys = keys_of_tests(ROOT)
+    assert set(keys) == {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    assert len({key.split("-")[0] for key in keys.values()}) == 1
+    assert len(set(keys.values())) == len(keys)
+
+
+def test_the_page_says_what_its_rows_say() -> None:
+    machine = json.loads((RESULTS / "machine.json").read_text(encoding="utf-8"))
+    page = f"{headline(RESULTS / 'machine.json')}\n\n{tell(list(read_rows(RESULTS)), machine['test_files'])}"
+    assert (RESULTS / "summary.md").read_text(encoding="utf-8") == page
