@@ -22,7 +22,7 @@ from benchmarks.provenance import SUBJECTS, commit_of, files_of, is_dirty, key_o
 
 #: What controllers tell workers: the files that need not run.
 SETTLED = "settled_files"
-#: So many of the slowest tests are told, each of another file.
+#: At most so many of the slowest tests are told, each of another file.
 SLOWEST = 25
 
 
@@ -222,7 +222,8 @@ def tell(rows: list[Row], files: int) -> str:
     failures = [f"- `{name}`" for row in rows for name in row.failures.splitlines()]
     if failures:
         said.append("Failed:\n\n" + "\n".join(failures))
-    slowest = sorted(rows, key=lambda row: -row.slowest_s)[:SLOWEST]
+    slowest = sorted((row for row in rows if row.slowest_s >= 1), key=lambda row: -row.slowest_s)[:SLOWEST]
     slow = "\n".join(f"- {row.slowest_s:,.0f} s: `{row.file}::{row.slowest}`" for row in slowest)
-    said.append(f"What took longest, of each file the slowest test:\n\n{slow}")
+    if slow:
+        said.append(f"What took longest, of each file the slowest test:\n\n{slow}")
     return "\n\n".join(said) + "\n"
