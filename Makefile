@@ -26,7 +26,6 @@ endif
 BIN     := $(VENV)/bin
 PIP     := $(BIN)/python -m pip install --quiet
 DIST    ?= dist
-RESULTS ?= benchmarks/results
 WORKERS ?= auto
 ARGS    ?=
 PYTEST  := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from benchmarks.machine import describe, publish
-from benchmarks.provenance import SUBJECTS, commit_of, files_of, is_dirty, key_of_files
+from benchmarks.provenance import SUBJECTS, files_of, key_of_files
 
 #: What controllers tell workers: the files that need not run.
 SETTLED = "settled_files"
@@ -91,7 +91,8 @@ class Recorder:
     def __init__(self, root: Path) -> None:
         self._folder = root / "benchmarks" / "results" / "deep"
         self._keys = keys_of_tests(root)
-        self._commit, self._dirty = (commit_of(root) or "")[:12], bool(is_dirty(root))
+        # Told before anything runs: files may be edited while tests of the code as it was are still under way.
+        self._machine = describe("campaigns")
         self._rows = {
             row.file: row for row in read_rows(self._folder) if row.key == self._keys.get(row.file, "")
         }
@@ -143,7 +144,7 @@ class Recorder:
         if not self._rows:
             return
         settled = sum(row.failed == 0 for row in self._rows.values())
-        machine = describe("campaigns") | {"test_files": len(self._keys), "test_files_passed": settled}
+        machine = self._machine | {"test_files": len(self._keys), "test_files_passed": settled}
         (self._folder / "machine.json").write_text(json.dumps(machine, indent=2) + "\n", encoding="utf-8")
         publish(self._folder, tell(list(self._rows.values()), len(self._keys)))
 
@@ -154,7 +155,8 @@ class Recorder:
                 self._missing.setdefault(name.split("::")[0], set()).add(name)
 
     def _row_of(self, file: str) -> Row:
-        return Row(file, 0, 0, 0, 0.0, "", 0.0, "", self._keys.get(file, ""), self._commit, self._dirty)
+        commit, dirty = (self._machine["commit"] or "")[:12], bool(self._machine["dirty"])
+        return Row(file, 0, 0, 0, 0.0, "", 0.0, "", self._keys.get(file, ""), commit, dirty)
 
     def _write(self, row: Row) -> None:
         """Write the file of rows anew: what is there is never half of one."""
@@ -186,12 +188,9 @@ def read_rows(folder: Path) -> Iterator[Row]:
     if path.exists():
         with path.open(encoding="utf-8", newline="") as lines:
             for row in csv.DictReader(lines):
-                words: dict[str, Any] = dict(row)
-                for name, kind in (("passed", int), ("skipped", int), ("failed", int)):
-                    words[name] = kind(words[name])
-                for name in ("seconds", "slowest_s"):
-                    words[name] = float(words[name])
-                yield Row(**words | {"dirty": words["dirty"] == "True"})
+                counts: dict[str, Any] = {name: int(row[name]) for name in ("passed", "skipped", "failed")}
+                times = {name: float(row[name]) for name in ("seconds", "slowest_s")}
+                yield Row(**row | counts | times | {"dirty": row["dirty"] == "True"})
 
 
 def tell(rows: list[Row], files: int) -> str:
