@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.machine import describe, publish
+from benchmarks.machine import describe, headline
 from benchmarks.provenance import SUBJECTS, files_of, key_of_files
 
 #: What controllers tell workers: the files that need not run.
@@ -86,7 +86,7 @@ class _Selection:
 
 
 class Recorder:
-    """Writes a row for each file as soon as its last test has run, and the page at the end."""
+    """Writes a row for each file as soon as its last test has run, and the page with it."""
 
     def __init__(self, root: Path) -> None:
         self._folder = root / "benchmarks" / "results" / "deep"
@@ -140,13 +140,9 @@ class Recorder:
             session.exitstatus = pytest.ExitCode.OK
 
     def pytest_unconfigure(self) -> None:
-        """Write the page, of runs that were stopped, too."""
-        if not self._rows:
-            return
-        settled = sum(row.failed == 0 for row in self._rows.values())
-        machine = self._machine | {"test_files": len(self._keys), "test_files_passed": settled}
-        (self._folder / "machine.json").write_text(json.dumps(machine, indent=2) + "\n", encoding="utf-8")
-        publish(self._folder, tell(list(self._rows.values()), len(self._keys)))
+        """Say what the page says, of runs that were stopped, too."""
+        if self._rows:
+            print(self._write_page())
 
     def _expect(self, ids: Iterable[str]) -> None:
         # Each worker finds the same, and one that takes another's place finds again what has long been run.
@@ -168,6 +164,17 @@ class Recorder:
             writer.writerow(field.name for field in fields(Row))
             writer.writerows(astuple(self._rows[name]) for name in sorted(self._rows))
         partial.replace(self._folder / "files.csv")
+        self._write_page()
+
+    def _write_page(self) -> str:
+        """Tell of the rows there are; with each row, so that a run that is killed leaves a page that is right."""
+        settled = sum(row.failed == 0 for row in self._rows.values())
+        machine = self._machine | {"test_files": len(self._keys), "test_files_passed": settled}
+        (self._folder / "machine.json").write_text(json.dumps(machine, indent=2) + "\n", encoding="utf-8")
+        rows = [self._rows[name] for name in sorted(self._rows)]
+        page = f"{headline(self._folder / 'machine.json')}\n\n{tell(rows, len(self._keys))}"
+        (self._folder / "summary.md").write_text(page, encoding="utf-8")
+        return page
 
 
 def _add(row: Row, name: str, reports: list[pytest.TestReport]) -> Row:

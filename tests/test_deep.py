@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from benchmarks.deep import keys_of_tests, read_rows, tell
 from benchmarks.machine import headline
 from benchmarks.status import tell_status
+from campaigns import is_deep
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "deep"
@@ -131,6 +133,15 @@ def test_a_worker_that_dies_fails_the_test_it_was_at(checkout: Path) -> None:
     assert outcomes(checkout)["tests/room/test_right.py"] == (1, 0, 1)
 
 
+def test_a_run_that_is_killed_leaves_a_page_of_the_files_it_has_run(checkout: Path) -> None:
+    killed = "import os, signal\n\ndef test_killed():\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    (checkout / "tests" / "test_skipped.py").write_text(killed)
+    assert run(checkout, "0").returncode == -signal.SIGKILL
+    page = (checkout / "benchmarks" / "results" / "deep" / "summary.md").read_text(encoding="utf-8")
+    assert set(outcomes(checkout)) == {"tests/room/test_right.py", "tests/test_fine.py"}
+    assert "4 tests in 2 of 3 files: 3 passed, 1 failed, 0 skipped" in page
+
+
 def test_keys_are_those_of_every_file_of_tests() -> None:
     keys = keys_of_tests(ROOT)
     assert set(keys) == {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
@@ -138,6 +149,7 @@ def test_keys_are_those_of_every_file_of_tests() -> None:
     assert len(set(keys.values())) == len(keys)
 
 
+@pytest.mark.skipif(is_deep(), reason="the long run writes rows and page meanwhile")
 def test_the_page_says_what_its_rows_say() -> None:
     machine = json.loads((RESULTS / "machine.json").read_text(encoding="utf-8"))
     page = f"{headline(RESULTS / 'machine.json')}\n\n{tell(list(read_rows(RESULTS)), machine['test_files'])}"
