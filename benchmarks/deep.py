@@ -9,50 +9,18 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.deep_record import Row, keys_of_tests, read_rows, tell
 from benchmarks.machine import describe, headline
-from benchmarks.provenance import SUBJECTS, files_of, key_of_files
 
 #: What controllers tell workers: the files that need not run.
 SETTLED = "settled_files"
-#: At most so many of the slowest tests are told, each of another file.
-SLOWEST = 25
-
-
-@dataclass(frozen=True)
-class Row:
-    """What became of the tests in one file."""
-
-    file: str
-    passed: int
-    skipped: int
-    failed: int
-    seconds: float
-    """All its tests, one after the other."""
-    slowest: str
-    """The test that took longest."""
-    slowest_s: float
-    failures: str
-    """Names of the tests that failed, one on each line."""
-    key: str
-    """Of the package, the profiles, what tests share, and the file."""
-    commit: str
-    dirty: bool
-
-
-def keys_of_tests(root: Path) -> dict[str, str]:
-    """Files of tests by name, each with the key of what its tests depend on."""
-    files = [path for subject in SUBJECTS["campaigns"] for path in files_of(subject, root)]
-    tests = [path for path in files if path.name.startswith("test_") and path.suffix == ".py"]
-    shared = key_of_files([path for path in files if path not in set(tests)], root)
-    return {path.relative_to(root).as_posix(): f"{shared}-{key_of_files([path], root)}" for path in tests}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -187,49 +155,3 @@ def _add(row: Row, name: str, reports: list[pytest.TestReport]) -> Row:
     if failed:
         return replace(row, failed=row.failed + 1, failures=f"{row.failures}\n{name}".strip())
     return replace(row, skipped=row.skipped + 1) if skipped else replace(row, passed=row.passed + 1)
-
-
-def read_rows(folder: Path) -> Iterator[Row]:
-    """Read the rows of earlier runs; there may be none."""
-    path = folder / "files.csv"
-    if path.exists():
-        with path.open(encoding="utf-8", newline="") as lines:
-            for row in csv.DictReader(lines):
-                counts: dict[str, Any] = {name: int(row[name]) for name in ("passed", "skipped", "failed")}
-                times = {name: float(row[name]) for name in ("seconds", "slowest_s")}
-                yield Row(**row | counts | times | {"dirty": row["dirty"] == "True"})
-
-
-def tell(rows: list[Row], files: int) -> str:
-    """The page: how many passed, by folder, what failed, what took longest, and on which commits."""
-    counts = {name: sum(getattr(row, name) for row in rows) for name in ("passed", "failed", "skipped")}
-    hours = sum(row.seconds for row in rows) / 3600
-    outcomes = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-    said = [
-        f"{sum(counts.values()):,} tests in {len(rows)} of {files} files: {outcomes}; {hours:.1f} hours of tests."
-    ]
-    if len(rows) < files:
-        said.append(f"Still to run on this code: {files - len(rows)}, with which `make deep` goes on.")
-    commits = Counter(row.commit[:7] + (" with uncommitted changes" if row.dirty else "") for row in rows)
-    if len(commits) > 1:
-        words = ", ".join(f"{commit} ({count})" for commit, count in commits.items())
-        said.append(
-            f"Files by the commit they ran on, of the same package and the same tests in each file: {words}."
-        )
-    table = ["| tests | files | passed | failed | skipped | minutes |", "|---|---|---|---|---|---|"]
-    for folder in sorted({row.file.rpartition("/")[0] for row in rows}):
-        own = [row for row in rows if row.file.rpartition("/")[0] == folder]
-        sums = (sum(getattr(row, name) for row in own) for name in counts)
-        minutes = sum(row.seconds for row in own) / 60
-        table.append(
-            f"| `{folder}` | {len(own)} | {' | '.join(f'{each:,}' for each in sums)} | {minutes:.1f} |"
-        )
-    said.append("\n".join(table))
-    failures = [f"- `{name}`" for row in rows for name in row.failures.splitlines()]
-    if failures:
-        said.append("Failed:\n\n" + "\n".join(failures))
-    slowest = sorted((row for row in rows if row.slowest_s >= 1), key=lambda row: -row.slowest_s)[:SLOWEST]
-    slow = "\n".join(f"- {row.slowest_s:,.0f} s: `{row.file}::{row.slowest}`" for row in slowest)
-    if slow:
-        said.append(f"What took longest, of each file the slowest test:\n\n{slow}")
-    return "\n\n".join(said) + "\n"

@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.deep_record import commits_of_campaigns
 from benchmarks.machine import commit_words
-from benchmarks.provenance import STAMP, code_parts
+from benchmarks.provenance import ROOT, STAMP, code_parts
 from benchmarks.reproduce import SAMPLES, WRITTEN, tell_reproduced
 
 #: Result: the benchmark whose subject it is of, and the file that says what it was measured on.
@@ -44,6 +45,8 @@ RESULTS = {
     "mutants": ("mutants", "mutants/machine.json"),
     "deep": ("campaigns", "deep/machine.json"),
 }
+#: Said of a campaign when nothing but tests has changed: maybe only such as have nothing to do with it.
+ONLY_TESTS = "no: changed since in `tests`"
 
 
 def write_status(results: Path) -> str:
@@ -65,9 +68,12 @@ def tell_status(results: Path) -> str:
             lines.append(
                 f"| `{name}` | {commit_words(machine)}{_other_rows(results / name, machine)} | {said} |"
             )
+    same = commits_of_campaigns(results / "deep", ROOT)
     for files, machine in _campaigns(results / "campaigns"):
-        said = f"{commit_words(machine)} | {compare_code(machine, 'campaigns')}"
-        lines.append(f"| `campaigns/`, {files} files | {said} |")
+        said = compare_code(machine, "campaigns")
+        if said == ONLY_TESTS and (machine["commit"] or "")[:12] in same:
+            said = "yes, and of `tests` all that they ran"
+        lines.append(f"| `campaigns/`, {files} files | {commit_words(machine)} | {said} |")
     return "\n".join(lines) + "\n"
 
 

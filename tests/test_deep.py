@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.deep import keys_of_tests, read_rows, tell
-from benchmarks.machine import headline
+from benchmarks.deep_record import commits_of_campaigns, keys_of_tests, read_rows, tell
+from benchmarks.machine import describe, headline
 from benchmarks.status import tell_status
 from campaigns import is_deep
 
@@ -147,6 +147,57 @@ def test_keys_are_those_of_every_file_of_tests() -> None:
     assert set(keys) == {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
     assert len({key.split("-")[0] for key in keys.values()}) == 1
     assert len(set(keys.values())) == len(keys)
+
+
+def test_campaigns_stay_those_of_today_when_other_tests_change(checkout: Path) -> None:
+    folder = checkout / "benchmarks" / "results" / "deep"
+    campaign = checkout / "tests" / "test_campaign.py"
+    campaign.write_text("def write_summary(name):\n    pass\n\ndef test_it():\n    write_summary('it')\n")
+    run(checkout, "0", "tests/test_campaign.py")
+    # The commit is that of this checkout, where files may be edited; rows of a clean one are written as these are.
+    (row,) = read_rows(folder)
+    rows = (folder / "files.csv").read_text(encoding="utf-8")
+    clean = rows.replace(f",{row.commit},{row.dirty}\n", ",0123456789ab,False\n")
+    (folder / "files.csv").write_text(clean, encoding="utf-8")
+    assert commits_of_campaigns(folder, checkout) == {"0123456789ab"}
+    (checkout / "tests" / "test_fine.py").write_text(FINE.replace("[1, 2]", "[1, 2, 3]"))
+    assert commits_of_campaigns(folder, checkout) == {"0123456789ab"}
+    # One more that has not run, the same one changed, and what is shared: each may be why a campaign is older.
+    other = checkout / "tests" / "test_other.py"
+    other.write_text(campaign.read_text(encoding="utf-8"))
+    assert commits_of_campaigns(folder, checkout) == set()
+    other.unlink()
+    assert commits_of_campaigns(folder, checkout) == {"0123456789ab"}
+    (checkout / "tests" / "shared.py").write_text("RIGHT = 'right'\n")
+    assert commits_of_campaigns(folder, checkout) == set()
+    (checkout / "tests" / "shared.py").write_text("RIGHT = 'wrong'\n")
+    assert commits_of_campaigns(folder, checkout) == {"0123456789ab"}
+    campaign.write_text(campaign.read_text(encoding="utf-8") + "\n")
+    assert commits_of_campaigns(folder, checkout) == set()
+
+
+def test_status_tells_campaigns_apart_from_tests_that_have_changed_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = describe("campaigns") | {
+        "commit": "0123456789ab" + 28 * "0",
+        "dirty": False,
+        "measured": "2026-12-02",
+    }
+    parts = machine["code_parts"]
+    (tmp_path / "campaigns").mkdir()
+    for name, changed in (("beside", {"tests"}), ("package", {"tests", "mipplan"})):
+        older = parts | dict.fromkeys(changed, "older")
+        text = json.dumps({"campaign": name, "machine": machine | {"code_parts": older}})
+        (tmp_path / "campaigns" / f"{name}.json").write_text(text, encoding="utf-8")
+
+    def told(commits: set[str]) -> list[str]:
+        monkeypatch.setattr("benchmarks.status.commits_of_campaigns", lambda folder, root: commits)
+        return [line.split("|")[3].strip() for line in tell_status(tmp_path).splitlines()[2:]]
+
+    package = "no: changed since in `mipplan`, `tests`"
+    assert told({"0123456789ab"}) == ["yes, and of `tests` all that they ran", package]
+    assert told(set()) == ["no: changed since in `tests`", package]
 
 
 @pytest.mark.skipif(is_deep(), reason="the long run writes rows and page meanwhile")
