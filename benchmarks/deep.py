@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from benchmarks.deep_record import Row, keys_of_tests, read_rows, tell
-from benchmarks.machine import describe, headline
+from benchmarks.machine import describe, publish_quietly
 
 #: What controllers tell workers: the files that need not run.
 SETTLED = "settled_files"
@@ -140,9 +140,7 @@ class Recorder:
         machine = self._machine | {"test_files": len(self._keys), "test_files_passed": settled}
         (self._folder / "machine.json").write_text(json.dumps(machine, indent=2) + "\n", encoding="utf-8")
         rows = [self._rows[name] for name in sorted(self._rows)]
-        page = f"{headline(self._folder / 'machine.json')}\n\n{tell(rows, len(self._keys))}"
-        (self._folder / "summary.md").write_text(page, encoding="utf-8")
-        return page
+        return publish_quietly(self._folder, tell(rows, len(self._keys)))
 
 
 def _add(row: Row, name: str, reports: list[pytest.TestReport]) -> Row:

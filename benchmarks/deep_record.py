@@ -55,7 +55,7 @@ def read_rows(folder: Path) -> Iterator[Row]:
                 yield Row(**row | counts | times | {"dirty": row["dirty"] == "True"})
 
 
-def name_writers(root: Path) -> set[str]:
+def _writers(root: Path) -> set[str]:
     """Files of tests that record campaigns."""
     return {
         path.relative_to(root).as_posix()
@@ -77,7 +77,7 @@ def commits_of_campaigns(folder: Path, root: Path) -> set[str]:
         for row in read_rows(folder)
         if row.key == keys.get(row.file) and row.failed == 0 and not row.dirty
     }
-    writers = name_writers(root)
+    writers = _writers(root)
     return {commits[name] for name in writers} if writers <= set(commits) else set()
 
 

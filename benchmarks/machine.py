@@ -59,10 +59,16 @@ def headline(path: Path) -> str:
     return f"*Measured on {', '.join([commit_words(machine), *words])}.*"
 
 
-def publish(folder: Path, told: str, page: str | None = None) -> None:
-    """Write ``summary.md``, which begins with what it was measured on, and ``README.md``, the page with plots."""
+def publish_quietly(folder: Path, told: str) -> str:
+    """Write ``summary.md``, which begins with what it was measured on, and return it."""
     summary = f"{headline(folder / 'machine.json')}\n\n{told}"
     (folder / "summary.md").write_text(summary, encoding="utf-8")
+    return summary
+
+
+def publish(folder: Path, told: str, page: str | None = None) -> None:
+    """Write ``summary.md`` and ``README.md``, the page with plots, and print the summary."""
+    summary = publish_quietly(folder, told)
     if page is not None:
         (folder / "README.md").write_text(page.format(summary=summary), encoding="utf-8")
     print(summary)

@@ -45,8 +45,6 @@ RESULTS = {
     "mutants": ("mutants", "mutants/machine.json"),
     "deep": ("campaigns", "deep/machine.json"),
 }
-#: Said of a campaign when nothing but tests has changed: maybe only such as have nothing to do with it.
-ONLY_TESTS = "no: changed since in `tests`"
 
 
 def write_status(results: Path) -> str:
@@ -62,7 +60,7 @@ def tell_status(results: Path) -> str:
     for name, (benchmark, file) in RESULTS.items():
         if (results / name).exists():
             machine = read_machine(results / file)
-            said = compare_code(machine, benchmark) + _not_passed(machine)
+            said = _say(changed_parts(machine, benchmark)) + _not_passed(machine)
             if name in SAMPLES and said != "yes":
                 said += tell_reproduced(results / name / WRITTEN, benchmark)
             lines.append(
@@ -70,9 +68,10 @@ def tell_status(results: Path) -> str:
             )
     same = commits_of_campaigns(results / "deep", ROOT)
     for files, machine in _campaigns(results / "campaigns"):
-        said = compare_code(machine, "campaigns")
-        if said == ONLY_TESTS and (machine["commit"] or "")[:12] in same:
-            said = "yes, and of `tests` all that they ran"
+        changed = changed_parts(machine, "campaigns")
+        # Of the tests, maybe only such have changed as have nothing to do with these.
+        as_before = changed == ["tests"] and (machine["commit"] or "")[:12] in same
+        said = "yes, and of `tests` all that they ran" if as_before else _say(changed)
         lines.append(f"| `campaigns/`, {files} files | {commit_words(machine)} | {said} |")
     return "\n".join(lines) + "\n"
 
@@ -84,12 +83,18 @@ def read_machine(path: Path) -> dict[str, Any]:
     return commits | document.get("machine", document)
 
 
-def compare_code(machine: dict[str, Any], benchmark: str) -> str:
-    """Say whether the code measured is today's, and if not, what of it has changed since."""
+def changed_parts(machine: dict[str, Any], benchmark: str) -> list[str] | None:
+    """Name what has changed since of the code measured; None where no key was recorded."""
     before, now = machine.get("code_parts"), code_parts(benchmark)
     if before is None:
+        return None
+    return [part for part in sorted({*before, *now}) if before.get(part) != now.get(part)]
+
+
+def _say(changed: list[str] | None) -> str:
+    """Say whether the code measured is today's, and if not, what of it has changed since."""
+    if changed is None:
         return "not known: no key was recorded"
-    changed = [part for part in sorted({*before, *now}) if before.get(part) != now.get(part)]
     return f"no: changed since in {', '.join(f'`{part}`' for part in changed)}" if changed else "yes"
 
 
