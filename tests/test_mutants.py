@@ -134,7 +134,7 @@ from benchmarks.mutants.judging import Judge
 from benchmarks.mutants.subjects import Subject
 
 file = "mipplan/core/units.py"
-judge = Judge(Subject((file,), ("tests/test_units.py",), 1), Path(sys.argv[1]), import_s=8)
+judge = Judge(Subject((file,), ("tests/test_units.py",), 1), Path(sys.argv[1]), import_s=3)
 text = Path(file).read_text(encoding="utf-8")
 marked = "NS_PER_MS = 1_000_000"
 assert marked in text

@@ -42,7 +42,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def profile(*arguments: str, batch: str = "1,2", out: str = "p") -> Result:
     named = ("--hardware", "here", "--batch", batch, "--out", out, "--usd-per-hour", "1")
-    quick = ("--disturbed", "keep", "--time-limit", "5s", "--precision", "0.95")
+    quick = ("--disturbed", "keep", "--time-limit", "2s", "--precision", "0.95")
     return CliRunner().invoke(app, ["profile", *arguments, *named, *quick])
 
 

@@ -30,7 +30,7 @@ class Broken:
 
 
 def profile(*arguments: str) -> Result:
-    quick = ("--disturbed", "keep", "--time-limit", "5s", "--precision", "0.95", "--timeout", "3s")
+    quick = ("--disturbed", "keep", "--time-limit", "2s", "--precision", "0.95", "--timeout", "3s")
     return CliRunner().invoke(app, ["profile", *arguments, "--hardware", "here", "--out", "p", *quick])
 
 

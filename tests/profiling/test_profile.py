@@ -44,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> Result:
-    quick = ("--hardware", "here", "--disturbed", "keep", "--time-limit", "5s", "--precision", "0.95")
+    quick = ("--hardware", "here", "--disturbed", "keep", "--time-limit", "2s", "--precision", "0.95")
     return CliRunner().invoke(app, ["profile", *arguments, *quick])
 
 
