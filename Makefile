@@ -2,6 +2,7 @@
 #
 #   make test PYTHON=python3.12      another interpreter, in its own environment (.venv-3.12)
 #   make test ARGS="-k trace"        more arguments for pytest
+#   make test UV=                    install with pip, though uv is there
 #   make bench ARGS="--quick"        … or for the benchmarks
 
 SHELL := bash
