@@ -1,8 +1,8 @@
 """``make deep``: all tests, with long campaigns. It takes hours, so a run that was stopped goes on where it was.
 
-A plugin of pytest (``-p benchmarks.deep``). A file whose tests have all passed is left out from then on, for as long as
-the package, the profiles, what tests share and the file itself stay as they are. ``results/deep`` holds a row for each
-file and the page that tells of them.
+A plugin of pytest (``-p benchmarks.deep``). A file whose tests have all passed is left out from then on, for as long
+as the file stays as it is and what its tests can reach (`benchmarks.import_closure`). ``results/deep`` holds a row for
+each file and the page that tells of them.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.provenance import SUBJECTS, files_of, key_of_files
+from benchmarks.import_closure import PACKAGE, ImportClosure
+from benchmarks.provenance import SUBJECTS, files_of, key_of_files, key_of_parts
 
 #: At most so many of the slowest tests are told, each of another file.
 SLOWEST = 25
@@ -31,17 +32,35 @@ class Row:
     failures: str
     """Names of the tests that failed, one on each line."""
     key: str
-    """Of the package, the profiles, what tests share, and the file."""
+    """Of all that the tests can reach, and of the file."""
     commit: str
     dirty: bool
 
 
 def keys_of_tests(root: Path) -> dict[str, str]:
     """Files of tests by name, each with the key of what its tests depend on."""
-    files = [path for subject in SUBJECTS["campaigns"] for path in files_of(subject, root)]
-    tests = [path for path in files if path.name.startswith("test_") and path.suffix == ".py"]
-    shared = key_of_files([path for path in files if path not in set(tests)], root)
-    return {path.relative_to(root).as_posix(): f"{shared}-{key_of_files([path], root)}" for path in tests}
+    closure = ImportClosure(root)
+    tests, always = [], []
+    rooms: dict[str, list[Path]] = {room: [] for room in closure.rooms}
+    for path in (path for subject in SUBJECTS["campaigns"] for path in files_of(subject, root)):
+        place = path.relative_to(root).parts
+        if place[0] == PACKAGE and place[1] in rooms:
+            rooms[place[1]].append(path)
+        elif place[0] == "tests" and path.suffix == ".py":
+            tests += [path] if path.name.startswith("test_") else []
+        else:
+            always.append(path)
+    parts = {room: key_of_files(files, root) for room, files in rooms.items()}
+    others = key_of_files(always, root)
+
+    def key_of(test: Path) -> str:
+        reached, shared = closure.of(test)
+        beside = {"always": others, "shared": key_of_files(sorted(shared), root)}
+        return key_of_parts(beside | {room: parts[room] for room in reached})
+
+    return {
+        path.relative_to(root).as_posix(): f"{key_of(path)}-{key_of_files([path], root)}" for path in tests
+    }
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
@@ -95,7 +114,7 @@ def tell(rows: list[Row], files: int) -> str:
     if len(commits) > 1:
         words = ", ".join(f"{commit} ({count})" for commit, count in commits.items())
         said.append(
-            f"Files by the commit they ran on, of the same package and the same tests in each file: {words}."
+            f"Files by the commit they ran on; all that their tests reach has stayed as it was: {words}."
         )
     table = ["| tests | files | passed | failed | skipped | minutes |", "|---|---|---|---|---|---|"]
     for folder in sorted({row.file.rpartition("/")[0] for row in rows}):

@@ -85,13 +85,18 @@ def test_what_passed_does_not_run_again_until_it_changes(checkout: Path, workers
     again = run(checkout, workers)
     assert (again.returncode, "1 failed, 1 passed" in again.stdout) == (1, True), again.stdout
 
-    # A file that changes concerns itself only, and what is shared concerns all.
+    # A file that changes concerns itself only, and what is shared those that import it.
     (checkout / fine).write_text(FINE.replace("[1, 2]", "[1, 2, 3]"))
     changed = run(checkout, workers, fine)
     assert (changed.returncode, outcomes(checkout)[fine]) == (0, (3, 0, 0)), changed.stdout
     (checkout / "tests" / "shared.py").write_text("RIGHT = 'right'\n")
     mended = run(checkout, workers, "tests/room")
     assert mended.returncode == 0, mended.stdout
+    assert outcomes(checkout) == {right: (2, 0, 0), fine: (3, 0, 0), **rest}
+
+    # What pytest reads for all of them concerns all.
+    (checkout / "tests" / "conftest.py").write_text("")
+    assert run(checkout, workers, "tests/room").returncode == 0
     assert outcomes(checkout) == {right: (2, 0, 0)}
     machine = json.loads((folder / "machine.json").read_text(encoding="utf-8"))
     assert (machine["test_files"], machine["test_files_passed"]) == (3, 1)
@@ -149,14 +154,15 @@ def test_a_run_that_is_killed_leaves_a_page_of_the_files_it_has_run(checkout: Pa
 def test_keys_are_those_of_every_file_of_tests() -> None:
     keys = keys_of_tests(ROOT)
     assert set(keys) == {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
-    assert len({key.split("-")[0] for key in keys.values()}) == 1
     assert len(set(keys.values())) == len(keys)
 
 
 def test_campaigns_stay_those_of_today_when_other_tests_change(checkout: Path) -> None:
     folder = checkout / "benchmarks" / "results" / "deep"
     campaign = checkout / "tests" / "test_campaign.py"
-    campaign.write_text("def write_summary(name):\n    pass\n\ndef test_it():\n    write_summary('it')\n")
+    campaign.write_text(
+        "import shared\n\ndef write_summary(name):\n    pass\n\ndef test_it():\n    write_summary('it')\n"
+    )
     run(checkout, "0", "tests/test_campaign.py")
     # The commit is that of this checkout, where files may be edited; rows of a clean one are written as these are.
     (row,) = read_rows(folder)
@@ -166,7 +172,7 @@ def test_campaigns_stay_those_of_today_when_other_tests_change(checkout: Path) -
     assert commits_of_campaigns(folder, checkout) == {"0123456789ab"}
     (checkout / "tests" / "test_fine.py").write_text(FINE.replace("[1, 2]", "[1, 2, 3]"))
     assert commits_of_campaigns(folder, checkout) == {"0123456789ab"}
-    # One more that has not run, the same one changed, and what is shared: each may be why a campaign is older.
+    # One more that has not run, the same one changed, and what it shares: each may be why a campaign is older.
     other = checkout / "tests" / "test_other.py"
     other.write_text(campaign.read_text(encoding="utf-8"))
     assert commits_of_campaigns(folder, checkout) == set()
@@ -180,7 +186,7 @@ def test_campaigns_stay_those_of_today_when_other_tests_change(checkout: Path) -
     assert commits_of_campaigns(folder, checkout) == set()
 
 
-def test_status_tells_campaigns_apart_from_tests_that_have_changed_beside_them(
+def test_status_tells_campaigns_apart_from_what_has_changed_beside_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = describe("campaigns") | {
@@ -190,7 +196,7 @@ def test_status_tells_campaigns_apart_from_tests_that_have_changed_beside_them(
     }
     parts = machine["code_parts"]
     (tmp_path / "campaigns").mkdir()
-    for name, changed in (("beside", {"tests"}), ("package", {"tests", "mipplan"})):
+    for name, changed in (("beside", {"tests", "mipplan"}), ("profiles", {"tests", "profiles"})):
         older = parts | dict.fromkeys(changed, "older")
         text = json.dumps({"campaign": name, "machine": machine | {"code_parts": older}})
         (tmp_path / "campaigns" / f"{name}.json").write_text(text, encoding="utf-8")
@@ -199,9 +205,9 @@ def test_status_tells_campaigns_apart_from_tests_that_have_changed_beside_them(
         monkeypatch.setattr("benchmarks.status.commits_of_campaigns", lambda folder, root: commits)
         return [line.split("|")[3].strip() for line in tell_status(tmp_path).splitlines()[2:]]
 
-    package = "no: changed since in `mipplan`, `tests`"
-    assert told({"0123456789ab"}) == ["yes, and of `tests` all that they ran", package]
-    assert told(set()) == ["no: changed since in `tests`", package]
+    profiles = "no: changed since in `profiles`, `tests`"
+    assert told({"0123456789ab"}) == ["yes, and of `mipplan`, `tests` all that they reach", profiles]
+    assert told(set()) == ["no: changed since in `mipplan`, `tests`", profiles]
 
 
 @pytest.mark.skipif(is_deep(), reason="the long run writes rows and page meanwhile")
