@@ -86,13 +86,13 @@ class ImportClosure:
 
     @cached_property
     def _imports(self) -> Mapping[str, set[str]]:
-        """Rooms that each room imports, or asks late without a public method that does."""
+        """Rooms that each room imports, asks by names of the front, or asks late by what is no public method."""
         found = {}
         for room, files in self._in_package.items():
+            modules = {name for named in files for name in named.modules}
             late = {name for named in files for method, name in named.late if not method}
-            found[room] = self._rooms({name for named in files for name in named.modules}) | self._offering(
-                late
-            )
+            asked = {name for named in files if PACKAGE in named.modules for name in named.attributes}
+            found[room] = self._rooms(modules) | self._offering(late | asked)
         return found
 
     @cached_property

@@ -12,7 +12,7 @@ from benchmarks.house.hops import measure_all
 from benchmarks.import_closure import ImportClosure
 
 ROOT = Path(__file__).resolve().parents[1]
-#: A package of six rooms. ``result`` draws when ``plot`` is called, and asks ``search`` by what is no method.
+#: A package of seven rooms. ``result`` draws when ``plot`` is called, and asks ``search`` by what is no method.
 PACKAGE = {
     "__init__.pyi": "from .planner import plan as plan\nfrom . import figures as figures\n",
     "core/__init__.py": "def from_front(name, room='mipplan'):\n    pass\n",
@@ -25,6 +25,7 @@ PACKAGE = {
     "planner/planning.py": "def plan():\n    from mipplan.result import Plan\n    return Plan()\n",
     "search/__init__.py": "'''Knows mipplan.figures by its name only.'''\n",
     "figures/__init__.py": "",
+    "cli/__init__.py": "import mipplan as mp\n\n\ndef main():\n    mp.plan()\n",
     "plots/__init__.py": "import mipplan.figures\n",
 }
 SHARED = {
@@ -59,7 +60,8 @@ def reached(checkout: Path, text: str, name: str = "test_it.py") -> tuple[set[st
 
 
 PLANNED = {"planner", "result", "core", "search"}
-ALL = {*PLANNED, "figures", "plots"}
+DRAWN = {*PLANNED, "figures", "plots"}
+ALL = {*DRAWN, "cli"}
 
 
 @pytest.mark.parametrize(
@@ -71,9 +73,10 @@ ALL = {*PLANNED, "figures", "plots"}
         ("import mipplan as mp\n\ndef test_it():\n    mp.plan()\n", PLANNED),
         ("from mipplan import plan\n", PLANNED),
         ("from mipplan import figures\n", {"figures"}),
+        ("from mipplan.cli import main\n", {*PLANNED, "cli"}),
         ("def test_it():\n    from mipplan.planner import planning\n", PLANNED),
         # A method of a result draws, whichever room makes the result.
-        ("import mipplan as mp\n\nmp.plan().plot()\n", ALL),
+        ("import mipplan as mp\n\nmp.plan().plot()\n", DRAWN),
         ("def test_it(figure):\n    figure.plot()\n", {"plots", "figures"}),
         # Code for other processes, command lines and folders are texts.
         ("CODE = 'import mipplan.core.checks'\n", {"core"}),
