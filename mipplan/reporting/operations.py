@@ -17,6 +17,8 @@ from mipplan.reporting.text import seconds_text, show_notes, show_parts, table
 from mipplan.result import Interval
 from mipplan.validation import StageComparison, Truth
 
+#: What a server says that knows no such address, as `Drive.errors` tells it.
+_NOT_FOUND = "HTTP 404"
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 
 
@@ -54,9 +56,17 @@ def drive_report(driven: Drive, written: list[str]) -> DriveReport:
         latency_s={name: quantile_ns(latency, q) / NS_PER_S for name, q in _QUANTILES.items() if latency.size}
         | mean,
         sent_late_s=late if len(driven.log) else {},
-        notes=list(driven.notes),
+        notes=[*driven.notes, *_advice(driven)],
         written=written,
     )
+
+
+def _advice(driven: Drive) -> list[str]:
+    """Say what to do where all queries went to an address at which nothing is served."""
+    if driven.errors.get(_NOT_FOUND, 0) < max(len(driven.log), 1):
+        return []
+    named = "of a server of the Open Inference Protocol, name the model: --model NAME, or …/v2/models/NAME"
+    return [f"nothing is served at {driven.target}; {named}"]
 
 
 def show_drive(console: Console, report: DriveReport) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,19 @@ def test_truth_tells_everything_at_once(plan: Path, run: Path, tmp_path: Path) -
     for flag in ("slo", "dispatch", "discipline", "system", "engine", "seed", "stagger", "shift"):
         assert f"  --{flag}: " in said
     assert "there is no such folder" in said
+
+
+@pytest.mark.parametrize(
+    "command", ["truth PLAN LOG", "observe LOG --plan PLAN -o OUT", "watch PLAN --log LOG"]
+)
+def test_a_log_through_a_pipe_is_refused_before_anybody_waits_for_it(
+    command: str, plan: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "log")
+    named = {"PLAN": plan, "LOG": tmp_path / "log", "OUT": tmp_path / "out"}
+    said = refused(*(named.get(word, word) for word in command.split()))
+    assert f"  {tmp_path / 'log'}: is a pipe, and a log is read more than once" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_drive_writes_over_nothing_that_it_reads(tmp_path: Path) -> None:

@@ -364,6 +364,26 @@ def test_command_writes_the_log_and_after_an_interrupt_what_there_is(number: int
     assert log.sent_ns[-1] < time.time_ns()
 
 
+def test_command_says_of_which_server_an_address_is_and_what_to_do_where_nothing_is(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("arrival_s\n0\n0.01\n0.02\n")
+    command = ["drive", str(tmp_path / "t.csv"), "-o", str(tmp_path / "q.parquet"), "--target"]
+    with served(answers) as url:
+        other = CliRunner().invoke(app, [*command, url, "--model", "other"])
+        nothing = CliRunner().invoke(app, [*command, f"{url}/nothing", "--json"])
+        good = CliRunner().invoke(app, [*command, url, "--model", "net", "--json"])
+    gone = CliRunner().invoke(app, [*command, url, "--model", "net"])
+    for result, told in (
+        (other, "/v2/models/other: the server answers 404"),
+        (gone, "/v2: the server cannot be"),
+    ):
+        assert (result.exit_code, f"  {url}{told}" in result.stderr) == (2, True), result.stderr
+    assert (nothing.exit_code, good.exit_code) == (1, 0)
+    _, advice = json.loads(nothing.stdout)["notes"]
+    assert advice.startswith(f"nothing is served at {url}/nothing; ")
+    assert "--model NAME" in advice
+    assert json.loads(good.stdout)["notes"] == []
+
+
 def test_a_second_interrupt_does_not_cost_the_log(tmp_path: Path) -> None:
     """It comes as the log is written, which takes longer than people wait."""
     trace, out = tmp_path / "t.csv", tmp_path / "q.parquet"

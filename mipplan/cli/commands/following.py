@@ -260,7 +260,8 @@ def watch(
         names = faults.take(lambda: inputs.pairs_of("--name", "STAGE=NAME", name or ()))
         share = faults.take(lambda: inputs.share_of("--cheaper", cheaper))
         params = faults.take(lambda: WatchParams(cheaper=share.value or 0.0) if share else WatchParams())
-        read = {"plan": plan, "sample": sample, **traces.log_files(log or ())}
+        logs = faults.take(lambda: traces.log_files(log or ()))
+        read = {"plan": plan, "sample": sample, **(logs.value if logs else {})}
         faults.take(lambda: inputs.check_files(read, {"--out": out}))
         if not replan:
             why = "does not go with --no-replan: there is no new plan"

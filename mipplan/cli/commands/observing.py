@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -13,6 +15,9 @@ from mipplan import reporting
 from mipplan.cli import flags, inputs, traces
 from mipplan.cli.session import EXIT_INTERRUPTED, EXIT_NOT_MET, Session
 from mipplan.core import Fault, Faults, InputError
+
+#: In every address of the Open Inference Protocol.
+_OIP = "/v2/"
 
 Logs = Annotated[
     list[str],
@@ -55,6 +60,7 @@ def observe(
 
         faults = Faults()
         shifts = faults.take(lambda: traces.shifts_of(shift or ()))
+        faults.take(lambda: traces.log_files(logs))
         loaded = faults.take(lambda: None if plan is None else mp.Plan.load(plan))
         about: dict[str, Any] = {"hardware": hardware, "usd_per_hour": usd_per_hour, "latency": latency}
         faults.take(lambda: check_observe(out, plan is not None, **about))
@@ -183,7 +189,7 @@ def drive(
         arrivals = faults.take(lambda: traces.read_trace(trace, seed, **placed))
         faults.check()
         _allow_many_connections()
-        with session.progress(as_log=True) as progress:
+        with session.progress(as_log=True) as progress, _of_server(target):
             driven = mp.drive(
                 arrivals.value,
                 target,
@@ -201,6 +207,20 @@ def drive(
             session.exit_code = EXIT_INTERRUPTED
         elif driven.spoilt or not driven.latency_ns.size:
             session.exit_code = EXIT_NOT_MET
+
+
+@contextlib.contextmanager
+def _of_server(url: str) -> Iterator[None]:
+    """Say of which server the addresses are that faults name by their paths alone."""
+    try:
+        yield
+    except InputError as error:
+        server = urlsplit(url)._replace(path="", query="", fragment="").geturl()
+        faults = [
+            Fault(f"{server}{fault.place}", fault.message) if _OIP in f"{fault.place}/" else fault
+            for fault in error.faults
+        ]
+        raise InputError(faults) from None
 
 
 def _allow_many_connections() -> None:
