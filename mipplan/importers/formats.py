@@ -288,7 +288,9 @@ def _names(reading: Reading, field: str, wanted: Mapping[str, str]) -> dict[str,
     if unnamed and not lone:
         faults.append(Fault(path, f"does not name the {field}: give it with {flag} NAME"))
     elif unnamed:
-        names[""] = lone
+        # Other rows may be named: the lone name chooses from those, too, and if it is none of theirs they keep them.
+        chosen = [lone] if lone in told else [] if names else told
+        names |= {name: name for name in chosen} | {"": lone}
     elif lone and lone in told:
         names[lone] = lone
     elif lone:

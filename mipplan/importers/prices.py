@@ -249,7 +249,8 @@ def merge_hardware(
 ) -> HardwareMerge:
     """Merge prices into a ``hardware.yaml``, which is made, with its folder, if it is not there.
 
-    Other entries, and comments, stay as they are; of an entry that is replaced only price and source change.
+    Other entries, and comments, stay as they are; of an entry that is replaced only price and source change, and
+    the memory where both know one: it may be of another machine now.
 
     Raises
     ------
@@ -270,7 +271,7 @@ def merge_hardware(
         if standing is None:
             added.append(entry.name)
             lines += _entry_lines(entry)
-        elif isinstance(standing, dict) and standing.get("usd_per_hour") == entry.usd_per_hour:
+        elif isinstance(standing, dict) and _says(standing, entry, memory=replace_existing):
             unchanged.append(entry.name)
         elif replace_existing and isinstance(standing, dict):
             replaced.append(entry.name)
@@ -288,14 +289,21 @@ def merge_hardware(
     return HardwareMerge(tuple(added), tuple(replaced), tuple(unchanged))
 
 
+def _says(standing: Mapping[str, Any], entry: Hardware, *, memory: bool) -> bool:
+    """Whether an entry has the price that a list says, and the memory if that is looked at and both know one."""
+    both = (standing.get("memory_gib"), entry.memory_gib)
+    is_other = memory and None not in both and both[0] != both[1]
+    return standing.get("usd_per_hour") == entry.usd_per_hour and not is_other
+
+
 def _check_made(made: str, origin: str, there: Mapping[str, Any], hardware: Sequence[Hardware]) -> None:
     """Find out before it is written that the file says what it should; one in braces cannot be added to."""
-    wanted = {entry.name: entry.usd_per_hour for entry in hardware}
+    wanted = {entry.name for entry in hardware}
     others = {name: entry for name, entry in there.items() if name not in wanted}
     try:
         value = parse_yaml(made, origin).value
         found = {name: entry for name, entry in value.items() if name not in wanted}
-        is_well = found == others and all(value[name]["usd_per_hour"] == usd for name, usd in wanted.items())
+        is_well = found == others and all(_says(value[entry.name], entry, memory=True) for entry in hardware)
     except (InputError, AttributeError, KeyError, TypeError):
         is_well = False
     if not is_well:
@@ -306,17 +314,16 @@ def _check_made(made: str, origin: str, there: Mapping[str, Any], hardware: Sequ
 
 
 def _entry_lines(entry: Hardware) -> list[str]:
-    memory = [] if entry.memory_gib is None else [f"  memory_gib: {_number_text(entry.memory_gib)}"]
-    return [
-        f"{_key_text(entry.name)}:",
-        f"  usd_per_hour: {_number_text(entry.usd_per_hour)}",
-        *memory,
-        _source(entry),
-    ]
+    return [f"{_key_text(entry.name)}:", *(f"  {line}" for line in _values(entry).values())]
 
 
-def _source(entry: Hardware) -> str:
-    return f"  source: {json.dumps(entry.source, ensure_ascii=False)}"
+def _values(entry: Hardware) -> dict[str, str]:
+    """The lines of what a list says of an entry, by key."""
+    said = {"usd_per_hour": _number_text(entry.usd_per_hour)}
+    if entry.memory_gib is not None:
+        said["memory_gib"] = _number_text(entry.memory_gib)
+    said["source"] = json.dumps(entry.source, ensure_ascii=False)
+    return {key: f"{key}: {value}" for key, value in said.items()}
 
 
 def _key_text(name: str) -> str:
@@ -330,13 +337,23 @@ def _number_text(value: float) -> str:
 
 
 def _with_price(lines: Sequence[str], entry: Hardware) -> list[str]:
-    """Write the price and source of an entry over those that stand in its block."""
+    """Write what a list says of an entry over what stands in its block, indented as the block is."""
     keys = (_key_text(entry.name), json.dumps(entry.name, ensure_ascii=False), f"'{entry.name}'", entry.name)
     begins = [at for at, line in enumerate(lines) if any(line.startswith(f"{key}:") for key in keys)]
     if not begins:
         return list(lines)
     begin = begins[0] + 1
     end = next((at for at in range(begin, len(lines)) if re.match(r"[^\s#]", lines[at])), len(lines))
-    block = [line for line in lines[begin:end] if not re.match(r"\s+(usd_per_hour|source)\s*:", line)]
-    price = f"  usd_per_hour: {_number_text(entry.usd_per_hour)}"
-    return [*lines[:begin], price, _source(entry), *block, *lines[end:]]
+    values = _values(entry)
+    key = re.compile(rf"(\s+)({'|'.join(values)})\s*:")
+    found = [key.match(line) for line in lines[begin:end]]
+    indent = next((match[1] for match in found if match), "  ")
+    if not any(match and match[2] == "memory_gib" for match in found):
+        values.pop("memory_gib", None)
+    mended = [f"{indent}{value}" for value in values.values()]
+    kept = [
+        line
+        for line, match in zip(lines[begin:end], found, strict=True)
+        if not match or match[2] not in values
+    ]
+    return [*lines[:begin], *mended, *kept, *lines[end:]]

@@ -20,7 +20,7 @@ class Stated:
     ----------
     model, hardware : mapping of str to str
         Names in the file with the names wanted for them. A lone name, which stands under ``""``, is given to what
-        the file does not name, and chosen from what it does.
+        the file does not name, and chosen from what it does; where it is given, other rows may be of other names.
     batch : int or None
         Batch size of the whole file, for tools that do not write it down.
     where : mapping of str to str

@@ -154,6 +154,27 @@ HEADER = (
 )
 
 
+MIXED = "model,device,batch,latency_ms\nresnet,t4,1,5\n,t4,2,9\nvgg,,1,7\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "taken"),
+    [
+        ({"": "net"}, {("resnet", "t4"), ("net", "t4"), ("vgg", "cpu")}),
+        ({"": "resnet"}, {("resnet", "t4")}),
+        ({"": "net", "vgg": "vgg16"}, {("net", "t4"), ("vgg16", "cpu")}),
+    ],
+)
+def test_a_name_for_what_a_file_does_not_name_drops_nothing_else(
+    tmp_path: Path, model: dict[str, str], taken: set[tuple[str, str]]
+) -> None:
+    """Rows with a name of their own were dropped without a word, beside rows whose cell is blank."""
+    path = tmp_path / "t.csv"
+    path.write_text(MIXED, encoding="utf-8")
+    imported = read_measurements(path, stated=Stated(model, {"": "cpu"}))
+    assert {(row.model, row.hardware) for row in imported.rows} == taken
+
+
 def test_requests_under_way_together_are_refused() -> None:
     refused = read_measurements(FILES / "perf_analyzer.csv", stated=NAMED).refused
     assert [fault.place.rpartition(":")[2] for fault in refused] == ["3", "4", "5"]

@@ -170,6 +170,26 @@ def test_another_price_is_a_fault_unless_replaced(tmp_path: Path) -> None:
     assert entry == {"usd_per_hour": 0.526, "source": '"list", 2026: ours', "limit": 8}
 
 
+@pytest.mark.parametrize("indent", ["", " ", "    "])
+def test_an_entry_that_is_replaced_keeps_its_indentation_and_has_the_new_memory(
+    tmp_path: Path, indent: str
+) -> None:
+    """The entry of a machine with other devices kept the memory of the old ones."""
+    path = tmp_path / "hardware.yaml"
+    block = ["t4:", "  usd_per_hour: 0.526", "  memory_gib: 8  # of a slice", "  limit: 8"]
+    path.write_text("\n".join(line.replace("  ", f" {indent}", 1) for line in block) + "\n", encoding="utf-8")
+    assert merge_hardware(path, [T4]).unchanged == ("t4",)
+    assert merge_hardware(path, [T4], replace_existing=True).replaced == ("t4",)
+    assert path.read_text(encoding="utf-8").splitlines() == [
+        "t4:",
+        f" {indent}usd_per_hour: 0.526",
+        f" {indent}memory_gib: 16.0",
+        f' {indent}source: "\\"list\\", 2026: ours"',
+        f" {indent}limit: 8",
+    ]
+    assert merge_hardware(path, [T4], replace_existing=True).unchanged == ("t4",)
+
+
 @pytest.mark.parametrize(
     "text",
     ["{t4: {usd_per_hour: 0.5}}\n", "t4: {usd_per_hour: 0.5}\n", "- t4\n", "t4: 1\nt4: 2\n", "a: b: c\n"],
