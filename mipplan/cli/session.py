@@ -51,6 +51,7 @@ _LISTED = {
     "headers.": "--header",
     "urls.": "--endpoint",
     "workers.": "--endpoint",
+    "repeats": "--once",
 }
 #: Where the terminal's encoding lacks these signs they are written like this; others become a question mark.
 _SIGNS = "≤≥→…×·−–µ∞"

@@ -72,7 +72,7 @@ def schedule_entries(
     """
     check_entries(kind, namespace, time_zone)
     if not made.repeats:
-        raise InputError.one("repeats", "entries are for every day, and this one does not repeat (--once)")
+        raise InputError.one("repeats", "entries are for every day, and this one does not repeat")
     if made.span_ns != _DAY_NS or made.bin_ns % _MINUTE_NS:
         raise InputError.one(
             "counts",
@@ -157,8 +157,10 @@ def _cron(made: DaySchedule, namespace: str, time_zone: str) -> str:
 
 def _keda(made: DaySchedule, namespace: str, time_zone: str) -> str:
     documents = []
-    for stage, name, deployment in _deployments(made):
-        counts = _told(made, stage, time_zone)
+    days = [(*names, _told(made, names[0], time_zone)) for names in _deployments(made)]
+    # KEDA scales nothing without a trigger, and kubectl applies no file without a document.
+    is_calm = all((counts == made.stages[stage].planned).all() for stage, _, _, counts in days)
+    for stage, name, deployment, counts in days:
         least, most = int(counts.min()), int(counts.max())
         text = (
             f"# Stage {_flat(stage)} of {_flat(made.plan.pipeline.name)}, by the clock.\n"
@@ -173,7 +175,7 @@ def _keda(made: DaySchedule, namespace: str, time_zone: str) -> str:
             "  triggers:\n"
         )
         windows = list(_windows(_entries(counts), least))
-        if least == most != made.stages[stage].planned:  # KEDA scales nothing without a trigger
+        if least == most and (is_calm or least != made.stages[stage].planned):
             windows = [(_MIDNIGHT, "59 23 * * *", least)]
         for start, end, count in windows:
             text += (
@@ -183,10 +185,6 @@ def _keda(made: DaySchedule, namespace: str, time_zone: str) -> str:
             )
         if windows:  # a stage that keeps the plan's count needs no scaler
             documents.append(text)
-    if not documents:
-        raise InputError.one(
-            "counts", "every stage keeps the plan's count all day: there is nothing to scale"
-        )
     return "---\n".join(documents)
 
 

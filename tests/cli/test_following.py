@@ -314,7 +314,9 @@ def test_a_schedule_of_one_day_alone_has_no_entries(plan: Path, sample: Path, tm
     day.write_text("hour,requests_per_hour\n" + "".join(f"{hour},36000\n" for hour in range(24)))
     entries = ("--to", "cron", "--out", tmp_path / "day.cron")
     code, _, text = run("schedule", plan, "--counts", day, "--sample", sample, "--once", *entries)
-    assert (code, "this one does not repeat (--once)" in text) == (2, True), text
+    assert (code, "--once: entries are for every day, and this one does not repeat" in text) == (2, True), (
+        text
+    )
     assert not (tmp_path / "day.cron").exists()
 
 

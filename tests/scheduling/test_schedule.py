@@ -284,6 +284,20 @@ def test_stages_that_need_another_count_all_day_than_the_plan_has_are_told_it() 
         assert [one["metadata"]["desiredReplicas"] for one in document["spec"]["triggers"]] == [str(count)]
 
 
+def test_a_day_that_keeps_the_plan_has_entries_too() -> None:
+    """It ended with an error, as if there were something wrong with the counts."""
+
+    plan = small_plan({"detect": ([20, 30], 2), "read it": ([30], 2)}, {("detect", "read it"): {}})
+    made = mp.schedule(plan, np.full(24, 40 * 3600.0), bin_s=3600.0, sample=sample(40.0))
+    assert all((one.replicas == one.planned).all() for one in made.stages.values())
+    documents = list(yaml.safe_load_all(schedule_entries(made, "keda")))
+    assert len(documents) == len(made.stages)
+    for document in documents:
+        check_resource(document)
+        assert [one["metadata"]["desiredReplicas"] for one in document["spec"]["triggers"]] == ["2"]
+    assert "kubectl" not in schedule_entries(made, "cron")
+
+
 def covers(trigger: dict[str, str], minute: int) -> bool:
     start, end = ([int(part) for part in trigger[name].split()[:2]] for name in ("start", "end"))
     low, high = 60 * start[1] + start[0], 60 * end[1] + end[0]
