@@ -68,8 +68,9 @@ PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="Plan file writte
 PipelineFile = Annotated[
     str, typer.Argument(metavar="PIPELINE", help="Pipeline file (YAML), or the name of a shipped pipeline.")
 ]
+#: Of these, too, the command line takes several: which of them is meant is asked (`traces.single`), not guessed.
 TraceFile = Annotated[
-    str,
+    list[str],
     typer.Option(
         "--trace",
         metavar="FILE",

@@ -13,7 +13,7 @@ import typer
 import mipplan as mp
 from mipplan.cli import config, flags
 from mipplan.cli.inputs import optional_seconds, pairs_of, seconds_of
-from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken, listed
 from mipplan.documents import files_in, is_folder, mode_of, open_file, shipped_path
 
 #: Options of how a trace is read, by their names in Python.
@@ -57,6 +57,13 @@ placing = flags.options_of(reading, last=True)
 def seed_of(asked: Taken[Any] | None, seed: int | None) -> int:
     """Return the seed that was given, else that of what is asked about if it is a plan that could be read, else 0."""
     return seed if seed is not None else getattr(asked.value if asked else None, "seed", 0)
+
+
+def single(faults: Faults, files: Sequence[str]) -> str:
+    """Return the trace of a command that takes one; that there are several is a fault."""
+    if len(files) > 1:
+        faults.add(Fault("--trace", f"takes one trace here, found {len(files)}: {listed(files)}"))
+    return files[-1]
 
 
 def read_traces(files: Iterable[str], seed: int, **placed: Any) -> list[mp.Trace]:
@@ -104,13 +111,19 @@ def check_beginning(file: str) -> None:
 
 
 def log_files(logs: Iterable[str]) -> dict[str, str | Path]:
-    """Say of logs which one each is, for `check_apart`; of folders their files, as these are what is read."""
-    files: dict[str, str | Path] = {}
+    """Say of logs which one each is, for `check_apart`; of folders their files, as these are what is read.
+
+    Raises `InputError` for pipes: the kind of a log is told by its first bytes, and then it is read from the start.
+    """
+    faults, files = Faults(), dict[str, str | Path]()
     for log in logs:
         if is_folder(log):
             files |= {f"log {file}": file for file in files_in(log, ".parquet")}
+        elif stat.S_ISFIFO(mode_of(log) or 0):
+            faults.add(Fault(log, "is a pipe, and a log is read more than once: write it to a file first"))
         else:
             files[f"log {log}"] = log
+    faults.check()
     return files
 
 

@@ -98,7 +98,8 @@ def page_of_plan(plan: Plan, trace: Trace, parts: Parts, time_limit_s: float, pr
         sections.append(_sensitivity(plan, trace, _FOR_SENSITIVITY * time_limit_s, progress))
     sections.append(provenance_section(plan, {"judged on": trace}))
     kept = replayed.objective_ns(asked) <= plan.slo_ns
-    made_for = listed(known.name for known in plan.provenance.traces)
+    # A part of a trace, and one at another rate, has the name of the whole.
+    made_for = listed(known.text for known in plan.provenance.traces)
     name, bound = quantiles_text(asked, replayed.ingress_ns, certificate)
     _, observed = quantiles_text(asked, replayed.ingress_ns, replayed)
     tiles = [
@@ -107,7 +108,10 @@ def page_of_plan(plan: Plan, trace: Trace, parts: Parts, time_limit_s: float, pr
         (f"certified{name}", bound),
         (f"replayed{name}", observed),
         ("objective in the replay", "kept" if kept else "MISSED"),
-        ("status", str(plan.status) if is_own or not made_for else f"{plan.status} on {made_for}"),
+        (
+            "status",
+            str(plan.status) if is_own or not made_for else f"{plan.status} on another trace: {made_for}",
+        ),
     ]
     rate = f"{short_number(trace.rate_rps)} a second" if trace.span_ns else "all at once"
     lead = f"{counted(len(plan.choices), 'stage')} on {trace.name} ({len(trace):,} queries, {rate})"

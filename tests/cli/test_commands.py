@@ -681,6 +681,16 @@ def test_several_inputs_are_refused_with_their_faults(run: Run) -> None:
     assert "is the 2. trace that is read" in over.output
 
 
+@pytest.mark.parametrize("command", ["replay", "replay --stream", "tune", "plot --out x.svg", "report"])
+def test_of_two_traces_none_is_left_out_without_a_word(run: Run, command: str) -> None:
+    """`verify` judges both; here the first was ignored."""
+    name, *more = command.split()
+    result = run(name, "plan.json", *more, "--trace", "trace.csv", "--trace", "none.csv")
+    assert result.exit_code == 2
+    for said in ("--trace: takes one trace here, found 2: trace.csv, none.csv", "none.csv: ", "plan.json: "):
+        assert said in result.stderr
+
+
 def test_a_shipped_file_that_is_read_is_not_written_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,15 +71,16 @@ def plot(
 def _read(
     faults: Faults,
     plan: Path,
-    trace: str,
+    trace: Sequence[str],
     out: Path,
     seed: int | None,
     placed: Mapping[str, str | None],
 ) -> tuple[mp.Plan, mp.Trace]:
     """Read a plan and its traffic; raises `InputError` with all faults so far."""
-    faults.take(lambda: inputs.check_apart({"plan": plan, "trace": trace}, {"--out": out}))
+    file = traces.single(faults, trace)
+    faults.take(lambda: inputs.check_apart({"plan": plan, "trace": file}, {"--out": out}))
     loaded = faults.take(lambda: mp.Plan.load(plan))
-    read = faults.take(lambda: traces.read_trace(trace, traces.seed_of(loaded, seed), **placed))
+    read = faults.take(lambda: traces.read_trace(file, traces.seed_of(loaded, seed), **placed))
     faults.check()
     return loaded.value, read.value
 

@@ -51,6 +51,7 @@ def replay(
         from mipplan.result import StreamEnd, check_window, check_windows
 
         faults = Faults()
+        file = traces.single(faults, trace)
         if stream:  # what needs the whole trace, or a latency for each query
             whole, each = "the trace is never held as a whole", "latencies of single queries are not kept"
             unusable = (
@@ -74,18 +75,18 @@ def replay(
         drawn = faults.take(lambda: inputs.noise_of(noise))
         # Of a stream the others have been refused.
         outputs = {"--out": out} if stream else {"--out": out, "--latencies": latencies, "--plot": plot}
-        faults.take(lambda: inputs.check_files({"plan": plan, "trace": trace}, outputs))
+        faults.take(lambda: inputs.check_files({"plan": plan, "trace": file}, outputs))
         written = [str(path) for path in (out, latencies, plot) if path is not None]
         if stream:
             streamed = faults.take(lambda: inputs.load_plan(plan, latency))
-            file = faults.take(lambda: shipped_path("traces", trace))
-            if file:
-                faults.take(lambda: traces.check_beginning(file.value))
+            source = faults.take(lambda: shipped_path("traces", file))
+            if source:
+                faults.take(lambda: traces.check_beginning(source.value))
             faults.check()
             with session.progress() as progress:
                 totals = mp.replay_stream(
                     streamed.value,
-                    file.value,
+                    source.value,
                     dispatch=dispatch,
                     discipline=discipline,
                     stagger_s=stagger_s.value,
@@ -96,7 +97,7 @@ def replay(
                     progress=progress,
                 )
             summed = reporting.stream_report(
-                streamed.value, str(plan), file.value, totals, written, dispatch=dispatch
+                streamed.value, str(plan), source.value, totals, written, dispatch=dispatch
             )
             session.show(summed, reporting.show_stream, out)
             codes = {StreamEnd.OVERLOADED: EXIT_NOT_MET, StreamEnd.INTERRUPTED: EXIT_INTERRUPTED}
@@ -105,7 +106,7 @@ def replay(
         window_s = faults.take(lambda: inputs.optional_seconds("--windows", windows))
         faults.take(lambda: None if window_s.value is None else check_window(window_s.value, "--windows"))
         loaded = faults.take(lambda: inputs.load_plan(plan, latency))
-        read = faults.take(lambda: traces.read_trace(trace, traces.seed_of(loaded, seed), **placed))
+        read = faults.take(lambda: traces.read_trace(file, traces.seed_of(loaded, seed), **placed))
         faults.check()
         replayed, arrivals = loaded.value, read.value
         length_s = window_s.value

@@ -51,6 +51,7 @@ def tune(
         from mipplan.tuner import check_delay, check_period, read_policies
 
         faults = Faults()
+        file = traces.single(faults, trace)
         names = inputs.names_in(policy)
         faults.take(lambda: check_manner(discipline, engine, seed))
         policies = faults.take(lambda: read_policies(names, worth_usd=worth))
@@ -59,7 +60,7 @@ def tune(
         period_s = faults.take(lambda: inputs.seconds_of("--period", period))
         delay_s = faults.take(lambda: inputs.seconds_of("--activation-delay", activation_delay))
         outputs = {"--out": out, "--schedule": schedule, "--plot": plot, "--report": page}
-        faults.take(lambda: inputs.check_files({"plan": plan, "trace": trace, "sample": sample}, outputs))
+        faults.take(lambda: inputs.check_files({"plan": plan, "trace": file, "sample": sample}, outputs))
         if period_s:
             faults.take(lambda: check_period(period_s.value))
         if delay_s:
@@ -68,7 +69,7 @@ def tune(
         drawn = traces.seed_of(loaded, seed)  # the sample, too: it is what the plan was made for
         whole = {name: placed[name] for name in ("expand", "spread")}
         told = faults.take(lambda: None if sample is None else traces.read_trace(sample, drawn, **whole))
-        read = faults.take(lambda: traces.read_trace(trace, drawn, **placed))
+        read = faults.take(lambda: traces.read_trace(file, drawn, **placed))
         faults.check()
         tuned, arrivals = loaded.value, read.value
         with session.progress() as progress:
