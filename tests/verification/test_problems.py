@@ -28,7 +28,7 @@ CURVE = ArrivalCurve.token_bucket(5, 130)
 def forged(tmp_path: Path) -> Callable[..., mp.Verification]:
     """Verify a plan of which some fields were changed and every checksum made anew."""
 
-    def verify(plan: mp.Plan, trace: mp.Trace = TRACE, **changes: Any) -> mp.Verification:
+    def verify(plan: mp.Plan, trace: mp.Trace | list[mp.Trace] = TRACE, **changes: Any) -> mp.Verification:
         path = tmp_path / "plan.json"
         plan.save(path)
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -221,10 +221,26 @@ def test_a_trace_outside_the_curve_is_remarked(forged: Forge) -> None:
     burst = mp.Trace.from_ns([*np.arange(20) * 40_000_000, *[800_000_000] * 6], name="burst")
     other, outside = forged(plan, burst).remarks
     assert other.startswith("judged on another trace")
-    assert outside == "this trace exceeds the plan's arrival curve by up to 1 queries: no guarantee covers it"
+    own_ns = mp.certify(plan, burst).bound_ns
+    told = (
+        "this trace exceeds the plan's arrival curve by up to 1 queries: only its own certificate covers it, "
+        f"{format_duration(own_ns)}"
+    )
+    assert outside == told
     exactly = mp.Trace.from_ns([*np.arange(20) * 40_000_000, *[800_000_000] * 5], name="exactly")
     (other,) = forged(plan, exactly).remarks
     assert other.startswith("judged on another trace")
+    # Far outside, its own certificate misses, though the worst case inside keeps the objective.
+    flood = mp.Trace.from_ns([*np.arange(20) * 40_000_000, *[800_000_000] * 60], name="flood")
+    verification = forged(plan, flood)
+    (problem,) = verification.problems
+    own, asked = (format_duration(ns) for ns in (mp.certify(plan, flood).bound_ns, plan.slo_ns))
+    assert problem.startswith("this trace exceeds the plan's arrival curve by up to 55 queries: ")
+    assert problem.endswith(f"{own}, above the objective of {asked}")
+    assert not verification.verified
+    # Of several traces the one outside is named.
+    both = forged(plan, [exactly, flood])
+    assert [problem.partition(" ")[0] for problem in both.problems] == ["flood"]
 
 
 def test_remarks_say_how_it_was_judged_where_that_is_not_as_planned(tmp_path: Path) -> None:
