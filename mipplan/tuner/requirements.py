@@ -47,9 +47,14 @@ class DelayBudget:
         return max(self.paths.through(own).values())
 
     @property
+    def lasting_time_ns(self) -> int:
+        """The same with any number of replicas: T of paced stages falls with them."""
+        return max(self._through_ns(dict.fromkeys(self.stages, 0)).values())
+
+    @property
     def is_shared_out(self) -> bool:
-        """Whether waits depend on replica counts: on how long queries wait for their own tokens."""
-        return self.fixed_ns is None and any(stage.own_load_ns for stage in self.stages.values())
+        """Whether waits depend on replica counts: on how long queries wait for their own tokens, or for a pace."""
+        return self.fixed_ns is None and any(stage.divided_ns for stage in self.stages.values())
 
     @cached_property
     def waits_ns(self) -> dict[str, int]:
@@ -71,7 +76,7 @@ class DelayBudget:
         `UNLIMITED_NS` if there is none.
         """
         return (
-            self._reckoned_ns(replicas, as_envelope(traffic)) if self.tokens is Tokens.MOST else UNLIMITED_NS
+            self.reckoned_ns(replicas, as_envelope(traffic)) if self.tokens is Tokens.MOST else UNLIMITED_NS
         )
 
     def least_shed(self, replicas: Mapping[str, int], envelope: Envelope, shed: int) -> int:
@@ -82,20 +87,18 @@ class DelayBudget:
 
         def is_kept(less: int) -> bool:
             admitted = envelope.thinned(Fraction(WHOLE - less, WHOLE))
-            return less == WHOLE or self._reckoned_ns(replicas, admitted) <= self.deadline_ns
+            return less == WHOLE or self.reckoned_ns(replicas, admitted) <= self.deadline_ns
 
         return first_true(shed, WHOLE, is_kept)
 
-    def _reckoned_ns(self, replicas: Mapping[str, int], envelope: Envelope) -> int:
-        """The same, with tokens as they were counted."""
+    def reckoned_ns(self, replicas: Mapping[str, int], envelope: Envelope) -> int:
+        """The same as `bound_ns`, with tokens as they were counted."""
         curves = {f: EnvelopeCurve(envelope, f) for f in {s.tokens_per_query for s in self.stages.values()}}
         waits, own = {}, {}
         for stage, scale in self.stages.items():
-            curve = curves[scale.tokens_per_query]
-            waits[stage] = curve.exact(*scale.rate_at(replicas[stage]))
-            # T is as these replicas have it, not the fewest.
-            falls_ns = scale.latency_ns - scale.latency_at(replicas[stage])
-            own[stage] = _own_ns(scale, replicas[stage]) - falls_ns
+            curve, count = curves[scale.tokens_per_query], replicas[stage]
+            waits[stage] = curve.exact(*scale.rate_at(count))
+            own[stage] = scale.latency_at(count) - scale.lasting_ns - (-scale.own_load_ns // count)
         return self._longest_ns(own, waits)
 
     def transient_bound_ns(self, replicas: Mapping[str, int], situation: Situation) -> int:
@@ -160,7 +163,7 @@ class DelayBudget:
 
     def _through_ns(self, own_ns: Mapping[str, int]) -> dict[str, int]:
         """Longest path through each stage, ns: T, the time for a query's other tokens, and delays."""
-        return self.paths.through({s: scale.latency_ns + own_ns[s] for s, scale in self.stages.items()})
+        return self.paths.through({s: scale.lasting_ns + own_ns[s] for s, scale in self.stages.items()})
 
     def _longest_ns(self, own_ns: Mapping[str, int], waits_ns: Mapping[str, int]) -> int:
         """Longest path, ns: T, own times, delays, and once the largest wait on it."""
@@ -184,9 +187,43 @@ def decide(
         # Nothing was shed to find the first bound; to shed may cost less than that, if losses are small.
         bound = again.bound if any(again.shed) else result.bound
         result = replace(again, bound=bound, reused=result.reused and again.reused)
+    for m, (budget, situation) in enumerate(pairs):
+        result = _given_back(budget, situation, scaler, result, m)
     return [
         _step(budget, needed[m], situation, scaler, result, m) for m, (budget, situation) in enumerate(pairs)
     ]
+
+
+def _given_back(
+    budget: DelayBudget, situation: Situation, scaler: Scaler, result: ScalingResult, m: int
+) -> ScalingResult:
+    """Give back what paced stages have too many of, one after another, since the linear condition rounds δ up.
+
+    Only where nothing else asks for them: no backlog or delay, and no price on changes.
+    """
+    paced = [stage for stage, scale in budget.stages.items() if scale.slowest_ns is not None]
+    if not paced or budget.fixed_ns is not None or not scaler.is_plain:
+        return result
+    if budget.activation_delay_ns or any(situation.outstanding.values()):
+        return result
+    if result.objective is None or result.bound is None or result.shed[m] or result.unreachable[m]:
+        return result
+    replicas = dict(zip(budget.stages, result.replicas[m], strict=True))
+    lowest = dict(zip(budget.stages, scaler.lowest(m, situation.ordered), strict=True))
+    spared = 0
+    for stage in sorted(paced, key=lambda one: -budget.stages[one].microusd_per_hour):
+
+        def is_kept(count: int, stage: str = stage) -> bool:
+            return budget.reckoned_ns({**replicas, stage: count}, situation.envelope) <= budget.deadline_ns
+
+        fewest = first_true(lowest[stage], replicas[stage], is_kept)
+        spared += (replicas[stage] - fewest) * budget.stages[stage].microusd_per_hour
+        replicas[stage] = fewest
+    if not spared:
+        return result
+    objective = result.objective - spared
+    counts = (*result.replicas[:m], tuple(replicas.values()), *result.replicas[m + 1 :])
+    return replace(result, replicas=counts, objective=objective, bound=min(result.bound, objective))
 
 
 def _required(budget: DelayBudget, situation: Situation) -> Requirement:
@@ -227,7 +264,7 @@ def _with_transients(
     needs = [max(n * WHOLE, _thousandths(extra.get(stage))) for n, stage in zip(counts, stages, strict=True)]
     if all(need == n * WHOLE for need, n in zip(needs, counts, strict=True)):
         return needed
-    owned = [n if scale.own_load_ns else 1 for n, scale in zip(counts, stages.values(), strict=True)]
+    owned = [n if scale.divided_ns else 1 for n, scale in zip(counts, stages.values(), strict=True)]
     return Requirement(tuple(needs), needed.present, owned=tuple(owned))
 
 
@@ -253,12 +290,9 @@ def _step(
         and any(rate_needed(envelope, wait) is None for wait in budget.waits_ns.values())
     )
     if replan:
-        spent, allowed = format_duration(budget.service_time_ns), format_duration(budget.deadline_ns)
+        spent, allowed = format_duration(budget.lasting_time_ns), format_duration(budget.deadline_ns)
         taken = f"service times and delays alone take {spent} of {allowed}"
-        # T of paced stages falls with their replicas, and is reckoned as with the fewest.
-        paced = any(scale.spread and scale.slowest_ns is not None for scale in budget.stages.values())
-        known = "is known to keep the objective: with the fewest, " if paced else "keeps the objective: "
-        notes.append(f"no number of replicas {known}{taken}")
+        notes.append(f"no number of replicas keeps the objective: {taken}")
     if result.is_slow:
         notes.append(
             "more replicas than the conditions admit stay for now: most_removed lets no more of them go"
@@ -306,9 +340,9 @@ def _step(
 
 
 def _own_ns(scale: StageScale, replicas: int, active: int = 0, delay_ns: int = 0) -> int:
-    """Time for the other tokens of a query, ns, rounded up; before the delay is over only those active serve."""
-    left = scale.own_load_ns - active * delay_ns
-    return -(-scale.own_load_ns // max(1, active)) if left <= 0 < delay_ns else delay_ns - (-left // replicas)
+    """What replicas divide of a query's time, ns, rounded up; before the delay is over only those active serve."""
+    left = scale.divided_ns - active * delay_ns
+    return -(-scale.divided_ns // max(1, active)) if left <= 0 < delay_ns else delay_ns - (-left // replicas)
 
 
 def _thousandths(need: Fraction | None) -> int:

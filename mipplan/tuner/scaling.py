@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -113,7 +113,7 @@ class Scaler:
         self._capacity = np.array([resource.capacity for resource in self._resources], dtype=np.int64)
         self._common = all(pipeline.loss_microusd is None for pipeline in self.pipelines)
         #: Whether it is best to serve all traffic with the fewest replicas, wherever that can be.
-        self._is_plain = self._common and not self._added_microusd and not conditions.removed_microusd
+        self.is_plain = self._common and not self._added_microusd and not conditions.removed_microusd
         self._shedding = [0 if self._common else m for m in range(len(self.pipelines))]
         self._models: dict[tuple[bool, ...], _Model] = {}
         self._alone: dict[int, ScalingSolver] = {}
@@ -161,6 +161,11 @@ class Scaler:
             shed = (WHOLE,) * len(needs)
         return ScalingResult(replicas, needs, shed, objective, bound, reused, unreachable, owned, is_slow)
 
+    def lowest(self, m: int, ordered: Mapping[str, int]) -> list[int]:
+        """Fewest replicas that a pipeline's stages may have, from those ordered before."""
+        present = [max(1, ordered[stage.stage]) for stage in self.pipelines[m].stages]
+        return [int(count) for count in self._allowed(present, self._part(m))[0]]
+
     def _is_admitted(self, units: Int64) -> bool:
         """Whether limits and budget leave room for so many replicas of the stages."""
         return bool(np.all(units @ self._usage <= self._capacity))
@@ -201,7 +206,7 @@ class Scaler:
     def _solve(self, requirements: Sequence[Requirement]) -> ScalingSolution | None:
         """Solve for all pipelines."""
         timed = tuple(needed.demands is not None for needed in requirements)
-        is_plain = self._is_plain and timed in self._models and not any(timed)
+        is_plain = self.is_plain and timed in self._models and not any(timed)
         if timed not in self._models:
             self._models[timed] = ScalingSolver(), self._activities(timed), self._arcs(timed)
         solver, activities, arcs = self._models[timed]
@@ -270,7 +275,7 @@ class Scaler:
         pipeline = self.pipelines[m]
         deadline = max(0, pipeline.deadline_ns)
         activities = tuple(
-            ScalingActivity(f"{v}", s.microusd_per_hour, duration=s.latency_ns, deadline=deadline)
+            ScalingActivity(f"{v}", s.microusd_per_hour, duration=s.lasting_ns, deadline=deadline)
             for v, s in enumerate(pipeline.stages)
         )
         return ScalingProblem(
@@ -302,7 +307,7 @@ class Scaler:
                 stage.microusd_per_hour,
                 next(usages),
                 group=strict if timed[m] else self._shedding[m],
-                duration=stage.latency_ns,
+                duration=stage.lasting_ns,
                 deadline=max(0, pipeline.deadline_ns),
                 up_cost=self._added_microusd,
                 down_cost=self.conditions.removed_microusd,
@@ -366,4 +371,4 @@ def make_demand(scale: StageScale, envelope: Envelope) -> Demand:
         raise InputError.one(
             "traffic", f"holds more queries at once than stage {scale.stage!r} serves in months"
         )
-    return Demand(offsets, loads, scale.own_load_ns)  # type: ignore[arg-type]  # made arrays there
+    return Demand(offsets, loads, scale.divided_ns)  # type: ignore[arg-type]  # made arrays there

@@ -61,6 +61,9 @@ class StageScale:
     most: int | None  # Most replicas, None for any number.
     planned: int  # Replicas of the plan.
     slowest_ns: int | None = None  # L of a paced stage.
+    alone_ns: int = (
+        0  # In which one paced replica serves a full batch: it is eager, and may need less than L.
+    )
     spread: bool = False  # Whether T depends on the replicas.
     # What of T is neither a wait nor the service: from a batch's end until the last of its outputs has gone on.
     staggered_ns: int = 0
@@ -75,13 +78,25 @@ class StageScale:
         """Time in ns in which so many tokens are served with that many replicas."""
         if self.slowest_ns is None:
             return self.period_ns, replicas * self.batch
-        return -(-self.slowest_ns // replicas), self.batch
+        return self.alone_ns if replicas == 1 else -(-self.slowest_ns // replicas), self.batch
 
     @cached_property
     def own_load_ns(self) -> int:
         """Time one replica needs for the other tokens of a query, ns, rounded up: (F − 1)·ℓ(b)/b."""
         serial = max(Fraction(0), Fraction(self.tokens_per_query) - 1)
         return -(-serial.numerator * self.period_ns // (serial.denominator * self.batch))
+
+    @cached_property
+    def divided_ns(self) -> int:
+        """What replicas divide among them of the time of a query that does not wait, ns: own load, and L if paced."""
+        return self.own_load_ns + (self.slowest_ns or 0) * self.spread
+
+    @cached_property
+    def lasting_ns(self) -> int:
+        """What no replica can lessen of that time, ns. Of two quotients each is rounded up, of their sum one."""
+        if self.slowest_ns is None or not self.spread:
+            return self.latency_ns
+        return self.slowest_ns + self.staggered_ns + (self.own_load_ns > 0)
 
     @cached_property
     def pace(self) -> Fraction:
@@ -91,13 +106,11 @@ class StageScale:
 
 
 def stage_scales(
-    plan: Plan, tokens: Tokens = Tokens.MOST, sample: Trace | None = None, keep: Keep = Keep.SAMPLE
+    plan: Plan, tokens: Tokens = Tokens.MOST, sample: Trace | None = None
 ) -> dict[str, StageScale]:
     """Read a plan's stages, in file order.
 
-    Tokens are the most of a query, or the mean of the sample's draws (of drawn queries, where there is no sample). To
-    keep the objective paced stages have at least half of the plan's replicas, so that T is hardly more than the plan's;
-    or all of them, where T is too long with half.
+    Tokens are the most of a query, or the mean of the sample's draws (of drawn queries, where there is no sample).
 
     Raises
     ------
@@ -114,15 +127,6 @@ def stage_scales(
         trace = sample if sample is not None else Trace.from_ns(np.arange(_DRAWN, dtype=np.int64))
         drawn = realise(plan.pipeline, trace, plan.seed).stages
         counts = {stage: Fraction(found.count, len(trace)) for stage, found in drawn.items()}
-    scales = _scales(plan, counts, 0.5 if keep is Keep.OBJECTIVE else 0.0)
-    longest = plan.pipeline.longest_paths().through({s: scale.latency_ns for s, scale in scales.items()})
-    if keep is Keep.OBJECTIVE and max(longest.values()) > plan.objective.deadline_ns:
-        return _scales(plan, counts, 1.0)
-    return scales
-
-
-def _scales(plan: Plan, counts: Mapping[str, int | Fraction], share: float) -> dict[str, StageScale]:
-    """Read the stages, paced ones with at least a share of the plan's replicas."""
     staggers_ns, windows_ns = plan.pipeline.staggers_ns(plan.laws), plan.pipeline.windows_ns(plan.laws)
     scales = {}
     for name, choice in plan.choices.items():
@@ -131,7 +135,6 @@ def _scales(plan: Plan, counts: Mapping[str, int | Fraction], share: float) -> d
         paced = law is DispatchLaw.PACED
         if paced:
             most = min(_MOST_PACED, most or _MOST_PACED)
-            least = max(least, min(most, math.ceil(share * choice.replicas)))
         service_ns, is_source = plan.service_ns(name), not plan.pipeline.incoming(name)
         service = stage_service(service_ns, least, is_source, law, staggers_ns[name], windows_ns[name])
         slowest_ns = int(service_ns.max())
@@ -147,6 +150,7 @@ def _scales(plan: Plan, counts: Mapping[str, int | Fraction], share: float) -> d
             most=most,
             planned=choice.replicas,
             slowest_ns=slowest_ns if paced else None,
+            alone_ns=stage_service(service_ns, 1, is_source, law).period_ns,
             spread=not (is_source and choice.batch == 1),
             staggered_ns=(choice.batch - 1) * staggers_ns[name],
         )

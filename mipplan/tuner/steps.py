@@ -34,7 +34,7 @@ class TuningStep(Printable):
         What was minimised: the cost, and what changes and traffic that is not served are counted as; and the proven
         least value of that. Of a joint retuning both are for all pipelines together. Where queries have several tokens
         and something binds, so that `share` is below 1, the bound is for waits shared out as without limits. Of paced
-        stages it is for counts that a linear condition shows to suffice, with T as with the fewest: others may do. None
+        stages it is for counts that a linear condition shows to suffice, which rounds δ up: others may do. None
         where the conditions admit no replica counts at all, or none that `most_removed` allows for now.
     latency_bound_ns : int or None
         Bound on the latency of every query of traffic inside the envelope that meets an empty system with these

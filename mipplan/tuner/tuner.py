@@ -139,7 +139,7 @@ class Tuner:
             check_discipline(plan.discipline)
             if self.keep is Keep.OBJECTIVE and plan.objective.others and waits_ns is None:
                 raise InputError.one("keep", _SEVERAL_LIMITS)
-        self.stages: Mapping[str, StageScale] = stage_scales(plan, self.tokens, trace, self.keep)
+        self.stages: Mapping[str, StageScale] = stage_scales(plan, self.tokens, trace)
         self._horizon_ns = horizon.value
         self.activation_delay_ns = delay.value
         self.recovery_ns = max(delay.value, 2 * delay.value if recovery_s is None else recovery.value)
@@ -223,8 +223,8 @@ class Tuner:
         """Least replicas of every stage, as real numbers, for traffic inside an envelope; None where none is enough.
 
         Rounding up keeps the bound, so ``math.ceil`` of each is the fewest replicas. Where queries have several tokens
-        at a stage, waits are taken as the plan's counts leave them, so nothing is kept with fewer there than it has;
-        `replicas_for` shares them out anew.
+        at a stage, or it is paced, waits are taken as the plan's counts leave them, so nothing is kept with fewer there
+        than it has; `replicas_for` shares them out anew.
 
         Raises
         ------
