@@ -19,7 +19,7 @@ from mipplan.planner.cuts import Cut, cover_of, strengthen
 from mipplan.planner.enumeration import Enumeration
 from mipplan.planner.heuristics import CertifiedConfiguration, break_ties, trim
 from mipplan.planner.instance import Instance, Request, check_theorem, check_tomorrow, trace_instance
-from mipplan.planner.narrowing import PlanningParams, options_within
+from mipplan.planner.narrowing import PlanningParams, options_within, uninterrupted
 from mipplan.planner.oracle import ORACLES, CertificateOracle, SeparationOracle
 from mipplan.planner.planning import PlanMaker, plan
 
@@ -59,4 +59,5 @@ __all__ = [
     "strengthen",
     "trace_instance",
     "trim",
+    "uninterrupted",
 ]

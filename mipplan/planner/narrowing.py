@@ -87,6 +87,13 @@ class Known:
     answer: Plan | None = None  # What is asked for, where it was found on the way.
 
 
+def uninterrupted(made: Plan) -> Plan:
+    """Return a plan whose search was not ended by Ctrl-C, else raise `KeyboardInterrupt` once more."""
+    if made.limit is Limit.INTERRUPT:
+        raise KeyboardInterrupt
+    return made
+
+
 def known_by_limits(maker: PlanMaker) -> Known:
     """Plan for each of an objective's several limits by itself: a master knows one of them only.
 

@@ -28,7 +28,6 @@ from .frontiers import frontier as frontier
 from .frontiers import frontier_of as frontier_of
 from .problems import Problem as Problem
 from .problems import SamePlan as SamePlan
-from .problems import uninterrupted as uninterrupted
 from .sensitivities import check_share as check_share
 from .sensitivities import sensitivity as sensitivity
 from .sensitivities import sensitivity_of as sensitivity_of

@@ -19,11 +19,11 @@ from mipplan.core import (
     SearchLimits,
 )
 from mipplan.pipeline import AccuracyKind, Discipline, Pipeline, are_timed, combinations, pinned
-from mipplan.planner import Instance, PlanMaker, PlanningParams, Request
+from mipplan.planner import Instance, PlanMaker, PlanningParams, Request, uninterrupted
 from mipplan.planner import plan as make_plan
 from mipplan.profiles import Profiles
 from mipplan.replayer import replay
-from mipplan.result import CertificateKind, Figures, Guarantee, Limit, Plan, PlanStatus, Provenance
+from mipplan.result import CertificateKind, Figures, Guarantee, Plan, PlanStatus, Provenance
 from mipplan.solvers import AUTO
 from mipplan.tokens import find_samples
 from mipplan.trace import Trace
@@ -60,13 +60,6 @@ def first_plan(
 def is_proven(plan: Plan) -> bool:
     """Whether no plan is cheaper, or there is none; the time limit stopped nothing."""
     return plan.status in (PlanStatus.OPTIMAL, PlanStatus.INFEASIBLE)
-
-
-def uninterrupted(plan: Plan) -> Plan:
-    """Return a plan whose search was not ended by Ctrl-C, else raise `KeyboardInterrupt` once more."""
-    if plan.limit is Limit.INTERRUPT:
-        raise KeyboardInterrupt
-    return plan
 
 
 @dataclass(frozen=True)

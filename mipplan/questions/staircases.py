@@ -33,8 +33,9 @@ from functools import lru_cache
 from typing import Protocol
 
 from mipplan.core import SearchLimits, last_true
+from mipplan.planner import uninterrupted
 from mipplan.profiles import Profiles
-from mipplan.questions.problems import Problem, WarmPlanner, is_proven, uninterrupted
+from mipplan.questions.problems import Problem, WarmPlanner, is_proven
 from mipplan.result import Limit, Plan, PlanStatus
 from mipplan.variants import Asker
 

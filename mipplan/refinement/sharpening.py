@@ -32,7 +32,7 @@ from mipplan.core import (
 )
 from mipplan.options import Configuration, Option, check_names, joint_demand
 from mipplan.pipeline import Discipline, DispatchLaw
-from mipplan.planner import PlanMaker, PlanningParams
+from mipplan.planner import PlanMaker, PlanningParams, uninterrupted
 from mipplan.refinement.certificates import StageCertificates
 from mipplan.refinement.evaluation import ReplayOracle, ScreenParams, StageAlone, WorkLimit
 from mipplan.refinement.heuristics import Heuristics, RefinementParams
@@ -326,7 +326,9 @@ class Sharpening(Refining):
     def _made(self, maker: PlanMaker, factor: float, own: WorkLimit) -> Plan:
         """Return what is found quickly for so many times the objective."""
         deadline = self._allowed(own).deadline.share(self.sharpening.proposal_share)
-        return maker.within(max(1, round(factor * self._problem.deadline_ns)), deadline).cheapest()
+        return uninterrupted(
+            maker.within(max(1, round(factor * self._problem.deadline_ns)), deadline).cheapest()
+        )
 
     def _options_of(self, made: Plan) -> Configuration | None:
         """A proposed plan in terms of the options here; None if there is none, or it is too dear or refuted already."""
@@ -347,7 +349,7 @@ class Sharpening(Refining):
                 seed=pivot.seed,
                 time_limit_s=self._allowed(own).deadline.limit_s(0.1),
             )
-            if self._certifies(made, own):
+            if self._certifies(uninterrupted(made), own):
                 return
 
     def _certifies(self, made: Plan, own: WorkLimit) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from itertools import count, pairwise
@@ -16,9 +17,11 @@ import mipplan as mp
 from benchmarks.compare.instances import build
 from benchmarks.compare.specs import read_frozen
 from campaigns import campaign_size, write_summary
+from mipplan.baselines import inferline
 from mipplan.calculus import ArrivalCurve, StageArrivals, bound_stage
 from mipplan.options import Option
 from mipplan.pipeline import DispatchLaw
+from mipplan.planner import PlanMaker
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.refinement.certificates import BoundedRun, StageCertificates
 from mipplan.refinement.problem import state_problem
@@ -157,6 +160,29 @@ def test_ctrl_c_as_a_plan_is_found_leaves_it_with_its_own_certificate(given: boo
             assert after > 0
             break
         assert plan.limit is Limit.INTERRUPT
+
+
+@pytest.mark.parametrize("asked", ["classic", "greedy"])
+def test_ctrl_c_while_others_propose_a_plan_ends_the_search(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They end with what they have, and the search went on to the next proposal: one Ctrl-C was lost on each."""
+    instance = hand_made()
+    classic, tried = instance.plan(), count()
+
+    def interrupted(*given: Any, **settings: Any) -> mp.Plan:
+        next(tried)
+        return replace(found(*given, **settings), limit=Limit.INTERRUPT)
+
+    if asked == "classic":
+        found: Callable[..., mp.Plan] = PlanMaker.cheapest
+        monkeypatch.setattr(PlanMaker, "cheapest", interrupted)
+    else:
+        found = inferline
+        monkeypatch.setattr("mipplan.refinement.sharpening.inferline", interrupted)
+    plan = mp.sharpen(classic, instance.trace)
+    assert (next(tried), plan.limit, plan.status) == (1, Limit.INTERRUPT, mp.PlanStatus.FEASIBLE)
+    assert plan.choices
 
 
 @pytest.mark.parametrize("dispatch", ["eager", "paced"])

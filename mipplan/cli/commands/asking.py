@@ -46,7 +46,7 @@ class _Source:
 
         Raises `KeyboardInterrupt` at Ctrl-C: nothing is asked of what its search had.
         """
-        from mipplan.questions import uninterrupted
+        from mipplan.planner import uninterrupted
 
         if self.plan is not None:
             return self.plan
