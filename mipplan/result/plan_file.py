@@ -19,7 +19,7 @@ from mipplan.documents import Document, StrictEntry, decode_text, read_bytes, sc
 from mipplan.pipeline import Discipline, DispatchLaw, Pipeline
 from mipplan.profiles import EnergyTerms
 from mipplan.result.record import Figures, Guarantee, Objective, Provenance
-from mipplan.result.reliability import ReliabilityDocument, SampleDocument, SampleFigure
+from mipplan.result.reliability import MOST_COUNT, ReliabilityDocument, SampleDocument, SampleFigure
 from mipplan.result.runs import CertificateKind, RunsDocument
 from mipplan.tokens import MOST_SEEDS
 from mipplan.trace import TraceReference
@@ -38,7 +38,7 @@ MAX_DIGITS = 100
 WINDOWED = {"per_ns", "share", "others"}
 SAMPLED = {"seeds", "other_traces", "samples"}
 
-_Count = Field(ge=1, le=10**9)
+_Count = Field(ge=1, le=MOST_COUNT)
 #: Nanoseconds or micro-dollars in a plan file; sums of them stay inside int64.
 AMOUNT = Field(ge=0, le=2**62)
 #: Burst and rate are both finite and not negative, or no arrival curve could be made of them.

@@ -31,7 +31,7 @@ from mipplan.core import (
 )
 from mipplan.pipeline import Discipline, Dispatch, DispatchLaw, Laws, Pipeline, Stage, check_accuracy
 from mipplan.profiles import EnergyTerms, Profiles
-from mipplan.result.reliability import Reliability, SampleFigure, worst_sample
+from mipplan.result.reliability import MOST_COUNT, Reliability, SampleFigure, worst_sample
 from mipplan.result.runs import CertificateKind, Refinement, RunClass, check_runs
 from mipplan.tokens import check_seeds, read_traces
 from mipplan.trace import Trace, TraceReference
@@ -281,9 +281,11 @@ def _read_choice(stage: Stage, profiles: Profiles, place: str, given: object) ->
         hint = suggestion(str(model), stage.models) or f"; there are {', '.join(stage.models)}"
         raise InputError.one(f"{place}.variant", f"there is no variant {shown(model)}{hint}")
     faults = [
-        Fault(f"{place}.{field_name}", f"expected a whole number of at least 1, found {value!r}")
+        Fault(
+            f"{place}.{field_name}", f"expected a whole number from 1 to {MOST_COUNT:,}, found {shown(value)}"
+        )
         for field_name, value in (("batch", choice.batch), ("replicas", choice.replicas))
-        if not is_whole(value) or value < 1
+        if not is_whole(value) or not 1 <= value <= MOST_COUNT
     ]
     table = profiles.table(model, choice.hardware) if isinstance(choice.hardware, str) else None
     if table is None:

@@ -15,7 +15,9 @@ from mipplan.core import format_duration
 from mipplan.documents import StrictEntry
 
 #: Every count of scenarios in a plan file.
-_COUNT = Field(ge=0, le=10**9)
+#: Of any count in a plan: replicas, a batch cap, scenarios.
+MOST_COUNT = 10**9
+_COUNT = Field(ge=0, le=MOST_COUNT)
 _SHARE = Field(ge=0, le=1)
 
 

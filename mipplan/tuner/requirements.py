@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
+import numpy as np
+
 from mipplan.calculus import Envelope, EnvelopeCurve, rate_needed
 from mipplan.core import UNLIMITED_NS, LongestPaths, first_true, format_duration
 from mipplan.tuner.scaling import Requirement, Scaler, ScalingResult, make_demand
@@ -197,33 +199,49 @@ def decide(
 def _given_back(
     budget: DelayBudget, situation: Situation, scaler: Scaler, result: ScalingResult, m: int
 ) -> ScalingResult:
-    """Give back what paced stages have too many of, one after another, since the linear condition rounds δ up.
+    """Give back what paced stages have too many of, since the linear condition rounds δ up; never more than the plan's.
 
     Only where nothing else asks for them: no backlog or delay, and no price on changes.
     """
-    paced = [stage for stage, scale in budget.stages.items() if scale.slowest_ns is not None]
-    if not paced or budget.fixed_ns is not None or not scaler.is_plain:
+    if all(scale.slowest_ns is None for scale in budget.stages.values()):
+        return result
+    if budget.fixed_ns is not None or not scaler.is_plain:
         return result
     if budget.activation_delay_ns or any(situation.outstanding.values()):
         return result
     if result.objective is None or result.bound is None or result.shed[m] or result.unreachable[m]:
         return result
-    replicas = dict(zip(budget.stages, result.replicas[m], strict=True))
-    lowest = dict(zip(budget.stages, scaler.lowest(m, situation.ordered), strict=True))
-    spared = 0
-    for stage in sorted(paced, key=lambda one: -budget.stages[one].microusd_per_hour):
+    allowed = scaler.allowed(m, situation.ordered)
+    stages, found = list(budget.stages.values()), list(result.replicas[m])
 
-        def is_kept(count: int, stage: str = stage) -> bool:
-            return budget.reckoned_ns({**replicas, stage: count}, situation.envelope) <= budget.deadline_ns
+    def cost_of(counts: Sequence[int]) -> int:
+        return sum(n * stage.microusd_per_hour for n, stage in zip(counts, stages, strict=True))
 
-        fewest = first_true(lowest[stage], replicas[stage], is_kept)
-        spared += (replicas[stage] - fewest) * budget.stages[stage].microusd_per_hour
-        replicas[stage] = fewest
+    def is_kept(counts: Sequence[int]) -> bool:
+        named = dict(zip(budget.stages, counts, strict=True))
+        return budget.reckoned_ns(named, situation.envelope) <= budget.deadline_ns
+
+    counts, planned = found, [stage.planned for stage in stages]
+    is_allowed = all(low <= n <= high for n, (low, high) in zip(planned, allowed, strict=True))
+    together = [n for k, own in enumerate(result.replicas) for n in (planned if k == m else own)]
+    if (
+        is_allowed
+        and cost_of(planned) < cost_of(found)
+        and scaler.is_admitted(np.array(together))
+        and is_kept(planned)
+    ):
+        counts = planned
+    for k in sorted(range(len(stages)), key=lambda k: -stages[k].microusd_per_hour):
+        if stages[k].slowest_ns is not None:
+            before, after = counts[:k], counts[k + 1 :]
+            fewest = first_true(allowed[k][0], counts[k], lambda n: is_kept([*before, n, *after]))  # noqa: B023
+            counts = [*before, fewest, *after]
+    spared = cost_of(found) - cost_of(counts)
     if not spared:
         return result
     objective = result.objective - spared
-    counts = (*result.replicas[:m], tuple(replicas.values()), *result.replicas[m + 1 :])
-    return replace(result, replicas=counts, objective=objective, bound=min(result.bound, objective))
+    every = (*result.replicas[:m], tuple(counts), *result.replicas[m + 1 :])
+    return replace(result, replicas=every, objective=objective, bound=min(result.bound, objective))
 
 
 def _required(budget: DelayBudget, situation: Situation) -> Requirement:

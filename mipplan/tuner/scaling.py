@@ -147,7 +147,7 @@ class Scaler:
         if solution is None:
             present = [n for needed in requirements for n in needed.present]
             lowest, _ = self._allowed(present)
-            fits, is_kept = self._is_admitted(self._least), self._is_admitted(lowest)
+            fits, is_kept = self.is_admitted(self._least), self.is_admitted(lowest)
             counts, objective, bound, is_slow = tuple(lowest.tolist()), None, None, fits and not is_kept
         else:
             counts, objective, bound, is_slow = solution.units, solution.cost, solution.bound, False
@@ -161,12 +161,13 @@ class Scaler:
             shed = (WHOLE,) * len(needs)
         return ScalingResult(replicas, needs, shed, objective, bound, reused, unreachable, owned, is_slow)
 
-    def lowest(self, m: int, ordered: Mapping[str, int]) -> list[int]:
-        """Fewest replicas that a pipeline's stages may have, from those ordered before."""
+    def allowed(self, m: int, ordered: Mapping[str, int]) -> list[tuple[int, int]]:
+        """Fewest and most replicas that a pipeline's stages may have, from those ordered before."""
         present = [max(1, ordered[stage.stage]) for stage in self.pipelines[m].stages]
-        return [int(count) for count in self._allowed(present, self._part(m))[0]]
+        lowest, highest = self._allowed(present, self._part(m))
+        return list(zip(lowest.tolist(), highest.tolist(), strict=True))
 
-    def _is_admitted(self, units: Int64) -> bool:
+    def is_admitted(self, units: Int64) -> bool:
         """Whether limits and budget leave room for so many replicas of the stages."""
         return bool(np.all(units @ self._usage <= self._capacity))
 
