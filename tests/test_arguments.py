@@ -8,6 +8,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pytest
 
@@ -19,6 +20,8 @@ NO_PIPELINE = "pipeline: expected a Pipeline, found 'cascade'; Pipeline.read(…
 NO_PROFILES = "profiles: expected a Profiles, found 'default'; Profiles.read(…) reads a file"
 CHOICES = {"preprocess": ("cpu", 1, 3), "fast": ("t4", 1, 2), "slow": ("v100", 16, 1)}
 ANY: Any = None
+GRAPH: nx.DiGraph[str] = nx.DiGraph()
+GRAPH.add_node("a", model="slow", dispatch="late")
 NO_PLAN = "expected a Plan, found 'plan.json'; Plan.load(…) reads a file"
 
 
@@ -120,6 +123,28 @@ def test_an_unknown_discipline_hides_nothing_else_that_is_wrong() -> None:
             {"mean_sojourn_s[0]", "mean_sojourn_s[1]"},
         ),
         (lambda plan: mp.guarantee_costs(ANY, TRACE), {"made"}),
+        (
+            lambda plan: mp.Pipeline(GRAPH, slo_s=-1, window_s=-1),
+            {"slo_s", "window_s", "pipeline: stages.a.dispatch"},
+        ),
+        (
+            lambda plan: mp.Plan.from_choices(PIPELINE, PROFILES, CHOICES | {"fast": ("t4", 1, 10**20)}),
+            {"choices.fast.replicas"},
+        ),
+        (
+            lambda plan: mp.plan(PIPELINE, PROFILES, TRACE, budget_usd_per_hour=5, slo_s=-1, quantile=2),
+            {"slo_s", "quantile"},
+        ),
+        (lambda plan: mp.plan(PIPELINE, PROFILES, TRACE, budget_usd_per_hour=5, margin_s=-1), {"margin_s"}),
+        (
+            lambda plan: mp.compare(PIPELINE, PROFILES, TRACE, split=3, draws=0, seeds=[-1]),
+            {"split", "draws", "seeds"},
+        ),
+        (lambda plan: mp.Tuner(plan, waits_ns={"q": 1}, margin_s=-1), {"waits_ns.q", "margin_s"}),
+        (
+            lambda plan: mp.replay_many([plan, ANY], TRACE, slo_s=-1, engine="q"),
+            {"plans[1]", "slo_s", "engine"},
+        ),
         (lambda plan: mp.refine(plan, TRACE, discipline=np.array(["fifo", "fifo"])), {"discipline"}),
     ],
 )

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from mipplan.baselines import coarse_grained, half_slo, inferline
 from mipplan.comparison.result import Comparison, ComparisonRow, Contender, Judgement
 from mipplan.core import (
     Fault,
+    Faults,
     InputError,
     Report,
     check_all,
@@ -358,14 +360,19 @@ def _hint(name: object, known: Sequence[str]) -> str:
 
 
 def _seeds(seed: int, seeds: Sequence[int] | None, draws: int = 1) -> tuple[int, ...]:
-    planned_with = range(check_seed(seed), seed + check_seeds(draws, "draws"))
+    faults, given = Faults(), seeds if isinstance(seeds, Iterable) else ()
+    faults.take(lambda: check_seed(seed))
+    faults.take(lambda: check_seeds(draws, "draws"))
+    if not isinstance(seeds, Iterable | None):
+        faults.add(Fault("seeds", f"expected a list of numbers, found {shown(seeds)}"))
+    drawn = tuple(faults.take(partial(check_seed, other, "seeds")) for other in given)
+    faults.check()
+    planned_with = range(seed, seed + draws)
     if seeds is None:
         return tuple((planned_with[-1] + step) % _SEED_LIMIT for step in range(1, _SEEDS + 1))
-    if not isinstance(seeds, Iterable):
-        raise InputError.one("seeds", f"expected a list of numbers, found {shown(seeds)}")
-    drawn = tuple(check_seed(other) for other in seeds)
-    if not drawn or len(set(drawn)) < len(drawn) or not set(drawn).isdisjoint(planned_with):
+    numbers = tuple(other.value for other in drawn)
+    if not numbers or len(set(numbers)) < len(numbers) or not set(numbers).isdisjoint(planned_with):
         last = f" to {planned_with[-1]}" if draws > 1 else ""
         expected = f"expected different numbers, other than the seed planned with ({seed}{last})"
         raise InputError.one("seeds", f"{expected}, found {shown(seeds)}")
-    return drawn
+    return numbers

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mipplan.core.errors import Fault, InputError
-from mipplan.core.units import NS_PER_S, dollars_to_microdollars, seconds_to_ns
+from mipplan.core.units import NS_PER_S, UNLIMITED_NS, dollars_to_microdollars, seconds_to_ns
 from mipplan.core.wording import shown
 
 #: Times in ns, micro-dollars per hour, numbers of tokens.
@@ -216,8 +216,8 @@ def check_margin(margin_s: object, slo_ns: int) -> int:
         raise InputError.one("margin_s", f"expected seconds such as 0.01, found {shown(margin_s)}")
     margin_ns = to_ns(margin_s)
     if margin_ns is None or not 0 <= margin_ns < slo_ns:
-        limit = f"the objective of {slo_ns / NS_PER_S:g} s"
-        message = f"expected at least 0 and less than {limit}, found {shown(margin_s)}"
+        limit = "" if slo_ns >= UNLIMITED_NS else f" and less than the objective of {slo_ns / NS_PER_S:g} s"
+        message = f"expected at least 0{limit}, found {shown(margin_s)}"
         raise InputError.one("margin_s", message)
     return margin_ns
 

@@ -15,6 +15,7 @@ import networkx as nx
 
 from mipplan.core import (
     NS_PER_S,
+    Faults,
     FieldOf,
     InputError,
     LongestPaths,
@@ -145,20 +146,25 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         times_s = {time.argument: getattr(self, time.argument) for time in SERVER_TIMES}
-        check_arguments(self.graph, self.slo_s, self.slo, self.name, times_s, self.discipline)
+        faults = Faults()
+        given = (self.graph, self.slo_s, self.slo, self.name, times_s, self.discipline)
+        entries = faults.take(lambda: check_arguments(*given))
+        if not isinstance(self.graph, nx.DiGraph):
+            faults.check()
         graph = copy.deepcopy(nx.DiGraph(self.graph))
         # In file order where it is known; edges added since then follow.
         known = [arc for arc in graph.graph.get(EDGE_ORDER, ()) if graph.has_edge(*arc)]
         arcs = tuple(dict.fromkeys([*known, *graph.edges]))
         raw = {
-            **{time.key: duration_text(seconds_to_ns(times_s[time.argument])) for time in SERVER_TIMES},
-            "discipline": str(self.discipline),
+            **(entries.value if entries else {}),
             # A rule of another pipeline may name stages that this one has not: it is read as from a file.
             "accuracy": rule.to_document() if isinstance(rule := self.accuracy, AccuracyRule) else rule,
             "stages": {name: plain(attributes) for name, attributes in graph.nodes(data=True)},
             "edges": [{**plain(graph.edges[arc]), "from": arc[0], "to": arc[1]} for arc in arcs],
         }
-        entry = parse_pipeline(Document(raw, "pipeline"))
+        parsed = faults.take(lambda: parse_pipeline(Document(raw, "pipeline")))
+        faults.check()
+        entry = parsed.value
         object.__setattr__(self, "accuracy", entry.accuracy)
         object.__setattr__(self, "discipline", Discipline(entry.discipline))
         graph.graph[EDGE_ORDER] = arcs

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from mipplan.core import Fault, Faults, Slo, check_one_of, duration_text, name_problem, positive_ns, shown
+from mipplan.core import (
+    Fault,
+    Faults,
+    Slo,
+    check_one_of,
+    duration_text,
+    name_problem,
+    positive_ns,
+    seconds_to_ns,
+    shown,
+)
 from mipplan.pipeline.fanout import Edge, FanOut
 from mipplan.pipeline.laws import SERVER_TIMES, Discipline, DispatchLaw
 from mipplan.pipeline.schema import Distribution, EdgeEntry, PipelineEntry, Range, StageEntry
@@ -125,9 +135,9 @@ def edge_document(edge: Edge) -> dict[str, Any]:
 
 
 def check_arguments(
-    graph: object, slo_s: object, slo: object, name: object, times_s: Mapping[str, object], discipline: object
-) -> None:
-    """Report what is wrong with the arguments themselves; the document checks come after."""
+    graph: object, slo_s: object, slo: object, name: object, times_s: Mapping[str, float], discipline: object
+) -> dict[str, str]:
+    """Report what is wrong with the arguments themselves, and write times and discipline as a document has them."""
     faults = Faults()
     if not isinstance(graph, nx.DiGraph) or isinstance(graph, nx.MultiDiGraph):
         faults.add(Fault("graph", f"expected a networkx.DiGraph, found {type(graph).__name__}"))
@@ -141,3 +151,5 @@ def check_arguments(
         faults.take(partial(time.check, times_s[time.argument]))
     faults.take(lambda: check_one_of("discipline", discipline, Discipline))
     faults.check()
+    times = {time.key: duration_text(seconds_to_ns(times_s[time.argument])) for time in SERVER_TIMES}
+    return times | {"discipline": str(discipline)}

@@ -290,7 +290,8 @@ def asked_objective(
     by_budget: bool,
 ) -> Objective:
     """Return the objective asked for; within a budget any latency keeps it. Raises `InputError` with every fault."""
-    found = resolve_objective(pipeline, 1.0 if by_budget else slo_s, quantile, seed, per_s=per_s, share=share)
+    asked_s = 1.0 if by_budget and slo_s is None else slo_s  # wrong ones are told, though any will do
+    found = resolve_objective(pipeline, asked_s, quantile, seed, per_s=per_s, share=share)
     if found.others and guarantee == Guarantee.ENVELOPE:
         raise InputError.one("slo", "an arrival curve bounds every query: one limit, not several quantiles")
     return replace(found, slo_ns=UNLIMITED_NS) if by_budget else found

@@ -41,7 +41,6 @@ from mipplan.result import (
     Provenance,
     RunClass,
     check_laws,
-    resolve_slo_ns,
 )
 from mipplan.solvers import AUTO, resolve_solver
 from mipplan.tokens import read_traces
@@ -174,7 +173,7 @@ def plan(
             discipline=discipline,
         ),
         asked_for,
-        lambda: None if by_budget else check_margin(margin_s, resolve_slo_ns(pipeline, slo_s)),
+        lambda: check_margin(margin_s, asked_for().slo_ns),
         lambda: check_names(pipeline, profiles),
         lambda: None if accuracy is None else check_accuracy(accuracy),
         lambda: None if accuracy is None else check_accuracies(pipeline, profiles),

@@ -326,9 +326,8 @@ class Sharpening(Refining):
     def _made(self, maker: PlanMaker, factor: float, own: WorkLimit) -> Plan:
         """Return what is found quickly for so many times the objective."""
         deadline = self._allowed(own).deadline.share(self.sharpening.proposal_share)
-        return uninterrupted(
-            maker.within(max(1, round(factor * self._problem.deadline_ns)), deadline).cheapest()
-        )
+        objective_ns = max(1, round(factor * self._problem.deadline_ns))
+        return uninterrupted(maker.within(objective_ns, deadline).cheapest())
 
     def _options_of(self, made: Plan) -> Configuration | None:
         """A proposed plan in terms of the options here; None if there is none, or it is too dear or refuted already."""

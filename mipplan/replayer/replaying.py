@@ -25,6 +25,7 @@ from mipplan.core import (
     NS_PER_S,
     Allowance,
     Bool,
+    Faults,
     InputError,
     Int64,
     check_all,
@@ -194,21 +195,19 @@ def replay_many(
     list of ReplayResult, or of Verdict with `slo_s`
         In the order of `plans`.
     """
-    asked = _read_plans(plans)
+    own = [
+        lambda: check_trace(trace),
+        *engine_and_seed(engine, seed),
+        lambda: _check_objective(slo_s, quantile, has_system=system is not None),
+    ]
+    faults = Faults()
+    read = faults.take(lambda: _read_plans(plans))
+    if faults:
+        for check in own:
+            faults.take(check)
+    asked = read.value
     settings = read_settings(
-        asked,
-        discipline,
-        schedule,
-        noise,
-        dispatch,
-        stagger_s,
-        system,
-        window_s,
-        also=[
-            lambda: check_trace(trace),
-            *engine_and_seed(engine, seed),
-            lambda: _check_objective(slo_s, quantile, has_system=system is not None),
-        ],
+        asked, discipline, schedule, noise, dispatch, stagger_s, system, window_s, also=own
     )
     # By stages and queries: a little off where tokens multiply, and good enough to choose an engine.
     tokens = sum(trace.arrival_ns.size * len(plan.pipeline.stages) for plan in asked)

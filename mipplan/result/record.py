@@ -281,10 +281,8 @@ def _read_choice(stage: Stage, profiles: Profiles, place: str, given: object) ->
         hint = suggestion(str(model), stage.models) or f"; there are {', '.join(stage.models)}"
         raise InputError.one(f"{place}.variant", f"there is no variant {shown(model)}{hint}")
     faults = [
-        Fault(
-            f"{place}.{field_name}", f"expected a whole number from 1 to {MOST_COUNT:,}, found {shown(value)}"
-        )
-        for field_name, value in (("batch", choice.batch), ("replicas", choice.replicas))
+        Fault(f"{place}.{what}", f"expected a whole number from 1 to {MOST_COUNT:,}, found {shown(value)}")
+        for what, value in (("batch", choice.batch), ("replicas", choice.replicas))
         if not is_whole(value) or not 1 <= value <= MOST_COUNT
     ]
     table = profiles.table(model, choice.hardware) if isinstance(choice.hardware, str) else None

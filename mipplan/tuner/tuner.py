@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
@@ -119,6 +119,7 @@ class Tuner:
                 faults.add(Fault(name, f"expected {kind.__name__}, found {shown(value)}"))
         faults.take(lambda: None if tokens is None else check_one_of("tokens", tokens, Tokens, repr))
         faults.take(lambda: None if keep is None else check_one_of("keep", keep, Keep))
+        waits = faults.take(lambda: {} if waits_ns is None else _read_waits(waits_ns, plan.choices))
         margin = faults.take(lambda: check_margin(margin_s, plan.slo_ns))
         horizon = faults.take(lambda: read_seconds("horizon_s", horizon_s, least_ns=1))
         delay = faults.take(lambda: read_seconds("activation_delay_s", activation_delay_s))
@@ -167,7 +168,7 @@ class Tuner:
         elif keep is None and self._sample is None:
             self.budget.notes = (_NO_SAMPLE,)
         if waits_ns is not None:
-            self.budget.fixed_ns = self._read_all("waits_ns", waits_ns, least=0, most=UNLIMITED_NS)
+            self.budget.fixed_ns = waits.value
         self._ordered = {stage: scale.planned for stage, scale in self.stages.items()}
         self.scaler = Scaler([self.shape()], self.conditions)
         unchanged = Conditions(self.conditions.limits, self.conditions.budget_usd_per_hour)
@@ -238,7 +239,7 @@ class Tuner:
         envelope = as_envelope(traffic)
         waits = self.budget.waits_ns
         if waits_ns is not None:
-            waits = self._read_all("waits_ns", waits_ns, least=0, most=UNLIMITED_NS)
+            waits = _read_waits(waits_ns, self.stages)
         return {
             stage: servers_needed(envelope, s.period_ns, s.batch, waits[stage], s.tokens_per_query)
             for stage, s in self.stages.items()
@@ -337,16 +338,8 @@ class Tuner:
         ----------
         [Theorem (worst case)][theorem-worst-case].
         """
-        self._read_all("replicas", replicas, least=1)
+        _read_all("replicas", replicas, self.stages, least=1)
         return self.budget.bound_ns(replicas, traffic)
-
-    def _read_all(self, name: str, given: Mapping[str, int], **limits: int) -> dict[str, int]:
-        """Whole numbers for every stage."""
-        numbers = read_counts(name, given, set(self.stages), **limits)
-        InputError.raise_if(
-            Fault(f"{name}.{stage}", "is missing") for stage in self.stages if stage not in numbers
-        )
-        return numbers
 
     def _read_sample(self, sample: Trace | ArrivalCurve | None) -> Envelope | None:
         if isinstance(sample, Trace):
@@ -357,3 +350,15 @@ class Tuner:
         if isinstance(sample, ArrivalCurve | None):
             return None if sample is None else Envelope.of_curve(sample)
         raise InputError.one("sample", f"expected a Trace or an ArrivalCurve, found {shown(sample)}")
+
+
+def _read_waits(given: Mapping[str, int], stages: Collection[str]) -> dict[str, int]:
+    """Nanoseconds for every stage; raises `InputError` with every fault."""
+    return _read_all("waits_ns", given, stages, least=0, most=UNLIMITED_NS)
+
+
+def _read_all(name: str, given: Mapping[str, int], stages: Collection[str], **limits: int) -> dict[str, int]:
+    """Whole numbers for every stage; raises `InputError` with every fault."""
+    numbers = read_counts(name, given, set(stages), **limits)
+    InputError.raise_if(Fault(f"{name}.{stage}", "is missing") for stage in stages if stage not in numbers)
+    return numbers

@@ -391,7 +391,7 @@ def test_all_bad_arguments_come_at_once(problem: Problem) -> None:
         ({"planners": [None]}, "planners"),
         ({"seeds": []}, "seeds"),
         ({"seeds": [1, 1]}, "seeds"),
-        ({"seeds": [-1]}, "seed"),
+        ({"seeds": [-1]}, "seeds"),
         ({"seed": -1}, "seed"),
         ({"split": True}, "split"),
         ({"split": float("nan")}, "split"),
