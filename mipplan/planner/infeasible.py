@@ -8,8 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
+from itertools import product
 
 from mipplan.calculus import given_up_at
+from mipplan.certificate import certify_stages
 from mipplan.core import (
     MAX_DURATION_NS,
     MICRODOLLARS_PER_DOLLAR,
@@ -20,14 +22,7 @@ from mipplan.core import (
     LimitReachedError,
     format_duration,
 )
-from mipplan.options import (
-    Configuration,
-    Family,
-    Option,
-    StageOptions,
-    find_families,
-    limits_of,
-)
+from mipplan.options import Configuration, Family, Option, StageOptions, find_families, limits_of
 from mipplan.pipeline import Pipeline
 from mipplan.planner.benders import PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.heuristics import CertifiedConfiguration
@@ -284,10 +279,23 @@ class Diagnosis:
         path += "" if worst is None else f", on {worst}"
         kind = "fastest reachable certificate" if limit is None else "fastest certificate found in time"
         found, instead = told(fastest.certificate_ns)
+        if self.request.plan.objective.others:
+            instead = self._limits_kept(fastest.configuration)
         return [
             f"The {kind} {found} (critical path: {path})",
             f"Ask for {instead}, or add faster hardware or smaller batches on that path",
         ]
+
+    def _limits_kept(self, plan: Configuration) -> str:
+        """Several limits that a plan keeps: each as it is asked for, or what is certified, if that is more."""
+        asked = self.request.plan.objective
+        limits = {one.quantile: one.limit_ns for one in asked.others} | {asked.quantile: asked.slo_ns}
+        for quantile, sample in product(limits, self.request.samples):
+            alone = replace(asked, quantile=quantile, others=())
+            made = replace(self.request.plan, choices=plan.choices, objective=alone)
+            found_ns = certify_stages(made, sample.trace, seed=sample.seed).bound_ns
+            limits[quantile] = max(limits[quantile], found_ns + asked.margin_ns)
+        return ",".join(f"p{100 * q:g}={math.ceil(ns / NS_PER_MS)}ms" for q, ns in limits.items())
 
     def _binding_limits(self) -> list[str]:
         """Limits any one of which, if it were lifted alone, would let a plan be certified."""
@@ -365,16 +373,12 @@ def _objective_text(plan: Plan) -> str:
 
 
 def _told(objective: Objective, fastest_ns: int) -> tuple[str, str]:
-    """What is told of the fastest certificate, and what to ask for instead, in whole milliseconds.
-
-    Of several limits it is of the one that binds, and every limit moves with it.
-    """
+    """What is told of the fastest certificate, of several limits by the one that binds, and what to ask for instead."""
     later_ns = fastest_ns - objective.deadline_ns
-    limits = {one.quantile: one.limit_ns for one in objective.others} | {objective.quantile: objective.slo_ns}
-    asked = [(f"p{100 * q:g}=", f"{math.ceil((ns + later_ns) / NS_PER_MS)}ms") for q, ns in limits.items()]
-    if objective.others:
-        return f"takes {format_duration(later_ns)} more than each limit", ",".join(map("".join, asked))
-    return f"is {format_duration(fastest_ns)}", f"at least {asked[0][1]}"
+    least = f"{math.ceil((objective.slo_ns + later_ns) / NS_PER_MS)}ms"
+    if objective.others:  # which fastest plans are alike in what is to be asked for
+        return f"takes {format_duration(later_ns)} more than a limit allows", least
+    return f"is {format_duration(fastest_ns)}", f"at least {least}"
 
 
 def _without_replica_limits(pipeline: Pipeline) -> Pipeline:
