@@ -41,7 +41,7 @@ class Keep(StrEnum):
     OBJECTIVE = "objective"
     """The latency objective, for every query inside the envelope."""
     SAMPLE = "sample"
-    """The waits of the plan on its sample."""
+    """The bounds on waits of the plan on its sample."""
 
 
 @dataclass(frozen=True)

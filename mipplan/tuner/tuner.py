@@ -56,8 +56,9 @@ class Tuner:
         What the plan was made for: used until traffic has been observed, and by ``keep="sample"``. By default what the
         plan itself holds: its trace, unless it comes from a file or was made for several, or its arrival curve.
     keep : str, optional
-        ``sample``: no stage makes the traffic wait longer than the plan makes the sample wait; on that these are the
-        plan's counts, or fewer. No bound. The default with ``tokens="mean"``, where the sample is a trace.
+        ``sample``: no stage's bound on waits, by the envelope of the traffic, exceeds the plan's on its sample; on
+        that these are the plan's counts, or fewer. Nothing is said of the objective. The default with
+        ``tokens="mean"``, where the sample is a trace.
         ``objective``: every query inside the envelope keeps it (a theorem, with ``tokens="most"``: then an objective of
         several quantiles is refused).
     tokens : str, optional
