@@ -121,7 +121,7 @@ class Plan(Printable):
     certificate_ns = FieldOf[int | None]("figures.certificate_ns")
     """The certified latency quantile on the trace planned for, ns; of several samples, the greatest."""
     trace = FieldOf[TraceReference | None]("provenance.trace")
-    """The trace planned for, the first of several; None for a given plan."""
+    """The trace planned for, the first by name of several; None for a given plan."""
     traces = FieldOf[tuple[TraceReference, ...]]("provenance.traces")
     """All traces planned for."""
     samples = FieldOf[tuple[SampleFigure, ...]]("figures.samples")
