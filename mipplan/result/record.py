@@ -360,7 +360,9 @@ class Effort:
 class Provenance:
     """Where a plan comes from."""
 
-    trace: TraceReference | None = None  # The trace planned for, the first by name of several; None for a given plan.
+    trace: TraceReference | None = (
+        None  # The trace planned for, the first by name of several; None for a given plan.
+    )
     formulation: str | None = None  # How it was found; None for a given plan.
     solver: str | None = None
     # What finding it took; not part of the plan file.
