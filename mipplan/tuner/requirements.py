@@ -209,8 +209,11 @@ def _given_back(
         return result
     if budget.activation_delay_ns or any(situation.outstanding.values()):
         return result
-    if result.objective is None or result.bound is None or result.shed[m] or result.unreachable[m]:
+    if result.objective is None or result.bound is None:
         return result
+    is_short = bool(result.shed[m]) or result.unreachable[m]
+    if is_short and len(result.replicas) > 1:
+        return result  # What the others shed is decided with this.
     allowed = scaler.allowed(m, situation.ordered)
     stages, found = list(budget.stages.values()), list(result.replicas[m])
 
@@ -224,24 +227,27 @@ def _given_back(
     counts, planned = found, [stage.planned for stage in stages]
     is_allowed = all(low <= n <= high for n, (low, high) in zip(planned, allowed, strict=True))
     together = [n for k, own in enumerate(result.replicas) for n in (planned if k == m else own)]
-    if (
-        is_allowed
-        and cost_of(planned) < cost_of(found)
-        and scaler.is_admitted(np.array(together))
-        and is_kept(planned)
-    ):
+    is_better = is_short or cost_of(planned) < cost_of(found)
+    if is_better and is_allowed and scaler.is_admitted(np.array(together)) and is_kept(planned):
         counts = planned
+    elif is_short:
+        return result
     for k in sorted(range(len(stages)), key=lambda k: -stages[k].microusd_per_hour):
         if stages[k].slowest_ns is not None:
             before, after = counts[:k], counts[k + 1 :]
             fewest = first_true(allowed[k][0], counts[k], lambda n: is_kept([*before, n, *after]))  # noqa: B023
             counts = [*before, fewest, *after]
-    spared = cost_of(found) - cost_of(counts)
-    if not spared:
+    if counts == found and not is_short:
         return result
-    objective = result.objective - spared
-    every = (*result.replicas[:m], tuple(counts), *result.replicas[m + 1 :])
-    return replace(result, replicas=every, objective=objective, bound=min(result.bound, objective))
+    objective = cost_of(counts) if is_short else result.objective - cost_of(found) + cost_of(counts)
+    return replace(
+        result,
+        replicas=(*result.replicas[:m], tuple(counts), *result.replicas[m + 1 :]),
+        shed=(*result.shed[:m], 0, *result.shed[m + 1 :]),
+        unreachable=(*result.unreachable[:m], False, *result.unreachable[m + 1 :]),
+        objective=objective,
+        bound=min(result.bound, objective),
+    )
 
 
 def _required(budget: DelayBudget, situation: Situation) -> Requirement:

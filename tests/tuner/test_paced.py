@@ -135,6 +135,27 @@ def test_short_batches_take_no_more_replicas_than_long_ones(batch_us: int) -> No
     )
 
 
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_plan_is_kept_as_it_is_on_its_own_curve_though_a_line_would_round_it_up(limit: int | None) -> None:
+    """One paced replica is eager: a full batch takes it 6 ms, not the 10 of the slowest that the condition goes by."""
+    hardware = Hardware("h", 1.0, limit=limit)
+    table = LatencyTable("m", "h", np.array([1, 4]), np.array([10.0, 6.0]))
+    pipeline = mp.Pipeline.from_document(
+        {"slo": "27ms", "stages": {"a": {"model": "m", "dispatch": "paced", "batch": 4}}}
+    )
+    curve = ArrivalCurve.token_bucket(5, 10)
+    trace = mp.Trace.from_seconds([0, 0, 0.2, 0.4, 0.6])
+    plan = mp.plan(
+        pipeline, Profiles.from_parts([hardware], [table]), trace, guarantee="envelope", envelope=curve
+    )
+    assert (plan.status, plan.choices["a"].replicas) == (mp.PlanStatus.OPTIMAL, 1)
+    step = mp.Tuner(plan).retune(traffic=curve)
+    assert (step.replicas, step.share, step.replan, step.notes) == ({"a": 1}, 1.0, False, ())
+    assert step.latency_bound_ns == plan.certificate_ns
+    assert step.objective_microusd_per_hour == step.microusd_per_hour == plan.microusd_per_hour
+    assert (step.gap or 0.0) >= 0.0
+
+
 def test_nothing_is_promised_while_counts_change() -> None:
     case = in_milliseconds(single_token_case(np.random.default_rng(5)))
     curve = ArrivalCurve.token_bucket(3, 5)
