@@ -8,6 +8,7 @@ from scipy import stats
 
 import oracle_reliable
 from mipplan.reliability import clopper_pearson, fewest_scenarios, level_of_test
+from mipplan.result import Reliability
 
 
 @pytest.mark.parametrize("scenarios", [1, 2, 7, 20, 59])
@@ -43,3 +44,11 @@ def test_all_intervals_of_a_search_hold_with_95_percent() -> None:
 def test_enough_scenarios_to_show_the_share(confidence: float, wanted: int) -> None:
     assert fewest_scenarios(confidence) == wanted
     assert confidence**wanted <= 0.05 < confidence ** (wanted - 1)
+
+
+@pytest.mark.parametrize("percent", range(1, 100))
+def test_exactly_the_share_is_enough(percent: int) -> None:
+    """0.55 · 100 is above 55 in floats."""
+    share = percent / 100
+    assert Reliability(share, 100, percent).passed
+    assert not Reliability(share, 100, percent - 1).passed
