@@ -29,8 +29,7 @@ BIN     := $(VENV)/bin
 UV      := $(shell command -v uv)
 PIP     := $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet)
 DIST    ?= dist
-# One more than there are cores: some tests wait, for servers, for models that sleep, for interrupts.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))' 2>/dev/null || echo auto)
+WORKERS ?= auto
 ARGS    ?=
 PYTEST  := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=8 --dist=worksteal
 

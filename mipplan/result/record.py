@@ -360,14 +360,12 @@ class Effort:
 class Provenance:
     """Where a plan comes from."""
 
-    trace: TraceReference | None = (
-        None  # The trace planned for, the first by name of several; None for a given plan.
-    )
+    # The trace planned for, the first by name of several; None for a given plan.
+    trace: TraceReference | None = None
     formulation: str | None = None  # How it was found; None for a given plan.
     solver: str | None = None
-    # What finding it took; not part of the plan file.
+    # What finding it took, and what `mipplan.refine` found out; not part of the plan file.
     effort: Effort | None = field(default=None, compare=False, repr=False)
-    # What `mipplan.refine` found out; not part of the plan file.
     refinement: Refinement | None = field(default=None, compare=False, repr=False)
     reliability: Reliability | None = None  # The test of a reliable plan.
     # The trace planned for itself, at hand until the plan is saved or pickled: what `Plan.explain` looks at.

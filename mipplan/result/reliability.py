@@ -124,9 +124,8 @@ class Reliability:
     @property
     def passed(self) -> bool:
         """Whether the plan kept at least the share asked for."""
-        return bool(self.scenarios) and self.kept >= round(
-            self.confidence * self.scenarios, 6
-        )  # 55 of 100 are 0.55
+        least = round(self.confidence * self.scenarios, 6)  # 55 of 100 are enough for 0.55
+        return bool(self.scenarios) and self.kept >= least
 
     def text(self, name: str) -> str:
         """Say how the test went, in a line, given the name of the quantile."""

@@ -305,7 +305,7 @@ def _cover(
 def _words(tuner: Tuner) -> str:
     if tuner.keep == "sample":
         counted = "branches at their mean" if tuner.tokens == "mean" else "branches at their most"
-        return f"no stage's bound on the wait in a bin exceeds that of the plan on its sample ({counted})"
+        return f"no stage's bound on waits exceeds the plan's on its sample ({counted})"
     proven = (
         "every query inside the envelope" if tuner.tokens == "most" else "not proven, branches at their mean"
     )

@@ -54,7 +54,7 @@ def test_schedule_shows_counts_and_writes_entries(plan: Path, sample: Path, tmp_
     code, text, _ = run(*common, "--to", "keda", "--out", out)
     assert code == 0
     assert "08:00" in text
-    assert "keeps: no stage's bound on the wait in a bin exceeds" in text
+    assert "keeps: no stage's bound on waits exceeds" in text
     (document,) = yaml.safe_load_all(out.read_text())
     assert document["kind"] == "ScaledObject"
     code, text, _ = run(*common, "--json")

@@ -94,7 +94,7 @@ def check(
 @pytest.mark.parametrize("engine", RESUMING, ids=lambda engine: engine.name)
 def test_equal_those_of_full_replays(engine: Engine) -> None:
     seen: Counter[str] = Counter()
-    count = campaign_size(quick=8, deep=600)
+    count = campaign_size(quick=5, deep=600)
     violations = Violations()
     for number in range(count):
         with violations.case(number):
@@ -211,7 +211,7 @@ def test_queries_far_apart_are_judged_one_by_one() -> None:
 def test_equal_those_of_full_replays_in_every_window_of_time(engine: Engine) -> None:
     """Queries are released in the order in which they finish; each counts in the window in which it arrived."""
     seen: Counter[str] = Counter()
-    for number in range(campaign_size(quick=40, deep=2_000)):
+    for number in range(campaign_size(quick=25, deep=2_000)):
         rng = np.random.default_rng([82, number])
         case = random_case(rng)
         span_ns = int(np.ptp(case.trace.arrival_ns))

@@ -139,7 +139,7 @@ def test_bin_at_the_sample_rate_has_the_plans_counts_or_fewer() -> None:
     made = mp.schedule(plan, [traffic.rate_rps * 3600] * 2, sample=traffic)
     for stage, entry in made.stages.items():
         assert 1 <= entry.replicas[0] <= plan.choices[stage].replicas
-    assert "longer than the plan makes its sample wait" in made.keep
+    assert "bound on waits exceeds the plan's on its sample" in made.keep
     table = made.to_pandas()
     assert table["begin_s"].tolist() == [0.0, made.bin_s]
     assert table["b"].tolist() == made.stages["b"].replicas.tolist()

@@ -143,7 +143,7 @@ def test_exact_services_make_the_replay(seed: int) -> None:
 
 def test_exact_services_make_the_replay_in_a_campaign() -> None:
     seen: set[str] = set()
-    for seed in range(campaign_size(40, 20_000)):
+    for seed in range(campaign_size(25, 20_000)):
         seen |= check_is_replay(seed)
     assert seen >= {"eager", "paced", "timed", "mixed", "oldest_first", "fifo"}
 
@@ -275,7 +275,7 @@ def test_certificates_for_a_class_of_runs_hold_whatever_is_done_early(seed: int)
 
 
 def test_certificates_for_a_class_of_runs_would_not_hold_without_holding_back() -> None:
-    assert sum(check_class_of_runs(seed) for seed in range(campaign_size(400, 20_000))) > 0
+    assert sum(check_class_of_runs(seed) for seed in range(campaign_size(250, 20_000))) > 0
 
 
 def test_what_is_early_for_its_class_of_runs_is_held_back() -> None:
