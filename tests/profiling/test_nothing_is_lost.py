@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from campaigns import tried
 from mipplan.cli.app import app
 from mipplan.profiles import Profiles
 from profiling.subjects_under_test import serving, write_module, write_onnx
@@ -202,7 +203,7 @@ def test_there_are_at_least_thirty() -> None:
     assert len(BROKEN) >= 30
 
 
-@pytest.mark.parametrize("case", BROKEN)
+@pytest.mark.parametrize("case", tried(BROKEN))
 def test_nothing_measured_is_lost(
     case: str, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
