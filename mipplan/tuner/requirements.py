@@ -190,14 +190,19 @@ def decide(
         bound = again.bound if any(again.shed) else result.bound
         result = replace(again, bound=bound, reused=result.reused and again.reused)
     for m, (budget, situation) in enumerate(pairs):
-        result = _given_back(budget, situation, scaler, result, m)
+        result = _given_back(budget, needed[m], situation, scaler, result, m)
     return [
         _step(budget, needed[m], situation, scaler, result, m) for m, (budget, situation) in enumerate(pairs)
     ]
 
 
 def _given_back(
-    budget: DelayBudget, situation: Situation, scaler: Scaler, result: ScalingResult, m: int
+    budget: DelayBudget,
+    needed: Requirement,
+    situation: Situation,
+    scaler: Scaler,
+    result: ScalingResult,
+    m: int,
 ) -> ScalingResult:
     """Give back what paced stages have too many of, since the linear condition rounds δ up; never more than the plan's.
 
@@ -214,7 +219,7 @@ def _given_back(
     is_short = bool(result.shed[m]) or result.unreachable[m]
     if is_short and len(result.replicas) > 1:
         return result  # What the others shed is decided with this.
-    allowed = scaler.allowed(m, situation.ordered)
+    allowed = scaler.allowed(m, needed)
     stages, found = list(budget.stages.values()), list(result.replicas[m])
 
     def cost_of(counts: Sequence[int]) -> int:

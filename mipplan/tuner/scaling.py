@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -161,10 +161,9 @@ class Scaler:
             shed = (WHOLE,) * len(needs)
         return ScalingResult(replicas, needs, shed, objective, bound, reused, unreachable, owned, is_slow)
 
-    def allowed(self, m: int, ordered: Mapping[str, int]) -> list[tuple[int, int]]:
-        """Fewest and most replicas that a pipeline's stages may have, from those ordered before."""
-        present = [max(1, ordered[stage.stage]) for stage in self.pipelines[m].stages]
-        lowest, highest = self._allowed(present, self._part(m))
+    def allowed(self, m: int, needed: Requirement) -> list[tuple[int, int]]:
+        """Fewest and most replicas that a pipeline's stages may have, from those present."""
+        lowest, highest = self._allowed(needed.present, self._part(m))
         return list(zip(lowest.tolist(), highest.tolist(), strict=True))
 
     def is_admitted(self, units: Int64) -> bool:

@@ -61,9 +61,8 @@ class StageScale:
     most: int | None  # Most replicas, None for any number.
     planned: int  # Replicas of the plan.
     slowest_ns: int | None = None  # L of a paced stage.
-    alone_ns: int = (
-        0  # In which one paced replica serves a full batch: it is eager, and may need less than L.
-    )
+    # In which one paced replica serves a full batch: it is eager, and may need less than L.
+    alone_ns: int = 0
     spread: bool = False  # Whether T depends on the replicas.
     # What of T is neither a wait nor the service: from a batch's end until the last of its outputs has gone on.
     staggered_ns: int = 0

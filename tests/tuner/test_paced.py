@@ -92,9 +92,8 @@ def test_counts_keep_the_objective_and_hardly_any_that_cost_less_do() -> None:
         compared += 1
         for ends in itertools.combinations(range(1, total), len(stages) - 1):
             fewer = dict(zip(stages, np.diff([0, *ends, total]).tolist(), strict=True))
-            if (
-                worst.bound_ns(services(plan, fewer)) <= deadline_ns
-            ):  # counts are rounded, and the bound says so
+            # Counts are rounded, and the bound says so.
+            if worst.bound_ns(services(plan, fewer)) <= deadline_ns:
                 assert (step.lower_bound_microusd_per_hour or 0) <= total * 10**6, f"case {number}: {fewer}"
                 dearer += 1
                 break

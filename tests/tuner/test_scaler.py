@@ -213,10 +213,9 @@ def test_what_binds_is_what_a_thousandth_more_would_take() -> None:
 
 
 def test_counts_move_from_those_ordered_by_as_many_as_may_change() -> None:
-    """A stage that nothing was ordered for counts as one replica, as nothing runs on none."""
     shapes = [PipelineShape((StageScale(f"s{m}", "x", 1, 10, 1, 10, 1, 1, 9, 1),), (), 100) for m in range(2)]
     scaler = Scaler(shapes, Conditions(most_added=2, most_removed=1))
-    for ordered, ends in ((0, (1, 3)), (1, (1, 3)), (2, (1, 4)), (5, (4, 7)), (9, (8, 9))):
-        assert scaler.allowed(1, {"s1": ordered}) == [ends]
+    for present, ends in ((1, (1, 3)), (2, (1, 4)), (5, (4, 7)), (9, (8, 9))):
+        assert scaler.allowed(1, Requirement((0,), (present,))) == [ends]
     assert scaler.is_admitted(np.array([9, 9]))
     assert not Scaler(shapes, Conditions({"x": 17})).is_admitted(np.array([9, 9]))
