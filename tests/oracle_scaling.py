@@ -88,6 +88,28 @@ def slow_step(windows: Sequence[int], counts: Sequence[int], length: int) -> int
     return int(best[target]) if target else counts[0]
 
 
+def slow_joined_steps(windows: Sequence[int], counts: Sequence[int], most_steps: int = 64) -> list[list[int]]:
+    """Windows and bounds of the staircase, at most `most_steps` for each doubling: neighbours are joined.
+
+    A window a little longer than one measured is that one and a rest; steps joined begin with the first of them and are
+    as high as the last.
+    """
+    starts, bounds = [0], [counts[0]]
+    longest, within = windows[0], counts[0]
+    for window, count in zip(windows[1:], counts[1:], strict=True):
+        while longest < window:
+            length = min(window, 2 * longest)
+            most = count if length == window else min(count, 2 * within)
+            rests = [place for place, start in enumerate(starts) if start < length - longest]
+            joined = -(-len(rests) // most_steps)
+            for first in range(0, len(rests), joined):
+                last = rests[first : first + joined][-1]
+                starts.append(starts[first] + longest)
+                bounds.append(min(bounds[last] + within, most))
+            longest, within = length, most
+    return [starts, bounds]
+
+
 def slow_thinned(buckets: Buckets, share: Fraction) -> list[tuple[float, float]]:
     """Token buckets of a share of the traffic: ``1 + share·(α − 1)``."""
     return [(float(1 + share * (Fraction(b) - 1)), float(share * Fraction(r))) for b, r in buckets]

@@ -76,6 +76,12 @@ def test_pieces_are_at_most_64_unless_said() -> None:
     assert len(empirical_envelope(times, max_pieces=9).buckets) == 9
 
 
+@pytest.mark.parametrize("count", [10, 100, 1000])
+def test_arrivals_on_a_line_take_one_piece_besides_the_count(count: int) -> None:
+    curve = empirical_envelope(np.arange(count) * 10_000_000)
+    assert np.array(curve.buckets) == pytest.approx(np.array([[1, 100], [count, 0]]))
+
+
 def test_by_hand() -> None:
     """Three at once, then one every second: 3 + u, up to all seven."""
     curve = empirical_envelope(np.array([0, 0, 0, 1, 2, 3, 4]) * NS_PER_S)

@@ -10,7 +10,7 @@ import pytest
 
 from campaigns import campaign_size
 from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts, rate_needed
-from oracle_scaling import slow_most_in_windows, slow_step
+from oracle_scaling import slow_joined_steps, slow_most_in_windows, slow_step
 from random_pipelines import random_trace
 
 
@@ -132,6 +132,15 @@ def test_many_steps_are_joined_without_going_below_any() -> None:
     for length in [5, 100, 1001, 9999, 32767]:
         step = int(np.searchsorted(starts, length, side="left")) - 1
         assert bounds[step] >= slow_step(windows, most, length)
+
+
+def test_steps_that_are_joined_are_as_high_as_the_last_of_them() -> None:
+    for number in range(40):
+        rng = np.random.default_rng([77, number])
+        windows = np.cumsum(rng.integers([2, 10_000, 10_000], [50, 200_000, 10**6]))
+        counts = WindowCounts(windows, np.cumsum(rng.integers([1, 20_000, 0], [5, 10**6, 10**6])))
+        found = [values.tolist() for values in counts.steps()]
+        assert found == slow_joined_steps(windows.tolist(), counts.count.tolist()), f"case {number}"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from campaigns import campaign_size
@@ -165,6 +166,21 @@ def test_a_cut_asks_for_nothing_that_does_not_matter(speed_first: bool) -> None:
         assert strengthen(services, options, lambda _, test=is_late: test, order, speed_first) == (
             (stage, latencies[1], ranks[-1], ()),
         )
+
+
+def test_what_may_overtake_is_lowered_one_count_by_itself() -> None:
+    """Refused while both counts are too large: the least of each that is refused beside the other one's."""
+    stage, options, services, *_ = next(problems_of_one_stage())
+    alike = options[stage].keep(np.zeros(4, dtype=np.int64))
+    table = replace(alike, passing=np.repeat(np.arange(4), 2).reshape(4, 2))
+    services[stage] = worst = table.service(3)
+
+    def is_refused(others: Mapping[str, StageService]) -> bool:
+        first, second = others[stage].passing
+        return first > 0 and second > 2
+
+    cut = strengthen(services, {**options, stage: table}, lambda _: is_refused, tuple(options), True)
+    assert cut == ((stage, worst.latency_ns, int(table.speed[0]), (1, 3)),)
 
 
 def test_what_is_raised_first_is_raised_furthest() -> None:

@@ -23,6 +23,7 @@ from mipplan.replayer import (
 )
 from mipplan.replayer import engines as all_engines
 from mipplan.replayer.engines import plain
+from mipplan.replayer.engines.numba_engine import NumbaEngine, NumbaParams
 from mipplan.replayer.engines.plain import PlainEngine
 from mipplan.replayer.stage_task import NEVER
 from mipplan.result import Following, Plan
@@ -81,6 +82,15 @@ def test_engines_agree_on_paced_tasks_of_any_size(name: str) -> None:
         ):  # more replicas than tokens, and than a heap is used for
             task = replace(task, capacity=Capacity.constant(int(rng.integers(50, 1_000))))
         (made,) = ENGINES[name].serve_many([task])
+        assert not differences(made, plain.serve(task)), number
+
+
+def test_ends_that_are_moved_for_room_keep_when_they_were_due() -> None:
+    rng = np.random.default_rng(99)
+    engine = NumbaEngine(NumbaParams(ends_room=1))
+    for number in range(100):
+        task = paced_task(rng, most_tokens=100)
+        (made,) = engine.serve_many([task])
         assert not differences(made, plain.serve(task)), number
 
 

@@ -219,3 +219,17 @@ def test_counts_move_from_those_ordered_by_as_many_as_may_change() -> None:
         assert scaler.allowed(1, Requirement((0,), (present,))) == [ends]
     assert scaler.is_admitted(np.array([9, 9]))
     assert not Scaler(shapes, Conditions({"x": 17})).is_admitted(np.array([9, 9]))
+
+
+def test_own_times_lack_replicas_where_a_stage_has_fewer_than_they_assume() -> None:
+    result = ScalingResult(
+        replicas=((2, 3), (2, 3), (4, 4)),
+        needs=((0, 0),) * 3,
+        shed=(0, 0, 0),
+        objective=1,
+        bound=1,
+        reused=True,
+        unreachable=(False,) * 3,
+        owned=((2, 3), (1, 4), None),
+    )
+    assert [result.lacks_owned(m) for m in range(3)] == [False, True, False]

@@ -106,6 +106,14 @@ def test_more_units_are_looked_at_where_few_are_not_enough() -> None:
         assert sized.bound <= sized.cost <= 1.001 * sized.bound + 3
 
 
+def test_rows_are_put_at_the_solution_until_the_bound_is_right() -> None:
+    """Before any units are rounded: one pass of the relaxation knows what so many units cost."""
+    for load in (3_000, 5_000, 20_000):
+        sized = ScalingSolver(ScalingParams(most_passes=1)).solve(demanding(15, load))
+        assert sized is not None
+        assert sized.bound <= sized.cost <= 1.001 * sized.bound + 3
+
+
 def test_each_activity_gets_the_units_it_needs_however_few_others_do() -> None:
     """Thousands for one and a handful for the other: numbers are widened for whoever needs it."""
     alone = [demanding(15, load) for load in (20_000, 90)]

@@ -216,6 +216,19 @@ def test_what_is_no_plan_is_not_certified() -> None:
         mp.certify(hand_made(0.005).plan(), TRACE)
 
 
+def test_something_else_than_a_plan_is_not_certified() -> None:
+    with pytest.raises(mp.InputError, match=r"^plan: expected a Plan, found"):
+        mp.certify("plan.json", TRACE)  # type: ignore[arg-type]
+
+
+def test_a_wrong_seed_hides_no_fault_of_the_trace_and_adds_none() -> None:
+    plan = hand_made(probability=0.5).plan()
+    for trace, places in ((TRACE, ["seed"]), ("no trace", ["seed", "trace"])):
+        with pytest.raises(mp.InputError) as told:
+            mp.certify(plan, trace, seed=-1)  # type: ignore[arg-type]
+        assert [fault.place for fault in told.value.faults] == places
+
+
 def test_certificates_that_there_are_not_are_refused() -> None:
     plan = hand_made().plan()
     with pytest.raises(mp.InputError, match=r"certificate: .*dull"):
