@@ -54,14 +54,15 @@ class _StageReader:
         self._source = plan.pipeline.topological_order[0]
         self._counters = CounterMemory()
         self._there: dict[str, float] = {}
+        self._restarts = 0
 
     def read(self, samples: Sequence[MetricSample]) -> Scrape:
         """Read everything, or raise and remember nothing: what came is then counted at the next look."""
-        before = self._counters.copy(), dict(self._there)
+        before = self._counters.copy(), dict(self._there), self._restarts
         try:
             return self._whole(samples)
         except InputError:
-            self._counters, self._there = before
+            self._counters, self._there, self._restarts = before
             raise
 
     def _whole(self, samples: Sequence[MetricSample]) -> Scrape:
@@ -87,10 +88,17 @@ class _StageReader:
         return found
 
     def _came(self, what: str, ended: float, there: float) -> float:
-        """How many came: those that ended, and those that are there more than at the last look."""
+        """How many came: those that ended, and those that are there more than at the last look.
+
+        Where a batch is under way that no figure tells, fewer than none seem to have come: its requests are not counted
+        again when it ends. What waited for a process that was started again does not end any more.
+        """
         before = self._there.get(what, there)
-        self._there[what] = there
-        return max(0.0, ended + there - before)
+        if self._counters.restarts > self._restarts:
+            before, self._restarts = min(before, there), self._counters.restarts
+        came = ended + there - before
+        self._there[what] = max(there, before - ended)
+        return max(0.0, came)
 
 
 class DispatcherReader(_StageReader):

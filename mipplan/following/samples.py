@@ -133,11 +133,13 @@ class CounterMemory:
     def __init__(self) -> None:
         self._last: dict[tuple[object, ...], float] = {}
         self._known: set[tuple[object, ...]] = set()
+        #: How many series began anew so far.
+        self.restarts = 0
 
     def copy(self) -> CounterMemory:
         """Return one that remembers the same, to go back to."""
         made = CounterMemory()
-        made._last, made._known = dict(self._last), set(self._known)
+        made._last, made._known, made.restarts = dict(self._last), set(self._known), self.restarts
         return made
 
     def increase(self, samples: Iterable[MetricSample], *names: str, **labels: str) -> float | None:
@@ -158,8 +160,11 @@ class CounterMemory:
             last = self._last.get(series)
             if last is None:
                 total += value if asked in self._known else 0.0
+            elif value >= last:
+                total += value - last
             else:
-                total += value - last if value >= last else value
+                total += value
+                self.restarts += 1
         for series, value in values.items():  # those that were not seen for longest stand first, and go first
             self._last.pop(series, None)
             self._last[series] = value

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from mipplan.core import Fault, InputError, is_whole, listed, shown, split_url, suggestion
-from mipplan.exporters import exported_names
+from mipplan.exporters import Deployment, exported_names
 from mipplan.following.readings import READERS, MetricsReader
 from mipplan.following.web import WebError, fetch_json
 from mipplan.result import Plan
@@ -61,14 +61,18 @@ class TritonTarget:
     """Triton with explicit model control: a model is loaded again with another number of instances.
 
     Where nothing but the instances differs it adds or drops them in place. Without a GPU group all are in one group;
-    GPUs share them as evenly as can be.
+    GPUs share them as evenly as can be, also those that have none for now: all that were seen, or, if these are among
+    them, all that the export names.
     """
 
     reads = "triton"
 
     def __init__(self, plan: Plan, url: str, names: Mapping[str, str], _namespace: str) -> None:
         self.name, self._url = f"triton:{url}", url
-        self._names = exported_names(plan)["triton"] | dict(names)
+        exported = Deployment(plan).stages
+        self._names = {stage.name: stage.label for stage in exported} | dict(names)
+        self._exported = {stage.name: stage.gpus for stage in exported}
+        self._seen: dict[str, tuple[int, ...]] = {}
         # Metrics have a port of their own, 8002 beside 8000 for HTTP.
         parts = urlsplit(url)
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
@@ -86,7 +90,7 @@ class TritonTarget:
         name = self._names[stage]
         config = self._config(name, timeout_s)
         groups = self._groups(config)
-        gpus = [gpu for group in groups for gpu in group.get("gpus") or ()]
+        gpus = self._gpus_of(stage, [gpu for group in groups for gpu in group.get("gpus") or ()])
         made = [{**groups[0], "count": replicas}]
         if gpus:
             shares = [replicas // len(gpus) + (place < replicas % len(gpus)) for place in range(len(gpus))]
@@ -98,6 +102,15 @@ class TritonTarget:
         document = {"parameters": {"config": json.dumps({**config, "instance_group": made})}}
         url = f"{self._url}/v2/repository/models/{quote(name)}/load"
         fetch_json(url, method="POST", document=document, timeout_s=timeout_s)
+
+    def _gpus_of(self, stage: str, there: Sequence[int]) -> tuple[int, ...]:
+        """GPUs of a stage, which are more than those there if it has been scaled down."""
+        if not there:
+            return ()
+        exported = self._exported[stage]
+        known = self._seen.get(stage) or (exported if set(there) <= set(exported) else ())
+        self._seen[stage] = tuple(dict.fromkeys([*there, *known]))
+        return self._seen[stage]
 
     def _config(self, name: str, timeout_s: float) -> Mapping[str, Any]:
         return fetch_json(f"{self._url}/v2/models/{quote(name)}/config", timeout_s=timeout_s)

@@ -32,7 +32,7 @@ from mipplan.core import (
 from mipplan.documents import AnyPath, folder_problem, write_text_atomically
 from mipplan.logs import RunLog
 from mipplan.observing.hops import hops_of
-from mipplan.observing.reading import earliest, is_tritons, run_of
+from mipplan.observing.reading import came_twice, earliest, is_tritons, run_of
 from mipplan.observing.stage_batches import batches_of
 from mipplan.profiling import QuantileRange, quantile_range
 from mipplan.result import Plan
@@ -277,6 +277,10 @@ def _unknown(
         told.append(
             "no log of queries: ways from and to the sender are unknown, arrivals are those at the first stages"
         )
+        entry = run.stages.stages[0]
+        if plan is None and (again := came_twice(run, entry)).size:
+            what = f"{again.size:,} queries have several tokens at {entry}, and count as one arrival each"
+            told.append(f"{what}: give the plan to see whether these are several runs")
         numbers = np.unique(run.stages.query)
         first, last = int(numbers[0]), int(numbers[-1])
         lacking = last - first + 1 - numbers.size

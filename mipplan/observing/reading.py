@@ -44,7 +44,9 @@ def run_of(
         if stage not in plan.choices
     )
     if is_whole:
-        InputError.raise_if([*_gaps(run, plan), *_contradicting_clocks(run, plan, ClockParams())])
+        InputError.raise_if(
+            [*_twice(run, plan), *_gaps(run, plan), *_contradicting_clocks(run, plan, ClockParams())]
+        )
     return run
 
 
@@ -73,6 +75,25 @@ def _strangers(run: RunLog) -> Iterator[Fault]:
     elif strange.size:
         what = f"{_counted(strange)} came to stages, and no log says when they were sent"
         yield Fault("logs", f"{what}: {_GAPS}, or that of the stages alone")
+
+
+def came_twice(run: RunLog, stage: str) -> Int64:
+    """Queries of which a stage served more than one token, ascending; an attempt that failed counts for none.
+
+    None in Triton's traces, whose requests need no number.
+    """
+    here = run.stages.at(stage)
+    number, tokens = np.unique(here.query[~here.has_error], return_counts=True)
+    again: Int64 = number[(tokens > 1) & (not is_tritons(run))]
+    return again
+
+
+def _twice(run: RunLog, plan: Plan) -> Iterator[Fault]:
+    """Find queries with several tokens where they have one each: where they begin."""
+    for stage in run.stages.stages:
+        if not plan.pipeline.incoming(stage) and (again := came_twice(run, stage)).size:
+            what = f"{_counted(again)} came to {stage} twice, where queries begin"
+            yield Fault("logs", f"{what}: numbers that began anew, in several runs; give the log of one")
 
 
 def _gaps(run: RunLog, plan: Plan) -> Iterator[Fault]:

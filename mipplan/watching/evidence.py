@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import bdtrc
 
 from mipplan.core import NS_PER_S, InputError, Int64, quantile_ns
 from mipplan.documents import AnyPath
@@ -30,8 +31,8 @@ from mipplan.result import Plan
 _ALLOWANCE_NS = 2_000_000
 #: Fewer batches say nothing of a P99.
 _FEWEST = 100
-#: So many standard deviations above what is planned are no chance: 1 in 30,000.
-_SIGMAS = 4.0
+#: What is less likely than this is no chance.
+_CHANCE = 1 / 30_000
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,9 @@ class StageEvidence:
 
     def is_late(self, share: float) -> bool:
         """Whether more than a share take longer, and that is no chance."""
-        spread = _SIGMAS * (self.batches * share * (1 - share)) ** 0.5
-        return self.batches >= _FEWEST and self.over > share * self.batches + spread
+        # That so many or more are late although only that share is: the tail of a binomial distribution.
+        chance = float(bdtrc(self.over - 1, self.batches, share)) if self.over else 1.0
+        return self.batches >= _FEWEST and chance < _CHANCE
 
 
 @dataclass(frozen=True, eq=False, repr=False)

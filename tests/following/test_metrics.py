@@ -139,6 +139,23 @@ def test_triton_tells_busy_time_by_batches() -> None:
     assert found.stages["b"].busy_s == pytest.approx(0.9)
 
 
+def test_requests_in_a_batch_that_no_figure_tells_are_counted_once() -> None:
+    """Triton says what waits and what has ended: what is computed is in neither."""
+    reader = READERS["triton"](PLAN, {})
+
+    def look(ended: int, pending: int) -> float:
+        figures = {"nv_inference_request_success": ended, "nv_inference_pending_request_count": pending}
+        lines = [f'{name}{{model="{stage}"}} {n}' for stage in PLAN.choices for name, n in figures.items()]
+        return reader.read(samples_of("\n".join([*lines, ""]))).queries
+
+    # Ten wait; eight of these are taken; one more comes; they end; four more are taken, and end with one that came.
+    looks = [(100, 0), (100, 10), (100, 2), (100, 3), (108, 3), (108, 0), (111, 1)]
+    assert [look(*figures) for figures in looks] == [0, 10, 0, 0, 1, 0, 1]
+    # Started again while seven wait: these are lost, and the two that came since are counted.
+    assert [look(111, 8), look(0, 2), look(2, 0)] == [7, 0, 0]
+    assert [look(2, 3), look(5, 0)] == [3, 0]
+
+
 @pytest.mark.parametrize("system", ["mipplan", "triton"])
 def test_what_came_while_a_stage_was_missing_is_counted_at_the_next_look(system: str) -> None:
     reader, total, left_out = READERS[system](PLAN, {}), 0.0, 0

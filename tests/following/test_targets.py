@@ -61,6 +61,25 @@ def test_triton_shares_instances_among_gpus(replicas: int, shares: list[int]) ->
     assert [group["count"] for group in server.configs["detect"]["instance_group"]] == shares
 
 
+@pytest.mark.parametrize("gpus", [[0, 1, 2], [4, 5, 7]])
+def test_triton_goes_back_to_gpus_that_had_no_instance_for_a_while(gpus: list[int]) -> None:
+    """As exported, 0 to 2 are those of the first stage; others are remembered for as long as it is followed."""
+    plan = small_plan({"detect": ([10, 14], 3), "read it": ([30], 3)}, {("detect", "read it"): {}})
+    server = Triton([{"name": "g", "kind": "KIND_GPU", "count": 1, "gpus": gpus}])
+
+    def shared() -> dict[int, int]:
+        groups = server.configs["detect"]["instance_group"]
+        return {gpu: group["count"] for group in groups for gpu in group["gpus"]}
+
+    with serving(server) as fake:
+        target = open_target(plan, f"triton:{fake.url}")
+        for replicas, counts in ((1, [1]), (2, [1, 1]), (5, [2, 2, 1]), (1, [1])):
+            target.scale("detect", replicas, 2.0)
+            assert shared() == dict(zip(gpus, counts, strict=False))
+        open_target(plan, f"triton:{fake.url}").scale("detect", 3, 2.0)
+        assert shared() == (dict.fromkeys(gpus, 1) if gpus[0] == 0 else {4: 3})
+
+
 def test_triton_that_says_no_is_told_by_its_words() -> None:
     answer = (400, b'{"error": "explicit model load / unload is not allowed if polling is enabled"}')
 

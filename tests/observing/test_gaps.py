@@ -67,6 +67,24 @@ def test_a_stage_without_the_rows_of_the_one_above_is_told() -> None:
         mp.observe(replace(run, queries=QueryLog.from_rows([])), plan=plan())
 
 
+def test_runs_whose_numbers_begin_anew_are_told() -> None:
+    """A server that was started again, or driven twice, and nobody's log of what was sent."""
+    run = served()
+    later = replace(run.stages, arrival_ns=run.stages.arrival_ns + 10**12)
+    later = replace(later, dispatch_ns=later.dispatch_ns + 10**12, finish_ns=later.finish_ns + 10**12)
+    both = RunLog(QueryLog.from_rows([]), run.stages.together([later]))
+    said = f"{len(traffic()):,} queries from 0 on came to detect twice, where queries begin"
+    for ask in (lambda: mp.observe(both, plan=plan()), lambda: mp.watch(plan(), both, sample=traffic())):
+        with pytest.raises(mp.InputError, match=said):
+            ask()
+    (note,) = (text for text in mp.observe(both).unknown if "several tokens" in text)
+    assert note.startswith(f"{len(traffic()):,} queries have several tokens at detect")
+    # A batch that failed is tried again: that is one token.
+    failed = replace(later, error=np.full(len(later), "lost", dtype=object))
+    tried = RunLog(QueryLog.from_rows([]), failed.together([run.stages]))
+    assert mp.observe(tried, plan=plan()).arrival_ns.size == len(traffic())
+
+
 def test_queries_that_nobody_sent_are_told() -> None:
     run = served()
     late = replace(run, queries=run.queries.taken(np.arange(100, len(run.queries))))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 import mipplan as mp
 from following.servers import FakeDispatcher, serving
@@ -16,6 +17,7 @@ from mipplan.core import QuantileLimit
 from mipplan.logs import QueryLog, RunLog
 from mipplan.validation import replayed_log
 from mipplan.watching import WatchParams, look_at_metrics
+from mipplan.watching.evidence import StageEvidence
 from serving_plans import small_plan
 from validation.served_runs import CHOICES, MS, pipeline, plan, profiles, served, traffic
 
@@ -40,6 +42,30 @@ def test_a_plan_that_is_kept_fits() -> None:
 def test_other_traffic_of_the_same_kind_is_no_misfit(seed: int) -> None:
     found = mp.watch(plan(), served(trace=traffic(seed=10 + seed)), sample=traffic(), replan=False)
     assert "envelope" not in kinds(found)
+
+
+@pytest.mark.parametrize("cv", [1.0, 2.0, 4.0])
+@pytest.mark.parametrize("seconds", [60.0, 300.0])
+def test_bursts_of_the_same_kind_are_no_misfit_however_long_they_are_watched(
+    cv: float, seconds: float
+) -> None:
+    known = mp.Trace.gamma(rate_rps=100.0, cv=cv, duration_s=60.0, seed=1)
+    alarms = 0
+    for seed in range(2, 7):
+        seen = mp.Trace.gamma(rate_rps=100.0, cv=cv, duration_s=seconds, seed=seed)
+        found = mp.watch(plan(), served(trace=seen), sample=known, replan=False)
+        alarms += "envelope" in kinds(found)
+        more = served(trace=seen.scale(1.7))
+        assert "envelope" in kinds(mp.watch(plan(), more, sample=known, replan=False))
+    assert alarms == 0
+
+
+def test_late_batches_are_chance_as_often_as_the_binomial_distribution_says() -> None:
+    for batches in (100, 200, 1_000, 20_000):
+        for over in range(batches // 20):
+            tail = float(binom.sf(over - 1, batches, 0.01))
+            assert StageEvidence(batches, over, 2.0).is_late(0.01) == (tail < 1 / 30_000)
+    assert not StageEvidence(99, 99, 2.0).is_late(0.01)
 
 
 def test_more_traffic_leaves_the_envelope_and_a_new_plan_is_offered() -> None:
