@@ -87,17 +87,17 @@ class _StageReader:
             )
         return found
 
-    def _came(self, what: str, ended: float, there: float) -> float:
+    def _came(self, what: str, ended: float, there: float, *, are_all_told: bool = True) -> float:
         """How many came: those that ended, and those that are there more than at the last look.
 
-        Where a batch is under way that no figure tells, fewer than none seem to have come: its requests are not counted
-        again when it ends. What waited for a process that was started again does not end any more.
+        Fewer than none seem to have come where some left unserved; or, where those in batches are not among those that
+        are there, as one began: these are not counted again when they end, unless the process was started again.
         """
         before = self._there.get(what, there)
         if self._counters.restarts > self._restarts:
             before, self._restarts = min(before, there), self._counters.restarts
         came = ended + there - before
-        self._there[what] = max(there, before - ended)
+        self._there[what] = there if are_all_told else max(there, before - ended)
         return max(0.0, came)
 
 
@@ -144,7 +144,7 @@ class TritonReader(_StageReader):
         if tokens_s is not None:
             # Every request of a batch counts the whole batch's time.
             busy_s = tokens_s * batches / served if batches and served else 0.0
-        arrived = self._came(stage, ended or 0.0, waiting)
+        arrived = self._came(stage, ended or 0.0, waiting, are_all_told=False)
         return StageFigures(waiting, None, None, arrived, busy_s, tokens_s)
 
 
