@@ -8,6 +8,7 @@ from .observing import ObserveParams as ObserveParams
 from .observing import arrivals_of as arrivals_of
 from .observing import check_observe as check_observe
 from .observing import observe as observe
+from .reading import last_part as last_part
 from .reading import run_of as run_of
 from .stage_batches import StageBatches as StageBatches
 from .stage_batches import batches_of as batches_of

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mipplan.core import Fault, InputError, Int64, format_duration, shown
+from mipplan.core import NS_PER_S, Fault, InputError, Int64, format_duration, shown
 from mipplan.documents import AnyPath
 from mipplan.exporters import names_among
 from mipplan.logs import MISSING, STEADY_CLOCK, ClockParams, RunLog, StageLog, read_log
@@ -146,6 +146,17 @@ def earliest(query: Int64, at_ns: Int64) -> tuple[Int64, Int64]:
     order = np.lexsort((at_ns, query))
     number, first = np.unique(query[order], return_index=True)
     return number, at_ns[order][first]
+
+
+def last_part(run: RunLog, length_s: float) -> RunLog:
+    """Return the queries that came within so many seconds before the last one, with all their rows."""
+    if len(run.queries):
+        number, at_ns = run.queries.query, run.queries.sent_ns
+    else:
+        number, at_ns = earliest(run.stages.query, run.stages.arrival_ns)
+    recent = number[at_ns >= at_ns.max(initial=0) - round(length_s * NS_PER_S)]
+    queries = run.queries.taken(np.isin(run.queries.query, recent))
+    return replace(run, queries=queries, stages=run.stages.taken(np.isin(run.stages.query, recent)))
 
 
 def _counted(query: Int64) -> str:

@@ -23,7 +23,7 @@ from mipplan.following import (
     parse_answers,
 )
 from mipplan.logs import MISSING, RunLog
-from mipplan.observing import arrivals_of, batches_of, run_of
+from mipplan.observing import arrivals_of, batches_of, last_part, run_of
 from mipplan.replayer import NEVER
 from mipplan.result import Plan
 
@@ -79,9 +79,11 @@ class Evidence:
         return f"<Evidence: {self.arrival_ns.size} queries>"
 
 
-def read_evidence(plan: Plan, logs: Sequence[AnyPath | RunLog]) -> Evidence:
-    """Read logs of one run; raises `InputError` as `mipplan.observe` does, or if they are of other stages."""
+def read_evidence(plan: Plan, logs: Sequence[AnyPath | RunLog], last_s: float | None = None) -> Evidence:
+    """Read logs of one run, or of its last seconds; raises `InputError` as `mipplan.observe` does."""
     run = run_of(tuple(logs), None, plan)
+    if last_s is not None:
+        run = last_part(run, last_s)
     notes = []
     times, latency_ns = arrivals_of(run), None
     if times.size < 2:

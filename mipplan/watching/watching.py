@@ -71,6 +71,7 @@ def watch(
     system: str = "mipplan",
     names: Mapping[str, str] | None = None,
     duration_s: float = 60.0,
+    last_s: float | None = None,
     sample: Trace | None = None,
     replan: bool = True,
     time_limit_s: float = 20.0,
@@ -97,6 +98,8 @@ def watch(
     names : mapping of str to str, optional
         What stages are called there.
     duration_s : float
+    last_s : float, optional
+        Of logs only the queries that came so long before the last one; by default all.
     sample : Trace, optional
         What was planned for; by default the plan's own, if it holds it. Without one, and without an arrival curve in
         the plan, nothing is said of the envelope.
@@ -131,6 +134,7 @@ def watch(
             system=system,
             names=names,
             duration_s=duration_s,
+            last_s=last_s,
             time_limit_s=time_limit_s,
             plan=plan,
         )
@@ -139,7 +143,7 @@ def watch(
     plan.require()
     if logs:
         say("reading logs")
-        seen = read_evidence(plan, logs)
+        seen = read_evidence(plan, logs, last_s)
     else:
         say(f"looking at metrics for {duration_s:g} s")
         seen = look_at_metrics(plan, metrics, duration_s=duration_s, system=system, names=names, stop=stop)
@@ -168,6 +172,7 @@ def check_watch(
     system: str,
     names: Mapping[str, str] | None,
     duration_s: float,
+    last_s: float | None = None,
     time_limit_s: float,
     plan: Plan | None,
 ) -> None:
@@ -183,7 +188,10 @@ def check_watch(
     if isinstance(plan, Plan):
         strangers = [stage for stage in names or {} if stage not in plan.pipeline.stages]
         faults.add(*(Fault(f"names.{stage}", "the plan has no such stage") for stage in strangers))
-    for name, value in (("duration_s", duration_s), ("time_limit_s", time_limit_s)):
+    if last_s is not None and metrics:
+        faults.add(Fault("last_s", "goes with logs: metrics are looked at for duration_s"))
+    seconds = {"duration_s": duration_s, "time_limit_s": time_limit_s}
+    for name, value in (seconds if last_s is None else seconds | {"last_s": last_s}).items():
         if not is_finite(value) or not value > 0:
             faults.add(Fault(name, f"expected a positive number of seconds, found {shown(value)}"))
     faults.take(lambda: check_metrics_urls(metrics))

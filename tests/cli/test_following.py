@@ -266,6 +266,17 @@ def test_watch_refuses_what_it_would_ignore(watched: Path, more: Path) -> None:
         assert f"  --{flag}: does not go with --no-replan" in text
 
 
+def test_watch_looks_at_the_end_of_a_log_only(watched: Path, more: Path) -> None:
+    counted = []
+    for last in ("20s", "2s"):
+        _, text, _ = run("watch", watched, "--log", more, "--last", last, "--no-replan", "--json")
+        counted.append(json.loads(text)["queries"])
+    assert 0 < counted[1] < counted[0] / 5
+    code, _, text = run("watch", watched, "--metrics", "http://127.0.0.1:1/metrics", "--last", "2s")
+    assert code == 2
+    assert "  --last: goes with --log" in text
+
+
 def test_watch_writes_over_nothing_that_it_reads(watched: Path, more: Path) -> None:
     for file in (watched, *sorted(more.iterdir())):
         before = file.read_bytes()

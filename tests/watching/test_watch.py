@@ -92,6 +92,22 @@ def test_a_burst_is_found_where_it_is() -> None:
     assert 19 <= begin_s <= 20
 
 
+def test_of_a_long_log_the_end_can_be_watched_alone() -> None:
+    """The burst of 20 s is told while it lies within the time that is asked for; with and without a sender's log."""
+    calm = traffic(rate=50.0)
+    run = served(trace=mp.Trace.from_ns(np.sort(np.concatenate([calm.arrival_ns, np.full(40, 20 * 10**9)]))))
+    for log in (run, RunLog(QueryLog.from_rows([]), run.stages)):
+        for last_s, is_told in ((None, True), (100.0, True), (45.0, True), (35.0, False), (1.0, False)):
+            found = mp.watch(plan(), log, last_s=last_s, sample=calm, replan=False)
+            assert ("envelope" in kinds(found)) == is_told, last_s
+            kept = run.queries.sent_ns >= run.queries.sent_ns[-1] - int(1e9 * (last_s or 1e9))
+            assert found.queries == np.count_nonzero(kept)
+    with pytest.raises(mp.InputError, match="last_s: goes with logs"):
+        mp.watch(plan(), metrics=["http://127.0.0.1:1/metrics"], last_s=3.0)
+    with pytest.raises(mp.InputError, match="last_s: expected a positive number"):
+        mp.watch(plan(), run, last_s=0.0)
+
+
 def test_arrival_curve_of_a_plan_may_not_be_left_at_all() -> None:
     promised = mp.Plan.from_choices(pipeline(), profiles(), CHOICES)
     sample = traffic()

@@ -237,6 +237,9 @@ def watch(
     system: Annotated[str, typer.Option(help="Whose metrics: mipplan, triton or ray.")] = "mipplan",
     name: Names = None,
     duration: Annotated[str, flags.option("TIME", "Look at metrics for so long.", "--for")] = "60s",
+    last: Annotated[
+        str | None, flags.option("TIME", "Of a log, look only at queries that came so long before its end.")
+    ] = None,
     sample: Sample = None,
     cheaper: Annotated[
         str, flags.option("SHARE", "So much cheaper a new plan must be to be worth a word.")
@@ -256,6 +259,7 @@ def watch(
 
         faults = Faults()
         duration_s = faults.take(lambda: inputs.seconds_of("--for", duration))
+        last_s = faults.take(lambda: inputs.optional_seconds("--last", last))
         limit_s = faults.take(lambda: inputs.seconds_of("--time-limit", time_limit))
         names = faults.take(lambda: inputs.pairs_of("--name", "STAGE=NAME", name or ()))
         share = faults.take(lambda: inputs.share_of("--cheaper", cheaper))
@@ -270,6 +274,8 @@ def watch(
         if log and not metrics:
             of_metrics = ("system", "name", "duration")
             faults.take(lambda: config.check_given(context, dict.fromkeys(of_metrics, "goes with --metrics")))
+        if metrics and not log:
+            faults.take(lambda: config.check_given(context, {"last": "goes with --log"}))
         loaded = faults.take(lambda: mp.Plan.load(plan))
         drawn = traces.seed_of(loaded, seed)
         traffic = faults.take(lambda: traces.read_if_given(context, "--sample", sample, drawn, **placed))
@@ -293,6 +299,7 @@ def watch(
                 system=system,
                 names=names.value,
                 duration_s=duration_s.value,
+                last_s=last_s.value,
                 sample=traffic.value,
                 replan=replan,
                 time_limit_s=limit_s.value,
