@@ -198,12 +198,11 @@ def check_watch(
     faults.check()
 
 
-def _curve(known: Trace, headroom: float) -> ArrivalCurve:
-    """What came in windows of a sample."""
-    scaled = known.scale(headroom) if headroom != 1.0 else known
-    buckets = empirical_envelope(scaled.arrival_ns).buckets
+def _curve(known: Trace) -> ArrivalCurve:
+    """What came in windows of a trace."""
+    buckets = empirical_envelope(known.arrival_ns).buckets
     # Beyond its own length a trace knows its rate alone: what it has no more of is no limit of traffic.
-    return ArrivalCurve(tuple(bucket for bucket in buckets if bucket[1] >= scaled.rate_rps) or buckets[:1])
+    return ArrivalCurve(tuple(bucket for bucket in buckets if bucket[1] >= known.rate_rps) or buckets[:1])
 
 
 def _spread(known: Trace, seen: Evidence) -> float:
@@ -223,7 +222,8 @@ def _envelope(
     if plan.envelope is not None:
         curve, more, spread = ArrivalCurve(plan.envelope), 0.0, 0.0
     elif known is not None and known.span_ns:
-        curve, more, spread = _curve(known, plan.headroom), params.more, _spread(known, seen)
+        planned_for = known.scale(plan.headroom) if plan.headroom != 1.0 else known
+        curve, more, spread = _curve(planned_for), params.more, _spread(known, seen)
     else:
         notes.append("the plan's traffic is not known: give its sample to see whether it has been left")
         return []
