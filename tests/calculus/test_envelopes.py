@@ -10,6 +10,8 @@ import pytest
 
 from campaigns import campaign_size
 from mipplan.calculus import ArrivalCurve, Envelope, WindowCounts, rate_needed
+from mipplan.calculus.envelopes import _upper_hull
+from oracle_curves import concave_hull
 from oracle_scaling import slow_joined_steps, slow_most_in_windows, slow_step
 from random_pipelines import random_trace
 
@@ -113,6 +115,17 @@ def test_rates_that_floating_point_cannot_tell_apart_are_told_apart() -> None:
     (found,) = counts.rates_needed([t])
     assert found is not None
     assert Fraction(*found) == Fraction(2 * t - 1, 2 * t + 1)
+
+
+def test_corners_are_right_where_slopes_of_years_are_rounded() -> None:
+    """Three windows of years, as long as each other but for nanoseconds: floating point sees one slope."""
+    for number in range(200):
+        rng = np.random.default_rng([78, number])
+        windows = 2**56 * np.arange(4) + rng.integers(-40, 40, 4) * (np.arange(4) > 0)
+        found = _upper_hull(windows, np.arange(4))
+        points = list(zip(windows.tolist(), range(4), strict=True))
+        # One on the line between two others may be among them.
+        assert concave_hull([points[place] for place in found]) == concave_hull(points), f"case {number}"
 
 
 def test_corners_of_a_curve() -> None:
