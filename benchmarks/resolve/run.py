@@ -105,7 +105,7 @@ def collect_models(case: Case) -> list[LinearModel]:
     class Relaxing(joint.Scaler):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
-            self._is_plain = False
+            self.is_plain = False
 
     with patch.object(scaling_solver, "IncrementalLp", Collecting), patch.object(joint, "Scaler", Relaxing):
         tuner = make_tuner(case)
