@@ -32,7 +32,7 @@ from mipplan.core import (
 from mipplan.documents import AnyPath, folder_problem, write_text_atomically
 from mipplan.logs import RunLog
 from mipplan.observing.hops import hops_of
-from mipplan.observing.reading import came_twice, earliest, is_tritons, run_of
+from mipplan.observing.reading import came_twice, entries_of, is_tritons, run_of
 from mipplan.observing.stage_batches import batches_of
 from mipplan.profiling import QuantileRange, quantile_range
 from mipplan.result import Plan
@@ -238,11 +238,7 @@ def _batches(run: RunLog, params: ObserveParams) -> tuple[ObservedBatch, ...]:
 
 def arrivals_of(run: RunLog) -> Int64:
     """Return when queries were sent, or reached their first stage, from 0 on, shape (queries,)."""
-    if len(run.queries):
-        times = run.queries.sent_ns
-    else:
-        _, times = earliest(run.stages.query, run.stages.arrival_ns)
-    times = np.sort(times)
+    times = np.sort(entries_of(run)[1])
     since_first: Int64 = times - times[:1]
     return since_first
 

@@ -141,6 +141,13 @@ def _early_ns(stages: StageLog, stage: str, above: list[str]) -> Int64:
     return early
 
 
+def entries_of(run: RunLog) -> tuple[Int64, Int64]:
+    """Return the queries, each with when it was sent or, without a log of them, reached its first stage."""
+    if len(run.queries):
+        return run.queries.query, run.queries.sent_ns
+    return earliest(run.stages.query, run.stages.arrival_ns)
+
+
 def earliest(query: Int64, at_ns: Int64) -> tuple[Int64, Int64]:
     """Return the queries, ascending, each with its earliest time, shape (queries,) both."""
     order = np.lexsort((at_ns, query))
@@ -150,10 +157,7 @@ def earliest(query: Int64, at_ns: Int64) -> tuple[Int64, Int64]:
 
 def last_part(run: RunLog, length_s: float) -> RunLog:
     """Return the queries that came within so many seconds before the last one, with all their rows."""
-    if len(run.queries):
-        number, at_ns = run.queries.query, run.queries.sent_ns
-    else:
-        number, at_ns = earliest(run.stages.query, run.stages.arrival_ns)
+    number, at_ns = entries_of(run)
     recent = number[at_ns >= at_ns.max(initial=0) - round(length_s * NS_PER_S)]
     queries = run.queries.taken(np.isin(run.queries.query, recent))
     return replace(run, queries=queries, stages=run.stages.taken(np.isin(run.stages.query, recent)))

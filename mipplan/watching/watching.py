@@ -172,7 +172,7 @@ def check_watch(
     system: str,
     names: Mapping[str, str] | None,
     duration_s: float,
-    last_s: float | None = None,
+    last_s: float | None,
     time_limit_s: float,
     plan: Plan | None,
 ) -> None:

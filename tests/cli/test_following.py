@@ -272,6 +272,10 @@ def test_watch_looks_at_the_end_of_a_log_only(watched: Path, more: Path) -> None
         _, text, _ = run("watch", watched, "--log", more, "--last", last, "--no-replan", "--json")
         counted.append(json.loads(text)["queries"])
     assert 0 < counted[1] < counted[0] / 5
+    code, _, text = run("watch", watched, "--log", more, "--last", "0s", "--for", "3s")
+    assert code == 2
+    for part in ("--last: expected a positive number", "--for: goes with --metrics"):
+        assert part in text
     code, _, text = run("watch", watched, "--metrics", "http://127.0.0.1:1/metrics", "--last", "2s")
     assert code == 2
     assert "  --last: goes with --log" in text

@@ -286,6 +286,7 @@ def watch(
                 system=system,
                 names=names.or_else({}),
                 duration_s=duration_s.or_else(1.0),
+                last_s=last_s.or_else(None) if log else None,
                 time_limit_s=limit_s.or_else(1.0),
                 plan=loaded.value if loaded else None,
             )
