@@ -1,6 +1,7 @@
 from .entries import ENTRY_KINDS as ENTRY_KINDS
 from .entries import check_entries as check_entries
 from .entries import schedule_entries as schedule_entries
+from .entries import zone_of as zone_of
 from .result import DaySchedule as DaySchedule
 from .result import StageSchedule as StageSchedule
 from .scheduling import check_bin as check_bin

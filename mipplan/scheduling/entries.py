@@ -94,10 +94,19 @@ def check_entries(kind: object, namespace: str, time_zone: str) -> None:
             Fault("namespace", f"expected lower-case letters, digits and hyphens, found {shown(namespace)}")
         )
     try:
-        ZoneInfo(time_zone)
-    except (ValueError, OSError, ZoneInfoNotFoundError):
-        faults.append(Fault("time_zone", f"expected a name such as Europe/Berlin, found {shown(time_zone)}"))
+        zone_of(time_zone)
+    except InputError as error:
+        faults += error.faults
     InputError.raise_if(faults)
+
+
+def zone_of(time_zone: str) -> ZoneInfo:
+    """Return the time zone of a name; raises `InputError` if there is none."""
+    try:
+        return ZoneInfo(time_zone)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        message = f"expected a name such as Europe/Berlin, found {shown(time_zone)}"
+        raise InputError.one("time_zone", message) from None
 
 
 def _deployments(made: DaySchedule) -> Iterator[tuple[str, str, str]]:

@@ -1,3 +1,4 @@
+from .bins import read_bins as read_bins
 from .checks import check_split as check_split
 from .checks import checked_chunks as checked_chunks
 from .counts import Counts as Counts
@@ -9,5 +10,4 @@ from .moments import date_text as date_text
 from .moments import is_moment as is_moment
 from .moments import moment_ns as moment_ns
 from .reading import ReadParams as ReadParams
-from .reading import read_bins as read_bins
 from .reading import read_pieces as read_pieces

@@ -22,12 +22,10 @@ from mipplan.core import (
     NS_PER_S,
     Fault,
     Faults,
-    Float64,
     InputError,
     Int64,
     Positions,
     check_seed,
-    format_duration,
     shown,
     suggestion,
 )
@@ -41,7 +39,7 @@ from mipplan.trace.checks import (
     window_ns,
     window_text,
 )
-from mipplan.trace.counts import COUNT_COLUMNS, Counts, check_expansion, read_counts
+from mipplan.trace.counts import COUNT_COLUMNS, check_expansion, read_counts
 from mipplan.trace.csv_files import csv_tables, open_csv
 from mipplan.trace.moments import LATEST_DATE_NS, moment_ns, since_1970_ns
 from mipplan.trace.parquet_files import open_parquet, parquet_tables
@@ -58,8 +56,6 @@ _FOREIGN = {
     b"\x28\xb5\x2f\xfd": "compressed with zstd: use gzip or none",
 }
 _STEP = 1024 * 1024
-#: Nobody plans more bins than these: a year of five minutes each.
-MOST_BINS = 105_120
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,7 @@ def read_arrivals(
     params: ReadParams = DEFAULTS,
 ) -> tuple[Int64, str, int | None]:
     """Read at least two sorted arrivals, how they came about, and the date of their zero; see `Trace.read`."""
-    reader = _ArrivalReader()
+    reader = ArrivalReader()
 
     def window() -> tuple[int, int]:
         """The window in ns, as soon as it is known what the trace's zero is; checked before, too, if it can be."""
@@ -112,8 +108,8 @@ def read_arrivals(
     told = Faults()
     if not isinstance(start_s, str) and not isinstance(end_s, str):
         told.take(window)
-    table = told.take(lambda: next(_tables(path, params, whole=True))).value
-    column = told.take(lambda: _main_column(table.origin, table.columns)).value
+    table = told.take(lambda: next(tables_of(path, params, whole=True))).value
+    column = told.take(lambda: main_column(table.origin, table.columns)).value
     if column in ARRIVAL_COLUMNS:
         if expand is not None:
             message = "holds arrival times, which need no expansion: leave out --expand (in Python: expand)"
@@ -142,66 +138,6 @@ def read_arrivals(
     return arrival_ns, "; ".join(notes), reader.zero_ns
 
 
-def read_bins(path: AnyPath, bin_ns: int, params: ReadParams = DEFAULTS) -> Counts:
-    """Read how many queries come in each bin of time, from a file of counts or of arrivals.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, leaves intervals out, or its intervals are longer than a bin, do not divide it, or
-        leave the last one unfinished.
-    """
-    (table,) = _tables(path, params, whole=True)
-    column = _main_column(table.origin, table.columns)
-    if column in ARRIVAL_COLUMNS:
-        arrival_ns = _ArrivalReader().read(table, column)
-        number, values = arrival_ns // bin_ns, np.ones(arrival_ns.size)
-        notes = (f"arrivals of {column} counted", *_unfinished(arrival_ns, bin_ns))
-    else:
-        counts = read_counts(table, column)
-        number, values, notes = counts.start_ns // bin_ns, counts.count, counts.notes[:1]
-        if bin_ns % counts.interval_ns or (counts.start_ns % counts.interval_ns).any():
-            given, wanted = format_duration(counts.interval_ns), format_duration(bin_ns)
-            raise table.fault(column, f"counts per {given} do not add up to bins of {wanted}")
-        steps = np.diff(counts.start_ns)
-        if (steps != counts.interval_ns).any():
-            gap = int(np.flatnonzero(steps != counts.interval_ns)[0])
-            after = format_duration(int(counts.start_ns[gap]))
-            advice = "write 0 where nothing came, and in an hour that clocks skipped what other days have"
-            raise table.fault(column, f"leaves intervals out after {after}: {advice}")
-        left_ns = int(counts.start_ns[-1] + counts.interval_ns) % bin_ns if number.size else 0
-        if left_ns:
-            wanted, held = format_duration(bin_ns), format_duration(left_ns)
-            raise table.fault(
-                column, f"ends {held} into a bin of {wanted}: its rate would be of a part of it"
-            )
-    if not number.size:
-        raise table.fault(column, "holds no rows")
-    if number[-1] >= MOST_BINS:
-        last = format_duration(int(number[-1]) * bin_ns)
-        message = (
-            f"reaches to {last}, more than {MOST_BINS:,} bins: subtract the first time, or take longer bins"
-        )
-        raise table.fault(column, message)
-    if column not in ARRIVAL_COLUMNS and counts.start_ns[0]:
-        before = int(counts.start_ns[0]) // counts.interval_ns
-        raise table.fault(column, f"leaves out the first {before} intervals: write 0 where nothing came")
-    total: Float64 = np.bincount(number, weights=values).astype(np.float64)
-    return Counts(np.arange(total.size, dtype=np.int64) * bin_ns, bin_ns, total, notes)
-
-
-def _unfinished(arrival_ns: Int64, bin_ns: int) -> tuple[str, ...]:
-    """Say that arrivals end before the last bin does, if that is for longer than mere chance: ten mean gaps."""
-    if not arrival_ns.size:
-        return ()
-    last_ns = int(arrival_ns[-1])
-    missing_ns, gap_ns = bin_ns - last_ns % bin_ns, last_ns / arrival_ns.size
-    if missing_ns <= max(10 * gap_ns, bin_ns / 100):
-        return ()
-    held, wanted = format_duration(bin_ns - missing_ns), format_duration(bin_ns)
-    return (f"arrivals end {held} into the last bin: its rate is reckoned over all of its {wanted}",)
-
-
 def _span_text(first_ns: Int64, last_ns: Int64) -> str:
     """Write from when to when a trace reaches, given its first and last instant if it has any."""
     if not len(first_ns):
@@ -224,9 +160,9 @@ def read_pieces(path: AnyPath, params: ReadParams = DEFAULTS) -> Iterator[Int64]
         CSV or Parquet, gzip accepted for CSV (recognised by content), with one column ``arrival_s``,
         ``arrival_ms`` or ``timestamp`` (times become relative to the first). Files of counts are not streamed.
     """
-    reader = _ArrivalReader()
-    for table in _tables(path, params, whole=False):
-        column = _main_column(table.origin, table.columns)
+    reader = ArrivalReader()
+    for table in tables_of(path, params, whole=False):
+        column = main_column(table.origin, table.columns)
         if column in COUNT_COLUMNS:
             message = (
                 "counts per interval are not streamed: leave out --stream (in Python: give Trace.read(…))"
@@ -238,7 +174,7 @@ def read_pieces(path: AnyPath, params: ReadParams = DEFAULTS) -> Iterator[Int64]
 # -------------------------------------------------------------------------------- files into tables
 
 
-def _tables(path: AnyPath, params: ReadParams, *, whole: bool) -> Iterator[TableFile]:
+def tables_of(path: AnyPath, params: ReadParams, *, whole: bool) -> Iterator[TableFile]:
     """Yield a file as one table, or cut into tables of some rows each; the first of these may have none."""
     origin = os.fspath(check_path(path))
     if whole:
@@ -256,7 +192,7 @@ def _tables(path: AnyPath, params: ReadParams, *, whole: bool) -> Iterator[Table
         first = file.peek(8)[:8]
         _check_kind(first, origin)
         if first.startswith(_PARQUET_MAGIC):
-            yield from parquet_tables(file, origin, params.rows_at_once, _main_column)
+            yield from parquet_tables(file, origin, params.rows_at_once, main_column)
             return
         read = _unzipping(file, origin) if first.startswith(_GZIP_MAGIC) else file.read
         yield from csv_tables(read, origin, params.bytes_at_once, _check_unzipped)
@@ -313,7 +249,7 @@ def _unzipping(file: BinaryIO, origin: str) -> Callable[[int], bytes]:
 # ------------------------------------------------------------------------------------------- columns
 
 
-def _main_column(origin: str, columns: Sequence[str]) -> str:
+def main_column(origin: str, columns: Sequence[str]) -> str:
     """Return the one column that holds arrivals or counts."""
     wanted = [*ARRIVAL_COLUMNS, *COUNT_COLUMNS]
     found = [name for name in columns if name in wanted]
@@ -329,7 +265,7 @@ def _main_column(origin: str, columns: Sequence[str]) -> str:
     raise InputError.one(origin, f"{expected}; the first line names {named}{hint}")
 
 
-class _ArrivalReader:
+class ArrivalReader:
     """Arrivals of a file, read in one table or in several that follow each other."""
 
     def __init__(self) -> None:

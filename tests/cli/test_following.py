@@ -69,6 +69,25 @@ def test_schedule_shows_counts_and_writes_entries(plan: Path, sample: Path, tmp_
     assert len(json.loads(text)["rate_rps"]) == 6
 
 
+def test_schedule_reads_a_day_of_dated_arrivals_by_the_clock(
+    plan: Path, sample: Path, tmp_path: Path
+) -> None:
+    """Entries of cron begin at midnight, and yesterday's log at nine."""
+    day = tmp_path / "day.csv"
+    at = [f"2026-07-{2 + (9 + hour) // 24:02d}T{(9 + hour) % 24:02d}:30:00" for hour in range(24)]
+    day.write_text(
+        "timestamp\n2026-07-02T09:00:00\n"
+        + "".join(f"{one}\n" * (1 + 2 * (n == 3)) for n, one in enumerate(at))
+    )
+    common = ("schedule", plan, "--counts", day, "--sample", sample, "--time-zone", "Europe/Berlin", "--json")
+    by_clock, from_first = (json.loads(run(*common, *once)[1])["rate_rps"] for once in ((), ("--once",)))
+    assert by_clock.index(max(by_clock)) == 14
+    assert from_first.index(max(from_first)) == 3
+    code, _, stderr = run(*common, "--time-zone", "Europe/Bern")
+    assert code == 2
+    assert stderr.count("--time-zone: expected a name such as Europe/Berlin") == 1
+
+
 def test_schedule_of_a_plan_with_an_arrival_curve_needs_no_sample(
     plan: Path, sample: Path, tmp_path: Path
 ) -> None:

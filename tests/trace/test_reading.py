@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mipplan.core import InputError
 from mipplan.trace import Trace
-from mipplan.trace.reading import ReadParams, read_arrivals, read_bins, read_pieces
+from mipplan.trace.reading import ReadParams, read_arrivals, read_pieces
 
 #: pandas reads dates that nanoseconds since 1970 cannot hold from version 3 on; before, it takes them for no dates.
 TOO_EARLY = (
@@ -402,47 +402,3 @@ def test_a_million_arrivals_are_read_exactly(tmp_path: Path) -> None:
     pd.DataFrame({"arrival_s": arrivals / 1e6}).to_csv(buffer, index=False)
     trace = Trace.read(written(tmp_path, buffer.getvalue()))
     assert np.array_equal(trace.arrival_ns, arrivals * 1000)
-
-
-def test_bins_add_up_counts_and_count_arrivals(tmp_path: Path) -> None:
-    hours = written(tmp_path, "hour,requests_per_hour\n0,100\n1,0\n2,50\n3,7\n")
-    assert read_bins(hours, 3600 * 10**9).count.tolist() == [100, 0, 50, 7]
-    assert read_bins(hours, 7200 * 10**9).count.tolist() == [100, 57]
-    minutes = written(tmp_path, "requests_per_min\n" + "6\n" * 120)
-    assert read_bins(minutes, 3600 * 10**9).count.tolist() == [360, 360]
-    arrivals = written(tmp_path, "arrival_s\n0.5\n0.6\n3.0\n")
-    assert read_bins(arrivals, 10**9).count.tolist() == [2, 0, 0, 1]
-
-
-def test_arrivals_that_end_within_a_bin_are_told(tmp_path: Path) -> None:
-    """Its rate is reckoned over all of it: half a bin of arrivals is half the rate."""
-    whole = written(tmp_path, "arrival_s\n" + "".join(f"{n / 10}\n" for n in range(200)))
-    assert read_bins(whole, 10 * 10**9).notes == ("arrivals of arrival_s counted",)
-    part = written(tmp_path, "arrival_s\n" + "".join(f"{n / 10}\n" for n in range(150)))
-    assert read_bins(part, 10 * 10**9).notes[1:] == (
-        "arrivals end 4.9 s into the last bin: its rate is reckoned over all of its 10 s",
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "bin_s", "says"),
-    [
-        ("hour,requests_per_hour\n0,1\n1,1\n3,1\n", 3600, "leaves intervals out after"),
-        (
-            "hour,requests_per_hour\n0,1\n1,1\n3,1\n",
-            3600,
-            "in an hour that clocks skipped what other days have",
-        ),
-        ("hour,requests_per_hour\n0,1\n1,1\n1,1\n2,1\n", 3600, "has the hour from 3600 s on twice"),
-        ("hour,requests_per_hour\n6,1\n7,1\n", 3600, "leaves out the first 6 intervals"),
-        ("hour,requests_per_hour\n0,1\n1,1\n", 5400, "do not add up to bins of 5400 s"),
-        ("hour,requests_per_hour\n0,1\n1,1\n", 60, "do not add up"),
-        ("hour,requests_per_hour\n0,1\n1,1\n2,1\n", 7200, "ends 3600 s into a bin of 7200 s"),
-        ("arrival_s\n", 60, "holds no rows"),
-        ("arrival_s\n0\n300000000\n", 60, "more than 105,120 bins"),
-        ("hour,requests_per_hour\n0,1\n1,-1\n", 3600, "negative"),
-    ],
-)
-def test_bins_that_cannot_be_are_refused(text: str, bin_s: int, says: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=says):
-        read_bins(written(tmp_path, text), bin_s * 10**9)

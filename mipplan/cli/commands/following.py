@@ -80,7 +80,7 @@ def schedule(
     with Session(context, json) as session:
         from mipplan.core import check_headroom, check_one_of
         from mipplan.documents import shipped_path
-        from mipplan.scheduling import check_bin, check_entries, check_switch, schedule_entries
+        from mipplan.scheduling import check_bin, check_entries, check_switch, schedule_entries, zone_of
         from mipplan.trace import read_bins
         from mipplan.tuner import Keep, check_delay
 
@@ -100,9 +100,12 @@ def schedule(
         read: dict[str, str | Path | None] = {"plan": plan, "file of counts": counts, "sample": sample}
         faults.take(lambda: inputs.check_files(read, {"--out": out}))
         bin_ns = faults.take(lambda: check_bin(bin_s.value, "--bin") if bin_s else None)
+        zone = faults.take(lambda: None if once else zone_of(time_zone))
         expected = faults.take(
             lambda: (
-                read_bins(shipped_path("traces", counts), bin_ns.value) if bin_ns and bin_ns.value else None
+                read_bins(shipped_path("traces", counts), bin_ns.value, zone=zone.or_else(None))
+                if bin_ns and bin_ns.value
+                else None
             )
         )
         loaded = faults.take(lambda: mp.Plan.load(plan))
