@@ -8,6 +8,7 @@ dimension of each tensor is 1.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -197,7 +198,7 @@ def read_body(body: bytes) -> Any:
         If it is none.
     """
     try:
-        return json.loads(body, parse_constant=_refuse)
+        return json.loads(body, parse_constant=_refuse, parse_float=_finite)
     except RecursionError:
         raise InputError.one("request", "is no JSON: nested too deeply") from None
     except ValueError as error:
@@ -206,6 +207,13 @@ def read_body(body: bytes) -> Any:
 
 def _refuse(word: str) -> NoReturn:
     raise ValueError(f"it holds {word}")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"it holds a number beyond what a float can be, {shown(digits)}")
+    return number
 
 
 def query_number(headers: Mapping[str, str]) -> int | None:

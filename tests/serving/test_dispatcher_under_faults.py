@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -43,6 +44,31 @@ def test_an_overrun_voids_those_behind_it_until_the_stage_is_empty() -> None:
     )
     assert [batch.tokens[0].query.number for batch in run.overruns] == [1]
     assert run.void == {1, 2}
+
+
+def test_answered_queries_are_forgotten_before_their_deadline() -> None:
+    """A client may have the patience of years, and its query's outputs shall not stay as long as that."""
+
+    class Output:
+        pass
+
+    dispatcher, held, most = Dispatcher(Blueprint.of(PAIRS)), WeakSet[Output](), 0
+    running: list[ServedBatch] = []
+    for number in range(2_000):
+        now = number * MS // 2
+        for batch in [one for one in running if one.due_ns <= now]:
+            running.remove(batch)
+            outputs = [Output() for _ in batch.tokens]
+            held.update(outputs)
+            dispatcher.finished(batch.number, batch.due_ns, outputs)
+            del outputs
+        assert dispatcher.arrive(number, now, deadline_ns=10**18) is None
+        running += [step.batch for step in dispatcher.wake(now) if isinstance(step, Dispatched)]
+        # Never idle: a batch that is under way stands before every deadline.
+        assert running
+        most = max(most, len(held))
+    assert len(dispatcher.queries) < 10
+    assert most < 200
 
 
 def test_a_failed_batch_is_tried_again_on_another_replica() -> None:

@@ -176,7 +176,13 @@ def test_the_front_speaks_the_open_inference_protocol(tmp_path: Path) -> None:
             for document, place in BAD_REQUESTS:
                 status, answer = await post(infer, document)
                 assert (status, place in answer["error"]) == (400, True), answer
-            for text in ('{"inputs": ', "[" * 100_000, '{"inputs": [NaN]}', '{"x": Infinity}'):
+            for text in (
+                '{"inputs": ',
+                "[" * 100_000,
+                '{"inputs": [NaN]}',
+                '{"x": Infinity}',
+                '{"id": -1e999}',
+            ):
                 async with session.post(url + infer, data=text) as response:
                     told = (await response.json())["error"]
                     assert (response.status, "is no JSON: " in told) == (400, True), told

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Hashable, Sequence
-from typing import Any, Final
+from typing import Any
 
 from mipplan.core import InputError, shown
 from mipplan.serving.dispatching.blueprint import AdmissionParams, Blueprint
@@ -33,10 +33,8 @@ from mipplan.serving.dispatching.routes import Copies, Decisions, known_routes
 from mipplan.serving.dispatching.stage import StageState
 
 # What the timers are for.
-_MESSAGE: Final = 0
-_DUE: Final = 1
-_LOOK: Final = 2
-_DEADLINE: Final = 3
+_MESSAGE, _DUE, _LOOK, _DEADLINE = range(4)
+_FEW_TIMERS = 64
 
 
 class Dispatcher:
@@ -73,7 +71,7 @@ class Dispatcher:
         self.is_draining = False
         self._now_ns: int | None = None
         self._timers: list[tuple[int, int, int, Any]] = []
-        self._entered = self._dispatched = self._set = 0
+        self._entered = self._dispatched = self._set = self._live = 0
         self._touched: dict[str, None] = {}  # a set in the order of insertion, so that runs can be repeated
         self._steps: list[Step] = []
         self._always = None if blueprint.decides else known_routes(blueprint, {})
@@ -294,6 +292,11 @@ class Dispatcher:
         return about.number not in self.batches if kind == _DUE else kind == _DEADLINE and about.is_answered
 
     def _set_timer(self, at_ns: int, kind: int, about: Any) -> None:
+        if len(self._timers) > 2 * self._live + _FEW_TIMERS:
+            # The deadline of an answered query would keep its outputs until then, which may be never.
+            self._timers = [timer for timer in self._timers if not self._is_stale(*timer[2:])]
+            heapq.heapify(self._timers)
+            self._live = len(self._timers)
         self._set += 1
         heapq.heappush(self._timers, (at_ns, self._set, kind, about))
 
