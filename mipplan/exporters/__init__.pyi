@@ -15,4 +15,5 @@ from .kserve import inference_nodes as inference_nodes
 from .register import TARGETS as TARGETS
 from .register import ExportTarget as ExportTarget
 from .thresholds import ScalingThresholds as ScalingThresholds
+from .thresholds import most_replicas as most_replicas
 from .thresholds import scaling_thresholds as scaling_thresholds

@@ -15,6 +15,7 @@ Replicas are never fewer than planned, as the certificate is about n of them.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
 from fractions import Fraction
@@ -22,6 +23,7 @@ from fractions import Fraction
 from mipplan.certificate import plan_services
 from mipplan.core import format_duration
 from mipplan.exporters.deployment import DeployedStage, Deployment
+from mipplan.result import Plan
 
 #: Where neither pipeline nor hardware limits the replicas of a stage, a scaler may double them: a bill has to have a
 #: limit, and a plan says nothing of traffic beyond its own.
@@ -75,12 +77,12 @@ def scaling_thresholds(deployment: Deployment) -> dict[str, ScalingThresholds]:
     through_ns = plan.pipeline.longest_paths().through(
         {name: service.latency_ns for name, service in services.items()}
     )
-    found = {}
+    found, counts = {}, {name: choice.replicas for name, choice in plan.choices.items()}
     for stage in deployment.stages:
         service, replicas = services[stage.name], stage.choice.replicas
         slack_ns = plan.objective.deadline_ns - through_ns[stage.name]
         queue = math.floor(Fraction(slack_ns * service.tokens, service.period_ns * replicas))
-        most, because = _most(deployment, stage)
+        most, because = most_replicas(plan, stage.name, counts)
         rate_rps = None if stage.rate_rps is None else _per_replica(stage.rate_rps, replicas)
         found[stage.name] = ScalingThresholds(
             replicas, most, because, rate_rps or None, queue if queue >= 1 else None, slack_ns
@@ -88,19 +90,22 @@ def scaling_thresholds(deployment: Deployment) -> dict[str, ScalingThresholds]:
     return found
 
 
-def _most(deployment: Deployment, stage: DeployedStage) -> tuple[int, str]:
-    plan, choice = deployment.plan, stage.choice
-    limits = [(_MOST_TIMES * choice.replicas, "twice the plan, as no limit is stated")]
-    if stage.stage.replicas_max is not None:
-        limits = [(stage.stage.replicas_max, "`replicas` in the pipeline file")]
-    devices = plan.profiles.hardware[choice.hardware].limit
+def most_replicas(plan: Plan, stage: str, counts: Mapping[str, int], of: str = "the plan") -> tuple[int, str]:
+    """Return how many replicas load may ask for at a stage where stages have these counts, and why: no fewer.
+
+    `of` says whose counts these are.
+    """
+    limits = [(_MOST_TIMES * counts[stage], f"twice {of}, as no limit is stated")]
+    if (stated := plan.pipeline.stages[stage].replicas_max) is not None:
+        limits = [(stated, "`replicas` in the pipeline file")]
+    hardware = plan.choices[stage].hardware
+    devices = plan.profiles.hardware[hardware].limit
     if devices is not None:
-        others = deployment.devices()[choice.hardware] - choice.replicas
-        limits.append(
-            (devices - others, f"the {devices} {choice.hardware} there are, less those of other stages")
-        )
+        others = sum(counts[name] for name, own in plan.choices.items() if own.hardware == hardware)
+        others -= counts[stage]
+        limits.append((devices - others, f"the {devices} {hardware} there are, less those of other stages"))
     most, because = min(limits, key=lambda limit: limit[0])
-    return max(most, choice.replicas), because
+    return max(most, counts[stage]), because
 
 
 def _per_replica(rate_rps: float, replicas: int) -> float:

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 
 from mipplan.core import NS_PER_HOUR, NS_PER_S, Fault, InputError, Int64, check_one_of, shown
-from mipplan.exporters import Deployment, service_name
+from mipplan.exporters import Deployment, most_replicas, service_name
 from mipplan.scheduling.result import DaySchedule
 
 _MINUTE_NS = 60 * NS_PER_S
@@ -206,14 +206,17 @@ def _windows(entries: list[tuple[str, int]], least: int) -> Iterator[tuple[str, 
 
 def _hpa(made: DaySchedule, namespace: str, time_zone: str) -> str:
     documents = [_RIGHTS.format(namespace=namespace)]
+    peaks = {stage: int(own.replicas.max()) for stage, own in made.stages.items()}
     for number, (stage, name, deployment) in enumerate(_deployments(made)):
         counts = _told(made, stage, time_zone)
+        most, because = most_replicas(made.plan, stage, peaks, "the peak")
         documents.append(
-            f"# Stage {_flat(stage)}. Its minimum is the schedule's; beyond that it goes by load, to twice the peak.\n"
+            f"# Stage {_flat(stage)}. Its minimum is the schedule's; beyond that it goes by load, to {most} replicas:\n"
+            f"# {because}.\n"
             "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\n"
             f"metadata:\n  name: {name}\n  namespace: {namespace}\nspec:\n"
             f"  scaleTargetRef:\n    apiVersion: apps/v1\n    kind: Deployment\n    name: {deployment}\n"
-            f"  minReplicas: {int(counts[0])}\n  maxReplicas: {2 * int(counts.max())}\n"
+            f"  minReplicas: {int(counts[0])}\n  maxReplicas: {most}\n"
             "  metrics:\n    # Yours to replace by the thresholds of `mipplan export PLAN --to kserve`.\n"
             "    - type: Resource\n      resource:\n        name: cpu\n"
             "        target:\n          type: Utilization\n          averageUtilization: 80\n"

@@ -304,6 +304,31 @@ def covers(trigger: dict[str, str], minute: int) -> bool:
     return low <= minute < high if low < high else not high <= minute < low
 
 
+@pytest.mark.parametrize(
+    ("replicas_max", "devices", "most"),
+    [(None, None, [6, 8]), (4, None, [4, 8]), (None, 9, [5, 6]), (1, 7, [3, 4])],
+)
+def test_load_asks_for_no_more_than_there_may_be(
+    replicas_max: int | None, devices: int | None, most: list[int]
+) -> None:
+    """An autoscaler that asks for a device that nobody has leaves a pod pending."""
+    made = day_schedule()
+    assert [int(own.replicas.max()) for own in made.stages.values()] == [3, 4]
+    pipeline = made.plan.pipeline
+    graph = pipeline.graph.copy()
+    if replicas_max is not None:
+        graph.nodes["detect"]["replicas"] = {"max": replicas_max}
+    hardware = [replace(kind, limit=devices) for kind in made.plan.profiles.hardware.values()]
+    plan = replace(
+        made.plan,
+        pipeline=mp.Pipeline(graph, name=pipeline.name),
+        profiles=mp.Profiles.from_parts(hardware, made.plan.profiles.tables.values()),
+    )
+    documents = yaml.safe_load_all(schedule_entries(replace(made, plan=plan), "hpa"))
+    scalers = [one for one in documents if one["kind"] == "HorizontalPodAutoscaler"]
+    assert [one["spec"]["maxReplicas"] for one in scalers] == most
+
+
 def test_hpa_minima_follow_by_cron_jobs() -> None:
     made = day_schedule()
     documents = list(yaml.safe_load_all(schedule_entries(made, "hpa", time_zone="Etc/UTC")))
