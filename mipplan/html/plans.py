@@ -43,7 +43,7 @@ from mipplan.questions import Problem, explain, hardware_text, measurement_row, 
 from mipplan.replayer import replay
 from mipplan.reporting import plan_remarks, sample_notes
 from mipplan.result import Objective, Plan, PlanStatus, ReplayResult, fingerprint
-from mipplan.trace import Trace
+from mipplan.trace import Trace, TraceReference
 
 #: Shares of the time limit.
 _FOR_COSTS, _FOR_EXPLANATION, _FOR_COMPARISON, _FOR_SENSITIVITY = 0.3, 0.2, 0.1, 0.3
@@ -108,13 +108,12 @@ def page_of_plan(plan: Plan, trace: Trace, parts: Parts, time_limit_s: float, pr
         (f"certified{name}", bound),
         (f"replayed{name}", observed),
         ("objective in the replay", "kept" if kept else "MISSED"),
-        (
-            "status",
-            str(plan.status) if is_own or not made_for else f"{plan.status} on another trace: {made_for}",
-        ),
+        ("status", str(plan.status) if is_own or not made_for else f"{plan.status} on another trace"),
     ]
     rate = f"{short_number(trace.rate_rps)} a second" if trace.span_ns else "all at once"
     lead = f"{counted(len(plan.choices), 'stage')} on {trace.name} ({len(trace):,} queries, {rate})"
+    if made_for and not is_own:
+        lead += f". The plan was made for {made_for}, this is {TraceReference.of(trace).text}"
     return Page(f"Plan for {plan.pipeline.name}", lead, tuple(tiles), tuple(sections), foot())
 
 

@@ -109,7 +109,7 @@ class Refining:
                 trusted = self._search_on_trust()
                 proof = OPTIMAL if self._prove() else ASSUMING if trusted else None
         except LimitReachedError:
-            self.limits.report("no time left to exclude what no plan can be made of")
+            self.limits.report("the time to exclude what no plan can be made of is over")
         except KeyboardInterrupt:
             self._stopped = Limit.INTERRUPT
         if excluded is None or excluded.blocked is None:
@@ -235,7 +235,7 @@ class Refining:
                 )
                 self._cheapen(heuristics, self._best)
         except LimitReachedError:
-            self.limits.report("no time left to look for cheaper plans")
+            self.limits.report("the time for cheaper plans is over")
 
     @cached_property
     def _screening(self) -> Screen:

@@ -231,7 +231,7 @@ class Sharpening(Refining):
             try:
                 propose(self._work_until(share))
             except LimitReachedError:
-                self.limits.report("no time left for these proposals")
+                self.limits.report("the time for these proposals is over")
         super()._improve()
 
     def _allowed(self, own: WorkLimit) -> WorkLimit:
