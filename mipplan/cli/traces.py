@@ -66,12 +66,38 @@ def single(faults: Faults, files: Sequence[str]) -> str:
     return files[-1]
 
 
-def read_traces(files: Iterable[str], seed: int, **placed: Any) -> list[mp.Trace]:
+def read_traces(files: Sequence[str], seed: int, **placed: Any) -> list[mp.Trace]:
     """Read several trace files as `read_trace` does, with every fault of all of them."""
     faults = Faults()
-    read = [faults.take(partial(read_trace, file, seed, **placed)) for file in files]
+    read = [
+        faults.take(
+            partial(read_trace, file, seed, **placed | expansion_of(file, files, placed.get("expand")))
+        )
+        for file in files
+    ]
     faults.check()
     return [trace.value for trace in read]
+
+
+def expansion_of(file: str, files: Sequence[str], expand: str | None) -> dict[str, str | None]:
+    """Return how one of several files is expanded: counts as asked, arrivals not at all.
+
+    Where no file holds counts, all are read as asked, and refused.
+    """
+    if expand is None or len(files) == 1:
+        return {"expand": expand}
+    counts = [_may_hold_counts(one) for one in files]
+    return {"expand": expand if counts[files.index(file)] or not any(counts) else None}
+
+
+def _may_hold_counts(file: str) -> bool:
+    """Whether a file does, or does not say: a pipe can be read only once, and what is wrong is told when it is read."""
+    from mipplan.trace import holds_counts
+
+    try:
+        return stat.S_ISFIFO(mode_of(file) or 0) or holds_counts(shipped_path("traces", file))
+    except InputError:
+        return True
 
 
 def read_if_given(

@@ -10,4 +10,5 @@ from .moments import date_text as date_text
 from .moments import is_moment as is_moment
 from .moments import moment_ns as moment_ns
 from .reading import ReadParams as ReadParams
+from .reading import holds_counts as holds_counts
 from .reading import read_pieces as read_pieces

@@ -148,6 +148,12 @@ def _span_text(first_ns: Int64, last_ns: Int64) -> str:
 # ------------------------------------------------------------------------------------ piece by piece
 
 
+def holds_counts(path: AnyPath, params: ReadParams = DEFAULTS) -> bool:
+    """Whether a file holds counts, and not arrivals; raises `InputError` if there is no such file or column."""
+    table = next(tables_of(path, params, whole=False))
+    return main_column(table.origin, table.columns) in COUNT_COLUMNS
+
+
 def read_pieces(path: AnyPath, params: ReadParams = DEFAULTS) -> Iterator[Int64]:
     """Yield the arrivals of a file in nanoseconds, piece by piece, in bounded memory.
 

@@ -108,3 +108,38 @@ def test_other_spreads_are_refused_and_those_that_do_not_go(run: Run) -> None:
     assert "--spread: does not go with --expand" in done.stderr
     done = run("replay plan.json", "--stream", "--spread", "uniform")
     assert "--spread: does not go with --stream" in done.stderr
+
+
+@pytest.mark.usefixtures("run")
+def test_counts_and_arrivals_are_read_in_one_call(tmp_path: Path) -> None:
+    """Counts need --expand and arrivals refuse it: beside each other only the counts are expanded."""
+    (tmp_path / "counts.csv").write_text("t_s,requests_per_s\n0,90\n10,90\n20,90\n")
+    arrivals = "\n".join(
+        f"{at / 1e9:.9f}" for at in mp.Trace.poisson(rate_rps=90, duration_s=30, seed=1).arrival_ns
+    )
+    (tmp_path / "arrivals.csv").write_text(f"arrival_s\n{arrivals}\n")
+
+    def invoked(line: str) -> Result:
+        return CliRunner().invoke(app, line.split())
+
+    plan = "plan small.yaml --profiles profiles --no-costs --no-replay --slo 5s --json"
+    tune = "tune plan.json --policy static --json"
+    for command in (
+        f"{plan} --trace counts.csv --trace arrivals.csv --expand poisson",
+        f"{plan} --trace arrivals.csv --trace counts.csv --expand poisson",
+        f"{tune} --trace counts.csv --sample arrivals.csv --expand poisson",
+        f"{tune} --trace arrivals.csv --sample counts.csv --expand poisson",
+    ):
+        assert invoked(command).exit_code == 0, command
+    refused = invoked(f"{plan} --trace arrivals.csv --trace arrivals.csv --expand poisson")
+    assert "leave out --expand" in refused.stderr
+    for command in (
+        f"{plan} --trace counts.csv --trace arrivals.csv",
+        f"{tune} --trace counts.csv --sample arrivals.csv",
+    ):
+        refused = invoked(command)
+        assert refused.exit_code == 2
+        assert "counts.csv: requests_per_s: holds counts per interval" in refused.stderr
+    missing = invoked(f"{plan} --trace nowhere.csv --trace arrivals.csv --expand poisson")
+    assert missing.stderr.count("nowhere.csv: there is no such file") == 1
+    assert "leave out" not in missing.stderr

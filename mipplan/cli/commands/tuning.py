@@ -67,9 +67,13 @@ def tune(
             faults.take(lambda: check_delay(delay_s.value))
         loaded = faults.take(lambda: inputs.load_plan(plan, latency))
         drawn = traces.seed_of(loaded, seed)  # the sample, too: it is what the plan was made for
-        whole = {name: placed[name] for name in ("expand", "spread")}
-        told = faults.take(lambda: None if sample is None else traces.read_trace(sample, drawn, **whole))
-        read = faults.take(lambda: traces.read_trace(file, drawn, **placed))
+        files = [file] if sample is None else [file, sample]
+
+        def made(one: str, **how: str | None) -> mp.Trace:
+            return traces.read_trace(one, drawn, **how | traces.expansion_of(one, files, placed["expand"]))
+
+        told = faults.take(lambda: None if sample is None else made(sample, spread=placed["spread"]))
+        read = faults.take(lambda: made(file, **placed))
         faults.check()
         tuned, arrivals = loaded.value, read.value
         with session.progress() as progress:
