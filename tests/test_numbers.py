@@ -11,6 +11,8 @@ import pytest
 
 from mipplan.baselines.sizing import check_peak_window
 from mipplan.core import (
+    MAX_DURATION_NS,
+    NS_PER_S,
     InputError,
     check_budget,
     check_margin,
@@ -90,6 +92,12 @@ def test_what_is_no_time_is_refused_by_all_that_take_one(value: object) -> None:
     ):
         with pytest.raises(InputError):
             read()
+
+
+def test_an_objective_beyond_ten_years_is_told_the_longest_one() -> None:
+    assert check_slo(MAX_DURATION_NS / NS_PER_S) == MAX_DURATION_NS
+    with pytest.raises(InputError, match="slo_s: expected a positive time .*, at most ten years, found"):
+        check_slo(1.01 * MAX_DURATION_NS / NS_PER_S)
 
 
 def test_a_truth_value_is_no_margin() -> None:

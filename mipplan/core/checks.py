@@ -229,7 +229,7 @@ def check_slo(slo_s: float) -> int:
     """
     slo_ns = positive_ns(slo_s)
     if slo_ns is None:
-        message = f"expected a positive time in seconds such as 0.3, found {shown(slo_s)}"
+        message = f"expected a positive time in seconds such as 0.3, at most ten years, found {shown(slo_s)}"
         raise InputError.one("slo_s", message)
     return slo_ns
 

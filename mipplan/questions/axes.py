@@ -87,8 +87,16 @@ def _known_hardware(problem: Problem, hardware: str) -> str | None:
 
 
 def faster(problem: Problem, factor: float) -> Problem:
-    """Return the problem with its traffic multiplied, and with it the rates of an arrival curve."""
+    """Return the problem with its traffic multiplied, and with it the rates of an arrival curve.
+
+    Raises `InputError` if that leaves no time between the queries of a trace, or too much.
+    """
     objective, traces = problem.plan.objective, [trace.scale(factor) for trace in problem.traces]
+    if not all(trace.span_ns for trace in traces):
+        message = (
+            f"at {factor:g} times the rate all queries arrive at once: a trace without length has no rate"
+        )
+        raise InputError.one("rate", message)
     if objective.envelope is not None:
         curve = tuple((burst, rate * factor) for burst, rate in objective.envelope)
         return replace(problem.changed(objective=replace(objective, envelope=curve)), traces=traces)

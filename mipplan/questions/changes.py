@@ -20,6 +20,7 @@ from mipplan.core import (
     Slo,
     check_margin,
     check_quantile,
+    check_slo,
     listed,
     parse_duration_ns,
     shown,
@@ -92,6 +93,8 @@ def _slo(problem: Problem, _: str, text: str) -> Problem:
     others = tuple(replace(one, limit_ns=round(one.limit_ns * (factor or 1.0))) for one in objective.others)
     if min([slo_ns, *(one.limit_ns for one in others)]) <= objective.margin_ns:
         raise ValueError("leaves nothing of the objective, less the margin that is kept back")
+    for limit_ns in (slo_ns, *(one.limit_ns for one in others)):
+        check_slo(limit_ns / NS_PER_S)
     changed = replace(objective, slo_ns=slo_ns, others=others)
     if not others:
         return problem.changed(objective=changed)

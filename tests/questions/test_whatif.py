@@ -197,6 +197,22 @@ def test_every_fault_is_told_at_once_with_what_would_be_accepted() -> None:
     assert len(told) == len(changes)
 
 
+def test_changes_beyond_what_can_be_planned_are_told_at_once() -> None:
+    """An objective of millennia, and rates at which a trace has no length, are no faults of what comes after."""
+    changes = {"slo": "999999999999x", "rate": "999999999999x", f"price.{HARDWARE}": "999999999999x"}
+    with pytest.raises(mp.InputError) as caught:
+        mp.whatif(PLAN, INSTANCE.trace, changes)
+    faults = {fault.place: fault.message for fault in caught.value.faults}
+    assert list(faults) == [f"{key}={value}" for key, value in changes.items()]
+    told = list(faults.values())
+    assert "at most ten years, found" in told[0]
+    assert told[1].startswith("at 1e+12 times the rate all queries arrive at once")
+    assert "expected a price from" in told[2]
+    several = mp.plan(limiting(60_000, 14_000), MIXED, JITTERY)
+    with pytest.raises(mp.InputError, match="slo=999999999999x: expected a positive time"):
+        mp.whatif(several, JITTERY, {"slo": "999999999999x"})
+
+
 @pytest.mark.parametrize("changes", [{}, ["slo=1s"], {1: 2}])
 def test_changes_are_a_mapping(changes: Any) -> None:
     with pytest.raises(mp.InputError, match="expected a mapping such as"):
