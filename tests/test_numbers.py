@@ -96,7 +96,7 @@ def test_what_is_no_time_is_refused_by_all_that_take_one(value: object) -> None:
 
 def test_an_objective_beyond_ten_years_is_told_the_longest_one() -> None:
     assert check_slo(MAX_DURATION_NS / NS_PER_S) == MAX_DURATION_NS
-    with pytest.raises(InputError, match="slo_s: expected a positive time .*, at most ten years, found"):
+    with pytest.raises(InputError, match=r"slo_s: expected a positive time .*, at most ten years, found"):
         check_slo(1.01 * MAX_DURATION_NS / NS_PER_S)
 
 

@@ -17,7 +17,7 @@ from mipplan.profiles.energy import (
 )
 from mipplan.profiles.folder import read_hardware
 from mipplan.profiles.lint import Finding, Severity, examine
-from mipplan.profiles.model import Hardware, Profiles, limit_problem, price_problem
+from mipplan.profiles.model import MAX_USD_PER_HOUR, Hardware, Profiles, limit_problem, price_problem
 from mipplan.profiles.tables import (
     LATENCY_COLUMNS,
     OPTIONAL_COLUMNS,
@@ -28,6 +28,7 @@ from mipplan.profiles.tables import (
 
 __all__ = [
     "LATENCY_COLUMNS",
+    "MAX_USD_PER_HOUR",
     "MW_PER_W",
     "OPTIONAL_COLUMNS",
     "EnergyTerms",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from mipplan.core import (
+    MAX_DURATION_NS,
     MICRODOLLARS_PER_DOLLAR,
     NS_PER_S,
     InputError,
@@ -16,6 +17,7 @@ from mipplan.core import (
     suggestion,
 )
 from mipplan.perturbation import clustered
+from mipplan.profiles import MAX_USD_PER_HOUR
 from mipplan.questions.problems import Problem, WarmPlanner
 from mipplan.questions.staircases import AccuracyWalker, ObjectiveWalker, PriceWalker, TrafficWalker, Walker
 from mipplan.result import Guarantee
@@ -175,6 +177,7 @@ AXES_OF_COST: Mapping[str, FrontierAxis] = MappingProxyType(
             _with_slo,
             lambda problem, _, limits, high: ObjectiveWalker(problem, limits, high),
             exact=True,
+            most=MAX_DURATION_NS / NS_PER_S,
             obstacle=_one_limit,
         ),
         "rate": FrontierAxis(
@@ -211,6 +214,7 @@ AXES_OF_COST: Mapping[str, FrontierAxis] = MappingProxyType(
                 WarmPlanner(problem, limits), problem.profiles, hardware
             ),
             exact=True,
+            most=MAX_USD_PER_HOUR,
             obstacle=_known_hardware,
         ),
         "accuracy": FrontierAxis(

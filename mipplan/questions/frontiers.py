@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -102,7 +101,7 @@ def frontier(
         lambda: axis_of(over),
         lambda: Deadline.after(time_limit_s),
         lambda: check_no_budget(planning),
-        lambda: _check_walk(points, most_steps, n_jobs),
+        lambda: _check_walk(over, (start, end), points, most_steps, n_jobs),
     )
     limits = SearchLimits(Deadline.after(time_limit_s), progress or (lambda _: None))
     made = first_plan(pipeline, profiles, trace, limits, planning)
@@ -126,14 +125,12 @@ def frontier_of(
         raise InputError.one("over", obstacle)
     present = axis.present(problem, what)
     low, high = (
-        faults.take(
-            lambda end=end, name=name, share=share: _tick(axis, name, end, min(share * present, axis.most))  # type: ignore[misc]
-        )
+        faults.take(partial(_tick, axis, name, min(share * present, axis.most) if end is None else end))
         for name, end, share in (("start", ends[0], axis.span[0]), ("end", ends[1], axis.span[1]))
     )
     if low and high and low.value > high.value:
         faults.add(Fault("start", "lies above the end"))
-    faults.take(lambda: _check_walk(points, most_steps, n_jobs))
+    faults.take(lambda: _check_walk(over, ends, points, most_steps, n_jobs))
     if points is not None and axis.change is None:
         faults.add(Fault("points", f"every step along {axis.title} is found: name where it starts and ends"))
     faults.check()
@@ -142,7 +139,7 @@ def frontier_of(
     values: tuple[int, ...] = ()
     if not walks_steps:
         given = points if points is not None else axis.values or _spread(low.value, high.value, axis.ticks)
-        values = tuple(sorted({_tick(axis, "points", value, math.nan) for value in given}))
+        values = tuple(sorted({_tick(axis, "points", value) for value in given}))
         bounds = (values[0], values[-1])
     else:
         bounds = (low.value, high.value)
@@ -227,27 +224,40 @@ def _parts(low: int, high: int, count: int) -> list[tuple[int, int]]:
     return [(first, after - 1) for first, after in itertools.pairwise(edges)]
 
 
-def _check_walk(points: object, most_steps: object, n_jobs: object) -> None:
+def _check_walk(
+    over: str,
+    ends: tuple[float | None, float | None],
+    points: Sequence[float] | None,
+    most_steps: object,
+    n_jobs: object,
+) -> None:
+    """Refuse what no problem can be walked by; raises `InputError` listing every fault."""
     faults = Faults()
+    axis = faults.take(lambda: axis_of(over))
     faults.take(lambda: check_jobs(n_jobs))
     if not is_whole(most_steps) or most_steps < 1:
         faults.add(Fault("most_steps", f"expected a whole number above 0, found {shown(most_steps)}"))
+    values = [(name, end) for name, end in zip(("start", "end"), ends, strict=True) if end is not None]
     if points is not None and (array_of(points).ndim != 1 or not len(array_of(points))):
         faults.add(Fault("points", "expected a list of at least one value"))
+    elif points is not None:
+        values += [("points", value) for value in points]
+    for name, value in values if axis else ():
+        faults.take(partial(_tick, axis.value[0], name, value))
     faults.check()
 
 
-def _tick(axis: FrontierAxis, name: str, given: object, otherwise: float) -> int:
+def _tick(axis: FrontierAxis, name: str, value: object) -> int:
     """Return a value in ticks; raises `InputError` if it is none of the axis."""
-    value = otherwise if given is None else given
     if not is_finite(value) or not 0 <= value <= axis.most:
-        share = f"a share up to {axis.most:g} and"
-        what = {"s": "seconds", "$/h": "dollars per hour", "x": "a factor", "share": share}[axis.unit]
-        raise InputError.one(name, f"expected {what} above 0, found {shown(given)}")
+        what = {"s": "seconds", "$/h": "dollars per hour", "x": "a factor", "share": "a share"}[axis.unit]
+        raise InputError.one(
+            name, f"expected {what} above 0, at most {axis.most:,.12g}, found {shown(value)}"
+        )
     least = axis.ticks if axis.title.startswith("the burst") else 1
     if least > 1 and value < 1:
         raise InputError.one(
-            name, f"traffic can be made burstier only: expected 1 or more, found {shown(given)}"
+            name, f"traffic can be made burstier only: expected 1 or more, found {shown(value)}"
         )
     return max(least, round(float(value) * axis.ticks))
 

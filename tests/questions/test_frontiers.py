@@ -268,7 +268,7 @@ def test_a_saving_is_a_difference_of_costs() -> None:
         ("price:tpu", {}, "there is no hardware 'tpu'"),
         ("reliability", {}, "goes with the guarantee reliable only"),
         ("accuracy", {}, "no stage has variants to choose from"),
-        ("slo", {"start": -1.0}, "start: expected seconds above 0, found -1.0"),
+        ("slo", {"start": -1.0}, "start: expected seconds above 0, at most 316,224,000, found -1.0"),
         ("slo", {"start": 3.0, "end": 2.0}, "start: lies above the end"),
         ("slo", {"n_jobs": 0, "most_steps": 0}, "most_steps: expected a whole number above 0"),
     ],
@@ -277,6 +277,37 @@ def test_what_cannot_be_asked_is_refused(over: str, more: dict[str, Any], messag
     instance = SMALL
     with pytest.raises(mp.InputError, match=message):
         asked(instance, over, **more)
+
+
+@pytest.mark.parametrize(
+    ("over", "more", "told"),
+    [
+        (
+            "price:cpu",
+            {"end": 1e9},
+            ["end: expected dollars per hour above 0, at most 1,000,000, found 1000000000.0"],
+        ),
+        ("slo", {"end": 1e9}, ["end: expected seconds above 0, at most 316,224,000, found 1000000000.0"]),
+        (
+            "rate",
+            {"start": -1.0, "end": 1e10, "points": [1.0, "a", None], "most_steps": 0},
+            [
+                "most_steps: expected a whole number above 0, found 0",
+                "start: expected a factor above 0, at most 1,000,000,000, found -1.0",
+                "end: expected a factor above 0, at most 1,000,000,000, found 10000000000.0",
+                "points: expected a factor above 0, at most 1,000,000,000, found 'a'",
+                "points: expected a factor above 0, at most 1,000,000,000, found nothing",
+            ],
+        ),
+    ],
+)
+def test_values_of_no_axis_are_told_before_anything_is_planned(
+    over: str, more: dict[str, Any], told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mipplan.questions.frontiers.first_plan", lambda *_: pytest.fail("planned"))
+    with pytest.raises(mp.InputError) as caught:
+        asked(SMALL, over, **more)
+    assert [str(fault) for fault in caught.value.faults] == told
 
 
 def test_every_axis_has_its_words() -> None:
