@@ -125,7 +125,7 @@ def frontier_of(
         raise InputError.one("over", obstacle)
     present = axis.present(problem, what)
     low, high = (
-        faults.take(partial(_tick, axis, name, min(share * present, axis.most) if end is None else end))
+        faults.take(partial(_end, axis, name, end, share * present))
         for name, end, share in (("start", ends[0], axis.span[0]), ("end", ends[1], axis.span[1]))
     )
     if low and high and low.value > high.value:
@@ -247,19 +247,34 @@ def _check_walk(
     faults.check()
 
 
+def _end(axis: FrontierAxis, name: str, given: float | None, otherwise: float) -> int:
+    return _nearest(axis, otherwise) if given is None else _tick(axis, name, given)
+
+
+def _least_tick(axis: FrontierAxis) -> int:
+    """Traffic can be made burstier only; all else begins at the smallest part that is told apart."""
+    return axis.ticks if axis.title.startswith("the burst") else 1
+
+
+def _nearest(axis: FrontierAxis, value: float) -> int:
+    """Return the tick nearest to a value that nobody named, of those that there are."""
+    return max(_least_tick(axis), round(min(value, axis.most) * axis.ticks))
+
+
 def _tick(axis: FrontierAxis, name: str, value: object) -> int:
-    """Return a value in ticks; raises `InputError` if it is none of the axis."""
-    if not is_finite(value) or not 0 <= value <= axis.most:
-        what = {"s": "seconds", "$/h": "dollars per hour", "x": "a factor", "share": "a share"}[axis.unit]
-        raise InputError.one(
-            name, f"expected {what} above 0, at most {axis.most:,.12g}, found {shown(value)}"
-        )
-    least = axis.ticks if axis.title.startswith("the burst") else 1
-    if least > 1 and value < 1:
+    """Return a value that was named in ticks; raises `InputError` if it is none of the axis."""
+    # No share at all is where an axis of shares begins, but no value of it that a plan could be asked for.
+    least = 0 if axis.unit == "share" and name != "points" else _least_tick(axis)
+    if least > 1 and is_finite(value) and value < 1:
         raise InputError.one(
             name, f"traffic can be made burstier only: expected 1 or more, found {shown(value)}"
         )
-    return max(least, round(float(value) * axis.ticks))
+    if not is_finite(value) or not 0 <= value <= axis.most or round(float(value) * axis.ticks) < least:
+        what = {"s": "seconds", "$/h": "dollars per hour", "x": "a factor", "share": "a share"}[axis.unit]
+        lowest = f"{least / axis.ticks:.9f}".rstrip("0").rstrip(".")
+        message = f"expected {what} from {lowest} to {axis.most:,.12g}, found {shown(value)}"
+        raise InputError.one(name, message)
+    return _nearest(axis, float(value))
 
 
 def _spread(low: int, high: int, ticks: int) -> list[float]:

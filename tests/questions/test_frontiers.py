@@ -268,7 +268,7 @@ def test_a_saving_is_a_difference_of_costs() -> None:
         ("price:tpu", {}, "there is no hardware 'tpu'"),
         ("reliability", {}, "goes with the guarantee reliable only"),
         ("accuracy", {}, "no stage has variants to choose from"),
-        ("slo", {"start": -1.0}, "start: expected seconds above 0, at most 316,224,000, found -1.0"),
+        ("slo", {"start": -1.0}, "start: expected seconds from 0.000000001 to 316,224,000, found -1.0"),
         ("slo", {"start": 3.0, "end": 2.0}, "start: lies above the end"),
         ("slo", {"n_jobs": 0, "most_steps": 0}, "most_steps: expected a whole number above 0"),
     ],
@@ -285,18 +285,18 @@ def test_what_cannot_be_asked_is_refused(over: str, more: dict[str, Any], messag
         (
             "price:cpu",
             {"end": 1e9},
-            ["end: expected dollars per hour above 0, at most 1,000,000, found 1000000000.0"],
+            ["end: expected dollars per hour from 0.000001 to 1,000,000, found 1000000000.0"],
         ),
-        ("slo", {"end": 1e9}, ["end: expected seconds above 0, at most 316,224,000, found 1000000000.0"]),
+        ("slo", {"end": 1e9}, ["end: expected seconds from 0.000000001 to 316,224,000, found 1000000000.0"]),
         (
             "rate",
             {"start": -1.0, "end": 1e10, "points": [1.0, "a", None], "most_steps": 0},
             [
                 "most_steps: expected a whole number above 0, found 0",
-                "start: expected a factor above 0, at most 1,000,000,000, found -1.0",
-                "end: expected a factor above 0, at most 1,000,000,000, found 10000000000.0",
-                "points: expected a factor above 0, at most 1,000,000,000, found 'a'",
-                "points: expected a factor above 0, at most 1,000,000,000, found nothing",
+                "start: expected a factor from 0.01 to 1,000,000,000, found -1.0",
+                "end: expected a factor from 0.01 to 1,000,000,000, found 10000000000.0",
+                "points: expected a factor from 0.01 to 1,000,000,000, found 'a'",
+                "points: expected a factor from 0.01 to 1,000,000,000, found nothing",
             ],
         ),
     ],
@@ -308,6 +308,32 @@ def test_values_of_no_axis_are_told_before_anything_is_planned(
     with pytest.raises(mp.InputError) as caught:
         asked(SMALL, over, **more)
     assert [str(fault) for fault in caught.value.faults] == told
+
+
+@pytest.mark.parametrize("name", ["start", "end", "points"])
+@pytest.mark.parametrize(
+    ("over", "value", "least"),
+    [
+        ("slo", 4e-10, "seconds from 0.000000001 to"),
+        ("rate", 0.0, "a factor from 0.01 to"),
+        ("rate", 0.004, "a factor from 0.01 to"),
+        ("price:cpu", 4e-7, "dollars per hour from 0.000001 to"),
+    ],
+)
+def test_values_that_round_to_nothing_are_not_moved_up(
+    over: str, value: float, least: str, name: str
+) -> None:
+    given: dict[str, Any] = {name: [1.0, value] if name == "points" else value}
+    with pytest.raises(mp.InputError, match=f"{name}: expected {least} .*, found {value}"):
+        asked(SMALL, over, **given)
+
+
+def test_an_axis_of_shares_begins_at_none() -> None:
+    given = mp.Pipeline.read("video"), mp.Profiles.default(), mp.Trace.read("steady", end_s=2.0)
+    with_start = mp.frontier(*given, over="accuracy", start=0.0)
+    assert with_start.steps == mp.frontier(*given, over="accuracy").steps
+    with pytest.raises(mp.InputError, match=r"points: expected a share from 0\.001 to 0\.999, found 0\.0"):
+        mp.frontier(*given, over="reliability", guarantee="reliable", points=[0.0])
 
 
 def test_every_axis_has_its_words() -> None:
