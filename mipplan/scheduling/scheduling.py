@@ -109,6 +109,7 @@ def schedule(
     expected = faults.take(lambda: _check_counts(counts))
     faults.take(lambda: check_headroom(headroom))
     switch = faults.take(lambda: check_switch(switch_usd))
+    faults.take(lambda: _check_repeats(repeats))
     made_tuner = faults.take(lambda: Tuner(plan, sample=sample, keep=keep, tokens=tokens))
     faults.check()
     tuner = made_tuner.value
@@ -137,7 +138,7 @@ def schedule(
         _words(tuner),
         delay.value,
         plan.slo_ns,
-        repeats,
+        bool(repeats),
         switch.value,
         tuple(notes) + tuner.budget.notes,
     )
@@ -149,6 +150,12 @@ def check_bin(bin_s: object, name: str = "bin_s") -> int:
     if bin_ns is None or bin_ns < NS_PER_S:
         raise InputError.one(name, f"expected at least a second, found {shown(bin_s)}")
     return bin_ns
+
+
+def _check_repeats(repeats: object) -> None:
+    """Refuse what is no truth value, because words such as "no" would count as true; raises `InputError`."""
+    if not isinstance(repeats, bool | np.bool_):
+        raise InputError.one("repeats", f"expected True or False, found {shown(repeats)}")
 
 
 def _check_counts(counts: ArrayLike) -> Float64:

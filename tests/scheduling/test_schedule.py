@@ -403,6 +403,8 @@ def test_limits_of_hardware_that_no_stage_runs_on_bind_nothing() -> None:
         ({"headroom": 0}, "headroom"),
         ({"switch_usd": -1}, "switch_usd"),
         ({"activation_delay_s": -1}, "activation_delay_s"),
+        ({"repeats": "no"}, "repeats: expected True or False, found 'no'"),
+        ({"repeats": 1, "headroom": 0}, "headroom: .*\\nrepeats: expected True or False, found 1"),
     ],
 )
 def test_bad_input_is_named(wrong: dict[str, object], place: str) -> None:
