@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from mipplan.calculus import ArrivalCurve, Envelope
 from mipplan.core import (
+    MAX_DURATION_NS,
     NS_PER_HOUR,
     NS_PER_S,
     Bool,
@@ -148,7 +149,8 @@ def check_bin(bin_s: object, name: str = "bin_s") -> int:
     """Return the length of a bin in ns; raises `InputError`."""
     bin_ns = positive_ns(bin_s)
     if bin_ns is None or bin_ns < NS_PER_S:
-        raise InputError.one(name, f"expected at least a second, found {shown(bin_s)}")
+        longest_s = MAX_DURATION_NS // NS_PER_S
+        raise InputError.one(name, f"expected seconds from 1 to {longest_s:,}, found {shown(bin_s)}")
     return bin_ns
 
 
