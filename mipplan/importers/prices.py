@@ -29,6 +29,7 @@ _INSTANCE = ("instance", "instance_or_tier", "InstanceType")
 _ACCELERATOR = ("accelerator", "AcceleratorName")  # What an instance without a name goes by.
 _REGION = ("region", "Region")
 _COUNT = ("accelerator_count", "AcceleratorCount")
+_SAID = ("usd_per_hour", "memory_gib", "source")  # What a list says of a hardware type.
 _PLAIN_NAME = re.compile(r"(?!(?:yes|no|on|off|true|false|null|y|n)$)[A-Za-z][A-Za-z0-9_.-]*", re.IGNORECASE)
 
 
@@ -298,12 +299,14 @@ def _says(standing: Mapping[str, Any], entry: Hardware, *, memory: bool) -> bool
 
 def _check_made(made: str, origin: str, there: Mapping[str, Any], hardware: Sequence[Hardware]) -> None:
     """Find out before it is written that the file says what it should; one in braces cannot be added to."""
-    wanted = {entry.name for entry in hardware}
-    others = {name: entry for name, entry in there.items() if name not in wanted}
+    wanted = {entry.name: entry for entry in hardware}
+    standing = {name: _unsaid(entry) if name in wanted else entry for name, entry in there.items()}
     try:
-        value = parse_yaml(made, origin).value
-        found = {name: entry for name, entry in value.items() if name not in wanted}
-        is_well = found == others and all(_says(value[entry.name], entry, memory=True) for entry in hardware)
+        document = parse_yaml(made, origin)
+        value = document.value
+        found = {name: _unsaid(value[name]) if name in wanted else value[name] for name in value}
+        is_well = not document.findings and found == {name: {} for name in wanted} | standing
+        is_well = is_well and all(_says(value[name], entry, memory=True) for name, entry in wanted.items())
     except (InputError, AttributeError, KeyError, TypeError):
         is_well = False
     if not is_well:
@@ -311,6 +314,11 @@ def _check_made(made: str, origin: str, there: Mapping[str, Any], hardware: Sequ
             "is not written with a line for each key, which prices can be added to: write it like that first"
         )
         raise InputError.one(origin, what)
+
+
+def _unsaid(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What an entry says beside that which a list says."""
+    return {key: value for key, value in entry.items() if key not in _SAID}
 
 
 def _entry_lines(entry: Hardware) -> list[str]:
@@ -344,16 +352,16 @@ def _with_price(lines: Sequence[str], entry: Hardware) -> list[str]:
         return list(lines)
     begin = begins[0] + 1
     end = next((at for at in range(begin, len(lines)) if re.match(r"[^\s#]", lines[at])), len(lines))
+    indents = (re.match(r"(\s*)[^\s#]", line) for line in lines[begin:end])
+    indent = next((match[1] for match in indents if match), "  ")
+    block = "".join(f"{line}\n" for line in lines[begin:end])
     values = _values(entry)
-    key = re.compile(rf"(\s+)({'|'.join(values)})\s*:")
-    found = [key.match(line) for line in lines[begin:end]]
-    indent = next((match[1] for match in found if match), "  ")
-    if not any(match and match[2] == "memory_gib" for match in found):
+    if not re.search(rf"^{indent}memory_gib[ \t]*:", block, re.MULTILINE):
         values.pop("memory_gib", None)
+    # A value goes on in the lines that are indented deeper. Comments are none of it, except that a text after `>` or
+    # `|` has no comments.
+    key, deeper = rf"^{indent}(?:{'|'.join(values)})[ \t]*:", rf"\n(?:[ \t]*\n)*{indent}[ \t]+"
+    written = rf"{key}(?:[ \t]*[|>].*(?:{deeper}\S.*)*|.*(?:{deeper}[^\s#].*)*)\n"
+    kept = re.sub(written, "", block, flags=re.MULTILINE).splitlines()
     mended = [f"{indent}{value}" for value in values.values()]
-    kept = [
-        line
-        for line, match in zip(lines[begin:end], found, strict=True)
-        if not match or match[2] not in values
-    ]
     return [*lines[:begin], *mended, *kept, *lines[end:]]

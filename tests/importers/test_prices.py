@@ -10,7 +10,7 @@ import yaml
 
 from mipplan.core import InputError
 from mipplan.importers import PriceTier, Share, merge_hardware, read_prices
-from mipplan.profiles import Hardware
+from mipplan.profiles import Hardware, read_hardware
 
 LIST = (
     "provider,instance,accelerator,accelerator_count,accelerator_memory_gb,vcpus,memory_gib,region,"
@@ -191,8 +191,42 @@ def test_an_entry_that_is_replaced_keeps_its_indentation_and_has_the_new_memory(
 
 
 @pytest.mark.parametrize(
+    ("block", "kept"),
+    [
+        (
+            ["  usd_per_hour: 0.5", "  limit: 3", "  source: >", "    long", "", "    # text", "", "  # end"],
+            ["  limit: 3", "", "  # end"],
+        ),
+        (["  source: |-", "   a", "   source: b", "  limit: 3", "  usd_per_hour: 0.5"], ["  limit: 3"]),
+        (['  source: "a', '    b: c"', "    # why", "  usd_per_hour:", "    0.5"], ["    # why"]),
+        (["  # before", "  source: a", "     b", "", "     c", "  usd_per_hour: 0.5"], ["  # before"]),
+    ],
+)
+def test_values_of_several_lines_are_replaced_whole(
+    tmp_path: Path, block: list[str], kept: list[str]
+) -> None:
+    """Only their first line was, so that the rest went on with the key before, and the file could not be read."""
+    path = tmp_path / "hardware.yaml"
+    path.write_text("\n".join(["t4:", *block, "cpu:", "  usd_per_hour: 1", ""]), encoding="utf-8")
+    assert merge_hardware(path, [T4], replace_existing=True).replaced == ("t4",)
+    written = ["t4:", "  usd_per_hour: 0.526", f'  source: "{T4.source}"'.replace('"list"', '\\"list\\"')]
+    expected = [*written, *kept, "cpu:", "  usd_per_hour: 1"]
+    assert path.read_text(encoding="utf-8").splitlines() == expected
+    assert [entry.usd_per_hour for entry in read_hardware(path)] == [0.526, 1.0]
+
+
+@pytest.mark.parametrize(
     "text",
-    ["{t4: {usd_per_hour: 0.5}}\n", "t4: {usd_per_hour: 0.5}\n", "- t4\n", "t4: 1\nt4: 2\n", "a: b: c\n"],
+    [
+        "t4:\n  usd_per_hour: 0.5\n  source: 'a\n\n  b'\n",
+        "t4:\n  limit: 3\n  'usd_per_hour': 0.5\n",
+        "t4:\n  usd_per_hour: 0.5\n  limit: 'a\n  source: b\n  c'\n",
+        "{t4: {usd_per_hour: 0.5}}\n",
+        "t4: {usd_per_hour: 0.5}\n",
+        "- t4\n",
+        "t4: 1\nt4: 2\n",
+        "a: b: c\n",
+    ],
 )
 def test_files_that_cannot_be_mended_are_not_touched(tmp_path: Path, text: str) -> None:
     path = tmp_path / "hardware.yaml"
