@@ -9,11 +9,11 @@ from contextlib import suppress
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import mipplan as mp
 from mipplan import plots, reporting
-from mipplan.core import NS_PER_S, Fault, Faults, InputError, parse_duration_ns
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken, parse_duration_ns
 from mipplan.documents import (
     files_in,
     is_file,
@@ -48,6 +48,7 @@ _ENDINGS: dict[str, Callable[[], tuple[str, ...]]] = {
     "--schedule": lambda: (".csv",),
     "--latencies": lambda: reporting.LATENCY_FILES,
 }
+ValueT = TypeVar("ValueT")
 _BARE_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{0,12})?", re.ASCII)
 _LONG_UNITS = re.compile(r"(?P<number>[0-9]{1,9}(\.[0-9]{0,9})?) *(?P<unit>m|h)(in|ins|r|rs)?", re.ASCII)
 
@@ -167,24 +168,36 @@ def names_in(text: str) -> list[str]:
 
 def device_limits(given: Iterable[str]) -> dict[str, int]:
     """Read HARDWARE=NUMBER pairs."""
-    pairs = pairs_of("--limit", "HARDWARE=NUMBER such as t4=40", given)
-    wrong = [f"{name}={n[:60]}" for name, n in pairs.items() if not n.isdecimal() or len(n) > 40]
-    expected = "expected HARDWARE=NUMBER such as t4=40"
-    InputError.raise_if(Fault("--limit", f"{expected}, found {text!r}") for text in wrong)
-    return {name: int(number) for name, number in pairs.items()}
+
+    def number(name: str, text: str) -> int:
+        if not text.isdecimal() or len(text) > 40:
+            found = f"{name}={text[:60]}"
+            raise InputError.one("--limit", f"expected HARDWARE=NUMBER such as t4=40, found {found!r}")
+        return int(text)
+
+    return read_pairs("--limit", "HARDWARE=NUMBER such as t4=40", given, number)
 
 
 def pairs_of(flag: str, form: str, given: Iterable[str]) -> dict[str, str]:
     """Read NAME=VALUE pairs; each name once."""
-    pairs: dict[str, str] = {}
+    return read_pairs(flag, form, given, lambda _, value: value)
+
+
+def read_pairs(
+    flag: str, form: str, given: Iterable[str], read: Callable[[str, str], ValueT]
+) -> dict[str, ValueT]:
+    """Read NAME=VALUE pairs, each name once, and what stands in each; raises `InputError` with all faults."""
+    pairs, faults = dict[str, Taken[ValueT]](), Faults()
     for text in given:
         name, equals, value = text.partition("=")
         if not equals or not name or not value:
-            raise InputError.one(flag, f"expected {form}, found {text!r}")
-        if name in pairs:
-            raise InputError.one(flag, f"{name} is given twice")
-        pairs[name] = value
-    return pairs
+            faults.add(Fault(flag, f"expected {form}, found {text!r}"))
+        elif name in pairs:
+            faults.add(Fault(flag, f"{name} is given twice"))
+        else:
+            pairs[name] = faults.take(partial(read, name, value))
+    faults.check()
+    return {name: taken.value for name, taken in pairs.items()}
 
 
 def axis_sizes(given: Iterable[str]) -> dict[str, int]:
@@ -217,17 +230,16 @@ def shares_of(given: Iterable[str]) -> dict[str, Share]:
     """Read NAME=INSTANCE or NAME=INSTANCE/PARTS."""
     from mipplan.importers import Share
 
-    shares: dict[str, Share] = {}
-    for name, text in pairs_of("--hardware", "NAME=INSTANCE such as t4=g4dn.xlarge", given).items():
+    def share(_: str, text: str) -> Share:
         instance, slash, parts = text.rpartition("/")
         if not slash:
-            shares[name] = Share(text)
-        elif instance and parts.isdecimal() and len(parts) <= 9 and 1 <= int(parts) <= 1_000:
-            shares[name] = Share(instance, int(parts))
-        else:
-            message = f"expected NAME=INSTANCE/PARTS such as a100=p4d.24xlarge/8, found {text[:80]!r}"
-            raise InputError.one("--hardware", message)
-    return shares
+            return Share(text)
+        if instance and parts.isdecimal() and len(parts) <= 9 and 1 <= int(parts) <= 1_000:
+            return Share(instance, int(parts))
+        message = f"expected NAME=INSTANCE/PARTS such as a100=p4d.24xlarge/8, found {text[:80]!r}"
+        raise InputError.one("--hardware", message)
+
+    return read_pairs("--hardware", "NAME=INSTANCE such as t4=g4dn.xlarge", given, share)
 
 
 def arrival_curve(buckets: Iterable[str]) -> mp.ArrivalCurve | None:

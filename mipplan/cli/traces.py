@@ -12,7 +12,7 @@ import typer
 
 import mipplan as mp
 from mipplan.cli import config, flags
-from mipplan.cli.inputs import optional_seconds, pairs_of, seconds_of
+from mipplan.cli.inputs import optional_seconds, read_pairs, seconds_of
 from mipplan.core import NS_PER_S, Fault, Faults, InputError, Taken, listed
 from mipplan.documents import files_in, is_folder, mode_of, open_file, shipped_path
 
@@ -155,14 +155,15 @@ def log_files(logs: Iterable[str]) -> dict[str, str | Path]:
 
 def shifts_of(given: Iterable[str]) -> dict[str, int]:
     """Read HOST=TIME pairs; a time may be negative here."""
-    shifts: dict[str, int] = {}
-    for host, text in pairs_of("--shift", "HOST=TIME such as gpu1=-12ms", given).items():
+
+    def shift(host: str, text: str) -> int:
         sign = -1 if text.startswith("-") else 1
         try:
-            shifts[host] = sign * round(seconds_of("--shift", text.removeprefix("-")) * NS_PER_S)
+            return sign * round(seconds_of("--shift", text.removeprefix("-")) * NS_PER_S)
         except InputError as error:
             raise InputError.one(f"--shift {host}", error.faults[0].message) from None
-    return shifts
+
+    return read_pairs("--shift", "HOST=TIME such as gpu1=-12ms", given, shift)
 
 
 def factor_of(text: str) -> float:

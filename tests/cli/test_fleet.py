@@ -165,9 +165,10 @@ def test_every_fault_of_the_file_is_named_with_its_line(run: Run, tmp_path: Path
         "--jobs: expected workers, at most 10,000, or -1 for one per core, found 0",
     ):
         assert said in result.stderr, said
-    result = run("--limit", "t4=1", "--limit", "t4=2", "--out", "trace.csv/plans")
+    result = run("--limit", "t4=1", "--limit", "t4=2", "--limit", "cpu=x", "--out", "trace.csv/plans")
     assert result.exit_code == 2
     assert "--limit: t4 is given twice" in result.stderr
+    assert "--limit: expected HARDWARE=NUMBER such as t4=40, found 'cpu=x'" in result.stderr
     assert "--out trace.csv/plans: " in result.stderr
     assert "is no folder to make it in" in result.stderr
 

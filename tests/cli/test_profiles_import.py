@@ -130,6 +130,17 @@ def test_faults_of_all_files_come_at_once() -> None:
     assert "the input has 2 faults" in done.output
 
 
+def test_faults_of_all_pairs_come_at_once() -> None:
+    """Of three only the first was told."""
+    pairs = ("b=p4/0", "b=p4", "c=p4/x", "e", "d=p4/8")
+    flags = [text for pair in pairs for text in ("--hardware", pair)]
+    done = run("prices", "list.csv", "--out", "h.yaml", *flags, "--where", "x", "--where", "y")
+    assert done.exit_code == 2
+    assert "the input has 6 faults" in done.output
+    for said in ("found 'p4/0'", "b is given twice", "found 'p4/x'", "found 'e'", "found 'x'", "found 'y'"):
+        assert said in done.output
+
+
 def test_flags_of_the_group_belong_behind_its_commands() -> None:
     assert run("--check", "import", "list.csv", "--out", "p").exit_code == 2
     assert "99 tables" in run("--check").output
