@@ -15,9 +15,11 @@ from mipplan.documents import (
     MAX_DOCUMENT_BYTES,
     Document,
     decode_text,
+    output_problem,
     parse_yaml,
     read_bytes,
     read_yaml,
+    write_text_atomically,
 )
 
 
@@ -217,3 +219,24 @@ def test_a_pipe_is_read_and_a_device_is_not(tmp_path: Path) -> None:
         os.close(reading)
     with pytest.raises(InputError, match="is a device; a file was expected"):
         read_bytes("/dev/zero")
+
+
+def test_of_a_link_the_folder_that_it_leads_to_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was the link's own folder: of one that can be written to, it was said that it cannot."""
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("nowhere/file")
+    Path("second").symlink_to("link")
+    Path("there").symlink_to("made/file")
+    Path("made").mkdir()
+    for link in ("link", "second"):
+        assert (
+            output_problem(link) == f"there is no folder {str(tmp_path.resolve() / 'nowhere')!r} to write to"
+        )
+    assert output_problem("nowhere/file") == "there is no folder 'nowhere' to write to"
+    write_text_atomically("there", "whole")
+    assert Path("made/file").read_text() == "whole"
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    for link, folder in (("there", str(tmp_path.resolve() / "made")), ("made/file", "made")):
+        assert output_problem(link) == f"the folder {folder!r} cannot be written to"

@@ -203,14 +203,16 @@ def output_problem(path: object) -> str | None:
         mode = mode_of(target)
     except InputError as error:
         return error.faults[0].message
-    if mode is None and not is_folder(target.parent):
-        return f"there is no folder {str(target.parent)!r} to write to"
+    # Of a link the folder of the file that it leads to is written to; a name that is none is told as it was given.
+    folder = real_path(target).parent if target.is_symlink() else target.parent
+    if mode is None and not is_folder(folder):
+        return f"there is no folder {str(folder)!r} to write to"
     if mode is not None and stat.S_ISDIR(mode):
         return "is a folder; name a file to write to"
     if mode is not None and not stat.S_ISREG(mode):
         return "is a device or a pipe, which cannot be replaced; name a file to write to"
-    if not os.access(real_path(target).parent, os.W_OK):
-        return f"the folder {str(target.parent)!r} cannot be written to"
+    if not os.access(folder, os.W_OK):
+        return f"the folder {str(folder)!r} cannot be written to"
     return None
 
 
