@@ -5,6 +5,7 @@ from .disturbance import TimedRun as TimedRun
 from .lint import RecordLintParams as RecordLintParams
 from .lint import examine_for_plan as examine_for_plan
 from .lint import examine_records as examine_records
+from .lint import read_samples as read_samples
 from .machine import MachineRecord as MachineRecord
 from .measuring import BatchMeasurement as BatchMeasurement
 from .measuring import Ending as Ending
@@ -13,7 +14,6 @@ from .measuring import UnmeasuredError as UnmeasuredError
 from .measuring import measure_batch as measure_batch
 from .profiling import check_numbers as check_numbers
 from .profiling import measure as measure
-from .record import read_samples as read_samples
 from .result import LATENCIES as LATENCIES
 from .result import Measurement as Measurement
 from .scale_factors import EdgeScale as EdgeScale

@@ -1,4 +1,7 @@
-"""What is odd in how latencies were measured: found in the records beside the tables, and what it may do to a plan."""
+"""What the records beside the tables tell: what is odd in how latencies were measured, and what it may do to a plan.
+
+Also the latencies themselves, for replays that draw from them.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mipplan.certificate import certify_stages
-from mipplan.core import Fault, Faults, InputError, format_duration, listed, shown
+from mipplan.core import NS_PER_MS, Fault, Faults, Float64, InputError, format_duration, listed, shown
 from mipplan.profiles import LATENCY_COLUMNS, Finding, LatencyTable, Profiles, Severity
 from mipplan.profiling.measuring import BatchMeasurement
 from mipplan.profiling.record import MeasurementRecord, ProfileFolder
@@ -176,6 +179,31 @@ def _raised(table: LatencyTable, record: MeasurementRecord, cap: int) -> _Raised
     ]
     told = f" (too few runs for one at {listed(without)}: the longest run stands for it)" if without else ""
     return _Raised(replace(table, **column), sizes, told)  # type: ignore[arg-type]
+
+
+def read_samples(folder: str | Path) -> dict[tuple[str, str], dict[int, Float64]]:
+    """Read all latencies that were measured into a profile folder, from the records beside its tables.
+
+    Returns
+    -------
+    dict of (model, hardware) to dict of int to float64
+        By batch size, latencies of the whole batch in milliseconds: those that counted, in the order of the runs.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used, or there is no record.
+    """
+    profiles, root = Profiles.read(folder), Path(folder)
+    samples: dict[tuple[str, str], dict[int, Float64]] = {}
+    for key, table in profiles.tables.items():
+        record = _record_of(root, table)
+        if record is not None:
+            found = record.batches.values()
+            samples[key] = {one.batch: one.latency_ns / NS_PER_MS for one in found}
+    if not samples:
+        raise InputError.one(str(folder), "holds no record of a measurement (mipplan profile writes them)")
+    return samples
 
 
 def _largest_caps(plan: Plan) -> dict[tuple[str, str], int]:

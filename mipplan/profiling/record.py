@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from mipplan.core import NS_PER_MS, Fault, Faults, Float64, InputError, listed, shown
+from mipplan.core import NS_PER_MS, Fault, Faults, InputError, listed, shown
 from mipplan.documents import (
     Document,
     StrictEntry,
     decode_text,
     files_in,
+    folder_problem,
+    is_folder,
     is_there,
     output_problem,
     parse_entry,
@@ -173,18 +175,17 @@ class ProfileFolder:
         return self.root / "models" / f"{_file_name(self.model)}.{_file_name(self.hardware)}.json"
 
     def prepare(self, usd_per_hour: float | None, *, replaces: bool) -> None:
-        """Make the folder, and look through it before anything is measured.
+        """Look through the folder before anything is loaded; it need not be there, and is not made.
 
         Raises `InputError` if it cannot be written to, holds something that is no profile, the price is missing, or
         what is to be replaced is the record of another model.
         """
-        try:
-            (self.root / "models").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError.one("out", f"{self.root}: {error.strerror or error}") from None
+        for folder in (self.root, self.root / "models"):
+            if (problem := folder_problem(folder)) is not None:
+                raise InputError.one("out", f"{folder}: {problem}")
         faults = Faults()
         for path in (self.table_path, self.record_path, self.root / "hardware.yaml"):
-            if (problem := output_problem(path)) is not None:
+            if is_folder(path.parent) and (problem := output_problem(path)) is not None:
                 faults.add(Fault("out", f"{path}: {problem}"))
         faults.check()
         self._hardware_text(usd_per_hour)
@@ -198,7 +199,14 @@ class ProfileFolder:
             self._check_name()
 
     def add_hardware(self, usd_per_hour: float | None) -> None:
-        """Write the hardware into ``hardware.yaml``, if it is not there; raises `InputError` if that cannot be."""
+        """Make the folder, and write the hardware into ``hardware.yaml``, if it is not there.
+
+        Raises `InputError` if that cannot be.
+        """
+        try:
+            (self.root / "models").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError.one("out", f"{self.root}: {error.strerror or error}") from None
         text = self._hardware_text(usd_per_hour)
         if text is not None:
             write_text_atomically(self.root / "hardware.yaml", text)
@@ -324,31 +332,6 @@ class ProfileFolder:
         writer.writeheader()
         writer.writerows(rows)
         write_text_atomically(path, stream.getvalue())
-
-
-def read_samples(folder: str | Path) -> dict[tuple[str, str], dict[int, Float64]]:
-    """Read all latencies that were measured into a profile folder, from the records beside its tables.
-
-    Returns
-    -------
-    dict of (model, hardware) to dict of int to float64
-        By batch size, latencies of the whole batch in milliseconds: those that counted, in the order of the runs.
-
-    Raises
-    ------
-    InputError
-        If a file cannot be used, or there is no record.
-    """
-    profiles, root = Profiles.read(folder), Path(folder)
-    samples: dict[tuple[str, str], dict[int, Float64]] = {}
-    for key in profiles.tables:
-        record = ProfileFolder(root, *key).read_record()
-        if record is not None and (record.model, record.hardware) == key:
-            found = record.batches.values()
-            samples[key] = {one.batch: one.latency_ns / NS_PER_MS for one in found}
-    if not samples:
-        raise InputError.one(str(folder), "holds no record of a measurement (mipplan profile writes them)")
-    return samples
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
