@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from mipplan.documents import (
     MAX_DOCUMENT_BYTES,
     Document,
     decode_text,
+    folder_locked,
     output_problem,
     parse_yaml,
     read_bytes,
@@ -240,3 +242,23 @@ def test_of_a_link_the_folder_that_it_leads_to_is_told(
     monkeypatch.setattr(os, "access", lambda *_: False)
     for link, folder in (("there", str(tmp_path.resolve() / "made")), ("made/file", "made")):
         assert output_problem(link) == f"the folder {folder!r} cannot be written to"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders are locked on POSIX systems only")
+def test_a_folder_is_locked_for_one_at_a_time(tmp_path: Path) -> None:
+    order = list[str]()
+
+    def second() -> None:
+        with folder_locked(tmp_path):
+            order.append("second")
+
+    waiting = threading.Thread(target=second)
+    with folder_locked(tmp_path):
+        waiting.start()
+        waiting.join(0.2)
+        order.append("first")
+    waiting.join(10)
+    assert order == ["first", "second"]
+    assert not list(tmp_path.iterdir())
+    with folder_locked(tmp_path / "gone"):  # What is written there says that there is no such folder.
+        pass

@@ -3,6 +3,7 @@ from .files import AnyPath as AnyPath
 from .files import check_path as check_path
 from .files import decode_text as decode_text
 from .files import files_in as files_in
+from .files import folder_locked as folder_locked
 from .files import folder_problem as folder_problem
 from .files import is_file as is_file
 from .files import is_folder as is_folder

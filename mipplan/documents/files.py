@@ -6,8 +6,8 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
@@ -231,6 +231,26 @@ def folder_problem(path: AnyPath, *, is_new: bool = False) -> str | None:
     if not is_folder(there):
         return "is a file; name a folder" if there == place else f"{str(there)!r} is no folder to make it in"
     return None if os.access(there, os.W_OK) else f"the folder {str(there)!r} cannot be written to"
+
+
+@contextmanager
+def folder_locked(folder: AnyPath) -> Iterator[None]:
+    """Keep other processes that ask likewise away from a folder for a moment; POSIX systems only.
+
+    The folder itself is locked, so that no file of a lock is left in it. Where that cannot be done, as on some network
+    drives, nothing is kept away: what is written there says why it cannot be.
+    """
+    import fcntl
+
+    descriptor = None
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def shipped_folder(package: Path = _PACKAGE) -> Path:

@@ -23,6 +23,7 @@ from mipplan.core import (
     name_problem,
     shown,
 )
+from mipplan.documents import folder_locked
 from mipplan.profiling.machine import read_machine, usable_processors
 from mipplan.profiling.measuring import BatchMeasurement, MeasuringParams, UnmeasuredError, measure_batch
 from mipplan.profiling.record import MeasurementRecord, ProfileFolder
@@ -218,7 +219,7 @@ def measure(
                 record = replace(before, machine=record.machine)
         if folder is not None:  # a price that stands there could not be corrected by the next call
             folder.add_hardware(usd_per_hour)
-        return _Run(record, replicas, params, progress, folder, latency, request, rule).measure()
+        return _Run(record, replicas, params, progress, folder, latency, request, rule, again).measure()
 
 
 @dataclass
@@ -233,37 +234,35 @@ class _Run:
     latency: str
     request: SubjectRequest
     rule: SizeRule
+    is_anew: bool  # What is written first takes the place of whatever is there.
+    own: set[int] = field(default_factory=set)  # Batch sizes that this call measured.
     failures: dict[int, str] = field(default_factory=dict)
     failed_s: dict[int, float] = field(default_factory=dict)  # How long each failure took.
     ended: str = ""  # Why no other size was measured.
 
     def measure(self) -> Measurement:
         """Measure what the rule asks for and is not there yet; what is found is written at once."""
-        before, known = self.record, len(self.record.batches)
+        before = self.record
         while (
             isinstance(choice := self.rule.next(self.record.batches, self.failed_s), NextSize) or self._due()
         ):
             if isinstance(choice, NextSize):
-                self._visit(choice, len(self.record.batches) - known + len(self.failed_s))
+                self._visit(choice, len(self.own - before.batches.keys()) + len(self.failed_s))
                 continue
             due = self._due()
             for done, batch in enumerate(due):
                 self._visit(NextSize(batch, self.record.chosen.get(batch, ""), len(due) - done), done)
         self.ended = choice.why
-        told = self._told()
         if self.record is before:  # perhaps another latency is asked for, or the table is gone
-            self._write(told)
-        return told
+            self._write()
+        return self._told()
 
     def _due(self) -> list[int]:
         """Sizes that are to be visited once more, as far as there is time for all of them."""
         found = self.record.batches
         wanted = self.rule.batches if isinstance(self.rule, NamedSizes) else tuple(found)
-        due = [
-            batch
-            for batch in wanted
-            if batch in found and batch not in self.failures and found[batch].is_due(self.params)
-        ]
+        again = [batch for batch in wanted if batch in found and batch not in self.failures]
+        due = [batch for batch in again if found[batch].is_due(self.params)]
         if isinstance(self.rule, InTime):
             visit_s = sum(found[batch].spent_s / len(found[batch].visits) for batch in due)
             return due if visit_s <= self.rule.left_s(found, self.failed_s) else []
@@ -282,14 +281,11 @@ class _Run:
                 self.failed_s[choice.batch] = time.monotonic() - began_s
             self.failures[choice.batch] = why if before is None else f"visit {len(before.visits) + 1}: {why}"
             return
-        batches = {**self.record.batches, choice.batch: found}
-        self.record = replace(
-            self.record,
-            batches=dict(sorted(batches.items())),
-            days={**self.record.days, choice.batch: datetime.date.today().isoformat()},
-            chosen={**self.record.chosen, choice.batch: choice.why},
-        )
-        self._write(self._told(), choice.batch)
+        days, whys = {choice.batch: datetime.date.today().isoformat()}, {choice.batch: choice.why}
+        new = replace(self.record, batches={choice.batch: found}, days=days, chosen=whys)
+        self.record = new.joined(self.record, new.batches)
+        self.own.add(choice.batch)
+        self._write(choice.batch)
 
     def _one(self, choice: NextSize, done: int, before: BatchMeasurement | None) -> BatchMeasurement:
         is_named = isinstance(self.rule, NamedSizes)
@@ -341,16 +337,21 @@ class _Run:
             self.ended,
         )
 
-    def _write(self, told: Measurement, last: int | None = None) -> None:
-        if self.folder is None or not told.batches:
+    def _write(self, last: int | None = None) -> None:
+        """Write what is known, with the sizes that another call has written meanwhile, which are known from now on."""
+        found = self.record.batches
+        if self.folder is None or not found:
             return
         try:
-            self.folder.write(self.record, told.table)
+            with folder_locked(self.folder.root):
+                if not self.is_anew:
+                    self.record = self.folder.joined(self.record, self.own)
+                self.folder.write(self.record, self._told().table)
+            self.is_anew = False
         except InputError as error:
             if last is None:
                 raise
-            found = told.batches[last]
-            figures = ", ".join(f"{name} {found.latency_ms(name):.6g} ms" for name in LATENCIES)
+            figures = ", ".join(f"{name} {found[last].latency_ms(name):.6g} ms" for name in LATENCIES)
             lost = Fault("out", f"so batch {last} is not saved; measured were {figures}")
             raise InputError([*error.faults, lost]) from None
 

@@ -1,7 +1,7 @@
 """What is kept of a measurement: a record beside the table, from which it goes on, and the profile folder itself.
 
 Every file is written whole or not at all, after each batch size; a measurement that is killed loses the batch size that
-was under way and nothing else.
+was under way and nothing else. Of two measurements at once each keeps the batch sizes of the other.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mipplan.documents import (
     StrictEntry,
     decode_text,
     files_in,
+    folder_locked,
     folder_problem,
     is_folder,
     is_there,
@@ -142,6 +143,15 @@ class MeasurementRecord:
         end = "; measure all anew (--again), or into another folder or under another name"
         InputError.raise_if(Fault(place, f"was measured otherwise: {what}{end}") for what in sorted(faults))
 
+    def joined(self, other: MeasurementRecord, own: Collection[int]) -> MeasurementRecord:
+        """Return these measurements of one's own sizes, and those that the other record has of others."""
+        parts = {
+            name: getattr(other, name)
+            | {size: one for size, one in getattr(self, name).items() if size in own}
+            for name in ("batches", "days", "chosen")
+        }
+        return replace(self, **parts | {"batches": dict(sorted(parts["batches"].items()))})
+
 
 @dataclass(frozen=True)
 class ProfileFolder:
@@ -207,9 +217,9 @@ class ProfileFolder:
             (self.root / "models").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError.one("out", f"{self.root}: {error.strerror or error}") from None
-        text = self._hardware_text(usd_per_hour)
-        if text is not None:
-            write_text_atomically(self.root / "hardware.yaml", text)
+        with folder_locked(self.root):
+            if (text := self._hardware_text(usd_per_hour)) is not None:
+                write_text_atomically(self.root / "hardware.yaml", text)
 
     def _hardware_text(self, usd_per_hour: float | None) -> str | None:
         """What ``hardware.yaml`` is to say; None if it says it. Raises `InputError` if that cannot be told."""
@@ -256,6 +266,17 @@ class ProfileFolder:
         if isinstance(value, dict) and value.get("format") not in (None, _FORMAT):
             raise InputError.one(str(path), f"is a record of another version of mipplan: {again}")
         return _record(parse_entry(Document(value, str(path)), RecordEntry))
+
+    def joined(self, record: MeasurementRecord, own: Collection[int]) -> MeasurementRecord:
+        """Bring a record up to what another run of this measurement may have written, except for one's own sizes.
+
+        Raises `InputError` if what is there was measured otherwise, or is damaged.
+        """
+        there = self.read_record()
+        if there is None:
+            return record
+        there.check_continues(record, str(self.record_path))
+        return record.joined(there, own)
 
     def _check_name(self) -> None:
         """Refuse to replace the record of another model, whose file has the same name; a damaged one is nobody's.
