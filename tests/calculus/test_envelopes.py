@@ -117,6 +117,17 @@ def test_rates_that_floating_point_cannot_tell_apart_are_told_apart() -> None:
     assert Fraction(*found) == Fraction(2 * t - 1, 2 * t + 1)
 
 
+def test_rates_whose_products_wrap_round_are_told_apart() -> None:
+    """The two largest quotients are one in floating point, and 2⁶³ − 1 and 2⁶³ after they are multiplied out."""
+    wait, t = 2**37, 2**42 + 2**21 + 1
+    assert 2**21 / t == (2**21 - 1) / 2**42
+    assert 2**21 * 2**42 - (2**21 - 1) * t == 1
+    counts = WindowCounts(np.array([wait, t - wait, 4 * t]), np.array([2**16, 2**21, 2**21 + 1]))
+    (found,) = counts.rates_needed([wait])
+    assert found is not None
+    assert Fraction(*found) == Fraction(2**21, t)
+
+
 def test_corners_are_right_where_slopes_of_years_are_rounded() -> None:
     """Three windows of years, as long as each other but for nanoseconds: floating point sees one slope."""
     for number in range(200):
