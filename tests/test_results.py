@@ -387,6 +387,13 @@ def test_the_readme_says_how_long_retuning_takes() -> None:
     assert f"replica counts of ten stages in {plain:.1f} ms ({fanned_out:.1f} ms with fan-outs)" in text
 
 
+def test_the_readme_says_how_fast_single_tokens_are_replayed() -> None:
+    summary = (RESULTS / "replay" / "summary.md").read_text(encoding="utf-8")
+    ((least, most),) = re.findall(r"in closed form \| ([\d.]+)–([\d.]+) M/s", summary)
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"{float(least):.0f} to {float(most):.0f} million a second and stage" in text
+
+
 def test_the_page_says_how_well_a_second_measurement_reproduces_p50() -> None:
     rows = pd.read_csv(RESULTS / "models" / "repeated.csv")
     off = (rows["second_p50_ms"] / rows["first_p50_ms"] - 1).abs().max()
