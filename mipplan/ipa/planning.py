@@ -30,8 +30,9 @@ from mipplan.solvers import Termination, solve_problem
 from mipplan.trace import Trace
 from mipplan_formulations import Activity, Arc, Path, Resource, TimeCostProblem
 
-#: The objective is counted in millionths, because costs of a program are whole numbers.
-_PER_UNIT = 1_000_000
+#: Costs of a program are whole numbers: the objective is counted in millionths, but the widest difference between
+#: choices of a stage in at least and at most so many steps, however small or large the weights are.
+_PER_UNIT, _FEWEST_STEPS, _MOST_STEPS = 10**6, 10**9, 10**12
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Configured:
     objective: float | None
     """Value of (1), which is maximised."""
     optimal: bool
-    """Whether the solver proved that no configuration has a larger one, or that there is none."""
+    """Whether the solver proved that no configuration has a larger one, or that there is none. Values are told apart to
+    a billionth of the widest difference between choices of a stage, or better."""
 
 
 def configure(
@@ -144,8 +146,7 @@ def configure(
     listed = {name: stage.variants for name, stage in pipeline.stages.items() if len(stage.models) > 1}
     own, stages = pipeline if variants is None else None, pipeline.stages
     variants = listed if variants is None else variants
-    if not isinstance(variants, Mapping):
-        raise InputError.one("variants", f"expected models by stage, found {shown(variants)}")
+    _check_lists(variants)
     faults = [*_chain_faults(pipeline, variants), *check_weights(weights)]
     faults += _variant_faults(stages, profiles, variants)
     if faults:
@@ -205,6 +206,17 @@ def check_weights(weights: Weights) -> Iterator[Fault]:
         value = getattr(weights, name)
         if not is_number(value) or not 0 <= value <= 1e6:
             yield Fault(f"weights.{name}", f"expected a number from 0 to 1,000,000, found {value!r}")
+
+
+def _check_lists(variants: Mapping[str, Sequence[str]]) -> None:
+    """Refuse what is no list of models by stage."""
+    if not isinstance(variants, Mapping):
+        raise InputError.one("variants", f"expected models by stage, found {shown(variants)}")
+    InputError.raise_if(
+        Fault(f"variants.{stage}", f"expected a list of models, found {shown(models)}")
+        for stage, models in variants.items()
+        if isinstance(models, str) or not isinstance(models, Sequence)
+    )
 
 
 def _variant_faults(
@@ -298,17 +310,20 @@ def _reason(problem: TimeCostProblem) -> str:
 def _pose_program(
     posed: BaselineProblem, sized: Mapping[str, Sequence[Variant]], queries_per_ns: Fraction, weights: Weights
 ) -> TimeCostProblem:
-    """Write the program for a chain; a mode costs what its value falls short of the stage's best, in millionths.
+    """Write the program for a chain; a mode costs what its value falls short of the stage's best.
 
     Activities come in the order of the chain, modes are a stage's variants, and `queries_per_ns` is λ.
     """
     order, limits = posed.pipeline.topological_order, posed.limits
     delays_ns = [posed.pipeline.outgoing(stage)[0].delay_ns for stage in order[:-1]]
+    values = {name: np.array([variant.value(weights) for variant in sized[name]]) for name in order}
+    short = {name: own.max() - own for name, own in values.items()}
+    widest = max(float(own.max()) for own in short.values()) or 1.0
+    steps = min(max(_PER_UNIT * widest, _FEWEST_STEPS), _MOST_STEPS)
     activities = []
     for name in order:
         variants = sized[name]
-        values = np.array([variant.value(weights) for variant in variants])
-        cost = np.rint((values.max() - values) * _PER_UNIT).astype(np.int64)
+        cost = np.rint(short[name] / widest * steps).astype(np.int64)
         latency_ns = np.array([variant.latency_ns(queries_per_ns) for variant in variants], dtype=np.int64)
         options = [variant.option for variant in variants]
         used = [[n if family.hardware == hardware else 0 for hardware in limits] for family, n in options]

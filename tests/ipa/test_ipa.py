@@ -171,6 +171,24 @@ def test_optimum_is_that_of_brute_force(solver: str) -> None:
     assert verdicts == {True, False}
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-9, 1.0, 9e4])
+def test_the_optimum_does_not_depend_on_the_scale_of_weights(scale: float) -> None:
+    """Costs of the program are whole numbers: weights must not be lost in rounding, nor become too large for it."""
+    pipeline = chain(0.1, {"model": "small"}, {"model": "next"})
+    for accuracy, cost, model in (
+        (1.0, 0.0, "large"),
+        (0.0, 1.0, "small"),
+        (8.0, 1.0, "small"),
+        (10.5, 1.0, "large"),
+    ):
+        weights = Weights(scale * accuracy, scale * cost, 0.0)
+        for solver in ("labels", "highs", "cp_sat_native"):
+            found = configure(
+                pipeline, two_variants(), steady(200), weights=weights, variants=VARIANTS, solver=solver
+            )
+            assert (found.models["s0"], found.optimal) == (model, True)
+
+
 def test_accuracies_that_the_pipeline_states_go_first() -> None:
     """As in plans: `two_variants` has it that large is the more accurate one."""
     stated = chain(1.0, {"model": "large", "variants": {"small": 0.9, "large": 0.2}}, {"model": "next"})
@@ -261,6 +279,19 @@ def test_variants_that_make_other_tokens_are_refused() -> None:
         configure(pipeline, two_variants(), steady(50))
     found = configure(pipeline, two_variants(), steady(50), variants={"s0": ["small"]})
     assert found.models == {"s0": "small", "s1": "next"}
+
+
+def test_what_is_no_list_of_models_is_told() -> None:
+    variants: Any = {"s0": "small", "s1": 5}
+    with pytest.raises(mp.InputError) as caught:
+        configure(
+            chain(1.0, {"model": "small"}, {"model": "next"}), two_variants(), steady(10), variants=variants
+        )
+    for part in (
+        "variants.s0: expected a list of models, found 'small'",
+        "variants.s1: expected a list of models, found 5",
+    ):
+        assert part in str(caught.value)
 
 
 def test_what_is_no_pipeline_and_no_profiles_is_told() -> None:
