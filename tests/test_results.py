@@ -387,29 +387,6 @@ def test_the_readme_says_how_long_retuning_takes() -> None:
     assert f"replica counts of ten stages in {plain:.1f} ms ({fanned_out:.1f} ms with fan-outs)" in text
 
 
-def test_the_readme_says_how_much_faster_numba_replays_stages_that_batch() -> None:
-    """Between the two engines, row by row: traces of 200,000 queries and more, one plan at a time."""
-    table = pd.read_csv(RESULTS / "replay" / "replay.csv")
-    long = table[table["group"].isin(["queries", "rate", "stages"])]
-    assert long["queries"].min() >= 200_000
-    assert not long["single_token"].any()
-    case = ["group", "arrivals", "queries", "rate_rps", "discipline", "stages"]
-    seconds = long.set_index(["engine", *case])["seconds"]
-    ratios = seconds["numpy"] / seconds["numba"]
-    assert ratios.notna().all()
-    times = f"{ratios.min():.0f} to {ratios.max():.0f} times as fast"
-    assert f"numba replays stages that batch {times}" in (ROOT / "README.md").read_text(encoding="utf-8")
-    page = (ROOT / "docs" / "how-to" / "install.md").read_text(encoding="utf-8")
-    assert f"batches on long traces replay {times}" in page
-
-
-def test_the_readme_says_how_fast_single_tokens_are_replayed() -> None:
-    summary = (RESULTS / "replay" / "summary.md").read_text(encoding="utf-8")
-    ((least, most),) = re.findall(r"in closed form \| ([\d.]+)–([\d.]+) M/s", summary)
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert f"{float(least):.0f} to {float(most):.0f} million a second and stage" in text
-
-
 def test_the_page_says_how_well_a_second_measurement_reproduces_p50() -> None:
     rows = pd.read_csv(RESULTS / "models" / "repeated.csv")
     off = (rows["second_p50_ms"] / rows["first_p50_ms"] - 1).abs().max()
