@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 import mipplan as mp
+from mipplan.following import FollowParams
+from mipplan.importers import Stated, read_measurements
+from mipplan.serving import check_log, with_allowance
 
 PIPELINE, PROFILES = mp.Pipeline.read("cascade"), mp.Profiles.default()
 TRACE = mp.Trace.read("steady", end_s=2.0)
@@ -20,6 +23,8 @@ NO_PIPELINE = "pipeline: expected a Pipeline, found 'cascade'; Pipeline.read(…
 NO_PROFILES = "profiles: expected a Profiles, found 'default'; Profiles.read(…) reads a file"
 CHOICES = {"preprocess": ("cpu", 1, 3), "fast": ("t4", 1, 2), "slow": ("v100", 16, 1)}
 ANY: Any = None
+ANY_LIST: Any = [1]
+PLAN = mp.Plan.from_choices(PIPELINE, PROFILES, CHOICES)
 GRAPH: nx.DiGraph[str] = nx.DiGraph()
 GRAPH.add_node("a", model="slow", dispatch="late")
 NO_PLAN = "expected a Plan, found 'plan.json'; Plan.load(…) reads a file"
@@ -192,3 +197,59 @@ def test_faults_reach_another_process_as_they_are() -> None:
             "a.yaml:3: no\nb: neither",
             error.faults,
         )
+
+
+@pytest.mark.parametrize(
+    ("call", "places"),
+    [
+        (lambda: mp.read_log(ANY, shift_ns=ANY_LIST), {"file", "shift"}),
+        (lambda: mp.write_log("log.parquet", ANY), {"log"}),
+        (
+            lambda: mp.observe("log", out=ANY_LIST, plan=ANY_LIST, params=ANY),
+            {"out", "plan", "params", "log"},
+        ),
+        (
+            lambda: mp.watch(ANY, metrics=ANY, system=ANY_LIST, names=ANY_LIST, params=ANY),
+            {"plan", "logs", "metrics", "system", "names", "params"},
+        ),
+        (lambda: mp.follow(ANY, ANY, metrics=ANY, params=ANY), {"plan", "metrics", "params"}),
+        (
+            lambda: mp.follow(PLAN, ANY, metrics="http://a", audit=ANY_LIST),
+            {"target", "sample", "metrics", "audit"},
+        ),
+        (lambda: mp.follow(PLAN, "ray:http://a", names=ANY_LIST), {"names", "sample"}),
+        (lambda: mp.truth(PLAN, "log", params=ANY_LIST, rules=ANY_LIST), {"params", "rules", "log"}),
+        (
+            lambda: mp.drive(ANY, "http://a", method=ANY_LIST, headers=ANY_LIST, axes={"n": 0}, params=ANY),
+            {"trace", "method", "headers", "axes", "params"},
+        ),
+        (lambda: mp.drive(TRACE, "http://a", model="\ud800", axes=ANY_LIST), {"model", "axes"}),
+        (
+            lambda: mp.measure(
+                len,
+                hardware="cpu",
+                batches=[1],
+                out=ANY_LIST,
+                providers=ANY,
+                inputs="",
+                axes=ANY_LIST,
+            ),
+            {"out", "providers", "inputs", "axes"},
+        ),
+        (lambda: mp.measure_scale(ANY, ANY, []), {"pipeline"}),
+        (lambda: mp.export(ANY, to=ANY_LIST, directory="", cpu="t4"), {"plan", "to", "directory", "cpu"}),
+        (lambda: mp.compare(PIPELINE, PROFILES, TRACE, planners=ANY, split=2), {"planners", "split"}),
+        (lambda: mp.guarantee_costs(PLAN, TRACE, guarantees=ANY, confidence=2), {"guarantees", "confidence"}),
+        (lambda: with_allowance(ANY, 0.1), {"plan"}),
+        (lambda: check_log(ANY), {"log"}),
+        (lambda: read_measurements("there", stated=ANY_LIST), {"stated"}),
+        (lambda: Stated(where=ANY, hardware=ANY), {"where", "hardware"}),
+        (lambda: FollowParams(metrics_timeout_s=1e30), {"params.metrics_timeout_s"}),
+    ],
+)
+def test_around_serving_what_is_of_another_kind_is_told_with_all_else(
+    call: Callable[[], object], places: set[str]
+) -> None:
+    with pytest.raises(mp.InputError) as caught:
+        call()
+    assert {fault.place for fault in caught.value.faults} == places

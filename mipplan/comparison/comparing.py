@@ -343,7 +343,7 @@ def check_rules(
 
 def _contenders(planners: Sequence[str]) -> tuple[Contender, ...]:
     known = [contender.value for contender in Contender]
-    if isinstance(planners, str) or not planners:
+    if isinstance(planners, str) or not isinstance(planners, Sequence) or not planners:
         raise InputError.one("planners", f"expected some of {listed(known)}, found {shown(planners)}")
     wrong = [f"there is no {shown(name)}{_hint(name, known)}" for name in planners if name not in known]
     wrong += [f"names {name} twice" for name in known if list(planners).count(name) > 1]

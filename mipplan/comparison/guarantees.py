@@ -345,16 +345,18 @@ def guarantee_costs(
         Listing every bad argument.
     """
     check_kinds(made=(made, Plan))
+    is_several = isinstance(guarantees, Sequence) and not isinstance(guarantees, str)
+    wanted = guarantees if is_several else [guarantees]
     check_all(
         lambda: check_reliability(confidence, None, 1),
-        lambda: check_all(*(partial(check_one_of, "guarantees", name, GUARANTEES) for name in guarantees)),
+        lambda: check_all(*(partial(check_one_of, "guarantees", name, GUARANTEES) for name in wanted)),
         lambda: Deadline.after(time_limit_s),
         lambda: read_traces(trace),
     )
     deadline, report = Deadline.after(time_limit_s), progress or (lambda _: None)
     # None but what `mipplan.plan` does by itself keeps a cap on power, or pays for it.
     bound = made.energy is not None and made.energy.binds
-    allowed = () if bound else guarantees
+    allowed = () if bound else wanted
     names = [name for name in GUARANTEES if name in allowed and GUARANTEES[name].goes_with(made)]
     # Other guarantees are priced for the variants that were chosen.
     fixed = pinned(made.pipeline)

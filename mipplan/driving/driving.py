@@ -120,6 +120,8 @@ def drive(
     faults = Faults()
     if not isinstance(trace, Trace):
         faults.add(Fault("trace", f"expected a Trace, found {shown(trace)}; Trace.read(…) reads a file"))
+    if not isinstance(params, DriveParams):
+        faults.add(Fault("params", f"expected DriveParams, found {shown(params)}"))
     asked = TargetRequest(target, model, method, body, headers, inputs, axes)
     faults.take(lambda: check_drive(asked, scale, time_limit_s, timeout_s, out))
     where = faults.take(lambda: find_target(asked))

@@ -30,7 +30,7 @@ class Drive(Printable):
     asked : int
         Queries of the trace that were to be sent.
     interrupted : bool
-        Whether it was stopped by Ctrl-C.
+        Whether it was stopped by Ctrl-C or SIGTERM.
     unwritten : str, optional
         What kept the log from being written where it was asked for; `save` may do so elsewhere.
     """
@@ -81,7 +81,7 @@ class Drive(Printable):
                 f"{format_duration(self.spoilt_beyond_ns)}; drive from a quieter machine, or lower the rate"
             )
         if self.interrupted:
-            notes.append(f"stopped by Ctrl-C: {len(self.log):,} of {self.asked:,} queries were sent")
+            notes.append(f"stopped before its end: {len(self.log):,} of {self.asked:,} queries were sent")
         if len(self.log) and not self.latency_ns.size:
             notes.append("no query got a good answer")
         if self.unwritten is not None:

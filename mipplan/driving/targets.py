@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from mipplan.core import Fault, Faults, InputError, shown, split_url
-from mipplan.profiling import HEADER_LENGTH, OipModel, SubjectError, SubjectRequest, oip_model
+from mipplan.core import Fault, Faults, InputError, shown, split_url, text_problem
+from mipplan.profiling import HEADER_LENGTH, OipModel, SubjectError, SubjectRequest, axes_faults, oip_model
 
 #: The number of a query, in the request.
 QUERY_HEADER = "Mipplan-Query"
@@ -79,9 +79,18 @@ class TargetRequest:
         for name, given in (of_http if self.is_oip else of_oip).items():
             if given:
                 faults.add(Fault(name, _NOT_OIP if self.is_oip else _ONLY_OIP))
-        if not self.is_oip and method is not None and method.upper() not in _METHODS:
+        texts = {"model": self.model, "body": self.body, "inputs": self.inputs}
+        problems = {name: text_problem(given) for name, given in texts.items() if given is not None}
+        faults.add(*(Fault(name, problem) for name, problem in problems.items() if problem is not None))
+        faults.add(*(axes_faults(self.axes) if self.axes is not None else ()))
+        is_known = isinstance(method, str) and method.upper() in _METHODS
+        if not self.is_oip and method is not None and not is_known:
             faults.add(Fault("method", f"expected one of {', '.join(_METHODS)}, found {shown(method)}"))
-        for name, value in (self.headers or {}).items():
+        headers = {} if self.headers is None else self.headers
+        if not isinstance(headers, Mapping):
+            faults.add(Fault("headers", f"expected a mapping of names to values, found {shown(headers)}"))
+            headers = {}
+        for name, value in headers.items():
             if not isinstance(name, str) or _HEADER_NAME.fullmatch(name) is None:
                 what = f"expected a name of HTTP, such as X-Key, found {shown(name)}"
                 faults.add(Fault(f"headers.{name}", what))

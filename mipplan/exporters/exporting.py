@@ -17,8 +17,10 @@ from mipplan.core import (
     Printable,
     Summary,
     check_allowance,
+    check_kinds,
     check_one_of,
     format_duration,
+    shown,
     usd_text,
 )
 from mipplan.documents import files_in, is_folder, is_there, real_path
@@ -150,13 +152,22 @@ def check_exportable(
 
     Raises `InputError` listing all that keeps it from being written, `NoPlanError` if there is no plan.
     """
-    plan.require()
-    deployment = Deployment(plan, emulate, tuple(cpu), allowance_s)
     faults = Faults()
-    faults.take(lambda: check_target(to))
+    faults.take(lambda: check_kinds(plan=(plan, Plan)))
+    known = faults.take(lambda: check_target(to))
+    if (
+        isinstance(cpu, str)
+        or not isinstance(cpu, Collection)
+        or not all(isinstance(one, str) for one in cpu)
+    ):
+        faults.add(Fault("cpu", f"expected names of hardware types, found {shown(cpu)}"))
+        cpu = ()
+    if not isinstance(plan, Plan):
+        faults.check()
+    deployment = Deployment(plan.require(), emulate, tuple(cpu), allowance_s)
     faults.add(*deployment.faults())
     faults.take(lambda: check_allowance(allowance_s))
-    if to in TARGETS:
+    if known:
         faults.add(*TARGETS[to].faults(deployment))
         if allowance_s and not TARGETS[to].rules.is_ours:
             faults.add(

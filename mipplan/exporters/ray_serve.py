@@ -82,7 +82,8 @@ class $ingress:
             admission=AdmissionParams(MOST_IN_FLIGHT, MOST_WAITING),
         )
         self.metrics = ServingMetrics(host.promised, host.dispatcher, host.told)
-        self.recorder = StageRecorder(os.environ["MIPPLAN_LOG"], PLAN, "ray") if "MIPPLAN_LOG" in os.environ else None
+        log = os.environ.get("MIPPLAN_LOG")
+        self.recorder = None if log is None else StageRecorder(log, PLAN, "ray", allowance_s=ALLOWANCE_S)
         observers += [self.metrics] if self.recorder is None else [self.metrics, self.recorder]
         self.host = await host.__aenter__()
 

@@ -23,6 +23,7 @@ from .state import AuditLog as AuditLog
 from .state import FollowState as FollowState
 from .targets import FOLLOW_TARGETS as FOLLOW_TARGETS
 from .targets import FollowTarget as FollowTarget
+from .targets import check_names as check_names
 from .targets import open_target as open_target
 from .web import WebError as WebError
 from .web import check_metrics_urls as check_metrics_urls

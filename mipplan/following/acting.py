@@ -13,6 +13,8 @@ from mipplan.following.targets import FollowTarget
 from mipplan.following.web import WebError
 
 _MINUTE_NS = 60 * NS_PER_S
+#: More seconds, a day, or looks, or commands are a slip.
+_MOST = 86_400
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,11 @@ class FollowParams:
 
     def __post_init__(self) -> None:
         faults = [
-            Fault(f"params.{name}", f"expected a number above 0, found {shown(value)}")
+            Fault(f"params.{name}", f"expected a number above 0 and at most {_MOST}, found {shown(value)}")
             for name, value in vars(self).items()
-            if not is_finite(value) or value < 0 or (value == 0 and name not in ("restart_hold_s", "grace_s"))
+            if not is_finite(value)
+            or not 0 <= value <= _MOST
+            or (value == 0 and name not in ("restart_hold_s", "grace_s"))
         ]
         faults += [
             Fault(f"params.{name}", f"expected a whole number, found {shown(getattr(self, name))}")

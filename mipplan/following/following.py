@@ -6,14 +6,14 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from mipplan.core import Fault, Faults, InputError, check_time_limit
+from mipplan.core import Fault, Faults, InputError, check_time_limit, shown
 from mipplan.documents import AnyPath, output_problem
 from mipplan.following.acting import FollowParams
 from mipplan.following.loop import Followed, FollowLoop
 from mipplan.following.result import FollowSummary
 from mipplan.following.scraping import Scraper
 from mipplan.following.state import AuditLog, FollowState, audit_problem
-from mipplan.following.targets import FollowTarget, open_target, reader_of
+from mipplan.following.targets import FollowTarget, check_names, open_target, reader_of
 from mipplan.following.web import check_metrics_urls
 from mipplan.replayer import check_plan
 from mipplan.result import Plan
@@ -105,6 +105,7 @@ def follow(
         state=state,
         audit=audit,
         time_limit_s=time_limit_s,
+        params=params,
     )
     opened = ready.target
     setting = Setting(plan.require(), ready.sample, 0, ready.period_ns, ready.delay_ns)
@@ -145,34 +146,44 @@ def check_follow(
     state: AnyPath | None,
     audit: AnyPath | None,
     time_limit_s: float | None,
+    params: FollowParams = _DEFAULTS,
 ) -> _Ready:
     """Look at arguments of `follow`, and ask nobody yet.
 
     Raises `InputError` with every fault.
     """
     faults = Faults()
-    faults.take(lambda: check_plan(plan))
-    opened = faults.take(
-        lambda: (
-            open_target(plan, target, names=names, namespace=namespace) if isinstance(target, str) else target
-        )
-    )
+    opened = faults.take(lambda: _target_of(plan, target, names, namespace))
     chosen = faults.take(lambda: _policy_of(policy))
     period = faults.take(lambda: check_period(period_s))
     delay = faults.take(lambda: check_delay(activation_delay_s))
     known = faults.take(lambda: _sample_of(plan, sample))
     faults.take(lambda: check_time_limit(time_limit_s))
+    if not isinstance(params, FollowParams):
+        faults.add(Fault("params", f"expected FollowParams, found {shown(params)}"))
     problems = {
         "state": None if state is None or shadow else output_problem(state),
         "audit": None if audit is None else audit_problem(audit),
     }
     faults.add(*(Fault(name, problem) for name, problem in problems.items() if problem is not None))
-    urls = list(metrics) or (list(opened.value.metrics_urls) if opened else [])
-    if opened and not urls:
-        faults.add(Fault("metrics", f"{opened.value.name} needs the URLs of its metrics"))
     faults.take(lambda: check_metrics_urls(metrics))
+    if opened and not metrics and not opened.value.metrics_urls:
+        faults.add(Fault("metrics", f"{opened.value.name} needs the URLs of its metrics"))
     faults.check()
+    urls = list(metrics or opened.value.metrics_urls)
     return _Ready(opened.value, chosen.value, known.value, period.value, delay.value, urls)
+
+
+def _target_of(
+    plan: Plan, target: str | FollowTarget, names: Mapping[str, str] | None, namespace: str
+) -> FollowTarget:
+    check_plan(plan)
+    if isinstance(target, str):
+        return open_target(plan, target, names=names, namespace=namespace)
+    if not all(hasattr(target, name) for name in ("name", "metrics_urls", "reads", "serving", "scale")):
+        raise InputError.one("target", f"expected KIND:http://HOST:PORT, found {shown(target)}")
+    check_names(names, plan.choices)
+    return target
 
 
 def _policy_of(policy: str | Policy) -> Policy:
@@ -183,6 +194,7 @@ def _policy_of(policy: str | Policy) -> Policy:
 
 
 def _sample_of(plan: Plan, sample: Trace | None) -> Trace:
+    check_plan(plan)
     known = plan.provenance.sample if sample is None else sample
     if not isinstance(known, Trace):
         raise InputError.one(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from mipplan.core import Fault, Faults, InputError, is_whole, shown
-from mipplan.documents import AnyPath, is_folder, is_there, read_bytes, write_text_atomically
+from mipplan.documents import AnyPath, check_path, is_folder, is_there, read_bytes, write_text_atomically
 
 _FORMAT = 1
 
@@ -95,7 +95,7 @@ class FollowState:
 def audit_problem(path: AnyPath) -> str | None:
     """Say what keeps lines from being put behind a file, as far as can be told beforehand; a device takes them, too."""
     try:
-        if is_folder(path):
+        if is_folder(check_path(path)):
             return "is a folder; name a file to write to"
     except InputError as error:
         return error.faults[0].message

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
-from mipplan.core import Fault, InputError, is_whole, listed, shown, split_url, suggestion
+from mipplan.core import Fault, Faults, InputError, is_whole, listed, shown, split_url, suggestion
 from mipplan.exporters import Deployment, exported_names
 from mipplan.following.readings import READERS, MetricsReader
 from mipplan.following.web import WebError, fetch_json
@@ -222,6 +222,22 @@ FOLLOW_TARGETS: Mapping[str, Callable[[Plan, str, Mapping[str, str], str], Follo
 )
 
 
+def check_names(names: object, stages: Collection[str] | None) -> None:
+    """Refuse what does not name stages; without stages to compare with, what is no mapping of names alone.
+
+    Raises `InputError` with every fault.
+    """
+    if names is None:
+        return
+    if not isinstance(names, Mapping) or not all(isinstance(name, str) for name in names.values()):
+        raise InputError.one("names", f"expected a mapping of stages to names, found {shown(names)}")
+    InputError.raise_if(
+        Fault(f"names.{stage}", "the plan has no such stage")
+        for stage in names
+        if stages is not None and stage not in stages
+    )
+
+
 def open_target(
     plan: Plan, text: str, *, names: Mapping[str, str] | None = None, namespace: str = "default"
 ) -> FollowTarget:
@@ -233,18 +249,14 @@ def open_target(
         With every fault.
     """
     kind, _, url = text.partition(":")
-    faults: list[Fault] = []
+    faults = Faults()
     if kind not in FOLLOW_TARGETS:
         hint = suggestion(kind, FOLLOW_TARGETS) or f"; there are {listed(FOLLOW_TARGETS)}"
-        faults.append(Fault("target", f"there is no {shown(kind)}{hint}"))
+        faults.add(Fault("target", f"there is no {shown(kind)}{hint}"))
     if split_url(url) is None:
-        faults.append(Fault("target", f"expected KIND:http://HOST:PORT, found {shown(text)}"))
-    faults += [
-        Fault(f"names.{stage}", "the plan has no such stage")
-        for stage in names or {}
-        if stage not in plan.choices
-    ]
-    InputError.raise_if(faults)
+        faults.add(Fault("target", f"expected KIND:http://HOST:PORT, found {shown(text)}"))
+    faults.take(lambda: check_names(names, plan.choices))
+    faults.check()
     return FOLLOW_TARGETS[kind](plan, url.rstrip("/"), names or {}, namespace)
 
 

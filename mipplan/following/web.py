@@ -19,8 +19,10 @@ class WebError(MipplanError):
     """No good answer came; the message says why."""
 
 
-def check_metrics_urls(urls: Sequence[str]) -> None:
+def check_metrics_urls(urls: object) -> None:
     """Find out before looking whether these may be addresses of metrics; raises `InputError` with all that are none."""
+    if isinstance(urls, str) or not isinstance(urls, Sequence):
+        raise InputError.one("metrics", f"expected a list of http://HOST:PORT/…, found {shown(urls)}")
     InputError.raise_if(
         Fault("metrics", f"expected http://HOST:PORT/…, found {shown(url)}")
         for url in urls

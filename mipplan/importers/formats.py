@@ -213,10 +213,12 @@ def read_measurements(path: AnyPath, format: str = AUTO, stated: Stated | None =
         With every fault of the file; if its format is not recognised; or if nothing in it is the latency of one
         batch, with the reasons.
     """
-    stated = stated or Stated()
+    stated = Stated() if stated is None else stated
+    if not isinstance(stated, Stated):
+        raise InputError.one("stated", f"expected Stated, found {shown(stated)}")
     if stated.batch is not None and (problem := batch_problem(stated.batch)):
         raise InputError.one("batch", problem)
-    if format != AUTO and format not in FORMATS:
+    if format != AUTO and format not in list(FORMATS):
         hint = suggestion(format, FORMATS) or f"; known are {AUTO}, {listed(FORMATS)}"
         raise InputError.one("format", f"there is no format {shown(format)}{hint}")
     file = MeasurementFile.read(path)

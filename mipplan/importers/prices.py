@@ -117,7 +117,7 @@ def read_prices(
     """
     if tier not in list(PriceTier):
         raise InputError.one("tier", f"expected one of {listed(PriceTier)}, found {shown(tier)}")
-    reading = Reading(MeasurementFile.read(path), Stated(where=where or {}))
+    reading = Reading(MeasurementFile.read(path), Stated(where={} if where is None else where))
     column = _column_of(reading, PriceTier(tier))
     by_name: dict[str, list[Record]] = {}
     for record in _of_region(reading, list(reading.table()), region):

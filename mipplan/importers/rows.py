@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from mipplan.core import Fault
+from mipplan.core import Fault, InputError, shown
 
 #: So much of a file's hash stands in a row: enough to find the file again.
 _HASH_SHOWN = 16
@@ -25,6 +25,11 @@ class Stated:
         Batch size of the whole file, for tools that do not write it down.
     where : mapping of str to str
         Only rows of a table with these values in these columns are read.
+
+    Raises
+    ------
+    InputError
+        If one of the mappings is none.
     """
 
     model: Mapping[str, str] = field(default_factory=dict)
@@ -33,6 +38,12 @@ class Stated:
     where: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        InputError.raise_if(
+            Fault(name, f"expected a mapping of names, found {shown(given)}")
+            for name in ("model", "hardware", "where")
+            for given in [getattr(self, name)]
+            if not isinstance(given, Mapping)
+        )
         for name in ("model", "hardware", "where"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 

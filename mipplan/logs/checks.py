@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mipplan.core import Bool, Fault, Int64, Positions, format_duration, shown, suggestion
-from mipplan.logs.rows import MISSING, QueryLog, QueryStatus, StageLog
+from mipplan.core import Bool, Fault, Int64, Positions, format_duration, listed, shown, suggestion
+from mipplan.logs.rows import MISSING, LogMetadata, QueryLog, QueryStatus, StageLog
 
 #: Rows named in a message; their number is always told.
 _ROWS_NAMED = 5
@@ -241,3 +241,16 @@ def _is_object(text: str) -> bool:
         return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def part_faults(sources: Sequence[LogMetadata], place: str) -> list[Fault]:
+    """Find the holes in series of files; that the end is missing cannot be seen here."""
+    parts: dict[str, set[int]] = {}
+    for source in sources:
+        if source.part is not None:
+            parts.setdefault(source.run, set()).add(source.part)
+    return [
+        Fault(place, f"the log of run {run} lacks part {listed(map(str, lacking))}")
+        for run, found in parts.items()
+        if (lacking := sorted(set(range(max(found))) - found))
+    ]

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import numpy as np
 
-from mipplan.core import Fault, Faults, InputError, listed, suggestion
-from mipplan.documents import AnyPath, files_in, is_folder, open_file, write_atomically
+from mipplan.core import Fault, Faults, InputError, is_whole, listed, shown, suggestion
+from mipplan.documents import AnyPath, check_path, files_in, is_folder, open_file, write_atomically
 from mipplan.logs.checks import (
     NONE_ENDED,
     ClockParams,
@@ -26,6 +26,7 @@ from mipplan.logs.checks import (
     clock_faults,
     clock_slack,
     numbering_faults,
+    part_faults,
     query_faults,
     stage_faults,
 )
@@ -75,12 +76,14 @@ def write_log(path: AnyPath, log: QueryLog | StageLog) -> None:
     Raises
     ------
     InputError
-        If the place cannot be written to.
+        If it is no log, or the place cannot be written to.
     """
     import pyarrow.parquet as pq
 
+    if not isinstance(log, QueryLog | StageLog):
+        raise InputError.one("log", f"expected a QueryLog or a StageLog, found {shown(log)}")
     table = _table_of(log)
-    write_atomically(Path(path), lambda stream: pq.write_table(table, stream, compression="zstd"))
+    write_atomically(Path(check_path(path)), lambda stream: pq.write_table(table, stream, compression="zstd"))
 
 
 def _table_of(log: QueryLog | StageLog) -> pa.Table:
@@ -220,7 +223,7 @@ def read_log(
     ]
     if traces:
         logs.append((listed(map(str, traces), 3), faults.take(lambda: read_triton(traces))))
-    shifts = dict(shift_ns or {})
+    shifts = faults.take(lambda: _shifts(shift_ns)).or_else({})
     queries: list[tuple[str, QueryLog]] = []
     stages: list[tuple[str, StageLog]] = []
     for place, taken in logs:
@@ -249,7 +252,7 @@ def read_log(
     ]
     every_stage = _joined(StageLog, stages)
     place = listed((str(path) for path in paths), 3)
-    faults.add(*_missing_parts([log.metadata for _, log in [*queries, *stages]], place))
+    faults.add(*part_faults([log.metadata for _, log in [*queries, *stages]], place))
     if not faults:  # What is wrong in one file would be told again as what is wrong between files.
         faults.add(*numbering_faults(every_query, place), *batch_faults(every_stage, place))
     if not faults:
@@ -282,8 +285,15 @@ def _aligned(log: StageLog, queries: QueryLog) -> StageLog:
     return log.shifted(-(least + slack.most) // 2)
 
 
+def _shifts(shift_ns: object) -> dict[str, int]:
+    given = {} if shift_ns is None else shift_ns
+    if not isinstance(given, Mapping) or not all(is_whole(shift) for shift in given.values()):
+        raise InputError.one("shift", f"expected whole nanoseconds of hosts, found {shown(shift_ns)}")
+    return dict(given)
+
+
 def _files_of(path: AnyPath) -> list[Path]:
-    if str(path).startswith(("http://", "https://")):
+    if str(check_path(path)).startswith(("http://", "https://")):
         raise InputError.one(str(path), _METRICS)
     if not is_folder(path):
         return [Path(path)]
@@ -369,22 +379,11 @@ def _metadata(about: Mapping[bytes, bytes], place: str) -> LogMetadata:
         if found.pop("format") != _FORMAT:
             raise InputError.one(place, "was written by a newer mipplan: update this one")
         known = {part.name for part in fields(LogMetadata)}
+        if not is_whole(allowance_ns := found.get("allowance_ns", 0)) or allowance_ns < 0:
+            raise ValueError
         return LogMetadata(**{name: value for name, value in found.items() if name in known})
     except (ValueError, KeyError, AttributeError, TypeError):
         raise InputError.one(place, f"the metadata under {_KEY.decode()} are damaged") from None
-
-
-def _missing_parts(sources: Sequence[LogMetadata], place: str) -> list[Fault]:
-    """Find the holes in series of files; that the end is missing cannot be seen here."""
-    parts: dict[str, set[int]] = {}
-    for source in sources:
-        if source.part is not None:
-            parts.setdefault(source.run, set()).add(source.part)
-    return [
-        Fault(place, f"the log of run {run} lacks part {listed(map(str, lacking))}")
-        for run, found in parts.items()
-        if (lacking := sorted(set(range(max(found))) - found))
-    ]
 
 
 def _joined(kind: type[LogT], logs: Sequence[tuple[str, LogT]]) -> LogT:

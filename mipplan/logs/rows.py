@@ -100,6 +100,8 @@ class LogMetadata:
         Tells one run of a driver or server from all others: numbers of batches are unique within it.
     part : int or None
         Which of a run's files this is, from 0 on; None if it is all of it.
+    allowance_ns : int
+        What a batch could take beyond its table; outputs of a timed one waited for that long.
     """
 
     host: str = "unknown"
@@ -110,12 +112,19 @@ class LogMetadata:
     law: str | None = None
     run: str = ""
     part: int | None = None
+    allowance_ns: int = 0
 
     @classmethod
-    def here(cls, plan: str | None = None, target: str | None = None, law: str | None = None) -> LogMetadata:
+    def here(
+        cls,
+        plan: str | None = None,
+        target: str | None = None,
+        law: str | None = None,
+        allowance_ns: int = 0,
+    ) -> LogMetadata:
         """Describe a run that begins now on this machine."""
-        host = platform.node() or "unknown"
-        return cls(host, "UNIX time", version_of("mipplan"), plan, target, law, run=secrets.token_hex(8))
+        about = (platform.node() or "unknown", "UNIX time", version_of("mipplan"), plan, target, law)
+        return cls(*about, run=secrets.token_hex(8), allowance_ns=allowance_ns)
 
 
 class LogColumn(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from mipplan.core import (
     Int64,
     Printable,
     Summary,
+    check_kinds,
     check_one_of,
     format_duration,
     is_finite,
@@ -132,9 +134,10 @@ def check_observe(
     """
     faults = Faults()
     faults.take(lambda: check_one_of("latency", latency, _LATENCIES))
-    problem = None if out is None else folder_problem(out, is_new=True)
-    if problem is not None:
-        faults.add(Fault("out", f"{out} {problem}"))
+    if isinstance(out, str | os.PathLike):
+        faults.add(*(Fault("out", f"{out} {why}") for why in [folder_problem(out, is_new=True)] if why))
+    elif out is not None:
+        faults.add(Fault("out", f"expected the name of a folder, found {shown(out)}"))
     if has_plan and (hardware is not None or usd_per_hour is not None):
         faults.add(Fault("hardware", "does not go with a plan, which says what its stages run on"))
     if not has_plan and out is not None:
@@ -193,11 +196,13 @@ def observe(
     faults = Faults()
     about: dict[str, Any] = {"hardware": hardware, "usd_per_hour": usd_per_hour, "latency": latency}
     faults.take(lambda: check_observe(out, plan is not None, **about))
-    folder = None if out is None else Path(out)
+    faults.take(lambda: None if plan is None else check_kinds(plan=(plan, Plan)))
+    if not isinstance(params, ObserveParams):
+        faults.add(Fault("params", f"expected ObserveParams, found {shown(params)}"))
     say("reading")
-    read = faults.take(lambda: run_of(logs, shift_ns, plan))
+    read = faults.take(lambda: run_of(logs, shift_ns, plan if isinstance(plan, Plan) else None))
     faults.check()
-    run = read.value
+    run, folder = read.value, None if out is None else Path(out)
     if not len(run.stages):
         raise InputError.one("logs", "hold no row of a stage: service times and hops are in the server's log")
     say("looking at batches and hops")

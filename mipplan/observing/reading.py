@@ -158,7 +158,7 @@ def earliest(query: Int64, at_ns: Int64) -> tuple[Int64, Int64]:
 def last_part(run: RunLog, length_s: float) -> RunLog:
     """Return the queries that came within so many seconds before the last one, with all their rows."""
     number, at_ns = entries_of(run)
-    recent = number[at_ns >= at_ns.max(initial=0) - round(length_s * NS_PER_S)]
+    recent = number[at_ns >= max(-(2**63), int(at_ns.max(initial=0)) - round(length_s * NS_PER_S))]
     queries = run.queries.taken(np.isin(run.queries.query, recent))
     return replace(run, queries=queries, stages=run.stages.taken(np.isin(run.stages.query, recent)))
 

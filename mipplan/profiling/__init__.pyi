@@ -27,6 +27,7 @@ from .statistics import quantile_range as quantile_range
 from .subjects import SUBJECTS as SUBJECTS
 from .subjects.base import SubjectError as SubjectError
 from .subjects.base import SubjectRequest as SubjectRequest
+from .subjects.base import axes_faults as axes_faults
 from .subjects.callables import find_callable as find_callable
 from .subjects.callables import raised as raised
 from .subjects.oip import HEADER_LENGTH as HEADER_LENGTH

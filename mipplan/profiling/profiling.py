@@ -31,6 +31,7 @@ from mipplan.profiling.replicas import Replicas, replicas_of
 from mipplan.profiling.result import LATENCIES, Measurement
 from mipplan.profiling.sizes import AdaptiveSizes, InTime, NamedSizes, NextSize, SizeRule, check_sizes
 from mipplan.profiling.subjects import SUBJECTS, SubjectRequest, content_digest, kind_of
+from mipplan.profiling.subjects.base import axes_faults, request_faults
 from mipplan.profiling.subjects.callables import CallableSubject, check_callable
 from mipplan.profiling.worker import Server
 
@@ -153,9 +154,7 @@ def measure(
         With all that is wrong in the arguments; or if the model cannot be loaded.
     """
     if os.name != "posix":
-        raise InputError.one(
-            "model", "measuring needs Linux or another POSIX system: replicas are told over pipes"
-        )
+        raise InputError.one("model", "measuring needs a POSIX system: replicas are told over pipes")
     faults = Faults()
     faults.take(lambda: check_sizes(batches, max_batch, tolerance, total_time_s, for_ is not None))
     for place, given in (("trace", trace), ("profiles", profiles)):
@@ -171,6 +170,8 @@ def measure(
         problem = name_problem(text)
         if problem is not None:
             faults.add(Fault(place, problem))
+    if out is not None and not isinstance(out, str | os.PathLike):
+        faults.add(Fault("out", f"expected the name of a folder, found {shown(out)}"))
     if together != 1 and callable(model):
         faults.add(Fault("together", "a function in this process is alone; name it as module:function"))
     faults.check()
@@ -357,7 +358,7 @@ class _Run:
 
 
 def check_numbers(
-    threads: object, together: object, precision: object, timeout_s: object, axes: Mapping[str, object]
+    threads: object, together: object, precision: object, timeout_s: object, axes: object
 ) -> None:
     """Refuse counts, shares and times that are none; raises `InputError` with all of them."""
     faults, expected = list[Fault](), f"expected a whole number from 1 to {_MOST_AT_ONCE}"
@@ -365,9 +366,7 @@ def check_numbers(
     for place, count in counts.items():
         if not is_whole(count) or not 1 <= count <= _MOST_AT_ONCE:
             faults.append(Fault(place, f"{expected}, found {shown(count)}"))
-    for axis, size in axes.items():
-        if not is_whole(size) or size < 1:
-            faults.append(Fault("axes", f"{axis}: expected a whole number above 0, found {shown(size)}"))
+    faults += axes_faults(axes)
     if not is_finite(precision) or not 0 < precision < 1:
         faults.append(Fault("precision", f"expected a share such as 0.05, found {shown(precision)}"))
     if not is_finite(timeout_s) or not 0 < timeout_s <= 86_400:
@@ -385,6 +384,7 @@ def _request(
     timeout_s: float,
 ) -> tuple[SubjectRequest, str, Server | None]:
     """Return what is to be loaded, what it is called, and for a function what serves it in this process."""
+    InputError.raise_if(request_faults(providers, axes, inputs))
     if callable(model):
         name = getattr(model, "__qualname__", type(model).__name__)
         check_callable(model, "model", name)

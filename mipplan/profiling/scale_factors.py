@@ -21,6 +21,7 @@ from mipplan.core import (
     Printable,
     Report,
     Summary,
+    check_kinds,
     listed,
     shown,
     suggestion,
@@ -159,6 +160,7 @@ def measure_scale(
         If there is no sample, or at the first one `step` raises, or returns what is no mapping of next stages to
         sequences; or if a stage got no token.
     """
+    check_kinds(pipeline=(pipeline, Pipeline))
     if not callable(step):
         raise InputError.one("step", f"expected a function of a stage and a token, found {shown(step)}")
     counts: dict[tuple[str, str], list[int]] = {(edge.parent, edge.child): [] for edge in pipeline.edges}

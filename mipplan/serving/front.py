@@ -93,7 +93,8 @@ async def _reasons(
     except RejectedError as error:
         return web.json_response({"error": str(error)}, status=503, headers={"Retry-After": "1"})
     except web.HTTPException as error:
-        return web.json_response({"error": error.reason}, status=error.status)
+        kept = {name: value for name, value in error.headers.items() if name == "Allow"}
+        return web.json_response({"error": error.reason}, status=error.status, headers=kept)
     except web.RequestPayloadError:
         told = "request: its body is not in the encoding that its headers name, or not whole"
         return web.json_response({"error": told}, status=400)

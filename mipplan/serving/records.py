@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mipplan.core import NS_PER_S, InputError
+from mipplan.core import NS_PER_S, InputError, check_allowance, shown
 from mipplan.documents import AnyPath, is_folder, is_there, output_problem
 from mipplan.logs import LogMetadata, LogWriter, StageLog, StageRow, write_log
 from mipplan.result import Plan, fingerprint
@@ -203,6 +204,8 @@ class ServingMetrics:
 
 def check_log(path: AnyPath) -> None:
     """Find out whether a `StageRecorder` could write there; raises `InputError` if surely not."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError.one("log", f"expected the name of a folder or a file, found {shown(path)}")
     place = Path(path)
     problem = output_problem(path) if place.suffix == ".parquet" else None
     if place.suffix != ".parquet" and is_there(place) and not is_folder(place):
@@ -227,11 +230,13 @@ class StageRecorder:
         Of a file in a folder.
     longest_s : float
         Fewer rows are written there, too, after this time: where little comes, they would be those of hours.
+    allowance_s : float
+        Of the server, for the log's metadata.
 
     Raises
     ------
     InputError
-        If the folder cannot be made, or the file surely not be written.
+        If the folder cannot be made, the file surely not be written, or the allowance is none.
     """
 
     def __init__(
@@ -242,11 +247,11 @@ class StageRecorder:
         *,
         rows_at_once: int = 10_000,
         longest_s: float = 30.0,
+        allowance_s: float = 0.0,
     ) -> None:
         self._path = Path(path)
-        metadata = LogMetadata.here(
-            fingerprint(plan.to_document()), target, f"{plan.dispatch}, {plan.discipline}"
-        )
+        law, allowance_ns = f"{plan.dispatch}, {plan.discipline}", check_allowance(allowance_s)
+        metadata = LogMetadata.here(fingerprint(plan.to_document()), target, law, allowance_ns)
         self._metadata, self._rows = metadata, list[StageRow]()
         is_file = self._path.suffix == ".parquet"
         check_log(path)  # now, and not when all that was to be written is lost

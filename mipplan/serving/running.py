@@ -162,7 +162,8 @@ async def serve_until(
     )
     metrics = ServingMetrics(host.promised, host.dispatcher, host.told, certificate_ns=params.certificate_ns)
     # Last of all: it makes its folder, and has a thread, which nobody would end if something above cannot be.
-    recorder = None if log is None else StageRecorder(log, plan, target="emulated" if is_emulated else None)
+    target = "emulated" if is_emulated else None
+    recorder = None if log is None else StageRecorder(log, plan, target, allowance_s=params.allowance_s)
     observers += [metrics] if recorder is None else [metrics, recorder]
     runner = web.AppRunner(
         serving_app(host, metrics),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mipplan.core import NS_PER_S, Fault, Faults, InputError, check_slo, quantile_ns
+from mipplan.core import NS_PER_S, Fault, Faults, InputError, check_slo, format_duration, quantile_ns, shown
 from mipplan.documents import AnyPath
 from mipplan.logs import RunLog
 from mipplan.observing import run_of
@@ -17,7 +17,7 @@ from mipplan.result import Plan, fingerprint, systems_text
 from mipplan.trace import Trace
 from mipplan.validation.bootstrap import ResamplingParams, compare_figures
 from mipplan.validation.causes import CauseParams, causes_of, run_causes, verdict_of
-from mipplan.validation.replayed import replayed_log
+from mipplan.validation.replayed import allowance_ns, held_plan, replayed_log
 from mipplan.validation.result import Cause, StageComparison, Truth, TruthVerdict
 from mipplan.validation.stages import Sides, compare_hops, compare_stages, grows
 
@@ -44,8 +44,8 @@ def truth(
 ) -> Truth:
     """Compare what a plan predicts with what a system did that served it.
 
-    Predicted is the replay of the plan on the arrivals that were really sent. Compared are distributions of latencies,
-    never single queries.
+    Predicted is the replay of the plan on the arrivals that were really sent, its timed stages with the allowance that
+    the server's log states. Compared are distributions of latencies, never single queries.
 
     Parameters
     ----------
@@ -89,6 +89,9 @@ def truth(
     manner: dict[str, Any] = {"discipline": discipline, "dispatch": dispatch, "stagger_s": stagger_s}
     manner |= {"system": system, "window_s": window_s}
     settings = faults.take(lambda: read_settings([plan], **manner))
+    for name, given, kind in (("params", params, ResamplingParams), ("rules", rules, CauseParams)):
+        if given is not None and not isinstance(given, kind):
+            faults.add(Fault(name, f"expected {kind.__name__}, found {shown(given)}"))
     slo_ns = plan.slo_ns if slo_s is None else faults.take(lambda: check_slo(slo_s)).or_else(0)
     say("reading the logs")
     read = faults.take(lambda: run_of(logs, shift_ns, plan))
@@ -100,12 +103,13 @@ def truth(
     say(f"replaying {len(queries):,} queries")
     start_ns = int(queries.sent_ns[0])
     trace = Trace(queries.sent_ns - start_ns, "sent")
-    result = replay(plan, trace, engine=engine, seed=seed, noise=noise, **manner)
-    predicted = replayed_log(plan, result, start_ns)
+    laws = {stage: settings.value.law_at(plan, stage) for stage in plan.choices}
+    held = held_plan(plan, run, laws)
+    result = replay(held, trace, engine=engine, seed=seed, noise=noise, **manner)
+    predicted = replayed_log(held, result, start_ns)
     say("comparing")
     figures = compare_figures(queries.latency_ns, result, queries.ok, slo_ns, params)
-    laws = {stage: settings.value.law_at(plan, stage) for stage in plan.choices}
-    sides = Sides(plan, run, predicted, result, laws, settings.value.systems_of(plan), params)
+    sides = Sides(plan, held, run, predicted, result, laws, settings.value.systems_of(plan), params)
     stages = compare_stages(sides)
     hops = compare_hops(sides) if len(run.stages) else ()
     late_ns = queries.send_error_ns
@@ -125,7 +129,9 @@ def truth(
     ]
     own_law = (f"predicted by the law of {systems_text(result.systems)}",) if result.systems else ()
     drawn = ("predicted with service times drawn at random",) if noise else ()
-    notes = (*own_law, *drawn, *_notes(plan, run, stages, verdict, causes))
+    longer = f"timed batches are held to the server's allowance of {format_duration(allowance_ns(run))}"
+    to_more = () if held is plan else (longer,)
+    notes = (*own_law, *drawn, *to_more, *_notes(plan, run, stages, verdict, causes))
     return Truth(
         plan,
         len(queries),

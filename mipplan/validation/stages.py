@@ -20,6 +20,7 @@ from mipplan.profiling import QuantileRange, quantile_range
 from mipplan.replayer import Capacity, EngineFeature, StageTask, resolve_engine
 from mipplan.result import Interval, Plan, ReplayResult
 from mipplan.validation.bootstrap import ResamplingParams, mean_interval
+from mipplan.validation.replayed import released_log
 from mipplan.validation.result import HopComparison, ServiceComparison, StageComparison
 
 
@@ -58,6 +59,7 @@ class Sides:
     """The two logs to compare: of the system, and of the plan's replay written as one."""
 
     plan: Plan
+    held: Plan  # With the allowance of the server that timed batches were held to.
     measured: RunLog
     predicted: RunLog
     result: ReplayResult
@@ -195,7 +197,7 @@ def _joined_arrivals_ns(arrival_ns: Int64) -> Int64:
 def _served_wait_ns(sides: Sides, stage: str, log: StageLog, seen: StageBatches, arrival_ns: Int64) -> Int64:
     """Waits of the log's tokens, in its order, if the plan's law saw them come at these times, which are no earlier."""
     choice, law = sides.plan.choices[stage], sides.law[stage]
-    table_ns = sides.plan.service_ns(stage)
+    table_ns = sides.held.service_ns(stage)
     service_ns = _measured_levels(seen, table_ns)
     if law is DispatchLaw.TIMED:  # what is done before its time is held back
         service_ns = np.maximum(service_ns, table_ns)
@@ -248,7 +250,8 @@ def _measured_levels(seen: StageBatches, table_ns: Int64) -> Int64:
 def compare_hops(sides: Sides) -> tuple[HopComparison, ...]:
     """Compare the ways between stages, and from and to the sender."""
     edges = [(edge.parent, edge.child) for edge in sides.plan.pipeline.edges]
-    measured = hops_of(sides.measured.queries, sides.measured.stages, edges)
+    released = released_log(sides.held, sides.measured, sides.law)
+    measured = hops_of(released.queries, released.stages, edges)
     predicted = hops_of(sides.predicted.queries, sides.predicted.stages, edges)
     found = []
     for (above, below), times_ns in measured.items():

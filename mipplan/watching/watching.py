@@ -17,13 +17,14 @@ from mipplan.core import (
     InputError,
     SearchLimits,
     check_kinds,
+    check_one_of,
     format_duration,
     is_finite,
     shown,
     usd_text,
 )
 from mipplan.documents import AnyPath
-from mipplan.following import READERS, check_metrics_urls
+from mipplan.following import READERS, check_metrics_urls, check_names
 from mipplan.logs import RunLog
 from mipplan.profiles import Profiles
 from mipplan.questions import Problem
@@ -183,11 +184,8 @@ def check_watch(
     faults = Faults()
     if bool(logs) == bool(metrics):
         faults.add(Fault("logs", "give logs, or metrics to look at"))
-    if system not in READERS:
-        faults.add(Fault("system", f"expected one of {', '.join(READERS)}, found {shown(system)}"))
-    if isinstance(plan, Plan):
-        strangers = [stage for stage in names or {} if stage not in plan.pipeline.stages]
-        faults.add(*(Fault(f"names.{stage}", "the plan has no such stage") for stage in strangers))
+    faults.take(lambda: check_one_of("system", system, READERS))
+    faults.take(lambda: check_names(names, plan.pipeline.stages if isinstance(plan, Plan) else None))
     if last_s is not None and metrics:
         faults.add(Fault("last_s", "goes with logs: metrics are looked at for duration_s"))
     seconds = {"duration_s": duration_s, "time_limit_s": time_limit_s}

@@ -103,6 +103,15 @@ def test_writer_makes_whole_files_and_none_is_lost(tmp_path: Path) -> None:
     assert "lacks part 1" in faults_of(tmp_path / "run")[0]
 
 
+def test_an_allowance_that_is_none_is_told(tmp_path: Path) -> None:
+    log = stages(2)
+    wrong = replace(log, metadata=replace(log.metadata, allowance_ns=-1))
+    write_log(tmp_path / "s.parquet", wrong)
+    assert faults_of(tmp_path / "s.parquet") == [
+        f"{tmp_path / 's.parquet'}: the metadata under mipplan.log are damaged"
+    ]
+
+
 def test_two_servers_may_give_batches_the_same_numbers(tmp_path: Path) -> None:
     write_log(tmp_path / "a.parquet", stages(run="a"))
     write_log(tmp_path / "b.parquet", stages(run="b"))

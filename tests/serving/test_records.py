@@ -38,7 +38,7 @@ def steps_of_a_run(dispatcher: Dispatcher) -> list[Step]:
 @pytest.mark.parametrize("name", ["stages.parquet", "stages"])
 def test_a_log_has_a_row_for_every_token_of_every_batch(name: str, tmp_path: Path) -> None:
     steps = steps_of_a_run(Dispatcher(Blueprint.of(PLAN)))
-    recorder = StageRecorder(tmp_path / name, PLAN, "a test", rows_at_once=4)
+    recorder = StageRecorder(tmp_path / name, PLAN, "a test", rows_at_once=4, allowance_s=0.002)
     for step in steps:
         recorder.observe(step)
     recorder.rejected("full")
@@ -56,6 +56,7 @@ def test_a_log_has_a_row_for_every_token_of_every_batch(name: str, tmp_path: Pat
     assert {source.law for source in log.sources} == {"eager, oldest_first"}
     # By which `mipplan truth` sees that it is given the plan that was served.
     assert {source.plan for source in log.sources} == {fingerprint(PLAN.to_document())}
+    assert {source.allowance_ns for source in log.sources} == {2 * MS}
 
 
 def test_where_little_comes_rows_are_written_after_some_time(tmp_path: Path) -> None:

@@ -171,6 +171,8 @@ def test_the_front_speaks_the_open_inference_protocol(tmp_path: Path) -> None:
                 {"error": "there is no model 'other', only 'cascade'"},
             )
             assert (await get("/nothing"))[0] == 404
+            async with session.get(f"{url}/scale") as response:
+                assert (response.status, response.headers["Allow"]) == (405, "POST")
             status, answer = await post(infer, REQUEST)
             assert (status, answer["id"], answer["outputs"][0]["shape"]) == (200, "x", [1, 1])
             for document, place in BAD_REQUESTS:

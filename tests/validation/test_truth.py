@@ -11,6 +11,7 @@ import pytest
 import mipplan as mp
 from mipplan.logs import QueryLog, RunLog, StageLog, write_log
 from mipplan.reporting import truth_report
+from mipplan.serving import with_allowance
 from mipplan.validation import Agreement, ResamplingParams, Term, replayed_log
 from validation.served_runs import (
     CHOICES,
@@ -212,6 +213,30 @@ def test_other_law_is_queueing_and_none_if_it_is_told() -> None:
         same = truth(served(trace=busy, dispatch=law), dispatch=law)
         assert same.agrees
         assert found(same) == []
+
+
+def test_timed_batches_are_held_to_the_allowance_that_the_log_states() -> None:
+    timed = mp.Plan.from_choices(pipeline(), profiles(), CHOICES, dispatch="timed")
+    run = served(with_allowance(timed, 0.005))
+    stages = run.stages
+    ended_ns = stages.finish_ns - 5 * MS - (stages.stage == "read") * (MS // 10)
+    early = replace(run, stages=replace(stages, finish_ns=ended_ns))
+    told = replace(early, sources=tuple(replace(source, allowance_ns=5 * MS) for source in run.sources))
+    believed = mp.truth(timed, early, params=PARAMS)
+    assert believed.verdict is mp.TruthVerdict.MODEL_WRONG
+    assert Term.HOP in {cause.term for cause in believed.causes}
+    result = mp.truth(timed, told, params=PARAMS)
+    assert result.agrees
+    assert found(result) == []
+    assert [figure.deviation for figure in result.figures] == [1.0, 1.0, 1.0, 1.0, 0.0]
+    assert result.notes == ("timed batches are held to the server's allowance of 5 ms",)
+    # How long batches took is compared with the tables that were planned with.
+    assert result.stages[0].service_ratio == 1.0
+    assert [hop.p50_s for hop in result.hops] == [0.0, 0.002, 0.0]
+    # Other laws wait for no allowance: nothing is held.
+    eager = served()
+    stated = replace(eager, sources=tuple(replace(source, allowance_ns=5 * MS) for source in eager.sources))
+    assert truth(stated).figures == truth(eager).figures
 
 
 @pytest.mark.parametrize(

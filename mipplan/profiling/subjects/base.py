@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from mipplan.core import InputError
+from mipplan.core import Fault, InputError, is_whole, shown
 
 
 class SubjectError(Exception):
     """A subject cannot serve a batch; the text says why."""
+
+
+def axes_faults(axes: object) -> list[Fault]:
+    """Find sizes of axes that are none."""
+    if not isinstance(axes, Mapping):
+        return [Fault("axes", f"expected a mapping of axes to sizes, found {shown(axes)}")]
+    return [
+        Fault("axes", f"{axis}: expected a whole number above 0, found {shown(size)}")
+        for axis, size in axes.items()
+        if not is_whole(size) or size < 1
+    ]
+
+
+def request_faults(providers: object, axes: object, inputs: object) -> list[Fault]:
+    """Find what no subject can be loaded with."""
+    faults = axes_faults(axes)
+    if isinstance(providers, str) or not isinstance(providers, Sequence):
+        faults.append(Fault("providers", f"expected names of execution providers, found {shown(providers)}"))
+    if inputs is not None and (not isinstance(inputs, str) or not inputs):
+        faults.append(Fault("inputs", f"expected module:function or a file, found {shown(inputs)}"))
+    return faults
 
 
 @dataclass(frozen=True)
@@ -39,8 +61,6 @@ class SubjectRequest:
 
         Raises `InputError` with all of it; `reasons` say why, by argument.
         """
-        from mipplan.core import Fault
-
         InputError.raise_if(Fault(name, why) for name, why in reasons.items() if getattr(self, name))
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from mipplan.core import check_allowance
+from mipplan.core import check_allowance, check_kinds
 from mipplan.pipeline import Discipline, DispatchLaw, Edge, Join, are_timed
 from mipplan.profiles import Profiles
 from mipplan.result import CertificateKind, Plan, RunClass
@@ -158,7 +158,7 @@ def _edge(number: int, edge: Edge, runs: RunClass) -> BlueprintEdge:
     return BlueprintEdge(number, edge.parent, edge.child, runs.least_delay_ns(edge.delay_ns), copies)
 
 
-def with_allowance(plan: Plan, allowance_s: float) -> Plan:
+def with_allowance(plan: Plan, allowance_s: float, stages: Collection[str] | None = None) -> Plan:
     """Return a plan of the same choices whose batches may all take longer, for the dispatcher's own time.
 
     A dispatcher needs some time to send a batch and to take its results back, and a table that was measured on the
@@ -170,22 +170,27 @@ def with_allowance(plan: Plan, allowance_s: float) -> Plan:
     plan : Plan
     allowance_s : float
         Seconds on top of every latency of every table, from 0 to 1.
+    stages : collection of str, optional
+        Only on top of tables that one of these stages uses; by default of all.
 
     Raises
     ------
     InputError
-        If the allowance is no such number.
+        If it is no plan, or the allowance is no such number.
     NoPlanError
         If the plan holds no choices.
     """
+    check_kinds(plan=(plan, Plan))
     allowance_ns = check_allowance(allowance_s)
     if not allowance_ns:
         return plan.require()
-    chosen = {(plan.pipeline.stages[name].model, choice.hardware) for name, choice in plan.choices.items()}
+    used = {name: plan.table(name) for name in plan.choices}
+    raised = {
+        (used[name].model, used[name].hardware) for name in (plan.choices if stages is None else stages)
+    }
     tables = [
-        table.with_latencies(lambda latency_ms: latency_ms + allowance_ns / 1e6)
-        for model, hardware in sorted(chosen)
-        if (table := plan.profiles.table(model, hardware)) is not None
+        table.with_latencies(lambda latency_ms: latency_ms + allowance_ns / 1e6) if key in raised else table
+        for key, table in sorted({(table.model, table.hardware): table for table in used.values()}.items())
     ]
     profiles, asked = Profiles.from_parts(plan.profiles.hardware.values(), tables), plan.objective
     made = Plan.from_choices(
