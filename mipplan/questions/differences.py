@@ -122,13 +122,15 @@ class PlanDifference(Printable):
         return f"{names}: {counted(len(self.stages), 'stage')} on something else"
 
     def figures(self) -> list[tuple[str, str]]:
-        """Return cost, certificate and all that was asked for otherwise, each with both of its values in words."""
+        """Return cost, status, certificate and all that was asked for otherwise, each with both values in words."""
         plans = self.before, self.after
         costs = " → ".join(cost_or_status(plan) for plan in plans)
         more = "" if self.usd_per_hour is None else f" ({usd_text(self.usd_per_hour, sign=True)} $/h)"
         certified = ("none" if p.certificate_ns is None else format_duration(p.certificate_ns) for p in plans)
+        states = [str(plan.status) for plan in plans]
+        told = [] if states[0] == states[1] or not more else [("status", " → ".join(states))]
         asked = [(one.what, f"{one.before} → {one.after}") for one in self.requests]
-        return [("cost", f"{costs}{more}"), ("certificate", " → ".join(certified)), *asked]
+        return [("cost", f"{costs}{more}"), *told, ("certificate", " → ".join(certified)), *asked]
 
     def rows(self) -> Iterator[tuple[str, str, str, str]]:
         """Each stage that runs on something else: its choices in words, and how much dearer the second is."""

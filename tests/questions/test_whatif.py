@@ -255,6 +255,9 @@ def test_differences_are_those_of_the_plans() -> None:
         1e6 * found.usd_per_hour
     )
     assert mp.diff(PLAN, PLAN).is_empty
+    assert "status" not in str(mp.diff(PLAN, PLAN))
+    unproven = replace(PLAN, status=mp.PlanStatus.FEASIBLE)
+    assert ("status", f"{PLAN.status} → feasible") in mp.diff(PLAN, unproven).figures()
     assert "→" in str(found)
     with pytest.raises(mp.InputError, match=r"after: expected a Plan.*Plan.load"):
         mp.diff(PLAN, "plan.json")  # type: ignore[arg-type]
