@@ -318,6 +318,11 @@ def test_an_allowance_raises_every_table() -> None:
     assert with_allowance(replace(PLAN, objective=asked), 0.002).objective.text == asked.text
     with pytest.raises(mp.InputError, match="seconds from 0 to 1"):
         with_allowance(PLAN, 2.0)
+    first = next(iter(PLAN.choices))
+    one = with_allowance(PLAN, 0.002, [first])
+    assert {name for name in PLAN.choices if one.table(name) != PLAN.table(name)} == {first}
+    with pytest.raises(mp.InputError, match="stages: the plan has no 'nobody'"):
+        with_allowance(PLAN, 0.002, ["nobody"])
 
 
 class StartingWorker(ScriptedWorker):

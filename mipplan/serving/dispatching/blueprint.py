@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from mipplan.core import check_allowance, check_kinds
+from mipplan.core import Fault, InputError, check_allowance, check_kinds, shown
 from mipplan.pipeline import Discipline, DispatchLaw, Edge, Join, are_timed
 from mipplan.profiles import Profiles
 from mipplan.result import CertificateKind, Plan, RunClass
@@ -176,18 +176,21 @@ def with_allowance(plan: Plan, allowance_s: float, stages: Collection[str] | Non
     Raises
     ------
     InputError
-        If it is no plan, or the allowance is no such number.
+        If it is no plan, the allowance is no such number, or the plan has no such stage.
     NoPlanError
         If the plan holds no choices.
     """
     check_kinds(plan=(plan, Plan))
+    given = tuple(plan.choices if stages is None else stages)
+    strangers = [
+        Fault("stages", f"the plan has no {shown(name)}") for name in given if name not in plan.choices
+    ]
     allowance_ns = check_allowance(allowance_s)
+    InputError.raise_if(strangers)
     if not allowance_ns:
         return plan.require()
     used = {name: plan.table(name) for name in plan.choices}
-    raised = {
-        (used[name].model, used[name].hardware) for name in (plan.choices if stages is None else stages)
-    }
+    raised = {(used[name].model, used[name].hardware) for name in given}
     tables = [
         table.with_latencies(lambda latency_ms: latency_ms + allowance_ns / 1e6) if key in raised else table
         for key, table in sorted({(table.model, table.hardware): table for table in used.values()}.items())
