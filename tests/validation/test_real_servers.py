@@ -12,8 +12,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,10 +85,31 @@ def check_tokens(plan: mp.Plan, queries: int, log: Path, *, again: int = 0) -> N
         assert rows.batch_size.max() <= plan.choices[stage].batch
 
 
+def driven(trace: mp.Trace, url: str, **how: Any) -> QueryLog:
+    """Drive a server; where this machine stalls meanwhile, also after the last query was sent, nothing is compared."""
+    over, longest_s = threading.Event(), 0.0
+
+    def beat() -> None:
+        nonlocal longest_s
+        last_s = time.monotonic()
+        while not over.wait(0.02):
+            now_s = time.monotonic()
+            longest_s, last_s = max(longest_s, now_s - last_s), now_s
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    try:
+        log = mp.drive(trace, url, **how).log
+    finally:
+        over.set()
+        beating.join()
+    if max(longest_s, log.send_error_ns.max() / 1e9) > 0.5:
+        pytest.skip("this machine stalled for half a second: what was served is not the trace")
+    return log
+
+
 def check(plan: mp.Plan, trace: mp.Trace, log: QueryLog, law: str | None) -> None:
     """Compare a run with its prediction."""
-    if log.send_error_ns.max() > 500_000_000:
-        pytest.skip("this machine stalled for half a second: what was sent is not the trace")
     assert log.query.tolist() == list(range(len(trace)))
     assert log.ok.all()
     visited = [
@@ -108,7 +132,7 @@ def test_server_does_what_its_law_says(name: str, tmp_path: Path) -> None:
         pytest.skip(reason)
     plan = plan_of(system.law)
     with system.start(plan, tmp_path) as server:
-        log = mp.drive(TRACE, server.url, **server.how).log
+        log = driven(TRACE, server.url, **server.how)
     check(plan, TRACE, log, system.law)
     if name == "dispatcher":
         check_tokens(plan, len(TRACE), tmp_path / "stages.parquet")
@@ -127,7 +151,7 @@ def test_litserve_does_what_its_law_says(tmp_path: Path) -> None:
             mp.Trace.from_seconds(np.arange(10) * 0.1),
             trace,
         ):  # The first ones find it still starting.
-            log = mp.drive(sent, f"http://127.0.0.1:{port}/predict", body='{"query": {query}}').log
+            log = driven(sent, f"http://127.0.0.1:{port}/predict", body='{"query": {query}}')
     check(plan, trace, log, "litserve:window=5ms")
 
 
@@ -139,7 +163,7 @@ def test_branches_and_joins_are_served(name: str, tmp_path: Path) -> None:
         pytest.skip(reason)
     plan = plan_of(None, JOINED_CHOICES, 1, JOINED)
     with system.start(plan, tmp_path) as server:
-        log = mp.drive(TRACE, server.url, **server.how).log
+        log = driven(TRACE, server.url, **server.how)
     check(plan, TRACE, log, system.law)
     if name == "dispatcher":
         check_tokens(plan, len(TRACE), tmp_path / "stages.parquet")
@@ -153,9 +177,9 @@ def test_ray_serve_does_as_it_comes_and_by_the_exported_application(tmp_path: Pa
     joined, chain = plan_of(None, JOINED_CHOICES, 2, JOINED), plan_of("ray", RAY_CHOICES)
     plans = {"exported": joined, f"{PLAIN}chain": chain}
     with ray_servers(plans, tmp_path, tmp_path / "log") as (exported, plain):
-        first = mp.drive(mp.Trace.from_ns([0, 1]), exported.url, **exported.how).log
-        by_us = mp.drive(RAY_TRACE, exported.url, **exported.how).log
-        by_ray = mp.drive(RAY_TRACE, plain.url, **plain.how).log
+        first = driven(mp.Trace.from_ns([0, 1]), exported.url, **exported.how)
+        by_us = driven(RAY_TRACE, exported.url, **exported.how)
+        by_ray = driven(RAY_TRACE, plain.url, **plain.how)
         one_more = urllib.request.Request(exported.url, b"7", {QUERY_HEADER: str(len(RAY_TRACE))})
         with urllib.request.urlopen(one_more) as answer:
             assert json.load(answer)["outputs"] == [["categorise", 7]]
