@@ -180,10 +180,9 @@ class PlanningTask:
     energy: EnergyTerms | None = None  # What is told of energy; no plan depends on it.
     _made: dict[Contender, ComparisonRow] = field(default_factory=dict, init=False, compare=False, repr=False)
 
-    @property
-    def samples(self) -> tuple[Sample, ...]:
-        """Every trace with every draw, each of which a plan must keep by itself."""
-        return find_samples(self.pipeline, self.traces, self.seed, self.draws)
+    def samples(self, pipeline: Pipeline) -> tuple[Sample, ...]:
+        """Every trace with every draw, each of which a plan must keep by itself; variants chosen may draw."""
+        return find_samples(pipeline, self.traces, self.seed, self.draws)
 
     def make(self, contender: Contender, report: Report) -> ComparisonRow:
         """Have a planner make its plan, once; it is not judged yet."""
@@ -228,7 +227,7 @@ class PlanningTask:
         return _dearest(
             [
                 _timed(contender, planner, *self._given, s.trace, seed=s.seed, **self._same, **more)
-                for s in self.samples
+                for s in self.samples(self.pipeline)
             ]
         )
 
@@ -278,7 +277,7 @@ def _timed(
 class Evaluator:
     """Judges all plans alike, whoever made them: by replays and by the certificate."""
 
-    planned_on: Sequence[Sample]
+    planned_on: Callable[[Pipeline], Sequence[Sample]]
     judged_on: Sequence[Trace]
     discipline: str
     seeds: Sequence[int]  # Of the draws on the rest.
@@ -287,12 +286,13 @@ class Evaluator:
         """Add to a planner's row how its plan did, if it has one."""
         if not row.plan.choices:
             return row
-        report(f"replaying {sum(len(one.trace) for one in self.planned_on):,} queries planned on")
+        samples = self.planned_on(row.plan.pipeline)
+        report(f"replaying {sum(len(one.trace) for one in samples):,} queries planned on")
         certified_ns = max(
             certify(row.plan, one.trace, discipline=self.discipline, seed=one.seed).bound_ns
-            for one in self.planned_on
+            for one in samples
         )
-        in_sample = self._judge(row.plan, self.planned_on)
+        in_sample = self._judge(row.plan, samples)
         over_seeds = []
         for seed in self.seeds:
             report(f"replaying {sum(map(len, self.judged_on)):,} queries held out, seed {seed}")

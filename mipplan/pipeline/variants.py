@@ -64,7 +64,11 @@ def choosing(pipeline: Pipeline, chosen: Mapping[str, str], *, only: bool = Fals
                 pipeline, edge["from"], edge["to"], key
             ):
                 edge[key] = edge[key][chosen[edge["from"]]]
-    return type(pipeline).from_document(document, pipeline.name)
+    made = type(pipeline).from_document(document, pipeline.name)
+    object.__setattr__(
+        made, "slo", pipeline.slo
+    )  # Without a limit of its own the file has no word for its windows.
+    return made
 
 
 def _by_variant(pipeline: Pipeline, parent: str, child: str, key: str) -> set[str]:

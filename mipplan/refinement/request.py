@@ -34,7 +34,7 @@ from mipplan.result import (
     check_laws,
     resolve_slo_ns,
 )
-from mipplan.tokens import Sample, find_samples
+from mipplan.tokens import find_samples
 from mipplan.trace import Trace
 
 
@@ -108,11 +108,11 @@ def refine(
     """
     started = time.monotonic()
     how = slo_s, quantile, dispatch, discipline, time_limit_s, margin_s, seed, seeds, engine
-    base, samples, kept = _stated(plan, trace, *how)
+    base, kept = _stated(plan, trace, *how)
     limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
 
     def refining(asked: Plan, limits: SearchLimits) -> Callable[[], Plan]:
-        return Refining(asked, samples, kept, engine, limits).run
+        return Refining(asked, pivot_first(plan, asked, trace), kept, engine, limits).run
 
     return over_variants(base, refining, limits)
 
@@ -144,11 +144,9 @@ def refine_alike(
 ) -> Plan:
     """Refine among the variants that make the tokens which those make that the pipeline runs; see `refine`."""
     started = time.monotonic()
-    base, samples, kept = _stated(
-        plan, trace, None, None, None, None, time_limit_s, margin_s, None, None, "auto"
-    )
+    base, kept = _stated(plan, trace, None, None, None, None, time_limit_s, margin_s, None, None, "auto")
     limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
-    return Refining(base, samples, kept, "auto", limits).run()
+    return Refining(base, pivot_first(plan, base, trace), kept, "auto", limits).run()
 
 
 def _stated(
@@ -163,8 +161,8 @@ def _stated(
     seed: int | None,
     seeds: int | None,
     engine: str,
-) -> tuple[Plan, tuple[Sample, ...], str]:
-    """The question as a plan with the given choices, samples and discipline; raises `InputError` with every fault."""
+) -> tuple[Plan, str]:
+    """The question as a plan with the given choices, and the discipline; raises `InputError` with every fault."""
     check_kinds(plan=(plan, Plan))
     faults = Faults()
     slo_ns = plan.slo_ns
@@ -175,7 +173,7 @@ def _stated(
     others = plan.objective.others if slo_s is None and quantile is None else ()
     drawn = faults.take(lambda: plan.seed if seed is None else check_seed(seed))
     draws = (plan.seeds if seed is None else 1) if seeds is None else seeds
-    samples = faults.take(lambda: find_samples(plan.pipeline, trace, drawn.or_else(0), draws))
+    faults.take(lambda: find_samples(plan.pipeline, trace, drawn.or_else(0), draws))
     kept = plan.discipline if discipline is None else discipline
     laws = faults.take(lambda: check_laws(plan.pipeline, dispatch, kept, plan.laws))
     faults.take(lambda: resolve_engine(engine, frozenset()))
@@ -205,7 +203,7 @@ def _stated(
         reason=None,
         limit=None,
     )
-    return base, pivot_first(plan, samples.value), kept
+    return base, kept
 
 
 def check_sharpening(plan: Plan) -> None:

@@ -19,14 +19,19 @@ from mipplan.refinement.problem import RefinementProblem
 from mipplan.refinement.search import REPLAY
 from mipplan.replayer import CacheParams, StageReplays
 from mipplan.result import Choice, Plan, worst_sample
-from mipplan.tokens import Sample
+from mipplan.tokens import Sample, find_samples
+from mipplan.trace import Trace
 
 #: Replays of stages on all samples but the pivot take at most so much memory together.
 _CACHE_BYTES = 1 << 29
 
 
-def pivot_first(plan: Plan, samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """Return the samples with that one first which a plan is known to keep least easily, else that of highest rate."""
+def pivot_first(plan: Plan, asked: Plan, trace: Trace | Sequence[Trace]) -> tuple[Sample, ...]:
+    """Return samples with that one first which a plan is known to keep least easily, else that of highest rate.
+
+    They are those that are asked for: some variants draw where those that the plan runs do not.
+    """
+    samples = find_samples(asked.pipeline, trace, asked.seed, asked.seeds)
     worst = worst_sample(plan.samples)
     known = [sample for sample in samples if worst is not None and sample.name == worst.name]
     pivot = known[0] if known else max(samples, key=lambda sample: sample.trace.rate_rps)

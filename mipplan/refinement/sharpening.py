@@ -53,7 +53,7 @@ from mipplan.result import (
     RunClass,
     check_runs,
 )
-from mipplan.tokens import Sample, find_samples
+from mipplan.tokens import find_samples
 from mipplan.trace import Trace
 
 #: A proposal that is infeasible needs no reason, and among many options the best is not worth its time.
@@ -126,9 +126,9 @@ def sharpen(
     [Theorem (latest dispatch)][theorem-latest-dispatch], and what holds although it is [not monotone][not-monotone].
     """
     started = time.monotonic()
-    base, samples = _stated(plan, trace, runs, time_limit_s)
+    base = _stated(plan, trace, runs, time_limit_s)
     limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
-    return over_variants(base, partial(_sharpening, samples), limits)
+    return over_variants(base, partial(_sharpening, plan, trace), limits)
 
 
 def sharpen_alike(
@@ -141,27 +141,28 @@ def sharpen_alike(
 ) -> Plan:
     """Sharpen among the variants that make the tokens which those make that the pipeline runs; see `sharpen`."""
     started = time.monotonic()
-    base, samples = _stated(plan, trace, runs, time_limit_s)
-    return _sharpening(
-        samples, base, SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
-    )()
+    limits = SearchLimits(Deadline.after(time_limit_s, started), progress or (lambda _: None))
+    return _sharpening(plan, trace, _stated(plan, trace, runs, time_limit_s), limits)()
 
 
-def _sharpening(samples: Sequence[Sample], base: Plan, limits: SearchLimits) -> Callable[[], Plan]:
-    return Sharpening(base, samples, Discipline.OLDEST_FIRST, "auto", limits).run
+def _sharpening(
+    first: Plan, trace: Trace | Sequence[Trace], asked: Plan, limits: SearchLimits
+) -> Callable[[], Plan]:
+    samples = [sample.scaled(asked.headroom) for sample in pivot_first(first, asked, trace)]
+    return Sharpening(asked, samples, Discipline.OLDEST_FIRST, "auto", limits).run
 
 
 def _stated(
     plan: Plan, trace: Trace | Sequence[Trace], runs: RunClass | None, time_limit_s: float | None
-) -> tuple[Plan, Sequence[Sample]]:
-    """The question as a plan with the given choices, and its samples; raises `InputError` with every fault."""
+) -> Plan:
+    """The question as a plan with the given choices; raises `InputError` with every fault."""
     check_kinds(plan=(plan, Plan))
     faults = Faults()
     faults.take(lambda: check_sharpening(plan))
     faults.take(lambda: check_runs(runs))
     faults.take(lambda: check_time_limit(time_limit_s))
     faults.take(lambda: check_names(plan.pipeline, plan.profiles))
-    found = faults.take(lambda: find_samples(plan.pipeline, trace, plan.seed, plan.seeds))
+    faults.take(lambda: find_samples(plan.pipeline, trace, plan.seed, plan.seeds))
     faults.check()
     objective = replace(
         plan.objective,
@@ -169,7 +170,7 @@ def _stated(
         certificate=CertificateKind.SHARP,
         runs=runs or plan.runs or RunClass(),
     )
-    base = replace(
+    return replace(
         plan,
         objective=objective,
         status=PlanStatus.UNKNOWN,
@@ -178,7 +179,6 @@ def _stated(
         reason=None,
         limit=None,
     )
-    return base, [sample.scaled(plan.headroom) for sample in pivot_first(plan, found.value)]
 
 
 @dataclass(eq=False)

@@ -178,8 +178,8 @@ def find_samples(
 
     Where the pipeline draws nothing, one seed stands for all, and of equal traces one.
     """
-    given = read_traces(traces)
-    drawn = range(seed, seed + (check_seeds(seeds) if pipeline.is_random else 1))
+    given, count = read_traces(traces), check_seeds(seeds)
+    drawn = range(seed, seed + (count if pipeline.is_random else 1))
     if len(given) == 1:
         return tuple(Sample(given[0], one, 0, f"seed {one}" if len(drawn) > 1 else "") for one in drawn)
     distinct = {trace.sha256: number for number, trace in reversed(list(enumerate(given)))}

@@ -17,6 +17,7 @@ from mipplan.core import InputError
 from mipplan.plots import draw_comparison
 from mipplan.profiles import Hardware, LatencyTable
 from mipplan.reporting import comparison_report
+from refinement.test_samples import drawing
 
 PLANNERS = ("certified", "refined", "inferline", "half_slo")
 TRACE = mp.Trace.gamma(rate_rps=150, cv=1.0, duration_s=10, seed=1)
@@ -228,3 +229,11 @@ def test_the_picture_tells_accuracy() -> None:
     assert any(
         "accuracy 0.5" in text.get_text() for axes in draw_comparison(plain).axes for text in axes.texts
     )
+
+
+def test_plans_whose_variants_draw_are_judged_on_every_draw() -> None:
+    """One draw stood for all, as the models that the pipeline names draw nothing."""
+    given = drawing()
+    compared = mp.compare(*given, accuracy=0.8, draws=3, planners=["certified", "inferline"])
+    queries = [row.in_sample.queries for row in compared.rows if row.in_sample is not None]
+    assert queries == [3 * len(compared.planned_on), len(compared.planned_on)]

@@ -207,3 +207,42 @@ def test_replicas_that_only_another_sample_needs_are_looked_at(engine: str) -> N
     assert (best.status, best.usd_per_hour) == (mp.PlanStatus.OPTIMAL, 8.0)
     sharp = mp.sharpen(best, [even, fours], time_limit_s=None)
     assert (sharp.status, sharp.usd_per_hour) == (mp.PlanStatus.OPTIMAL, 8.0)
+
+
+def drawing() -> tuple[mp.Pipeline, mp.Profiles, mp.Trace]:
+    """A stage whose small model, which it runs, passes all tokens on, and whose large one passes on four of five."""
+    stage = {"variants": {"small": 0.5, "large": 0.9}, "model": "small"}
+    edge = {"from": "a", "to": "b", "probability": {"small": 1.0, "large": 0.8}}
+    stages = {"a": stage, "b": {"model": "m"}}
+    document = {"name": "drawing", "slo": "60ms", "stages": stages, "edges": [edge]}
+    sizes = np.array([1, 2, 4])
+    tables = [
+        LatencyTable(m, "gpu", sizes, ms * np.array([1.0, 1.5, 2.5]))
+        for m, ms in {"small": 3.0, "large": 4.0, "m": 6.0}.items()
+    ]
+    profiles = mp.Profiles.from_parts([Hardware("gpu", 1.0)], tables)
+    return (
+        mp.Pipeline.from_document(document),
+        profiles,
+        mp.Trace.gamma(rate_rps=300, cv=2.0, duration_s=2, seed=3),
+    )
+
+
+@pytest.mark.parametrize("ask", ["refine", "sharpen"])
+def test_every_seed_is_kept_where_only_the_variant_chosen_draws(ask: str) -> None:
+    """One seed stood for all, as the model that the pipeline runs draws nothing."""
+    pipeline, profiles, trace = drawing()
+    assert not pipeline.is_random
+    certified = mp.plan(pipeline, profiles, trace, accuracy=0.8, seeds=3, quantile=0.95)
+    start = replace(certified, pipeline=pipeline, choices={})
+    best = mp.refine(start, trace) if ask == "refine" else mp.sharpen(start, trace)
+    assert best.pipeline.is_random
+    assert best.seeds == 3
+    if ask == "refine":
+        assert best.refinement is not None
+        assert len(best.refinement.samples_ns) == 3
+        for seed in range(best.seed, best.seed + 3):
+            assert mp.replay(best, trace, seed=seed).quantile(0.95) <= 0.06
+    else:
+        assert len(best.samples) == 3
+        assert mp.verify(best, trace).verified

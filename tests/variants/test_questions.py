@@ -219,6 +219,13 @@ def test_combinations_are_the_variants_that_make_different_tokens() -> None:
         choosing(changing, {"detect": "x"})
 
 
+def test_windows_stay_where_a_variant_is_chosen_and_no_limit_is_known_yet() -> None:
+    plain = document()
+    del plain["slo"]
+    asked = mp.Pipeline.from_document(plain).asking(per_s=5.0, share=0.9)
+    assert choosing(asked, {"detect": "s"}).slo == asked.slo != mp.Pipeline.from_document(plain).slo
+
+
 def test_few_combinations_are_opened() -> None:
     """A combination whose demand alone costs more than the best plan is bounded, not planned for."""
     lines: list[str] = []
