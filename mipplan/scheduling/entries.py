@@ -89,7 +89,7 @@ def check_entries(kind: object, namespace: str, time_zone: str) -> None:
         check_one_of("to", kind, ENTRY_KINDS)
     except InputError as error:
         faults += error.faults
-    if not _NAMESPACE.fullmatch(namespace):
+    if not (isinstance(namespace, str) and _NAMESPACE.fullmatch(namespace)):
         faults.append(
             Fault("namespace", f"expected lower-case letters, digits and hyphens, found {shown(namespace)}")
         )
@@ -104,7 +104,7 @@ def zone_of(time_zone: str) -> ZoneInfo:
     """Return the time zone of a name; raises `InputError` if there is none."""
     try:
         return ZoneInfo(time_zone)
-    except (ValueError, OSError, ZoneInfoNotFoundError):
+    except (TypeError, ValueError, OSError, ZoneInfoNotFoundError):
         message = f"expected a name such as Europe/Berlin, found {shown(time_zone)}"
         raise InputError.one("time_zone", message) from None
 

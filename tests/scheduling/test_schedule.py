@@ -457,3 +457,7 @@ def test_entries_are_of_one_day() -> None:
         schedule_entries(made, "cron", time_zone="Europe/Berln")
     with pytest.raises(InputError, match="namespace"):
         schedule_entries(made, "crone", namespace="A;b", time_zone="; rm")
+    with pytest.raises(
+        InputError, match=r"(?s)namespace: expected .* nothing.*time_zone: expected .* nothing"
+    ):
+        schedule_entries(made, "keda", namespace=None, time_zone=None)  # type: ignore[arg-type]

@@ -172,6 +172,17 @@ def test_a_refined_plan_is_told_why_it_is_refused(forged: Forge) -> None:
     )
     (told,) = forged(plan, slo_ns=1_000_000).problems
     assert "refined" not in told
+    timed = hand_made().plan(dispatch="timed", time_limit_s=2)
+    assert timed.guarantee == "replay"
+    (told,) = forged(timed, slo_ns=1_000_000).problems
+    assert told.endswith("above the objective of 1 ms")  # the theorem of timed dispatch covers its replay
+
+
+def test_what_there_was_no_time_to_certify_is_no_problem_of_a_refined_plan(forged: Forge) -> None:
+    refined = replace(hand_made().plan(), objective=replace(hand_made().plan().objective, guarantee="replay"))
+    assert forged(refined).problems == ()
+    assert forged(refined, figures__certificate_ns=None, figures__bound_ns=None).problems == ()
+    assert "certificate of nothing" in forged(hand_made().plan(), figures__certificate_ns=None).problems[0]
 
 
 def test_headroom_is_planned_for_and_judged(forged: Forge) -> None:
