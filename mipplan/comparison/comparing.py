@@ -25,6 +25,7 @@ from mipplan.core import (
     check_time_limit,
     interrupts_seen,
     listed,
+    seeds_after,
     shown,
     suggestion,
 )
@@ -41,8 +42,6 @@ from mipplan.verification import certify
 
 #: The rest of the trace is replayed with 5 draws, unless told otherwise.
 _SEEDS = 5
-#: Seeds are below this, for the generators of draws.
-_SEED_LIMIT = 2**128
 
 #: Words that people use for planners besides their names.
 _ALSO_CALLED = {"greedy": Contender.INFERLINE, "coarse": Contender.COARSE_MEAN, "optimal": Contender.REFINED}
@@ -277,7 +276,7 @@ def _timed(
 class Evaluator:
     """Judges all plans alike, whoever made them: by replays and by the certificate."""
 
-    planned_on: Callable[[Pipeline], Sequence[Sample]]
+    planned_on: Callable[[Pipeline], Sequence[Sample]]  # Of a plan, by the pipeline as it runs it.
     judged_on: Sequence[Trace]
     discipline: str
     seeds: Sequence[int]  # Of the draws on the rest.
@@ -369,7 +368,7 @@ def _seeds(seed: int, seeds: Sequence[int] | None, draws: int = 1) -> tuple[int,
     faults.check()
     planned_with = range(seed, seed + draws)
     if seeds is None:
-        return tuple((planned_with[-1] + step) % _SEED_LIMIT for step in range(1, _SEEDS + 1))
+        return tuple(seeds_after(planned_with[-1], _SEEDS))
     numbers = tuple(other.value for other in drawn)
     if not numbers or len(set(numbers)) < len(numbers) or not set(numbers).isdisjoint(planned_with):
         last = f" to {planned_with[-1]}" if draws > 1 else ""

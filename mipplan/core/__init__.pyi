@@ -25,6 +25,7 @@ from .checks import is_whole as is_whole
 from .checks import keep_memory as keep_memory
 from .checks import numba_fault as numba_fault
 from .checks import positive_ns as positive_ns
+from .checks import seeds_after as seeds_after
 from .checks import split_url as split_url
 from .checks import to_ns as to_ns
 from .checks import version_of as version_of

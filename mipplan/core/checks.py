@@ -90,6 +90,8 @@ def is_finite(value: object) -> TypeGuard[float]:
 
 #: The largest price or budget in dollars per hour; anything above is a slip.
 _MOST_USD_PER_HOUR = 1e9
+#: Seeds are below this, for the generators of draws.
+_SEED_LIMIT = 2**128
 
 
 def split_url(text: object) -> SplitResult | None:
@@ -135,9 +137,14 @@ def check_seed(seed: object, name: str = "seed") -> int:
 
     Raises `InputError` if it is no non-negative whole number below 2**128.
     """
-    if not is_whole(seed) or not 0 <= seed < 2**128:
+    if not is_whole(seed) or not 0 <= seed < _SEED_LIMIT:
         raise InputError.one(name, f"expected a non-negative whole number below 2**128, found {shown(seed)}")
     return int(seed)
+
+
+def seeds_after(seed: int, count: int) -> list[int]:
+    """Return so many seeds after one; after the last that there is comes 0."""
+    return [(seed + step) % _SEED_LIMIT for step in range(1, count + 1)]
 
 
 def check_time_limit(time_limit_s: object) -> float:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mipplan.core import Float64, Int64
+from mipplan.core import Float64, Int64, seeds_after
 from mipplan.pipeline import Edge, Pipeline
 from mipplan.profiles import Profiles
 from mipplan.result import Plan
@@ -26,8 +26,6 @@ _FACTORS = (1.05, 1.1, 1.2, 1.3, 1.5)
 _CV_FACTORS = (1.25, 1.5, 2.0, 3.0)
 #: So many other seeds are tried.
 _SEEDS = 5
-#: Seeds are below this, for the generators of draws.
-_SEED_LIMIT = 2**128
 #: Where gaps are drawn anew, parts of the trace keep their time: this many gaps, or a hundredth of all if that is more.
 _LEAST_PART, _MOST_PARTS = 1_000, 100
 
@@ -212,8 +210,7 @@ def _without_replica(case: Case, amount: Amount) -> Case | None:
 
 
 def _other_seeds(case: Case) -> tuple[Amount, ...]:
-    seeds = [(case.seed + step) % _SEED_LIMIT for step in range(1, _SEEDS + 1)]
-    return tuple(Amount(seed, f"seed {seed}", 0.0) for seed in seeds)
+    return tuple(Amount(seed, f"seed {seed}", 0.0) for seed in seeds_after(case.seed, _SEEDS))
 
 
 def _reseeded(case: Case, amount: Amount) -> Case:

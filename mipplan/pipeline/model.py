@@ -356,7 +356,8 @@ class Pipeline:
         graph: nx.DiGraph[str] = nx.DiGraph()
         for name, raw in document.value["stages"].items():
             law = {} if entry.dispatch == "eager" else {"dispatch": entry.dispatch}
-            graph.add_node(name, **(law | raw))
+            said = raw if raw.get("dispatch") is not None else raw | law  # A blank is what the pipeline says.
+            graph.add_node(name, **said)
         for raw in document.value.get("edges") or []:
             attributes = {key: value for key, value in raw.items() if key not in ("from", "to")}
             graph.add_edge(raw["from"], raw["to"], **attributes)
@@ -382,9 +383,8 @@ class Pipeline:
         InputError
             With every fault, each with its line and field.
         """
-        return cls.from_document(
-            read_yaml(shipped_path("pipelines", path) if isinstance(path, str) else path)
-        )
+        file = shipped_path("pipelines", path) if isinstance(path, str) else path
+        return cls.from_document(read_yaml(file))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pipeline) and self._identity() == other._identity()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from mipplan.certificate import certified_on, join_figures
-from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline
+from mipplan.core import MICRODOLLARS_PER_DOLLAR, Deadline, seeds_after
 from mipplan.pipeline import are_timed
 from mipplan.replayer import ServiceNoise, replay
 from mipplan.result import Choice, Figures, Limit, Plan, PlanStatus, Refinement
@@ -103,8 +103,7 @@ def record_refinement(
     def in_time(made: Iterable[_Made]) -> Iterator[_Made]:
         return itertools.takewhile(lambda _: deadline.left_s() > at_most_s, made)
 
-    unseen = plan.seed + plan.seeds
-    others = range(unseen, unseen + _OTHER_SEEDS) if plan.pipeline.is_random else ()
+    others = seeds_after(plan.seed + plan.seeds - 1, _OTHER_SEEDS) if plan.pipeline.is_random else ()
     noises = in_time(map(ServiceNoise.lognormal, _NOISE))
     several = sorted(by_sample, key=lambda one: (one.number, one.seed)) if len(samples) > 1 else ()
     record = replace(

@@ -260,7 +260,10 @@ class Plan(Printable):
         profiles = self.profiles.using(latency, None, chosen)
         if profiles == self.profiles:
             return self
-        return replace(self, profiles=profiles, status=PlanStatus.GIVEN, figures=Figures(), reason=None)
+        unknown = dict.fromkeys(("formulation", "solver", "effort", "refinement", "reliability"))
+        provenance = replace(self.provenance, **unknown)  # type: ignore[arg-type]
+        given = replace(self, profiles=profiles, figures=Figures(), provenance=provenance)
+        return replace(given, status=PlanStatus.GIVEN, reason=None, limit=None)
 
     def service_ns(self, stage: str) -> Int64:
         """ℓ(1), …, ℓ(b) of a stage's choice in ns, shape (b,)."""
@@ -349,7 +352,7 @@ class Plan(Printable):
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON, whole or not at all: format 1 if all is eager and oldest first, else format 2.
 
-        Raises `InputError` if the place cannot be written to.
+        Raises `InputError` if the place cannot be written to, or the file would be too large to be read again.
         """
         write_text_atomically(path, self.to_json())
 
@@ -363,13 +366,7 @@ class Plan(Printable):
 
     @classmethod
     def load(cls, path: str | Path) -> Plan:
-        """Read a plan file.
-
-        Raises
-        ------
-        InputError
-            Listing every fault with its place; also if the file's checksum shows it was altered.
-        """
+        """Read a plan file; raises `InputError` with every fault and its place, or if it was altered since."""
         document = read_document(path)
         if altered := altered_parts(document):
             message = "was altered after it was written: the checksum of its {} does not match"

@@ -272,9 +272,13 @@ def fingerprint(document: dict[str, Any]) -> str:
 
 
 def document_text(document: dict[str, Any]) -> str:
-    """JSON text of a plan document, its checksum appended."""
+    """JSON text of a plan document, its checksum appended; raises `InputError` if it is too large to be read again."""
     whole = {**document, "checksum": fingerprint(document)}
-    return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if len(text.encode(errors="replace")) > MAX_PLAN_BYTES:
+        message = f"takes more than the {MAX_PLAN_BYTES // 2**20} MiB that are read of a plan file"
+        raise InputError.one("plan", f"{message}: give it smaller tables, or a curve of fewer pieces")
+    return text
 
 
 def read_document(path: str | Path) -> PlanDocument:

@@ -80,7 +80,8 @@ class Scip(PackageBackend):
             absolute_gap_tolerance=scaled.objective_step / 2,
         )
         if settings.time_limit_s is not None:
-            parameters.time_limit = datetime.timedelta(seconds=settings.time_limit_s)
+            # Longer than anybody waits; no duration is much longer.
+            parameters.time_limit = datetime.timedelta(seconds=min(settings.time_limit_s, 1e9))
         parameters.gscip.real_params["numerics/feastol"] = self.params.tolerance
         parameters.gscip.real_params["numerics/epsilon"] = self.params.epsilon
         if not model.integrality.all():

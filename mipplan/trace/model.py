@@ -212,8 +212,7 @@ class Trace:
         seed : int
             Of the positions; the same gives the same trace.
         """
-        step_ns = grid_step_ns(self.arrival_ns)
-        if step_ns is None:
+        if (step_ns := grid_step_ns(self.arrival_ns)) is None:
             raise InputError.one("spread", "all queries arrive at once: no step of their times is known")
         how = f"spread uniformly over steps of {format_duration(step_ns)}, seed {check_seed(seed)}"
         return self._made(spread_uniformly(self.arrival_ns, check_seed(seed)), how)
@@ -258,7 +257,8 @@ class Trace:
         parts = [traces[0].arrival_ns]
         for before, trace in itertools.pairwise(traces):
             gap_ns = fixed_ns if fixed_ns is not None else round(before.span_ns / (len(before) - 1))
-            parts.append(trace.arrival_ns + (int(parts[-1][-1]) + gap_ns - int(trace.arrival_ns[0])))
+            begin_ns = min(int(parts[-1][-1]) + gap_ns, MAX_DURATION_NS + 1)  # Beyond ten years is refused.
+            parts.append(trace.arrival_ns + (begin_ns - int(trace.arrival_ns[0])))
         note = "concatenation of " + "; ".join(f"{trace.name} ({trace.note})" for trace in traces)
         return cls(np.concatenate(parts), traces[0].name, note, traces[0].zero_ns)
 

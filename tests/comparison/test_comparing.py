@@ -101,7 +101,7 @@ def test_objective_is_kept_up_to_the_nanosecond(problem: Problem) -> None:
     plan, trace = stub(problem, [])(), problem[2]
     result = mp.replay(plan, trace, seed=0)
     reached_ns = result.quantile_ns(0.99)
-    evaluator = comparing.Evaluator([Sample(trace, 0)], [trace], "oldest_first", (1,))
+    evaluator = comparing.Evaluator(lambda _: [Sample(trace, 0)], [trace], "oldest_first", (1,))
     for slo_ns in (reached_ns, reached_ns - 1):
         row = ComparisonRow(Contender.HALF_SLO, plan.with_slo(slo_ns), 1.0, 0)
         judged = evaluator.judged(row, lambda _: None).in_sample

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -143,18 +145,25 @@ def test_static_has_the_plans_replicas_whatever_was_there() -> None:
         assert decider.decide(builder.close()) == {"only": 2}
 
 
-def test_policy_that_misspells_a_stage_is_refused() -> None:
-    class Wrong:
-        name = "wrong"
+@dataclass
+class Answering:
+    """A policy that always says the same."""
 
-        def start(self, setting: Setting) -> Wrong:
-            return self
+    answer: dict[str, Any]
+    name = "answering"
 
-        def decide(self, seen: object) -> dict[str, int]:
-            return {"olny": 2}
+    def start(self, setting: Setting) -> Answering:
+        return self
 
-    decider = Decider(Setting(one_stage(2), SAMPLE, 0, S, 0), Wrong())
+    def decide(self, seen: object) -> dict[str, int]:
+        return self.answer
+
+
+def test_what_a_policy_answers_is_checked_and_can_be_written() -> None:
     builder = TickBuilder(0)
     builder.add(S, Scrape(1.0, {"only": StageFigures(0, 0, 2, 1)}), {})
+    tick, setting = builder.close(), Setting(one_stage(4), SAMPLE, 0, S, 0)
     with pytest.raises(mp.InputError, match="olny"):
-        decider.decide(builder.close())
+        Decider(setting, Answering({"olny": 2})).decide(tick)
+    counts = Decider(setting, Answering({"only": np.int64(2)})).decide(tick)
+    assert json.dumps(dict(counts)) == '{"only": 2}'

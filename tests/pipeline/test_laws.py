@@ -27,6 +27,17 @@ def test_the_law_of_a_stage_comes_before_that_of_the_file() -> None:
     assert again.laws() == pipeline.laws() == Pipeline(pipeline.graph).laws()
 
 
+def test_a_blank_law_of_a_stage_is_that_of_the_file() -> None:
+    stages = {
+        "a": {"model": "m", "dispatch": None},
+        "b": {"model": "m", "dispatch": "eager"},
+        "c": {"model": "m"},
+    }
+    pipeline = Pipeline.from_document(DOCUMENT | {"stages": stages})
+    assert pipeline.laws() == Pipeline(pipeline.graph).laws() == Pipeline.from_document(DOCUMENT).laws()
+    assert pipeline == Pipeline.from_document(DOCUMENT)
+
+
 STAGGERED = DOCUMENT | {
     "stagger": "2us",
     "stages": {

@@ -96,6 +96,10 @@ def test_a_plan_says_which_column_it_rests_on_and_can_take_another(tmp_path: Pat
     assert (faster.certificate_ns, faster.usd_per_hour) == (None, plan.usd_per_hour)
     assert mp.certify(faster, TRACE).bound_ns < mp.certify(plan, TRACE).bound_ns
     assert read.using("p99") is read
+    refined = mp.refine(plan, TRACE, slo_s=1.0, time_limit_s=5)
+    assert refined.refinement is not None
+    faster = replace(refined, limit=mp.result.Limit.TIME).using("p50")
+    assert (faster.refinement, faster.effort, faster.limit, faster.trace) == (None, None, None, refined.trace)
     plain = mp.Plan.from_choices(pipeline(), profiles(), CHOICES)
     assert "latency_p99_ms" not in str(plain)
     assert faster.using("table").service_ns("detect").tolist() == plain.service_ns("detect").tolist()

@@ -433,6 +433,9 @@ def test_other_seeds_are_tried_where_something_is_drawn() -> None:
     best = instance.refine(0, time_limit_s=None)
     assert best.refinement is not None
     assert list(best.refinement.other_seeds_ns) == [instance.seed + 1, instance.seed + 2, instance.seed + 3]
+    last = mp.refine(best, instance.trace, slo_s=10.0, seed=2**128 - 2)
+    assert last.refinement is not None
+    assert list(last.refinement.other_seeds_ns) == [2**128 - 1, 0, 1]
 
 
 def test_every_bad_argument_is_reported_at_once() -> None:

@@ -37,6 +37,18 @@ def path(tmp_path: Path) -> Path:
     return made
 
 
+def test_a_plan_that_could_not_be_read_again_is_not_written(path: Path) -> None:
+    plan, before = mp.Plan.load(path), path.read_bytes()
+    tables = {
+        key: replace(table, source="a very long word about where it is from " * 120_000)
+        for key, table in plan.profiles.tables.items()
+    }
+    large = replace(plan, profiles=mp.Profiles.from_parts(plan.profiles.hardware.values(), tables.values()))
+    with pytest.raises(mp.InputError, match="plan: takes more than the 8 MiB that are read"):
+        large.save(path)
+    assert path.read_bytes() == before
+
+
 # ------------------------------------------------------------------------------------------ from choices
 
 

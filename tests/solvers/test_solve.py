@@ -130,6 +130,15 @@ def test_limit_without_solution(solver: str) -> None:
     assert answer.lower_bound < 45
 
 
+@pytest.mark.parametrize(
+    "limit_s", [float("inf"), 1e300, 1e12, 10**400], ids=["inf", "1e300", "1e12", "10^400"]
+)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_limit_beyond_all_time_is_none(solver: str, limit_s: float) -> None:
+    answer = solve(knapsack(), solver, time_limit_s=limit_s)
+    assert (answer.termination, answer.objective) == (Termination.OPTIMAL, 220)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_limit_with_solution(solver: str) -> None:
     model = hard_covering(5, 100, seed=1)

@@ -247,6 +247,10 @@ def test_unusable_concatenations() -> None:
             Trace.concatenate(traces)
     with pytest.raises(InputError, match="gap_s"):
         Trace.concatenate([Trace.from_ns([1, 2])], gap_s=-1)
+    ten_years = Trace.from_seconds([0.0, 3.1e8])
+    for number in (2, 3, 50):
+        with pytest.raises(InputError, match="beyond ten years"):
+            Trace.concatenate([ten_years] * number)
 
 
 def test_rate_over_time() -> None:

@@ -225,7 +225,7 @@ def checked_counts(policy: str, wanted: object, stages: Collection[str]) -> Mapp
             message = f"expected a whole number of replicas for {stage}, found {shown(count)}"
             faults.append(Fault(place, message))
     InputError.raise_if(faults)
-    return wanted
+    return {stage: int(count) for stage, count in wanted.items()}  # numbers of NumPy go into no file
 
 
 def _read_parts(trace: Trace, sample: Trace | None, split: float) -> tuple[Trace, Trace]:
