@@ -153,8 +153,9 @@ class CounterMemory:
             self._known.add(asked)
             return None
         values: dict[tuple[object, ...], float] = {}
-        for one in found:
-            values[asked, one.name, *sorted(one.labels.items())] = _checked(one)
+        # Ray exports a counter under both names: it is one series, and the one as NAME_total stands.
+        for one in sorted(found, key=lambda sample: sample.name):
+            values[asked, one.name.removesuffix("_total"), *sorted(one.labels.items())] = _checked(one)
         total = 0.0
         for series, value in values.items():
             last = self._last.get(series)

@@ -82,6 +82,17 @@ def test_counters_go_on_over_restarts_new_pods_and_answers_that_are_not_whole() 
     assert memory.increase([], "runs") is None
 
 
+def test_counters_under_both_names_are_counted_once() -> None:
+    """Ray exports a counter as NAME, too, as a gauge, unless it is told not to; others export NAME alone."""
+    memory = CounterMemory()
+    looks = []
+    for count in (10.0, 15.0, 3.0):
+        alone = MetricSample("runs", {"pod": "old"}, count)
+        looks.append([*series(a=count), *(one._replace(name="runs") for one in series(a=count)), alone])
+    assert [memory.increase(samples, "runs") for samples in looks] == [0.0, 10.0, 6.0]
+    assert memory.restarts == 2
+
+
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
 def test_counters_that_lie_are_refused_and_forgotten(value: float) -> None:
     memory = CounterMemory()
