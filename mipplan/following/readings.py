@@ -149,7 +149,17 @@ class TritonReader(_StageReader):
 
 
 class RayReader(_StageReader):
-    """Metrics of Ray Serve, whose deployments are the stages."""
+    """Metrics of Ray Serve, whose deployments are the stages; of one application, if it is given and labels tell."""
+
+    def __init__(self, plan: Plan, names: Mapping[str, str], application: str | None = None) -> None:
+        super().__init__(plan, names)
+        self._application = application
+
+    def read(self, samples: Sequence[MetricSample]) -> Scrape:
+        """Read what is of the application; others on the cluster may have deployments of the same names."""
+        if (ours := self._application) is not None:
+            samples = [one for one in samples if (one.labels.get("application") or ours) == ours]
+        return super().read(samples)
 
     def _stage(self, samples: Sequence[MetricSample], stage: str, name: str) -> StageFigures:
         place = "ray_serve_deployment_request_counter"

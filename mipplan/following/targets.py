@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from mipplan.core import Fault, Faults, InputError, is_whole, listed, shown, split_url, suggestion
 from mipplan.exporters import Deployment, exported_names
-from mipplan.following.readings import READERS, MetricsReader
+from mipplan.following.readings import READERS, MetricsReader, RayReader
 from mipplan.following.web import WebError, fetch_json
 from mipplan.result import Plan
 
@@ -139,7 +139,7 @@ class RayTarget:
 
     def __init__(self, plan: Plan, url: str, names: Mapping[str, str], namespace: str) -> None:
         self.name, self._url = f"ray:{url}", url
-        self._application, self._token = namespace, os.environ.get("RAY_AUTH_TOKEN")
+        self.application, self._token = namespace, os.environ.get("RAY_AUTH_TOKEN")
         self._names = {stage: names.get(stage, stage) for stage in plan.choices}
 
     def serving(self, timeout_s: float) -> Mapping[str, int]:
@@ -149,16 +149,16 @@ class RayTarget:
         found = {}
         for stage, name in self._names.items():
             try:
-                replicas = answer["applications"][self._application]["deployments"][name]["replicas"]
+                replicas = answer["applications"][self.application]["deployments"][name]["replicas"]
                 found[stage] = sum(replica["state"] == "RUNNING" for replica in replicas)
             except (KeyError, TypeError):
-                place = f"application {shown(self._application)}, deployment {shown(name)}"
+                place = f"application {shown(self.application)}, deployment {shown(name)}"
                 raise WebError(f"{self._url}: tells no replicas of {place}") from None
         return found
 
     def scale(self, stage: str, replicas: int, timeout_s: float) -> None:
         """Tell the controller, which does it by and by."""
-        place = f"applications/{quote(self._application)}/deployments/{quote(self._names[stage])}"
+        place = f"applications/{quote(self.application)}/deployments/{quote(self._names[stage])}"
         fetch_json(
             f"{self._url}/api/v1/{place}/scale",
             method="POST",
@@ -266,4 +266,6 @@ def reader_of(target: FollowTarget, plan: Plan, names: Mapping[str, str] | None 
     given = dict(names or {})
     if isinstance(target, KServeTarget):
         given = {stage: name.removesuffix(_PREDICTOR) for stage, name in given.items()}
+    if isinstance(target, RayTarget):
+        return RayReader(plan, {**labels, **given}, target.application)
     return READERS[target.reads](plan, {**labels, **given})

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from following.servers import serving
+from mipplan.core import InputError
 from mipplan.following import FOLLOW_TARGETS, WebError, open_target, parse_metrics
 from mipplan.following.targets import reader_of
 from serving_plans import small_plan
@@ -121,6 +122,21 @@ def test_ray_is_told_by_its_dashboard(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(WebError, match="application 'main'"):
             open_target(PLAN, f"ray:{fake.url}", namespace="main").serving(2.0)
         assert set(fake.tokens) == {"Bearer secret"}
+
+
+def test_of_a_ray_cluster_one_application_is_read() -> None:
+    """Others may have deployments of the same names; versions of Ray that tell no application have one."""
+    target = open_target(PLAN, "ray:http://127.0.0.1:9", namespace="ocr")
+
+    def waiting(*applications: str) -> float:
+        metric = 'ray_serve_deployment_queued_queries{deployment="%s"%s} 3\n'
+        lines = [metric % (stage, label) for stage in PLAN.choices for label in applications]
+        return reader_of(target, PLAN).read(parse_metrics("".join(lines))).stages["detect"].waiting
+
+    assert waiting(',application="ocr"', ',application="other"') == 3
+    assert waiting("", ',application=""') == 6
+    with pytest.raises(InputError, match="there is none of stage detect"):
+        waiting(',application="other"')
 
 
 def test_kubernetes_scale_is_patched() -> None:
