@@ -42,6 +42,7 @@ class _BusySeconds:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self.ended_ns = dict.fromkeys(dispatcher.stages, 0)
+        self._told_ns = dict.fromkeys(dispatcher.stages, 0)
 
     def collect(self) -> Iterator[Any]:
         """Yield the counter as it is now."""
@@ -51,7 +52,9 @@ class _BusySeconds:
         now = now_ns()
         for name, stage in self._dispatcher.stages.items():
             open_ns = sum(max(0, now - batch.dispatched_ns) for batch in stage.busy.values())
-            found.add_metric([name], (self.ended_ns[name] + open_ns) / NS_PER_S)
+            # A batch that is held back ends when it is due, which may be before the look that went before.
+            self._told_ns[name] = max(self._told_ns[name], self.ended_ns[name] + open_ns)
+            found.add_metric([name], self._told_ns[name] / NS_PER_S)
         yield found
 
 

@@ -83,6 +83,23 @@ def test_a_log_that_could_not_be_written_at_the_end_is_refused_at_the_beginning(
         StageRecorder(tmp_path / "stages", PLAN)
 
 
+def test_busy_seconds_never_fall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that is held back ends when it is due: a look just after that had counted more, as if begun anew."""
+    pytest.importorskip("prometheus_client")
+    plan = small_plan({"a": ([10.0], 1)}, dispatch="timed")
+    dispatcher = Dispatcher(Blueprint.of(plan))
+    metrics = ServingMetrics(plan, dispatcher)
+    monkeypatch.setattr("mipplan.serving.records.now_ns", lambda: 11 * MS)
+    dispatcher.arrive("query", 0)
+    for end_ns, served in ((0, 0), (11 * MS, 1)):
+        for step in dispatcher.wake(end_ns):
+            metrics.observe(step)
+        dispatcher.finished(0, 5 * MS)
+        value = metrics.registry.get_sample_value
+        assert value("mipplan_queries_total", {"outcome": "served"}) == served
+        assert value("mipplan_busy_seconds_total", {"stage": "a"}) == 0.011
+
+
 def test_metrics_count_what_happened() -> None:
     pytest.importorskip("prometheus_client")
     dispatcher = Dispatcher(Blueprint.of(PLAN), AdmissionParams(most_in_flight=5))
