@@ -89,7 +89,7 @@ class EndpointWorker:
             raise ReplicaGoneError(f"{url} cannot be reached: {str(error) or type(error).__name__}") from None
         if status != 200:
             raise ReplicaGoneError(f"{url} is not ready: it answers {status}")
-        if not url.endswith(_MOSEC):
+        if not _is_mosec(url):
             self._inputs[url] = await self._inputs_of(url)
 
     async def _inputs_of(self, url: str) -> list[str]:
@@ -158,6 +158,11 @@ class EndpointWorker:
             self._opened = None
 
 
+def _is_mosec(url: str) -> bool:
+    """Whether it is mosec's; a model of the protocol may be called ``inference``, too."""
+    return url.endswith(_MOSEC) and "/v2/models/" not in url
+
+
 def _routes(url: str) -> tuple[str, str]:
     """Where an endpoint says that it is ready, and where it takes batches."""
-    return (url.removesuffix(_MOSEC), url) if url.endswith(_MOSEC) else (f"{url}/ready", f"{url}/infer")
+    return (url.removesuffix(_MOSEC), url) if _is_mosec(url) else (f"{url}/ready", f"{url}/infer")
