@@ -75,7 +75,7 @@ class EndpointWorker:
         return len(self._urls.get(stage, ()))
 
     async def start(self, stage: str, replica: int) -> None:
-        """Ask an endpoint whether it is ready; raises `ReplicaGoneError` if it is not."""
+        """Ask an endpoint whether it is ready, and a model what it takes; raises `ReplicaGoneError` if it is not."""
         import aiohttp
 
         if replica >= len(self._urls.get(stage, ())):
@@ -85,12 +85,12 @@ class EndpointWorker:
             timeout = aiohttp.ClientTimeout(total=_READY_S)
             async with self._session.get(_routes(url)[0], timeout=timeout) as response:
                 status = response.status
+            if status == 200 and not _is_mosec(url):
+                self._inputs[url] = await self._inputs_of(url)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ReplicaGoneError(f"{url} cannot be reached: {str(error) or type(error).__name__}") from None
         if status != 200:
             raise ReplicaGoneError(f"{url} is not ready: it answers {status}")
-        if not _is_mosec(url):
-            self._inputs[url] = await self._inputs_of(url)
 
     async def _inputs_of(self, url: str) -> list[str]:
         """Ask a model what it calls its inputs; empty where it does not say."""
@@ -100,15 +100,7 @@ class EndpointWorker:
             async with self._session.get(url, timeout=aiohttp.ClientTimeout(total=_READY_S)) as response:
                 document = json.loads(await self._whole(url, response))
             return [str(entry["name"]) for entry in document["inputs"]]
-        except (
-            aiohttp.ClientError,
-            TimeoutError,
-            BatchFailedError,
-            KeyError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ):
+        except (BatchFailedError, KeyError, RecursionError, TypeError, ValueError):
             return []
 
     async def run(self, stage: str, replica: int, batch: ServedBatch) -> Sequence[Any]:

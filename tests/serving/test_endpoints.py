@@ -19,6 +19,7 @@ from mipplan.serving import (
     HostParams,
     InferTensor,
     Outcome,
+    ReplicaGoneError,
     ServingHost,
     precise_loop,
 )
@@ -67,6 +68,8 @@ async def with_server(server: Doubling, client: Callable[[str], Awaitable[None]]
         return web.json_response({"ready": True})
 
     async def told(request: Any) -> Any:
+        if server.script and server.script[0] == "tell nothing":
+            request.transport.close()
         return web.json_response({"inputs": [{"name": name} for name in server.inputs]})
 
     place = f"/v2/models/{server.name}"
@@ -132,6 +135,21 @@ def test_outputs_go_on_under_the_names_of_the_next_models_inputs() -> None:
         assert answer.query.outputs == [("b", [InferTensor("y", "INT64", (1, 1), [12])])]
 
     asyncio.run(with_server(Doubling(inputs=("x",)), twice_doubled))
+
+
+def test_a_model_that_breaks_off_before_it_has_told_its_inputs_is_not_ready() -> None:
+    """Started again like this, it was sent tensors under the names that the model above gives them."""
+    server = Doubling(inputs=("x",))
+
+    async def started_again(url: str) -> None:
+        worker = EndpointWorker({"a": [url]})
+        await worker.start("a", 0)
+        server.script.append("tell nothing")
+        with pytest.raises(ReplicaGoneError, match=f"{url} cannot be reached: Server disconnected"):
+            await worker.start("a", 0)
+        await worker.close()
+
+    asyncio.run(with_server(server, started_again))
 
 
 @pytest.mark.parametrize(
