@@ -318,5 +318,8 @@ def _texts(given: object) -> Texts:
         return given.copy() if given.flags.writeable else given
     texts = list(given)  # type: ignore[call-overload]
     values = np.empty(len(texts), dtype=np.object_)
-    values[:] = [None if text is None else str(text) for text in texts]
+    # Half a character (a surrogate), as an exception may hold, can be in no file.
+    values[:] = [
+        None if text is None else str(text).encode("utf-8", "backslashreplace").decode() for text in texts
+    ]
     return values

@@ -91,6 +91,15 @@ def test_logs_come_back_as_they_were(tmp_path: Path) -> None:
     assert run.stages.replica.tolist() == [MISSING, MISSING]
 
 
+def test_half_characters_are_written_as_escapes(tmp_path: Path) -> None:
+    """Errors of workers hold names of files, and drivers the bytes of a header, that are no UTF-8."""
+    write_log(tmp_path / "q.parquet", queries(route='{"\udcff": ["b"]}', error="é\ud800"))
+    write_log(tmp_path / "s.parquet", stages(error="no file \udcff"))
+    sent, served = read_log(tmp_path / "q.parquet").queries, read_log(tmp_path / "s.parquet").stages
+    assert (sent.route[1], sent.error[1]) == ('{"\\udcff": ["b"]}', "é\\ud800")
+    assert served.error[1] == "no file \\udcff"
+
+
 def test_writer_makes_whole_files_and_none_is_lost(tmp_path: Path) -> None:
     log = stages(20)
     with LogWriter(tmp_path / "run", StageLog, LogMetadata.here(), rows_at_once=7) as writer:
