@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -348,19 +349,20 @@ class ServingHost:
         table_s = (batch.due_ns - batch.dispatched_ns) / 1e9
         patience_s = max(self._params.patience * table_s, self._params.least_patience_s)
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(patience_s) as patience:
                 outputs = await self.workers[batch.stage].run(batch.stage, batch.replica, batch)
             routed = [output if isinstance(output, Routed) else Routed(output) for output in outputs]
         except ReplicaGoneError as error:
             self._lose(batch, str(error))
-        except TimeoutError:
-            self._lose(batch, f"no answer within {format_duration(round(patience_s * 1e9))}")
         # What a worker raises, be it of another task's cancellation, is the answer to its batch.
         except (Exception, asyncio.CancelledError) as error:
             if (task := asyncio.current_task()) is not None and task.cancelling():  # the host is left
                 raise
-            kind = "" if isinstance(error, BatchFailedError) else f"{type(error).__name__}: "
-            self.dispatcher.failed(batch.number, now_ns(), f"{kind}{error}")
+            if isinstance(error, TimeoutError) and patience.expired():
+                self._lose(batch, f"no answer within {format_duration(round(patience_s * 1e9))}")
+            else:
+                kind = "" if isinstance(error, BatchFailedError) else f"{type(error).__name__}: "
+                self.dispatcher.failed(batch.number, now_ns(), f"{kind}{error}")
         else:
             self._take(batch, routed)
         self._wake()
@@ -389,11 +391,9 @@ class ServingHost:
         while True:
             await asyncio.sleep(wait_s)
             wait_s = min(max(2 * wait_s, self._params.first_restart_s), self._params.longest_restart_s)
-            try:
+            with contextlib.suppress(Exception):
                 await self.workers[stage].start(stage, replica)
-            except Exception:
-                continue
-            break
+                break
         del self._starting[stage, replica]
         self.dispatcher.back(stage, replica, now_ns())
         self._fit(stage)

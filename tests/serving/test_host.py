@@ -54,6 +54,8 @@ class ScriptedWorker:
             raise ValueError("out of memory")
         if told == "cancel":  # as gRPC does with a call that the server cancels
             raise asyncio.CancelledError
+        if told == "late":  # as of a call that the worker itself makes
+            raise TimeoutError("no database")
         if told == "hang":
             await asyncio.sleep(3600)
         if told == "short":
@@ -93,6 +95,8 @@ def test_queries_are_served_with_their_outputs() -> None:
         (["raise", "raise"], ["failed"], "stage a: ValueError: out of memory"),
         (["cancel"], ["served"], None),
         (["cancel", "cancel"], ["failed"], "stage a: CancelledError: "),
+        (["late"], ["served"], None),
+        (["late", "late"], ["failed"], "stage a: TimeoutError: no database"),
         (["die"], ["served"], None),
         (["hang"], ["served"], None),
         (["short", "serve"], ["served"], None),
