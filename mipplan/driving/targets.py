@@ -125,7 +125,7 @@ def find_target(asked: TargetRequest) -> Target:
     request = SubjectRequest(
         "oip", at, axes=dict(asked.axes or {}), inputs=asked.inputs, timeout_s=_CONNECT_S
     )
-    return OipTarget.of(at, oip_model(request), headers)
+    return OipTarget.of(at, oip_model(request, headers), headers)
 
 
 _NOT_OIP = "is for other URLs: what a model of the Open Inference Protocol takes is known from the server"

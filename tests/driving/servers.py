@@ -16,8 +16,11 @@ ANSWER = {"outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data":
 
 
 @contextmanager
-def served(infer: Handler, **documents: Any) -> Iterator[str]:
-    """Serve a model `net` whose answers `infer` makes, and the same at ``/any``; yields the server's URL."""
+def served(infer: Handler, *, key: str | None = None, **documents: Any) -> Iterator[str]:
+    """Serve a model `net` whose answers `infer` makes, and the same at ``/any``; yields the server's URL.
+
+    With a key, every request needs it.
+    """
 
     async def described(request: web.Request) -> web.Response:
         return web.json_response({"name": "small", "version": "1", **documents})
@@ -25,7 +28,13 @@ def served(infer: Handler, **documents: Any) -> Iterator[str]:
     async def model(request: web.Request) -> web.Response:
         return web.json_response(MODEL)
 
-    app = web.Application()
+    @web.middleware
+    async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if key not in (None, request.headers.get("X-Key")):
+            return web.Response(status=401)
+        return await handler(request)
+
+    app = web.Application(middlewares=[checked])
     app.router.add_get("/v2", described)
     app.router.add_get("/v2/models/net", model)
     app.router.add_post("/v2/models/net/infer", infer)

@@ -56,6 +56,11 @@ def test_every_query_goes_out_with_its_number_and_what_the_model_takes() -> None
     assert log.metadata.target == f"{url}/v2/models/net/infer"
 
 
+def test_a_server_that_wants_a_key_gets_it_before_the_run_too() -> None:
+    with served(answers, key="k") as url:
+        assert drive(url, model="net", headers={"X-Key": "k"}).log.ok.all()
+
+
 def test_servers_that_compress_answers_do_not_here() -> None:
     """Triton compresses wherever it may, and what is compressed is no answer that could be looked into."""
 

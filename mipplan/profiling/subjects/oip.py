@@ -47,7 +47,7 @@ def load(request: SubjectRequest) -> Subject:
     request.refuse(
         threads="are those of the server: start it with as many", providers="go with ONNX models only"
     )
-    return _Endpoint(_split(request.text), request)
+    return _Endpoint(_split(request.text), request, {})
 
 
 def _split(text: str) -> urllib.parse.SplitResult:
@@ -191,12 +191,12 @@ def _nan(name: str) -> SubjectError:
     return SubjectError(f"the output {name!r} holds NaN: give inputs the model is made for (--inputs)")
 
 
-def oip_model(request: SubjectRequest) -> OipModel:
-    """Ask a server what a model takes, for whoever sends requests in a way of their own.
+def oip_model(request: SubjectRequest, headers: Mapping[str, str]) -> OipModel:
+    """Ask a server, with these headers, what a model takes, for whoever sends requests in a way of their own.
 
     Raises `InputError` if it is no such server, or no inputs can be made.
     """
-    endpoint = _Endpoint(_split(request.text), request)
+    endpoint = _Endpoint(_split(request.text), request, headers)
     endpoint.close()
     return endpoint.model
 
@@ -204,12 +204,15 @@ def oip_model(request: SubjectRequest) -> OipModel:
 class _Endpoint:
     is_remote = True
 
-    def __init__(self, url: urllib.parse.SplitResult, request: SubjectRequest) -> None:
+    def __init__(
+        self, url: urllib.parse.SplitResult, request: SubjectRequest, headers: Mapping[str, str]
+    ) -> None:
         secure = url.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
         port = url.port or kind.default_port  # or the end of an address of IPv6 is taken for it
         self._connection = kind(url.hostname or "", port, timeout=request.timeout_s)
         self._timeout_s = request.timeout_s
+        self._headers = dict(headers)
         try:
             server = self._described(url.path.partition("/models/")[0])
             document = self._described(url.path)
@@ -222,13 +225,12 @@ class _Endpoint:
         self._server = " ".join(str(server.get(key, "")) for key in ("name", "version")).strip()
         self._batch = 0
         self._body: bytes = b""
-        self._headers: dict[str, str] = {}
         self._answer: tuple[bytes, str | None] = (b"", None)
 
     def _described(self, path: str) -> dict[str, Any]:
         """Get a document of the server's about itself or the model."""
         try:
-            status, body, _ = self._ask("GET", path, b"", {})
+            status, body, _ = self._ask("GET", path, b"", self._headers)
             document = json.loads(body) if status == 200 else None
         except SubjectError as error:
             raise InputError.one(path, f"{error}") from None
