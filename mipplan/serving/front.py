@@ -1,8 +1,8 @@
 """The HTTP front of a host: the Open Inference Protocol v2, metrics and draining.
 
 Routes: ``GET /v2``, ``/v2/health/live``, ``/v2/health/ready``, ``/v2/models/PIPELINE``, ``/v2/models/PIPELINE/ready``,
-``/metrics``; ``POST /v2/models/PIPELINE/infer``, ``/scale``, ``/drain``. A request is one query: the first
-dimension of each tensor is 1.
+``/metrics``; ``POST /v2/models/PIPELINE/infer``, ``/scale``, ``/drain``. The only version of the pipeline may be named:
+``/v2/models/PIPELINE/versions/1``. A request is one query: the first dimension of each tensor is 1.
 """
 
 from __future__ import annotations
@@ -63,20 +63,19 @@ def serving_app(
     }
     front = _Front(host, metrics, described)
     app = web.Application(client_max_size=_MOST_BYTES, middlewares=[web.middleware(_reasons)])
-    model = "/v2/models/{name}"
     app.add_routes(
         [
             web.get("/v2", front.server),
             web.get("/v2/health/live", front.live),
             web.get("/v2/health/ready", front.ready),
-            web.get(model, front.model),
-            web.get(f"{model}/ready", front.model_ready),
-            web.post(f"{model}/infer", front.infer),
             web.get("/metrics", front.metrics_text),
             web.post("/scale", front.scale),
             web.post("/drain", front.drain),
         ]
     )
+    for model in ("/v2/models/{name}", "/v2/models/{name}/versions/1"):
+        ready, infer = web.get(f"{model}/ready", front.model_ready), web.post(f"{model}/infer", front.infer)
+        app.add_routes([web.get(model, front.model), ready, infer])
     return app
 
 

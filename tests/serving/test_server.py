@@ -164,8 +164,16 @@ def test_the_front_speaks_the_open_inference_protocol(tmp_path: Path) -> None:
             assert (await get("/v2"))[1]["name"] == "mipplan"
             assert await get("/v2/health/live") == (200, {"live": True})
             assert await get("/v2/health/ready") == (200, {"ready": True})
-            assert (await get("/v2/models/cascade"))[1]["inputs"][0]["datatype"] == "INT64"
-            assert await get("/v2/models/cascade/ready") == (200, {"ready": True})
+            for model in ("/v2/models/cascade", "/v2/models/cascade/versions/1"):
+                status, described = await get(model)
+                assert (status, described["versions"], described["inputs"][0]["datatype"]) == (
+                    200,
+                    ["1"],
+                    "INT64",
+                )
+                assert await get(f"{model}/ready") == (200, {"ready": True})
+                assert (await post(f"{model}/infer", {}))[0] == 400
+            assert (await get("/v2/models/cascade/versions/2"))[0] == 404
             assert await get("/v2/models/other") == (
                 404,
                 {"error": "there is no model 'other', only 'cascade'"},
