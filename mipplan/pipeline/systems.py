@@ -84,7 +84,7 @@ class ServingSystem:
     window_ns: int = 0
     """How long is collected, at most. With 0 at a central queue an idle replica takes what waits, as the plan says."""
     stagger_ns: int = 0
-    """Time between the outputs of a batch on their way to other stages, where neither caller nor pipeline says one."""
+    """Least time between the outputs of a batch on their way to other stages, where the caller says none."""
     discipline: Discipline | None = Discipline.FIFO
     """None: as the plan says."""
     most_ongoing: int | None = None
