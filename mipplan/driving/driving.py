@@ -97,8 +97,8 @@ def drive(
     timeout_s : float
         A query without its whole answer after this time counts as timed out.
     method, body, headers
-        For other URLs: GET without a body and POST with one by default; ``{query}`` in the body becomes the number of
-        the query.
+        Method and body for other URLs: GET without a body and POST with one by default; ``{query}`` in the body becomes
+        the number of the query. Headers go with whatever is asked.
     inputs, axes
         For models of the protocol, as for `mipplan.measure`: where inputs come from, sizes of free axes.
     out : path, optional

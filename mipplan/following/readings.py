@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
 
-from mipplan.core import Fault, InputError
+from mipplan.core import Fault, InputError, listed
 from mipplan.following.samples import CounterMemory, MetricSample, gauge
 from mipplan.result import Plan
 
@@ -163,6 +163,10 @@ class RayReader(_StageReader):
 
     def _stage(self, samples: Sequence[MetricSample], stage: str, name: str) -> StageFigures:
         place = "ray_serve_deployment_request_counter"
+        ours = {one.labels.get("application", "") for one in samples if one.labels.get("deployment") == name}
+        if len(ours) > 1 and "" not in ours:
+            told = f"deployments of that name are there in the applications {listed(sorted(ours))}"
+            raise InputError.one(f"metrics: {place}", f"which is stage {stage} ({name}) is not told: {told}")
         ended = self._counters.increase(samples, place, deployment=name)
         waiting = gauge(samples, "ray_serve_deployment_queued_queries", deployment=name)
         # Both tell the same where there are both; which of them there are depends on Ray's version.

@@ -10,6 +10,7 @@ import pytest
 from following.servers import serving
 from mipplan.core import InputError
 from mipplan.following import FOLLOW_TARGETS, WebError, open_target, parse_metrics
+from mipplan.following.readings import READERS
 from mipplan.following.targets import reader_of
 from serving_plans import small_plan
 
@@ -128,15 +129,19 @@ def test_of_a_ray_cluster_one_application_is_read() -> None:
     """Others may have deployments of the same names; versions of Ray that tell no application have one."""
     target = open_target(PLAN, "ray:http://127.0.0.1:9", namespace="ocr")
 
-    def waiting(*applications: str) -> float:
+    def waiting(*applications: str, of_all: bool = False) -> float:
         metric = 'ray_serve_deployment_queued_queries{deployment="%s"%s} 3\n'
         lines = [metric % (stage, label) for stage in PLAN.choices for label in applications]
-        return reader_of(target, PLAN).read(parse_metrics("".join(lines))).stages["detect"].waiting
+        reader = READERS["ray"](PLAN, {}) if of_all else reader_of(target, PLAN)
+        return reader.read(parse_metrics("".join(lines))).stages["detect"].waiting
 
     assert waiting(',application="ocr"', ',application="other"') == 3
     assert waiting("", ',application=""') == 6
     with pytest.raises(InputError, match="there is none of stage detect"):
         waiting(',application="other"')
+    assert waiting(',application="ocr"', of_all=True) == 3
+    with pytest.raises(InputError, match=r"which is stage detect .* in the applications ocr, other"):
+        waiting(',application="ocr"', ',application="other"', of_all=True)
 
 
 def test_kubernetes_scale_is_patched() -> None:
