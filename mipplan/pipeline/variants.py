@@ -65,9 +65,8 @@ def choosing(pipeline: Pipeline, chosen: Mapping[str, str], *, only: bool = Fals
             ):
                 edge[key] = edge[key][chosen[edge["from"]]]
     made = type(pipeline).from_document(document, pipeline.name)
-    object.__setattr__(
-        made, "slo", pipeline.slo
-    )  # Without a limit of its own the file has no word for its windows.
+    # Without a limit of its own the document has no word for its windows.
+    object.__setattr__(made, "slo", pipeline.slo)
     return made
 
 
