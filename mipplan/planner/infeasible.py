@@ -369,7 +369,7 @@ def over_budget(cheapest: Plan, budget: int) -> str:
 def _objective_text(plan: Plan) -> str:
     """The objective as people read it."""
     margin = f" less {format_duration(plan.margin_ns)} of margin" if plan.margin_ns else ""
-    return "any objective" if plan.slo_ns == UNLIMITED_NS else f"{plan.objective.text}{margin}"
+    return f"{plan.objective.text}{margin}"
 
 
 def _told(objective: Objective, fastest_ns: int) -> tuple[str, str]:

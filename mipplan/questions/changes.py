@@ -34,7 +34,8 @@ from mipplan.questions.problems import Problem
 _NUMBER = r"[0-9]{1,12}(?:\.[0-9]{0,12})?"
 _PERCENT = re.compile(rf"(?P<sign>[-+−])(?P<number>{_NUMBER}) ?%")
 _FACTOR = re.compile(rf"(?:[x×] ?(?P<after>{_NUMBER})|(?P<before>{_NUMBER}) ?[x×])")
-_PLAIN = re.compile(rf"\$?(?P<number>{_NUMBER})")
+_PLAIN = re.compile(rf"(?P<number>{_NUMBER})")
+_PRICE = re.compile(rf"\$?(?P<number>{_NUMBER})")
 _AMOUNT = "+10%, -20%, 2x"
 
 
@@ -155,7 +156,7 @@ def _hardware_names(problem: Problem) -> tuple[str, ...]:
 def _price(problem: Problem, name: str, text: str) -> Problem:
     device, factor = problem.profiles.hardware[name], factor_of(text)
     if factor is None:
-        match = _PLAIN.fullmatch(text)
+        match = _PRICE.fullmatch(text)
         if match is None:
             raise ValueError(f"expected {_AMOUNT} or $/h such as 0.5, found {shown(text)}")
         price = float(match["number"])

@@ -11,6 +11,7 @@ from typing import Any
 from mipplan.core import (
     DEFAULT_QUANTILE,
     NS_PER_S,
+    UNLIMITED_NS,
     Allowance,
     Criterion,
     Fault,
@@ -107,7 +108,9 @@ class Objective:
 
     @property
     def text(self) -> str:
-        """The whole objective: ``P99 in every 5min ≤ 300 ms, P50 ≤ 100 ms``."""
+        """The whole objective: ``P99 in every 5min ≤ 300 ms, P50 ≤ 100 ms``; ``any objective`` if there is no limit."""
+        if self.slo_ns == UNLIMITED_NS:
+            return "any objective"
         name = self.name if self.envelope is None else "every query"
         over = over_text(self.per_ns, self.share)
         further = (

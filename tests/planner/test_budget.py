@@ -168,6 +168,7 @@ def test_limits_that_no_budget_gets_around() -> None:
     assert plan.status == "infeasible"
     assert "the limit of 1 on t4" in (plan.reason or "")
     assert "4.504e+06 s" not in (plan.reason or "")
+    assert "infeasible, any objective" in repr(plan)
 
 
 def test_objective_and_margin_play_no_part() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -166,6 +167,12 @@ def test_latency_of_one_stage_leaves_others_of_the_same_model_alone() -> None:
             factor = 2.0 if name == STAGE else 1.0
             expected = table.slower(factor).latency_ms.tolist()
             assert changed.profiles.tables[model, hardware].latency_ms.tolist() == expected
+
+
+@pytest.mark.parametrize(("key", "value"), [("quantile", "$95"), ("quantile", "p$95"), ("rate", "$250/s")])
+def test_dollars_are_no_quantile_and_no_rate(key: str, value: str) -> None:
+    with pytest.raises(mp.InputError, match=rf"expected .*, found '{re.escape(value)}'"):
+        mp.whatif(PLAN, INSTANCE.trace, {key: value})
 
 
 def test_every_fault_is_told_at_once_with_what_would_be_accepted() -> None:
