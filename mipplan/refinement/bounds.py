@@ -44,18 +44,23 @@ class CapacityParams:
 
 
 class LeastTimes:
-    """Bounds on the times of every token under all plans of a problem's domains, none of which may be empty."""
+    """Bounds on the times of every token under all plans of a problem's domains, none of which may be empty.
 
-    def __init__(self, problem: RefinementProblem) -> None:
+    Raises `LimitReachedError` if the deadline passes before they are known.
+    """
+
+    def __init__(self, problem: RefinementProblem, deadline: Deadline = NO_DEADLINE) -> None:
         least = least_services_ns(problem.domains)
         self.problem = problem
         #: No token arrives earlier, by stage.
         self.arrival_ns: dict[str, Int64] = {}
         exits: dict[str, Int64] = {}
         for stage in problem.workload.stages:
+            deadline.check()
             self.arrival_ns[stage] = problem.workload.arrival_ns(stage, exits)
             exits[stage] = self.arrival_ns[stage] + least[stage]
         #: A token that leaves its stage later makes its query miss the deadline.
+        deadline.check()
         self.due_ns = problem.due_times.under(least, problem.deadline_ns)
 
     def late_queries(self, stage: str, exit_ns: Int64) -> Int64:
@@ -118,7 +123,7 @@ def narrow(
             blocked = next((stage for stage, domain in problem.domains.items() if not domain), None)
             if blocked is not None:
                 return Narrowed(problem, blocked, refuted)
-            times, kept = LeastTimes(problem), {}
+            times, kept = LeastTimes(problem, deadline), {}
             for stage, domain in problem.domains.items():
                 deadline.check()
                 needed = zip(domain, condition(times, stage), strict=True)

@@ -111,12 +111,10 @@ class Objective:
         """The whole objective: ``P99 in every 5min ≤ 300 ms, P50 ≤ 100 ms``; ``any objective`` if there is no limit."""
         if self.slo_ns == UNLIMITED_NS:
             return "any objective"
-        name = self.name if self.envelope is None else "every query"
-        over = over_text(self.per_ns, self.share)
-        further = (
-            f", P{100 * one.quantile:g}{over} ≤ {format_duration(one.limit_ns)}" for one in self.others
-        )
-        return f"{name} ≤ {format_duration(self.slo_ns)}{''.join(further)}"
+        name, over = "every query" if self.envelope else self.name, over_text(self.per_ns, self.share)
+        told = [f"{name} ≤ {format_duration(self.slo_ns)}"]
+        told += [f"P{100 * one.quantile:g}{over} ≤ {format_duration(one.limit_ns)}" for one in self.others]
+        return ", ".join(told)
 
     def criterion(self, ingress_ns: Int64) -> Criterion:
         """Return what queries with these ingress times, shape (n,), are to keep."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import mipplan as mp
 from campaigns import campaign_size
+from mipplan.core import Deadline, LimitReachedError
 from mipplan.refinement.bounds import (
     CAPACITY,
     PATH_SERVICE,
@@ -86,6 +88,11 @@ def test_least_times_bound_every_replay() -> None:
             for stage, seen in result.stages.items():
                 assert np.all(times.arrival_ns[stage] <= seen.arrival_ns)
                 assert set(times.late_queries(stage, seen.exit_ns).tolist()) <= late
+
+
+def test_least_times_are_not_worked_out_after_the_deadline() -> None:
+    with pytest.raises(LimitReachedError):
+        LeastTimes(problem_of(refinement_instance(0)), Deadline(time.monotonic()))
 
 
 def test_last_stage_of_a_chain_is_late_exactly_when_its_query_is() -> None:
