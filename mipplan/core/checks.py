@@ -260,6 +260,7 @@ def numba_fault() -> str | None:
     return None
 
 
+@cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function by numba at its first call, without the interpreter lock; keep the machine code on disk.
 

@@ -18,6 +18,8 @@ from mipplan.refinement.bounds import (
     LeastTimes,
     count_turned_away,
     find_needed_capacity,
+    most_within_by_search,
+    most_within_by_walk,
     narrow,
 )
 from mipplan.refinement.problem import Domains, RefinementProblem, state_problem
@@ -93,6 +95,30 @@ def test_least_times_bound_every_replay() -> None:
 def test_least_times_are_not_worked_out_after_the_deadline() -> None:
     with pytest.raises(LimitReachedError):
         LeastTimes(problem_of(refinement_instance(0)), Deadline(time.monotonic()))
+
+
+def test_most_tokens_in_a_window_are_counted_alike_by_search_by_walk_and_one_by_one() -> None:
+    random = np.random.default_rng(12)
+    for _ in range(campaign_size(300, 20_000)):
+        ingress_ns = np.sort(random.integers(0, random.integers(1, 60), random.integers(1, 30)))
+        length_ns = int(random.integers(0, 70))
+        expected = max(
+            np.count_nonzero((ingress_ns >= t) & (ingress_ns <= t + length_ns)) for t in ingress_ns
+        )
+        assert most_within_by_search(ingress_ns, length_ns) == expected
+        assert most_within_by_walk(ingress_ns, length_ns) == expected
+
+
+def test_late_queries_are_counted_once_each() -> None:
+    counts = Counter[bool]()
+    for number in range(40):
+        times = LeastTimes(problem_of(refinement_instance(number)))
+        for stage, due_ns in times.due_ns.items():
+            exit_ns = due_ns + np.random.default_rng(number).choice([-1, 0, 1], due_ns.size)
+            late = times.late_queries(stage, exit_ns)
+            assert times.count_late(stage, exit_ns) == len(set(late.tolist()))
+            counts[late.size > times.count_late(stage, exit_ns)] += 1
+    assert min(counts.values()) > 5, counts
 
 
 def test_last_stage_of_a_chain_is_late_exactly_when_its_query_is() -> None:
