@@ -237,6 +237,8 @@ def test_of_a_link_the_folder_that_it_leads_to_is_told(
             output_problem(link) == f"there is no folder {str(tmp_path.resolve() / 'nowhere')!r} to write to"
         )
     assert output_problem("nowhere/file") == "there is no folder 'nowhere' to write to"
+    assert "is standard output elsewhere" in str(output_problem("-"))
+    assert output_problem("./-") is None
     write_text_atomically("there", "whole")
     assert Path("made/file").read_text() == "whole"
     monkeypatch.setattr(os, "access", lambda *_: False)

@@ -104,7 +104,7 @@ def read(
     among them.
     """
     from mipplan.core import check_one_of, check_seed
-    from mipplan.pipeline import Discipline
+    from mipplan.pipeline import Discipline, check_collecting
     from mipplan.planner import check_search, check_theorem, check_tomorrow
     from mipplan.result import check_laws
 
@@ -116,6 +116,7 @@ def read(
     def check_proof() -> None:
         """Find out with everything else whether anything is proven of what is asked for."""
         told = check_laws(asked.value, dispatch, discipline)
+        faults.take(lambda: check_collecting(window_s.or_else(None), told, "--window"))
         how = told, queues(), guarantee, certificate, covered.or_else(None), headroom, budget
         check_theorem(*how, terms.or_else(None))
 

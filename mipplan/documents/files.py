@@ -198,6 +198,8 @@ def output_problem(path: object) -> str | None:
     name = os.fspath(path)
     if not name or "\0" in name:
         return "the name of a file to write to is empty or holds a zero byte"
+    if name == "-":
+        return "is standard output elsewhere, but not here; name a file to write to"
     target = Path(name)
     try:
         mode = mode_of(target)

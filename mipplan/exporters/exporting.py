@@ -204,7 +204,7 @@ def _directory_problem(directory: object, force: bool) -> str | None:
     if is_empty:
         return None
     if not force:
-        return "is not empty; name another folder (force replaces an earlier export)"
+        return "is not empty; name another folder (--force, or force=True, replaces an earlier export)"
     readme = place / _README
     if not readme.is_file() or not readme.read_bytes().startswith(_MARK.encode()):
         return "holds files that no export wrote; name another folder"

@@ -303,13 +303,16 @@ class CheckpointFile:
             raise InputError.one(str(self.path), f"cannot be read: {error}") from error
         try:
             document = json.loads(text)
-            if document["format"] != _FORMAT:
+            # Plans have a format, too: which file it is comes before how old it is.
+            if not {"fleet", "columns"} <= document.keys():
+                problem = "is no checkpoint of a fleet; remove it or name another file"
+            elif document["format"] != _FORMAT:
                 problem = f"is a checkpoint of format {document['format']!r}, not {_FORMAT}"
             elif document["fleet"] != self.fingerprint:
                 problem = "is the checkpoint of another fleet, or of this one with other settings; name another file"
             else:
                 return _checkpoint(document)
-        except (ValueError, KeyError, TypeError, IndexError):
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             problem = "is no checkpoint of a fleet; remove it or name another file"
         raise InputError.one(str(self.path), problem)
 

@@ -95,7 +95,9 @@ def _sample(line: str) -> MetricSample | None:
         value = float(match["value"])
     except ValueError:
         return None
-    return MetricSample(match["name"], labels, value)
+    # Python alone reads 1_000 and digits of other scripts as numbers, too.
+    is_plain = match["value"].isascii() and "_" not in match["value"]
+    return MetricSample(match["name"], labels, value) if is_plain else None
 
 
 def having(samples: Iterable[MetricSample], *names: str, **labels: str) -> Iterator[MetricSample]:

@@ -7,7 +7,7 @@ from mipplan.options.accuracy import (
     column_problem,
     require_accuracy,
 )
-from mipplan.options.energy import charge_energy, check_power, require_power
+from mipplan.options.energy import charge_energy, check_power, require_power, unreachable_caps
 from mipplan.options.families import (
     MAX_REPLICAS,
     Cap,
@@ -67,5 +67,6 @@ __all__ = [
     "trace_demand",
     "undominated",
     "undominated_per_hardware",
+    "unreachable_caps",
     "wait_bounds",
 ]

@@ -7,7 +7,7 @@ than max P(k). See [what is proven of energy][what-is-proven-of-energy].
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 
@@ -56,18 +56,20 @@ def charge_energy(
 def require_power(
     families: Mapping[str, StageFamilies], most_mw: int
 ) -> tuple[dict[str, StageFamilies], Cap]:
-    """Return families that say what they take of a cap on power, with no more replicas than it has room for."""
+    """Return families that say what they take of a cap on power, with no more replicas than it has room for.
+
+    Where they take more whatever they are, the cap says so, and no stage has a family left.
+    """
     least = {
         stage: min((f.power.most.of(f.fewest) for f in found.families if f.power), default=0)
         for stage, found in families.items()
     }
-    first, needed = next(iter(families)), sum(least.values())
+    needed = sum(least.values())
     if needed > most_mw:
-        message = (
-            f"the stages may draw {needed / MW_PER_W:g} W together, whatever they run on: more than the cap"
-        )
-        refused = replace(families[first], families=(), rejected=(*families[first].rejected, message))
-        return {**families, first: refused}, Cap("power", most_mw)
+        if not all(found.families for found in families.values()):
+            return dict(families), Cap("power", most_mw)  # What cannot be served at all is to be told first.
+        none = {stage: replace(found, families=()) for stage, found in families.items()}
+        return none, Cap("power", most_mw, needed)
     capped = {}
     for stage, found in families.items():
         room, kept, rejected = most_mw - needed + least[stage], [], list(found.rejected)
@@ -84,7 +86,17 @@ def require_power(
                 f"average, and the cap leaves {room / MW_PER_W:g} W for the stage"
             )
         capped[stage] = StageFamilies(stage, tuple(kept), tuple(rejected))
-    return capped, Cap("power", most_mw)
+    return capped, Cap("power", most_mw, needed)
+
+
+def unreachable_caps(caps: Iterable[Cap]) -> list[str]:
+    """Say of each cap on power below what all stages may draw how much that is."""
+    return [
+        f"the stages may draw {cap.least / MW_PER_W:g} W together, whatever they run on: more than the "
+        f"{cap.most / MW_PER_W:g} W asked for"
+        for cap in caps
+        if cap.least > cap.most
+    ]
 
 
 def check_power(pipeline: Pipeline, profiles: Profiles, terms: object) -> None:

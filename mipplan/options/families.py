@@ -1,8 +1,7 @@
 """What a stage can run (variant, hardware, batch cap, apart from the number of replicas), and a choice of it per stage.
 
 Within a family cost and device use grow in proportion to the replicas. So does R, and T is one number, unless dispatch
-is paced: then both get better with every replica. What gets worse, where queues are fifo, is how many tokens overtake
-each other.
+is paced: then both get better with every replica. Where queues are fifo, more tokens overtake each other.
 """
 
 from __future__ import annotations
@@ -178,6 +177,7 @@ class Cap(NamedTuple):
 
     name: str
     most: int
+    least: int = 0  # that they take whatever they run on
 
 
 class Configuration(dict[str, Option]):

@@ -354,7 +354,10 @@ def build_problem(
                 known[key] = slack_ns, np.minimum(found, UNLIMITED_NS)
             waits.append(known[key][1])
         rows.append(Path(tuple(index[stage] for stage in path.stages), path.lag_ns, tuple(waits)))
-    resources = *(Resource(name, limits[name]) for name in devices), *(Resource(*cap) for cap in caps)
+    resources = (
+        *(Resource(name, limits[name]) for name in devices),
+        *(Resource(cap.name, cap.most) for cap in caps),
+    )
     return TimeCostProblem(tuple(activities), arcs, tuple(rows), deadline_ns, resources, tuple(covers))
 
 

@@ -102,6 +102,26 @@ def check_law(law: object, place: str = "dispatch") -> DispatchLaw:
     return DispatchLaw(str(law))
 
 
+def check_collecting(window_s: CollectionWindow, laws: Laws, place: str = "window_s") -> None:
+    """Find out whether a window is of any account under these laws: other stages' dispatchers make the batches.
+
+    Raises `InputError` with every stage that is named and not eager, or if none is eager; what is no time is left to
+    `ServerTime.read`.
+    """
+    faults = Faults()
+    if isinstance(window_s, Mapping):
+        for name, given_s in window_s.items():
+            law = laws.get(name, DispatchLaw.EAGER)
+            if to_ns(given_s) and law is not DispatchLaw.EAGER:
+                faults.add(Fault(f"{place}.{name}", f"is for eager stages, and this one is {law}"))
+    elif to_ns(window_s) and DispatchLaw.EAGER not in laws.values():
+        found = common_law(laws)
+        faults.add(
+            Fault(place, f"is for eager stages, and all are {'paced or timed' if found == MIXED else found}")
+        )
+    faults.check()
+
+
 def by_stage(
     what: str, given: object, stages: Collection[str], check: Callable[[object, str], _Read]
 ) -> dict[str, _Read]:

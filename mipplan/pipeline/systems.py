@@ -208,6 +208,12 @@ def collecting_for(window_ns: int) -> ServingSystem:
     return replace(SYSTEMS["central"], window_ns=window_ns)
 
 
+def _time_ns(text: str) -> int:
+    if (ns := parse_duration_ns(text)) > WINDOW.most_ns:
+        raise ValueError(f"expected at most {format_duration(WINDOW.most_ns)}, found {text}")
+    return ns
+
+
 def _whole(text: str) -> int:
     if not text.isdecimal() or len(text) > 9:
         raise ValueError(f"expected a whole number, found {text[:80]!r}")
@@ -217,9 +223,9 @@ def _whole(text: str) -> int:
 #: What may be said behind a name: the field, and how its text is read.
 _KEYS: Mapping[str, tuple[str, Any]] = MappingProxyType(
     {
-        "window": ("window_ns", parse_duration_ns),
-        "stagger": ("stagger_ns", parse_duration_ns),
-        "stale": ("stale_ns", parse_duration_ns),
+        "window": ("window_ns", _time_ns),
+        "stagger": ("stagger_ns", _time_ns),
+        "stale": ("stale_ns", _time_ns),
         "ongoing": ("most_ongoing", _whole),
         "waiting": ("most_waiting", _whole),
         "routing": ("routing", str),
@@ -258,7 +264,11 @@ def read_system(system: System, place: str = "system") -> ServingSystem:
         except ValueError as error:
             faults.add(Fault(f"{place}.{key}", str(error)))
     faults.check()
-    return replace(SYSTEMS[name], **given)
+    try:
+        return replace(SYSTEMS[name], **given)
+    except InputError as error:  # by fields, of which only their keys were given
+        keys = {f"system.{field}": f"{place}.{key}" for key, (field, _) in _KEYS.items()}
+        raise InputError([Fault(keys[fault.place], fault.message) for fault in error.faults]) from None
 
 
 def systems_of(

@@ -22,7 +22,15 @@ from mipplan.core import (
     LimitReachedError,
     format_duration,
 )
-from mipplan.options import Configuration, Family, Option, StageOptions, find_families, limits_of
+from mipplan.options import (
+    Configuration,
+    Family,
+    Option,
+    StageOptions,
+    find_families,
+    limits_of,
+    unreachable_caps,
+)
 from mipplan.pipeline import Pipeline
 from mipplan.planner.benders import PlanSearch, SearchMethod, SearchParams
 from mipplan.planner.heuristics import CertifiedConfiguration
@@ -172,10 +180,8 @@ def _quickened(
     if any(family.limited for found in instance.families.values() for family in found.families):
         return plan  # the most replicas for every stage are not to be had together
     shared = bool(instance.caps) or instance.floor is not None
-    families = {
-        stage: found.families if shared else _unbeaten(found.families)
-        for stage, found in instance.families.items()
-    }
+    kept = tuple if shared else _unbeaten
+    families = {stage: kept(found.families) for stage, found in instance.families.items()}
     improved = True
     with suppress(LimitReachedError):
         while improved:
@@ -221,7 +227,7 @@ class Diagnosis:
         """Everything that could be found out in the time there is, most useful first."""
         if unreachable := self._unreachable_accuracy():
             return unreachable
-        is_blocked = bool(parts := self._blocked_stages())
+        is_blocked = bool(parts := unreachable_caps(self.instance.caps) or self._blocked_stages())
         if not is_blocked:
             parts.append(f"no configuration can be certified to keep {_objective_text(self.request.plan)}")
         # That there is no plan is known, and what was found out by then is told.
@@ -317,8 +323,7 @@ class Diagnosis:
             if self.feasibility.method.limits.deadline.is_over or Limit.INTERRUPT in self.limits:
                 break
             families = find_families(pipeline, profiles, instance.demand, plan.laws, self.request.overtaking)
-            limits = limits_of(profiles)
-            relaxed = replace(instance, families=families, limits=limits, caps=(), floor=None)
+            relaxed = replace(instance, families=families, limits=limits_of(profiles), caps=(), floor=None)
             relaxed = relaxed.with_energy(objective.energy, profiles).with_floor(objective.min_accuracy)
             found, limit = self.feasibility.find(relaxed)
             self.limits.append(limit)

@@ -239,9 +239,12 @@ def _verdict_figures(report: ReplayCommandReport) -> list[tuple[str, str]]:
             between = f"; {replay.confidence:.0%} interval {low:.3%} to {high:.3%}"
         share = f"{replay.misses:,} of {replay.queries:,} queries ({replay.miss_rate:.3%}{between})"
         rows.append(("slower", share + (f", {replay.rejected:,} turned away" if replay.rejected else "")))
-    paid = f"{replay.usd:.4g} $ for the {seconds_text(replay.span_s)} replayed"
+    # The plan's cost counts all the electricity that it may take; what this run took is told with its energy.
+    is_powered = bool(replay.energy and replay.energy["usd"])
+    most, rent = (" with electricity at its most", "rent ") if is_powered else ("", "")
+    paid = f"{rent}{replay.usd:.4g} $ for the {seconds_text(replay.span_s)} replayed"
     per_thousand = f"{1_000 * replay.usd_per_query:.4g} $ per 1,000 queries"
-    return [*rows, ("cost", f"{usd_text(report.usd_per_hour)} $/h; {paid}, {per_thousand}")]
+    return [*rows, ("cost", f"{usd_text(report.usd_per_hour)} $/h{most}; {paid}, {per_thousand}")]
 
 
 def _latency_table(replay: ReplayReport) -> Table:

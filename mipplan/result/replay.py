@@ -271,7 +271,7 @@ class ReplayResult(Printable):
 
     @property
     def usd(self) -> float:
-        """Dollars paid for all replicas between the first ingress and the last exit."""
+        """Rent of all replicas from the first ingress to the last exit, dollars; electricity is told by `energy`."""
         microusd_ns = sum(
             paid_ns * self.replica_microusd_per_hour[stage] for stage, paid_ns in self.paid_replica_ns.items()
         )
@@ -279,7 +279,7 @@ class ReplayResult(Printable):
 
     @property
     def usd_per_query(self) -> float:
-        """Dollars paid per query."""
+        """Rent per query, dollars."""
         return self.usd / self.queries
 
     @cached_property
@@ -341,7 +341,7 @@ class ReplayResult(Printable):
             figures=(
                 ("latency", latencies_text(self, *SHOWN_QUANTILES) if self._is_answered else ""),
                 ("mean", format_duration(self.mean_latency_s * NS_PER_S) if self._is_answered else ""),
-                ("cost", f"{self.usd:.4g} $, {1_000 * self.usd_per_query:.4g} $ per 1,000 queries"),
+                ("rent", f"{self.usd:.4g} $, {1_000 * self.usd_per_query:.4g} $ per 1,000 queries"),
                 ("energy", self._energy_text()),
                 ("manner", manner_text(self)),
                 ("system", systems_text(self.systems)),

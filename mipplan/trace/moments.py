@@ -116,6 +116,8 @@ def _since(instant_ns: int, text: str, zero_ns: int | None) -> int:
 def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> tuple[Int64, int | None]:
     """Return arrivals in ns: of dates, and of seconds since 1970, relative to the first, which comes with them.
 
+    Dates may be periods, too, which begin then, and ISO dates as text.
+
     Raises `InputError` unless it is a series, or a table with one column ``arrival_s``, ``arrival_ms`` or
     ``timestamp``.
     """
@@ -129,14 +131,14 @@ def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> tuple[Int64, int 
             named = listed(map(str, data.columns))
             message = f"expected one of the columns {', '.join(wanted)}; the table has {named or 'none'}"
             raise InputError.one("data", message)
-        times: pd.Series[Any] = data[found[0]]
+        times: pd.Series[Any] = _plain(data[found[0]]) if found[0] == "timestamp" else data[found[0]]
         unit = NS_PER_MS if found[0] == "arrival_ms" else NS_PER_S
         if found[0] == "timestamp" and pd.api.types.is_numeric_dtype(times.dtype):
             raise InputError.one("data", "timestamp holds numbers: call a column of seconds arrival_s")
         if found[0] == "timestamp" and not pd.api.types.is_datetime64_any_dtype(times.dtype):
             times = pd.to_datetime(times, format="ISO8601", utc=True, errors="coerce")
     elif isinstance(data, pd.Series):
-        times = data.infer_objects()  # dates and durations of Python are such of pandas, too
+        times = _plain(data)
     else:
         raise InputError.one("data", f"expected a pandas Series or DataFrame, found {shown(data)}")
     if times.dtype.kind == "m":  # those of Arrow, too
@@ -160,6 +162,23 @@ def arrivals_of_pandas(data: pd.Series[Any] | pd.DataFrame) -> tuple[Int64, int 
             faults.add(Fault("data", f"{what} at position {positions_text(bad)}"))
     faults.check()
     return (instants - instants[0], int(instants[0])) if len(instants) else (instants, None)
+
+
+def _plain(data: pd.Series[Any]) -> pd.Series[Any]:
+    """Return a series as numbers, durations or dates, if it is one of these in other clothes; else as it is."""
+    import pandas as pd
+
+    if isinstance(data.dtype, pd.CategoricalDtype):
+        data = data.astype(data.cat.categories.dtype)
+    if isinstance(data.dtype, pd.PeriodDtype):
+        data = data.dt.to_timestamp()
+    times = data.infer_objects()  # dates and durations of Python are such of pandas, too
+    if isinstance(times.dtype, pd.StringDtype) or times.dtype == np.object_:
+        held = times.dropna()
+        # One that is no number tells a column of dates; what is neither is told with its position.
+        if len(held) and pd.to_numeric(held, errors="coerce").isna().all():
+            return pd.to_datetime(times, format="ISO8601", utc=True, errors="coerce")
+    return times
 
 
 def _far_from_the_first(instants: Int64) -> Positions:

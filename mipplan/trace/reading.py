@@ -116,8 +116,7 @@ def read_arrivals(
             told.add(Fault(f"{table.origin}: {column}", message))
         arrival_ns = told.take(lambda: reader.read(table, column)).value
         told.check()
-        since = ", which counts from 1970" if reader.zero_ns is not None and ARRIVAL_COLUMNS[column] else ""
-        notes = [f"read from {column}{since}"]
+        notes = [f"read from {column}{reader.since_text}"]
         spans = _span_text(arrival_ns[:1], arrival_ns[-1:])
     else:
         how = told.take(lambda: check_expansion(expand, f"{table.origin}: {column}"))
@@ -277,6 +276,7 @@ class ArrivalReader:
     def __init__(self) -> None:
         self._latest = -math.inf  # the last number so far
         self._epoch = 0.0  # the first of numbers that count from 1970, which the others are relative to
+        self._resolution_ns: float | None = None  # of these
         #: The last date so far and the first of all, in nanoseconds since 1970: one element, none at first.
         self._latest_ns = self._zero_ns = np.empty(0, np.int64)
 
@@ -284,6 +284,12 @@ class ArrivalReader:
     def zero_ns(self) -> int | None:
         """The first date of all, in ns since 1970; None as long as there is none."""
         return int(self._zero_ns[0]) if self._zero_ns.size else None
+
+    @property
+    def since_text(self) -> str:
+        """What numbers that count from 1970 are known to, if they do: a float holds no more digits of one so late."""
+        known_ns = self._resolution_ns
+        return "" if known_ns is None else f", which counts from 1970 and is read to {known_ns:.0f} ns"
 
     def read(self, table: TableFile, column: str) -> Int64:
         """Return arrivals in nanoseconds, dates relative to the first of all, shape (rows,)."""
@@ -296,6 +302,7 @@ class ArrivalReader:
         if values.size and self._latest == -math.inf and MAX_DURATION_NS < values[0] * unit < LATEST_DATE_NS:
             self._epoch = float(values[0])
             self._zero_ns = np.array([since_1970_ns(self._epoch, unit)], np.int64)
+            self._resolution_ns = float(np.spacing(self._epoch)) * unit
         values = values - self._epoch
         early = decreases_among_numbers(values)
         if values.size and values[0] < self._latest:

@@ -17,7 +17,7 @@ from mipplan.certificate import (
     worst_of,
 )
 from mipplan.core import Faults, check_kinds, check_seed
-from mipplan.pipeline import CollectionWindow, Discipline, Dispatch, Stagger, are_timed
+from mipplan.pipeline import CollectionWindow, Discipline, Dispatch, Stagger, are_timed, check_collecting
 from mipplan.replayer import replay
 from mipplan.result import Plan, RunClass, check_laws, check_runs
 from mipplan.tokens import Sample, find_samples, realise
@@ -88,6 +88,7 @@ def certify(
     faults.take(lambda: check_runs(runs))
     apart = faults.take(lambda: plan.pipeline.staggered(stagger_s))
     faults.take(lambda: plan.pipeline.collecting(window_s))
+    faults.take(lambda: check_collecting(window_s, told.value) if told else None)
     drawn = faults.take(lambda: (plan.seed, plan.seeds) if seed is None else (check_seed(seed), 1))
     found = faults.take(lambda: find_samples(plan.pipeline, trace, *(drawn.value if drawn else (0, 1))))
     faults.check()

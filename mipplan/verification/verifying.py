@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -10,24 +9,14 @@ from pathlib import Path
 
 from mipplan.calculus import ArrivalCurve, WorstCase, analyse_paths, most_tokens_per_query, overrun
 from mipplan.certificate import Certificate, check_certificate, plan_services
-from mipplan.core import (
-    MICRODOLLARS_PER_DOLLAR,
-    NS_PER_S,
-    Printable,
-    Summary,
-    check_all,
-    counted,
-    format_duration,
-    usd_text,
-)
-from mipplan.pipeline import CollectionWindow, Discipline, Dispatch, Stagger, are_timed, is_accurate
+from mipplan.core import NS_PER_S, Printable, Summary, check_all, counted, format_duration, usd_text
+from mipplan.pipeline import CollectionWindow, Discipline, Dispatch, Stagger, are_timed, check_collecting
 from mipplan.profiles import MW_PER_W, EnergyTerms, electricity, power_bounds
 from mipplan.result import (
     CertificateKind,
     Guarantee,
     Plan,
     PlanDocument,
-    PlanStatus,
     RunClass,
     SampleFigure,
     altered_parts,
@@ -39,6 +28,7 @@ from mipplan.result import (
 from mipplan.tokens import Sample, find_samples, least_demand, read_traces, realise
 from mipplan.trace import Trace, TraceReference
 from mipplan.verification.certifying import certify_samples
+from mipplan.verification.consistency import consistency_problems, cost_problems, limit_problems
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -142,15 +132,16 @@ def verify(
         lambda: check_runs(runs),
         lambda: None if latency is None else loaded.using(latency),
     )
+    laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
+    check_collecting(window_s, laws)
     if not plan.choices:
         problems.append(f"the file holds no plan ({plan.status}: {plan.reason})")
         return Verification(False, tuple(problems), (), plan, None)
     if plan.figures.power_mw is None:
-        problems += _cost_problems(plan)
+        problems += cost_problems(plan)
     traces = read_traces(trace)
     found = find_samples(plan.pipeline, traces, plan.seed, plan.seeds)
     planned = [sample.scaled(plan.headroom) for sample in found]
-    laws = check_laws(plan.pipeline, dispatch, wanted, plan.laws)
     pipeline = plan.pipeline.staggered(stagger_s).collecting(window_s)
     served = plan if latency is None else plan.using(latency)
     times_ns = pipeline.staggers_ns(laws), pipeline.windows_ns(laws)
@@ -190,7 +181,7 @@ def verify(
         problems += _figure_problems(plan, planned, worst, guaranteed_ns)
     if as_planned and same_theorem and same_runs and worst_case_ns is None:
         problems += _sample_problems(plan, traces, judged)
-    problems += (*_consistency_problems(plan), *_limit_problems(plan))
+    problems += (*consistency_problems(plan), *limit_problems(plan))
     if plan.energy is not None and all(sample.trace.span_ns for sample in planned):
         problems += _power_problems(plan, planned, curve, as_planned and same_trace)
     own_ns = [one.certificate_ns or 0 for one in judged.samples] or [judged.bound_ns]
@@ -220,17 +211,6 @@ def _above(plan: Plan, certified_ns: int) -> str:
 
 #: Why a plan that is not made by a theorem mostly cannot be verified.
 _UNCOVERED = {Guarantee.REPLAY: "refined by replay", Guarantee.RELIABLE: "tested on scenarios"}
-
-
-def _cost_problems(plan: Plan, electricity_microusd: int = 0) -> list[str]:
-    """Add up what the choices cost; a file that states nothing states nothing wrong."""
-    hardware, choices = plan.profiles.hardware, plan.choices.values()
-    actual = sum(choice.replicas * hardware[choice.hardware].microusd_per_hour for choice in choices)
-    actual += electricity_microusd
-    if plan.microusd_per_hour == actual:
-        return []
-    cost_usd = actual / MICRODOLLARS_PER_DOLLAR
-    return [f"the file states a cost of {plan.usd_per_hour} $/h; its choices cost {cost_usd} $/h"]
 
 
 def _power_of(
@@ -266,7 +246,7 @@ def _power_problems(
         stated = plan.figures.power_mw, plan.figures.least_power_mw
         if stated != (most_mw, least_mw):
             yield f"the file states a mean power of {stated} mW; recomputed it is {(most_mw, least_mw)} mW"
-        yield from _cost_problems(plan, microusd)
+        yield from cost_problems(plan, microusd)
 
 
 def _sample_problems(plan: Plan, traces: Sequence[Trace], judged: Certificate) -> Iterator[str]:
@@ -305,55 +285,6 @@ def _bound_ns(plan: Plan, planned: Sequence[Sample], worst: WorstCase | None) ->
     workloads = (realise(plan.pipeline, sample.trace, sample.seed) for sample in planned)
     paths = (analyse_paths(load, plan.objective.criterion(load.ingress_ns)) for load in workloads)
     return max(waits.bound_ns(plan_services(plan)) for waits in paths)
-
-
-def _consistency_problems(plan: Plan) -> list[str]:
-    """Hold the figures of a file against each other."""
-    problems = []
-    lower_bound, cost = plan.lower_bound_microusd_per_hour, plan.microusd_per_hour
-    assert cost is not None  # a plan with choices has one
-    if lower_bound is not None:
-        if lower_bound > cost:
-            problems.append("the file states a lower bound above its cost")
-        elif plan.status is PlanStatus.OPTIMAL and lower_bound < cost:
-            problems.append("the file calls the plan optimal, but its lower bound is below its cost")
-    budget = plan.budget_microusd_per_hour
-    if budget is not None and cost > budget:
-        problems.append("the plan costs more than the budget that the file states")
-    is_sharp, by_arrival = plan.certificate is CertificateKind.SHARP, plan.discipline is Discipline.FIFO
-    if is_sharp != (plan.runs is not None) and not by_arrival:
-        problems.append("the file's certificate and its class of runs do not go together")
-    if (worst := worst_sample(plan.samples)) is not None and worst.certificate_ns != plan.certificate_ns:
-        problems.append("the file's certificate is not the greatest of those on its samples")
-    if (plan.guarantee is Guarantee.ENVELOPE) != (plan.envelope is not None):
-        problems.append("the file's guarantee and its arrival curve do not go together")
-    return problems
-
-
-def _limit_problems(plan: Plan) -> Iterator[str]:
-    """Name what the choices take beyond what the file allows: no plan is made of that, whatever it certifies."""
-    devices: Counter[str] = Counter()
-    for name, choice in plan.choices.items():
-        stage, own = plan.pipeline.stages[name], choice.replicas
-        devices[choice.hardware] += own
-        if stage.hardware is not None and choice.hardware not in stage.hardware:
-            yield f"stage {name!r} runs on {choice.hardware}; the pipeline allows {', '.join(stage.hardware)}"
-        if not stage.allows_batch(choice.batch):
-            yield f"stage {name!r} has batch cap {choice.batch}, which the pipeline does not allow"
-        table, has = plan.table(name), plan.profiles.hardware[choice.hardware].memory_gib
-        needed = None if table.memory_gib is None else table.memory_gib[table.batch <= choice.batch][-1:]
-        if has is not None and needed is not None and (needed > has).any():
-            yield f"stage {name!r} needs {needed[0]:g} GiB of memory; {choice.hardware} has {has:g}"
-        if own < stage.replicas_min or own > (stage.replicas_max or own):
-            most = "any number" if stage.replicas_max is None else stage.replicas_max
-            yield f"stage {name!r} has {own} replicas; the pipeline allows {stage.replicas_min} to {most}"
-    for name, used in devices.items():
-        limit = plan.profiles.hardware[name].limit
-        if limit is not None and used > limit:
-            yield f"the plan runs on {used} {name}, of which there are {limit}"
-    least, accuracy = plan.min_accuracy, plan.accuracy
-    if least is not None and not is_accurate(accuracy, least, len(plan.choices)):
-        yield f"the accuracy is {'not known' if accuracy is None else f'{accuracy:.6g}'}, below the {least:g} asked for"
 
 
 def _demand(plan: Plan, sample: Sample, curve: ArrivalCurve | None) -> dict[str, Fraction]:

@@ -445,6 +445,19 @@ def test_a_window_is_planned_for_remembered_and_replaced(run: Run) -> None:
     assert run(*given, "--planners", "certified").exit_code == 0
 
 
+@pytest.mark.parametrize("command", ["plan", "compare", "verify"])
+def test_a_window_is_for_stages_that_are_eager(run: Run, command: str) -> None:
+    """Of others the dispatcher makes the batches: a window would change nothing."""
+    given = [command, "pipeline.yaml", "--trace", "trace.csv", "--profiles", "profiles"]
+    if command == "verify":
+        assert run(*PLAN, "--out", "plan.json").exit_code == 0
+        given = [command, "plan.json", "--trace", "trace.csv"]
+    told = run(*given, "--dispatch", "paced", "--window", "1ms")
+    assert told.exit_code == 2
+    assert "--window: is for eager stages, and all are paced" in told.output
+    assert run(*given, "--dispatch", "paced", "--window", "0ms").exit_code == 0
+
+
 @pytest.mark.parametrize("command", ["plan", "replay", "compare", "verify"])
 def test_windows_that_are_none_are_told_with_other_mistakes(run: Run, command: str) -> None:
     for window, said in (

@@ -60,7 +60,10 @@ def test_an_earlier_export_is_replaced_if_it_is_said(run: Run) -> None:
     assert run("chain.json", "--to", "mosec", "-o", "out").exit_code == 0
     again = run("cascade.json", "--to", "triton", "-o", "out")
     assert again.exit_code == 2
-    assert "out: is not empty; name another folder (force replaces an earlier export)" in again.output
+    assert (
+        "out: is not empty; name another folder (--force, or force=True, replaces an earlier export)"
+        in again.output
+    )
     assert run("cascade.json", "--to", "triton", "-o", "out", "--force").exit_code == 0
     assert not Path("out/server.py").exists()
 

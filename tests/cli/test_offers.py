@@ -195,6 +195,15 @@ def test_carbon_has_a_price(tmp_path: Path) -> None:
     cheapest = json.loads(run("menu", *VIDEO, *priced, "--most", "1", "--json").stdout)["plans"][0]
     assert cheapest["usd_per_hour"] == json.loads(done.stdout)["usd_per_hour"]
     assert cheapest["power_w"] > 0
+    # What is paid in a replay says what it is of.
+    rows = run("replay", str(file), "--trace", "steady", "--to", "2s").stdout
+    assert re.search(r"\$/h with electricity at its most; rent [0-9.]+ \$", rows)
+    assert (
+        json.loads(run("replay", str(file), "--trace", "steady", "--to", "2s", "--json").stdout)["replay"][
+            "usd"
+        ]
+        > 0
+    )
 
 
 @pytest.mark.parametrize("command", ["plan", "pareto", "menu", "weigh"])

@@ -144,10 +144,23 @@ def test_caps_do_not_go_with_plans_found_otherwise(how: dict[str, Any]) -> None:
 
 
 def test_an_impossible_cap_is_named() -> None:
-    found = mp.plan(*powered(), energy=mp.EnergyTerms(max_power_w=1.0))
+    pipeline, profiles, trace = powered()
+    found = mp.plan(pipeline, profiles, trace, energy=mp.EnergyTerms(max_power_w=1.0))
     assert found.status == "infeasible"
-    assert "the stages may draw" in (found.reason or "")
-    assert "the cap on power" in (found.reason or "")
+    assert (found.reason or "").startswith("the stages may draw ")
+    assert (
+        "W together, whatever they run on: more than the 1 W asked for. What binds: the cap on power"
+        in found.reason
+    )
+    # No stage is to blame that could be served.
+    assert "no hardware can carry" not in found.reason
+    # Where one cannot be served, that comes first.
+    swamped = mp.Trace.from_ns(trace.arrival_ns // 1_000)
+    none = replace(profiles, hardware={n: replace(h, limit=1) for n, h in profiles.hardware.items()})
+    both = mp.plan(pipeline, none, swamped, energy=mp.EnergyTerms(max_power_w=1.0))
+    assert both.status == "infeasible"
+    assert (both.reason or "").startswith("no hardware can carry stage")
+    assert "the stages may draw" not in both.reason
 
 
 def test_no_run_of_a_trace_planned_for_takes_less_than_the_lower_bound() -> None:

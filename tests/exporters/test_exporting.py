@@ -106,7 +106,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     assert [str(fault) for fault in told.value.faults] == [
         "to: expected one of triton, ray, mosec, kserve, keda, found 'tritn'",
         "cpu: the plan uses no 't5'; it uses cpu, t4, v100",
-        f"{tmp_path / 'full'}: is not empty; name another folder (force replaces an earlier export)",
+        f"{tmp_path / 'full'}: is not empty; name another folder (--force, or force=True, replaces an earlier export)",
     ]
 
 

@@ -152,13 +152,24 @@ def test_every_round_can_be_gone_on_from(fleet: Fleet, expected: mp.FleetPlan, t
         assert planned(fleet, checkpoint=checkpoint) == expected
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 2}', '{"format": 1, "fleet": "x"}', "\x00"])
+_NONE = "no checkpoint of a fleet"
+_PLAN = '{"format": 1, "pipeline": {}, "choices": {}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        *((text, _NONE) for text in ("", "[]", "{}", "3", '"x"', "null", '{"format": 2}', _PLAN, "\x00")),
+        ('{"format": 1, "fleet": "x", "columns": []}', "a checkpoint of format 1, not 2"),
+        ('{"format": 2, "fleet": "x", "columns": []}', "the checkpoint of another"),
+    ],
+)
 def test_a_file_that_is_no_checkpoint_of_this_fleet_is_refused(
-    text: str, fleet: Fleet, tmp_path: Path
+    text: str, said: str, fleet: Fleet, tmp_path: Path
 ) -> None:
     path = tmp_path / "file.json"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(mp.InputError, match=r"file\.json: is (no|a|the) checkpoint of"):
+    with pytest.raises(mp.InputError, match=rf"file\.json: is {said}"):
         planned(fleet, checkpoint=path)
     assert path.read_text(encoding="utf-8") == text
 

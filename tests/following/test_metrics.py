@@ -56,6 +56,8 @@ def test_special_values_and_time_stamps() -> None:
         ("x 1\n<html>\n", "metrics:2"),
         ('x{a="1" 2\n', "metrics:1"),
         ("x one\n", "metrics:1"),
+        ("x 1_0\n", "metrics:1"),
+        ("x ٣\n", "metrics:1"),
         ("x{a=1} 2\n", "metrics:1"),
     ],
 )

@@ -343,16 +343,16 @@ REFUSED = {
     ],
     "ray:waiting=x": ["system.waiting: expected a whole number, found 'x'"],
     "ray:routing=near": ["system.routing: expected one of central, round_robin, pow2, found 'near'"],
-    "mosec:ongoing=4": ["system.most_ongoing: only the router of pow2 counts tokens"],
+    "mosec:ongoing=4": ["system.ongoing: only the router of pow2 counts tokens"],
     "central:collecting=ahead": [
         "system.collecting: closes batches before a replica: not with a central queue"
     ],
     "ray:routing=round_robin,waiting=3": [
-        "system.most_waiting: with batches closed ahead only the router's queue has a bound",
-        "system.most_ongoing: only the router of pow2 counts tokens",
+        "system.waiting: with batches closed ahead only the router's queue has a bound",
+        "system.ongoing: only the router of pow2 counts tokens",
     ],
-    "ray:window=2min": ["system.window_ns: expected a time from 0 to 60 s in ns, found 120000000000"],
-    "ray:ongoing=0": ["system.most_ongoing: expected a whole number from 1 on, or None, found 0"],
+    "ray:window=2min": ["system.window: expected at most 60 s, found 2min"],
+    "ray:ongoing=0": ["system.ongoing: expected a whole number from 1 on, or None, found 0"],
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +97,26 @@ def test_traces_from_and_to_pandas() -> None:
     assert mp.Trace.from_pandas(durations).arrival_ns.tolist() == [0, 1_500_000_000]
     python = pd.Series([datetime(2024, 1, 31), datetime(2024, 1, 31, 0, 1)], dtype=object)
     assert mp.Trace.from_pandas(python).arrival_ns.tolist() == [0, 60 * 10**9]
+    # The same moments in other clothes; each as a series and as the column of a table.
+    minutes = pd.Series(["2024-01-31T08:30", "2024-01-31T08:31"])
+    days = pd.Series(["2024-01-31", "2024-02-01"])
+    for clothed, apart_s in (
+        (minutes, 60),
+        (minutes.astype(object), 60),
+        (minutes.astype("category"), 60),
+        (pd.Series(pd.to_datetime(minutes)).astype("category"), 60),
+        (pd.Series(pd.PeriodIndex(minutes, freq="min")), 60),
+        (pd.Series(pd.PeriodIndex(days, freq="D")), 86_400),
+        (pd.Series([date(2024, 1, 31), date(2024, 2, 1)]), 86_400),
+    ):
+        for held in (clothed, pd.DataFrame({"timestamp": clothed})):
+            read = mp.Trace.from_pandas(held)
+            assert (read.arrival_ns.tolist(), read.zero_ns is None) == ([0, apart_s * 10**9], False), clothed
+    assert mp.Trace.from_pandas(pd.Series(["0.5", "1.5"])).arrival_ns.tolist() == [500_000_000, 1_500_000_000]
+    assert mp.Trace.from_pandas(pd.Series([0.5, 1.5]).astype("category")).arrival_ns[1] == 1_500_000_000
     for bad, message in (
+        (pd.Series(["soon", "later"]), r"no date at position 0, 1 \(2 in all\)"),
+        (pd.Series(["2024-01-31", "soon"]), r"no date at position 1 \(1 in all\)"),
         ([1, 2], "expected a pandas Series or DataFrame"),
         (pd.DataFrame({"timestamp": [1.7e9, 1.7e9 + 1]}), "holds numbers"),
         (pd.DataFrame({"timestamp": ["2024-01-31", "soon"]}), r"no date at position 1 \(1 in all\)"),

@@ -117,13 +117,16 @@ def test_timestamps_become_relative_to_the_first(tmp_path: Path) -> None:
     assert trace.arrival_ns.tolist() == [0, 750_000_000, 1_623_456_789]
 
 
-@pytest.mark.parametrize(("column", "unit"), [("arrival_s", 1), ("arrival_ms", 1_000)])
-def test_times_since_1970_are_dates(tmp_path: Path, column: str, unit: int) -> None:
+@pytest.mark.parametrize(
+    ("column", "unit", "resolution"), [("arrival_s", 1, 238), ("arrival_ms", 1_000, 244)]
+)
+def test_times_since_1970_are_dates(tmp_path: Path, column: str, unit: int, resolution: int) -> None:
     times = [1_772_616_600.25, 1_772_616_600.75, 1_772_616_660.25]
     path = written(tmp_path, f"{column}\n" + "\n".join(repr(unit * time) for time in times))
     trace = Trace.read(path)
     assert trace.arrival_ns.tolist() == [0, 500_000_000, 60_000_000_000]
     assert trace.zero == "2026-03-04T09:30:00.250"
+    assert trace.note == f"read from {column}, which counts from 1970 and is read to {resolution} ns"
     assert np.concatenate(list(read_pieces(path))).tolist() == trace.arrival_ns.tolist()
     table = pd.DataFrame({column: [unit * time for time in times]})
     assert Trace.from_pandas(table).zero_ns == trace.zero_ns

@@ -172,7 +172,7 @@ def test_a_refined_plan_is_told_why_it_is_refused(forged: Forge) -> None:
     )
     (told,) = forged(plan, slo_ns=1_000_000).problems
     assert "refined" not in told
-    timed = hand_made().plan(dispatch="timed", time_limit_s=2)
+    timed = hand_made().plan(dispatch="timed", time_limit_s=60)
     assert timed.guarantee == "replay"
     (told,) = forged(timed, slo_ns=1_000_000).problems
     assert told.endswith("above the objective of 1 ms")  # the theorem of timed dispatch covers its replay

@@ -171,7 +171,7 @@ def test_given_plan_is_judged(tmp_path: Path) -> None:
 
 
 def test_a_sharp_plan_is_judged_by_the_law_that_is_asked_for(tmp_path: Path) -> None:
-    made = hand_made(0.03).plan(certificate="sharp", time_limit_s=2)
+    made = hand_made(0.03).plan(certificate="sharp", time_limit_s=60)
     made.save(tmp_path / "sharp.json")
     laws = dict.fromkeys(made.choices, "paced")
     as_paced = mp.verify(tmp_path / "sharp.json", TRACE, dispatch=laws)
@@ -211,6 +211,24 @@ def test_a_class_of_runs_that_is_none_is_refused() -> None:
         instance.plan(certificate="sharp", runs=wrong)
 
 
+@pytest.mark.parametrize("judge", [mp.certify, mp.verify])
+def test_a_window_is_for_stages_that_are_eager(judge: Any) -> None:
+    """Of others the dispatcher makes the batches: a window has no effect there, and that is told."""
+    plan: Any = hand_made().plan()
+    stage = next(iter(plan.choices))
+    for window_s, place, whom in (
+        (0.01, "window_s", "all are"),
+        ({stage: 0.01}, f"window_s.{stage}", "this one is"),
+    ):
+        with pytest.raises(mp.InputError) as told:
+            judge(plan, TRACE, dispatch="paced", window_s=window_s)
+        assert [str(fault) for fault in told.value.faults] == [
+            f"{place}: is for eager stages, and {whom} paced"
+        ]
+        judge(plan, TRACE, dispatch="eager", window_s=window_s)
+    judge(plan, TRACE, dispatch="paced", window_s={stage: 0.0})
+
+
 def test_what_is_no_plan_is_not_certified() -> None:
     with pytest.raises(mp.NoPlanError, match="infeasible"):
         mp.certify(hand_made(0.005).plan(), TRACE)
@@ -233,7 +251,7 @@ def test_certificates_that_there_are_not_are_refused() -> None:
     plan = hand_made().plan()
     with pytest.raises(mp.InputError, match=r"certificate: .*dull"):
         mp.verify(plan, TRACE, certificate="dull")
-    timed = hand_made().plan(dispatch="timed", time_limit_s=2)
+    timed = hand_made().plan(dispatch="timed", time_limit_s=60)
     with pytest.raises(mp.InputError, match=r"certificate: .*dull"):
         mp.verify(timed, TRACE, certificate="dull")
     assert mp.certify(timed, TRACE, certificate="auto").bound_ns == timed.certificate_ns
@@ -270,7 +288,7 @@ def test_all_samples_are_judged_by_the_same_theorem() -> None:
 def test_a_timed_stage_beside_an_eager_one_is_eager_to_the_sharp_certificate(
     certificate: str, tmp_path: Path
 ) -> None:
-    made = hand_made().plan(certificate=certificate, dispatch={"detect": "timed"}, time_limit_s=2)
+    made = hand_made().plan(certificate=certificate, dispatch={"detect": "timed"}, time_limit_s=60)
     assert (made.dispatch, made.certificate) == ("mixed", "sharp")
     made.save(tmp_path / "mixed.json")
     assert mp.verify(tmp_path / "mixed.json", TRACE).problems == ()
@@ -293,7 +311,7 @@ def test_nothing_covers_fifo_queues_inside_an_arrival_curve(tmp_path: Path, disp
 def test_the_class_of_runs_is_the_one_of_the_file_or_the_one_asked_for(tmp_path: Path) -> None:
     instance, path = hand_made(), tmp_path / "sharp.json"
     own, other = mp.RunClass(0.9), mp.RunClass(0.0, 0.0, Ties.ANY)
-    made = instance.plan(certificate="sharp", runs=own, time_limit_s=2)
+    made = instance.plan(certificate="sharp", runs=own, time_limit_s=60)
     made.save(path)
     as_stated, named, wider = (mp.verify(path, TRACE, runs=runs) for runs in (None, own, other))
     assert as_stated.verified

@@ -180,6 +180,7 @@ def compare(
     """Compare planners: plan on the first part of a trace, judge on that and on the rest."""
     with Session(context, json) as session:
         from mipplan.comparison import Contender, check_rules
+        from mipplan.pipeline import check_collecting
 
         faults = Faults()
         limits = faults.take(lambda: inputs.slo_of(slo))
@@ -198,6 +199,9 @@ def compare(
         faults.take(lambda: inputs.check_dispatch(dispatch))
         stagger_s = faults.take(lambda: inputs.stagger_of(stagger))
         window_s = faults.take(lambda: inputs.window_of(window))
+        if asked and window_s and not faults:
+            laws = asked.value.laws(dispatch)
+            faults.take(lambda: check_collecting(window_s.value, laws, "--window"))
         least = faults.take(lambda: question.least_accuracy(accuracy))
         faults.take(lambda: inputs.check_out("--plot", plot))
         if asked and limits and per_s:
