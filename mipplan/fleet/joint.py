@@ -111,8 +111,8 @@ class JointSearch:
             made = self.fleet.realisations
             self._instances = [make() for make in made if not isinstance(make, ReplayedMember)]
             caps = (cap for part in self._parts([{}] * len(self._instances)) for cap in part.caps)
-            limits = *self.fleet.limits.items(), *((cap.name, cap.most) for cap in caps)
-            self._resources = tuple(Resource(*own) for own in limits)
+            devices = tuple(Resource(name, most) for name, most in self.fleet.limits.items())
+            self._resources = devices + tuple(Resource(cap.name, cap.most) for cap in caps)
             solution = self._run()
         except KeyboardInterrupt:
             least = sum(self._alone) if self._is_complete else None

@@ -28,6 +28,7 @@ from mipplan.pipeline import Discipline
 from mipplan.result import Choice, RunClass
 
 _FORMAT = 2
+_NO_CHECKPOINT = "is no checkpoint of a fleet; remove it or name another file"
 
 
 @dataclass(frozen=True)
@@ -305,7 +306,7 @@ class CheckpointFile:
             document = json.loads(text)
             # Plans have a format, too: which file it is comes before how old it is.
             if not {"fleet", "columns"} <= document.keys():
-                problem = "is no checkpoint of a fleet; remove it or name another file"
+                problem = _NO_CHECKPOINT
             elif document["format"] != _FORMAT:
                 problem = f"is a checkpoint of format {document['format']!r}, not {_FORMAT}"
             elif document["fleet"] != self.fingerprint:
@@ -313,7 +314,7 @@ class CheckpointFile:
             else:
                 return _checkpoint(document)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-            problem = "is no checkpoint of a fleet; remove it or name another file"
+            problem = _NO_CHECKPOINT
         raise InputError.one(str(self.path), problem)
 
 
